@@ -1,0 +1,18 @@
+"""A model in production that gets better every night."""
+
+from flywheel.errors import FlywheelError
+from flywheel.project import Project, load_project
+from flywheel.records import Answer, Sample
+from flywheel.task import Baseline, Example, Labeling, Task
+
+__all__ = [
+    "Answer",
+    "Baseline",
+    "Example",
+    "FlywheelError",
+    "Labeling",
+    "Project",
+    "Sample",
+    "Task",
+    "load_project",
+]

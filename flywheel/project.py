@@ -1,0 +1,268 @@
+"""flywheel.toml -> Project. Unknown keys and impossible values are errors, all told at once.
+
+Every section of the file is one frozen class here, every key one field with its unit and
+range. Secrets are not settings: tokens come from the environment.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from flywheel.errors import SettingsError
+
+FILE_NAME = "flywheel.toml"
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def _known_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError) as error:
+        raise ValueError("is no time zone; write one such as Europe/Berlin or UTC") from error
+    return name
+
+
+def _five_fields(cron: str) -> str:
+    if len(cron.split()) != 5:
+        raise ValueError('is no cron line; write five fields, such as "0 2 * * *" for 02:00')
+    return cron
+
+
+class Identity(_Section):
+    """Section [project]."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9-]{1,39}$")
+    """lower case letters, digits and dashes; tells projects on one server apart"""
+    task: str
+    """module:function that returns the Task"""
+    archetype: Literal["improve", "augment", "automate"] = "improve"
+    """improve an existing process, augment a manual one, or automate one"""
+    seed: int = Field(default=0, ge=0)
+    """of everything drawn at random"""
+
+
+class Storage(_Section):
+    """Section [storage]."""
+
+    ledger: str = "sqlite:///.flywheel/ledger.db"
+    """SQLAlchemy URL; a relative SQLite path is relative to the project"""
+    blobs: str = ".flywheel/blobs"
+    """fsspec URL or folder for payloads and weights"""
+
+
+class Serve(_Section):
+    """Section [serve]."""
+
+    host: str = "127.0.0.1"
+    """beyond loopback the server needs FLYWHEEL_SERVER_TOKEN"""
+    port: int = Field(default=8700, ge=1, le=65535)
+    max_payload_bytes: int = Field(default=10_000_000, gt=0)
+    max_batch: int = Field(default=64, ge=1, le=4096)
+    """samples that one forward pass takes together"""
+
+
+class Collect(_Section):
+    """Section [collect]."""
+
+    low_confidence: Fraction = 0.7
+    """predictions below are suspect"""
+    hard_samples: int = Field(default=50, ge=1)
+    """low-confidence predictions waiting that trigger a label-hard-cases run"""
+
+
+class LabelingSettings(_Section):
+    """Section [labeling]."""
+
+    url: str = "http://127.0.0.1:8780"
+    """Label Studio; its token is LABEL_STUDIO_API_KEY"""
+    samples_per_night: int = Field(default=50, ge=1)
+    """budget: samples sent to people per night, all runs together"""
+    probability_share: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """of the budget; only these grow the test set"""
+    annotations_per_sample: int = Field(default=1, ge=1, le=20)
+    """people who are asked"""
+    agreement: int = Field(default=1, ge=1, le=20)
+    """people who must give the same answer to make it a label"""
+
+    @model_validator(mode="after")
+    def _people_can_agree(self) -> LabelingSettings:
+        if self.agreement > self.annotations_per_sample:
+            raise ValueError(
+                f"agreement = {self.agreement} can never be reached with "
+                f"annotations_per_sample = {self.annotations_per_sample}; lower it or ask more people"
+            )
+        return self
+
+
+class Dataset(_Section):
+    """Section [dataset]."""
+
+    group: str | None = None
+    """metadata key; samples that share its value never cross a split"""
+    test_groups: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    """share of the groups that can only test, fixed by hash before selection"""
+    near_duplicate: Annotated[float, Field(gt=0, le=1)] = 0.999
+    """cosine of two model inputs from which a training sample counts as a copy of a test sample"""
+
+
+class Train(_Section):
+    """Section [train]."""
+
+    epochs: int = Field(default=20, ge=1)
+    batch_size: int = Field(default=64, ge=1)
+    learning_rate: float = Field(default=1e-3, gt=0, le=1)
+    shrink: Fraction = 0.5
+    """warm start: weights of the champion are multiplied by it, 0 starts afresh"""
+    hard_share: Fraction = 0.3
+    """most of a training epoch that targeted samples may fill"""
+    device: str = "auto"
+    """auto (GPU when there is one), cpu, cuda, cuda:1"""
+
+
+class Metric(_Section):
+    """Section [metric]: the one number that decides."""
+
+    optimize: str = "correct"
+    """name of a per-sample score of the task; its weighted mean is the metric"""
+    higher_is_better: bool = True
+    requirement: float | None = None
+    """value that the product needs"""
+    max_latency_ms: float | None = Field(default=None, gt=0)
+    """95th percentile of one answer that the product allows"""
+
+
+class Gate(_Section):
+    """Section [gate]."""
+
+    alpha: Annotated[float, Field(gt=0, le=0.5)] = 0.05
+    """chance of ever promoting a worse model, spent over all candidates"""
+    min_gain: float = Field(default=0.0, ge=0)
+    """in units of the metric; a smaller gain is a HOLD"""
+    min_test_samples: int = Field(default=30, ge=5)
+    """fewer in the frozen test set give NO-VERDICT"""
+    slice_margin: float = Field(default=0.1, ge=0)
+    """a slice that is surely worse by more than this vetoes"""
+
+
+class Schedule(_Section):
+    """Section [schedule]."""
+
+    cron: Annotated[str, AfterValidator(_five_fields)] = "0 2 * * *"
+    timezone: Annotated[str, AfterValidator(_known_zone)] = "UTC"
+
+
+class _Settings(_Section):
+    project: Identity
+    storage: Storage = Storage()
+    serve: Serve = Serve()
+    collect: Collect = Collect()
+    labeling: LabelingSettings = LabelingSettings()
+    dataset: Dataset = Dataset()
+    train: Train = Train()
+    metric: Metric = Metric()
+    gate: Gate = Gate()
+    schedule: Schedule = Schedule()
+
+
+class Project(_Settings):
+    """A project: its directory and everything that its flywheel.toml says."""
+
+    directory: Path
+    """absolute; where flywheel.toml and the task file are"""
+
+    @property
+    def name(self) -> str:
+        """The project's name."""
+        return self.project.name
+
+    @property
+    def state(self) -> Path:
+        """Folder of everything that flywheel writes on this machine."""
+        return self.directory / ".flywheel"
+
+    @property
+    def ledger_url(self) -> str:
+        """SQLAlchemy URL with an absolute path."""
+        prefix = "sqlite:///"
+        if not self.storage.ledger.startswith(prefix):
+            return self.storage.ledger
+        return prefix + str(self.directory / self.storage.ledger.removeprefix(prefix))
+
+    @property
+    def blobs_url(self) -> str:
+        """fsspec URL, or an absolute folder."""
+        url = self.storage.blobs
+        return url if "://" in url else str(self.directory / url)
+
+    @property
+    def server_url(self) -> str:
+        """Where the model server answers."""
+        return f"http://{self.serve.host}:{self.serve.port}"
+
+
+def load_project(directory: Path | str = ".") -> Project:
+    """Read the flywheel.toml of a directory.
+
+    Raises:
+        SettingsError: the file is missing, is not TOML, or holds a key or value that cannot be;
+            the message has one line for each fault.
+    """
+    root = Path(directory).absolute()
+    path = root / FILE_NAME
+    try:
+        settings = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(
+            f"{path}: {error.strerror or error}; flywheel init DIR writes a project to start from"
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} is not TOML: {error}") from error
+    if "directory" in settings:
+        raise SettingsError(f"{path}: unknown key 'directory'; remove it")
+    try:
+        return Project(directory=root, **settings)
+    except ValidationError as error:
+        faults = "\n".join(f"{path}: {_fault(detail)}" for detail in error.errors())
+        raise SettingsError(faults) from error
+
+
+def secret(name: str) -> str | None:
+    """A secret from the environment; an empty one counts as absent."""
+    return os.environ.get(name) or None
+
+
+def _fault(detail: ErrorDetails) -> str:
+    """One line for one fault: where, what was there, what is allowed."""
+    *sections, key = (str(part) for part in detail["loc"]) if detail["loc"] else ("",)
+    where = ".".join([*sections, key])
+    if detail["type"] == "extra_forbidden":
+        known = _fields(sections)
+        nearest = difflib.get_close_matches(key, known, n=1)
+        hint = f"did you mean {nearest[0]!r}?" if nearest else f"known: {', '.join(known)}"
+        return f"unknown key {where!r}; {hint}"
+    if detail["type"] == "missing":
+        return f"{where!r} is missing; write it under [{'.'.join(sections) or key}]"
+    message = detail["msg"].removeprefix("Value error, ")
+    if detail["type"] == "value_error" and not sections:
+        return f"[{where}] {message}"
+    return f"{where} = {detail['input']!r}: {message[0].lower()}{message[1:]}"
+
+
+def _fields(sections: list[str]) -> list[str]:
+    model: Any = _Settings
+    for section in sections:
+        model = model.model_fields[section].annotation
+    return sorted(model.model_fields)
