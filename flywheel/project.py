@@ -164,6 +164,13 @@ class Schedule(_Section):
     timezone: Annotated[str, AfterValidator(_known_zone)] = "UTC"
 
 
+class Prefect(_Section):
+    """Section [prefect]."""
+
+    url: str = "http://127.0.0.1:4280"
+    """Prefect's server, where its dashboard is; the API is below /api"""
+
+
 class _Settings(_Section):
     project: Identity
     storage: Storage = Storage()
@@ -175,6 +182,7 @@ class _Settings(_Section):
     metric: Metric = Metric()
     gate: Gate = Gate()
     schedule: Schedule = Schedule()
+    prefect: Prefect = Prefect()
 
 
 class Project(_Settings):
