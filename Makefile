@@ -1,0 +1,56 @@
+# Everything a fresh clone needs. `make` alone says what there is.
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
+BIN := .venv/bin
+PIP := -m pip --disable-pip-version-check --quiet install
+# pip tells about other environments on the machine; that is not about ours
+QUIET := 2>&1 | { grep -v -e "is ignored: the given path" -e "^Looking in indexes" || true; }
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup demo down test check bench clean
+
+help:  ## say what there is
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1|\2/' | column -t -s '|'
+
+setup: .venv/.stamp .venv-label-studio/.stamp  ## install flywheel and Label Studio, each in its own environment
+
+demo: setup  ## run the digits demo: servers, traffic, labels, nights
+	@$(BIN)/flywheel demo
+
+down:  ## stop the demo's servers
+	@$(BIN)/flywheel demo --down
+
+test: setup  ## check, then run every test with real servers
+	@$(MAKE) --no-print-directory check
+	@$(BIN)/pytest -q
+
+check: .venv/.stamp  ## format, lint and types
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+bench: .venv/.stamp  ## the numbers the README quotes
+	@$(BIN)/pytest -q tests/benchmarks
+
+clean:  ## remove both environments and all caches; a project's .flywheel stays
+	@rm -rf .venv .venv-label-studio .mypy_cache .ruff_cache .pytest_cache *.egg-info
+
+.venv/.stamp: pyproject.toml constraints.txt
+	@echo "Installing flywheel into .venv (2 to 5 minutes, 2 GB) ..."
+	@$(call new-environment,.venv)
+	@$(BIN)/python $(PIP) -c constraints.txt -e '.[postgres]' --group dev $(QUIET)
+	@touch $@
+
+.venv-label-studio/.stamp: docker/label-studio.txt
+	@echo "Installing Label Studio into .venv-label-studio (2 to 3 minutes, 1 GB) ..."
+	@$(call new-environment,.venv-label-studio)
+	@.venv-label-studio/bin/python $(PIP) -r docker/label-studio.txt $(QUIET)
+	@touch $@
+
+# pip before 25.1 knows no --group, so each environment starts with a newer one
+define new-environment
+test -n "$(PYTHON)" || { echo "no Python of 3.11 or newer is on PATH; install one, or: make setup PYTHON=/path/to/python3" >&2; exit 1; }; \
+test -x $(1)/bin/python || "$(PYTHON)" -m venv $(1); \
+$(1)/bin/python $(PIP) --upgrade 'pip>=25.1' $(QUIET)
+endef
