@@ -1,0 +1,126 @@
+"""Opens the ledger: one SQLAlchemy engine on a schema that is up to date.
+
+SQLite runs in WAL mode with full synchronisation, so that a committed row survives a power
+cut; writers queue up instead of failing. PostgreSQL needs nothing special.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
+
+from flywheel.errors import SettingsError, UnavailableError
+
+_MIGRATIONS = Path(__file__).with_name("migrations")
+_BUSY_SECONDS = 30
+_READ_ONLY = "flywheel_read_only"
+
+
+class Ledger:
+    """What happened. Open it with `Ledger.open`; every access is one transaction.
+
+    with ledger.begin() as connection:      # reads and writes, committed at the end
+        append_predictions(connection, ...)
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._readers = engine.execution_options(**{_READ_ONLY: True})
+
+    @classmethod
+    def open(cls, url: str) -> Ledger:
+        """The ledger at a SQLAlchemy URL, created or migrated when needed.
+
+        Raises:
+            SettingsError: the URL names no database that SQLAlchemy knows, or a folder that
+                cannot be written.
+            UnavailableError: the database does not answer.
+        """
+        engine = _engine(url)
+        try:
+            _migrate(engine)
+        except OperationalError as error:
+            engine.dispose()
+            raise UnavailableError(
+                f"the ledger {engine.url!r} does not open: {error.orig}; "
+                "check that its folder can be written, or that its server runs"
+            ) from error
+        return cls(engine)
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        """A transaction: committed at the end of the block, rolled back on an error."""
+        with self.engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A transaction that only reads; it neither waits for a writer nor makes one wait."""
+        with self._readers.begin() as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self.engine.dispose()
+
+
+def _engine(url: str) -> Engine:
+    try:
+        parsed = make_url(url)
+        if parsed.get_backend_name() == "sqlite":
+            return _sqlite(url, parsed.database)
+        return create_engine(url, pool_pre_ping=True)
+    except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
+        raise SettingsError(
+            f"storage.ledger is no database URL that can be opened: {error}; "
+            "write sqlite:///.flywheel/ledger.db or postgresql+psycopg://user@host/name "
+            "(the latter needs: pip install 'flywheel[postgres]')"
+        ) from error
+
+
+def _sqlite(url: str, database: str | None) -> Engine:
+    try:
+        Path(database or ".").parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(
+            f"storage.ledger: {database} cannot be created: {error.strerror}; "
+            "choose a folder that you may write"
+        ) from error
+    engine = create_engine(url, connect_args={"timeout": _BUSY_SECONDS})
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: Any, _record: Any) -> None:
+        # The driver's own transaction handling starts them too late: it would read first and
+        # fail to become a writer afterwards. We begin ourselves, see below.
+        connection.isolation_level = None
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        read_only = connection.get_execution_options().get(_READ_ONLY, False)
+        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+def _migrate(engine: Engine) -> None:
+    """Bring the schema up to date; asks first, since Alembic's own start takes longer."""
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS))
+    head = ScriptDirectory.from_config(config).get_current_head()
+    with engine.connect() as connection:
+        if MigrationContext.configure(connection).get_current_revision() == head:
+            return
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")

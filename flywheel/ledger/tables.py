@@ -1,0 +1,283 @@
+"""The ledger's tables: what happened, in rows that are added and seldom changed.
+
+Only the schema is here; who reads and writes which table stands in the modules beside it.
+A change here needs a migration (flywheel/ledger/migrations); a test compares the two.
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Dialect,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    TypeDecorator,
+    UniqueConstraint,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(column_0_label)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# SQLite counts rows by itself only in a column that is exactly INTEGER.
+_Sequence = BigInteger().with_variant(Integer, "sqlite")
+
+
+class Utc(TypeDecorator[datetime]):
+    """A time with its zone, stored in UTC; SQLite would otherwise forget the zone."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
+        """Aware time -> naive UTC."""
+        del dialect
+        if value is not None and value.tzinfo is None:
+            raise ValueError(f"{value!r} has no time zone; pass datetime.now(UTC) or the like")
+        return value and value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:
+        """Naive UTC -> aware time."""
+        del dialect
+        return value and value.replace(tzinfo=UTC)
+
+
+def _sequence() -> Column[int]:
+    """Rows in the order in which they became durable; what watermarks count."""
+    return Column("seq", _Sequence, primary_key=True, autoincrement=True)
+
+
+def _sample() -> Column[str]:
+    return Column("sample_id", String(64), ForeignKey("samples.id"), nullable=False)
+
+
+samples = Table(
+    "samples",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("media_type", String(100), nullable=False),
+    Column("metadata", JSON, nullable=False),
+    Column("group", String(200), nullable=False),  # never crosses a split
+    Column("split", String(10), nullable=False),  # train or test, by hash of the group
+    Column("created_at", Utc, nullable=False),
+)
+
+predictions = Table(
+    "predictions",
+    metadata,
+    _sequence(),
+    Column("id", String(32), nullable=False, unique=True),
+    _sample(),
+    Column("answer", JSON, nullable=False),
+    Column("confidence", Float, nullable=False),
+    Column("embedding", LargeBinary, nullable=False),  # float32, little endian
+    Column("latency_ms", Float, nullable=False),
+    Column("model_digest", String(64), nullable=False),
+    Column("created_at", Utc, nullable=False),
+    Index("ix_predictions_sample_id", "sample_id"),
+)
+
+feedback = Table(
+    "feedback",
+    metadata,
+    _sequence(),
+    Column("id", String(32), nullable=False, unique=True),
+    Column("prediction_id", String(32), ForeignKey("predictions.id"), nullable=False),
+    Column("kind", String(20), nullable=False),
+    Column("value", JSON, nullable=False),
+    Column("created_at", Utc, nullable=False),
+    Index("ix_feedback_prediction_id", "prediction_id"),
+)
+
+watermarks = Table(
+    "watermarks",
+    metadata,
+    Column("name", String(50), primary_key=True),
+    Column("seq", BigInteger, nullable=False),
+)
+
+failures = Table(
+    "failures",
+    metadata,
+    Column("sample_id", String(64), ForeignKey("samples.id"), primary_key=True),
+    Column("prediction_id", String(32), ForeignKey("predictions.id"), nullable=False),
+    Column("signals", JSON, nullable=False),  # name -> strength
+    Column("state", String(20), nullable=False),
+    Column("created_at", Utc, nullable=False),
+    Index("ix_failures_state", "state"),
+)
+
+transitions = Table(
+    "transitions",
+    metadata,
+    _sequence(),
+    _sample(),
+    Column("state", String(20), nullable=False),
+    Column("night", Integer),
+    Column("at", Utc, nullable=False),
+    Index("ix_transitions_sample_id", "sample_id"),
+)
+
+batches = Table(
+    "batches",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("population", Integer, nullable=False),
+    Column("created_at", Utc, nullable=False),
+    Index("ix_batches_created_at", "created_at"),
+)
+
+choices = Table(
+    "choices",
+    metadata,
+    Column("sample_id", String(64), ForeignKey("samples.id"), primary_key=True),
+    Column("batch_id", String(64), ForeignKey("batches.id"), nullable=False),
+    Column("prediction_id", String(32), ForeignKey("predictions.id"), nullable=False),
+    Column("share", String(20), nullable=False),
+    Column("reason", String(500), nullable=False),
+    Column("priority", Float, nullable=False),
+    Column("inclusion_probability", Float),
+    Index("ix_choices_batch_id", "batch_id"),
+)
+
+# The outbox: a row is written with the choice; external_id follows once Label Studio has it.
+labeling_tasks = Table(
+    "labeling_tasks",
+    metadata,
+    Column("sample_id", String(64), ForeignKey("samples.id"), primary_key=True),
+    Column("external_project", Integer),
+    Column("external_id", Integer),
+    Column("state", String(20), nullable=False),  # waiting, sent, done, refused
+    Column("note", String(500), nullable=False, default=""),
+    Column("sent_at", Utc),
+    Index("ix_labeling_tasks_state", "state"),
+    Index("ix_labeling_tasks_external_id", "external_id"),
+)
+
+annotations = Table(
+    "annotations",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    _sample(),
+    Column("annotator", String(200), nullable=False),
+    Column("answer", JSON(none_as_null=True)),
+    Column("skipped", Boolean, nullable=False),
+    Column("refused", String(500)),  # why the annotation is no answer of the task
+    Column("deleted_at", Utc),
+    Column("lead_time_seconds", Float),
+    Column("updated_at", Utc, nullable=False),
+    Index("ix_annotations_sample_id", "sample_id"),
+)
+
+labels = Table(
+    "labels",
+    metadata,
+    _sequence(),
+    _sample(),
+    Column("answer", JSON(none_as_null=True)),  # NULL: withdrawn
+    Column("reliability", Float, nullable=False),
+    Column("num_annotations", Integer, nullable=False),
+    Column("source", String(20), nullable=False),  # annotators or start
+    Column("created_at", Utc, nullable=False),
+    Index("ix_labels_sample_id", "sample_id"),
+)
+
+dataset_versions = Table(
+    "dataset_versions",
+    metadata,
+    _sequence(),
+    Column("id", String(64), nullable=False, unique=True),
+    Column("parent_id", String(64)),
+    Column("num_train", Integer, nullable=False),
+    Column("num_test", Integer, nullable=False),
+    Column("num_start_test", Integer, nullable=False),
+    Column("test_set_digest", String(64), nullable=False),
+    Column("created_at", Utc, nullable=False),
+)
+
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("digest", String(64), primary_key=True),
+    Column("record", JSON, nullable=False),
+    Column("created_at", Utc, nullable=False),
+)
+
+reports = Table(
+    "reports",
+    metadata,
+    _sequence(),
+    Column("id", String(64), nullable=False, unique=True),
+    Column("night", Integer, nullable=False),
+    Column("record", JSON, nullable=False),
+    Column("created_at", Utc, nullable=False),
+)
+
+decisions = Table(
+    "decisions",
+    metadata,
+    _sequence(),
+    Column("id", String(64), nullable=False, unique=True),
+    Column("night", Integer, nullable=False),
+    Column("report_id", String(64), ForeignKey("reports.id"), nullable=False),
+    Column("verdict", String(20), nullable=False),
+    Column("reasons", JSON, nullable=False),
+    Column("created_at", Utc, nullable=False),
+)
+
+releases = Table(
+    "releases",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("checkpoint_digest", String(64), ForeignKey("checkpoints.digest"), nullable=False),
+    Column("previous_digest", String(64)),
+    Column("reason", String(500), nullable=False),
+    Column("created_at", Utc, nullable=False),
+)
+
+nights = Table(
+    "nights",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("started_at", Utc, nullable=False),
+    Column("finished_at", Utc),
+    Column("holder", String(200), nullable=False),  # host:pid of the process that runs it
+)
+
+steps = Table(
+    "steps",
+    metadata,
+    Column("night", Integer, ForeignKey("nights.number"), primary_key=True),
+    Column("name", String(50), primary_key=True),
+    Column("result", JSON, nullable=False),
+    Column("seconds", Float, nullable=False),
+    Column("finished_at", Utc, nullable=False),
+)
+
+# Work that was set aside with its reason: an unreadable payload, an annotation that is no answer.
+skips = Table(
+    "skips",
+    metadata,
+    _sequence(),
+    Column("subject", String(200), nullable=False),
+    Column("reason", String(500), nullable=False),
+    Column("night", Integer),
+    Column("at", Utc, nullable=False),
+    UniqueConstraint("subject", "reason", name="uq_skips_subject_reason"),
+)
