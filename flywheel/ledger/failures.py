@@ -1,0 +1,115 @@
+"""Failures and their life: what is suspect, and how far its mending has come."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, insert, select, update
+
+from flywheel.ledger.tables import failures, samples, transitions
+from flywheel.records import Failure, FailureState, Signal, Split
+
+_ORDER = {state: place for place, state in enumerate(FailureState)}
+_CHUNK = 500  # ids in one IN (...): both databases limit the parameters of a statement
+
+
+def add_failures(
+    connection: Connection, found: Sequence[Failure], night: int | None, now: datetime
+) -> int:
+    """Record failures; one that is known gets the new signals added. How many were new."""
+    known = _by_sample(connection, [failure.sample_id for failure in found])
+    new = 0
+    for failure in found:
+        earlier = known.get(failure.sample_id)
+        if earlier is None:
+            connection.execute(insert(failures), _row(failure))
+            _note(connection, failure.sample_id, failure.state, night, now)
+            known[failure.sample_id] = failure
+            new += 1
+        else:
+            signals = {s.name: s.strength for s in earlier.signals}
+            for signal in failure.signals:
+                signals[signal.name] = max(signal.strength, signals.get(signal.name, 0.0))
+            connection.execute(
+                update(failures)
+                .where(failures.c.sample_id == failure.sample_id)
+                .values(signals=signals)
+            )
+    return new
+
+
+def move_failures(
+    connection: Connection,
+    sample_ids: Iterable[str],
+    state: FailureState,
+    night: int | None,
+    now: datetime,
+) -> int:
+    """Move failures forward to a state; one that is there or further stays. How many moved."""
+    known = _by_sample(connection, list(sample_ids))
+    moved = [key for key, failure in known.items() if _ORDER[failure.state] < _ORDER[state]]
+    for sample_id in moved:
+        connection.execute(
+            update(failures).where(failures.c.sample_id == sample_id).values(state=state.value)
+        )
+        _note(connection, sample_id, state, night, now)
+    return len(moved)
+
+
+def failures_in(
+    connection: Connection, states: Sequence[FailureState], split: Split | None = None
+) -> list[Failure]:
+    """The failures in any of these states, optionally of one split only."""
+    query = select(failures).where(failures.c.state.in_([state.value for state in states]))
+    if split is not None:
+        query = query.join(samples, samples.c.id == failures.c.sample_id).where(
+            samples.c.split == split.value
+        )
+    return [_failure(row) for row in connection.execute(query.order_by(failures.c.sample_id))]
+
+
+def count_failures(connection: Connection) -> dict[FailureState, int]:
+    """How many failures are in each state."""
+    query = select(failures.c.state, func.count()).group_by(failures.c.state)
+    counts = {FailureState(row[0]): int(row[1]) for row in connection.execute(query)}
+    return {state: counts.get(state, 0) for state in FailureState}
+
+
+def _by_sample(connection: Connection, sample_ids: list[str]) -> dict[str, Failure]:
+    found: dict[str, Failure] = {}
+    for start in range(0, len(sample_ids), _CHUNK):
+        chunk = sample_ids[start : start + _CHUNK]
+        query = select(failures).where(failures.c.sample_id.in_(chunk))
+        found.update((row.sample_id, _failure(row)) for row in connection.execute(query))
+    return found
+
+
+def _note(
+    connection: Connection, sample_id: str, state: FailureState, night: int | None, now: datetime
+) -> None:
+    connection.execute(
+        insert(transitions), {"sample_id": sample_id, "state": state, "night": night, "at": now}
+    )
+
+
+def _row(failure: Failure) -> dict[str, object]:
+    return {
+        "sample_id": failure.sample_id,
+        "prediction_id": failure.prediction_id,
+        "signals": {signal.name: signal.strength for signal in failure.signals},
+        "state": failure.state.value,
+        "created_at": failure.created_at,
+    }
+
+
+def _failure(row: Row[Any]) -> Failure:
+    signals = row.signals.items()
+    return Failure(
+        sample_id=row.sample_id,
+        prediction_id=row.prediction_id,
+        signals=tuple(Signal(name=name, strength=strength) for name, strength in signals),
+        state=FailureState(row.state),
+        created_at=row.created_at,
+    )
