@@ -2,16 +2,17 @@
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
 BIN := .venv/bin
+# spelled out for the make of macOS, which knows no .SHELLFLAGS
+SAFE := set -eu -o pipefail;
 PIP := -m pip --disable-pip-version-check --quiet install
-# pip tells about other environments on the machine; that is not about ours
-QUIET := 2>&1 | { grep -v -e "is ignored: the given path" -e "^Looking in indexes" || true; }
+# pip also lists every package that a second index or folder of wheels does not have
+QUIET := 2>&1 | { grep -v -E "^(WARNING: Location .* is ignored|Looking in)" || true; }
 SHELL := bash
-.SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help setup demo down test check bench clean
 
 help:  ## say what there is
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1|\2/' | column -t -s '|'
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: .venv/.stamp .venv-label-studio/.stamp  ## install flywheel and Label Studio, each in its own environment
 
@@ -39,18 +40,18 @@ clean:  ## remove both environments and all caches; a project's .flywheel stays
 .venv/.stamp: pyproject.toml constraints.txt
 	@echo "Installing flywheel into .venv (2 to 5 minutes, 2 GB) ..."
 	@$(call new-environment,.venv)
-	@$(BIN)/python $(PIP) -c constraints.txt -e '.[postgres]' --group dev $(QUIET)
+	@$(SAFE) $(BIN)/python $(PIP) -c constraints.txt -e '.[postgres]' --group dev $(QUIET)
 	@touch $@
 
 .venv-label-studio/.stamp: docker/label-studio.txt
 	@echo "Installing Label Studio into .venv-label-studio (2 to 3 minutes, 1 GB) ..."
 	@$(call new-environment,.venv-label-studio)
-	@.venv-label-studio/bin/python $(PIP) -r docker/label-studio.txt $(QUIET)
+	@$(SAFE) .venv-label-studio/bin/python $(PIP) -r docker/label-studio.txt $(QUIET)
 	@touch $@
 
 # pip before 25.1 knows no --group, so each environment starts with a newer one
 define new-environment
-test -n "$(PYTHON)" || { echo "no Python of 3.11 or newer is on PATH; install one, or: make setup PYTHON=/path/to/python3" >&2; exit 1; }; \
+$(SAFE) test -n "$(PYTHON)" || { echo "no Python of 3.11 or newer is on PATH; install one, or: make setup PYTHON=/path/to/python3" >&2; exit 1; }; \
 test -x $(1)/bin/python || "$(PYTHON)" -m venv $(1); \
 $(1)/bin/python $(PIP) --upgrade 'pip>=25.1' $(QUIET)
 endef

@@ -1,0 +1,158 @@
+"""The four programs of a local stack: how each is started, quiet, on loopback and at home.
+
+Every setting that a server must have here is in this file, with its reason. Starts nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from flywheel.errors import UnavailableError
+from flywheel.stack.credentials import Credentials
+from flywheel.stack.service import Service
+from flywheel.stack.supervise import port_of
+
+_PASSED_ON = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSL_CERT_FILE")
+"""all that Label Studio sees of our environment: it reads names as plain as HOST and DEBUG"""
+
+
+def prefect_server(home: Path, url: str) -> Service:
+    """Prefect's server, with its database and everything else below `home`."""
+    host, port = _address(url)
+    env = {
+        "PREFECT_HOME": str(home),
+        # Without it the dashboard's page talks to port 4200, wherever the server is.
+        "PREFECT_API_URL": f"{url.rstrip('/')}/api",
+        # Leases in memory are lost with a restart, and then a held slot is never freed.
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": (
+            "prefect.server.concurrency.lease_storage.filesystem"
+        ),
+        # Otherwise flow runs are kept for ever; what must last is in our ledger.
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
+        "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        "NO_COLOR": "1",
+    }
+    return Service(
+        name="prefect",
+        argv=_module("prefect", "--no-prompt", "server", "start", "--host", host, "--port", port),
+        env={**_without_prefect_client(), **env},
+        directory=home,
+        url=url,
+        health="/api/health",
+        setting="[prefect] url",
+    )
+
+
+def label_studio(data: Path, url: str, credentials: Credentials) -> Service:
+    """Label Studio from its own environment, with its database and files below `data`."""
+    host, port = _address(url)
+    return Service(
+        name="label-studio",
+        argv=(
+            *(str(label_studio_program()), "start", "--no-browser", "--enable-legacy-api-token"),
+            *("--internal-host", host, "--port", port),
+        ),
+        env=_label_studio_env(data, credentials),
+        directory=data,
+        url=url,
+        health="/health/",
+        setting="[labeling] url",
+        start_seconds=300.0,  # the first start makes the database: 30 s on an idle machine
+    )
+
+
+def model_server(directory: Path, url: str, clients: dict[str, str]) -> Service:
+    """The project's own model server."""
+    return Service(
+        name="model-server",
+        argv=_module("flywheel", "serve", str(directory)),
+        env={**os.environ, **clients, "PYTHONUNBUFFERED": "1"},
+        directory=directory,
+        url=url,
+        health="/health",
+        setting="[serve] port",
+    )
+
+
+def prefect_worker(directory: Path, pool: str, clients: dict[str, str]) -> Service:
+    """A process worker that runs the project's deployments; it makes its pool when there is none."""
+    argv = _module("prefect", "--no-prompt", "worker", "start", "--pool", pool, "--type", "process")
+    return Service(
+        name="worker",
+        argv=argv,
+        env={**os.environ, **clients, "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"},
+        directory=directory,
+        ready_line="started!",
+    )
+
+
+def label_studio_program() -> Path:
+    """Label Studio's executable: LABEL_STUDIO_BIN, the environment beside ours, or the PATH.
+
+    Raises:
+        UnavailableError: it is in none of these places.
+    """
+    named = os.environ.get("LABEL_STUDIO_BIN")
+    beside = Path(sys.prefix).parent / ".venv-label-studio/bin/label-studio"
+    found = shutil.which(named or beside) or (None if named else shutil.which("label-studio"))
+    if found is None:
+        where = f"LABEL_STUDIO_BIN={named}" if named else f"{beside} or on PATH"
+        raise UnavailableError(
+            f"label-studio: no program at {where}; make setup installs it, "
+            f"or set LABEL_STUDIO_BIN to its executable"
+        )
+    return Path(found).absolute()
+
+
+def _label_studio_env(data: Path, credentials: Credentials) -> dict[str, str]:
+    inherited = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    home = data / "home"
+    return {
+        **inherited,
+        "HOME": str(home),
+        "XDG_CONFIG_HOME": str(home / ".config"),
+        "XDG_DATA_HOME": str(home / ".local"),
+        "LABEL_STUDIO_BASE_DATA_DIR": str(data),
+        "LABEL_STUDIO_USERNAME": credentials.email,
+        "LABEL_STUDIO_PASSWORD": credentials.password,
+        "LABEL_STUDIO_USER_TOKEN": credentials.token,
+        "SECRET_KEY": credentials.secret_key,
+        "LABEL_STUDIO_DISABLE_SIGNUP_WITHOUT_LINK": "true",
+        "LABEL_STUDIO_COLLECT_ANALYTICS": "false",
+        "LABEL_STUDIO_LATEST_VERSION_CHECK": "false",
+        # The default of both is a real address; empty switches them off.
+        "SENTRY_DSN": "",
+        "FRONTEND_SENTRY_DSN": "",
+        # Its webhooks must reach our model server, which is on loopback too.
+        "LABEL_STUDIO_SSRF_PROTECTION_ENABLED": "false",
+        "DJANGO_DB": "sqlite",
+        "DEBUG": "false",
+        "LOG_LEVEL": "WARNING",
+        "OPENBLAS_NUM_THREADS": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def _without_prefect_client() -> dict[str, str]:
+    """Our environment without the profile and address of another server; the rest is the user's."""
+    kept = ("PREFECT_SERVER_", "PREFECT_LOGGING_")
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("PREFECT_") or name.startswith(kept)
+    }
+
+
+def _address(url: str) -> tuple[str, str]:
+    host = urlsplit(url).hostname or "127.0.0.1"
+    return ("127.0.0.1" if host == "localhost" else host), str(port_of(url))
+
+
+def _module(name: str, *arguments: str) -> tuple[str, ...]:
+    return (sys.executable, "-m", name, *arguments)

@@ -1,0 +1,89 @@
+"""The secrets of the local Label Studio: drawn once, kept in a file that only the owner reads.
+
+Label Studio applies them when it makes its first user, so they live and die with its data.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from flywheel.errors import UserError
+
+_EMAIL = "flywheel@example.com"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Credentials:
+    """Of the one user that the local Label Studio is born with."""
+
+    email: str
+    password: str = field(repr=False)
+    token: str = field(repr=False)
+    """legacy API token, 40 characters"""
+    secret_key: str = field(repr=False)
+    """signs sessions and tokens"""
+
+
+def credentials_file(state: Path) -> Path:
+    """Where the secrets of a state folder are kept."""
+    return state / "secrets.json"
+
+
+def read_credentials(state: Path) -> Credentials | None:
+    """The stored credentials, or None before the first start.
+
+    Raises:
+        UserError: the file holds something else.
+    """
+    path = credentials_file(state)
+    try:
+        return Credentials(**json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError) as error:
+        raise UserError(
+            f"{path} does not hold Label Studio's credentials ({error}); restore it, "
+            f"or remove it together with {_data(state)} and every annotation there"
+        ) from error
+
+
+def ensure_credentials(state: Path) -> Credentials:
+    """The stored credentials; on the first call they are drawn at random and stored, mode 0600.
+
+    Raises:
+        UserError: Label Studio has users already, and the file with their secrets is gone.
+    """
+    known = read_credentials(state)
+    if known is not None:
+        return known
+    if (_data(state) / "label_studio.sqlite3").exists():
+        raise UserError(
+            f"{credentials_file(state)} is gone, and {_data(state)} has a user made with what it "
+            f"held; restore the file, or remove that folder and every annotation in it"
+        )
+    drawn = Credentials(
+        email=_EMAIL,
+        password=secrets.token_urlsafe(16),
+        token=secrets.token_hex(20),
+        secret_key=secrets.token_urlsafe(48),
+    )
+    _store(drawn, credentials_file(state))
+    return drawn
+
+
+def _store(credentials: Credentials, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_suffix(f".{os.getpid()}.tmp")
+    scratch.unlink(missing_ok=True)
+    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        json.dump(asdict(credentials), file, indent=2)
+    scratch.replace(path)
+
+
+def _data(state: Path) -> Path:
+    return state / "label-studio"

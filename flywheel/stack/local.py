@@ -1,0 +1,129 @@
+"""The servers of one project on this machine: up, down, what runs, and how to reach them.
+
+A url that is not on loopback belongs to somebody else: such a server is neither started nor
+stopped. Everything is kept in the project's state folder, and everything binds to loopback.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from flywheel.errors import SettingsError
+from flywheel.project import Project
+from flywheel.stack import catalogue
+from flywheel.stack.credentials import credentials_file, ensure_credentials, read_credentials
+from flywheel.stack.service import Server, Service, read_servers
+from flywheel.stack.supervise import Progress, start_all, stop_all
+
+SERVICES = ("prefect", "label-studio", "model-server")
+"""what `up` starts when it is not told; there is also "worker" """
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Login:
+    """How a person enters Label Studio."""
+
+    url: str
+    email: str
+    password_file: Path
+    """JSON, readable by its owner only; the password is under "password" """
+
+
+def up(
+    project: Project,
+    services: Sequence[str] = SERVICES,
+    *,
+    pool: str = "flywheel",
+    progress: Progress = print,
+) -> list[Server]:
+    """Have these services running and answering, and say how far that is; returns their processes.
+
+    Starts only what does not run. A server whose url is not on this machine is left to its owner.
+    The worker starts after the servers that it needs, and serves the work pool `pool`.
+
+    Raises:
+        SettingsError: a name that is no service.
+        BusyError: a port is taken by another program, or another command is at work here.
+        UnavailableError: a program is missing, ended at once or does not answer.
+    """
+    builders = _builders(project, pool)
+    unknown = sorted(set(services) - set(builders))
+    if unknown:
+        raise SettingsError(f"no service {', '.join(unknown)}; there are {', '.join(builders)}")
+    chosen = [name for name in builders if name in services]
+    for name in [name for name in chosen if not _is_here(_urls(project).get(name))]:
+        progress(f"{name}: {_urls(project)[name]} is not on this machine's loopback; not started")
+        chosen.remove(name)
+    built = [builders[name]() for name in chosen]
+    first = [service for service in built if service.url is not None]
+    then = [service for service in built if service.url is None]
+    started = start_all(first, project.state, progress)
+    return started + (start_all(then, project.state, progress) if then else [])
+
+
+def down(project: Project, *, progress: Progress = print) -> list[str]:
+    """End every process that `up` started for this project, and no other; the names of those."""
+    return stop_all(project.state, progress)
+
+
+def running(project: Project) -> list[Server]:
+    """The processes of this project's stack that are alive, whether or not they answer."""
+    servers = read_servers(project.state)
+    return [servers[name] for name in sorted(servers) if servers[name].process() is not None]
+
+
+def environment(project: Project) -> dict[str, str]:
+    """What clients of the stack need in their environment; what is set already wins."""
+    known = {"PREFECT_API_URL": f"{project.prefect.url.rstrip('/')}/api"}
+    credentials = read_credentials(project.state)
+    if credentials is not None and _is_here(project.labeling.url):
+        known["LABEL_STUDIO_API_KEY"] = credentials.token
+    return {name: os.environ.get(name) or value for name, value in known.items()}
+
+
+def login(project: Project) -> Login:
+    """How a person enters the local Label Studio; draws its secrets when there are none yet."""
+    return Login(
+        url=project.labeling.url,
+        email=ensure_credentials(project.state).email,
+        password_file=credentials_file(project.state),
+    )
+
+
+def _builders(project: Project, pool: str) -> dict[str, Callable[[], Service]]:
+    """How to make each service; only the ones that are asked for look for their program."""
+    state, directory = project.state, project.directory
+    return {
+        "prefect": lambda: catalogue.prefect_server(state / "prefect", project.prefect.url),
+        "label-studio": lambda: catalogue.label_studio(
+            state / "label-studio", project.labeling.url, ensure_credentials(state)
+        ),
+        "model-server": lambda: catalogue.model_server(
+            directory, project.server_url, environment(project)
+        ),
+        "worker": lambda: catalogue.prefect_worker(directory, pool, environment(project)),
+    }
+
+
+def _urls(project: Project) -> dict[str, str]:
+    return {
+        "prefect": project.prefect.url,
+        "label-studio": project.labeling.url,
+        "model-server": project.server_url,
+    }
+
+
+def _is_here(url: str | None) -> bool:
+    """On loopback; a service without a url is where we are."""
+    host = urlsplit(url).hostname if url else "localhost"
+    if host in {None, "localhost"}:
+        return True
+    try:
+        return ipaddress.ip_address(str(host)).is_loopback
+    except ValueError:
+        return False

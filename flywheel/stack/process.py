@@ -1,0 +1,152 @@
+"""Starting one process that outlives us, and ending it with all that it started.
+
+Every service leads a session of its own: its children can be found by that session even after
+it was killed, and a signal meant for us never reaches it. Knows no service by name.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psutil
+
+from flywheel.errors import UnavailableError
+from flywheel.stack.service import STATE_VARIABLE, Server, Service
+
+_POLITE_SECONDS = 15.0
+"""between SIGTERM and SIGKILL; Prefect's server needs a few to close its database"""
+
+
+def spawn(service: Service, state: Path) -> Server:
+    """Start a service; its output goes to logs/NAME.log, the last run's to NAME.log.1.
+
+    Raises:
+        UnavailableError: the program cannot be started.
+    """
+    log = state / "logs" / f"{service.name}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    service.directory.mkdir(parents=True, exist_ok=True)
+    if log.exists():
+        log.replace(log.with_name(f"{log.name}.1"))
+    try:
+        with log.open("wb") as output:
+            child = subprocess.Popen(
+                service.argv,
+                cwd=service.directory,
+                env={**service.env, STATE_VARIABLE: str(state)},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+    except OSError as error:
+        raise UnavailableError(
+            f"{service.name}: cannot start {service.argv[0]}: {error.strerror}; make setup installs it"
+        ) from error
+    # While we live we are its parent: someone must wait for it, or it stays as a zombie.
+    threading.Thread(target=child.wait, name=f"wait-{service.name}", daemon=True).start()
+    return Server(
+        name=service.name,
+        pid=child.pid,
+        create_time=_create_time(child.pid),
+        url=service.url,
+        started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        log=str(log),
+    )
+
+
+def stop(servers: Sequence[Server], state: Path) -> list[str]:
+    """End these servers and all that they started; the names of those that had something alive.
+
+    Politely first: SIGTERM to each leader, and after 15 s SIGKILL to what is left of its session.
+    """
+    families = {server.name: _family(server, state) for server in servers}
+    for server in servers:
+        leader = server.process()
+        if leader is not None:
+            _send(leader, signal.SIGTERM)
+    everyone = [process for family in families.values() for process in family]
+    leaders = [process for process in everyone if process.pid in {s.pid for s in servers}]
+    _wait_for_end(leaders)
+    # Asked again, since a server may have started another child meanwhile.
+    left = {process for server in servers for process in _family(server, state)} | set(everyone)
+    for process in left:
+        _send(process, signal.SIGKILL)
+    _wait_for_end(list(left))
+    return sorted(name for name, family in families.items() if family)
+
+
+def last_lines(server: Server, count: int = 15) -> str:
+    """The end of a server's log."""
+    text = Path(server.log).read_text(encoding="utf-8", errors="replace")
+    return "\n".join(text.rstrip().splitlines()[-count:]) or "(it printed nothing)"
+
+
+def _create_time(pid: int) -> float:
+    try:
+        return psutil.Process(pid).create_time()
+    except psutil.NoSuchProcess:
+        return time.time()  # it has ended already, and nobody can have its number this soon
+
+
+def _family(server: Server, state: Path) -> list[psutil.Process]:
+    """The leader if it lives, and every member of its session that carries our mark.
+
+    A session's number is not given to a new process while a member lives, so members found under
+    it are the server's own, unless the leader's number has passed to a living stranger.
+    """
+    leader = server.process()
+    if leader is None and psutil.pid_exists(server.pid) and not _is_zombie(server.pid):
+        return []
+    members = [
+        p for p in psutil.process_iter() if p.pid != server.pid and _is_member(p, server.pid)
+    ]
+    ours = [process for process in members if _mark(process) == str(state)]
+    return [*([leader] if leader else []), *ours]
+
+
+def _wait_for_end(processes: Sequence[psutil.Process]) -> None:
+    """Return when all have ended, or after 15 s.
+
+    A zombie has ended too: in a container the orphans of an earlier command may never be reaped.
+    """
+    end = time.monotonic() + _POLITE_SECONDS
+    while time.monotonic() < end and any(
+        process.is_running() and not _is_zombie(process.pid) for process in processes
+    ):
+        time.sleep(0.05)
+
+
+def _is_member(process: psutil.Process, session: int) -> bool:
+    try:
+        return os.getsid(process.pid) == session
+    except (ProcessLookupError, PermissionError):
+        return False
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def _mark(process: psutil.Process) -> str | None:
+    try:
+        return process.environ().get(STATE_VARIABLE)
+    except psutil.Error:
+        return None
+
+
+def _send(process: psutil.Process, number: signal.Signals) -> None:
+    try:
+        process.send_signal(number)  # psutil compares the birth first
+    except psutil.NoSuchProcess:
+        return

@@ -1,0 +1,168 @@
+"""Bringing services to the state that was asked for: running and answering, or ended.
+
+One command at a time for each project. What runs is kept, what died is started again, and a
+port that somebody else holds is refused before anything is started. Knows no service by name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import psutil
+
+from flywheel.errors import BusyError, UnavailableError
+from flywheel.stack.process import last_lines, spawn, stop
+from flywheel.stack.service import Server, Service, read_servers, write_servers
+
+_POLL_SECONDS = 0.1
+_HEALTH_TIMEOUT_SECONDS = 2.0
+
+Progress = Callable[[str], None]
+
+
+def start_all(services: Sequence[Service], state: Path, progress: Progress) -> list[Server]:
+    """Have every service running and answering; the ones that run already are kept.
+
+    Raises:
+        BusyError: a port is taken by another program, or another command is at work here.
+        UnavailableError: a service ended or did not answer in time; it is stopped, the others
+            stay, and the message ends with its log.
+    """
+    with _lock(state):
+        servers = read_servers(state)
+        missing = [s for s in services if not _runs(s, servers.get(s.name))]
+        # What a killed server left behind, or one of earlier settings, may still hold a port.
+        stop([servers[s.name] for s in missing if s.name in servers], state)
+        for service in missing:
+            _refuse_taken_port(service)
+        began = time.monotonic()
+        for service in missing:
+            progress(f"{service.name}: starting")
+            servers[service.name] = spawn(service, state)
+            write_servers(state, servers)
+        waiting = {service.name: service for service in services}
+        try:
+            _wait(waiting, servers, began, progress)
+        except UnavailableError:
+            # A server that is not ready now is ended, so that the next start is a fresh one.
+            stop([servers.pop(name) for name in waiting], state)
+            write_servers(state, servers)
+            raise
+        return [servers[service.name] for service in services]
+
+
+def stop_all(state: Path, progress: Progress) -> list[str]:
+    """End everything that was started from this state folder, and forget it; what was alive."""
+    if not state.exists():
+        return []
+    with _lock(state):
+        servers = read_servers(state)
+        stopped = stop(list(servers.values()), state)
+        write_servers(state, {})
+    for name in stopped:
+        progress(f"{name}: stopped")
+    return stopped
+
+
+def port_of(url: str) -> int:
+    """The port that a url means."""
+    parts = urlsplit(url)
+    return parts.port or (443 if parts.scheme == "https" else 80)
+
+
+def _runs(service: Service, server: Server | None) -> bool:
+    return server is not None and server.url == service.url and server.process() is not None
+
+
+def _wait(
+    waiting: dict[str, Service], servers: dict[str, Server], began: float, progress: Progress
+) -> None:
+    """Return when all answer; the ones that do are taken out of `waiting`."""
+    with httpx.Client(trust_env=False, timeout=_HEALTH_TIMEOUT_SECONDS) as client:
+        while waiting:
+            for name, service in list(waiting.items()):
+                seconds = time.monotonic() - began
+                if _answers(service, servers[name], client):
+                    del waiting[name]
+                    progress(f"{name}: ready{_where(service)} ({seconds:.1f} s)")
+                elif servers[name].process() is None:
+                    raise _gone(service, servers[name], "ended")
+                elif seconds > service.start_seconds:
+                    raise _gone(service, servers[name], f"did not answer in {seconds:.0f} s")
+            if waiting:
+                time.sleep(_POLL_SECONDS)
+
+
+def _answers(service: Service, server: Server, client: httpx.Client) -> bool:
+    if server.process() is None:
+        return False
+    if service.url is None:
+        return (service.ready_line or "") in last_lines(server, count=200)
+    try:
+        answer = client.get(f"{service.url.rstrip('/')}{service.health or '/'}")
+    except httpx.TransportError:
+        return False
+    return answer.status_code == httpx.codes.OK
+
+
+def _where(service: Service) -> str:
+    return f" at {service.url}" if service.url else ""
+
+
+def _gone(service: Service, server: Server, what: str) -> UnavailableError:
+    return UnavailableError(
+        f"{service.name} {what}; the end of {server.log}:\n{last_lines(server)}\n"
+        f"Mend what the log names, then run the same command again."
+    )
+
+
+def _refuse_taken_port(service: Service) -> None:
+    """Label Studio would silently take the next port, where nobody looks for it."""
+    if service.url is None:
+        return
+    port = port_of(service.url)
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise BusyError(
+                f"{service.name}: port {port} cannot be used ({error.strerror}; {_holder(port)}); "
+                f"end that program, or write another port in flywheel.toml, {service.setting}"
+            ) from error
+
+
+def _holder(port: int) -> str:
+    """Who listens there, as far as the system tells us."""
+    try:
+        listening = [
+            connection.pid
+            for connection in psutil.net_connections(kind="tcp")
+            if connection.laddr and connection.laddr[1] == port and connection.status == "LISTEN"
+        ]
+        pid = next((pid for pid in listening if pid), None)
+        return f"held by pid {pid}, {psutil.Process(pid).name()}" if pid else "holder not visible"
+    except psutil.Error:
+        return "holder not visible"
+
+
+@contextlib.contextmanager
+def _lock(state: Path) -> Iterator[None]:
+    state.mkdir(parents=True, exist_ok=True)
+    path = state / "stack.lock"
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BusyError(
+                f"another command is starting or stopping the servers of {state.parent} "
+                f"({path} is locked); wait until it is done, then try again"
+            ) from error
+        yield
