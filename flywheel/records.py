@@ -189,6 +189,8 @@ class Batch:
 
     id: str
     choices: tuple[Choice, ...]
+    night: int
+    """whose labeling budget it spends"""
     population: int
     """samples from which the probability share was drawn"""
     created_at: datetime
@@ -246,7 +248,10 @@ class DatasetVersion:
     """rows of the frozen test set, all of the probability share"""
     num_start_test: int
     """held-out rows of the start data"""
+    train_set_digest: str
+    """SHA-256 of the rows that train"""
     test_set_digest: str
+    """SHA-256 of the rows that test, the start data's included"""
     created_at: datetime
 
 

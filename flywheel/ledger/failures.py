@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
@@ -29,13 +30,11 @@ def add_failures(
             known[failure.sample_id] = failure
             new += 1
         else:
-            signals = {s.name: s.strength for s in earlier.signals}
-            for signal in failure.signals:
-                signals[signal.name] = max(signal.strength, signals.get(signal.name, 0.0))
+            row = _row(_with_signals(earlier, failure.signals))
             connection.execute(
                 update(failures)
                 .where(failures.c.sample_id == failure.sample_id)
-                .values(signals=signals)
+                .values(signals=row["signals"], strength=row["strength"])
             )
     return new
 
@@ -58,16 +57,18 @@ def move_failures(
     return len(moved)
 
 
-def failures_in(
-    connection: Connection, states: Sequence[FailureState], split: Split | None = None
+def strongest_failures(
+    connection: Connection, state: FailureState, split: Split, limit: int
 ) -> list[Failure]:
-    """The failures in any of these states, optionally of one split only."""
-    query = select(failures).where(failures.c.state.in_([state.value for state in states]))
-    if split is not None:
-        query = query.join(samples, samples.c.id == failures.c.sample_id).where(
-            samples.c.split == split.value
-        )
-    return [_failure(row) for row in connection.execute(query.order_by(failures.c.sample_id))]
+    """The failures of a state and split with the strongest signals, strongest first."""
+    query = (
+        select(failures)
+        .join(samples, samples.c.id == failures.c.sample_id)
+        .where(failures.c.state == state.value, samples.c.split == split.value)
+        .order_by(failures.c.strength.desc(), failures.c.sample_id)
+        .limit(limit)
+    )
+    return [_failure(row) for row in connection.execute(query)]
 
 
 def count_failures(connection: Connection) -> dict[FailureState, int]:
@@ -86,6 +87,15 @@ def _by_sample(connection: Connection, sample_ids: list[str]) -> dict[str, Failu
     return found
 
 
+def _with_signals(failure: Failure, more: Iterable[Signal]) -> Failure:
+    """The failure with further signals; of two with one name the stronger stays."""
+    strengths = {signal.name: signal.strength for signal in failure.signals}
+    for signal in more:
+        strengths[signal.name] = max(signal.strength, strengths.get(signal.name, 0.0))
+    signals = tuple(Signal(name=name, strength=value) for name, value in strengths.items())
+    return dataclasses.replace(failure, signals=signals)
+
+
 def _note(
     connection: Connection, sample_id: str, state: FailureState, night: int | None, now: datetime
 ) -> None:
@@ -99,6 +109,7 @@ def _row(failure: Failure) -> dict[str, object]:
         "sample_id": failure.sample_id,
         "prediction_id": failure.prediction_id,
         "signals": {signal.name: signal.strength for signal in failure.signals},
+        "strength": failure.strength,
         "state": failure.state.value,
         "created_at": failure.created_at,
     }

@@ -118,9 +118,10 @@ failures = Table(
     Column("sample_id", String(64), ForeignKey("samples.id"), primary_key=True),
     Column("prediction_id", String(32), ForeignKey("predictions.id"), nullable=False),
     Column("signals", JSON, nullable=False),  # name -> strength
+    Column("strength", Float, nullable=False),  # of all signals together
     Column("state", String(20), nullable=False),
     Column("created_at", Utc, nullable=False),
-    Index("ix_failures_state", "state"),
+    Index("ix_failures_state", "state", "strength"),
 )
 
 transitions = Table(
@@ -132,15 +133,17 @@ transitions = Table(
     Column("night", Integer),
     Column("at", Utc, nullable=False),
     Index("ix_transitions_sample_id", "sample_id"),
+    Index("ix_transitions_night", "night"),
 )
 
 batches = Table(
     "batches",
     metadata,
     Column("id", String(64), primary_key=True),
+    Column("night", Integer, nullable=False),  # whose budget it spends
     Column("population", Integer, nullable=False),
     Column("created_at", Utc, nullable=False),
-    Index("ix_batches_created_at", "created_at"),
+    Index("ix_batches_night", "night"),
 )
 
 choices = Table(
@@ -207,6 +210,7 @@ dataset_versions = Table(
     Column("num_train", Integer, nullable=False),
     Column("num_test", Integer, nullable=False),
     Column("num_start_test", Integer, nullable=False),
+    Column("train_set_digest", String(64), nullable=False),
     Column("test_set_digest", String(64), nullable=False),
     Column("created_at", Utc, nullable=False),
 )
@@ -257,7 +261,15 @@ nights = Table(
     Column("number", Integer, primary_key=True, autoincrement=False),
     Column("started_at", Utc, nullable=False),
     Column("finished_at", Utc),
-    Column("holder", String(200), nullable=False),  # host:pid of the process that runs it
+)
+
+# One row a lock; the holder says host, process and its start, so that a dead one can be told.
+locks = Table(
+    "locks",
+    metadata,
+    Column("name", String(50), primary_key=True),
+    Column("holder", String(200), nullable=False),
+    Column("since", Utc, nullable=False),
 )
 
 steps = Table(

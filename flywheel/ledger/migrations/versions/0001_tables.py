@@ -13,11 +13,12 @@ def upgrade() -> None:
     op.create_table(
         "batches",
         sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("night", sa.Integer(), nullable=False),
         sa.Column("population", sa.Integer(), nullable=False),
         sa.Column("created_at", Utc(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_batches")),
     )
-    op.create_index("ix_batches_created_at", "batches", ["created_at"], unique=False)
+    op.create_index("ix_batches_night", "batches", ["night"], unique=False)
     op.create_table(
         "checkpoints",
         sa.Column("digest", sa.String(length=64), nullable=False),
@@ -38,17 +39,24 @@ def upgrade() -> None:
         sa.Column("num_train", sa.Integer(), nullable=False),
         sa.Column("num_test", sa.Integer(), nullable=False),
         sa.Column("num_start_test", sa.Integer(), nullable=False),
+        sa.Column("train_set_digest", sa.String(length=64), nullable=False),
         sa.Column("test_set_digest", sa.String(length=64), nullable=False),
         sa.Column("created_at", Utc(), nullable=False),
         sa.PrimaryKeyConstraint("seq", name=op.f("pk_dataset_versions")),
         sa.UniqueConstraint("id", name=op.f("uq_dataset_versions_id")),
     )
     op.create_table(
+        "locks",
+        sa.Column("name", sa.String(length=50), nullable=False),
+        sa.Column("holder", sa.String(length=200), nullable=False),
+        sa.Column("since", Utc(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_locks")),
+    )
+    op.create_table(
         "nights",
         sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("started_at", Utc(), nullable=False),
         sa.Column("finished_at", Utc(), nullable=True),
-        sa.Column("holder", sa.String(length=200), nullable=False),
         sa.PrimaryKeyConstraint("number", name=op.f("pk_nights")),
     )
     op.create_table(
@@ -235,6 +243,7 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("seq", name=op.f("pk_transitions")),
     )
+    op.create_index("ix_transitions_night", "transitions", ["night"], unique=False)
     op.create_index("ix_transitions_sample_id", "transitions", ["sample_id"], unique=False)
     op.create_table(
         "choices",
@@ -262,6 +271,7 @@ def upgrade() -> None:
         sa.Column("sample_id", sa.String(length=64), nullable=False),
         sa.Column("prediction_id", sa.String(length=32), nullable=False),
         sa.Column("signals", sa.JSON(), nullable=False),
+        sa.Column("strength", sa.Float(), nullable=False),
         sa.Column("state", sa.String(length=20), nullable=False),
         sa.Column("created_at", Utc(), nullable=False),
         sa.ForeignKeyConstraint(
@@ -274,7 +284,7 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("sample_id", name=op.f("pk_failures")),
     )
-    op.create_index("ix_failures_state", "failures", ["state"], unique=False)
+    op.create_index("ix_failures_state", "failures", ["state", "strength"], unique=False)
     op.create_table(
         "feedback",
         sa.Column(
@@ -307,6 +317,7 @@ def downgrade() -> None:
     op.drop_index("ix_choices_batch_id", table_name="choices")
     op.drop_table("choices")
     op.drop_index("ix_transitions_sample_id", table_name="transitions")
+    op.drop_index("ix_transitions_night", table_name="transitions")
     op.drop_table("transitions")
     op.drop_table("steps")
     op.drop_table("releases")
@@ -325,7 +336,8 @@ def downgrade() -> None:
     op.drop_table("samples")
     op.drop_table("reports")
     op.drop_table("nights")
+    op.drop_table("locks")
     op.drop_table("dataset_versions")
     op.drop_table("checkpoints")
-    op.drop_index("ix_batches_created_at", table_name="batches")
+    op.drop_index("ix_batches_night", table_name="batches")
     op.drop_table("batches")
