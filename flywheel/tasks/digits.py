@@ -1,0 +1,280 @@
+"""Handwritten digits: scikit-learn's 1,797 real scans, read as one of ten classes.
+
+The whole task in one file, as a user would write it. It refuses to know where scans come from
+in production, how they drift, and who labels them.
+
+Shapes: B samples, 32 x 32 pixels, 10 classes. Pixels are 0..1 and ink is bright.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from torch import nn
+from torch.nn import functional
+
+from flywheel.errors import AnnotationError, PayloadError
+from flywheel.records import Answer, Array, Json, Sample, Split
+from flywheel.task import Baseline, Example, Labeling, Predictor, Task
+
+CLASSES = tuple("0123456789")
+SIDE_PIXELS = 32
+_MAX_PIXELS = 10_000_000
+_PICTURE_PIXELS = 256
+_UNUSABLE = "unusable"
+_NUM_SCANS = 1797
+_NUM_START_TRAIN = 120
+_NUM_START_TEST = 300
+_DIVISION_SEED = 7
+
+_CHOICES = "\n".join(f'    <Choice value="{name}" hotkey="{name}"/>' for name in CLASSES)
+_CONFIG = f"""<View>
+  <Header value="Which digit is this?"/>
+  <Image name="image" value="$image"/>
+  <Choices name="digit" toName="image" choice="single" showInline="true" required="true">
+{_CHOICES}
+    <Choice value="{_UNUSABLE}" hotkey="u"/>
+  </Choices>
+</View>"""
+
+# What Pillow raises for a file that is no image, is cut short, or would unpack to a bomb.
+_UNREADABLE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+    Image.DecompressionBombWarning,
+)
+
+
+def task() -> Task:
+    """The digits task."""
+    return Task(
+        model=_Network,
+        inputs=_inputs,
+        targets=_targets,
+        loss=_loss,
+        answers=_answers,
+        scores=lambda answer, label: {"correct": float(answer == label)},
+        labeling=Labeling(config=_CONFIG, picture=_picture, result=_result, answer=_answer),
+        start_data=_start_data,
+        baselines={
+            "majority class": Baseline(kind="scripted", fit=_fit_majority),
+            "nearest neighbour": Baseline(kind="simple ML", fit=_fit_nearest),
+            "logistic regression": Baseline(kind="simple ML", fit=_fit_logistic),
+        },
+        slices={
+            "faint ink": lambda sample: float(_pixels(sample).max()) < 0.65,
+            "thick strokes": lambda sample: float((_pixels(sample) > 0.4).mean()) > 0.35,
+            "phone": lambda sample: sample.metadata.get("site") == "phone",
+        },
+        augment=_augment,
+    )
+
+
+def start_scans() -> tuple[list[int], list[int]]:
+    """The scans that the project begins with: those to train on, and those held for testing."""
+    order = np.random.default_rng(_DIVISION_SEED).permutation(_NUM_SCANS).tolist()
+    return order[:_NUM_START_TRAIN], order[_NUM_START_TRAIN : _NUM_START_TRAIN + _NUM_START_TEST]
+
+
+def clean_scan(image: Array) -> Array:
+    """(8, 8) with ink of 0..16 -> (32, 32) float32 of 0..1, scaled up smoothly."""
+    small = Image.fromarray((image / 16.0).astype(np.float32))
+    large = small.resize((SIDE_PIXELS, SIDE_PIXELS), Image.Resampling.BICUBIC)
+    return np.clip(np.asarray(large), 0.0, 1.0)
+
+
+def encode_png(pixels: Array) -> bytes:
+    """(H, W) of 0..1 -> a grayscale PNG."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.round(pixels * 255.0).astype(np.uint8)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _start_data() -> Iterator[Example]:
+    scans = load_digits()
+    train, test = start_scans()
+    for split, indices in ((Split.TRAIN, train), (Split.TEST, test)):
+        for index in indices:
+            payload = encode_png(clean_scan(scans.images[index]))
+            sample = Sample.of(payload, "image/png", {"scan": index})
+            yield Example(sample=sample, answer=CLASSES[scans.target[index]], split=split)
+
+
+class _Network(nn.Module):
+    """Three convolutions; small enough to train in seconds on one core."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(1, 16, 5, stride=2, padding=2),
+            nn.ReLU(),
+            nn.Conv2d(16, 32, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(32, 48, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Flatten(),
+            nn.Linear(48 * 4 * 4, 64),
+        )
+        self.classify = nn.Sequential(nn.ReLU(), nn.Dropout(0.2), nn.Linear(64, len(CLASSES)))
+
+    def forward(self, inputs: torch.Tensor) -> dict[str, torch.Tensor]:
+        """(B, 1, 32, 32) -> logits (B, 10) and embedding (B, 64)."""
+        embedding = self.features(inputs)
+        return {"logits": self.classify(embedding), "embedding": embedding}
+
+
+def _inputs(samples: Sequence[Sample]) -> torch.Tensor:
+    if not samples:
+        return torch.zeros(0, 1, SIDE_PIXELS, SIDE_PIXELS)
+    return torch.from_numpy(np.stack([_pixels(sample) for sample in samples])).unsqueeze(1)
+
+
+def _targets(answers: Sequence[Json]) -> torch.Tensor:
+    return torch.tensor([CLASSES.index(_known(answer)) for answer in answers], dtype=torch.long)
+
+
+def _loss(output: dict[str, torch.Tensor], target: torch.Tensor) -> torch.Tensor:
+    return functional.cross_entropy(output["logits"], target, reduction="none")
+
+
+def _answers(output: dict[str, torch.Tensor]) -> list[Answer]:
+    confidences, indices = functional.softmax(output["logits"].detach(), dim=1).max(dim=1)
+    embeddings: Array = output["embedding"].detach().cpu().numpy().astype(np.float32)
+    return [
+        Answer(value=CLASSES[index], confidence=min(confidence, 1.0), embedding=row)
+        for index, confidence, row in zip(
+            indices.tolist(), confidences.tolist(), embeddings, strict=True
+        )
+    ]
+
+
+def _augment(inputs: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Turn by up to 10 degrees, shift by up to 2 pixels, scale the ink by 0.8..1.2."""
+    draws = torch.rand(len(inputs), 4, generator=generator, device=generator.device) * 2 - 1
+    turn, right, down, contrast = draws.to(inputs.device).unbind(1)  # (B,) each, -1..1
+    angle = turn * np.pi / 18
+    shift = 2 * 2 / SIDE_PIXELS  # grid_sample's picture is 2 wide
+    rows = [angle.cos(), -angle.sin(), right * shift, angle.sin(), angle.cos(), down * shift]
+    grid = functional.affine_grid(
+        torch.stack(rows, dim=1).view(-1, 2, 3), list(inputs.shape), align_corners=False
+    )
+    moved = functional.grid_sample(inputs, grid, align_corners=False)
+    return (moved * (1 + 0.2 * contrast).view(-1, 1, 1, 1)).clamp(0, 1)
+
+
+def _open(sample: Sample) -> Image.Image:
+    """The sample's picture, decoded; the size is checked before a single pixel is."""
+    try:
+        image = Image.open(io.BytesIO(sample.payload), formats=("PNG", "JPEG"))
+        width, height = image.size
+        if width * height > _MAX_PIXELS:
+            raise PayloadError(
+                f"sample {sample.id[:12]}: {width} x {height} pixels are more than {_MAX_PIXELS:,}; "
+                "scale the picture down before sending it"
+            )
+        image.load()
+        return ImageOps.exif_transpose(image)
+    except _UNREADABLE as error:
+        raise PayloadError(
+            f"sample {sample.id[:12]}: {len(sample.payload)} bytes of {sample.media_type!r} cannot "
+            f"be read as a picture ({error}); send a whole PNG or JPEG file"
+        ) from error
+
+
+def _gray(image: Image.Image) -> Image.Image:
+    """One channel of 0..255; what is transparent shows black, as paper does here."""
+    if image.mode.startswith("I"):  # 16 bits, which convert("L") would clip and not scale
+        return Image.fromarray((np.asarray(image).astype(np.float64) / 257.0).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        ground = Image.new("RGBA", image.size, (0, 0, 0, 255))
+        return Image.alpha_composite(ground, image).convert("L")
+    return image.convert("L")
+
+
+def _pixels(sample: Sample) -> Array:
+    """(32, 32) float32 of 0..1; a picture that is not square keeps its shape between black bars."""
+    gray = _gray(_open(sample))
+    side = (SIDE_PIXELS, SIDE_PIXELS)
+    if gray.size != side:
+        gray = ImageOps.pad(gray, side, Image.Resampling.BILINEAR, color=0)
+    return np.asarray(gray, dtype=np.float32) / np.float32(255.0)
+
+
+def _picture(sample: Sample) -> bytes:
+    side = (_PICTURE_PIXELS, _PICTURE_PIXELS)
+    large = ImageOps.pad(_gray(_open(sample)), side, Image.Resampling.BICUBIC, color=0)
+    return encode_png(np.asarray(large) / 255.0)
+
+
+def _result(answer: Json) -> list[dict[str, Json]]:
+    return [
+        {
+            "id": "digit",
+            "type": "choices",
+            "from_name": "digit",
+            "to_name": "image",
+            "value": {"choices": [_known(answer)]},
+        }
+    ]
+
+
+def _answer(result: list[dict[str, Json]]) -> Json:
+    regions = [region for region in result if region.get("from_name") == "digit"]
+    chosen = [name for region in regions for name in region.get("value", {}).get("choices", [])]
+    if len(chosen) != 1:
+        raise AnnotationError(
+            f"an annotation has the choices {chosen}; exactly one of {', '.join(CLASSES)} is allowed"
+        )
+    if chosen[0] == _UNUSABLE:
+        raise AnnotationError(
+            f"an annotation says {_UNUSABLE!r}; the sample gets no label, "
+            f"a label would be one of {', '.join(CLASSES)}"
+        )
+    return _known(chosen[0])
+
+
+def _known(answer: Json) -> str:
+    if answer not in CLASSES:
+        raise AnnotationError(
+            f"{answer!r} is no digit of this task; write one of {', '.join(CLASSES)} as a string"
+        )
+    return str(answer)
+
+
+def _fit_majority(_: Sequence[Sample], answers: Sequence[Json]) -> Predictor:
+    [(most, _count)] = Counter(answers).most_common(1)
+    return lambda samples: [most] * len(samples)
+
+
+def _fit_nearest(samples: Sequence[Sample], answers: Sequence[Json]) -> Predictor:
+    return _predictor(KNeighborsClassifier(n_neighbors=1).fit(_rows(samples), answers).predict)
+
+
+def _fit_logistic(samples: Sequence[Sample], answers: Sequence[Json]) -> Predictor:
+    return _predictor(LogisticRegression(max_iter=1000).fit(_rows(samples), answers).predict)
+
+
+def _predictor(predict: Callable[[Array], Array]) -> Predictor:
+    return lambda samples: [str(answer) for answer in predict(_rows(samples))] if samples else []
+
+
+def _rows(samples: Sequence[Sample]) -> Array:
+    return np.stack([_pixels(sample).ravel() for sample in samples])

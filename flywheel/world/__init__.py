@@ -1,0 +1,10 @@
+"""A simulated production: traffic that drifts, and what the world says back.
+
+The product never imports it; it stands where real users, cameras and people would.
+"""
+
+from flywheel.world.arrival import Arrival
+from flywheel.world.scans import DriftingScans
+from flywheel.world.traffic import Sent, send
+
+__all__ = ["Arrival", "DriftingScans", "Sent", "send"]
