@@ -1,0 +1,97 @@
+"""Nights and their steps: what has been done, so that a killed night goes on where it was.
+
+A step is done when its row is there; its result is in the row. What a step means is not
+known here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from flywheel.ledger.tables import nights, skips, steps
+from flywheel.records import Json, Night
+
+
+class Step(NamedTuple):
+    """A finished step of a night."""
+
+    name: str
+    result: Json
+    seconds: float
+
+
+def open_night(connection: Connection, now: datetime) -> Night:
+    """The night that is not finished, else a new one."""
+    last = last_night(connection)
+    if last is not None and last.finished_at is None:
+        return last
+    night = Night(number=last.number + 1 if last else 0, started_at=now, finished_at=None)
+    connection.execute(insert(nights), {"number": night.number, "started_at": now})
+    return night
+
+
+def last_night(connection: Connection) -> Night | None:
+    """The newest night, finished or not."""
+    row = connection.execute(select(nights).order_by(nights.c.number.desc()).limit(1)).first()
+    if row is None:
+        return None
+    return Night(number=row.number, started_at=row.started_at, finished_at=row.finished_at)
+
+
+def current_night_number(connection: Connection) -> int:
+    """The night whose budget is being spent: the open one, else the one to come."""
+    last = last_night(connection)
+    if last is None:
+        return 0
+    return last.number if last.finished_at is None else last.number + 1
+
+
+def finish_night(connection: Connection, number: int, now: datetime) -> None:
+    """Mark a night finished; the first time stays."""
+    connection.execute(
+        update(nights)
+        .where(nights.c.number == number, nights.c.finished_at.is_(None))
+        .values(finished_at=now)
+    )
+
+
+def finished_steps(connection: Connection, night: int) -> dict[str, Step]:
+    """The steps of a night that are done, by name, in the order in which they finished."""
+    query = select(steps).where(steps.c.night == night).order_by(steps.c.finished_at)
+    return {row.name: Step(row.name, row.result, row.seconds) for row in connection.execute(query)}
+
+
+def finish_step(connection: Connection, night: int, step: Step, now: datetime) -> None:
+    """Record that a step is done, and its result; done again, the new result counts."""
+    connection.execute(delete(steps).where(steps.c.night == night, steps.c.name == step.name))
+    connection.execute(
+        insert(steps),
+        {
+            "night": night,
+            "name": step.name,
+            "result": step.result,
+            "seconds": step.seconds,
+            "finished_at": now,
+        },
+    )
+
+
+def add_skip(
+    connection: Connection, subject: str, reason: str, night: int | None, now: datetime
+) -> None:
+    """Record that something was set aside, once for each subject and reason."""
+    reason = reason[:500]
+    known = select(skips.c.seq).where(skips.c.subject == subject, skips.c.reason == reason)
+    if connection.execute(known).first() is None:
+        row = {"subject": subject, "reason": reason, "night": night, "at": now}
+        connection.execute(insert(skips), row)
+
+
+def skips_of(connection: Connection, night: int) -> Sequence[tuple[str, str]]:
+    """What was set aside in a night: subject and reason."""
+    query = select(skips.c.subject, skips.c.reason).where(skips.c.night == night)
+    return [(row[0], row[1]) for row in connection.execute(query.order_by(skips.c.seq))]

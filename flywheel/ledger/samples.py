@@ -1,0 +1,76 @@
+"""Samples as they are stored: a row in the ledger, the payload in the blobs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from sqlalchemy import Connection, insert, select
+
+from flywheel.blobs import Blobs
+from flywheel.errors import UnknownIdError
+from flywheel.ledger.tables import samples
+from flywheel.records import Sample, Split
+
+_CHUNK = 500
+
+
+class Placed(NamedTuple):
+    """A sample with its group and the split that the group belongs to."""
+
+    sample: Sample
+    group: str
+    split: Split
+
+
+def add_samples(connection: Connection, placed: Iterable[Placed], now: datetime) -> None:
+    """Store the rows of samples that are not known yet; their payloads are in the blobs."""
+    by_id = {item.sample.id: item for item in placed}
+    known = set(_rows(connection, list(by_id)))
+    rows = [_row(item, now) for key, item in by_id.items() if key not in known]
+    if rows:
+        connection.execute(insert(samples), rows)
+
+
+def load_samples(connection: Connection, blobs: Blobs, sample_ids: Sequence[str]) -> list[Sample]:
+    """Samples with their payloads, in the order asked for.
+
+    Raises:
+        UnknownIdError: the ledger or the blobs do not hold one of them.
+    """
+    rows = _rows(connection, sample_ids)
+    missing = next((key for key in sample_ids if key not in rows), None)
+    if missing is not None:
+        raise UnknownIdError(f"no sample {missing} in the ledger; flywheel trace takes a known id")
+    return [
+        Sample(id=key, payload=blobs.get(key), media_type=rows[key][0], metadata=dict(rows[key][1]))
+        for key in sample_ids
+    ]
+
+
+def groups_of(connection: Connection, sample_ids: Sequence[str]) -> dict[str, str]:
+    """The group of each sample."""
+    return {key: row[2] for key, row in _rows(connection, sample_ids).items()}
+
+
+def _rows(
+    connection: Connection, sample_ids: Sequence[str]
+) -> dict[str, tuple[str, dict[str, object], str]]:
+    found = {}
+    for start in range(0, len(sample_ids), _CHUNK):
+        query = select(samples).where(samples.c.id.in_(sample_ids[start : start + _CHUNK]))
+        for row in connection.execute(query):
+            found[row.id] = (row.media_type, row.metadata, row.group)
+    return found
+
+
+def _row(item: Placed, now: datetime) -> dict[str, object]:
+    return {
+        "id": item.sample.id,
+        "media_type": item.sample.media_type,
+        "metadata": item.sample.metadata,
+        "group": item.group,
+        "split": item.split.value,
+        "created_at": now,
+    }

@@ -1,0 +1,131 @@
+"""Windows on the log of predictions: what came since a watermark, and nothing older.
+
+Each reader of the log has a watermark of its own. Reading costs what is new, however long
+the log is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    and_,
+    func,
+    insert,
+    select,
+    update,
+)
+
+from flywheel.ledger.tables import choices, feedback, predictions, samples, watermarks
+from flywheel.records import Array, Json, Split
+
+
+class Suspect(NamedTuple):
+    """A prediction together with what the world said of it, if anything."""
+
+    prediction_id: str
+    sample_id: str
+    answer: Json
+    confidence: float
+    feedback: tuple[str, Json] | None
+    """kind and value"""
+
+
+class Candidate(NamedTuple):
+    """A prediction from which the probability share may be drawn."""
+
+    sample_id: str
+    prediction_id: str
+    confidence: float
+
+
+def watermark(connection: Connection, name: str) -> int:
+    """Up to where a reader has read; 0 at first. The row is held until the transaction ends."""
+    query = select(watermarks.c.seq).where(watermarks.c.name == name).with_for_update()
+    return connection.execute(query).scalar() or 0
+
+
+def move_watermark(connection: Connection, name: str, seq: int) -> None:
+    """Say up to where a reader has read; never backwards."""
+    query = select(watermarks.c.seq).where(watermarks.c.name == name).with_for_update()
+    before = connection.execute(query).scalar()
+    if before is None:
+        connection.execute(insert(watermarks), {"name": name, "seq": seq})
+    elif seq > before:
+        connection.execute(update(watermarks).where(watermarks.c.name == name).values(seq=seq))
+
+
+def latest(connection: Connection, table: str) -> int:
+    """The newest row's number in predictions or feedback; 0 when there is none."""
+    column = {"predictions": predictions.c.seq, "feedback": feedback.c.seq}[table]
+    return connection.execute(select(func.max(column))).scalar() or 0
+
+
+def count_between(connection: Connection, after: int, upto: int) -> int:
+    """How many predictions lie in the window (after, upto]."""
+    query = select(func.count()).where(_between(predictions.c.seq, after, upto))
+    return int(connection.execute(query).scalar_one())
+
+
+def low_confidence(
+    connection: Connection, after: int, upto: int, threshold: float
+) -> Iterator[Suspect]:
+    """Predictions in the window (after, upto] under a confidence."""
+    query = select(predictions).where(
+        _between(predictions.c.seq, after, upto), predictions.c.confidence < threshold
+    )
+    for row in connection.execute(query.order_by(predictions.c.seq)):
+        yield Suspect(row.id, row.sample_id, row.answer, row.confidence, None)
+
+
+def with_feedback(connection: Connection, after: int, upto: int) -> Iterator[Suspect]:
+    """Predictions that got feedback in the window (after, upto] of the feedback log."""
+    query = (
+        select(predictions, feedback.c.kind, feedback.c.value)
+        .join(feedback, feedback.c.prediction_id == predictions.c.id)
+        .where(_between(feedback.c.seq, after, upto))
+        .order_by(feedback.c.seq)
+    )
+    for row in connection.execute(query):
+        yield Suspect(row.id, row.sample_id, row.answer, row.confidence, (row.kind, row.value))
+
+
+def population(connection: Connection, after: int, upto: int, split: Split) -> list[Candidate]:
+    """The first prediction of each sample of a split in the window that is in no batch yet."""
+    first = (
+        select(func.min(predictions.c.seq).label("seq"))
+        .join(samples, samples.c.id == predictions.c.sample_id)
+        .outerjoin(choices, choices.c.sample_id == predictions.c.sample_id)
+        .where(
+            _between(predictions.c.seq, after, upto),
+            samples.c.split == split.value,
+            choices.c.sample_id.is_(None),
+        )
+        .group_by(predictions.c.sample_id)
+        .subquery()
+    )
+    columns = (predictions.c.sample_id, predictions.c.id, predictions.c.confidence)
+    query = select(*columns).join(first, first.c.seq == predictions.c.seq)
+    rows = connection.execute(query.order_by(predictions.c.seq))
+    return [Candidate(*row) for row in rows]
+
+
+def embeddings(connection: Connection, prediction_ids: list[str]) -> dict[str, tuple[str, Array]]:
+    """Model digest and embedding, (D,) float32, of each prediction."""
+    found: dict[str, tuple[str, Array]] = {}
+    for start in range(0, len(prediction_ids), 500):
+        query = select(predictions.c.id, predictions.c.model_digest, predictions.c.embedding).where(
+            predictions.c.id.in_(prediction_ids[start : start + 500])
+        )
+        for key, digest, data in connection.execute(query):
+            found[key] = (digest, np.frombuffer(data, dtype="<f4"))
+    return found
+
+
+def _between(column: Column[int], after: int, upto: int) -> ColumnElement[bool]:
+    return and_(column > after, column <= upto)
