@@ -1,0 +1,26 @@
+"""The two statements that SQLite and PostgreSQL want written differently."""
+
+from __future__ import annotations
+
+import zlib
+
+from sqlalchemy import BigInteger, Connection, Table, cast, func, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+
+def keep_commit_order(connection: Connection, table: Table) -> None:
+    """Let the table's `seq` grow in the order of commits, until this transaction ends.
+
+    Watermarks need it: a row that became visible behind one would never be read. SQLite has
+    one writer at a time anyway; on PostgreSQL the writers of one table queue up here.
+    """
+    if connection.dialect.name == "postgresql":
+        key = zlib.crc32(f"flywheel/{table.name}".encode())
+        connection.execute(select(func.pg_advisory_xact_lock(cast(key, BigInteger))))
+
+
+def insert_new(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
+    """An INSERT that passes over rows that are there already."""
+    if connection.dialect.name == "postgresql":
+        return postgresql.insert(table).on_conflict_do_nothing()
+    return sqlite.insert(table).on_conflict_do_nothing()
