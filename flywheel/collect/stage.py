@@ -1,0 +1,93 @@
+"""The collect stage: reads both logs from their watermarks on and records the failures.
+
+It moves in pieces, each one transaction with its watermark, so that a window of any size
+needs little memory and a kill loses nothing and repeats nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from flywheel.collect.signals import signals_of
+from flywheel.ledger import Ledger
+from flywheel.ledger.failures import add_failures
+from flywheel.ledger.windows import (
+    Suspect,
+    count_between,
+    latest,
+    low_confidence,
+    move_watermark,
+    watermark,
+    with_feedback,
+)
+from flywheel.records import Failure, FailureState
+
+_PIECE = 20_000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Collected:
+    """What one collection found."""
+
+    num_predictions: int
+    """read for the first time"""
+    num_feedback: int
+    """read for the first time"""
+    num_failures: int
+    """new ones"""
+
+
+def collect(ledger: Ledger, threshold: float, night: int, now: datetime) -> Collected:
+    """Record the failures among the predictions and feedback since the watermarks.
+
+    A prediction is suspect when its confidence is under the threshold, or when feedback
+    contradicts it, however late the feedback comes.
+    """
+    num_predictions = num_feedback = num_failures = 0
+    for connection, after, upto in _pieces(ledger, "predictions"):
+        suspects = low_confidence(connection, after, upto, threshold)
+        failures = _failures(suspects, threshold, now)
+        num_failures += add_failures(connection, failures, night, now)
+        num_predictions += count_between(connection, after, upto)
+    for connection, after, upto in _pieces(ledger, "feedback"):
+        failures = _failures(with_feedback(connection, after, upto), threshold, now)
+        num_failures += add_failures(connection, failures, night, now)
+        num_feedback += upto - after
+    return Collected(
+        num_predictions=num_predictions, num_feedback=num_feedback, num_failures=num_failures
+    )
+
+
+def _pieces(ledger: Ledger, log: str) -> Iterator[tuple[Connection, int, int]]:
+    """Windows (after, upto] of a log, each in a transaction that ends with its watermark."""
+    with ledger.read() as connection:
+        end = latest(connection, log)
+    mark = f"{log} collected"
+    while True:
+        with ledger.begin() as connection:
+            after = watermark(connection, mark)
+            if after >= end:
+                return
+            upto = min(after + _PIECE, end)
+            yield connection, after, upto
+            move_watermark(connection, mark, upto)
+
+
+def _failures(suspects: Iterable[Suspect], threshold: float, now: datetime) -> list[Failure]:
+    found = []
+    for suspect in suspects:
+        signals = signals_of(suspect.answer, suspect.confidence, suspect.feedback, threshold)
+        if signals:
+            failure = Failure(
+                sample_id=suspect.sample_id,
+                prediction_id=suspect.prediction_id,
+                signals=signals,
+                state=FailureState.SEEN,
+                created_at=now,
+            )
+            found.append(failure)
+    return found

@@ -1,0 +1,142 @@
+"""The dataset stage: current labels -> an immutable version with its parent.
+
+The production test set is made of the probability share alone, each row with the weight
+1 / inclusion probability; targeted samples only train. Held-out start data is kept beside
+it, to see that nothing learned at the start is forgotten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from flywheel.blobs import Blobs
+from flywheel.dataset.guard import Dropped, keep_splits_apart
+from flywheel.ledger import Ledger
+from flywheel.ledger.batches import Origin, origins
+from flywheel.ledger.datasets import (
+    add_labels,
+    add_version,
+    current_labels,
+    has_start_data,
+    latest_version,
+    write_manifest,
+)
+from flywheel.ledger.samples import Placed, add_samples, groups_of, load_samples
+from flywheel.project import Dataset
+from flywheel.records import (
+    Array,
+    DatasetRow,
+    DatasetVersion,
+    Label,
+    Sample,
+    Share,
+    Split,
+    content_id,
+)
+from flywheel.task import Example, Task
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VersionMade:
+    """The version as it stands now, and what was left out of it."""
+
+    version: DatasetVersion
+    is_new: bool
+    dropped: tuple[Dropped, ...]
+
+
+def make_version(
+    ledger: Ledger,
+    blobs: Blobs,
+    task: Task,
+    settings: Dataset,
+    *,
+    group_of: Callable[[Sample], str],
+    now: datetime,
+) -> VersionMade:
+    """Write the version that today's labels give; the same labels give the same version."""
+    _take_in_start_data(ledger, blobs, task, group_of, now)
+    with ledger.read() as connection:
+        labeled = current_labels(connection)
+        chosen = origins(connection)
+        parent = latest_version(connection)
+        ids = [label.sample_id for label, _ in labeled]
+        groups = groups_of(connection, ids)
+        samples = load_samples(connection, blobs, ids)
+    rows = [row for label, split in labeled if (row := _row(label, split, chosen)) is not None]
+    vectors = _vectors(task, samples)
+    kept, dropped = keep_splits_apart(rows, groups, vectors, settings.near_duplicate)
+    manifest = write_manifest(kept)
+    if parent is not None and parent.id == content_id(manifest):
+        return VersionMade(version=parent, is_new=False, dropped=tuple(dropped))
+    version = _version(kept, blobs.put(manifest), parent, now)
+    with ledger.begin() as connection:
+        add_version(connection, version)
+    return VersionMade(version=version, is_new=True, dropped=tuple(dropped))
+
+
+def _take_in_start_data(
+    ledger: Ledger, blobs: Blobs, task: Task, group_of: Callable[[Sample], str], now: datetime
+) -> None:
+    with ledger.read() as connection:
+        if task.start_data is None or has_start_data(connection):
+            return
+    examples = list(task.start_data())
+    blobs.put_all(example.sample.payload for example in examples)
+    with ledger.begin() as connection:
+        placed = (Placed(e.sample, group_of(e.sample), e.split) for e in examples)
+        add_samples(connection, placed, now)
+        add_labels(connection, (_start_label(example) for example in examples), now)
+
+
+def _start_label(example: Example) -> Label:
+    return Label(
+        sample_id=example.sample.id,
+        answer=example.answer,
+        reliability=1.0,
+        num_annotations=0,
+        source="start",
+    )
+
+
+def _row(label: Label, split: Split, chosen: Mapping[str, Origin]) -> DatasetRow | None:
+    """The row of a label, or None for one that may neither train nor test."""
+    origin, weight = "start", 1.0
+    if label.source != "start":
+        share, probability = chosen[label.sample_id]
+        origin = share.value
+        if (share is Share.PROBABILITY) != (split is Split.TEST):
+            return None  # the setting test_groups changed after the sample was chosen
+        weight = 1.0 / probability if probability is not None else 1.0
+    return DatasetRow(
+        sample_id=label.sample_id, split=split, origin=origin, answer=label.answer, weight=weight
+    )
+
+
+def _vectors(task: Task, samples: Sequence[Sample]) -> dict[str, Array]:
+    vectors: dict[str, Array] = {}
+    for start in range(0, len(samples), 256):
+        block = samples[start : start + 256]
+        inputs = task.inputs(block).flatten(1).cpu().numpy()
+        vectors.update((sample.id, row) for sample, row in zip(block, inputs, strict=True))
+    return vectors
+
+
+def _version(
+    rows: Sequence[DatasetRow], manifest_digest: str, parent: DatasetVersion | None, now: datetime
+) -> DatasetVersion:
+    train = [row for row in rows if row.split is Split.TRAIN]
+    test = [row for row in rows if row.split is Split.TEST]
+    num_start_test = sum(row.origin == "start" for row in test)
+    return DatasetVersion(
+        id=manifest_digest,
+        parent_id=parent.id if parent else None,
+        num_train=len(train),
+        num_test=len(test) - num_start_test,
+        num_start_test=num_start_test,
+        train_set_digest=content_id(write_manifest(train)),
+        test_set_digest=content_id(write_manifest(test)),
+        created_at=now,
+    )

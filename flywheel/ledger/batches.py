@@ -1,0 +1,67 @@
+"""Batches: what was chosen for labeling, why, and at whose expense."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from sqlalchemy import Connection, func, insert, select
+
+from flywheel.ledger.tables import batches, choices, labeling_tasks
+from flywheel.records import Batch, Share
+
+
+class Origin(NamedTuple):
+    """How a sample came to be labeled."""
+
+    share: Share
+    inclusion_probability: float | None
+
+
+def add_batch(connection: Connection, batch: Batch) -> None:
+    """Store a batch, and for each sample the labeling task that is to be sent."""
+    row = {
+        "id": batch.id,
+        "night": batch.night,
+        "population": batch.population,
+        "created_at": batch.created_at,
+    }
+    connection.execute(insert(batches), row)
+    if not batch.choices:
+        return
+    connection.execute(
+        insert(choices),
+        [
+            {
+                "sample_id": choice.sample_id,
+                "batch_id": batch.id,
+                "prediction_id": choice.prediction_id,
+                "share": choice.share.value,
+                "reason": choice.reason,
+                "priority": choice.priority,
+                "inclusion_probability": choice.inclusion_probability,
+            }
+            for choice in batch.choices
+        ],
+    )
+    connection.execute(
+        insert(labeling_tasks),
+        [{"sample_id": c.sample_id, "state": "waiting", "note": ""} for c in batch.choices],
+    )
+
+
+def num_chosen(connection: Connection, night: int) -> dict[Share, int]:
+    """How many samples a night's budget has paid for so far, by share."""
+    query = (
+        select(choices.c.share, func.count())
+        .join(batches, batches.c.id == choices.c.batch_id)
+        .where(batches.c.night == night)
+        .group_by(choices.c.share)
+    )
+    counts = {Share(row[0]): int(row[1]) for row in connection.execute(query)}
+    return {share: counts.get(share, 0) for share in Share}
+
+
+def origins(connection: Connection) -> dict[str, Origin]:
+    """How each sample that was ever chosen came to be."""
+    query = select(choices.c.sample_id, choices.c.share, choices.c.inclusion_probability)
+    return {row[0]: Origin(Share(row[1]), row[2]) for row in connection.execute(query)}

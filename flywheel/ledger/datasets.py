@@ -1,0 +1,103 @@
+"""Labels as they stand, and the dataset versions made of them.
+
+A version's manifest is a blob of JSON lines, one row a line, whose hash is the version's id.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, insert, select
+
+from flywheel.blobs import Blobs
+from flywheel.errors import UnknownIdError
+from flywheel.ledger.tables import dataset_versions, labels, samples
+from flywheel.records import DatasetRow, DatasetVersion, Label, Split, canonical
+
+
+def add_labels(connection: Connection, new: Iterable[Label], now: datetime) -> None:
+    """Append labels; the newest of a sample counts."""
+    rows = [{**asdict(label), "created_at": now} for label in new]
+    if rows:
+        connection.execute(insert(labels), rows)
+
+
+def current_labels(connection: Connection) -> list[tuple[Label, Split]]:
+    """The newest label of each sample that has not been withdrawn, with the sample's split."""
+    newest = select(func.max(labels.c.seq)).group_by(labels.c.sample_id)
+    query = (
+        select(labels, samples.c.split)
+        .join(samples, samples.c.id == labels.c.sample_id)
+        .where(labels.c.seq.in_(newest), labels.c.answer.is_not(None))
+        .order_by(labels.c.sample_id)
+    )
+    return [(_label(row), Split(row.split)) for row in connection.execute(query)]
+
+
+def has_start_data(connection: Connection) -> bool:
+    """Whether the task's start data has been taken in."""
+    query = select(labels.c.seq).where(labels.c.source == "start").limit(1)
+    return connection.execute(query).first() is not None
+
+
+def write_manifest(rows: Sequence[DatasetRow]) -> bytes:
+    """The manifest's bytes: rows by sample id, so that equal rows give equal bytes."""
+    ordered = sorted(rows, key=lambda row: row.sample_id)
+    return "".join(canonical(asdict(row)) + "\n" for row in ordered).encode()
+
+
+def read_manifest(blobs: Blobs, version_id: str) -> list[DatasetRow]:
+    """The rows of a version."""
+    lines = blobs.get(version_id).decode().splitlines()
+    return [_manifest_row(json.loads(line)) for line in lines]
+
+
+def add_version(connection: Connection, version: DatasetVersion) -> None:
+    """Store a version; one that is known stays as it is."""
+    query = select(dataset_versions.c.seq).where(dataset_versions.c.id == version.id)
+    if connection.execute(query).first() is None:
+        connection.execute(insert(dataset_versions), asdict(version))
+
+
+def get_version(connection: Connection, version_id: str) -> DatasetVersion:
+    """A version by its id.
+
+    Raises:
+        UnknownIdError: there is none.
+    """
+    query = select(dataset_versions).where(dataset_versions.c.id == version_id)
+    row = connection.execute(query).first()
+    if row is None:
+        raise UnknownIdError(f"no dataset version {version_id}; flywheel status names the newest")
+    return _version(row)
+
+
+def latest_version(connection: Connection) -> DatasetVersion | None:
+    """The newest version."""
+    query = select(dataset_versions).order_by(dataset_versions.c.seq.desc()).limit(1)
+    row = connection.execute(query).first()
+    return None if row is None else _version(row)
+
+
+def _version(row: Row[Any]) -> DatasetVersion:
+    fields = dict(row._mapping)  # noqa: SLF001  # SQLAlchemy's public name for it
+    del fields["seq"]
+    return DatasetVersion(**fields)
+
+
+def _label(row: Row[Any]) -> Label:
+    return Label(
+        sample_id=row.sample_id,
+        answer=row.answer,
+        reliability=row.reliability,
+        num_annotations=row.num_annotations,
+        source=row.source,
+    )
+
+
+def _manifest_row(fields: dict[str, object]) -> DatasetRow:
+    return DatasetRow(**{**fields, "split": Split(fields["split"])})  # type: ignore[arg-type]  # read from JSON

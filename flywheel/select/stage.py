@@ -1,0 +1,121 @@
+"""The select stage: one batch from what production saw since the last batch.
+
+Probability share: a Poisson draw from the groups that can only test. Targeted share: the
+strongest waiting failures of the groups that can train, spread over the data. No sample is
+ever chosen twice, and all batches of a night together keep within its budget.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import numpy as np
+from sqlalchemy import Connection
+
+from flywheel.ledger import Ledger
+from flywheel.ledger.batches import add_batch, num_chosen
+from flywheel.ledger.failures import move_failures, strongest_failures
+from flywheel.ledger.windows import embeddings, move_watermark, population, watermark
+from flywheel.project import LabelingSettings
+from flywheel.records import (
+    Batch,
+    Choice,
+    Failure,
+    FailureState,
+    Share,
+    Split,
+    canonical,
+    content_id,
+)
+from flywheel.select.poisson import inclusion_probabilities, poisson_sample
+from flywheel.select.spread import spread, stack_embeddings
+
+_MARK = "selected"
+_POOL = 2_000
+"""Waiting failures that compete; the weaker ones wait for another night."""
+
+
+def select_batch(
+    ledger: Ledger, settings: LabelingSettings, *, seed: int, night: int, now: datetime
+) -> Batch:
+    """Choose and store a batch, and queue its samples for labeling.
+
+    One transaction: a batch is stored with the watermark behind it, or not at all. Run again
+    for the same night it spends only what is left of the night's budget.
+    """
+    with ledger.begin() as connection:
+        after = watermark(connection, _MARK)
+        upto = watermark(connection, "predictions collected")
+        spent = num_chosen(connection, night)
+        rng = np.random.default_rng([seed, night, upto])
+        left = max(settings.samples_per_night - sum(spent.values()), 0)
+        drawn, num_population = _probability_share(
+            connection, (after, upto), left * settings.probability_share, rng
+        )
+        targeted = _targeted_share(connection, max(left - len(drawn), 0), rng)
+        chosen = tuple(drawn + targeted)
+        batch = Batch(
+            id=_batch_id(chosen, night, (after, upto)),
+            choices=chosen,
+            night=night,
+            population=num_population,
+            created_at=now,
+        )
+        if upto > after or chosen:
+            add_batch(connection, batch)
+            queued = [choice.sample_id for choice in chosen]
+            move_failures(connection, queued, FailureState.QUEUED, night, now)
+            move_watermark(connection, _MARK, upto)
+    return batch
+
+
+def _probability_share(
+    connection: Connection,
+    window: tuple[int, int],
+    expected_size: float,
+    rng: np.random.Generator,
+) -> tuple[list[Choice], int]:
+    candidates = population(connection, *window, Split.TEST)
+    uncertainty = 1.0 - np.array([candidate.confidence for candidate in candidates])
+    probabilities = inclusion_probabilities(uncertainty, expected_size)
+    drawn = [
+        Choice(
+            sample_id=candidates[index].sample_id,
+            prediction_id=candidates[index].prediction_id,
+            share=Share.PROBABILITY,
+            reason=f"drawn at random with probability {probabilities[index]:.3f}",
+            # By chance, not by difficulty: if people stop half-way, what they have done is
+            # still a random part of the draw, and the estimate stays unbiased.
+            priority=float(rng.random()),
+            inclusion_probability=float(probabilities[index]),
+        )
+        for index in poisson_sample(probabilities, rng)
+    ]
+    return drawn, len(candidates)
+
+
+def _targeted_share(connection: Connection, size: int, rng: np.random.Generator) -> list[Choice]:
+    if size == 0:
+        return []
+    waiting = strongest_failures(connection, FailureState.SEEN, Split.TRAIN, _POOL)
+    places = embeddings(connection, [failure.prediction_id for failure in waiting])
+    vectors = stack_embeddings([places[failure.prediction_id] for failure in waiting])
+    strength = np.array([failure.strength for failure in waiting])
+    return [_targeted(waiting[index]) for index in spread(strength, vectors, size, rng)]
+
+
+def _targeted(failure: Failure) -> Choice:
+    reasons = (f"{s.name.replace('_', ' ')} {s.strength:.2f}" for s in failure.signals)
+    return Choice(
+        sample_id=failure.sample_id,
+        prediction_id=failure.prediction_id,
+        share=Share.TARGETED,
+        reason=", ".join(reasons),
+        priority=failure.strength,
+        inclusion_probability=None,
+    )
+
+
+def _batch_id(chosen: tuple[Choice, ...], night: int, window: tuple[int, int]) -> str:
+    text = canonical([night, *window, [choice.sample_id for choice in chosen]])
+    return content_id(text.encode())
