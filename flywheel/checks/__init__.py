@@ -1,0 +1,8 @@
+"""The contract of `flywheel.task.Task` as named laws that run.
+
+A law says what holds for every task; it refuses to know any one task's answers.
+"""
+
+from flywheel.checks.contract import LAWS, Broken, check_task
+
+__all__ = ["LAWS", "Broken", "check_task"]

@@ -1,0 +1,126 @@
+"""Laws on what surrounds the model: start data, labeling, baselines and slices.
+
+Refuses to know the network; what Label Studio itself would say of a config is its own affair.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from types import MappingProxyType
+from xml.etree import ElementTree as ET
+
+from PIL import Image
+
+from flywheel.checks.subject import Law, Subject
+from flywheel.errors import AnnotationError
+from flywheel.records import Split, canonical, content_id
+
+_NUM_FITTED = 200
+
+
+def _start_data_has_both_splits(subject: Subject) -> str | None:
+    ids = {
+        split: {example.sample.id for example in subject.examples if example.split == split}
+        for split in Split
+    }
+    empty = [split.value for split in Split if not ids[split]]
+    if empty:
+        return f"start_data() has nothing in the split {empty[0]!r}; give some to {list(ids)}"
+    shared = ids[Split.TRAIN] & ids[Split.TEST]
+    if shared:
+        return f"sample {min(shared)[:12]} is in both splits; keep each in one"
+    return None
+
+
+def _start_data_repeats(subject: Subject) -> str | None:
+    wrong = [e.sample.id for e in subject.examples if e.sample.id != content_id(e.sample.payload)]
+    if wrong:
+        return f"sample id {wrong[0]!r} is not its content's; make samples with Sample.of"
+    start_data = subject.task.start_data
+    if start_data is not None and list(start_data()) != subject.examples:
+        return "start_data() gave something else the second time; fix its order and its seed"
+    return None
+
+
+def _config_shows_the_picture(subject: Subject) -> str | None:
+    config = subject.task.labeling.config
+    root = ET.fromstring(config)  # noqa: S314  the user's own file, parsed on the user's machine
+    if not any(value == "$image" for node in root.iter() for value in node.attrib.values()):
+        return 'no attribute of the labeling config is "$image"; add <Image value="$image" .../>'
+    if re.search(r"=\s*'", config):
+        return "the labeling config quotes with '; Label Studio's client reads only \"...\""
+    return None
+
+
+def _picture_is_png(subject: Subject) -> str | None:
+    picture = subject.task.labeling.picture(subject.samples[0])
+    with Image.open(io.BytesIO(picture)) as image:
+        image.load()
+        return None if image.format == "PNG" else f"picture() gave a {image.format}; give a PNG"
+
+
+def _labeling_round_trips(subject: Subject) -> str | None:
+    labeling = subject.task.labeling
+    for answer in subject.some_labels:
+        result = labeling.result(answer)
+        if any(not isinstance(region.get("id"), str) for region in result):
+            return f"result({answer!r}) has a region whose id is no string; Label Studio needs one"
+        canonical(result)  # raises for what JSON cannot say
+        back = labeling.answer(result)
+        if back != answer:
+            return f"answer(result({answer!r})) is {back!r}; the round trip must be exact"
+    return None
+
+
+def _empty_annotation_is_refused(subject: Subject) -> str | None:
+    try:
+        answer = subject.task.labeling.answer([])
+    except AnnotationError:
+        return None
+    return f"labeling.answer([]) is {answer!r}; raise AnnotationError for what is no answer"
+
+
+def _baselines_predict(subject: Subject) -> str | None:
+    train = [example for example in subject.examples if example.split == Split.TRAIN][:_NUM_FITTED]
+    samples, answers = [e.sample for e in train], [e.answer for e in train]
+    for name, baseline in subject.task.baselines.items():
+        if baseline.kind not in {"scripted", "simple ML"}:
+            return f"baseline {name!r} is of kind {baseline.kind!r}; write scripted or simple ML"
+        found = baseline.fit(samples, answers)(subject.samples)
+        if len(found) != len(subject.samples):
+            return f"baseline {name!r} gave {len(found)} answers to {len(subject.samples)} samples"
+        for answer, label in zip(found, subject.labels, strict=True):
+            canonical(answer)  # raises for what JSON cannot say, a numpy integer for one
+            subject.task.scores(answer, label)
+    return None
+
+
+def _slices_are_predicates(subject: Subject) -> str | None:
+    for name, belongs in subject.task.slices.items():
+        for sample in subject.samples:
+            found = belongs(sample)
+            if not isinstance(found, bool):
+                return f"slice {name!r} gave {found!r} of type {type(found).__name__}; give a bool"
+    return None
+
+
+START_LAWS: MappingProxyType[str, Law] = MappingProxyType(
+    {
+        "start_data() has both splits and shares no sample": _start_data_has_both_splits,
+        "start_data() gives the same every time": _start_data_repeats,
+    }
+)
+"""what a law says -> the law; these come first, as the others need samples"""
+
+PEOPLE_LAWS: MappingProxyType[str, Law] = MappingProxyType(
+    {
+        "the labeling config is XML that shows $image": _config_shows_the_picture,
+        "the picture is a PNG": _picture_is_png,
+        "labeling answers come back as they went": _labeling_round_trips,
+        "labeling refuses an empty annotation": _empty_annotation_is_refused,
+        "baselines answer every sample": _baselines_predict,
+        "slices say true or false": _slices_are_predicates,
+    }
+)
+"""what a law says -> the law"""

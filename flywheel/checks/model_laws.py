@@ -1,0 +1,158 @@
+"""Laws on what is trained: the model, its inputs, its loss and what it answers.
+
+Refuses to know people, Label Studio and the start data's splits.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from types import MappingProxyType
+
+import numpy as np
+import torch
+
+from flywheel.checks.subject import STEPS, Law, Subject
+from flywheel.errors import PayloadError
+from flywheel.records import Array, Sample, canonical
+
+
+def _model_is_seeded(subject: Subject) -> str | None:
+    first, second = subject.model().state_dict(), subject.model().state_dict()
+    if not first:
+        return "model() has no weights; return a torch.nn.Module with parameters"
+    differs = [name for name in first if not torch.equal(first[name], second[name])]
+    return (
+        f"{differs[0]} differs under one seed; draw it from torch's generator" if differs else None
+    )
+
+
+def _inputs_are_tensors(subject: Subject) -> str | None:
+    inputs = subject.task.inputs(subject.samples)
+    if not isinstance(inputs, torch.Tensor) or not inputs.is_floating_point():
+        return f"inputs() gave {getattr(inputs, 'dtype', type(inputs).__name__)}; give float32"
+    if inputs.shape[:1] != (len(subject.samples),):
+        return f"{len(subject.samples)} samples gave shape {tuple(inputs.shape)}; B comes first"
+    return None if bool(inputs.isfinite().all()) else "inputs() holds a NaN or an infinity"
+
+
+def _inputs_are_pure(subject: Subject) -> str | None:
+    samples = subject.samples
+    before = copy.deepcopy(samples)
+    first, second = subject.task.inputs(samples), subject.task.inputs(samples)
+    if samples != before:
+        return "inputs() changed a sample; samples are read only"
+    if not torch.equal(first, second):
+        return "the same samples gave two different tensors; draw variation in augment"
+    alone = subject.task.inputs(samples[:1])
+    if not torch.allclose(first[:1], alone, atol=1e-5):
+        return "a sample's input depends on the others of its batch; decode each by itself"
+    return None
+
+
+def _corrupt_is_refused(subject: Subject) -> str | None:
+    good = subject.samples[0]
+    for payload in (b"", b"\x00\xffnot a sample\x00" * 8):
+        try:
+            subject.task.inputs([Sample.of(payload, good.media_type, dict(good.metadata))])
+        except PayloadError:
+            continue
+        return f"inputs() took the payload {payload[:16]!r}; raise PayloadError"
+    return None
+
+
+def _loss_is_per_sample(subject: Subject) -> str | None:
+    losses = subject.losses(subject.model().eval())
+    if losses.shape != (len(subject.samples),):
+        return (
+            f"loss() of {len(subject.samples)} samples has shape {tuple(losses.shape)}; "
+            "give one number a sample, (B,)"
+        )
+    return None if bool(losses.isfinite().all()) else "loss() holds a NaN or an infinity"
+
+
+def _gradient_is_finite(subject: Subject) -> str | None:
+    model = subject.model().train()
+    subject.losses(model).mean().backward()  # type: ignore[no-untyped-call]
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    if not any(bool(gradient.any()) for gradient in gradients):
+        return "no weight gets a gradient other than zero; is something detached?"
+    if not all(bool(gradient.isfinite().all()) for gradient in gradients):
+        return "a gradient holds a NaN or an infinity"
+    return None
+
+
+def _loss_falls(subject: Subject) -> str | None:
+    before, after, _ = subject.overfitted
+    if after <= 0.5 * before or after < before - 1.0:
+        return None
+    return (
+        f"the mean loss went from {before:.4g} to {after:.4g} in {STEPS} steps on "
+        f"{len(subject.batch)} samples; half or less was due"
+    )
+
+
+def _answers_are_whole(subject: Subject) -> str | None:
+    answers = subject.fresh_answers
+    if len(answers) != len(subject.samples):
+        return f"{len(subject.samples)} samples got {len(answers)} answers; give one each"
+    values = [answer.value for answer in answers]
+    if json.loads(canonical(values)) != values:
+        return f"{values[0]!r} changes on its way through JSON; use lists, strings and numbers"
+    return None
+
+
+def _confidences_are_probabilities(subject: Subject) -> str | None:
+    confidences = [answer.confidence for answer in subject.fresh_answers]
+    wrong = [c for c in confidences if not (isinstance(c, float) and 0.0 <= c <= 1.0)]
+    return f"confidence {wrong[0]!r}; a float of 0..1 is allowed" if wrong else None
+
+
+def _embeddings_are_vectors(subject: Subject) -> str | None:
+    for answer in subject.fresh_answers:
+        row: Array = answer.embedding
+        if not isinstance(row, np.ndarray) or row.ndim != 1 or row.dtype.kind != "f":
+            found = (getattr(row, "shape", type(row).__name__), getattr(row, "dtype", None))
+            return f"embedding is {found}; give a numpy array of shape (D,), float32"
+        if not np.isfinite(row).all():
+            return "an embedding holds a NaN or an infinity"
+    sizes = {answer.embedding.size for answer in subject.fresh_answers}
+    return None if len(sizes) == 1 else f"embeddings have the sizes {sorted(sizes)}; one is allowed"
+
+
+def _augment_is_seeded(subject: Subject) -> str | None:
+    if subject.task.augment is None:
+        return None
+    inputs = subject.task.inputs(subject.samples)
+    before = inputs.clone()
+    first, second = (
+        subject.task.augment(inputs, torch.Generator().manual_seed(subject.seed)) for _ in range(2)
+    )
+    if not torch.equal(inputs, before):
+        return "augment() changed its argument; return a new tensor"
+    if first.shape != inputs.shape or first.dtype != inputs.dtype:
+        return (
+            f"augment() made {tuple(first.shape)} {first.dtype} of "
+            f"{tuple(inputs.shape)} {inputs.dtype}; keep both"
+        )
+    if not torch.equal(first, second):
+        return "one seed gave two results; draw only from the generator that is passed in"
+    return None if bool(first.isfinite().all()) else "augment() made a NaN or an infinity"
+
+
+MODEL_LAWS: MappingProxyType[str, Law] = MappingProxyType(
+    {
+        "model() draws its weights from torch's seeded generator": _model_is_seeded,
+        "inputs() are finite floats, batch first": _inputs_are_tensors,
+        "inputs() are pure": _inputs_are_pure,
+        "inputs() refuse a corrupt payload": _corrupt_is_refused,
+        "loss() is one finite number a sample": _loss_is_per_sample,
+        "the gradient is finite and reaches a weight": _gradient_is_finite,
+        "the loss falls on one small batch": _loss_falls,
+        "answers() are JSON, one a sample": _answers_are_whole,
+        "confidences lie in 0..1": _confidences_are_probabilities,
+        "embeddings are finite vectors of one size": _embeddings_are_vectors,
+        "augment() keeps the shape and is seeded": _augment_is_seeded,
+    }
+)
+"""what a law says -> the law"""

@@ -1,0 +1,107 @@
+"""The task under test: a small batch of its start data, a fresh model, an overfitted one.
+
+Holds what several laws need and only one should pay for. Refuses to know the laws.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import cached_property
+
+import torch
+
+from flywheel.records import Answer, Json, Sample, canonical
+from flywheel.task import Example, Task
+
+_BATCH = 16
+_MAX_LABELS = 100
+STEPS = 300
+"""of the overfitting, at most"""
+_LEARNING_RATE = 3e-3
+
+
+class Subject:
+    """A task under test, with what several laws need and only one should pay for."""
+
+    def __init__(self, task: Task, seed: int) -> None:
+        self.task = task
+        self.seed = seed
+
+    @cached_property
+    def examples(self) -> list[Example]:
+        """The start data."""
+        if self.task.start_data is None:
+            raise ValueError(
+                "start_data is None; give the labeled data that the project begins with"
+            )
+        examples = list(self.task.start_data())
+        if not examples:
+            raise ValueError("start_data() is empty; yield at least a few labeled examples")
+        return examples
+
+    @cached_property
+    def batch(self) -> list[Example]:
+        """A few examples of answers that differ as much as there are different ones."""
+        first = {canonical(example.answer): example for example in reversed(self.examples)}
+        taken = {example.sample.id for example in first.values()}
+        others = [example for example in self.examples if example.sample.id not in taken]
+        return [*list(first.values())[::-1][:_BATCH], *others][:_BATCH]
+
+    @property
+    def samples(self) -> list[Sample]:
+        """Samples of the batch."""
+        return [example.sample for example in self.batch]
+
+    @property
+    def labels(self) -> list[Json]:
+        """Right answers of the batch."""
+        return [example.answer for example in self.batch]
+
+    @property
+    def some_labels(self) -> list[Json]:
+        """Every different answer of the start data, up to a hundred."""
+        unique = {canonical(example.answer): example.answer for example in self.examples}
+        return list(unique.values())[:_MAX_LABELS]
+
+    def model(self) -> torch.nn.Module:
+        """A fresh model, the same at every call."""
+        torch.manual_seed(self.seed)
+        return self.task.model()
+
+    @cached_property
+    def fresh_answers(self) -> list[Answer]:
+        """What an untrained model says of the batch."""
+        return self.ask(self.model())
+
+    def ask(self, model: torch.nn.Module) -> list[Answer]:
+        """What a model says of the batch."""
+        model.eval()
+        with torch.no_grad():
+            return self.task.answers(model(self.task.inputs(self.samples)))
+
+    def losses(self, model: torch.nn.Module) -> torch.Tensor:
+        """(B,) of the batch, with a gradient."""
+        return self.task.loss(model(self.task.inputs(self.samples)), self.task.targets(self.labels))
+
+    @cached_property
+    def overfitted(self) -> tuple[float, float, list[Answer]]:
+        """Mean loss before and after training on the batch alone, and the answers after."""
+        model = self.model().train()
+        optimizer = torch.optim.Adam(model.parameters(), lr=_LEARNING_RATE)
+        inputs, targets = self.task.inputs(self.samples), self.task.targets(self.labels)
+        before = after = math.nan
+        for step in range(STEPS):
+            loss = self.task.loss(model(inputs), targets).mean()
+            after = loss.item()
+            before = after if step == 0 else before
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            optimizer.step()
+            if after < 0.01 * before:
+                break
+        return before, after, self.ask(model)
+
+
+Law = Callable[[Subject], str | None]
+"""None when the task keeps it, else what was found and what is allowed"""
