@@ -83,4 +83,5 @@ def _standardised(vectors: Sequence[Array]) -> Array:
     stacked = np.stack(vectors).astype(np.float32)
     stacked -= stacked.mean(axis=1, keepdims=True)
     length = np.linalg.norm(stacked, axis=1, keepdims=True)
-    return np.divide(stacked, length, out=np.zeros_like(stacked), where=length > 0)
+    standardised: Array = np.divide(stacked, length, out=np.zeros_like(stacked), where=length > 0)
+    return standardised
