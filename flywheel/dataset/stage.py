@@ -7,7 +7,7 @@ it, to see that nothing learned at the start is forgotten.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -35,6 +35,7 @@ from flywheel.records import (
     Split,
     content_id,
 )
+from flywheel.splits import group_of
 from flywheel.task import Example, Task
 
 
@@ -48,16 +49,10 @@ class VersionMade:
 
 
 def make_version(
-    ledger: Ledger,
-    blobs: Blobs,
-    task: Task,
-    settings: Dataset,
-    *,
-    group_of: Callable[[Sample], str],
-    now: datetime,
+    ledger: Ledger, blobs: Blobs, task: Task, settings: Dataset, *, now: datetime
 ) -> VersionMade:
     """Write the version that today's labels give; the same labels give the same version."""
-    _take_in_start_data(ledger, blobs, task, group_of, now)
+    _take_in_start_data(ledger, blobs, task, settings, now)
     with ledger.read() as connection:
         labeled = current_labels(connection)
         chosen = origins(connection)
@@ -78,7 +73,7 @@ def make_version(
 
 
 def _take_in_start_data(
-    ledger: Ledger, blobs: Blobs, task: Task, group_of: Callable[[Sample], str], now: datetime
+    ledger: Ledger, blobs: Blobs, task: Task, settings: Dataset, now: datetime
 ) -> None:
     with ledger.read() as connection:
         if task.start_data is None or has_start_data(connection):
@@ -86,9 +81,14 @@ def _take_in_start_data(
     examples = list(task.start_data())
     blobs.put_all(example.sample.payload for example in examples)
     with ledger.begin() as connection:
-        placed = (Placed(e.sample, group_of(e.sample), e.split) for e in examples)
+        placed = (_placed(example, settings.group) for example in examples)
         add_samples(connection, placed, now)
         add_labels(connection, (_start_label(example) for example in examples), now)
+
+
+def _placed(example: Example, group_key: str | None) -> Placed:
+    sample = example.sample
+    return Placed(sample, group_of(sample.metadata, sample.id, group_key), example.split)
 
 
 def _start_label(example: Example) -> Label:
