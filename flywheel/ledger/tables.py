@@ -185,7 +185,9 @@ annotations = Table(
     Column("deleted_at", Utc),
     Column("lead_time_seconds", Float),
     Column("updated_at", Utc, nullable=False),
+    Column("settled", Boolean, nullable=False),  # false until the consensus has taken it in
     Index("ix_annotations_sample_id", "sample_id"),
+    Index("ix_annotations_settled", "settled"),
 )
 
 labels = Table(

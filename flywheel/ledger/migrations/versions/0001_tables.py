@@ -116,12 +116,14 @@ def upgrade() -> None:
         sa.Column("deleted_at", Utc(), nullable=True),
         sa.Column("lead_time_seconds", sa.Float(), nullable=True),
         sa.Column("updated_at", Utc(), nullable=False),
+        sa.Column("settled", sa.Boolean(), nullable=False),
         sa.ForeignKeyConstraint(
             ["sample_id"], ["samples.id"], name=op.f("fk_annotations_sample_id_samples")
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_annotations")),
     )
     op.create_index("ix_annotations_sample_id", "annotations", ["sample_id"], unique=False)
+    op.create_index("ix_annotations_settled", "annotations", ["settled"], unique=False)
     op.create_table(
         "decisions",
         sa.Column(
@@ -329,6 +331,7 @@ def downgrade() -> None:
     op.drop_index("ix_labeling_tasks_external_id", table_name="labeling_tasks")
     op.drop_table("labeling_tasks")
     op.drop_table("decisions")
+    op.drop_index("ix_annotations_settled", table_name="annotations")
     op.drop_index("ix_annotations_sample_id", table_name="annotations")
     op.drop_table("annotations")
     op.drop_table("watermarks")
