@@ -83,7 +83,8 @@ def environment(project: Project) -> dict[str, str]:
     credentials = read_credentials(project.state)
     if credentials is not None and _is_here(project.labeling.url):
         known["LABEL_STUDIO_API_KEY"] = credentials.token
-    return {name: os.environ.get(name) or value for name, value in known.items()}
+    names = ("PREFECT_API_URL", "LABEL_STUDIO_API_KEY")
+    return known | {name: os.environ[name] for name in names if os.environ.get(name)}
 
 
 def login(project: Project) -> Login:

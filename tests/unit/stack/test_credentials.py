@@ -1,0 +1,51 @@
+import pytest
+
+from flywheel.errors import UserError
+from flywheel.stack.credentials import credentials_file, ensure_credentials, read_credentials
+
+
+def test_only_the_owner_may_read_the_secrets(tmp_path):
+    ensure_credentials(tmp_path)
+    assert credentials_file(tmp_path).stat().st_mode & 0o777 == 0o600
+
+
+def test_secrets_are_drawn_once(tmp_path):
+    assert ensure_credentials(tmp_path) == ensure_credentials(tmp_path)
+    assert read_credentials(tmp_path) == ensure_credentials(tmp_path)
+
+
+def test_two_projects_share_no_secret(tmp_path):
+    one, two = ensure_credentials(tmp_path / "one"), ensure_credentials(tmp_path / "two")
+    assert not {one.password, one.token, one.secret_key} & {two.password, two.token, two.secret_key}
+
+
+def test_the_token_fits_label_studios_column(tmp_path):
+    assert len(ensure_credentials(tmp_path).token) == 40
+
+
+def test_no_secret_is_printed(tmp_path):
+    drawn = ensure_credentials(tmp_path)
+    assert not [
+        s for s in (drawn.password, drawn.token, drawn.secret_key) if s in f"{drawn!r} {drawn}"
+    ]
+
+
+def test_reading_draws_nothing(tmp_path):
+    assert read_credentials(tmp_path) is None
+    assert not credentials_file(tmp_path).exists()
+
+
+def test_lost_secrets_are_not_replaced_while_their_user_exists(tmp_path):
+    data = tmp_path / "label-studio"
+    data.mkdir()
+    (data / "label_studio.sqlite3").touch()
+    with pytest.raises(UserError, match=r"secrets\.json is gone"):
+        ensure_credentials(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["{", '{"email": "a"}', "[]"])
+def test_spoiled_secrets_are_named_and_kept(tmp_path, text):
+    credentials_file(tmp_path).write_text(text)
+    with pytest.raises(UserError, match=r"secrets\.json does not hold"):
+        ensure_credentials(tmp_path)
+    assert credentials_file(tmp_path).read_text() == text

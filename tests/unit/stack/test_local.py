@@ -1,0 +1,72 @@
+import subprocess
+import sys
+
+import pytest
+
+from flywheel import stack
+from flywheel.errors import SettingsError
+from flywheel.project import LabelingSettings, Serve
+from flywheel.project import Prefect as PrefectSettings
+from flywheel.stack.credentials import ensure_credentials
+
+
+def test_a_name_that_is_no_service_is_refused_with_the_ones_that_are(project):
+    with pytest.raises(SettingsError, match=r"no service redis; there are prefect, label-studio"):
+        stack.up(project, ["redis", "prefect"])
+    assert not project.state.exists()
+
+
+def test_a_server_elsewhere_is_left_to_its_owner(project):
+    settings = {
+        "prefect": PrefectSettings(url="https://prefect.example.com"),
+        "labeling": LabelingSettings(url="http://10.0.0.7:8080"),
+        "serve": Serve(host="0.0.0.0"),
+    }
+    told = []
+    assert stack.up(project.model_copy(update=settings), progress=told.append) == []
+    assert [line.endswith("not started") for line in told] == [True, True, True]
+
+
+def test_nothing_runs_and_nothing_stops_before_the_first_start(project):
+    assert stack.running(project) == []
+    assert stack.down(project, progress=print) == []
+
+
+def test_clients_learn_the_addresses_and_the_token(project, monkeypatch):
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    monkeypatch.delenv("LABEL_STUDIO_API_KEY", raising=False)
+    token = ensure_credentials(project.state).token
+    assert stack.environment(project) == {
+        "PREFECT_API_URL": "http://127.0.0.1:4280/api",
+        "LABEL_STUDIO_API_KEY": token,
+    }
+
+
+def test_what_is_set_already_wins(project, monkeypatch):
+    ensure_credentials(project.state)
+    monkeypatch.setenv("PREFECT_API_URL", "http://elsewhere/api")
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", "mine")
+    assert stack.environment(project) == {
+        "PREFECT_API_URL": "http://elsewhere/api",
+        "LABEL_STUDIO_API_KEY": "mine",
+    }
+
+
+def test_the_local_token_is_not_offered_to_a_label_studio_elsewhere(project, monkeypatch):
+    monkeypatch.delenv("LABEL_STUDIO_API_KEY", raising=False)
+    ensure_credentials(project.state)
+    elsewhere = LabelingSettings(url="https://labels.example.com")
+    moved = project.model_copy(update={"labeling": elsewhere})
+    assert "LABEL_STUDIO_API_KEY" not in stack.environment(moved)
+
+
+def test_the_login_names_the_file_with_the_password(project):
+    door = stack.login(project)
+    assert (door.url, door.email) == (project.labeling.url, "flywheel@example.com")
+    assert ensure_credentials(project.state).password in door.password_file.read_text()
+
+
+def test_the_stack_imports_neither_prefect_nor_torch():
+    code = "import sys, flywheel.stack; print({'prefect', 'torch'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout == "set()\n"
