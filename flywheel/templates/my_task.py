@@ -67,7 +67,7 @@ def inputs(samples: Sequence[Sample]) -> torch.Tensor:
     for sample in samples:
         try:
             image = Image.open(io.BytesIO(sample.payload)).convert("L").resize((8, 8))
-        except (OSError, SyntaxError, ValueError) as error:
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise PayloadError(f"sample {sample.id}: {error}; send a PNG") from error
         pixels.append(np.asarray(image, dtype=np.float32) / 255)
     return torch.from_numpy(np.stack(pixels))
@@ -89,7 +89,7 @@ def to_label_studio(answer: Json) -> list[dict[str, Json]]:
 
 def from_label_studio(result: list[dict[str, Json]]) -> Json:
     """What a person drew -> an answer, or an AnnotationError."""
-    chosen = [name for region in result for name in region["value"]["choices"]]
+    chosen = [name for region in result for name in region.get("value", {}).get("choices", [])]
     if len(chosen) != 1 or chosen[0] not in CLASSES:
         raise AnnotationError(f"{chosen} is not one of {CLASSES}; choose one")
     return chosen[0]
