@@ -71,6 +71,12 @@ def strongest_failures(
     return [_failure(row) for row in connection.execute(query)]
 
 
+def failures_in(connection: Connection, state: FailureState) -> list[Failure]:
+    """All failures in a state."""
+    query = select(failures).where(failures.c.state == state.value).order_by(failures.c.sample_id)
+    return [_failure(row) for row in connection.execute(query)]
+
+
 def count_failures(connection: Connection) -> dict[FailureState, int]:
     """How many failures are in each state."""
     query = select(failures.c.state, func.count()).group_by(failures.c.state)

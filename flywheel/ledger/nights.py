@@ -16,7 +16,7 @@ from flywheel.ledger.tables import nights, skips, steps
 from flywheel.records import Json, Night
 
 
-class Step(NamedTuple):
+class FinishedStep(NamedTuple):
     """A finished step of a night."""
 
     name: str
@@ -59,13 +59,16 @@ def finish_night(connection: Connection, number: int, now: datetime) -> None:
     )
 
 
-def finished_steps(connection: Connection, night: int) -> dict[str, Step]:
+def finished_steps(connection: Connection, night: int) -> dict[str, FinishedStep]:
     """The steps of a night that are done, by name, in the order in which they finished."""
     query = select(steps).where(steps.c.night == night).order_by(steps.c.finished_at)
-    return {row.name: Step(row.name, row.result, row.seconds) for row in connection.execute(query)}
+    return {
+        row.name: FinishedStep(row.name, row.result, row.seconds)
+        for row in connection.execute(query)
+    }
 
 
-def finish_step(connection: Connection, night: int, step: Step, now: datetime) -> None:
+def finish_step(connection: Connection, night: int, step: FinishedStep, now: datetime) -> None:
     """Record that a step is done, and its result; done again, the new result counts."""
     connection.execute(delete(steps).where(steps.c.night == night, steps.c.name == step.name))
     connection.execute(

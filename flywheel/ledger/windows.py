@@ -115,6 +115,12 @@ def population(connection: Connection, after: int, upto: int, split: Split) -> l
     return [Candidate(*row) for row in rows]
 
 
+def recent_samples(connection: Connection, limit: int) -> list[str]:
+    """The samples of the newest predictions, each once, newest first."""
+    query = select(predictions.c.sample_id).order_by(predictions.c.seq.desc()).limit(limit)
+    return list(dict.fromkeys(connection.execute(query).scalars()))
+
+
 def embeddings(connection: Connection, prediction_ids: list[str]) -> dict[str, tuple[str, Array]]:
     """Model digest and embedding, (D,) float32, of each prediction."""
     found: dict[str, tuple[str, Array]] = {}

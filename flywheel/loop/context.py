@@ -1,0 +1,158 @@
+"""What every step of a night works with, and the night that is being run.
+
+The loop is the one place where the stages meet. It knows nothing of Prefect: flows/ gives
+each step its retries, its time limit and its page, and the same steps run bare in tests.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from flywheel.blobs import Blobs
+from flywheel.errors import FlywheelError
+from flywheel.ledger import Ledger
+from flywheel.ledger.codec import from_json, to_json
+from flywheel.ledger.locks import hold
+from flywheel.ledger.nights import (
+    FinishedStep,
+    current_night_number,
+    finish_night,
+    finish_step,
+    finished_steps,
+    open_night,
+)
+from flywheel.project import Project, load_project
+from flywheel.records import Night
+from flywheel.task import Task, load_task
+
+_LOCK = "the loop"
+
+Result = TypeVar("Result")
+
+
+def _no_progress(epoch: int, epochs: int, loss: float) -> None:
+    """Long work may be watched, or not."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Loop:
+    """A project with its task, its ledger and its blobs, opened."""
+
+    project: Project
+    task: Task
+    ledger: Ledger
+    blobs: Blobs
+    now: Callable[[], datetime]
+    """the clock; only the composition root reads it"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Step(Generic[Result]):
+    """One step of a night: its name, what it does, and the record that comes out."""
+
+    name: str
+    result: type[Result]
+    run: Callable[[NightRun], Result]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NightRun:
+    """A night under way; every finished step has its result in the ledger."""
+
+    loop: Loop
+    number: int
+    started_at: datetime
+    progress: Callable[[int, int, float], None] = _no_progress
+    """called after each epoch of training: epoch, epochs, loss"""
+
+    def do(self, step: Step[Result]) -> Result:
+        """Run a step and store its result; a step that is done already is not run again."""
+        done = self.result(step)
+        if done is not None:
+            return done
+        begun = time.monotonic()
+        result = step.run(self)
+        finished = FinishedStep(step.name, to_json(result), time.monotonic() - begun)
+        with self.loop.ledger.begin() as connection:
+            finish_step(connection, self.number, finished, self.loop.now())
+        return result
+
+    def result(self, step: Step[Result]) -> Result | None:
+        """What a step of this night came to; None when it has not finished."""
+        with self.loop.ledger.read() as connection:
+            done = finished_steps(connection, self.number).get(step.name)
+        return None if done is None else from_json(step.result, done.result)
+
+    def need(self, step: Step[Result]) -> Result:
+        """What an earlier step came to.
+
+        Raises:
+            FlywheelError: it has not run in this night.
+        """
+        result = self.result(step)
+        if result is None:
+            raise FlywheelError(f"night {self.number} has not done {step.name!r} yet; run it first")
+        return result
+
+    def finish(self) -> None:
+        """Mark the night finished; the next one may begin."""
+        with self.loop.ledger.begin() as connection:
+            finish_night(connection, self.number, self.loop.now())
+
+
+def utc_now() -> datetime:
+    """The time, with its zone."""
+    return datetime.now(UTC)
+
+
+@contextmanager
+def open_loop(directory: Path | str, now: Callable[[], datetime] = utc_now) -> Iterator[Loop]:
+    """Open the project of a directory.
+
+    Raises:
+        UserError: its settings, its task or its storage cannot be used.
+    """
+    project = load_project(directory)
+    task = load_task(project.project.task, project.directory)
+    ledger = Ledger.open(project.ledger_url)
+    try:
+        blobs = Blobs.open(project.blobs_url)
+        yield Loop(project=project, task=task, ledger=ledger, blobs=blobs, now=now)
+    finally:
+        ledger.close()
+
+
+@contextmanager
+def begin_night(loop: Loop) -> Iterator[NightRun]:
+    """Hold the loop and continue the night that was cut off, else begin a new one.
+
+    Raises:
+        BusyError: another process runs the loop of this project.
+    """
+    with hold(loop.ledger, _LOCK, loop.now):
+        with loop.ledger.begin() as connection:
+            night = open_night(connection, loop.now())
+        yield _run(loop, night)
+
+
+@contextmanager
+def between_nights(loop: Loop) -> Iterator[NightRun]:
+    """Hold the loop for work that belongs to the coming night, without beginning it.
+
+    Raises:
+        BusyError: another process runs the loop of this project.
+    """
+    with hold(loop.ledger, _LOCK, loop.now):
+        with loop.ledger.read() as connection:
+            number = current_night_number(connection)
+        yield NightRun(loop=loop, number=number, started_at=loop.now())
+
+
+def _run(loop: Loop, night: Night) -> NightRun:
+    return NightRun(loop=loop, number=night.number, started_at=night.started_at)

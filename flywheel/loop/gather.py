@@ -1,0 +1,137 @@
+"""The first half of a night: deploy, collect, route, ingest.
+
+A Label Studio that is down or refuses is a note here, not a fault: the batch waits in the
+ledger, the annotations wait in Label Studio, and the rest of the night goes on.
+"""
+
+from __future__ import annotations
+
+from flywheel.collect import Collected
+from flywheel.collect import collect as collect_failures
+from flywheel.dataset import make_version
+from flywheel.errors import FlywheelError, RefusedError, UnavailableError
+from flywheel.label import PullResult, SendResult, Studio, make_labels, pull, send
+from flywheel.ledger.models import current_release
+from flywheel.ledger.nights import add_skip
+from flywheel.loop.context import Loop, NightRun
+from flywheel.loop.results import Deployed, Ingested, Routed
+from flywheel.project import secret
+from flywheel.records import Share
+from flywheel.select import select_batch
+from flywheel.serve.client import ModelServer
+
+
+def model_server(loop: Loop) -> ModelServer:
+    """The project's model server."""
+    return ModelServer(loop.project.server_url, secret("FLYWHEEL_SERVER_TOKEN"))
+
+
+def deploy(night: NightRun) -> Deployed:
+    """Make sure that the released model is the one that serves, by the digest it answers."""
+    with night.loop.ledger.read() as connection:
+        release = current_release(connection)
+    if release is None:
+        note = "nothing is released yet; this night trains the first model"
+        return Deployed(released_digest=None, serving_digest=None, swapped=False, note=note)
+    wanted = release.checkpoint_digest
+    server = model_server(night.loop)
+    try:
+        serving = server.digest()
+        swapped = serving != wanted
+        if swapped:
+            serving = server.activate(wanted)
+    except UnavailableError as error:
+        _set_aside(night, "deploy", str(error))
+        return Deployed(released_digest=wanted, serving_digest=None, swapped=False, note=str(error))
+    if serving != wanted:
+        raise FlywheelError(
+            f"{server.url} serves {serving} after it was told to serve {wanted}; "
+            "restart it with flywheel down and flywheel up"
+        )
+    note = "swapped to the released model" if swapped else "the released model serves"
+    return Deployed(released_digest=wanted, serving_digest=serving, swapped=swapped, note=note)
+
+
+def collect(night: NightRun) -> Collected:
+    """Find the failures since the last collection."""
+    loop = night.loop
+    threshold = loop.project.collect.low_confidence
+    return collect_failures(loop.ledger, threshold, night.number, loop.now())
+
+
+def route(night: NightRun) -> Routed:
+    """Choose a batch within the budget and send it to Label Studio."""
+    loop = night.loop
+    batch = select_batch(
+        loop.ledger,
+        loop.project.labeling,
+        seed=loop.project.project.seed,
+        night=night.number,
+        now=loop.now(),
+    )
+    shares = [choice.share for choice in batch.choices]
+    sent, note = _send(night)
+    return Routed(
+        batch_id=batch.id,
+        num_probability=shares.count(Share.PROBABILITY),
+        num_targeted=shares.count(Share.TARGETED),
+        population=batch.population,
+        num_sent=sent.num_sent if sent else 0,
+        num_waiting=sent.num_waiting if sent else len(shares),
+        project_url=sent.project_url if sent else None,
+        note=note,
+    )
+
+
+def ingest(night: NightRun) -> Ingested:
+    """Take in what people answered, and write the dataset version that follows from it."""
+    loop = night.loop
+    pulled, note = _pull(night)
+    labeled = make_labels(loop.ledger, loop.project.labeling, loop.now(), night.number)
+    made = make_version(loop.ledger, loop.blobs, loop.task, loop.project.dataset, now=loop.now())
+    for dropped in made.dropped:
+        _set_aside(night, f"sample {dropped.sample_id}", dropped.reason)
+    return Ingested(
+        num_annotations=pulled.num_annotations if pulled else 0,
+        num_skipped=pulled.num_skipped if pulled else 0,
+        num_deleted=pulled.num_deleted if pulled else 0,
+        num_refused=pulled.num_refused if pulled else 0,
+        num_labels=labeled.num_labels,
+        num_disputed=labeled.num_disputed,
+        dataset_id=made.version.id,
+        is_new=made.is_new,
+        num_train=made.version.num_train,
+        num_test=made.version.num_test,
+        num_dropped=len(made.dropped),
+        note=note,
+    )
+
+
+def _studio(loop: Loop) -> Studio:
+    return Studio.connect(loop.project.labeling.url, secret("LABEL_STUDIO_API_KEY") or "")
+
+
+def _send(night: NightRun) -> tuple[SendResult | None, str]:
+    loop = night.loop
+    try:
+        studio = _studio(loop)
+        sent = send(loop.ledger, loop.blobs, studio, loop.task, loop.project, loop.now())
+    except (UnavailableError, RefusedError) as error:
+        _set_aside(night, "route", str(error))
+        return None, f"not sent, the batch waits in the ledger: {error}"
+    return sent, ""
+
+
+def _pull(night: NightRun) -> tuple[PullResult | None, str]:
+    loop = night.loop
+    try:
+        pulled = pull(loop.ledger, _studio(loop), loop.task, loop.project, loop.now())
+    except (UnavailableError, RefusedError) as error:
+        _set_aside(night, "ingest", str(error))
+        return None, f"no annotations read, they wait in Label Studio: {error}"
+    return pulled, ""
+
+
+def _set_aside(night: NightRun, subject: str, reason: str) -> None:
+    with night.loop.ledger.begin() as connection:
+        add_skip(connection, subject, reason, night.number, night.loop.now())

@@ -1,0 +1,48 @@
+"""The steps of a night, in order.
+
+Each is a function of the night so far; what earlier steps came to is read from the ledger,
+so that a night that was killed goes on after its last finished step.
+"""
+
+from __future__ import annotations
+
+from flywheel.collect import Collected
+from flywheel.loop import gather, judge
+from flywheel.loop import release as releasing
+from flywheel.loop.context import NightRun, Step
+from flywheel.loop.results import (
+    Decided,
+    Deployed,
+    Evaluated,
+    Ingested,
+    Released,
+    Retrained,
+    Routed,
+)
+from flywheel.records import Verdict
+
+
+def _evaluate(night: NightRun) -> Evaluated:
+    return judge.evaluate(night, night.need(RETRAIN).candidate_digest)
+
+
+def _decide(night: NightRun) -> Decided:
+    return judge.decide(night, night.need(EVALUATE).report_id)
+
+
+def _release(night: NightRun) -> Released:
+    decided = night.need(DECIDE)
+    candidate = night.need(RETRAIN).candidate_digest
+    if decided.verdict is not Verdict.PROMOTE or candidate is None:
+        return releasing.keep(night, f"{decided.verdict}: {decided.reasons[0]}")
+    return releasing.release(night, candidate, f"decision {decided.decision_id}")
+
+
+DEPLOY = Step(name="deploy", result=Deployed, run=gather.deploy)
+COLLECT = Step(name="collect", result=Collected, run=gather.collect)
+ROUTE = Step(name="route", result=Routed, run=gather.route)
+INGEST = Step(name="ingest", result=Ingested, run=gather.ingest)
+RETRAIN = Step(name="retrain", result=Retrained, run=judge.retrain)
+EVALUATE = Step(name="evaluate", result=Evaluated, run=_evaluate)
+DECIDE = Step(name="decide", result=Decided, run=_decide)
+RELEASE = Step(name="release", result=Released, run=_release)

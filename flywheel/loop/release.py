@@ -1,0 +1,112 @@
+"""The last step of a night: canary, swap, proof, and only then the pointer.
+
+Whatever fails before the pointer has moved leaves the old release serving; run again, the
+step starts over and comes to the same end.
+"""
+
+from __future__ import annotations
+
+from flywheel.errors import FlywheelError
+from flywheel.ledger.datasets import read_manifest
+from flywheel.ledger.failures import failures_in, move_failures
+from flywheel.ledger.models import add_release, current_release
+from flywheel.ledger.samples import load_samples
+from flywheel.ledger.windows import recent_samples
+from flywheel.loop.context import Loop, NightRun
+from flywheel.loop.gather import model_server
+from flywheel.loop.judge import newest_version
+from flywheel.loop.results import Released
+from flywheel.model import Model, pick_device
+from flywheel.records import FailureState, canonical
+from flywheel.serve.client import ModelServer
+
+_CANARY_SAMPLES = 32
+
+
+def release(night: NightRun, digest: str, reason: str) -> Released:
+    """Release a promoted checkpoint: canary, swap, ask the server to prove it, move the pointer."""
+    loop = night.loop
+    server = model_server(loop)
+    fault = _canary(loop, server, digest)
+    if fault:
+        return _kept(loop, f"the canary failed, the old release serves on: {fault}")
+    serving = server.activate(digest)
+    if serving != digest:
+        raise FlywheelError(
+            f"{server.url} serves {serving} after it was told to serve {digest}; "
+            "restart it with flywheel down and flywheel up, then run flywheel night again"
+        )
+    with loop.ledger.begin() as connection:
+        pointer = add_release(connection, digest, reason, loop.now())
+    return Released(
+        release_number=pointer.number,
+        serving_digest=server.digest(),
+        num_fixed=_mark_fixed(night, digest),
+        note=f"release {pointer.number} serves",
+    )
+
+
+def keep(night: NightRun, note: str) -> Released:
+    """End a night whose candidate is not promoted."""
+    return _kept(night.loop, note)
+
+
+def _kept(loop: Loop, note: str) -> Released:
+    with loop.ledger.read() as connection:
+        current = current_release(connection)
+    digest = current.checkpoint_digest if current else None
+    return Released(release_number=None, serving_digest=digest, num_fixed=0, note=note)
+
+
+def _canary(loop: Loop, server: ModelServer, digest: str) -> str:
+    """Let the server answer recent samples with the candidate, unseen by callers; "" is good.
+
+    It fails when the serving process answers otherwise than the evaluated weights do, or when
+    its 95th percentile of latency is over the limit of the project.
+    """
+    with loop.ledger.read() as connection:
+        sample_ids = recent_samples(connection, _CANARY_SAMPLES)
+        if not sample_ids:  # before the first traffic: whatever is labeled
+            version = newest_version(loop)
+            rows = read_manifest(loop.blobs, version.id)
+            sample_ids = [row.sample_id for row in rows[:_CANARY_SAMPLES]]
+        samples = load_samples(connection, loop.blobs, sample_ids)
+    model = Model(loop.task, loop.blobs.get(digest), pick_device("cpu"))
+    expected = [answer.value for answer in model.answer_samples(samples)]
+    answered = server.canary(digest, sample_ids)
+    differing = sum(
+        canonical(one.answer) != canonical(other)
+        for one, other in zip(answered, expected, strict=True)
+    )
+    if differing:
+        return f"{differing} of {len(expected)} answers differ from the evaluated model's"
+    limit = loop.project.metric.max_latency_ms
+    slow = sorted(one.latency_ms for one in answered)[int(0.95 * (len(answered) - 1))]
+    if limit is not None and slow > limit:
+        return f"latency {slow:.1f} ms at the 95th percentile, allowed are {limit:g} ms"
+    return ""
+
+
+def _mark_fixed(night: NightRun, digest: str) -> int:
+    """Move the failures that the released model answers right on to FIXED."""
+    loop = night.loop
+    answers = {
+        row.sample_id: row.answer for row in read_manifest(loop.blobs, newest_version(loop).id)
+    }
+    with loop.ledger.read() as connection:
+        learned = failures_in(connection, FailureState.TRAINED_ON)
+        ids = [failure.sample_id for failure in learned if failure.sample_id in answers]
+        samples = load_samples(connection, loop.blobs, ids)
+    model = Model(loop.task, loop.blobs.get(digest), pick_device(loop.project.train.device))
+    fixed = [
+        sample.id
+        for sample, answer in zip(samples, model.answer_samples(samples), strict=True)
+        if _as_good_as_label(loop, answer.value, answers[sample.id])
+    ]
+    with loop.ledger.begin() as connection:
+        return move_failures(connection, fixed, FailureState.FIXED, night.number, loop.now())
+
+
+def _as_good_as_label(loop: Loop, answer: object, label: object) -> bool:
+    name = loop.project.metric.optimize
+    return loop.task.scores(answer, label)[name] == loop.task.scores(label, label)[name]
