@@ -28,7 +28,7 @@ from flywheel.records import Answer, Array, Json, Sample, Split
 from flywheel.task import Baseline, Example, Labeling, Predictor, Task
 
 CLASSES = tuple("0123456789")
-SIDE_PIXELS = 32
+_SIDE_PIXELS = 32
 _MAX_PIXELS = 10_000_000
 _PICTURE_PIXELS = 256
 _UNUSABLE = "unusable"
@@ -94,7 +94,7 @@ def start_scans() -> tuple[list[int], list[int]]:
 def clean_scan(image: Array) -> Array:
     """(8, 8) with ink of 0..16 -> (32, 32) float32 of 0..1, scaled up smoothly."""
     small = Image.fromarray((image / 16.0).astype(np.float32))
-    large = small.resize((SIDE_PIXELS, SIDE_PIXELS), Image.Resampling.BICUBIC)
+    large = small.resize((_SIDE_PIXELS, _SIDE_PIXELS), Image.Resampling.BICUBIC)
     return np.clip(np.asarray(large), 0.0, 1.0)
 
 
@@ -142,7 +142,7 @@ class _Network(nn.Module):
 
 def _inputs(samples: Sequence[Sample]) -> torch.Tensor:
     if not samples:
-        return torch.zeros(0, 1, SIDE_PIXELS, SIDE_PIXELS)
+        return torch.zeros(0, 1, _SIDE_PIXELS, _SIDE_PIXELS)
     return torch.from_numpy(np.stack([_pixels(sample) for sample in samples])).unsqueeze(1)
 
 
@@ -170,7 +170,7 @@ def _augment(inputs: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     draws = torch.rand(len(inputs), 4, generator=generator, device=generator.device) * 2 - 1
     turn, right, down, contrast = draws.to(inputs.device).unbind(1)  # (B,) each, -1..1
     angle = turn * np.pi / 18
-    shift = 2 * 2 / SIDE_PIXELS  # grid_sample's picture is 2 wide
+    shift = 2 * 2 / _SIDE_PIXELS  # grid_sample's picture is 2 wide
     rows = [angle.cos(), -angle.sin(), right * shift, angle.sin(), angle.cos(), down * shift]
     grid = functional.affine_grid(
         torch.stack(rows, dim=1).view(-1, 2, 3), list(inputs.shape), align_corners=False
@@ -212,7 +212,7 @@ def _gray(image: Image.Image) -> Image.Image:
 def _pixels(sample: Sample) -> Array:
     """(32, 32) float32 of 0..1; a picture that is not square keeps its shape between black bars."""
     gray = _gray(_open(sample))
-    side = (SIDE_PIXELS, SIDE_PIXELS)
+    side = (_SIDE_PIXELS, _SIDE_PIXELS)
     if gray.size != side:
         gray = ImageOps.pad(gray, side, Image.Resampling.BILINEAR, color=0)
     return np.asarray(gray, dtype=np.float32) / np.float32(255.0)
