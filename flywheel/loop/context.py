@@ -28,10 +28,12 @@ from flywheel.ledger.nights import (
     open_night,
 )
 from flywheel.project import Project, load_project
-from flywheel.records import Night
 from flywheel.task import Task, load_task
 
 _LOCK = "the loop"
+
+Progress = Callable[[int, int, float], None]
+"""epoch, epochs, loss"""
 
 Result = TypeVar("Result")
 
@@ -68,16 +70,20 @@ class NightRun:
     loop: Loop
     number: int
     started_at: datetime
-    progress: Callable[[int, int, float], None] = _no_progress
+    progress: Progress = _no_progress
     """called after each epoch of training: epoch, epochs, loss"""
+    keeps_results: bool = True
+    """False between nights: such work is safe to repeat and may be done many times"""
 
     def do(self, step: Step[Result]) -> Result:
         """Run a step and store its result; a step that is done already is not run again."""
-        done = self.result(step)
+        done = self.result(step) if self.keeps_results else None
         if done is not None:
             return done
         begun = time.monotonic()
         result = step.run(self)
+        if not self.keeps_results:
+            return result
         finished = FinishedStep(step.name, to_json(result), time.monotonic() - begun)
         with self.loop.ledger.begin() as connection:
             finish_step(connection, self.number, finished, self.loop.now())
@@ -129,8 +135,12 @@ def open_loop(directory: Path | str, now: Callable[[], datetime] = utc_now) -> I
 
 
 @contextmanager
-def begin_night(loop: Loop) -> Iterator[NightRun]:
+def begin_night(loop: Loop, progress: Progress = _no_progress) -> Iterator[NightRun]:
     """Hold the loop and continue the night that was cut off, else begin a new one.
+
+    Args:
+        loop: the project.
+        progress: called after each epoch of training.
 
     Raises:
         BusyError: another process runs the loop of this project.
@@ -138,7 +148,9 @@ def begin_night(loop: Loop) -> Iterator[NightRun]:
     with hold(loop.ledger, _LOCK, loop.now):
         with loop.ledger.begin() as connection:
             night = open_night(connection, loop.now())
-        yield _run(loop, night)
+        yield NightRun(
+            loop=loop, number=night.number, started_at=night.started_at, progress=progress
+        )
 
 
 @contextmanager
@@ -151,8 +163,4 @@ def between_nights(loop: Loop) -> Iterator[NightRun]:
     with hold(loop.ledger, _LOCK, loop.now):
         with loop.ledger.read() as connection:
             number = current_night_number(connection)
-        yield NightRun(loop=loop, number=number, started_at=loop.now())
-
-
-def _run(loop: Loop, night: Night) -> NightRun:
-    return NightRun(loop=loop, number=night.number, started_at=night.started_at)
+        yield NightRun(loop=loop, number=number, started_at=loop.now(), keeps_results=False)

@@ -1,0 +1,63 @@
+"""The steps of a night as Prefect tasks: retries, a time limit, and a page to look at.
+
+Only a server that does not answer is tried again; nothing retries a refusal. Prefect caches
+no result: the ledger decides whether a step of a night is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from flywheel.report import step_page
+from prefect import task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.utilities.annotations import quote
+from sqlalchemy.exc import OperationalError
+
+from flywheel.errors import UnavailableError
+from flywheel.loop import NightRun, Step, night
+
+Result = TypeVar("Result")
+
+
+def _prefect_task(step: Step[Result], *, minutes: int) -> Callable[[NightRun], Result]:
+    @task(
+        name=step.name,
+        retries=3,
+        retry_delay_seconds=[2, 10, 30],
+        retry_condition_fn=_may_help,
+        timeout_seconds=60 * minutes,
+        cache_policy=NO_CACHE,
+        persist_result=False,
+    )
+    def run(under_way: NightRun) -> Result:
+        result = under_way.do(step)
+        project = under_way.loop.project.name
+        create_markdown_artifact(
+            key=f"{project}-{step.name}",
+            markdown=step_page(under_way, step.name, result),
+            description=f"{project}, night {under_way.number}: {step.name}",
+        )
+        return result
+
+    # Quoted: Prefect would otherwise walk through the whole project looking for futures.
+    return lambda under_way: run(quote(under_way))
+
+
+def _may_help(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
+    """Whether trying again may help: only after a server did not answer."""
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, UnavailableError | OperationalError | TimeoutError)
+
+
+deploy = _prefect_task(night.DEPLOY, minutes=5)
+collect = _prefect_task(night.COLLECT, minutes=60)
+route = _prefect_task(night.ROUTE, minutes=60)
+ingest = _prefect_task(night.INGEST, minutes=60)
+retrain = _prefect_task(night.RETRAIN, minutes=720)
+evaluate = _prefect_task(night.EVALUATE, minutes=120)
+decide = _prefect_task(night.DECIDE, minutes=5)
+release = _prefect_task(night.RELEASE, minutes=15)
