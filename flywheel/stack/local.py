@@ -17,6 +17,7 @@ from flywheel.errors import SettingsError
 from flywheel.project import Project
 from flywheel.stack import catalogue
 from flywheel.stack.credentials import credentials_file, ensure_credentials, read_credentials
+from flywheel.stack.runs import close_dead_runs
 from flywheel.stack.service import Server, Service, read_servers
 from flywheel.stack.supervise import Progress, start_all, stop_all
 
@@ -63,12 +64,21 @@ def up(
     first = [service for service in built if service.url is not None]
     then = [service for service in built if service.url is None]
     started = start_all(first, project.state, progress)
-    return started + (start_all(then, project.state, progress) if then else [])
+    if not then:
+        return started
+    _close_dead_runs(project, progress)
+    return started + start_all(then, project.state, progress)
 
 
 def down(project: Project, *, progress: Progress = print) -> list[str]:
-    """End every process that `up` started for this project, and no other; the names of those."""
-    return stop_all(project.state, progress)
+    """End every process that `up` started for this project, and no other; the names of those.
+
+    Flow runs of the worker end with it and are marked as crashed.
+    """
+    worker = stop_all(project.state, progress, only="worker")
+    if worker:
+        _close_dead_runs(project, progress)
+    return sorted(worker + stop_all(project.state, progress))
 
 
 def running(project: Project) -> list[Server]:
@@ -94,6 +104,12 @@ def login(project: Project) -> Login:
         email=ensure_credentials(project.state).email,
         password_file=credentials_file(project.state),
     )
+
+
+def _close_dead_runs(project: Project, progress: Progress) -> None:
+    """Of a server on loopback all runs are on this machine, so their processes can be looked for."""
+    if _is_here(project.prefect.url):
+        close_dead_runs(project.prefect.url, progress)
 
 
 def _builders(project: Project, pool: str) -> dict[str, Callable[[], Service]]:

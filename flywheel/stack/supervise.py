@@ -22,6 +22,8 @@ from flywheel.stack.process import last_lines, spawn, stop
 from flywheel.stack.service import Server, Service, read_servers, write_servers
 
 _POLL_SECONDS = 0.1
+_KERNEL_SECONDS = 3.0
+"""a killed program's port is free a moment after the program is gone"""
 _HEALTH_TIMEOUT_SECONDS = 2.0
 
 Progress = Callable[[str], None]
@@ -58,14 +60,19 @@ def start_all(services: Sequence[Service], state: Path, progress: Progress) -> l
         return [servers[service.name] for service in services]
 
 
-def stop_all(state: Path, progress: Progress) -> list[str]:
-    """End everything that was started from this state folder, and forget it; what was alive."""
+def stop_all(state: Path, progress: Progress, *, only: str | None = None) -> list[str]:
+    """End what was started from this state folder, or one service of it; what was alive.
+
+    Raises:
+        BusyError: another command is at work here.
+    """
     if not state.exists():
         return []
     with _lock(state):
         servers = read_servers(state)
-        stopped = stop(list(servers.values()), state)
-        write_servers(state, {})
+        chosen = [server for name, server in servers.items() if only in {None, name}]
+        stopped = stop(chosen, state)
+        write_servers(state, {s.name: s for s in servers.values() if s not in chosen})
     for name in stopped:
         progress(f"{name}: stopped")
     return stopped
@@ -128,18 +135,29 @@ def _refuse_taken_port(service: Service) -> None:
     if service.url is None:
         return
     port = port_of(service.url)
+    end = time.monotonic() + _KERNEL_SECONDS
+    while (fault := _bind_fault(port)) is not None:
+        holder = _holder(port)
+        if holder is not None or time.monotonic() > end:
+            raise BusyError(
+                f"{service.name}: port {port} cannot be used ({fault}; "
+                f"{holder or 'holder not visible'}); end that program, "
+                f"or write another port in flywheel.toml, {service.setting}"
+            )
+        time.sleep(_POLL_SECONDS)
+
+
+def _bind_fault(port: int) -> str | None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
-            raise BusyError(
-                f"{service.name}: port {port} cannot be used ({error.strerror}; {_holder(port)}); "
-                f"end that program, or write another port in flywheel.toml, {service.setting}"
-            ) from error
+            return error.strerror or str(error)
+    return None
 
 
-def _holder(port: int) -> str:
+def _holder(port: int) -> str | None:
     """Who listens there, as far as the system tells us."""
     try:
         listening = [
@@ -148,9 +166,9 @@ def _holder(port: int) -> str:
             if connection.laddr and connection.laddr[1] == port and connection.status == "LISTEN"
         ]
         pid = next((pid for pid in listening if pid), None)
-        return f"held by pid {pid}, {psutil.Process(pid).name()}" if pid else "holder not visible"
+        return f"held by pid {pid}, {psutil.Process(pid).name()}" if pid else None
     except psutil.Error:
-        return "holder not visible"
+        return None
 
 
 @contextlib.contextmanager

@@ -60,6 +60,16 @@ def test_a_killed_service_is_started_again(web, state):
     assert httpx.get(second.url).status_code == 200
 
 
+def test_a_service_killed_this_instant_is_started_again(web, state):
+    service = web()
+    (first,) = start_all([service], state, print)
+    os.killpg(first.pid, signal.SIGKILL)
+    while first.process() is not None:  # nothing waits for the kernel to free the port
+        pass
+    start_all([service], state, print)
+    assert httpx.get(service.url).status_code == 200
+
+
 def test_a_changed_url_moves_the_server(web, state):
     (before,) = start_all([web()], state, print)
     (after,) = start_all([web()], state, print)

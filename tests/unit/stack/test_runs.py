@@ -1,0 +1,43 @@
+import os
+import subprocess
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from flywheel.stack.runs import _is_dead, close_dead_runs
+
+
+@pytest.fixture
+def ended_pid():
+    with subprocess.Popen(["true"]) as child:
+        child.wait()
+    return child.pid
+
+
+def run(pid, start_time=None):
+    return {"infrastructure_pid": pid, "start_time": start_time}
+
+
+def test_a_run_whose_process_has_ended_is_dead(ended_pid):
+    assert _is_dead(run(str(ended_pid)))
+
+
+def test_a_run_whose_process_lives_is_not(ended_pid):
+    assert not _is_dead(run(str(os.getpid())))
+    assert not _is_dead(run(str(os.getpid()), datetime.now(UTC).isoformat()))
+
+
+def test_a_number_that_passed_to_a_younger_process_is_dead():
+    yesterday = datetime.now(UTC) - timedelta(days=1)
+    assert _is_dead(run(str(os.getpid()), yesterday.isoformat()))
+
+
+@pytest.mark.parametrize("pid", [None, "", "namespace:job-7", "container-4f2a"])
+def test_a_run_of_another_kind_of_worker_is_left_alone(pid):
+    assert not _is_dead(run(pid))
+
+
+def test_a_server_that_does_not_answer_is_told_and_stops_nothing():
+    told = []
+    assert close_dead_runs("http://127.0.0.1:9", told.append) == []
+    assert "were not looked at" in told[0]
