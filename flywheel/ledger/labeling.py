@@ -1,0 +1,151 @@
+"""Annotations as people left them, and which of them the consensus has yet to take in.
+
+An annotation that vanished keeps its row, with the time at which that was noticed. What an
+answer means is not known here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, insert, select, update
+
+from flywheel.ledger.tables import annotations as table
+from flywheel.ledger.tables import labels
+from flywheel.records import Annotation, Label
+
+_CHUNK = 500
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Returned:
+    """An annotation, and why it is no answer of the task, if it is none."""
+
+    annotation: Annotation
+    refused: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Changes:
+    """Which annotations of some samples were not stored like this before."""
+
+    saved: tuple[Returned, ...]
+    """new, or newer than what was stored"""
+    num_deleted: int
+    """stored, and not there any more"""
+
+
+def save_annotations(
+    connection: Connection, by_sample: Mapping[str, Sequence[Returned]], now: datetime
+) -> Changes:
+    """Store all that each of these samples has now; what it has no longer counts as deleted."""
+    stored = _stored(connection, list(by_sample))
+    saved, deleted = list[Returned](), list[str]()
+    for sample_id, returned in by_sample.items():
+        known = stored.get(sample_id, {})
+        saved += [item for item in returned if _is_news(item, known.get(item.annotation.id))]
+        present = {item.annotation.id for item in returned}
+        deleted += [key for key, row in known.items() if key not in present and not row.deleted_at]
+    known_ids = {key for rows in stored.values() for key in rows}
+    for item in saved:
+        _save(connection, item, item.annotation.id in known_ids)
+    for key in deleted:
+        values = {"deleted_at": now, "settled": False}
+        connection.execute(update(table).where(table.c.id == key).values(values))
+    return Changes(saved=tuple(saved), num_deleted=len(deleted))
+
+
+def unsettled_samples(connection: Connection) -> list[str]:
+    """The samples whose annotations changed since the consensus last looked."""
+    column = table.c.sample_id
+    query = select(column).where(table.c.settled.is_(False)).distinct().order_by(column)
+    return list(connection.execute(query).scalars())
+
+
+def settle(connection: Connection, sample_ids: Iterable[str]) -> None:
+    """The consensus has taken in all annotations of these samples."""
+    for sample_id in sample_ids:
+        mine = table.c.sample_id == sample_id
+        connection.execute(update(table).where(mine).values(settled=True))
+
+
+def annotations_of(connection: Connection, sample_ids: Sequence[str]) -> list[Annotation]:
+    """The answers that stand, oldest first: not deleted, not refused, not skipped."""
+    found: list[Annotation] = []
+    for start in range(0, len(sample_ids), _CHUNK):
+        query = select(table).where(
+            table.c.sample_id.in_(sample_ids[start : start + _CHUNK]),
+            table.c.deleted_at.is_(None),
+            table.c.refused.is_(None),
+            table.c.skipped.is_(False),
+        )
+        rows = connection.execute(query.order_by(table.c.updated_at, table.c.id))
+        found.extend(_annotation(row) for row in rows)
+    return found
+
+
+def newest_labels(connection: Connection, sample_ids: Sequence[str]) -> dict[str, Label]:
+    """The newest label of each sample that has one; its answer is None when it was withdrawn."""
+    found: dict[str, Label] = {}
+    for start in range(0, len(sample_ids), _CHUNK):
+        chunk = labels.c.sample_id.in_(sample_ids[start : start + _CHUNK])
+        newest = select(func.max(labels.c.seq)).where(chunk).group_by(labels.c.sample_id)
+        for row in connection.execute(select(labels).where(labels.c.seq.in_(newest))):
+            found[row.sample_id] = Label(
+                sample_id=row.sample_id,
+                answer=row.answer,
+                reliability=row.reliability,
+                num_annotations=row.num_annotations,
+                source=row.source,
+            )
+    return found
+
+
+def _stored(connection: Connection, sample_ids: Sequence[str]) -> dict[str, dict[str, Row[Any]]]:
+    found: dict[str, dict[str, Row[Any]]] = {}
+    for start in range(0, len(sample_ids), _CHUNK):
+        chunk = table.c.sample_id.in_(sample_ids[start : start + _CHUNK])
+        for row in connection.execute(select(table).where(chunk)):
+            found.setdefault(row.sample_id, {})[row.id] = row
+    return found
+
+
+def _annotation(row: Row[Any]) -> Annotation:
+    return Annotation(
+        id=row.id,
+        sample_id=row.sample_id,
+        annotator=row.annotator,
+        answer=row.answer,
+        skipped=row.skipped,
+        lead_time_seconds=row.lead_time_seconds,
+        updated_at=row.updated_at,
+    )
+
+
+def _is_news(item: Returned, known: Row[Any] | None) -> bool:
+    if known is None or known.deleted_at is not None:
+        return True
+    return bool(item.annotation.updated_at > known.updated_at)
+
+
+def _save(connection: Connection, item: Returned, is_known: bool) -> None:
+    annotation = item.annotation
+    values = {
+        "sample_id": annotation.sample_id,
+        "annotator": annotation.annotator,
+        "answer": annotation.answer,
+        "skipped": annotation.skipped,
+        "refused": item.refused,
+        "deleted_at": None,
+        "lead_time_seconds": annotation.lead_time_seconds,
+        "updated_at": annotation.updated_at,
+        "settled": False,
+    }
+    if is_known:
+        mine = table.c.id == annotation.id
+        connection.execute(update(table).where(mine).values(values))
+    else:
+        connection.execute(insert(table), {"id": annotation.id, **values})
