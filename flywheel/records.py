@@ -326,6 +326,8 @@ class Report:
     """on the held-out start data"""
     difference: Estimate | None
     """candidate minus champion on the frozen test set, paired, in the direction that is better"""
+    start_difference: Estimate | None = None
+    """the same on the held-out start data"""
     slices: tuple[SliceComparison, ...]
     latency_p95_ms: float | None
     """of the candidate, one sample at a time through the serving code"""

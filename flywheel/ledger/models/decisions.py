@@ -1,0 +1,54 @@
+"""Every decision, with all its reasons, in the order in which they were made.
+
+Adding one twice changes nothing. A night that was run again may have two: the later one counts.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, Select, insert, select
+
+from flywheel.ledger.tables import decisions, reports
+from flywheel.records import Decision, Verdict
+
+
+def add_decision(connection: Connection, decision: Decision) -> None:
+    """Store a decision, once for each id; its report must be there."""
+    known = select(decisions.c.id).where(decisions.c.id == decision.id)
+    if connection.execute(known).first() is None:
+        row = {
+            "id": decision.id,
+            "night": decision.night,
+            "report_id": decision.report_id,
+            "verdict": decision.verdict.value,
+            "reasons": list(decision.reasons),
+            "created_at": decision.created_at,
+        }
+        connection.execute(insert(decisions).values(row))
+
+
+def get_decision(connection: Connection, night: int) -> Decision | None:
+    """The decision of a night; None when it has none."""
+    return _last(connection, select(decisions).where(decisions.c.night == night))
+
+
+def last_decision_on(connection: Connection, digest: str) -> Decision | None:
+    """What was last decided on a candidate; None when it was never judged."""
+    is_about = reports.c.record["candidate_digest"].as_string() == digest
+    query = select(decisions).join(reports, reports.c.id == decisions.c.report_id).where(is_about)
+    return _last(connection, query)
+
+
+def _last(connection: Connection, query: Select[Any]) -> Decision | None:
+    row = connection.execute(query.order_by(decisions.c.seq.desc()).limit(1)).mappings().first()
+    if row is None:
+        return None
+    return Decision(
+        id=row["id"],
+        night=row["night"],
+        report_id=row["report_id"],
+        verdict=Verdict(row["verdict"]),
+        reasons=tuple(row["reasons"]),
+        created_at=row["created_at"],
+    )
