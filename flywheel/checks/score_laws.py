@@ -17,7 +17,7 @@ from flywheel.records import Array, Json
 
 _ALL_OR_NOTHING = 0.9
 """of the way from other samples' scores to the best, due of a score that is 0 or 1"""
-_BY_DEGREES = 0.5
+_BY_DEGREES = 0.25
 """the same of a distance, which a few steps do not bring to zero"""
 
 
