@@ -54,6 +54,10 @@ def _rule(report: Report, gate: Gate, vetoes: list[str]) -> _Ruling:
     difference = usable(report.difference)
     if difference is None or difference.num_samples < gate.min_test_samples:
         return Verdict.NO_VERDICT, [_too_few(difference, gate)]
+    return _rule_gain(report, difference, gate, vetoes)
+
+
+def _rule_gain(report: Report, difference: Estimate, gate: Gate, vetoes: list[str]) -> _Ruling:
     if difference.high < 0:
         return Verdict.REJECT, [f"the candidate is surely worse: its gain is {told(difference)}"]
     if vetoes:
@@ -139,7 +143,5 @@ def _asides(report: Report, metric: Metric) -> list[str]:
         return [f"requirement {metric.requirement:g}: the {name} could not be measured against it"]
     missing = -above(estimate.value, metric.requirement, higher_is_better=metric.higher_is_better)
     verb = "misses" if missing > 0 else "meets"
-    return [
-        f"the {name} {verb} the requirement {metric.requirement:g}: {report.metric} is "
-        f"{told(estimate)}"
-    ]
+    number = f"{report.metric} is {told(estimate)}"
+    return [f"the {name} {verb} the requirement {metric.requirement:g}: {number}"]

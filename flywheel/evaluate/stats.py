@@ -69,8 +69,8 @@ def estimate_mean(
 ) -> Estimate | None:
     """The weighted mean with its interval; None below 5 samples.
 
-    A rate (all scores 0 or 1) gets `intervals.wilson`, any other score `intervals.bca`. Scores
-    that are all equal get the rule of three, see `_unseen`.
+    A rate (all scores 0 or 1) gets `intervals.wilson`, any other score `_hull`. Scores that are
+    all equal get the rule of three, see `_unseen`.
     """
     if len(scored.ids) < FEWEST_SAMPLES:
         return None
@@ -80,7 +80,7 @@ def estimate_mean(
     elif np.ptp(scored.values) == 0:
         low, high = _unseen(value, scored.weights, float(np.abs(scored.values).max()), tail)
     else:
-        low, high = bca(scored.values, scored.weights, tail, rng)
+        low, high = _hull(scored.values, scored.weights, tail, rng)
     return _estimate(value, low, high, len(scored.ids))
 
 
@@ -90,9 +90,8 @@ def paired_difference(
     """The weighted mean of candidate minus champion on the same samples; None below 5 samples.
 
     Each bound alone fails with a chance of at most `tail`. Differences of rates get
-    `intervals.tango`; all others the hull of `intervals.bca` and `intervals.student`, because at
-    the small tails that are left for late candidates resampling alone cannot see the tail.
-    Differences that are all equal get the rule of three, see `_unseen`.
+    `intervals.tango`, all others `_hull`. Differences that are all equal get the rule of three,
+    see `_unseen`.
 
     Raises:
         ValueError: the two are not about the same samples in the same order.
@@ -109,13 +108,25 @@ def paired_difference(
         largest = max(float(np.ptp(both)), float(np.abs(both).max()))
         low, high = _unseen(value, weights, largest, tail)
     else:
-        bounds = (bca(differences, weights, tail, rng), student(differences, weights, tail))
-        low, high = min(low for low, _ in bounds), max(high for _, high in bounds)
+        low, high = _hull(differences, weights, tail, rng)
     return _estimate(value, low, high, len(candidate.ids))
 
 
 def _is_rate(values: Array) -> bool:
     return bool(np.isin(values, (0.0, 1.0)).all())
+
+
+def _hull(
+    values: Array, weights: Array, tail: float, rng: np.random.Generator
+) -> tuple[float, float]:
+    """The hull of `intervals.bca` and `intervals.student`.
+
+    BCa alone covers skewed scores too seldom below 100 samples (0.89 at n = 30 with uneven
+    weights, nominal 0.95), and at the small tails that are left for late candidates no number of
+    resamples can see beyond the largest score drawn.
+    """
+    resampled, normal = bca(values, weights, tail, rng), student(values, weights, tail)
+    return min(resampled[0], normal[0]), max(resampled[1], normal[1])
 
 
 def _unseen(value: float, weights: Array, largest: float, tail: float) -> tuple[float, float]:
