@@ -1,0 +1,252 @@
+"""Simulated annotators: real users of the real Label Studio, who work through its HTTP API.
+
+Each signs up by the invite link, asks for the next labeling task, looks at the picture and
+submits an answer, a mistake now and then. They know the truth, which the product never sees;
+they refuse to know the ledger.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import httpx
+import numpy as np
+
+from flywheel.errors import FlywheelError, RefusedError, UnavailableError
+from flywheel.records import Json
+from flywheel.task import Labeling
+
+Truth = Callable[[str], Json]
+"""sample id -> the right answer, None when nobody could tell"""
+
+_TIMEOUT_SECONDS = 60.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Person:
+    """How one simulated annotator works."""
+
+    email: str
+    password: str = field(repr=False)
+    """8 characters or more"""
+    error_rate: float = 0.02
+    """chance of a wrong answer"""
+    seconds_per_answer: float = 4.0
+    """median time over one labeling task; reported to Label Studio, not slept"""
+    skip_rate: float = 0.0
+    """chance of the button Skip"""
+    leave_rate: float = 0.0
+    """chance of putting a labeling task off"""
+
+
+class Worked(NamedTuple):
+    """What people did."""
+
+    annotations: int
+    skipped: int
+    left: int
+    """put off for later; still open"""
+
+
+class Crowd:
+    """People who label in one Label Studio at the same time."""
+
+    def __init__(
+        self, url: str, admin_email: str, admin_password: str, people: Sequence[Person]
+    ) -> None:
+        self._url = url.rstrip("/")
+        self._admin = Person(email=admin_email, password=admin_password)
+        self._people = tuple(people)
+
+    def work(
+        self,
+        project_id: int,
+        truth: Truth,
+        labeling: Labeling,
+        classes: Sequence[Json],
+        rng: np.random.Generator,
+        progress: Callable[[int], None],
+    ) -> Worked:
+        """Everyone labels until Label Studio has nothing more for them.
+
+        Whether a person errs over a sample depends on the two alone, not on who was quicker.
+        `progress` is called with the number of labeling tasks worked on so far.
+
+        Raises:
+            UnavailableError: Label Studio does not answer.
+            RefusedError: it refuses a person or an answer.
+        """
+        seed = int(rng.integers(2**63))
+        tick = _counter(progress)
+        with _told(self._url), ThreadPoolExecutor(max(len(self._people), 1)) as pool:
+            desks = [
+                pool.submit(
+                    _Desk(self._enter(person), person, truth, labeling, classes).work,
+                    project_id,
+                    (seed, number),
+                    tick,
+                )
+                for number, person in enumerate(self._people)
+            ]
+            done = [desk.result() for desk in desks]
+        return Worked(*(sum(column) for column in zip(*done, strict=True))) if done else _NOTHING
+
+    def _enter(self, person: Person) -> httpx.Client:
+        """A session of the person, who signs up when Label Studio does not know them yet."""
+        return self._login(person) or self._sign_up(person)
+
+    def _login(self, person: Person) -> httpx.Client | None:
+        return self._submit("/user/login/", person)
+
+    def _sign_up(self, person: Person) -> httpx.Client:
+        admin = self._login(self._admin)
+        if admin is None:
+            raise RefusedError(
+                f"Label Studio at {self._url} refuses the log-in of {self._admin.email}; "
+                "pass the e-mail and password of a user who may invite others"
+            )
+        with closing(admin):
+            invite = _checked(admin.get("/api/invite")).json()["invite_url"]
+        session = self._submit(invite, person)
+        if session is None:
+            raise RefusedError(
+                f"Label Studio at {self._url} does not sign up {person.email}; the address may be "
+                "taken with another password, or the password is shorter than 8 characters"
+            )
+        return session
+
+    def _submit(self, page: str, person: Person) -> httpx.Client | None:
+        """Fill in the form of a page, log-in or sign-up; None when it comes back."""
+        session = httpx.Client(base_url=self._url, timeout=_TIMEOUT_SECONDS)
+        _checked(session.get(page))
+        form = {
+            "email": person.email,
+            "password": person.password,
+            "csrfmiddlewaretoken": session.cookies["csrftoken"],
+        }
+        answer = _checked(session.post(page, data=form, headers={"Referer": self._url + page}))
+        if answer.is_redirect:
+            return session
+        session.close()
+        return None
+
+
+_NOTHING = Worked(annotations=0, skipped=0, left=0)
+
+
+class _Desk:
+    """One person at work."""
+
+    def __init__(
+        self,
+        session: httpx.Client,
+        person: Person,
+        truth: Truth,
+        labeling: Labeling,
+        classes: Sequence[Json],
+    ) -> None:
+        self._session = session
+        self._person = person
+        self._truth = truth
+        self._labeling = labeling
+        self._classes = classes
+
+    def work(self, project_id: int, seed: tuple[int, int], tick: Callable[[], None]) -> Worked:
+        """Work until there is nothing more, or only what was put off."""
+        seen, done = set[int](), _NOTHING
+        with closing(self._session):
+            for task in self._tasks(project_id):
+                if task["id"] in seen:
+                    break
+                seen.add(task["id"])
+                step = self._answer(task, _own_rng(seed, task["data"]["sample_id"]))
+                done = Worked(*(a + b for a, b in zip(done, step, strict=True)))
+                tick()
+        return done
+
+    def _tasks(self, project_id: int) -> Iterator[Json]:
+        """The labeling tasks that Label Studio gives this person, one after the other."""
+        while True:
+            response = self._session.get(f"/api/projects/{project_id}/next")
+            if response.status_code == httpx.codes.NOT_FOUND:
+                return
+            yield _checked(response).json()
+
+    def _answer(self, task: Json, rng: np.random.Generator) -> Worked:
+        person = self._person
+        answer = self._truth(task["data"]["sample_id"])
+        mood, errs = rng.random(), rng.random() < person.error_rate
+        _checked(self._session.get(task["data"]["image"]))
+        if mood < person.leave_rate:
+            self._post(f"/api/tasks/{task['id']}/drafts", result=[], was_postponed=True)
+            return _NOTHING._replace(left=1)
+        seconds = round(person.seconds_per_answer * float(rng.lognormal(0.0, 0.4)), 2)
+        if answer is None or mood < person.leave_rate + person.skip_rate:
+            self._annotate(task, result=[], was_cancelled=True, lead_time=seconds)
+            return _NOTHING._replace(skipped=1)
+        if errs:
+            others = [name for name in self._classes if name != answer]
+            answer = others[int(rng.integers(len(others)))]
+        self._annotate(task, result=self._labeling.result(answer), lead_time=seconds)
+        return _NOTHING._replace(annotations=1)
+
+    def _annotate(self, task: Json, **annotation: Json) -> None:
+        shown = task["predictions"][0]["id"] if task["predictions"] else None
+        path = f"/api/tasks/{task['id']}/annotations/"
+        self._post(path, parent_prediction=shown, **annotation)
+
+    def _post(self, path: str, **body: Json) -> None:
+        headers = {
+            "X-CSRFToken": self._session.cookies["csrftoken"],
+            "Referer": str(self._session.base_url),
+        }
+        _checked(self._session.post(path, json=body, headers=headers))
+
+
+def _own_rng(seed: tuple[int, int], sample_id: str) -> np.random.Generator:
+    """Chance for one person and one sample."""
+    return np.random.default_rng([*seed, *sample_id.encode()])
+
+
+def _counter(progress: Callable[[int], None]) -> Callable[[], None]:
+    """Counts over all people; one of them reports at a time."""
+    numbers, lock = itertools.count(1), threading.Lock()
+
+    def tick() -> None:
+        with lock:
+            progress(next(numbers))
+
+    return tick
+
+
+@contextmanager
+def _told(url: str) -> Iterator[None]:
+    try:
+        yield
+    except httpx.HTTPError as error:
+        raise UnavailableError(
+            f"Label Studio at {url} does not answer ({type(error).__name__}: {error}); "
+            "start it (flywheel up) and let people work again"
+        ) from error
+
+
+def _checked(response: httpx.Response) -> httpx.Response:
+    if response.status_code < 400:
+        return response
+    raise _fault(response)
+
+
+def _fault(response: httpx.Response) -> FlywheelError:
+    reason = (
+        f"{response.request.method} {response.request.url.path} of Label Studio answers "
+        f"{response.status_code}: {response.text[:300]}"
+    )
+    if response.status_code >= 500:
+        return UnavailableError(f"{reason}; look into its log, then let people work again")
+    return RefusedError(f"{reason}; check the person's password and rights")
