@@ -3,8 +3,9 @@
 The product never imports it; it stands where real users, cameras and people would.
 """
 
+from flywheel.world.annotators import Crowd, Person, Worked
 from flywheel.world.arrival import Arrival
 from flywheel.world.scans import DriftingScans
 from flywheel.world.traffic import Sent, send
 
-__all__ = ["Arrival", "DriftingScans", "Sent", "send"]
+__all__ = ["Arrival", "Crowd", "DriftingScans", "Person", "Sent", "Worked", "send"]
