@@ -1,7 +1,8 @@
 """Starting one process that outlives us, and ending it with all that it started.
 
-Every service leads a session of its own: its children can be found by that session even after
-it was killed, and a signal meant for us never reaches it. Knows no service by name.
+Every service leads a session of its own, so a signal meant for us never reaches it, and carries a
+mark in its environment, by which its descendants are found even after it was killed. Knows no
+service by name.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 import psutil
 
 from flywheel.errors import UnavailableError
-from flywheel.stack.service import STATE_VARIABLE, Server, Service
+from flywheel.stack.service import MARK_VARIABLE, Server, Service
 
 _POLITE_SECONDS = 15.0
 """between SIGTERM and SIGKILL; Prefect's server needs a few to close its database"""
@@ -40,7 +41,7 @@ def spawn(service: Service, state: Path) -> Server:
             child = subprocess.Popen(
                 service.argv,
                 cwd=service.directory,
-                env={**service.env, STATE_VARIABLE: str(state)},
+                env={**service.env, MARK_VARIABLE: _mark_of(service.name, state)},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -62,21 +63,19 @@ def spawn(service: Service, state: Path) -> Server:
     )
 
 
-def stop(servers: Sequence[Server], state: Path) -> list[str]:
+def stop(servers: Sequence[Server], state: Path, *, runaways: bool = True) -> list[str]:
     """End these servers and all that they started; the names of those that had something alive.
 
-    Politely first: SIGTERM to each leader, and after 15 s SIGKILL to what is left of its session.
+    Politely first: SIGTERM to each leader, and after 15 s SIGKILL to what is left. `runaways` are
+    descendants that lead a session of their own, such as a worker's flow runs.
     """
-    families = {server.name: _family(server, state) for server in servers}
-    for server in servers:
-        leader = server.process()
-        if leader is not None:
-            _send(leader, signal.SIGTERM)
-    everyone = [process for family in families.values() for process in family]
-    leaders = [process for process in everyone if process.pid in {s.pid for s in servers}]
+    families = {server.name: _family(server, state, runaways) for server in servers}
+    leaders = [leader for server in servers if (leader := server.process()) is not None]
+    for leader in leaders:
+        _send(leader, signal.SIGTERM)
     _wait_for_end(leaders)
     # Asked again, since a server may have started another child meanwhile.
-    left = {process for server in servers for process in _family(server, state)} | set(everyone)
+    left = {process for server in servers for process in _family(server, state, runaways)}
     for process in left:
         _send(process, signal.SIGKILL)
     _wait_for_end(list(left))
@@ -96,20 +95,15 @@ def _create_time(pid: int) -> float:
         return time.time()  # it has ended already, and nobody can have its number this soon
 
 
-def _family(server: Server, state: Path) -> list[psutil.Process]:
-    """The leader if it lives, and every member of its session that carries our mark.
+def _family(server: Server, state: Path, runaways: bool) -> set[psutil.Process]:
+    """The leader if it lives, and every process that carries its mark.
 
-    A session's number is not given to a new process while a member lives, so members found under
-    it are the server's own, unless the leader's number has passed to a living stranger.
+    A mark is inherited and says whose stack and which service, so no stranger has it.
     """
     leader = server.process()
-    if leader is None and psutil.pid_exists(server.pid) and not _is_zombie(server.pid):
-        return []
-    members = [
-        p for p in psutil.process_iter() if p.pid != server.pid and _is_member(p, server.pid)
-    ]
-    ours = [process for process in members if _mark(process) == str(state)]
-    return [*([leader] if leader else []), *ours]
+    marked = (p for p in psutil.process_iter() if _mark(p) == _mark_of(server.name, state))
+    family = {p for p in marked if runaways or _is_member(p, server.pid)}
+    return family | ({leader} if leader else set())
 
 
 def _wait_for_end(processes: Sequence[psutil.Process]) -> None:
@@ -138,9 +132,13 @@ def _is_zombie(pid: int) -> bool:
         return True
 
 
+def _mark_of(name: str, state: Path) -> str:
+    return f"{name}@{state}"
+
+
 def _mark(process: psutil.Process) -> str | None:
     try:
-        return process.environ().get(STATE_VARIABLE)
+        return process.environ().get(MARK_VARIABLE)
     except psutil.Error:
         return None
 

@@ -16,8 +16,8 @@ import psutil
 
 from flywheel.errors import UserError
 
-STATE_VARIABLE = "FLYWHEEL_STACK"
-"""environment variable by which a process says to which project's stack it belongs"""
+MARK_VARIABLE = "FLYWHEEL_STACK"
+"""environment variable by which a process says to which service of which project it belongs"""
 
 _BIRTH_TOLERANCE_SECONDS = 2.0
 """the system clock may be set while a server runs; a number is not given out again that fast"""

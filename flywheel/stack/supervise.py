@@ -40,8 +40,9 @@ def start_all(services: Sequence[Service], state: Path, progress: Progress) -> l
     with _lock(state):
         servers = read_servers(state)
         missing = [s for s in services if not _runs(s, servers.get(s.name))]
-        # What a killed server left behind, or one of earlier settings, may still hold a port.
-        stop([servers[s.name] for s in missing if s.name in servers], state)
+        # What a killed server left behind, or one of earlier settings, may still hold a port. A
+        # flow run that outlived its worker may go on: it ends by itself, and the night is done.
+        stop([servers[s.name] for s in missing if s.name in servers], state, runaways=False)
         for service in missing:
             _refuse_taken_port(service)
         began = time.monotonic()

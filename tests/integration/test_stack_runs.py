@@ -2,12 +2,12 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
 
 import httpx
+import psutil
 import pytest
 
 from flywheel import stack
@@ -62,18 +62,40 @@ def wait_for(project, run_id, state, seconds=60):
             time.sleep(0.2)
 
 
-def test_after_down_no_run_stays_running(project, run_id):
+def process_of(project, run_id):
+    with api(project) as client:
+        while (pid := client.get(f"/flow_runs/{run_id}").json()["infrastructure_pid"]) is None:
+            time.sleep(0.2)
+    return psutil.Process(int(pid))
+
+
+def kill(*processes):
+    for process in processes:
+        process.kill()
+    psutil.wait_procs(processes, timeout=10)
+
+
+def test_down_ends_the_runs_of_the_worker_and_none_stays_running(project, run_id):
+    run = process_of(project, run_id)
     assert stack.down(project) == ["prefect", "worker"]
+    assert not run.is_running()
     stack.up(project, ["prefect"])
     wait_for(project, run_id, "CRASHED", seconds=1)
 
 
-def test_after_worker_and_server_were_killed_up_closes_their_runs(project, run_id):
-    for server in stack.running(project):
-        os.killpg(server.pid, signal.SIGKILL)
-        while server.process() is not None:
-            time.sleep(0.02)
+def test_after_the_whole_machine_died_up_closes_its_runs(project, run_id):
+    run = process_of(project, run_id)
+    kill(run, *(server.process() for server in stack.running(project)))
     told = []
     stack.up(project, ["prefect", "worker"], pool="nights", progress=told.append)
     wait_for(project, run_id, "CRASHED", seconds=1)
     assert [line for line in told if "marked as crashed" in line], json.dumps(told)
+
+
+def test_a_run_outlives_its_killed_worker_until_down(project, run_id):
+    run = process_of(project, run_id)
+    kill(*(s.process() for s in stack.running(project) if s.name == "worker"))
+    stack.up(project, ["prefect", "worker"], pool="nights")
+    assert run.is_running()
+    stack.down(project)
+    assert not run.is_running()

@@ -20,6 +20,7 @@ PARENT = (
     "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
     "print(child.pid, 'up'); time.sleep(60)"
 )
+RUNAWAY = PARENT.replace("60)'])", "60)'], start_new_session=True)")
 STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up'); time.sleep(60)"
 
 
@@ -95,6 +96,27 @@ def test_a_second_stop_finds_nothing(web, state):
 def test_stopping_what_was_never_started_makes_no_folder(tmp_path):
     assert stop_all(tmp_path / "nowhere", print) == []
     assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_descendant_in_a_session_of_its_own_is_ended_too(program, state):
+    (server,) = start_all([program("parent", RUNAWAY)], state, print)
+    child = child_of(server)
+    assert os.getsid(child.pid) == child.pid
+    stop_all(state, print)
+    assert ended(child)
+
+
+def test_starting_again_spares_it_and_ends_the_other_orphans(program, state):
+    services = [program("parent", PARENT), program("runner", RUNAWAY)]
+    parent, runner = start_all(services, state, print)
+    orphan, runaway = child_of(parent), child_of(runner)
+    for server in (parent, runner):
+        os.kill(server.pid, signal.SIGKILL)
+        wait_for_end(server)
+    start_all(services, state, print)
+    assert (ended(orphan), ended(runaway)) == (True, False)
+    stop_all(state, print)
+    assert ended(runaway)
 
 
 def test_the_orphans_of_a_killed_service_are_ended(program, state):
