@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from uuid import UUID
+from typing import Any
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
@@ -12,7 +12,7 @@ from flywheel.loop import Loop
 
 def training_progress(loop: Loop) -> Callable[[int, int, float], None]:
     """A callable for each epoch of training; it calls Prefect for every twentieth part only."""
-    bar: UUID | None = None
+    bar: Any = None  # Prefect types its sync calls as maybe coroutines
 
     def report(epoch: int, epochs: int, loss: float) -> None:
         nonlocal bar

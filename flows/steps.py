@@ -44,7 +44,8 @@ def _prefect_task(step: Step[Result], *, minutes: int) -> Callable[[NightRun], R
         return result
 
     # Quoted: Prefect would otherwise walk through the whole project looking for futures.
-    return lambda under_way: run(quote(under_way))
+    untyped: Any = run
+    return lambda under_way: untyped(quote(under_way))
 
 
 def _may_help(_task: Any, _run: TaskRun, state: State[Any]) -> bool:

@@ -96,6 +96,7 @@ def load_function(path: str, directory: Path) -> Callable[..., Any]:
     module_name, _, function_name = path.partition(":")
     if not module_name or not function_name:
         raise SettingsError(f"{path!r} is not of the form module:function, such as my_task:task")
+    _forget_namesake(module_name, directory)
     sys.path.insert(0, str(directory))
     try:
         module = importlib.import_module(module_name)
@@ -113,6 +114,16 @@ def load_function(path: str, directory: Path) -> Callable[..., Any]:
             f"{path!r}: {module_name} has no function {function_name!r}; it has {', '.join(names)}"
         )
     return function  # type: ignore[no-any-return]  # callable() does not narrow to a signature
+
+
+def _forget_namesake(module_name: str, directory: Path) -> None:
+    """Two projects may both have a my_task.py: drop the one of the other directory."""
+    top = module_name.split(".", maxsplit=1)[0]
+    loaded = getattr(sys.modules.get(top), "__file__", None)
+    own = [directory / f"{top}.py", directory / top / "__init__.py"]
+    if loaded is not None and any(path.exists() for path in own) and Path(loaded) not in own:
+        for name in [name for name in sys.modules if name.split(".")[0] == top]:
+            del sys.modules[name]
 
 
 def load_task(path: str, directory: Path) -> Task:

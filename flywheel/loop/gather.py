@@ -18,7 +18,7 @@ from flywheel.loop.results import Deployed, Ingested, Routed
 from flywheel.project import secret
 from flywheel.records import Share
 from flywheel.select import select_batch
-from flywheel.serve.client import ModelServer
+from flywheel.serve import ModelServer
 
 
 def model_server(loop: Loop) -> ModelServer:
@@ -45,7 +45,7 @@ def deploy(night: NightRun) -> Deployed:
         return Deployed(released_digest=wanted, serving_digest=None, swapped=False, note=str(error))
     if serving != wanted:
         raise FlywheelError(
-            f"{server.url} serves {serving} after it was told to serve {wanted}; "
+            f"{night.loop.project.server_url} serves {serving} after it was told to serve {wanted}; "
             "restart it with flywheel down and flywheel up"
         )
     note = "swapped to the released model" if swapped else "the released model serves"

@@ -10,7 +10,7 @@ import numpy as np
 
 from flywheel.decide import decide as decide_on
 from flywheel.decide import share_of_alpha
-from flywheel.evaluate import EvaluationData, Rows
+from flywheel.evaluate import Contest, EvaluationData, Rows
 from flywheel.evaluate import evaluate as evaluate_models
 from flywheel.ledger.datasets import get_version, latest_version, read_manifest
 from flywheel.ledger.failures import move_failures
@@ -71,15 +71,18 @@ def evaluate(night: NightRun, candidate_digest: str | None) -> Evaluated:
     version = newest_version(loop)
     with loop.ledger.read() as connection:
         release = current_release(connection)
-        number = count_judged(connection) + 1
-    evaluation = evaluate_models(
-        loop.task,
-        loop.project.metric,
-        _evaluation_data(loop, version),
+        number = count_judged(connection, before_night=night.number) + 1
+    contest = Contest(
         candidate=_model(loop, candidate_digest),
         champion=_model(loop, release.checkpoint_digest if release else None),
         night=night.number,
         alpha=share_of_alpha(loop.project.gate.alpha, number),
+    )
+    evaluation = evaluate_models(
+        loop.task,
+        loop.project.metric,
+        _evaluation_data(loop, version),
+        contest,
         rng=np.random.default_rng([loop.project.project.seed, night.number]),
         now=loop.now(),
     )

@@ -6,19 +6,19 @@ step starts over and comes to the same end.
 
 from __future__ import annotations
 
-from flywheel.errors import FlywheelError
+from flywheel.errors import FlywheelError, UserError
 from flywheel.ledger.datasets import read_manifest
 from flywheel.ledger.failures import failures_in, move_failures
 from flywheel.ledger.models import add_release, current_release
 from flywheel.ledger.samples import load_samples
 from flywheel.ledger.windows import recent_samples
-from flywheel.loop.context import Loop, NightRun
+from flywheel.loop.context import Loop, NightRun, between_nights
 from flywheel.loop.gather import model_server
 from flywheel.loop.judge import newest_version
 from flywheel.loop.results import Released
 from flywheel.model import Model, pick_device
-from flywheel.records import FailureState, canonical
-from flywheel.serve.client import ModelServer
+from flywheel.records import FailureState, Release, canonical
+from flywheel.serve import ModelServer
 
 _CANARY_SAMPLES = 32
 
@@ -30,14 +30,7 @@ def release(night: NightRun, digest: str, reason: str) -> Released:
     fault = _canary(loop, server, digest)
     if fault:
         return _kept(loop, f"the canary failed, the old release serves on: {fault}")
-    serving = server.activate(digest)
-    if serving != digest:
-        raise FlywheelError(
-            f"{server.url} serves {serving} after it was told to serve {digest}; "
-            "restart it with flywheel down and flywheel up, then run flywheel night again"
-        )
-    with loop.ledger.begin() as connection:
-        pointer = add_release(connection, digest, reason, loop.now())
+    pointer = _swap(loop, server, digest, reason)
     return Released(
         release_number=pointer.number,
         serving_digest=server.digest(),
@@ -46,9 +39,39 @@ def release(night: NightRun, digest: str, reason: str) -> Released:
     )
 
 
+def roll_back(loop: Loop, reason: str) -> Release:
+    """Release the model again that served before the current one.
+
+    Raises:
+        UserError: there was none.
+        BusyError: a night is running.
+    """
+    with between_nights(loop):
+        with loop.ledger.read() as connection:
+            current = current_release(connection)
+        if current is None or current.previous_digest is None:
+            raise UserError(
+                f"{loop.project.name} has no earlier release to go back to; "
+                "flywheel status says what serves"
+            )
+        return _swap(loop, model_server(loop), current.previous_digest, reason)
+
+
 def keep(night: NightRun, note: str) -> Released:
     """End a night whose candidate is not promoted."""
     return _kept(night.loop, note)
+
+
+def _swap(loop: Loop, server: ModelServer, digest: str, reason: str) -> Release:
+    """Let the server serve a checkpoint, have it proved, and move the pointer last."""
+    serving = server.activate(digest)
+    if serving != digest:
+        raise FlywheelError(
+            f"{loop.project.server_url} serves {serving} after it was told to serve {digest}; "
+            "restart it with flywheel down and flywheel up, then run this again"
+        )
+    with loop.ledger.begin() as connection:
+        return add_release(connection, digest, reason, loop.now())
 
 
 def _kept(loop: Loop, note: str) -> Released:

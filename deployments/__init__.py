@@ -1,0 +1,1 @@
+"""What flywheel schedule registers with Prefect; prefect.yaml is read as data."""

@@ -1,0 +1,216 @@
+"""The flywheel command: starts flows and servers, and says what they did.
+
+Nothing imports this module. Every command takes the project's directory; what it decides is
+decided elsewhere. A fault that the reader can mend ends in one line on stderr and status 2.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from flywheel.errors import FlywheelError, UserError
+
+app = typer.Typer(
+    help="A model in production that gets better every night.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+console = Console()
+
+Directory = Annotated[Path, typer.Argument(help="the folder with flywheel.toml")]
+HERE = Path()
+
+
+def main() -> None:
+    """Run the command line; the entry point of the package."""
+    try:
+        app()
+    except FlywheelError as error:
+        for line in str(error).splitlines():
+            print(f"flywheel: {line}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, UserError) else 1)
+
+
+@app.command()
+def init(directory: Annotated[Path, typer.Argument(help="a new folder")]) -> None:
+    """Write a task file and flywheel.toml that run as they are."""
+    from flywheel.cli.starter import write_starter
+
+    for path in write_starter(directory):
+        console.print(f"wrote {path}", highlight=False)
+    console.print(f"next: flywheel check {directory}", highlight=False)
+
+
+@app.command()
+def check(directory: Directory = HERE) -> None:
+    """Run the laws of the task's contract and print every failure at once."""
+    import numpy as np
+
+    from flywheel.checks import check_task
+    from flywheel.project import load_project
+    from flywheel.task import load_task
+
+    project = load_project(directory)
+    task = load_task(project.project.task, project.directory)
+    broken = check_task(task, np.random.default_rng(project.project.seed))
+    for law in broken:
+        console.print(f"[red]✗[/] {law.law}: {law.why}", highlight=False)
+    if broken:
+        raise typer.Exit(2)
+    console.print(f"[green]✓[/] {project.name}: the task keeps every law", highlight=False)
+
+
+@app.command()
+def up(directory: Directory = HERE) -> None:
+    """Start Prefect, Label Studio and the model server, and say where they are."""
+    from flywheel import stack
+    from flywheel.project import load_project
+
+    project = load_project(directory)
+    stack.up(project, progress=_say)
+    login = stack.login(project)
+    _say(f"Prefect        {project.prefect.url}")
+    _say(f"Label Studio   {login.url}  as {login.email}, password in {login.password_file}")
+    _say(f"model server   {project.server_url}")
+
+
+@app.command()
+def down(directory: Directory = HERE) -> None:
+    """Stop what up and schedule started for this project, and nothing else."""
+    from flywheel import stack
+    from flywheel.project import load_project
+
+    stopped = stack.down(load_project(directory), progress=_say)
+    if not stopped:
+        _say("nothing was running")
+
+
+@app.command()
+def night(directory: Directory = HERE) -> None:
+    """Turn the loop once; a night that was cut off goes on where it was."""
+    from flywheel.cli.running import run_night
+    from flywheel.project import load_project
+
+    run_night(load_project(directory), console)
+
+
+@app.command()
+def label(directory: Directory = HERE) -> None:
+    """Collect and route hard cases now, without waiting for the night."""
+    from flywheel.cli.running import run_label_hard_cases
+    from flywheel.project import load_project
+
+    run_label_hard_cases(load_project(directory), console)
+
+
+@app.command()
+def status(directory: Directory = HERE) -> None:
+    """Say what serves, what waits for whom, and what to do next."""
+    from flywheel.cli.printing import print_status
+    from flywheel.loop import open_loop
+    from flywheel.report import status as status_of
+
+    with open_loop(directory) as loop:
+        print_status(status_of(loop), console)
+
+
+@app.command()
+def trace(
+    sample: Annotated[str, typer.Argument(help="a sample's id, its beginning, or a request id")],
+    directory: Directory = HERE,
+) -> None:
+    """Tell one sample's whole life, from its prediction to the decision it helped to make."""
+    from flywheel.cli.printing import print_trace
+    from flywheel.loop import open_loop
+    from flywheel.report import trace as trace_of
+
+    with open_loop(directory) as loop:
+        print_trace(trace_of(loop, sample), console)
+
+
+@app.command()
+def report(
+    number: Annotated[
+        int | None, typer.Option("--night", help="its number; default: the last")
+    ] = None,
+    directory: Directory = HERE,
+) -> None:
+    """Write the report of a night anew and say where it is."""
+    from flywheel.ledger.nights import last_night
+    from flywheel.loop import open_loop
+    from flywheel.report import write_report
+
+    with open_loop(directory) as loop:
+        with loop.ledger.read() as connection:
+            last = last_night(connection)
+        if last is None:
+            raise UserError(
+                f"no night has run in {loop.project.directory}; flywheel night runs one"
+            )
+        _say(str(write_report(loop, last.number if number is None else number)))
+
+
+@app.command()
+def rollback(
+    reason: Annotated[str, typer.Option(help="kept with the release")],
+    directory: Directory = HERE,
+) -> None:
+    """Release the previous model again, verified by the digest that serves."""
+    from flywheel.loop import open_loop
+    from flywheel.loop.release import roll_back
+
+    with open_loop(directory) as loop:
+        released = roll_back(loop, f"roll-back: {reason}")
+    _say(f"release {released.number} serves {released.checkpoint_digest[:12]} again")
+
+
+@app.command()
+def schedule(directory: Directory = HERE) -> None:
+    """Register the nightly run and the label-hard-cases trigger, and serve both."""
+    from flywheel.cli.scheduling import register
+    from flywheel.project import load_project
+
+    register(load_project(directory), progress=_say)
+
+
+@app.command()
+def serve(directory: Directory = HERE) -> None:
+    """Run the model server in the foreground; up starts it in the background."""
+    from flywheel import stack
+    from flywheel.project import load_project
+    from flywheel.serve import run
+
+    project = load_project(directory)
+    os.environ.update(stack.environment(project))  # before Prefect reads it
+    from flows.events import hard_samples_event
+
+    run(project, on_hard_samples=hard_samples_event(project.name))
+
+
+@app.command()
+def demo(
+    nights: Annotated[int, typer.Option(min=1, help="how many nights to turn")] = 3,
+    fresh: Annotated[bool, typer.Option(help="forget earlier nights and begin again")] = False,
+    stop: Annotated[bool, typer.Option("--down", help="stop the demo's servers")] = False,
+    directory: Annotated[Path, typer.Option(help="where the demo keeps its state")] = Path(
+        "demo/digits"
+    ),
+) -> None:
+    """Turn the whole loop on scanned digits, with real servers and simulated people."""
+    from flywheel.cli.demo import run_demo, stop_demo
+
+    if stop:
+        stop_demo(directory, console)
+    else:
+        run_demo(directory, nights, fresh=fresh, console=console)
+
+
+def _say(line: str) -> None:
+    console.print(line, highlight=False, soft_wrap=True)

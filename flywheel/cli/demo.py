@@ -1,0 +1,181 @@
+"""The digits demo: real servers, simulated production and people, three nights.
+
+Production and annotators come from flywheel.world; all else is what a real project runs. With
+people instead of the simulated ones, the same commands turn the same loop.
+"""
+
+from __future__ import annotations
+
+import shutil
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from flywheel import stack
+from flywheel.cli.printing import night_table
+from flywheel.cli.running import prepare, run_night
+from flywheel.errors import UserError
+from flywheel.ledger import Ledger
+from flywheel.ledger.models import current_release
+from flywheel.ledger.nights import last_night
+from flywheel.ledger.outbox import projects_used
+from flywheel.project import FILE_NAME, Project, load_project, secret
+from flywheel.records import content_id
+from flywheel.stack.credentials import ensure_credentials
+from flywheel.task import load_task
+from flywheel.tasks.digits import CLASSES
+from flywheel.world import DriftingScans, send
+from flywheel.world.annotators import Crowd, Person
+
+_PEOPLE = {"ada": (0.02, 4.0), "ben": (0.04, 3.0), "cleo": (0.07, 2.0)}
+"""name -> share of wrong answers, seconds that an answer takes"""
+
+
+def run_demo(directory: Path, nights: int, *, fresh: bool, console: Console) -> None:
+    """Start the servers and turn the loop; a second call goes on with the next nights."""
+    if fresh and directory.exists():
+        stop_demo(directory, console)
+        shutil.rmtree(directory)
+    project = _project(directory)
+    begun = _last_night(project)
+    console.rule("servers")
+    stack.up(project, progress=lambda line: console.print(line, highlight=False))
+    prepare(project)
+    if begun is None:
+        console.rule("night 0: the first model, from the start data")
+        run_night(project, console)
+        begun = 0
+    else:
+        console.print(
+            f"going on after night {begun}; make demo FRESH=1 begins again", highlight=False
+        )
+    for number in range(begun + 1, begun + 1 + nights):
+        _turn(project, number, console)
+    console.print(night_table(project))
+    _say_where(project, console)
+
+
+def stop_demo(directory: Path, console: Console) -> None:
+    """Stop the demo's servers; its state stays."""
+    if not (directory / FILE_NAME).exists():
+        raise UserError(f"no demo in {directory}; make demo begins one")
+    if not stack.down(load_project(directory), progress=console.print):
+        console.print("nothing was running")
+
+
+def _project(directory: Path) -> Project:
+    settings = directory / FILE_NAME
+    if not settings.exists():
+        directory.mkdir(parents=True, exist_ok=True)
+        settings.write_text((files("flywheel") / "tasks/digits.toml").read_text(encoding="utf-8"))
+    return load_project(directory)
+
+
+def _last_night(project: Project) -> int | None:
+    ledger = Ledger.open(project.ledger_url)
+    with ledger.read() as connection:
+        night = last_night(connection)
+        released = current_release(connection)
+    ledger.close()
+    return None if night is None or released is None else night.number
+
+
+def _turn(project: Project, number: int, console: Console) -> None:
+    """One day and one night: traffic, the night, and then people work off the queue."""
+    world = DriftingScans(seed=project.project.seed)
+    rng = np.random.default_rng([project.project.seed, number, 7])
+    console.rule(f"night {number}")
+    with _bar(console) as progress:
+        bar = progress.add_task("production sends scans")
+        sent = send(
+            world.traffic(number - 1),
+            project.server_url,
+            secret("FLYWHEEL_SERVER_TOKEN"),
+            rng=rng,
+            progress=lambda done, total: progress.update(bar, completed=done, total=total),
+        )
+    console.print(
+        f"  {sent.num_sent} answered, {sent.num_outcomes + sent.num_corrections} with feedback",
+        highlight=False,
+    )
+    run_night(project, console)
+    _people_work(project, world, number, rng, console)
+
+
+def _people_work(
+    project: Project, world: DriftingScans, number: int, rng: np.random.Generator, console: Console
+) -> None:
+    ledger = Ledger.open(project.ledger_url)
+    with ledger.read() as connection:
+        labeling = projects_used(connection)
+    ledger.close()
+    if not labeling:
+        console.print("  nothing was sent to people", highlight=False)
+        return
+    truth = {
+        content_id(arrival.payload): arrival.truth
+        for day in range(number)
+        for arrival in world.traffic(day)
+    }
+    task = load_task(project.project.task, project.directory)
+    admin = ensure_credentials(project.state)
+    crowd = Crowd(project.labeling.url, admin.email, admin.password, _people(admin.secret_key))
+    with _bar(console) as progress:
+        bar = progress.add_task("people work in Label Studio")
+        worked = crowd.work(
+            labeling[-1],
+            truth.get,
+            task.labeling,
+            CLASSES,
+            rng,
+            lambda done: progress.update(bar, completed=done),
+        )
+    console.print(
+        f"  {worked.annotations} annotations, {worked.skipped} skipped, "
+        f"{worked.left} left for later",
+        highlight=False,
+    )
+
+
+def _people(secret_key: str) -> list[Person]:
+    """The annotators; their passwords follow from the stack's own secret and are never shown."""
+    return [
+        Person(
+            email=f"{name}@example.com",
+            password=content_id(f"{secret_key}/{name}".encode())[:24],
+            error_rate=error_rate,
+            seconds_per_answer=seconds,
+        )
+        for name, (error_rate, seconds) in _PEOPLE.items()
+    ]
+
+
+def _say_where(project: Project, console: Console) -> None:
+    login = stack.login(project)
+    ledger = Ledger.open(project.ledger_url)
+    with ledger.read() as connection:
+        labeling = projects_used(connection)
+        night = last_night(connection)
+    ledger.close()
+    lines = [
+        f"flow runs     {project.prefect.url}/runs",
+        f"labeling      {login.url}/projects/{labeling[-1] if labeling else ''}",
+        f"  log in as   {login.email}, password in {login.password_file}",
+        f"report        {project.server_url}/reports/night-{night.number if night else 0:04d}.html",
+        "stop it       make down",
+    ]
+    for line in lines:
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def _bar(console: Console) -> Progress:
+    return Progress(
+        TextColumn("  {task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+    )

@@ -1,0 +1,143 @@
+"""Records as lines and tables for a terminal. Decides nothing and reads no clock."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from flywheel.ledger import Ledger
+from flywheel.ledger.models import get_decision, report_of_night
+from flywheel.ledger.nights import finished_steps, last_night
+from flywheel.project import Project
+from flywheel.records import Estimate, Json, Report
+from flywheel.report import Event, Status
+
+
+def step_line(name: str, result: dict[str, Json]) -> str:
+    """What a step came to, in one line for people; escaped for Rich."""
+    return escape(_LINES[name](result)).replace("\n", " ")
+
+
+def print_status(status: Status, console: Console) -> None:
+    """What serves, what waits for whom, what to do next."""
+    for line in status.lines():
+        console.print(escape(line), highlight=False, soft_wrap=True)
+
+
+def print_trace(events: list[Event], console: Console) -> None:
+    """A sample's life, one line an event, in time order."""
+    table = Table(box=None, pad_edge=False)
+    for heading in ("when (UTC)", "what", "detail"):
+        table.add_column(heading, overflow="fold")
+    for event in events:
+        table.add_row(f"{event.at:%Y-%m-%d %H:%M:%S}", event.what, escape(event.detail))
+    console.print(table)
+
+
+def night_table(project: Project) -> Table:
+    """The nights so far, one row each: from failures seen to the decision and its reason."""
+    table = Table(title=f"{project.name}: the nights so far", title_justify="left", expand=True)
+    for heading in ("night", "failures", "routed", "labels"):
+        table.add_column(heading, justify="right")
+    for heading in ("champion", "candidate", "decision", "because"):
+        table.add_column(heading, overflow="fold", ratio=3 if heading == "because" else None)
+    ledger = Ledger.open(project.ledger_url)
+    with ledger.read() as connection:
+        last = last_night(connection)
+        for number in range(last.number + 1 if last else 0):
+            steps = finished_steps(connection, number)
+            report = report_of_night(connection, number)
+            decision = get_decision(connection, number)
+            done: dict[str, Any] = {name: step.result for name, step in steps.items()}
+            table.add_row(
+                str(number),
+                _number(done, "collect", "num_failures"),
+                _number(done, "route", "num_probability", "num_targeted"),
+                _number(done, "ingest", "num_labels"),
+                _metric(report, "champion"),
+                _metric(report, "candidate"),
+                decision.verdict.value if decision else "—",
+                escape(decision.reasons[0]) if decision else "—",
+            )
+    ledger.close()
+    return table
+
+
+def _number(done: dict[str, Any], step: str, *fields: str) -> str:
+    return str(sum(done[step][field] for field in fields)) if step in done else "—"
+
+
+def _metric(report: Report | None, name: str) -> str:
+    """On the frozen test set; before it has samples, on the held-out start data, and says so."""
+    if report is None:
+        return "—"
+    for entries, mark in ((report.entries, ""), (report.start_entries, " (start data)")):
+        for entry in entries:
+            if entry.name == name and entry.metric is not None:
+                return _estimate(entry.metric) + mark
+    return "—"
+
+
+def _estimate(estimate: Estimate) -> str:
+    return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
+
+
+def _deploy(result: dict[str, Json]) -> str:
+    return str(result["note"])
+
+
+def _collect(result: dict[str, Json]) -> str:
+    return (
+        f"{result['num_predictions']} predictions and {result['num_feedback']} feedback read, "
+        f"{result['num_failures']} new failures"
+    )
+
+
+def _route(result: dict[str, Json]) -> str:
+    chosen = (
+        f"{result['num_probability']} drawn of {result['population']}, "
+        f"{result['num_targeted']} hard cases; {result['num_sent']} sent"
+    )
+    return f"{chosen}; {result['note']}" if result["note"] else chosen
+
+
+def _ingest(result: dict[str, Json]) -> str:
+    known = (
+        f"{result['num_annotations']} annotations, {result['num_labels']} labels; data set: "
+        f"{result['num_train']} train, {result['num_test']} test"
+    )
+    return f"{known}; {result['note']}" if result["note"] else known
+
+
+def _retrain(result: dict[str, Json]) -> str:
+    if result["device"] is None:
+        return str(result["note"])
+    return f"{result['note']} on {result['device']}, last loss {result['losses'][-1]:.4f}"
+
+
+def _evaluate(result: dict[str, Json]) -> str:
+    return f"report {result['report_id'][:12]}"
+
+
+def _decide(result: dict[str, Json]) -> str:
+    return f"{result['verdict']}: {result['reasons'][0]}"
+
+
+def _release(result: dict[str, Json]) -> str:
+    fixed = f", {result['num_fixed']} failures fixed" if result["num_fixed"] else ""
+    return f"{result['note']}{fixed}"
+
+
+_LINES = {
+    "deploy": _deploy,
+    "collect": _collect,
+    "route": _route,
+    "ingest": _ingest,
+    "retrain": _retrain,
+    "evaluate": _evaluate,
+    "decide": _decide,
+    "release": _release,
+}

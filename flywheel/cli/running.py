@@ -1,0 +1,120 @@
+"""Runs flows from the command line and shows how they get on.
+
+The ledger is the truth of how far a night is; a thread reads it, so that the display is the
+same whether the night is new or goes on after a kill.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+from rich.console import Console
+
+from flywheel import stack
+from flywheel.cli.printing import step_line
+from flywheel.errors import FlywheelError, UnavailableError
+from flywheel.ledger import Ledger
+from flywheel.ledger.nights import finished_steps, last_night
+from flywheel.project import Project
+
+_STEPS = ("deploy", "collect", "route", "ingest", "retrain", "evaluate", "decide", "release")
+
+
+def run_night(project: Project, console: Console) -> None:
+    """Run the nightly flow in this process, with a line for each step.
+
+    Raises:
+        UnavailableError: Prefect's server does not answer; nothing was begun.
+        FlywheelError: the night ended in a fault; run again, it goes on.
+    """
+    prepare(project)
+    from flows.nightly import nightly  # Prefect reads the environment at import
+
+    with _watch(project, console):
+        _run(nightly, project.directory)
+
+
+def run_label_hard_cases(project: Project, console: Console) -> None:
+    """Run the label-hard-cases flow in this process.
+
+    Raises:
+        UnavailableError: Prefect's server does not answer; nothing was begun.
+    """
+    prepare(project)
+    from flows.label_hard_cases import label_hard_cases  # as above
+
+    state = _run(label_hard_cases, project.directory)
+    console.print(f"{state.name}: {state.message}", highlight=False)
+
+
+def prepare(project: Project) -> None:
+    """Point this process at the project's servers and make sure that Prefect's answers."""
+    os.environ.update(stack.environment(project))
+    # People at a terminal read our lines; the dashboard keeps Prefect's.
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    url = os.environ["PREFECT_API_URL"]
+    try:
+        httpx.get(f"{url}/health", timeout=10).raise_for_status()
+    except httpx.HTTPError as error:
+        raise UnavailableError(
+            f"Prefect at {url} does not answer ({error}); start it with flywheel up, "
+            "then run this again: nothing was begun and nothing is lost"
+        ) from error
+
+
+def _run(flow: Callable[..., Any], directory: Path) -> Any:
+    state = flow(directory=directory, return_state=True)
+    if state.is_completed():
+        return state
+    error = state.result(raise_on_failure=False)
+    if isinstance(error, FlywheelError):
+        raise error
+    raise FlywheelError(
+        f"the run ended {state.name}: {state.message}; its log is in Prefect's dashboard. "
+        "Run it again: it goes on after the last finished step"
+    )
+
+
+@contextmanager
+def _watch(project: Project, console: Console) -> Iterator[None]:
+    """Print each step of the night as it finishes."""
+    ended = threading.Event()
+    ledger = Ledger.open(project.ledger_url)
+    with ledger.read() as connection:
+        last = last_night(connection)
+    number = 0 if last is None else last.number + (last.finished_at is not None)
+    thread = threading.Thread(
+        target=_show_steps, args=(ledger, number, ended, console), name="watch", daemon=True
+    )
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        ledger.close()
+
+
+def _show_steps(ledger: Ledger, night: int, ended: threading.Event, console: Console) -> None:
+    shown: set[str] = set()
+    with console.status(f"night {night}: {_STEPS[0]} …") as spinner:
+        while True:
+            last_look = ended.is_set()
+            with ledger.read() as connection:
+                done = finished_steps(connection, night)
+            for name in [name for name in done if name not in shown]:
+                shown.add(name)
+                step = done[name]
+                line = step_line(name, step.result)
+                console.print(f"  [green]✓[/] {name:<9}{line}  [dim]{step.seconds:.1f} s[/]")
+            waiting = next((name for name in _STEPS if name not in shown), "report")
+            spinner.update(f"night {night}: {waiting} …")
+            if last_look:
+                return
+            ended.wait(0.3)

@@ -1,0 +1,32 @@
+"""The files that a new project begins with; they run as they are."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+from flywheel.errors import UserError
+
+_FILES = ("flywheel.toml", "my_task.py")
+
+
+def write_starter(directory: Path) -> list[Path]:
+    """Write the starter files into a directory; nothing that is there is overwritten.
+
+    Raises:
+        UserError: one of the files is there already, or the folder cannot be written.
+    """
+    targets = [directory / name for name in _FILES]
+    taken = next((path for path in targets if path.exists()), None)
+    if taken is not None:
+        raise UserError(f"{taken} is there already and stays as it is; name another folder")
+    templates = files("flywheel") / "templates"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for path in targets:
+            path.write_text((templates / path.name).read_text(encoding="utf-8"), encoding="utf-8")
+    except OSError as error:
+        raise UserError(
+            f"{directory} cannot be written: {error.strerror}; name a folder that you may write"
+        ) from error
+    return targets
