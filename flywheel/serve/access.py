@@ -1,0 +1,59 @@
+"""Who may talk to the model server: beyond this machine, only who has the token."""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from flywheel.errors import SettingsError
+from flywheel.project import secret
+
+_VARIABLE = "FLYWHEEL_SERVER_TOKEN"
+_OPEN_PATHS = frozenset({"/health"})
+
+
+def required_token(host: str) -> str | None:
+    """The token that callers must send; None when none is needed.
+
+    Raises:
+        SettingsError: the host is not loopback and there is no token.
+    """
+    token = secret(_VARIABLE)
+    if token is None and not _is_loopback(host):
+        raise SettingsError(
+            f"serve.host = {host!r} can be reached from other machines, and {_VARIABLE} is not "
+            f"set; set it to a long random text, or write serve.host = '127.0.0.1'"
+        )
+    return token
+
+
+class TokenGate:
+    """ASGI middleware: every path but /health needs `Authorization: Bearer TOKEN`."""
+
+    def __init__(self, app: ASGIApp, token: str) -> None:
+        self._app = app
+        self._expected = f"Bearer {token}".encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the request through, or answer 401."""
+        if scope["type"] != "http" or scope["path"] in _OPEN_PATHS or self._has_token(scope):
+            await self._app(scope, receive, send)
+            return
+        message = f"no valid token; send the header Authorization: Bearer <{_VARIABLE}>"
+        refusal = JSONResponse({"detail": message}, 401, {"WWW-Authenticate": "Bearer"})
+        await refusal(scope, receive, send)
+
+    def _has_token(self, scope: Scope) -> bool:
+        given = Headers(scope=scope).get("authorization", "")
+        return hmac.compare_digest(given.encode("latin-1"), self._expected)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,124 @@
+"""Reads what callers send, and turns down what no sample or command can be.
+
+The body is read by the event loop, in the only asynchronous functions of the library: only
+so can a body that is too large be turned down before it has arrived.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TypeVar
+
+from fastapi import HTTPException, Request
+from pydantic import BaseModel, ValidationError
+
+from flywheel.records import Json, Sample, canonical
+
+_MAX_MEDIA_TYPE_CHARACTERS = 100  # width of the ledger's column
+_MOST_COMMAND_BYTES = 1_000_000
+_METADATA_HEADER = "X-Sample-Metadata"
+_EXAMPLE = '{"session": "a7"}'
+
+Body = TypeVar("Body", bound=BaseModel)
+
+
+async def payload_body(request: Request) -> bytes:
+    """The body, unless it is longer than serve.max_payload_bytes."""
+    return await _limited(request, _most_payload(request))
+
+
+async def command_body(request: Request) -> bytes:
+    """The body of a JSON command: a list of ids may be longer than any payload."""
+    return await _limited(request, max(_MOST_COMMAND_BYTES, _most_payload(request)))
+
+
+def read_sample(request: Request, body: bytes) -> Sample:
+    """The sample of a request.
+
+    Raises:
+        HTTPException: 415 without a media type, 422 without a payload or with bad metadata.
+    """
+    media_type = request.headers.get("content-type", "").strip()
+    if not 0 < len(media_type) <= _MAX_MEDIA_TYPE_CHARACTERS:
+        raise HTTPException(
+            415,
+            f"Content-Type is {media_type[:200]!r}; send the payload's media type, such as "
+            f"image/png, in 1 to {_MAX_MEDIA_TYPE_CHARACTERS} characters",
+        )
+    if not body:
+        raise HTTPException(422, "the body has 0 bytes; send the payload itself as the body")
+    header = request.headers.get(_METADATA_HEADER)
+    return Sample.of(body, media_type, None if header is None else _metadata(header))
+
+
+def read_command(request: Request, body: bytes, kind: type[Body]) -> Body:
+    """A JSON body of a kind.
+
+    Raises:
+        HTTPException: 415 when it is not sent as JSON, 422 with one line for each fault.
+    """
+    media_type = request.headers.get("content-type", "")
+    # A web page may send any other type across origins without being asked.
+    if media_type.partition(";")[0].strip().lower() != "application/json":
+        raise HTTPException(
+            415, f"Content-Type is {media_type[:200]!r}; send JSON as application/json"
+        )
+    try:
+        return kind.model_validate_json(body)
+    except ValidationError as error:
+        faults = [
+            f"{'.'.join(map(str, fault['loc'])) or 'body'} = {repr(fault['input'])[:200]}: "
+            f"{fault['msg'].removeprefix('Value error, ')}"
+            for fault in error.errors()
+        ]
+        raise HTTPException(
+            422, f"{'; '.join(faults)}; known keys: {', '.join(kind.model_fields)}"
+        ) from error
+
+
+def _most_payload(request: Request) -> int:
+    most: int = request.app.state.host.project.serve.max_payload_bytes
+    return most
+
+
+async def _limited(request: Request, most: int) -> bytes:
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > most:
+        raise _too_large(declared, most)
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > most:
+            raise _too_large(f"more than {most}", most)
+    return bytes(body)
+
+
+def _metadata(header: str) -> dict[str, Json]:
+    try:
+        # Starlette gives the header's bytes as latin-1; JSON is UTF-8.
+        metadata = json.loads(header.encode("latin-1").decode())
+        # Half of a surrogate pair, a NUL or a NaN is something that no database column takes.
+        json.dumps(metadata, ensure_ascii=False).encode()
+        is_storable = "\\u0000" not in canonical(metadata)
+    except (ValueError, RecursionError) as error:
+        raise _bad_metadata(header, str(error)) from error
+    if not isinstance(metadata, dict) or not is_storable:
+        raise _bad_metadata(header, "not an object, or a text in it holds a NUL")
+    return metadata
+
+
+def _bad_metadata(header: str, reason: str) -> HTTPException:
+    return HTTPException(
+        422,
+        f"{_METADATA_HEADER} is {header[:200]!r}: {reason}; "
+        f"send a JSON object such as {_EXAMPLE}, or leave the header out",
+    )
+
+
+def _too_large(size: str, most: int) -> HTTPException:
+    return HTTPException(
+        413,
+        f"the body has {size} bytes, at most {most} are allowed; "
+        "send a smaller payload or raise serve.max_payload_bytes",
+        headers={"Connection": "close"},  # the rest of the body is not read
+    )

@@ -1,0 +1,172 @@
+import json
+import os
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+import pytest
+from sqlalchemy import insert
+
+from flywheel.blobs import Blobs
+from flywheel.errors import FlywheelError
+from flywheel.ledger import Ledger
+from flywheel.ledger.feedback import feedback_after
+from flywheel.ledger.predictions import get_prediction, predictions_after
+from flywheel.ledger.tables import checkpoints, releases
+from flywheel.model import weights_of
+from flywheel.project import load_project
+from flywheel.serve import ModelServer
+from flywheel.task import load_task
+
+pytestmark = pytest.mark.integration
+
+TOY = Path(__file__).parents[1] / "toys" / "pair_task.py"
+PROGRAM = (
+    "import sys; from flywheel.project import load_project; from flywheel.serve import run; "
+    "run(load_project(sys.argv[1]))"
+)
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+@pytest.fixture
+def project(tmp_path):
+    shutil.copy(TOY, tmp_path)
+    (tmp_path / "flywheel.toml").write_text(
+        f'[project]\nname = "pairs"\ntask = "pair_task:task"\n[serve]\nport = {free_port()}\n'
+        '[train]\ndevice = "cpu"\n'
+    )
+    return load_project(tmp_path)
+
+
+@pytest.fixture
+def ledger(project):
+    with closing(Ledger.open(project.ledger_url)) as ledger:
+        yield ledger
+
+
+@pytest.fixture
+def released(project, ledger):
+    weights = weights_of(load_task("pair_task:task", project.directory).model())
+    digest = Blobs.open(project.blobs_url).put(weights)
+    with ledger.begin() as connection:
+        connection.execute(insert(checkpoints), {"digest": digest, "record": {}, "created_at": NOW})
+        connection.execute(
+            insert(releases),
+            {"number": 1, "checkpoint_digest": digest, "reason": "test", "created_at": NOW},
+        )
+    return digest
+
+
+def answers(url):
+    try:
+        return ModelServer(url).digest() is not None
+    except FlywheelError:
+        return False
+
+
+@pytest.fixture
+def start(project, released):
+    """Start the real server in a process of its own and wait until it answers."""
+    processes = []
+
+    def begin():
+        environment = {k: v for k, v in os.environ.items() if k != "FLYWHEEL_SERVER_TOKEN"}
+        process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, str(project.directory)],
+            env=environment | {"OMP_NUM_THREADS": "1"},
+        )
+        processes.append(process)
+        deadline = time.monotonic() + 120
+        while not answers(project.server_url):
+            assert process.poll() is None, "the server ended by itself"
+            assert time.monotonic() < deadline, "the server does not answer"
+            time.sleep(0.1)
+        return process
+
+    yield begin
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+def send(client, number):
+    """Predict and give feedback; None when the server died before it acknowledged."""
+    try:
+        headers = {"Content-Type": "application/x-pair"}
+        answer = client.post("/predict", content=struct.pack("<2f", number, 0.9), headers=headers)
+        request_id = answer.raise_for_status().json()["request_id"]
+    except httpx.TransportError:
+        return None, False
+    body = json.dumps({"request_id": request_id, "kind": "outcome", "value": True})
+    try:
+        headers = {"Content-Type": "application/json"}
+        said = client.post("/feedback", content=body, headers=headers)
+    except httpx.TransportError:
+        return request_id, False
+    return request_id, said.is_success
+
+
+def send_until_killed(process, url):
+    """Send from eight threads, kill -9 amid it; what was acknowledged: (request id, feedback)."""
+    with httpx.Client(base_url=url, timeout=30) as client, ThreadPoolExecutor(8) as pool:
+        sent = [pool.submit(send, client, 20.0 + number) for number in range(2000)]
+        while sum(one.done() for one in sent) < 200:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        return [one.result() for one in sent if one.result()[0] is not None]
+
+
+def test_a_kill_9_loses_nothing_that_was_acknowledged(start, project, ledger):
+    acknowledged = send_until_killed(start(), project.server_url)
+    assert 200 <= len(acknowledged) < 2000
+    blobs = Blobs.open(project.blobs_url)
+    with ledger.read() as connection:
+        told = {row.feedback.prediction_id for row in feedback_after(connection, 0, 5000)}
+        for request_id, has_feedback in acknowledged:
+            stored = get_prediction(connection, request_id)
+            assert struct.unpack("<2f", blobs.get(stored.sample_id))[0] == stored.answer
+            assert request_id in told or not has_feedback
+
+
+def test_after_a_kill_9_the_next_server_goes_on_with_the_released_model(
+    start, project, released, ledger
+):
+    send_until_killed(start(), project.server_url)
+    with ledger.read() as connection:
+        before = len(predictions_after(connection, 0, 5000))
+    start()
+    assert ModelServer(project.server_url).digest() == released
+    with httpx.Client(base_url=project.server_url) as client:
+        assert send(client, 5.0)[1]
+    with ledger.read() as connection:
+        assert len(predictions_after(connection, 0, 5000)) == before + 1
+
+
+def test_a_terminated_server_answers_who_is_inside_and_ends(start, project, ledger):
+    process = start()
+    with (
+        httpx.Client(base_url=project.server_url, timeout=30) as client,
+        ThreadPoolExecutor(8) as pool,
+    ):
+        sent = [pool.submit(send, client, float(number)) for number in range(20, 220)]
+        process.terminate()
+        acknowledged = [one.result()[0] for one in sent]
+    assert process.wait(30) in {0, -signal.SIGTERM}
+    with ledger.read() as connection:
+        for request_id in filter(None, acknowledged):
+            assert get_prediction(connection, request_id)

@@ -1,0 +1,139 @@
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+from sqlalchemy import create_mock_engine, select
+
+from flywheel.errors import UnknownIdError
+from flywheel.ledger import Ledger
+from flywheel.ledger.feedback import append_feedback, feedback_after, feedback_id
+from flywheel.ledger.predictions import (
+    Logged,
+    append_predictions,
+    get_prediction,
+    predictions_after,
+)
+from flywheel.ledger.tables import predictions, samples
+from flywheel.ledger.writing import insert_new, keep_commit_order
+from flywheel.records import Feedback, FeedbackKind, Prediction, Sample, Split
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    with closing(Ledger.open(f"sqlite:///{tmp_path}/ledger.db")) as ledger:
+        yield ledger
+
+
+def logged(number, payload=b"payload"):
+    sample = Sample.of(payload, "a/b", {"n": number})
+    prediction = Prediction(
+        id=f"p{number}",
+        sample_id=sample.id,
+        answer={"n": number},
+        confidence=0.5,
+        embedding=np.array([number, 1e-3], dtype=np.float64),
+        latency_ms=1.5,
+        model_digest="d" * 64,
+        created_at=NOW + timedelta(seconds=number),
+    )
+    return Logged(sample=sample, group="g", split=Split.TEST, prediction=prediction)
+
+
+def said(number, value=True):
+    kind = FeedbackKind.OUTCOME
+    return Feedback(
+        id=feedback_id(f"p{number}", kind, value),
+        prediction_id=f"p{number}",
+        kind=kind,
+        value=value,
+        created_at=NOW,
+    )
+
+
+def fill(ledger, count):
+    with ledger.begin() as connection:
+        append_predictions(connection, [logged(n) for n in range(count)])
+
+
+def test_a_prediction_comes_back_as_it_was_with_its_embedding_as_float32(ledger):
+    fill(ledger, 2)
+    with ledger.read() as connection:
+        back = get_prediction(connection, "p1")
+    put = logged(1).prediction
+    for name in ("sample_id", "answer", "confidence", "latency_ms", "model_digest", "created_at"):
+        assert getattr(back, name) == getattr(put, name)
+    assert back.embedding.dtype == np.float32
+    np.testing.assert_array_equal(back.embedding, put.embedding.astype(np.float32))
+
+
+def test_embeddings_are_little_endian_float32_on_the_disk(ledger):
+    fill(ledger, 2)
+    with ledger.read() as connection:
+        query = select(predictions.c.embedding).where(predictions.c.id == "p1")
+        data = connection.execute(query).scalar_one()
+    assert data == np.array([1, 1e-3], dtype="<f4").tobytes()
+
+
+def test_a_sample_is_stored_once_and_as_it_first_came(ledger):
+    fill(ledger, 3)
+    fill_later = [logged(7)]
+    with ledger.begin() as connection:
+        append_predictions(connection, fill_later)
+        row = connection.execute(select(samples)).one()
+    assert (row.metadata, row.group, row.split) == ({"n": row.metadata["n"]}, "g", "test")
+    assert row.created_at == NOW
+
+
+def test_an_unknown_prediction_is_an_error_that_names_it(ledger):
+    with ledger.read() as connection, pytest.raises(UnknownIdError, match="'nobody'"):
+        get_prediction(connection, "nobody")
+
+
+def test_pages_follow_each_other_without_gap_or_overlap(ledger):
+    fill(ledger, 7)
+    seen, seq = [], 0
+    with ledger.read() as connection:
+        while page := predictions_after(connection, seq, 3):
+            seen += [row.prediction.id for row in page]
+            seq = page[-1].seq
+    assert seen == [f"p{n}" for n in range(7)]
+
+
+def test_a_window_ends_where_it_is_told_to(ledger):
+    fill(ledger, 5)
+    with ledger.read() as connection:
+        rows = predictions_after(connection, 1, 100, until=3)
+    assert [row.seq for row in rows] == [2, 3]
+
+
+def test_feedback_is_stored_once_and_read_in_order(ledger):
+    fill(ledger, 2)
+    with ledger.begin() as connection:
+        append_feedback(connection, [said(0), said(1), said(0)])
+        append_feedback(connection, [said(1), said(0, value=False)])
+        rows = feedback_after(connection, 0, 100)
+        later = feedback_after(connection, rows[0].seq, 1)
+    assert [row.feedback for row in rows] == [said(0), said(1), said(0, value=False)]
+    assert [row.feedback for row in later] == [said(1)]
+
+
+def test_nothing_to_add_is_no_fault(ledger):
+    with ledger.begin() as connection:
+        append_predictions(connection, [])
+        append_feedback(connection, [])
+        assert predictions_after(connection, 0, 1) == []
+
+
+def test_on_postgresql_writers_queue_up_and_known_rows_are_passed_over():
+    sent = []
+    engine = create_mock_engine(
+        "postgresql+psycopg://",
+        lambda sql, *_: sent.append(str(sql.compile(dialect=engine.dialect))),
+    )
+    keep_commit_order(engine, predictions)
+    engine.execute(insert_new(engine, samples))
+    assert "pg_advisory_xact_lock" in sent[0]
+    assert sent[1].endswith("ON CONFLICT DO NOTHING")

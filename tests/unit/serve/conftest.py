@@ -1,0 +1,147 @@
+import socket
+import struct
+import threading
+import time
+from contextlib import ExitStack, closing, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+import pytest
+import torch
+import uvicorn
+from sqlalchemy import insert
+
+from flywheel.blobs import Blobs
+from flywheel.ledger import Ledger
+from flywheel.ledger.tables import checkpoints, releases
+from flywheel.model import weights_of
+from flywheel.project import load_project
+from flywheel.serve import create_app
+from flywheel.task import load_task
+
+TOYS = Path(__file__).parents[2] / "toys"
+SETTINGS = """
+[project]
+name = "pairs"
+task = "pair_task:task"
+[serve]
+max_payload_bytes = 1000
+[collect]
+hard_samples = 3
+[dataset]
+group = "session"
+[train]
+device = "cpu"
+"""
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def pair(value, confidence=0.9):
+    return struct.pack("<2f", value, confidence)
+
+
+@pytest.fixture(autouse=True)
+def no_token(monkeypatch):
+    monkeypatch.delenv("FLYWHEEL_SERVER_TOKEN", raising=False)
+
+
+@pytest.fixture
+def project(tmp_path):
+    (tmp_path / "flywheel.toml").write_text(SETTINGS)
+    return load_project(tmp_path)
+
+
+@pytest.fixture
+def task():
+    return load_task("pair_task:task", TOYS)
+
+
+@pytest.fixture
+def ledger(project):
+    with closing(Ledger.open(project.ledger_url)) as ledger:
+        yield ledger
+
+
+@pytest.fixture
+def blobs(project):
+    return Blobs.open(project.blobs_url)
+
+
+@pytest.fixture
+def weights(task, blobs):
+    """bias -> digest of stored weights."""
+
+    def store(bias):
+        network = task.model()
+        with torch.no_grad():
+            network.bias.fill_(bias)
+        return blobs.put(weights_of(network))
+
+    return store
+
+
+@pytest.fixture
+def release(ledger, weights):
+    """bias -> digest, released."""
+
+    def point(bias, number=1):
+        digest = weights(bias)
+        with ledger.begin() as connection:
+            row = {"digest": digest, "record": {}, "created_at": NOW}
+            connection.execute(insert(checkpoints), row)
+            row = {"number": number, "checkpoint_digest": digest, "previous_digest": None}
+            connection.execute(insert(releases), row | {"reason": "test", "created_at": NOW})
+        return digest
+
+    return point
+
+
+@contextmanager
+def running(app):
+    """A client of the app, over real HTTP."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="on"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    while not server.started:
+        assert thread.is_alive()
+        time.sleep(0.005)
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    try:
+        with httpx.Client(base_url=url, timeout=30) as client:
+            yield client
+    finally:
+        server.should_exit = True
+        thread.join()
+        listener.close()
+
+
+@pytest.fixture
+def serve(project, task, ledger, blobs):
+    """Options of create_app -> a client of the running app."""
+    with ExitStack() as stack:
+
+        def start(settings=project, **options):
+            app = create_app(settings, task, ledger, blobs, **options)
+            return stack.enter_context(running(app))
+
+        yield start
+
+
+@pytest.fixture
+def server(release, serve):
+    """A client of a server whose model adds 0."""
+    release(0.0)
+    return serve()
+
+
+@pytest.fixture
+def predict():
+    """Send one pair."""
+
+    def send(client, value, confidence=0.9, **headers):
+        headers = {"Content-Type": "application/x-pair", **headers}
+        return client.post("/predict", content=pair(value, confidence), headers=headers)
+
+    return send

@@ -1,0 +1,52 @@
+import shutil
+
+from flywheel.ledger.predictions import predictions_after
+
+
+def count(ledger):
+    with ledger.read() as connection:
+        return len(predictions_after(connection, 0, 100))
+
+
+def test_with_the_blobs_folder_gone_it_is_503_until_the_folder_is_back(
+    server, predict, project, ledger
+):
+    folder, aside = project.state / "blobs", project.state / "aside"
+    folder.rename(aside)
+    folder.write_text("a file where the folder was")
+    refused = predict(server, 1.0)
+    assert refused.status_code == 503
+    assert "cannot be stored" in refused.json()["detail"]
+    assert count(ledger) == 0
+    folder.unlink()
+    aside.rename(folder)
+    assert predict(server, 1.0).is_success
+    assert count(ledger) == 1
+
+
+def test_with_the_ledger_gone_it_is_503_until_the_ledger_is_back(
+    server, predict, project, tmp_path, ledger
+):
+    request_id = predict(server, 1.0).json()["request_id"]
+    aside = tmp_path / "aside"
+    shutil.move(project.state, aside)
+    body = {"request_id": request_id, "kind": "outcome", "value": True}
+    assert predict(server, 2.0).status_code == 503
+    assert server.post("/feedback", json=body).status_code == 503
+    shutil.rmtree(project.state, ignore_errors=True)
+    shutil.move(aside, project.state)
+    assert predict(server, 3.0).is_success
+    assert server.post("/feedback", json=body).is_success
+    assert count(ledger) == 2
+
+
+def test_a_ledger_that_cannot_be_written_is_503_and_loses_no_later_request(server, predict, ledger):
+    with ledger.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE predictions RENAME TO away")
+    refused = predict(server, 1.0)
+    assert refused.status_code == 503
+    assert "cannot be written" in refused.json()["detail"]
+    with ledger.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE away RENAME TO predictions")
+    assert predict(server, 1.0).is_success
+    assert count(ledger) == 1
