@@ -3,7 +3,7 @@
 Nothing here imports Prefect or Label Studio; they are programs in processes of their own.
 """
 
-from flywheel.stack.local import SERVICES, down, environment, login, running, up
+from flywheel.stack.local import SERVICES, Login, down, environment, login, running, up
 from flywheel.stack.service import Server
 
-__all__ = ["SERVICES", "Server", "down", "environment", "login", "running", "up"]
+__all__ = ["SERVICES", "Login", "Server", "down", "environment", "login", "running", "up"]

@@ -52,6 +52,7 @@ def prefect_server(home: Path, url: str) -> Service:
 def label_studio(data: Path, url: str, credentials: Credentials) -> Service:
     """Label Studio from its own environment, with its database and files below `data`."""
     host, port = _address(url)
+    is_first = not (data / "label_studio.sqlite3").exists()
     return Service(
         name="label-studio",
         argv=(
@@ -62,8 +63,9 @@ def label_studio(data: Path, url: str, credentials: Credentials) -> Service:
         directory=data,
         url=url,
         health="/health/",
+        note="the first start makes its database, about 30 s" if is_first else "",
         setting="[labeling] url",
-        start_seconds=300.0,  # the first start makes the database: 30 s on an idle machine
+        start_seconds=300.0,  # a first start on a busy machine
     )
 
 

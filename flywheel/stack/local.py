@@ -19,7 +19,7 @@ from flywheel.stack import catalogue
 from flywheel.stack.credentials import credentials_file, ensure_credentials, read_credentials
 from flywheel.stack.runs import close_dead_runs
 from flywheel.stack.service import Server, Service, read_servers
-from flywheel.stack.supervise import Progress, start_all, stop_all
+from flywheel.stack.supervise import Progress, port_of, start_all, stop_all
 
 SERVICES = ("prefect", "label-studio", "model-server")
 """what `up` starts when it is not told; there is also "worker" """
@@ -48,7 +48,7 @@ def up(
     The worker starts after the servers that it needs, and serves the work pool `pool`.
 
     Raises:
-        SettingsError: a name that is no service.
+        SettingsError: a name that is no service, or two services on one port.
         BusyError: a port is taken by another program, or another command is at work here.
         UnavailableError: a program is missing, ended at once or does not answer.
     """
@@ -61,6 +61,7 @@ def up(
         progress(f"{name}: {_urls(project)[name]} is not on this machine's loopback; not started")
         chosen.remove(name)
     built = [builders[name]() for name in chosen]
+    _refuse_shared_port(built)
     first = [service for service in built if service.url is not None]
     then = [service for service in built if service.url is None]
     started = start_all(first, project.state, progress)
@@ -104,6 +105,21 @@ def login(project: Project) -> Login:
         email=ensure_credentials(project.state).email,
         password_file=credentials_file(project.state),
     )
+
+
+def _refuse_shared_port(services: Sequence[Service]) -> None:
+    """Else the second to start would be taken for running, since the first answers there."""
+    owners: dict[int, Service] = {}
+    for service in services:
+        if service.url is None:
+            continue
+        port = port_of(service.url)
+        other = owners.setdefault(port, service)
+        if other is not service:
+            raise SettingsError(
+                f"{other.name} and {service.name} both have port {port}; write two different ones "
+                f"in flywheel.toml, {other.setting} and {service.setting}"
+            )
 
 
 def _close_dead_runs(project: Project, progress: Progress) -> None:

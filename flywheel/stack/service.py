@@ -40,6 +40,8 @@ class Service:
     """path below the url that answers 200 when it is ready"""
     ready_line: str | None = None
     """what a service without a url writes to its log when it is ready"""
+    note: str = ""
+    """told when it is started"""
     setting: str = ""
     """key of flywheel.toml that holds the url"""
     start_seconds: float = 120.0

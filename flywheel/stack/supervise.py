@@ -47,7 +47,7 @@ def start_all(services: Sequence[Service], state: Path, progress: Progress) -> l
             _refuse_taken_port(service)
         began = time.monotonic()
         for service in missing:
-            progress(f"{service.name}: starting")
+            progress(f"{service.name}: starting{service.note and f' ({service.note})'}")
             servers[service.name] = spawn(service, state)
             write_servers(state, servers)
         waiting = {service.name: service for service in services}

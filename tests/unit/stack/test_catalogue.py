@@ -60,6 +60,13 @@ def test_secrets_travel_in_the_environment_and_are_not_printed(tmp_path, binary)
     assert CREDENTIALS.token not in f"{service!r} {service.argv}"
 
 
+def test_only_the_first_start_is_announced_as_slow(tmp_path, binary):
+    before = catalogue.label_studio(tmp_path, URL, CREDENTIALS).note
+    (tmp_path / "label_studio.sqlite3").touch()
+    after = catalogue.label_studio(tmp_path, URL, CREDENTIALS).note
+    assert ("30 s" in before, after) == (True, "")
+
+
 def test_the_named_program_is_taken(binary):
     assert catalogue.label_studio_program() == binary
 

@@ -16,6 +16,13 @@ def test_a_name_that_is_no_service_is_refused_with_the_ones_that_are(project):
     assert not project.state.exists()
 
 
+def test_two_services_on_one_port_are_refused_by_their_settings(project):
+    same = project.model_copy(update={"serve": Serve(port=4280)})
+    with pytest.raises(SettingsError, match=r"port 4280.*\[prefect\] url and \[serve\] port"):
+        stack.up(same, ["prefect", "model-server"])
+    assert stack.running(same) == []
+
+
 def test_a_server_elsewhere_is_left_to_its_owner(project):
     settings = {
         "prefect": PrefectSettings(url="https://prefect.example.com"),
