@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
@@ -36,6 +36,7 @@ _IDS_PER_LOOKUP = 50  # they travel in the address, which proxies cut at 8 kB
 _TASKS_PER_PAGE = 200
 _OVERLAP = timedelta(minutes=5)  # a slow write may become visible after a later one
 _ATTEMPTS = 4
+_PAUSE_SECONDS = 1.0  # doubled after every attempt
 _TIMEOUT_SECONDS = 60.0
 
 
@@ -46,13 +47,10 @@ class Studio:
     ledger), and RefusedError when it answers no.
     """
 
-    def __init__(
-        self, url: str, client: LabelStudio, sleep: Callable[[float], None] = time.sleep
-    ) -> None:
+    def __init__(self, url: str, client: LabelStudio) -> None:
         self.url = url
         # The SDK has no call for uploads, and its typed models fail on some rows of a listing.
         self._http = client._client_wrapper.httpx_client  # noqa: SLF001
-        self._sleep = sleep
 
     @classmethod
     def connect(
@@ -144,7 +142,7 @@ class Studio:
             except UnavailableError:
                 if attempt == _ATTEMPTS - 1:
                     raise
-                self._sleep(2.0**attempt)
+                time.sleep(_PAUSE_SECONDS * 2**attempt)
         raise AssertionError("the loop above returns or raises")
 
     def _create(

@@ -1,0 +1,166 @@
+"""Sending to the real Label Studio: exactly once, and so that people can work."""
+
+import httpx
+import pytest
+
+from flywheel.errors import FlywheelError, RefusedError, TaskError, UnavailableError
+from flywheel.label import Studio
+
+pytestmark = pytest.mark.integration
+
+
+class DropsAnswers(httpx.BaseTransport):
+    """A network on which the first answers to a kind of request get lost, the request does not."""
+
+    def __init__(self, path: str, times: int) -> None:
+        self.path, self.times = path, times
+        self.network = httpx.HTTPTransport()
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        response = self.network.handle_request(request)
+        if request.method == "POST" and request.url.path.endswith(self.path) and self.times:
+            response.read()
+            self.times -= 1
+            raise httpx.RemoteProtocolError("Server disconnected without sending a response.")
+        return response
+
+    def close(self) -> None:
+        self.network.close()
+
+
+@pytest.fixture
+def flaky(label_studio, monkeypatch):
+    """A connection that loses the first answers to imports."""
+    monkeypatch.setattr("flywheel.label.studio._PAUSE_SECONDS", 0.01)
+
+    def connect(times: int) -> Studio:
+        return Studio.connect(label_studio.url, label_studio.token, DropsAnswers("/import", times))
+
+    return connect
+
+
+def test_sending_twice_creates_nothing_twice(letters, send_now, people, project_id):
+    ids = letters.choose(*(b"twice %d" % number for number in range(130)))
+    assert [send_now().num_sent, send_now().num_sent] == [130, 0]
+    sent = [task["data"]["sample_id"] for task in people.tasks(project_id)]
+    assert sent == ids
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_a_lost_answer_creates_nothing_twice(times, letters, send_now, flaky, people, project_id):
+    letters.choose(b"x1", b"x2", b"x3")
+    assert send_now(flaky(times)).num_sent == 3
+    assert len(people.tasks(project_id)) == 3
+
+
+def test_when_every_answer_is_lost_the_next_run_still_creates_nothing_twice(
+    letters, send_now, flaky, people, project_id
+):
+    letters.choose(b"x1", b"x2", b"x3")
+    with pytest.raises(UnavailableError, match="does not answer"):
+        send_now(flaky(99))
+    assert {state for state, _, _ in letters.tasks().values()} == {"waiting"}
+    assert send_now().num_sent == 3
+    assert len(people.tasks(project_id)) == 3
+
+
+def test_a_kill_before_our_commit_creates_nothing_twice(
+    letters, send_now, people, project_id, monkeypatch
+):
+    letters.choose(b"x1", b"x2")
+    with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
+        killed.setattr("flywheel.label.send.mark_sent", _kill)
+        send_now()
+    assert len(people.tasks(project_id)) == 2
+    assert send_now().num_sent == 2
+    assert len(people.tasks(project_id)) == 2
+
+
+def _kill(*_):
+    raise KeyboardInterrupt
+
+
+def test_the_picture_that_people_see_is_the_task_s_picture(letters, send_now, people):
+    (sample_id,) = letters.choose(b"x1")
+    send_now()
+    task = people.task(letters.tasks()[sample_id][1])
+    (shown,) = people.tasks(task["project"])
+    (sample,) = letters.samples([sample_id])
+    assert people.http.get(shown["data"]["image"]).content == letters.task.labeling.picture(sample)
+
+
+def test_people_see_the_pre_annotation_and_why_they_are_asked(letters, send_now, people):
+    (sample_id,) = letters.choose(b"x1", answer="c")
+    send_now()
+    task = people.task(letters.tasks()[sample_id][1])
+    (prediction,) = task["predictions"]
+    assert letters.task.labeling.answer(prediction["result"]) == "c"
+    assert (prediction["score"], prediction["model_version"]) == (0.0, "flywheel")
+    assert task["data"]["model"] == "0123456789ab"
+    assert (task["data"]["reason"], task["data"]["confidence"]) == ("low_confidence 0.70", 0.6)
+
+
+def test_the_hardest_of_all_nights_comes_first_and_is_pre_filled(
+    letters, send_now, people, project_id
+):
+    first = letters.choose(b"first 1", b"first 2", b"first 3", digest="a" * 64)
+    send_now()
+    second = letters.choose(b"second 1", b"second 2", digest="b" * 64)
+    send_now()
+    seen = []
+    for _ in range(5):
+        task = people.next(project_id)
+        assert len(task["predictions"]) == 1
+        seen.append(task["data"]["sample_id"])
+        people.annotate(task["id"], letters.task.labeling.result("a"))
+    # Priorities 1, 2/3, 1/3 and 1, 1/2: ties in the order in which they came.
+    assert seen == [first[0], second[0], first[1], second[1], first[2]]
+
+
+def test_a_wrong_token_is_refused_by_name_and_never_shown(label_studio):
+    with pytest.raises(RefusedError, match="LABEL_STUDIO_API_KEY") as error:
+        Studio.connect(label_studio.url, "0000111122223333444455556666777788889999")
+    assert "0000111122223333" not in str(error.value)
+
+
+def test_a_server_that_is_down_is_said_to_be(free_url):
+    with pytest.raises(UnavailableError, match="flywheel up"):
+        Studio.connect(free_url(), "0000111122223333444455556666777788889999")
+
+
+def test_a_config_that_the_server_refuses_is_an_error_with_its_reason(studio):
+    with pytest.raises(RefusedError, match="'Choice' is a required property"):
+        studio.ensure_project(
+            "no choices", '<View><Choices name="x" toName="y"/></View>', annotations_per_sample=1
+        )
+
+
+def test_a_project_is_found_again_and_brought_up_to_date(letters, studio, people):
+    title, config = letters.project.name, letters.task.labeling.config
+    first = studio.ensure_project(title, config, annotations_per_sample=1)
+    longer = config.replace('value="c"/>', 'value="c"/><Choice value="d"/>')
+    assert studio.ensure_project(title, longer, annotations_per_sample=2) == first
+    now = people.http.get(f"/api/projects/{first.id}/").json()
+    assert (now["label_config"], now["maximum_annotations"]) == (longer, 2)
+
+
+def test_a_title_that_only_resembles_is_another_project(letters, studio):
+    title, config = letters.project.name, letters.task.labeling.config
+    longer = studio.ensure_project(f"{title} two", config, annotations_per_sample=1)
+    assert studio.ensure_project(title, config, annotations_per_sample=1) != longer
+
+
+def test_a_pre_annotation_that_does_not_fit_the_config_is_the_task_s_fault(
+    letters, send_now, people, project_id
+):
+    letters.choose(b"x1", answer="z")
+    with pytest.raises(TaskError, match=r"mend labeling\.result"):
+        send_now()
+    assert people.tasks(project_id) == []
+
+
+def test_a_refusal_is_told_without_the_response_s_headers(studio):
+    with pytest.raises(FlywheelError) as error:
+        studio.push(999_999, [])
+    assert "404" in str(error.value)
+    assert "cookie" not in str(error.value).lower()

@@ -1,0 +1,128 @@
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flywheel.label import LabelResult, make_labels
+from flywheel.label.consensus import consensus
+from flywheel.ledger.failures import count_failures
+from flywheel.ledger.labeling import annotations_of, unsettled_samples
+from flywheel.project import LabelingSettings
+from flywheel.records import FailureState
+
+TWO_OF_THREE = LabelingSettings(annotations_per_sample=3, agreement=2)
+
+
+@pytest.mark.parametrize(
+    ("answers", "agreement", "expected"),
+    [
+        ([], 1, None),
+        (["a"], 1, ("a", 1.0)),
+        (["a"], 2, None),
+        (["a", "b"], 1, None),
+        (["a", "b", "a"], 2, ("a", 2 / 3)),
+        (["a", "b", "a", "b"], 2, None),
+        ([{"x": 1, "y": 2}, {"y": 2, "x": 1}], 2, ({"x": 1, "y": 2}, 1.0)),
+        ([1, 1.0], 2, None),
+    ],
+)
+def test_an_answer_needs_enough_people_and_more_than_any_other(answers, agreement, expected):
+    assert consensus(answers, agreement) == expected
+
+
+@given(st.lists(st.sampled_from("abc"), max_size=6), st.integers(1, 3))
+def test_a_consensus_does_not_depend_on_who_came_first(answers, agreement):
+    found = {consensus(order, agreement) for order in itertools.permutations(answers)}
+    assert len(found) == 1
+
+
+@pytest.fixture
+def sample_id(letters, send_now):
+    (sample_id,) = letters.choose(b"x1")
+    send_now()
+    return sample_id
+
+
+@pytest.fixture
+def label_now(letters, pull_now, now):
+    """Pull, then label."""
+
+    def run(rules: LabelingSettings = TWO_OF_THREE) -> LabelResult:
+        pull_now()
+        return make_labels(letters.ledger, rules, now, 4)
+
+    return run
+
+
+def test_a_label_is_made_when_enough_people_agree(letters, sample_id, says, label_now):
+    says(sample_id, "b", by="ann")
+    assert label_now() == LabelResult(num_labels=0, num_withdrawn=0, num_disputed=0)
+    says(sample_id, "b", by="bob")
+    assert label_now() == LabelResult(num_labels=1, num_withdrawn=0, num_disputed=0)
+    assert letters.labels(sample_id) == ["b"]
+
+
+def test_a_label_that_stays_the_same_is_not_written_again(letters, sample_id, says, label_now):
+    for person in ("ann", "bob", "cleo"):
+        says(sample_id, "b", by=person)
+        label_now()
+    assert letters.labels(sample_id) == ["b"]
+
+
+def test_a_label_is_withdrawn_when_people_no_longer_agree(letters, sample_id, says, label_now):
+    for person in ("ann", "bob"):
+        says(sample_id, "b", by=person)
+    label_now()
+    says(sample_id, "c", by="bob")
+    assert label_now().num_withdrawn == 1
+    assert letters.labels(sample_id) == ["b", None]
+
+
+def test_a_label_whose_annotations_vanished_is_withdrawn(
+    letters, sample_id, studio, says, label_now
+):
+    says(sample_id, "b")
+    label_now(LabelingSettings())
+    studio.remove(sample_id, by="ann")
+    assert label_now(LabelingSettings()).num_withdrawn == 1
+    assert letters.labels(sample_id) == ["b", None]
+
+
+def test_people_who_all_disagree_are_reported(sample_id, says, label_now):
+    for person, letter in (("ann", "a"), ("bob", "b"), ("cleo", "c")):
+        says(sample_id, letter, by=person)
+    assert label_now() == LabelResult(num_labels=0, num_withdrawn=0, num_disputed=1)
+
+
+def test_skips_and_refused_annotations_do_not_vote(letters, sample_id, studio, says, label_now):
+    studio.answer(sample_id, by="ann", skip=True)
+    says(sample_id, "unusable", by="bob")
+    says(sample_id, "a", by="cleo")
+    label_now(LabelingSettings())
+    assert letters.labels(sample_id) == ["a"]
+
+
+def test_a_failure_with_a_label_moves_on(letters, sample_id, says, label_now):
+    says(sample_id, "b")
+    label_now(LabelingSettings())
+    with letters.ledger.read() as connection:
+        assert count_failures(connection)[FailureState.LABELED] == 1
+
+
+def test_what_has_been_settled_is_not_looked_at_again(letters, sample_id, says, pull_now, now):
+    says(sample_id, "b")
+    pull_now()
+    with letters.ledger.read() as connection:
+        assert unsettled_samples(connection) == [sample_id]
+    make_labels(letters.ledger, LabelingSettings(), now, 4)
+    with letters.ledger.read() as connection:
+        assert unsettled_samples(connection) == []
+        assert [one.answer for one in annotations_of(connection, [sample_id])] == ["b"]
+
+
+def test_a_kill_before_labeling_loses_no_label(letters, sample_id, says, pull_now, now):
+    says(sample_id, "b")
+    pull_now()
+    pull_now()
+    assert make_labels(letters.ledger, LabelingSettings(), now, 4).num_labels == 1
