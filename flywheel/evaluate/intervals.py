@@ -97,7 +97,8 @@ def bca(values: Array, weights: Array, tail: float, rng: np.random.Generator) ->
     Departure: where it is not defined, because too few values differ, it is Student's interval.
     """
     n = len(values)
-    with warnings.catch_warnings():
+    # Scores near the limits of a float make its acceleration 0 / 0, which is seen below.
+    with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore", stats.DegenerateDataWarning)
         result = stats.bootstrap(
             (values, weights),

@@ -1,0 +1,70 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from flywheel.errors import SettingsError, TaskError
+from flywheel.evaluate import Rows
+from flywheel.evaluate.scoring import pick_score, score_answers, score_entrants
+
+
+def test_every_entrant_is_scored_on_the_same_rows_in_order(points_task, rows, line_model):
+    labeled = rows(300, 1)
+    tables = score_entrants(
+        points_task,
+        labeled,
+        {"candidate": line_model(1, 0), "champion": line_model(-1, 0)},
+        {"left always": lambda samples: ["left"] * len(samples)},
+    )
+    assert tables["candidate"]["correct"].tolist() == [1.0] * 300
+    assert tables["champion"]["error_cm"].tolist() == [2.5] * 300
+    assert tables["left always"]["correct"].tolist() == [
+        float(a == "left") for a in labeled.answers
+    ]
+
+
+def test_inputs_are_decoded_once_for_all_models(points_task, rows, line_model):
+    decoded = []
+
+    def inputs(samples):
+        decoded.extend(samples)
+        return points_task.inputs(samples)
+
+    task = dataclasses.replace(points_task, inputs=inputs)
+    score_entrants(task, rows(300, 1), {"a": line_model(1, 0), "b": line_model(1, 1)}, {})
+    assert len(decoded) == 300
+
+
+def test_no_rows_give_no_scores(points_task, line_model):
+    assert (
+        score_entrants(points_task, Rows(samples=[], answers=[]), {"a": line_model(1, 0)}, {}) == {}
+    )
+
+
+@pytest.mark.parametrize(
+    ("scores", "message"),
+    [
+        (lambda *_: {"correct": float("nan")}, "the score 'correct' of the answer 'left' is nan"),
+        (lambda answer, label: {label: 1.0}, "returns the same names for every sample"),
+    ],
+)
+def test_scores_that_cannot_be_are_refused_by_sample(points_task, rows, scores, message):
+    task, labeled = dataclasses.replace(points_task, scores=scores), rows(20, 1)
+    with pytest.raises(TaskError, match=message):
+        score_answers(task, labeled, ["left"] * 20, "candidate")
+
+
+def test_an_answer_for_each_sample_is_demanded(points_task, rows):
+    with pytest.raises(TaskError, match="lazy gave 3 answers for 20 samples"):
+        score_answers(points_task, rows(20, 1), ["left"] * 3, "lazy")
+
+
+def test_an_unknown_metric_names_the_nearest():
+    with pytest.raises(SettingsError, match=r"'corect' is no score .* did you mean 'correct'"):
+        pick_score({"correct": np.ones(3), "error_cm": np.ones(3)}, "corect")
+
+
+def test_rows_need_an_answer_and_a_weight_each(rows):
+    labeled = rows(5, 1)
+    with pytest.raises(ValueError, match="5 samples, 5 answers and 2 weights"):
+        Rows(samples=labeled.samples, answers=labeled.answers, weights=[1.0, 2.0])
