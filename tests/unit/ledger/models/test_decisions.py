@@ -1,0 +1,32 @@
+import pytest
+from sqlalchemy.exc import IntegrityError
+
+from flywheel.ledger.models import add_decision, add_report, get_decision, last_decision_on
+from flywheel.records import Verdict
+
+
+def test_a_decision_comes_back_whole_by_its_night(connection, report, decision):
+    add_report(connection, report("r", 4))
+    add_decision(connection, decision("d", 4, "r"))
+    assert get_decision(connection, 4) == decision("d", 4, "r")
+    assert get_decision(connection, 5) is None
+
+
+def test_adding_a_decision_twice_changes_nothing(connection, report, decision):
+    add_report(connection, report("r", 4))
+    for verdict in (Verdict.HOLD, Verdict.PROMOTE):
+        add_decision(connection, decision("d", 4, "r", verdict))
+    assert get_decision(connection, 4).verdict is Verdict.HOLD
+
+
+def test_a_decision_needs_its_report(connection, decision):
+    with pytest.raises(IntegrityError):
+        add_decision(connection, decision("d", 4, "nowhere"))
+
+
+def test_the_last_word_on_a_candidate_counts(connection, report, decision):
+    for night, verdict in ((1, Verdict.HOLD), (2, Verdict.REJECT)):
+        add_report(connection, report(f"r{night}", night, candidate="x"))
+        add_decision(connection, decision(f"d{night}", night, f"r{night}", verdict))
+    assert last_decision_on(connection, "x").verdict is Verdict.REJECT
+    assert last_decision_on(connection, "b") is None

@@ -1,0 +1,148 @@
+import dataclasses
+import json
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flywheel.ledger.codec import from_json, to_json
+from flywheel.records import (
+    Annotation,
+    Checkpoint,
+    Choice,
+    Decision,
+    Entry,
+    Estimate,
+    Report,
+    Share,
+    SliceComparison,
+    Verdict,
+)
+
+_TIMES = st.datetimes(timezones=st.just(UTC))
+_NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**40), 2**40) | _NUMBERS | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
+    max_leaves=5,
+)
+_ESTIMATES = st.builds(Estimate, value=_NUMBERS, low=_NUMBERS, high=_NUMBERS)
+_OPTIONAL = st.none() | _ESTIMATES
+_ENTRIES = st.lists(st.builds(Entry, metric=_OPTIONAL), max_size=3).map(tuple)
+_REPORTS = st.builds(
+    Report,
+    entries=_ENTRIES,
+    start_entries=_ENTRIES,
+    difference=_OPTIONAL,
+    start_difference=_OPTIONAL,
+    slices=st.lists(st.builds(SliceComparison, difference=_OPTIONAL), max_size=2).map(tuple),
+    latency_p95_ms=st.none() | _NUMBERS,
+    alpha=_NUMBERS,
+    created_at=_TIMES,
+)
+_CHECKPOINTS = st.builds(
+    Checkpoint,
+    settings=st.dictionaries(st.text(max_size=5), _JSON, max_size=3),
+    losses=st.lists(_NUMBERS, max_size=4).map(tuple),
+    train_seconds=_NUMBERS,
+    created_at=_TIMES,
+)
+
+
+def _there_and_back(record):
+    return from_json(type(record), json.loads(json.dumps(to_json(record))))
+
+
+@given(_REPORTS)
+def test_a_report_comes_back_as_it_was(report):
+    assert _there_and_back(report) == report
+
+
+@given(_CHECKPOINTS)
+def test_a_checkpoint_comes_back_as_it_was(checkpoint):
+    assert _there_and_back(checkpoint) == checkpoint
+
+
+@given(st.builds(Choice, inclusion_probability=st.none() | _NUMBERS, priority=_NUMBERS))
+def test_enums_come_back_as_enums(choice):
+    assert isinstance(_there_and_back(choice).share, Share)
+    assert _there_and_back(choice) == choice
+
+
+@given(
+    st.builds(Annotation, answer=_JSON, lead_time_seconds=st.none() | _NUMBERS, updated_at=_TIMES)
+)
+def test_answers_pass_untouched(annotation):
+    assert _there_and_back(annotation) == annotation
+
+
+def test_whole_numbers_come_back_as_the_floats_that_they_are():
+    read = from_json(Estimate, {"value": 1, "low": 0, "high": 2, "num_samples": 9})
+    assert type(read.value) is float
+    assert type(read.num_samples) is int
+
+
+def test_a_record_from_before_a_field_was_added_gets_its_default():
+    stored = {"name": "n", "kind": "k", "metric": None}
+    assert from_json(Entry, stored) == Entry(name="n", kind="k", metric=None, note="")
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+def test_a_number_that_json_cannot_say_is_refused(number):
+    with pytest.raises(ValueError, match="store None where there is no number"):
+        to_json(Estimate(value=number, low=0, high=0, num_samples=5))
+
+
+def test_a_value_of_an_unknown_kind_is_refused():
+    with pytest.raises(TypeError, match="is a bytes"):
+        to_json({"weights": b""})
+
+
+def _decision():
+    return to_json(
+        Decision(
+            id="i",
+            night=1,
+            report_id="r",
+            verdict=Verdict.HOLD,
+            reasons=("a",),
+            created_at=datetime(2030, 1, 1, tzinfo=UTC),
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"verdict": "MAYBE"}, r"Decision.verdict is 'MAYBE', not one of \['PROMOTE'"),
+        ({"reasons": "a"}, "Decision.reasons is 'a', not a list"),
+        ({"reasons": [1]}, r"Decision.reasons\[0\] is 1, not str"),
+        ({"night": "1"}, "Decision.night is '1', not int"),
+        ({"night": True}, "Decision.night is True, not int"),
+        ({"created_at": 5}, "Decision.created_at is 5, not a time"),
+        ({"mood": "good"}, "not the fields id, night"),
+        ({"id": None}, "Decision.id is None, not str"),
+    ],
+)
+def test_json_that_does_not_fit_is_refused_by_field(change, message):
+    with pytest.raises(ValueError, match=message):
+        from_json(Decision, _decision() | change)
+
+
+def test_a_missing_field_is_refused_by_name():
+    stored = _decision()
+    del stored["verdict"]
+    with pytest.raises(ValueError, match="not the field verdict"):
+        from_json(Decision, stored)
+
+
+def test_defaults_made_by_a_function_count_as_defaults():
+    @dataclasses.dataclass(frozen=True)
+    class Noted:
+        notes: dict[str, int] = dataclasses.field(default_factory=dict)
+
+    assert from_json(Noted, {}) == Noted()
+    assert from_json(Noted, {"notes": {"a": 1}}) == Noted({"a": 1})
