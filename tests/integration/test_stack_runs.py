@@ -26,14 +26,17 @@ DEPLOY = (
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory, free_url):
+    """Not the session's shared server, even when another module has asked for that."""
     made = Project(
         directory=tmp_path_factory.mktemp("project"),
         project=Identity(name="toy", task="toy:task"),
         prefect=PrefectSettings(url=free_url()),
     )
     (made.directory / "sleeper.py").write_text(FLOW)
-    yield made
-    stack.down(made)
+    with pytest.MonkeyPatch.context() as environment:
+        environment.delenv("PREFECT_API_URL", raising=False)
+        yield made
+        stack.down(made)
 
 
 @pytest.fixture
