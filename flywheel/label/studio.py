@@ -43,6 +43,7 @@ _TIMEOUT_SECONDS = 60.0
 class Studio:
     """A Label Studio server. Open it with `Studio.connect`.
 
+    It holds no connection between two requests, so there is nothing to close.
     Every method raises UnavailableError when the server does not answer (the work waits in the
     ledger), and RefusedError when it answers no.
     """
@@ -68,7 +69,12 @@ class Studio:
                 f"Label Studio at {url} needs a token; set LABEL_STUDIO_API_KEY to the access token "
                 f"from {url}/user/account"
             )
-        http = httpx.Client(timeout=_TIMEOUT_SECONDS, follow_redirects=True, transport=transport)
+        http = httpx.Client(
+            timeout=_TIMEOUT_SECONDS,
+            follow_redirects=True,
+            limits=httpx.Limits(max_keepalive_connections=0),
+            transport=transport,
+        )
         with _told(url):
             client = LabelStudio(base_url=url, api_key=token, httpx_client=http, max_retries=0)
         studio = cls(url, client)

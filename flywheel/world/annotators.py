@@ -83,12 +83,12 @@ class Crowd:
             RefusedError: it refuses a person or an answer.
         """
         seed = int(rng.integers(2**63))
-        tick = _counter(progress)
+        tick, bell = _counter(progress), threading.Lock()
         with _told(self._url), ThreadPoolExecutor(max(len(self._people), 1)) as pool:
             desks = [
                 pool.submit(
                     _Desk(self._enter(person), person, truth, labeling, classes).work,
-                    project_id,
+                    _Stack(project_id, bell),
                     (seed, number),
                     tick,
                 )
@@ -140,6 +140,14 @@ class Crowd:
 _NOTHING = Worked(annotations=0, skipped=0, left=0)
 
 
+class _Stack(NamedTuple):
+    """The labeling tasks of a project, from which one person at a time takes the next."""
+
+    project_id: int
+    bell: threading.Lock
+    """Label Studio on SQLite gives one labeling task to two who ask in the same instant"""
+
+
 class _Desk:
     """One person at work."""
 
@@ -157,11 +165,11 @@ class _Desk:
         self._labeling = labeling
         self._classes = classes
 
-    def work(self, project_id: int, seed: tuple[int, int], tick: Callable[[], None]) -> Worked:
+    def work(self, stack: _Stack, seed: tuple[int, int], tick: Callable[[], None]) -> Worked:
         """Work until there is nothing more, or only what was put off."""
         seen, done = set[int](), _NOTHING
         with closing(self._session):
-            for task in self._tasks(project_id):
+            for task in self._tasks(stack):
                 if task["id"] in seen:
                     break
                 seen.add(task["id"])
@@ -170,10 +178,11 @@ class _Desk:
                 tick()
         return done
 
-    def _tasks(self, project_id: int) -> Iterator[Json]:
+    def _tasks(self, stack: _Stack) -> Iterator[Json]:
         """The labeling tasks that Label Studio gives this person, one after the other."""
         while True:
-            response = self._session.get(f"/api/projects/{project_id}/next")
+            with stack.bell:
+                response = self._session.get(f"/api/projects/{stack.project_id}/next")
             if response.status_code == httpx.codes.NOT_FOUND:
                 return
             yield _checked(response).json()
