@@ -1,0 +1,172 @@
+"""One sample's rows in every table, and what was made with it.
+
+Everything is looked up by an index on the sample. What trained or was decided with a dataset
+version is read from the tables of checkpoints and decisions, which grow by one row a night.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Row, Select, select
+
+from flywheel.errors import UnknownIdError, UserError
+from flywheel.ledger import tables
+from flywheel.ledger.tables import (
+    batches,
+    checkpoints,
+    choices,
+    dataset_versions,
+    decisions,
+    failures,
+    feedback,
+    labeling_tasks,
+    labels,
+    predictions,
+    releases,
+    reports,
+    samples,
+    transitions,
+)
+
+Rows = Sequence[Row[Any]]
+
+_FEWEST_CHARACTERS = 4
+_SHA256_CHARACTERS = 64
+
+
+class Life(NamedTuple):
+    """The rows of one sample, each table's in the order of time."""
+
+    sample: Row[Any]
+    predictions: Rows
+    feedback: Rows
+    failure: Row[Any] | None
+    transitions: Rows
+    choice: Row[Any] | None
+    """with population, night and created_at of its batch"""
+    labeling_task: Row[Any] | None
+    annotations: Rows
+    labels: Rows
+
+
+class Uses(NamedTuple):
+    """What was made with some dataset versions."""
+
+    checkpoints: Rows
+    decisions: Rows
+    """with dataset_id and candidate_digest of their reports"""
+    releases: Rows
+    """of these checkpoints"""
+
+
+def find_sample(connection: Connection, key: str) -> str:
+    """The sample that an id, the beginning of one, or a request id means.
+
+    Raises:
+        UnknownIdError: nothing has this id.
+        UserError: several samples begin like this.
+    """
+    query = select(predictions.c.sample_id).where(predictions.c.id == key)
+    of_request = connection.execute(query).scalar()
+    if of_request is not None:
+        return str(of_request)
+    found = _samples_beginning_with(connection, key)
+    if not found:
+        raise UnknownIdError(
+            f"no sample begins with {key!r} and no prediction has it as its id; give a sample's id, "
+            f"at least its first {_FEWEST_CHARACTERS} characters, or a request_id from /predict"
+        )
+    if len(found) > 1:
+        shown = ", ".join(sample_id[: len(key) + 6] for sample_id in found[:3])
+        raise UserError(f"{key!r} begins several samples: {shown}, ...; give more characters")
+    return found[0]
+
+
+def read_life(connection: Connection, sample_id: str) -> Life:
+    """All rows about one sample."""
+    sample = connection.execute(select(samples).where(samples.c.id == sample_id)).one()
+    said_back = (
+        select(feedback)
+        .join(predictions, predictions.c.id == feedback.c.prediction_id)
+        .where(predictions.c.sample_id == sample_id)
+        .order_by(feedback.c.seq)
+    )
+    chosen = (
+        select(choices, batches.c.population, batches.c.night, batches.c.created_at)
+        .join(batches, batches.c.id == choices.c.batch_id)
+        .where(choices.c.sample_id == sample_id)
+    )
+    return Life(
+        sample=sample,
+        predictions=_all(connection, _of(predictions, sample_id).order_by("seq")),
+        feedback=_all(connection, said_back),
+        failure=connection.execute(_of(failures, sample_id)).first(),
+        transitions=_all(connection, _of(transitions, sample_id).order_by("seq")),
+        choice=connection.execute(chosen).first(),
+        labeling_task=connection.execute(_of(labeling_tasks, sample_id)).first(),
+        annotations=_all(
+            connection, _of(tables.annotations, sample_id).order_by("updated_at", "id")
+        ),
+        labels=_all(connection, _of(labels, sample_id).order_by("seq")),
+    )
+
+
+def versions_since(connection: Connection, start: datetime) -> Rows:
+    """The dataset versions made at a time or later, newest first: id and created_at."""
+    table = dataset_versions.c
+    query = select(table.id, table.created_at).where(table.created_at >= start)
+    return _all(connection, query.order_by(table.seq.desc()))
+
+
+def uses_of(connection: Connection, trained: set[str], tested: set[str]) -> Uses:
+    """Checkpoints trained on some versions, their releases, and decisions on them or `tested`."""
+    dataset = checkpoints.c.record["dataset_id"].as_string()
+    made = select(checkpoints.c.digest, checkpoints.c.created_at, dataset.label("dataset_id"))
+    learned = [
+        row for row in _all(connection, made.order_by("created_at")) if row.dataset_id in trained
+    ]
+    digests = {row.digest for row in learned}
+    judged = (
+        select(
+            decisions,
+            reports.c.record["dataset_id"].as_string().label("dataset_id"),
+            reports.c.record["candidate_digest"].as_string().label("candidate_digest"),
+        )
+        .join(reports, reports.c.id == decisions.c.report_id)
+        .order_by(decisions.c.seq)
+    )
+    return Uses(
+        checkpoints=learned,
+        decisions=[
+            row
+            for row in _all(connection, judged)
+            if row.candidate_digest in digests or row.dataset_id in tested
+        ],
+        releases=[
+            row
+            for row in _all(connection, select(releases).order_by(releases.c.number))
+            if row.checkpoint_digest in digests
+        ],
+    )
+
+
+def _samples_beginning_with(connection: Connection, key: str) -> list[str]:
+    """Up to three ids; a range on the primary key, which an index serves on every database."""
+    if not _FEWEST_CHARACTERS <= len(key) <= _SHA256_CHARACTERS or set(key) - set(
+        "0123456789abcdef"
+    ):
+        return []
+    column = samples.c.id
+    query = select(column).where(column >= key, column < key + "g").order_by(column).limit(3)
+    return list(connection.execute(query).scalars())
+
+
+def _of(table: Any, sample_id: str) -> Select[Any]:
+    return select(table).where(table.c.sample_id == sample_id)
+
+
+def _all(connection: Connection, query: Select[Any]) -> Rows:
+    return connection.execute(query).all()

@@ -1,0 +1,105 @@
+"""Where things stand: counts of labeling, of people and of the log, for pages and terminals.
+
+Every function is one or two counting statements; no payload and no picture is read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, case, func, select
+
+from flywheel.ledger import tables
+from flywheel.ledger.tables import labeling_tasks, labels, predictions, watermarks
+
+_STATES = ("waiting", "sent", "done", "refused")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AnnotatorCount:
+    """What one person did so far."""
+
+    annotator: str
+    num_answers: int
+    num_skipped: int
+    num_refused: int
+    """annotations that are no answers of the task"""
+    mean_lead_time_seconds: float | None
+    """None when it was never measured"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Agreement:
+    """How much people agree, over the labels that at least two people gave."""
+
+    mean_reliability: float
+    """0..1, the mean share of annotators who gave the label's answer"""
+    num_labels: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LogSize:
+    """The log of predictions and how much of it no collection has read."""
+
+    num_predictions: int
+    num_uncollected: int
+
+
+def count_labeling(connection: Connection) -> dict[str, int]:
+    """How many labeling tasks are waiting, sent, done and refused."""
+    query = select(labeling_tasks.c.state, func.count()).group_by(labeling_tasks.c.state)
+    counts = {row[0]: int(row[1]) for row in connection.execute(query)}
+    return {state: counts.get(state, 0) for state in _STATES}
+
+
+def count_annotators(connection: Connection) -> list[AnnotatorCount]:
+    """What each person did so far, the busiest first; deleted annotations do not count."""
+    table = tables.annotations.c
+    is_refused = table.refused.is_not(None)
+    is_answer = table.skipped.is_(False) & ~is_refused
+    num_answers = func.sum(case((is_answer, 1), else_=0))
+    query = (
+        select(
+            table.annotator,
+            num_answers,
+            func.sum(case((table.skipped, 1), else_=0)),
+            func.sum(case((is_refused, 1), else_=0)),
+            func.avg(table.lead_time_seconds),
+        )
+        .where(table.deleted_at.is_(None))
+        .group_by(table.annotator)
+        .order_by(num_answers.desc(), table.annotator)
+    )
+    return [
+        AnnotatorCount(
+            annotator=row[0],
+            num_answers=int(row[1]),
+            num_skipped=int(row[2]),
+            num_refused=int(row[3]),
+            mean_lead_time_seconds=None if row[4] is None else float(row[4]),
+        )
+        for row in connection.execute(query)
+    ]
+
+
+def measure_agreement(connection: Connection) -> Agreement | None:
+    """The agreement over all labels that stand; None when no label is of two people or more."""
+    newest = select(func.max(labels.c.seq)).group_by(labels.c.sample_id)
+    query = select(func.avg(labels.c.reliability), func.count()).where(
+        labels.c.seq.in_(newest), labels.c.answer.is_not(None), labels.c.num_annotations >= 2
+    )
+    mean, number = connection.execute(query).one()
+    if not number:
+        return None
+    return Agreement(mean_reliability=float(mean), num_labels=int(number))
+
+
+def measure_log(connection: Connection) -> LogSize:
+    """How many predictions there are, and how many came after the last collection."""
+    mark = select(watermarks.c.seq).where(watermarks.c.name == "predictions collected")
+    collected = connection.execute(mark).scalar() or 0
+    total = select(func.count()).select_from(predictions)
+    return LogSize(
+        num_predictions=connection.execute(total).scalar_one(),
+        num_uncollected=connection.execute(total.where(predictions.c.seq > collected)).scalar_one(),
+    )

@@ -1,0 +1,197 @@
+"""The charts of the pages: one shared style, drawn without any global state of matplotlib.
+
+In HTML a chart is inline SVG whose colours are the page's own CSS variables, so that it
+follows light and dark. The same input gives the same bytes. Nothing of a night is known here.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from flywheel.records import Estimate
+
+INK, MUTED, GRID = "#1b1f24", "#6a7178", "#d5d9dd"
+CANDIDATE, CHAMPION, REQUIRED = "#0b63c5", "#c2600a", "#b3261e"
+_VARIABLES = {
+    INK: "--ink",
+    MUTED: "--muted",
+    GRID: "--line",
+    CANDIDATE: "--candidate",
+    CHAMPION: "--champion",
+    REQUIRED: "--required",
+}
+_STYLE: Any = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "flywheel",
+    "font.family": "sans-serif",
+    "font.size": 10.0,
+}
+_WIDTH_INCHES = 5.2
+_SHADES = ("-.", ":", "--")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Line:
+    """One line over the nights: who, and its value where there is one."""
+
+    name: str
+    points: tuple[tuple[int, Estimate], ...]
+    """night and value"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bar:
+    """One row of an interval chart."""
+
+    name: str
+    metric: Estimate | None
+
+
+def history_chart(lines: Sequence[Line], required: float | None, label: str, title: str) -> str:
+    """The metric over the nights as inline SVG: intervals for the two models, lines for others."""
+    figure, axes = _canvas(3.3)
+    others = [line for line in lines if line.name not in ("candidate", "champion")]
+    for index, line in enumerate(others):
+        nights = [night for night, _ in line.points]
+        style = _SHADES[index % len(_SHADES)]
+        values = [estimate.value for _, estimate in line.points]
+        axes.plot(nights, values, style, color=MUTED, linewidth=1.2, label=_short(line.name))
+    for line in lines:
+        if line.name == "champion":
+            _band(axes, line)
+        elif line.name == "candidate":
+            _dots(axes, line)
+    if required is not None:
+        axes.axhline(required, color=REQUIRED, linewidth=1.4, linestyle="--", label="requirement")
+    axes.set_xlabel("night")
+    axes.set_ylabel(label)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    columns = 2 if len(axes.get_legend_handles_labels()[1]) < 5 else 3
+    axes.legend(
+        loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=columns, frameon=False, labelcolor=INK
+    )
+    return _svg(figure, title)
+
+
+def interval_chart(bars: Sequence[Bar], required: float | None, label: str, title: str) -> str:
+    """Every value as a dot with its interval, one row each, as inline SVG."""
+    figure, axes = _canvas(0.9 + 0.32 * len(bars))
+    for row, bar in enumerate(bars):
+        color = {"candidate": CANDIDATE, "champion": CHAMPION}.get(bar.name, MUTED)
+        if bar.metric is not None:
+            axes.plot([bar.metric.low, bar.metric.high], [row, row], color=color, linewidth=2)
+            axes.plot([bar.metric.value], [row], "o", color=color, markersize=6)
+        else:
+            place = axes.get_yaxis_transform()
+            axes.text(0.02, row, "not enough data", color=MUTED, va="center", transform=place)
+    if required is not None:
+        axes.axvline(required, color=REQUIRED, linewidth=1.4, linestyle="--")
+    axes.set_yticks(range(len(bars)), [_short(bar.name) for bar in bars])
+    axes.set_ylim(len(bars) - 0.5, -0.5)
+    axes.set_xlabel(label)
+    return _svg(figure, title)
+
+
+def loss_chart(losses: Sequence[float], title: str) -> str:
+    """The training loss of each epoch as inline SVG."""
+    return _svg(_losses(losses), title)
+
+
+def loss_picture(losses: Sequence[float]) -> bytes:
+    """The same as PNG, for pages that show no SVG."""
+    figure = _losses(losses)
+    figure.set_facecolor("white")
+    data = io.BytesIO()
+    figure.savefig(data, format="png", metadata={"Software": None})
+    return data.getvalue()
+
+
+def _losses(losses: Sequence[float]) -> Figure:
+    figure, axes = _canvas(2.2)
+    epochs = range(1, len(losses) + 1)
+    axes.plot(epochs, losses, "o-" if len(losses) < 40 else "-", color=CANDIDATE, markersize=3)
+    axes.set_ylim(bottom=0 if min(losses, default=0.0) >= 0 else None)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("training loss")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return figure
+
+
+def _band(axes: Axes, line: Line) -> None:
+    nights = [night for night, _ in line.points]
+    estimates = [estimate for _, estimate in line.points]
+    lows, highs = [e.low for e in estimates], [e.high for e in estimates]
+    axes.fill_between(nights, lows, highs, color=CHAMPION, alpha=0.18, linewidth=0)
+    values = [e.value for e in estimates]
+    axes.plot(nights, values, "-", color=CHAMPION, linewidth=2, label=_short(line.name))
+
+
+def _dots(axes: Axes, line: Line) -> None:
+    nights = [night for night, _ in line.points]
+    estimates = [estimate for _, estimate in line.points]
+    values = [e.value for e in estimates]
+    below = [max(e.value - e.low, 0.0) for e in estimates]
+    above = [max(e.high - e.value, 0.0) for e in estimates]
+    axes.errorbar(
+        nights,
+        values,
+        yerr=[below, above],
+        fmt="o",
+        color=CANDIDATE,
+        markersize=4,
+        elinewidth=1.2,
+        label=_short(line.name),
+    )
+
+
+def _canvas(height_inches: float) -> tuple[Figure, Axes]:
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(_WIDTH_INCHES, height_inches), layout="constrained")
+        axes = figure.add_subplot()
+    figure.patch.set_alpha(0.0)
+    axes.patch.set_alpha(0.0)
+    axes.grid(visible=True, color=GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=MUTED, labelcolor=INK, length=0)
+    axes.xaxis.label.set_color(INK)
+    axes.yaxis.label.set_color(INK)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    return figure, axes
+
+
+def _short(name: str) -> str:
+    """A name that leaves room for its line and that matplotlib takes as it is."""
+    shown = name if len(name) <= 22 else f"{name[:21]}…"
+    shown = shown.lstrip("_") or "?"
+    return shown.replace("$", r"\$")
+
+
+def _svg(figure: Figure, title: str) -> str:
+    text = io.StringIO()
+    nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
+    with mpl.rc_context(_STYLE):
+        figure.savefig(text, format="svg", metadata=nothing)
+    svg = text.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # never referred to, and equal in all charts
+    svg = re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', _opening(title), svg, count=1)
+    for color, variable in _VARIABLES.items():
+        svg = svg.replace(color, f"var({variable})")
+    return svg
+
+
+def _opening(title: str) -> str:
+    said = escape(title).replace("\\", r"\\")
+    return rf'<svg viewBox="\1" role="img" aria-label="{said}">'

@@ -1,0 +1,184 @@
+"""One sample's whole life in the order of time, from the first prediction to the release.
+
+Every look-up goes by an index; only dataset versions are scanned, newest first, and only those
+made after the sample had its first label. Returns records: how a terminal shows them is not
+known here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Row
+
+from flywheel.blobs import Blobs
+from flywheel.ledger.lives import Life, Uses, find_sample, read_life, uses_of, versions_since
+from flywheel.loop import Loop
+from flywheel.records import FailureState, Json, Share, Split, canonical
+from flywheel.report import text
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Event:
+    """Something that happened to a sample."""
+
+    at: datetime
+    what: str
+    """a word of the loop: prediction, feedback, failure, batch, label, release"""
+    detail: str
+
+
+class _Place(NamedTuple):
+    """A dataset version that holds the sample."""
+
+    version_id: str
+    split: Split
+    answer: Json
+
+
+def trace(loop: Loop, key: str) -> list[Event]:
+    """What happened to the sample that an id, the beginning of one, or a request id means.
+
+    A dataset version is told when the sample comes in, changes or goes; those between are not.
+
+    Raises:
+        UnknownIdError: nothing has this id.
+        UserError: several samples begin like this.
+    """
+    with loop.ledger.read() as connection:
+        life = read_life(connection, find_sample(connection, key))
+        versions = _places(connection, loop.blobs, life)
+        held = [place for _, _, place in versions if place is not None]
+        trained = {place.version_id for place in held if place.split is Split.TRAIN}
+        tested = {place.version_id for place in held if place.split is Split.TEST}
+        uses = uses_of(connection, trained, tested)
+    events = [
+        *_served(life),
+        *_failed(life),
+        *_chosen(life),
+        *_labeled(life),
+        *_versioned(versions),
+        *_used(uses, tested),
+    ]
+    return sorted(events, key=lambda event: event.at)  # stable: equal times keep this order
+
+
+def _served(life: Life) -> Iterator[Event]:
+    sample = life.sample
+    detail = f"{sample.id}, {sample.media_type}, group {sample.group}, {sample.split} split"
+    yield Event(at=sample.created_at, what="sample", detail=detail)
+    for row in life.predictions:
+        said = f"{text.answer(row.answer)} with confidence {text.number(row.confidence)}"
+        by = f"model {text.digest(row.model_digest)}, request {row.id}"
+        yield Event(at=row.created_at, what="prediction", detail=f"{said}; {by}")
+    for row in life.feedback:
+        said = f"{row.kind} {text.answer(row.value)} on request {row.prediction_id}"
+        yield Event(at=row.created_at, what="feedback", detail=said)
+
+
+def _failed(life: Life) -> Iterator[Event]:
+    signals = life.failure.signals if life.failure is not None else {}
+    why = ", ".join(f"{name.replace('_', ' ')} {signals[name]:.2f}" for name in sorted(signals))
+    for row in life.transitions:
+        night = "" if row.night is None else f" in night {row.night}"
+        reason = f"; {why}" if row.state == FailureState.SEEN.value and why else ""
+        yield Event(at=row.at, what="failure", detail=f"{row.state}{night}{reason}")
+
+
+def _chosen(life: Life) -> Iterator[Event]:
+    row = life.choice
+    if row is None:
+        return
+    detail = (
+        f"{row.share} share of batch {text.digest(row.batch_id)}, night {row.night}: {row.reason}"
+    )
+    if row.share == Share.PROBABILITY.value:
+        odds = text.number(row.inclusion_probability)
+        detail += f"; inclusion probability {odds} of {row.population} samples"
+    yield Event(at=row.created_at, what="batch", detail=detail)
+    if life.labeling_task is not None:
+        yield _posted(life.labeling_task, row.created_at)
+
+
+def _posted(row: Row[Any], chosen_at: datetime) -> Event:
+    if row.sent_at is None:
+        detail = f"{row.state}, not sent"
+    else:
+        detail = f"{row.state}; number {row.external_id} in project {row.external_project}"
+    note = f"; {row.note}" if row.note else ""
+    return Event(at=row.sent_at or chosen_at, what="labeling task", detail=f"{detail}{note}")
+
+
+def _labeled(life: Life) -> Iterator[Event]:
+    for row in life.annotations:
+        said = "skipped" if row.skipped else text.answer(row.answer)
+        if row.refused is not None:
+            said = f"refused: {row.refused}"
+        yield Event(at=row.updated_at, what="annotation", detail=f"{row.annotator}: {said}")
+        if row.deleted_at is not None:
+            detail = f"of {row.annotator} is gone"
+            yield Event(at=row.deleted_at, what="annotation", detail=detail)
+    for row in life.labels:
+        given = f"{row.num_annotations} annotations, reliability {row.reliability:.2f}"
+        given = "start data" if row.source == "start" else given
+        detail = f"{text.answer(row.answer)}; {given}" if row.answer is not None else "withdrawn"
+        yield Event(at=row.created_at, what="label", detail=detail)
+
+
+def _places(
+    connection: Connection, blobs: Blobs, life: Life
+) -> list[tuple[str, datetime, _Place | None]]:
+    """Every version since the first label, oldest first, and the sample's place in it."""
+    if not life.labels:
+        return []
+    versions = versions_since(connection, life.labels[0].created_at)
+    found = [
+        (row.id, row.created_at, _place(blobs.get(row.id), row, life.sample.id)) for row in versions
+    ]
+    return found[::-1]
+
+
+def _place(manifest: bytes, version: Row[Any], sample_id: str) -> _Place | None:
+    """Finds the sample's line without reading the others, which may be many."""
+    key = f'"sample_id":"{sample_id}"'.encode()
+    at = manifest.find(key)
+    while at >= 0:
+        end = manifest.find(b"\n", at)
+        row = json.loads(manifest[manifest.rfind(b"\n", 0, at) + 1 : end])
+        if row["sample_id"] == sample_id:  # and not an answer that looks like it
+            return _Place(version.id, Split(row["split"]), row["answer"])
+        at = manifest.find(key, end)
+    return None
+
+
+def _versioned(versions: Iterable[tuple[str, datetime, _Place | None]]) -> Iterator[Event]:
+    before: tuple[Split, str] | None = None
+    for version_id, at, place in versions:
+        now = (place.split, canonical(place.answer)) if place is not None else None
+        if now != before:
+            inside = f"in {text.digest(version_id)}"
+            said = f"no longer {inside}"
+            if place is not None:
+                said = f"{inside}: {place.split.value}, {text.answer(place.answer)}"
+            yield Event(at=at, what="dataset version", detail=said)
+        before = now
+
+
+def _used(uses: Uses, tested: set[str]) -> Iterator[Event]:
+    for row in uses.checkpoints:
+        detail = f"{text.digest(row.digest)} trained on {text.digest(row.dataset_id)}"
+        yield Event(at=row.created_at, what="checkpoint", detail=detail)
+    for row in uses.decisions:
+        part = "tested" if row.dataset_id in tested else "trained"
+        detail = (
+            f"{row.verdict} of {text.digest(row.candidate_digest)}, night {row.night}; "
+            f"the sample {part}: {row.reasons[0]}"
+        )
+        yield Event(at=row.created_at, what="decision", detail=detail)
+    for row in uses.releases:
+        detail = f"{row.number}: {text.digest(row.checkpoint_digest)}, trained on it, serves"
+        yield Event(at=row.created_at, what="release", detail=detail)

@@ -1,0 +1,71 @@
+"""Small pictures of samples, as text that a page can hold: data URIs.
+
+A sample that cannot be shown gets a reason in place of a picture; a page never fails for it.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from PIL import Image
+from PIL.Image import DecompressionBombError
+
+from flywheel.errors import FlywheelError
+from flywheel.ledger.cases import Case
+from flywheel.ledger.samples import load_samples
+from flywheel.loop.context import Loop
+
+_PNG_LIMIT_BYTES = 8_000
+_JPEG_QUALITY = 80
+_UNREADABLE = (FlywheelError, OSError, ValueError, SyntaxError, DecompressionBombError)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shown:
+    """A case with its picture."""
+
+    case: Case
+    uri: str | None
+    """a data URI; None when there is no picture"""
+    fault: str
+    """why there is no picture; empty when there is one"""
+
+
+def show_cases(loop: Loop, cases: Sequence[Case], edge_pixels: int) -> list[Shown]:
+    """Each case with its picture, no edge longer than asked for."""
+    return [_show(loop, case, edge_pixels) for case in cases]
+
+
+def data_uri(png: bytes) -> str:
+    """PNG bytes as an address that holds them."""
+    return _uri("image/png", png)
+
+
+def _show(loop: Loop, case: Case, edge_pixels: int) -> Shown:
+    try:
+        with loop.ledger.read() as connection:
+            (sample,) = load_samples(connection, loop.blobs, [case.sample_id])
+        uri = _small(loop.task.labeling.picture(sample), edge_pixels)
+    except _UNREADABLE as error:
+        return Shown(case=case, uri=None, fault=str(error) or type(error).__name__)
+    return Shown(case=case, uri=uri, fault="")
+
+
+def _small(picture: bytes, edge_pixels: int) -> str:
+    """PNG where it is small; photographs are smaller as JPEG."""
+    image = Image.open(io.BytesIO(picture)).convert("RGB")
+    image.thumbnail((edge_pixels, edge_pixels))
+    png = io.BytesIO()
+    image.save(png, "PNG", optimize=True)
+    if png.tell() <= _PNG_LIMIT_BYTES:
+        return _uri("image/png", png.getvalue())
+    jpeg = io.BytesIO()
+    image.save(jpeg, "JPEG", quality=_JPEG_QUALITY)
+    return _uri("image/jpeg", jpeg.getvalue())
+
+
+def _uri(media_type: str, data: bytes) -> str:
+    return f"data:{media_type};base64,{base64.b64encode(data).decode()}"

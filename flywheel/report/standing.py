@@ -1,0 +1,177 @@
+"""Where a project stands: what serves, what waits for whom, and what to do next.
+
+A handful of counting statements; nothing is asked over the network and nothing is changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection
+
+from flywheel.ledger.datasets import latest_version
+from flywheel.ledger.failures import count_failures
+from flywheel.ledger.history import get_night
+from flywheel.ledger.models import current_release, get_decision, report_of_night
+from flywheel.ledger.nights import finished_steps, last_night
+from flywheel.ledger.outbox import projects_used
+from flywheel.ledger.progress import LogSize, count_labeling, measure_log
+from flywheel.loop import Loop
+from flywheel.records import (
+    DatasetVersion,
+    Decision,
+    FailureState,
+    Night,
+    Release,
+    Report,
+)
+from flywheel.report import text
+from flywheel.report.judged import advice
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Status:
+    """Where a project stands now."""
+
+    last_night: Night | None
+    """the last one that finished"""
+    decision: Decision | None
+    """of that night"""
+    under_way: Night | None
+    """the night that is not finished"""
+    finished_steps: tuple[str, ...]
+    """of the night under way, in order"""
+    release: Release | None
+    failures: dict[FailureState, int]
+    labeling: dict[str, int]
+    """labeling tasks that are waiting, sent, done, refused"""
+    dataset: DatasetVersion | None
+    log: LogSize
+    to_do: str
+    """the next step for a person, one sentence"""
+
+    def lines(self) -> Iterator[str]:
+        """The same in plain lines, for a terminal."""
+        yield f"serves        {_serves(self.release)}"
+        yield f"last night    {_night(self.last_night, self.decision)}"
+        if self.under_way is not None:
+            done = ", ".join(self.finished_steps) or "nothing yet"
+            yield f"under way     night {self.under_way.number}; done: {done}"
+        yield f"predictions   {_log(self.log)}"
+        yield f"failures      {_counts({k.value: n for k, n in self.failures.items()})}"
+        yield f"labeling      {_counts(self.labeling)}"
+        yield f"dataset       {_dataset(self.dataset)}"
+        yield f"next          {self.to_do}"
+
+
+def status(loop: Loop) -> Status:
+    """Read where the project stands."""
+    with loop.ledger.read() as connection:
+        newest = last_night(connection)
+        under_way = newest if newest is not None and newest.finished_at is None else None
+        finished = _last_finished(connection, newest)
+        number = finished.number if finished is not None else None
+        steps = finished_steps(connection, under_way.number) if under_way is not None else {}
+        labeling = count_labeling(connection)
+        log = measure_log(connection)
+        return Status(
+            last_night=finished,
+            decision=get_decision(connection, number) if number is not None else None,
+            under_way=under_way,
+            finished_steps=tuple(steps),
+            release=current_release(connection),
+            failures=count_failures(connection),
+            labeling=labeling,
+            dataset=latest_version(connection),
+            log=log,
+            to_do=_to_do(loop, connection, newest, labeling, log),
+        )
+
+
+def _last_finished(connection: Connection, newest: Night | None) -> Night | None:
+    if newest is None or newest.finished_at is not None:
+        return newest
+    return get_night(connection, newest.number - 1) if newest.number > 0 else None
+
+
+def _to_do(
+    loop: Loop,
+    connection: Connection,
+    newest: Night | None,
+    labeling: dict[str, int],
+    log: LogSize,
+) -> str:
+    """What holds the loop up most, first."""
+    directory = loop.project.directory
+    if newest is None:
+        return f"nothing has run yet: flywheel night {directory} trains the first model"
+    if newest.finished_at is None:
+        return (
+            f"night {newest.number} is not finished; if nothing runs it now, "
+            f"flywheel night {directory} goes on after its last finished step"
+        )
+    if labeling["waiting"]:
+        why = _why_waiting(connection, newest.number)
+        return f"{labeling['waiting']} labeling tasks wait to be sent: {why}"
+    if labeling["sent"]:
+        return f"{labeling['sent']} labeling tasks wait for people: {_page(loop, connection)}"
+    report = report_of_night(connection, newest.number)
+    return _rest(loop, report, log)
+
+
+def _rest(loop: Loop, report: Report | None, log: LogSize) -> str:
+    if report is not None:
+        return advice(loop, report)
+    when = f"the next night, at {loop.project.schedule.cron} {loop.project.schedule.timezone}"
+    if log.num_uncollected:
+        return f"{log.num_uncollected} predictions wait for {when}"
+    return f"send traffic to {loop.project.server_url}/predict; {when}, looks at it"
+
+
+def _why_waiting(connection: Connection, number: int) -> str:
+    step = finished_steps(connection, number).get("route")
+    result: Any = step.result if step is not None else {}
+    return (
+        result.get("note") or "they were chosen after the last sending; the next night sends them"
+    )
+
+
+def _page(loop: Loop, connection: Connection) -> str:
+    """The labeling project that was made last; the address is settled by Label Studio's paths."""
+    projects = projects_used(connection)
+    url = loop.project.labeling.url.rstrip("/")
+    return f"{url}/projects/{projects[-1]}/data" if projects else url
+
+
+def _serves(release: Release | None) -> str:
+    if release is None:
+        return "nothing is released yet"
+    at = f"{release.created_at:%Y-%m-%d %H:%M} UTC"
+    return f"release {release.number}, model {text.digest(release.checkpoint_digest)}, since {at}"
+
+
+def _night(night: Night | None, decision: Decision | None) -> str:
+    if night is None:
+        return "none has finished yet"
+    if decision is None:
+        return f"night {night.number}, without a decision"
+    return f"night {night.number}, {decision.verdict.value}: {decision.reasons[0]}"
+
+
+def _log(log: LogSize) -> str:
+    return f"{log.num_predictions:,} in the log, {log.num_uncollected:,} not yet collected"
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{number:,} {name}" for name, number in counts.items())
+
+
+def _dataset(version: DatasetVersion | None) -> str:
+    if version is None:
+        return "no version yet"
+    return (
+        f"version {text.digest(version.id)}: {version.num_train:,} train, {version.num_test:,} test, "
+        f"{version.num_start_test:,} held-out start"
+    )

@@ -1,0 +1,170 @@
+"""The page of each step, as Markdown: what a person wants to see of it in the morning.
+
+Small enough for Prefect's event limit of 1.5 MB: pictures are few and small, long lists are
+cut and say so. Reads the ledger and the step's result; changes nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from flywheel.collect import Collected
+from flywheel.ledger.cases import chosen_of_batch, count_signals, failures_of_night
+from flywheel.ledger.models import current_release
+from flywheel.ledger.nights import skips_of
+from flywheel.loop import NightRun
+from flywheel.loop.results import Deployed, Ingested, Released, Retrained, Routed
+from flywheel.records import FailureState, Share
+from flywheel.report import markdown, tables, text
+from flywheel.report.charts import loss_picture
+from flywheel.report.judged import decide_page, evaluate_page
+from flywheel.report.pictures import data_uri, show_cases
+
+_CASES = 12
+_EDGE_PIXELS = 96
+_SKIPS = 20
+
+
+def step_page(run: NightRun, name: str, result: Any) -> str:
+    """The Markdown page of a finished step; `result` is what the step came to."""
+    body = _PAGES.get(name, _any_page)(run, result)
+    return f"# {markdown.plain(name)} · night {run.number}\n\n{body}\n"
+
+
+def _deploy_page(_run: NightRun, result: Deployed) -> str:
+    pairs = [
+        ("serves", text.digest(result.serving_digest)),
+        ("released", text.digest(result.released_digest)),
+        ("swapped", "yes" if result.swapped else "no"),
+        ("note", result.note),
+    ]
+    return markdown.facts(pairs)
+
+
+def _collect_page(run: NightRun, result: Collected) -> str:
+    with run.loop.ledger.read() as connection:
+        signals = count_signals(connection, run.number)
+        cases = failures_of_night(connection, run.number, FailureState.SEEN, _CASES)
+    rows = [[markdown.plain(key.replace("_", " ")), f"{count:,}"] for key, count in signals.items()]
+    counts = markdown.facts(
+        [
+            ("predictions read", f"{result.num_predictions:,}"),
+            ("feedback read", f"{result.num_feedback:,}"),
+            ("new failures", f"{result.num_failures:,}"),
+        ]
+    )
+    if not cases:
+        return f"{counts}\n\nNo failure of this night is in the ledger."
+    shown = tables.gallery(show_cases(run.loop, cases, _EDGE_PIXELS))
+    return (
+        f"{counts}\n\n## Signals of the night's failures\n\n"
+        f"{markdown.table(('signal', 'failures'), rows)}\n\n"
+        f"## The {len(cases)} strongest\n\n{shown}"
+    )
+
+
+def _route_page(run: NightRun, result: Routed) -> str:
+    with run.loop.ledger.read() as connection:
+        batch = [
+            chosen_of_batch(connection, result.batch_id, share, _CASES // 2)
+            for share in (Share.TARGETED, Share.PROBABILITY)
+        ]
+    counts = markdown.facts(
+        [
+            ("probability share", f"{result.num_probability} of {result.population:,} samples"),
+            ("targeted share", result.num_targeted),
+            ("sent now", result.num_sent),
+            (
+                "waiting",
+                f"{result.num_waiting}: {result.note}" if result.note else result.num_waiting,
+            ),
+        ]
+    )
+    parts = [counts, f"Label them: {markdown.link('the labeling project', result.project_url)}"]
+    if result.project_url is None:
+        parts[1] = "Nothing was sent this time, so there is no labeling project to link to."
+    for share, cases in zip(("Targeted", "Drawn at random"), batch, strict=True):
+        if cases:
+            shown = tables.gallery(show_cases(run.loop, cases, _EDGE_PIXELS))
+            parts.append(f"## {share}: the first {len(cases)}\n\n{shown}")
+    return "\n\n".join(parts)
+
+
+def _ingest_page(run: NightRun, result: Ingested) -> str:
+    with run.loop.ledger.read() as connection:
+        skips = skips_of(connection, run.number)
+    is_new = "new" if result.is_new else "as before"
+    pairs = [
+        ("annotations", f"{result.num_annotations} new or changed"),
+        ("skipped", result.num_skipped),
+        ("deleted", result.num_deleted),
+        ("refused", result.num_refused),
+        ("labels", f"{result.num_labels} new or changed"),
+        ("disputed", f"{result.num_disputed} samples wait for agreement"),
+        ("dataset version", f"{text.digest(result.dataset_id)}, {is_new}"),
+        ("train", f"{result.num_train:,} rows"),
+        ("test", f"{result.num_test:,} rows of the frozen test set"),
+        ("dropped", f"{result.num_dropped} rows, so that nothing crosses a split"),
+    ]
+    if result.note:
+        pairs.append(("note", result.note))
+    return markdown.facts(pairs) + _set_aside(skips)
+
+
+def _retrain_page(_run: NightRun, result: Retrained) -> str:
+    if result.device is None:
+        pairs = [("candidate", text.digest(result.candidate_digest)), ("note", result.note)]
+        return markdown.facts(pairs)
+    pairs = [
+        ("candidate", text.digest(result.candidate_digest)),
+        ("device", result.device),
+        ("time", text.duration(result.train_seconds)),
+        ("last loss", text.number(result.losses[-1] if result.losses else None)),
+        ("note", result.note),
+    ]
+    curve = data_uri(loss_picture(result.losses))
+    return f"{markdown.facts(pairs)}\n\n![training loss of each epoch]({curve})"
+
+
+def _release_page(run: NightRun, result: Released) -> str:
+    with run.loop.ledger.read() as connection:
+        release = current_release(connection)
+        fixed = failures_of_night(connection, run.number, FailureState.FIXED, _CASES)
+    pairs = [
+        ("serves", text.digest(result.serving_digest)),
+        ("release", "none yet" if release is None else release.number),
+        ("released this night", "no" if result.release_number is None else "yes"),
+        ("failures fixed", result.num_fixed),
+        ("note", result.note),
+    ]
+    if not fixed:
+        return markdown.facts(pairs)
+    shown = tables.gallery(show_cases(run.loop, fixed, _EDGE_PIXELS))
+    return f"{markdown.facts(pairs)}\n\n## Fixed: what an earlier model had said\n\n{shown}"
+
+
+def _any_page(_run: NightRun, result: Any) -> str:
+    """A step that has no page of its own shows its fields."""
+    return markdown.facts([(f.name, getattr(result, f.name)) for f in dataclasses.fields(result)])
+
+
+def _set_aside(skips: Sequence[tuple[str, str]]) -> str:
+    if not skips:
+        return ""
+    rows = [[markdown.plain(subject), markdown.plain(why)] for subject, why in skips[:_SKIPS]]
+    more = f"\n\n… and {len(skips) - _SKIPS} more." if len(skips) > _SKIPS else ""
+    return f"\n\n## Set aside this night\n\n{markdown.table(('what', 'why'), rows)}{more}"
+
+
+_PAGES: Mapping[str, Callable[[NightRun, Any], str]] = {
+    "deploy": _deploy_page,
+    "collect": _collect_page,
+    "route": _route_page,
+    "ingest": _ingest_page,
+    "retrain": _retrain_page,
+    "evaluate": evaluate_page,
+    "decide": decide_page,
+    "release": _release_page,
+}

@@ -1,0 +1,120 @@
+"""What a step came to in one sentence, and the stored result of every step of a night.
+
+Shared by all pages, so that they say the same. Knows the results, not how they came about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sqlalchemy import Connection
+
+from flywheel.collect import Collected
+from flywheel.ledger.codec import from_json
+from flywheel.ledger.nights import finished_steps
+from flywheel.loop.results import (
+    Decided,
+    Deployed,
+    Evaluated,
+    Ingested,
+    Released,
+    Retrained,
+    Routed,
+)
+from flywheel.report import text
+
+STEP_NAMES = (
+    "deploy",
+    "collect",
+    "route",
+    "ingest",
+    "retrain",
+    "evaluate",
+    "decide",
+    "release",
+)
+
+_KINDS: Mapping[str, type[Any]] = dict(
+    zip(
+        STEP_NAMES,
+        (Deployed, Collected, Routed, Ingested, Retrained, Evaluated, Decided, Released),
+        strict=True,
+    )
+)
+
+
+def step_results(connection: Connection, night: int) -> dict[str, tuple[Any, float]]:
+    """The result and the seconds of each finished step that is known by name."""
+    return {
+        name: (from_json(_KINDS[name], step.result), step.seconds)
+        for name, step in finished_steps(connection, night).items()
+        if name in _KINDS
+    }
+
+
+def summarize(name: str, result: Any) -> str:
+    """One sentence; what it means is on the step's own page."""
+    return _SENTENCES[name](result)
+
+
+def _deploy(result: Deployed) -> str:
+    if result.serving_digest is None:
+        return result.note
+    return f"{text.digest(result.serving_digest)} serves; {result.note}"
+
+
+def _collect(result: Collected) -> str:
+    return (
+        f"{result.num_failures:,} new failures in {result.num_predictions:,} predictions "
+        f"and {result.num_feedback:,} feedback"
+    )
+
+
+def _route(result: Routed) -> str:
+    said = (
+        f"{result.num_probability} drawn from {result.population:,} samples, "
+        f"{result.num_targeted} targeted; {result.num_sent} sent, {result.num_waiting} wait"
+    )
+    return f"{said}; {result.note}" if result.note else said
+
+
+def _ingest(result: Ingested) -> str:
+    said = (
+        f"{result.num_annotations} annotations, {result.num_labels} labels; dataset version "
+        f"{text.digest(result.dataset_id)}: {result.num_train:,} train, {result.num_test:,} test"
+    )
+    return f"{said}; {result.note}" if result.note else said
+
+
+def _retrain(result: Retrained) -> str:
+    if result.device is None:
+        return result.note
+    took = text.duration(result.train_seconds)
+    return f"candidate {text.digest(result.candidate_digest)}, {result.note}, {took} on {result.device}"
+
+
+def _evaluate(result: Evaluated) -> str:
+    return f"report {text.digest(result.report_id)}"
+
+
+def _decide(result: Decided) -> str:
+    return f"{result.verdict.value}: {result.reasons[0]}"
+
+
+def _release(result: Released) -> str:
+    if result.release_number is None:
+        return result.note
+    return f"release {result.release_number}; {result.num_fixed} failures fixed"
+
+
+_SENTENCES: Mapping[str, Callable[[Any], str]] = {
+    "deploy": _deploy,
+    "collect": _collect,
+    "route": _route,
+    "ingest": _ingest,
+    "retrain": _retrain,
+    "evaluate": _evaluate,
+    "decide": _decide,
+    "release": _release,
+}
