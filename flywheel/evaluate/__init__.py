@@ -1,6 +1,6 @@
 """Measures a candidate, the champion and every baseline on one frozen test set, in one pass."""
 
 from flywheel.evaluate.evaluation import Contest, Evaluation, EvaluationData, evaluate
-from flywheel.evaluate.scoring import Rows
+from flywheel.evaluate.rows import Rows
 
 __all__ = ["Contest", "Evaluation", "EvaluationData", "Rows", "evaluate"]

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from flywheel.evaluate.scoring import Rows, ScoreTable
+from flywheel.evaluate.rows import Rows, ScoreTable
 from flywheel.records import Array
 
 

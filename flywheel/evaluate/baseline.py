@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from flywheel.errors import TaskError
-from flywheel.evaluate.scoring import Rows, ScoreTable, score_one
+from flywheel.evaluate.rows import Rows, ScoreTable
+from flywheel.evaluate.scoring import score_one
 from flywheel.project import Metric
 from flywheel.records import Annotation, Entry, Estimate, Json, canonical
 from flywheel.task import Baseline, Predictor, Task

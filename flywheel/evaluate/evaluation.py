@@ -18,11 +18,11 @@ from flywheel.evaluate.archive import pack_scores
 from flywheel.evaluate.baseline import (
     annotator_scores,
     fit_baselines,
-    requirement_entry,
 )
 from flywheel.evaluate.latency import latency_p95_ms
 from flywheel.evaluate.lines import GUARD_ALPHA, Lines, Part
-from flywheel.evaluate.scoring import Rows, score_entrants
+from flywheel.evaluate.rows import Rows
+from flywheel.evaluate.scoring import score_entrants
 from flywheel.model import Model
 from flywheel.project import Metric
 from flywheel.records import (
@@ -107,11 +107,6 @@ def evaluate(
             "annotated": (agreed, {"annotators": people}),
         }
     )
-    entries = [
-        *lines.entries(test, models),
-        lines.people(agreed, people),
-        requirement_entry(metric),
-    ]
     candidate = models.get("candidate")
     report = Report(
         id="",
@@ -122,7 +117,7 @@ def evaluate(
         champion_digest=models["champion"].digest if "champion" in models else None,
         dataset_id=data.dataset_id,
         test_set_digest=data.test_set_digest,
-        entries=tuple(entry for entry in entries if entry is not None),
+        entries=lines.table(test, models, agreed, people),
         start_entries=tuple(lines.entries(start, models)),
         difference=lines.difference(test, contest.alpha),
         start_difference=lines.difference(start, GUARD_ALPHA),

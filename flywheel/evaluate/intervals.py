@@ -15,7 +15,7 @@ from scipy import optimize, stats
 
 from flywheel.records import Array
 
-Bounds = tuple[float, float]
+_Bounds = tuple[float, float]
 
 _RESAMPLES = 4_000
 _MOST_RESAMPLES = 20_000
@@ -27,7 +27,7 @@ def kish_size(weights: Array) -> float:
     return float(weights.sum() ** 2 / (weights**2).sum())
 
 
-def wilson(values: Array, weights: Array, tail: float) -> Bounds:
+def wilson(values: Array, weights: Array, tail: float) -> _Bounds:
     """Interval for the weighted share of ones among 0/1 values.
 
     Formula: Wilson's score interval on the effective size n_eff = p (1 - p) / V, where p is the
@@ -47,7 +47,7 @@ def wilson(values: Array, weights: Array, tail: float) -> Bounds:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def tango(differences: Array, weights: Array, tail: float) -> Bounds:
+def tango(differences: Array, weights: Array, tail: float) -> _Bounds:
     """Interval for the weighted mean of paired differences that are all -1, 0 or 1.
 
     Formula: Tango's score interval on the effective counts b = n_eff P(+1), c = n_eff P(-1):
@@ -88,7 +88,7 @@ def _tango_low(better: float, worse: float, size: float, z: float) -> float:
     return float(optimize.brentq(excess, -1.0, (better - worse) / size, xtol=1e-10))
 
 
-def bca(values: Array, weights: Array, tail: float, rng: np.random.Generator) -> Bounds:
+def bca(values: Array, weights: Array, tail: float, rng: np.random.Generator) -> _Bounds:
     """Interval for the weighted mean of any values that are not all equal.
 
     Formula: bias-corrected and accelerated bootstrap over (value, weight) pairs, with 50 resamples
@@ -121,7 +121,7 @@ def _weighted_means(values: Array, weights: Array, axis: int = -1) -> Any:
     return (values * weights).sum(axis=axis) / weights.sum(axis=axis)
 
 
-def student(values: Array, weights: Array, tail: float) -> Bounds:
+def student(values: Array, weights: Array, tail: float) -> _Bounds:
     """Student's interval for the weighted mean.
 
     Formula: mean +- t * sqrt(V) with V as in `wilson` and n_eff - 1 degrees of freedom (Kish).

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flywheel.evaluate.scoring import Rows, ScoreTable, pick_score
+from flywheel.evaluate.baseline import requirement_entry
+from flywheel.evaluate.rows import Rows, ScoreTable
+from flywheel.evaluate.scoring import pick_score
 from flywheel.evaluate.stats import FEWEST_SAMPLES, estimate_mean, paired_difference
 from flywheel.project import Metric
 from flywheel.records import Array, Entry, Estimate, SliceComparison
@@ -37,6 +39,14 @@ class Lines:
     rng: np.random.Generator
     faults: Mapping[str, str]
     note: str
+
+    def table(
+        self, part: Part, models: Iterable[str], agreed: Rows, people: ScoreTable
+    ) -> tuple[Entry, ...]:
+        """Every line on the test set: models, baselines, annotators and the requirement."""
+        requirement = requirement_entry(self.metric)
+        required = () if requirement is None else (requirement,)
+        return (*self.entries(part, models), self.people(agreed, people), *required)
 
     def entries(self, part: Part, models: Iterable[str]) -> list[Entry]:
         """One line for each model and each baseline."""

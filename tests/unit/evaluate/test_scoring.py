@@ -62,9 +62,3 @@ def test_an_answer_for_each_sample_is_demanded(points_task, rows):
 def test_an_unknown_metric_names_the_nearest():
     with pytest.raises(SettingsError, match=r"'corect' is no score .* did you mean 'correct'"):
         pick_score({"correct": np.ones(3), "error_cm": np.ones(3)}, "corect")
-
-
-def test_rows_need_an_answer_and_a_weight_each(rows):
-    labeled = rows(5, 1)
-    with pytest.raises(ValueError, match="5 samples, 5 answers and 2 weights"):
-        Rows(samples=labeled.samples, answers=labeled.answers, weights=[1.0, 2.0])
