@@ -56,6 +56,8 @@ def _picture(sample: Sample) -> bytes:
 
 
 def _result(answer):
+    if answer.startswith("no "):
+        raise AnnotationError(f"{answer!r} is no letter; choose one of {LETTERS}")
     choice = {"type": "choices", "from_name": "letter", "to_name": "image"}
     return [{"id": "r1", **choice, "value": {"choices": [answer]}}]
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from flywheel.blobs import Blobs
-from flywheel.errors import PayloadError
+from flywheel.errors import AnnotationError, PayloadError
 from flywheel.label.exchange import Bridge, Item
 from flywheel.ledger import Ledger
 from flywheel.ledger.outbox import Waiting, mark_sent, set_aside, waiting
@@ -21,7 +21,7 @@ from flywheel.project import Project
 from flywheel.records import Sample
 from flywheel.task import Task
 
-_SAMPLES_PER_COMMIT = 250
+_SAMPLES_PER_COMMIT = 100  # their payloads are in memory together
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,7 +30,7 @@ class SendResult:
 
     num_sent: int
     num_refused: int
-    """samples that have no picture; the skips say why"""
+    """samples that cannot be shown to people; the skips say why"""
     num_waiting: int
     """samples that came while we sent; the next run takes them"""
     project_url: str
@@ -87,7 +87,7 @@ def _items(
     for row, sample in zip(part, samples, strict=True):
         try:
             items.append(_item(row, sample, task))
-        except PayloadError as error:
+        except (PayloadError, AnnotationError) as error:
             refused[row.sample_id] = str(error)
     return items, refused
 

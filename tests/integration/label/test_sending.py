@@ -126,6 +126,23 @@ def test_a_wrong_token_is_refused_by_name_and_never_shown(label_studio):
     assert "0000111122223333" not in str(error.value)
 
 
+def test_a_personal_access_token_works_as_well(label_studio, letters, send_now, project_id):
+    token = _personal_token(label_studio)
+    letters.choose(b"x1")
+    assert send_now(Studio.connect(label_studio.url + "/", token)).num_sent == 1
+
+
+def _personal_token(server):
+    """What a person copies from the account page."""
+    with httpx.Client(base_url=server.url, timeout=60) as browser:
+        browser.get("/user/login/")
+        form = {"email": server.email, "password": server.password}
+        token = {"csrfmiddlewaretoken": browser.cookies["csrftoken"]}
+        browser.post("/user/login/", data=form | token, headers={"Referer": server.url})
+        headers = {"X-CSRFToken": browser.cookies["csrftoken"], "Referer": server.url}
+        return browser.post("/api/token/", headers=headers).raise_for_status().json()["token"]
+
+
 def test_a_server_that_is_down_is_said_to_be(free_url):
     with pytest.raises(UnavailableError, match="flywheel up"):
         Studio.connect(free_url(), "0000111122223333444455556666777788889999")

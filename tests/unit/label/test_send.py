@@ -43,6 +43,11 @@ def test_a_sample_without_a_picture_is_set_aside_and_the_rest_goes_on(letters, s
     assert letters.num_skips() == 1
 
 
+def test_an_answer_that_cannot_be_drawn_sets_its_sample_aside(letters, send_now):
+    (sample_id,) = letters.choose(b"x1", answer="no letter")
+    assert (send_now().num_refused, letters.tasks()[sample_id][0]) == (1, "refused")
+
+
 def test_what_is_set_aside_stays_so_and_is_noted_once(letters, send_now):
     letters.choose(b"broken x2")
     results = [send_now(), send_now()]
