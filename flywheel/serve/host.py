@@ -21,9 +21,10 @@ from flywheel.ledger.predictions import Logged, get_prediction
 from flywheel.project import Project
 from flywheel.records import Feedback, FeedbackKind, Json, Prediction, Sample
 from flywheel.serve.batcher import NO_MODEL, Answered, Batcher, Question
-from flywheel.serve.log import PredictionLog, durably, put_payload
+from flywheel.serve.log import PredictionLog, durably
 from flywheel.serve.models import Shelf
 from flywheel.serve.notify import HardSamples
+from flywheel.serve.payloads import Payloads
 from flywheel.splits import group_of, split_of
 from flywheel.task import Task
 
@@ -56,9 +57,10 @@ class Host:
     ) -> None:
         self.project = project
         self.shelf = Shelf(task, ledger, blobs, project.train.device)
-        self._task, self._ledger, self._blobs = task, ledger, blobs
+        self._task, self._ledger = task, ledger
         self._durable = durable
-        self._log = PredictionLog(ledger, self._place)
+        self._payloads = Payloads(blobs, project.state / "journal")
+        self._log = PredictionLog(ledger, self._payloads, self._place)
         self._batcher = Batcher(project.serve.max_batch, self._store)
         self._hard = on_hard_samples and HardSamples(
             on_hard_samples,
@@ -90,10 +92,6 @@ class Host:
         if self._batcher.model is None:
             raise UnavailableError(NO_MODEL)
         inputs = self._task.inputs([sample])
-        if self._durable:
-            # In the request's own thread: payloads of many requests so reach the disk at the
-            # same time, and the one transaction that they share later is short.
-            put_payload(self._blobs, sample.payload)
         return self._batcher.answer(
             Question(
                 id=uuid4().hex,
@@ -155,7 +153,8 @@ class Host:
         return None if model is None else model.digest
 
     def close(self) -> None:
-        """Wait for what runs beside the requests."""
+        """Wait for what runs beside the requests; call it when no request is inside."""
+        self._payloads.close()
         if self._hard:
             self._hard.close()
 

@@ -13,13 +13,13 @@ from pathlib import Path
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from flywheel.blobs import Blobs
 from flywheel.errors import FlywheelError, UnavailableError
 from flywheel.ledger import Ledger
 from flywheel.ledger.nights import add_skip
 from flywheel.ledger.predictions import Logged, append_predictions
 from flywheel.serve.batcher import Answered
 from flywheel.serve.grouped import Grouped
+from flywheel.serve.payloads import Payloads
 
 _MOST_GROUPS = 64
 
@@ -27,15 +27,18 @@ _MOST_GROUPS = 64
 class PredictionLog:
     """Writes predictions; `place` gives a sample's group and split."""
 
-    def __init__(self, ledger: Ledger, place: Callable[[Answered], Logged]) -> None:
+    def __init__(
+        self, ledger: Ledger, payloads: Payloads, place: Callable[[Answered], Logged]
+    ) -> None:
         self._ledger = ledger
+        self._payloads = payloads
         self._place = place
         self._commit = Grouped[Sequence[Answered], None](
             self._commit_groups, fault=_fault, most=_MOST_GROUPS
         )
 
     def write(self, batch: Sequence[Answered]) -> None:
-        """Return when the rows of a batch would survive a power cut.
+        """Return when payloads and rows of a batch would survive a power cut.
 
         Raises:
             UnavailableError: they could not be stored.
@@ -44,6 +47,7 @@ class PredictionLog:
 
     def _commit_groups(self, batches: list[Sequence[Answered]]) -> list[None]:
         batch = [answered for group in batches for answered in group]
+        self._payloads.keep([answered.sample.payload for answered in batch])
         with durably(self._ledger) as connection:
             append_predictions(connection, [self._place(answered) for answered in batch])
             for answered in batch:
@@ -71,21 +75,6 @@ def durably(ledger: Ledger) -> Iterator[Connection]:
         raise UnavailableError(
             f"the ledger {ledger.engine.url!r} cannot be written: {reason}; "
             "nothing was stored: free the disk or mend the folder, then send this again"
-        ) from error
-
-
-def put_payload(blobs: Blobs, payload: bytes) -> str:
-    """Store a payload durably; its digest.
-
-    Raises:
-        UnavailableError: the disk or the store failed.
-    """
-    try:
-        return blobs.put(payload)
-    except OSError as error:
-        raise UnavailableError(
-            f"the payload of {len(payload)} bytes cannot be stored: {error}; "
-            "free the disk or mend the folder of storage.blobs, then send this again"
         ) from error
 
 
