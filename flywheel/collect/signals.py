@@ -18,7 +18,10 @@ def signals_of(
     outcome_contradiction: 1/2 + confidence / 2 when the outcome was a failure.
     correction: the same when a correction differs from the answer.
     low_rating: 1 - rating when the rating is under 1/2.
+
+    A confidence outside 0..1, as rounding makes them, counts as the nearer end.
     """
+    confidence = min(max(confidence, 0.0), 1.0)
     found = []
     if confidence < low_confidence:
         strength = (low_confidence - confidence) / low_confidence
@@ -34,8 +37,13 @@ def _contradictions(
     surprise = 0.5 + 0.5 * confidence
     if kind is FeedbackKind.OUTCOME and value is False:
         return [Signal(name="outcome_contradiction", strength=surprise)]
-    if kind is FeedbackKind.CORRECTION and canonical(value) != canonical(answer):
+    if kind is FeedbackKind.CORRECTION and not _same(value, answer):
         return [Signal(name="correction", strength=surprise)]
     if kind is FeedbackKind.RATING and value < 0.5:
         return [Signal(name="low_rating", strength=1.0 - float(value))]
     return []
+
+
+def _same(one: Json, other: Json) -> bool:
+    # Many a JSON writer says 1 for 1.0: these differ as texts and are equal as numbers.
+    return one == other or canonical(one) == canonical(other)

@@ -52,11 +52,11 @@ def collect(ledger: Ledger, threshold: float, night: int, now: datetime) -> Coll
         suspects = low_confidence(connection, after, upto, threshold)
         failures = _failures(suspects, threshold, now)
         num_failures += add_failures(connection, failures, night, now)
-        num_predictions += count_between(connection, after, upto)
+        num_predictions += count_between(connection, "predictions", after, upto)
     for connection, after, upto in _pieces(ledger, "feedback"):
         failures = _failures(with_feedback(connection, after, upto), threshold, now)
         num_failures += add_failures(connection, failures, night, now)
-        num_feedback += upto - after
+        num_feedback += count_between(connection, "feedback", after, upto)
     return Collected(
         num_predictions=num_predictions, num_feedback=num_feedback, num_failures=num_failures
     )

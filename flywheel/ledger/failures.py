@@ -29,13 +29,14 @@ def add_failures(
             _note(connection, failure.sample_id, failure.state, night, now)
             known[failure.sample_id] = failure
             new += 1
-        else:
-            row = _row(_with_signals(earlier, failure.signals))
+        elif (merged := _with_signals(earlier, failure.signals)) != earlier:
+            row = _row(merged)
             connection.execute(
                 update(failures)
                 .where(failures.c.sample_id == failure.sample_id)
                 .values(signals=row["signals"], strength=row["strength"])
             )
+            known[failure.sample_id] = merged
     return new
 
 

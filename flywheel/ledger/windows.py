@@ -24,6 +24,9 @@ from sqlalchemy import (
 from flywheel.ledger.tables import choices, feedback, predictions, samples, watermarks
 from flywheel.records import Array, Json, Split
 
+_LOGS = {"predictions": predictions, "feedback": feedback}
+_SUSPECT = tuple(predictions.c[name] for name in ("id", "sample_id", "answer", "confidence"))
+
 
 class Suspect(NamedTuple):
     """A prediction together with what the world said of it, if anything."""
@@ -60,15 +63,14 @@ def move_watermark(connection: Connection, name: str, seq: int) -> None:
         connection.execute(update(watermarks).where(watermarks.c.name == name).values(seq=seq))
 
 
-def latest(connection: Connection, table: str) -> int:
+def latest(connection: Connection, log: str) -> int:
     """The newest row's number in predictions or feedback; 0 when there is none."""
-    column = {"predictions": predictions.c.seq, "feedback": feedback.c.seq}[table]
-    return connection.execute(select(func.max(column))).scalar() or 0
+    return connection.execute(select(func.max(_LOGS[log].c.seq))).scalar() or 0
 
 
-def count_between(connection: Connection, after: int, upto: int) -> int:
-    """How many predictions lie in the window (after, upto]."""
-    query = select(func.count()).where(_between(predictions.c.seq, after, upto))
+def count_between(connection: Connection, log: str, after: int, upto: int) -> int:
+    """How many rows of a log lie in the window (after, upto]; its numbers may have gaps."""
+    query = select(func.count()).where(_between(_LOGS[log].c.seq, after, upto))
     return int(connection.execute(query).scalar_one())
 
 
@@ -76,7 +78,7 @@ def low_confidence(
     connection: Connection, after: int, upto: int, threshold: float
 ) -> Iterator[Suspect]:
     """Predictions in the window (after, upto] under a confidence."""
-    query = select(predictions).where(
+    query = select(*_SUSPECT).where(
         _between(predictions.c.seq, after, upto), predictions.c.confidence < threshold
     )
     for row in connection.execute(query.order_by(predictions.c.seq)):
@@ -86,7 +88,7 @@ def low_confidence(
 def with_feedback(connection: Connection, after: int, upto: int) -> Iterator[Suspect]:
     """Predictions that got feedback in the window (after, upto] of the feedback log."""
     query = (
-        select(predictions, feedback.c.kind, feedback.c.value)
+        select(*_SUSPECT, feedback.c.kind, feedback.c.value)
         .join(feedback, feedback.c.prediction_id == predictions.c.id)
         .where(_between(feedback.c.seq, after, upto))
         .order_by(feedback.c.seq)

@@ -1,9 +1,14 @@
-"""A task small enough to see through: points on a plane, and on which side of a line they lie."""
+"""A task small enough to see through: points on a plane, and on which side of a line they lie.
+
+And a real ledger, with what a model server would have written into it.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -11,8 +16,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from flywheel.ledger import Ledger
+from flywheel.ledger.feedback import append_feedback, feedback_id
+from flywheel.ledger.predictions import Logged, append_predictions
 from flywheel.model import weights_of
-from flywheel.records import Answer, Sample
+from flywheel.records import Answer, Feedback, Prediction, Sample, Split
 from flywheel.task import Baseline, Labeling, Task
 
 _SIDES = ("left", "right")
@@ -104,3 +112,58 @@ def line_weights() -> Callable[[float, float], bytes]:
         return weights_of(module)
 
     return weights
+
+
+class Production:
+    """What a model server writes, straight into a ledger."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self.now = datetime(2026, 1, 1, tzinfo=UTC)
+        self._count = 0
+
+    def predict(self, *confidences, split=Split.TRAIN, sample=None, embedding=None, group=None):
+        """One prediction for each confidence, of new samples unless one is given."""
+        logged = [self._logged(value, split, sample, embedding, group) for value in confidences]
+        with self.ledger.begin() as connection:
+            append_predictions(connection, logged)
+        return [entry.prediction for entry in logged]
+
+    def say(self, prediction, kind, value):
+        """Feedback on a prediction."""
+        entry = Feedback(
+            id=feedback_id(prediction.id, kind, value),
+            prediction_id=prediction.id,
+            kind=kind,
+            value=value,
+            created_at=self.now,
+        )
+        with self.ledger.begin() as connection:
+            append_feedback(connection, [entry])
+
+    def _logged(self, confidence, split, sample, embedding, group):
+        number, self._count = self._count, self._count + 1
+        sample = sample or Sample.of(f"payload {number}".encode(), "text/plain")
+        place = np.random.default_rng(number).normal(size=2) if embedding is None else embedding
+        prediction = Prediction(
+            id=f"p{number}",
+            sample_id=sample.id,
+            answer="cat",
+            confidence=confidence,
+            embedding=np.asarray(place, dtype=np.float32),
+            latency_ms=1.0,
+            model_digest="d" * 64,
+            created_at=self.now,
+        )
+        return Logged(sample=sample, group=group or sample.id, split=split, prediction=prediction)
+
+
+@pytest.fixture
+def ledger(tmp_path) -> Iterator[Ledger]:
+    with closing(Ledger.open(f"sqlite:///{tmp_path}/ledger.db")) as opened:
+        yield opened
+
+
+@pytest.fixture
+def production(ledger) -> Production:
+    return Production(ledger)
