@@ -39,6 +39,31 @@ def inclusion_probabilities(uncertainty: Array, expected_size: float) -> Array:
     return np.minimum(probabilities, 1.0)
 
 
-def poisson_sample(probabilities: Array, rng: np.random.Generator) -> Array:
-    """Indices of a Poisson sample: each is in on its own with its probability."""
-    return np.flatnonzero(rng.random(len(probabilities)) < probabilities)
+def poisson_sample(
+    probabilities: Array, most: int, rng: np.random.Generator
+) -> tuple[Array, Array]:
+    """Indices of a Poisson sample that ends at `most`, and all (N,) inclusion probabilities.
+
+    Each item is in on its own with its probability, asked in random order until `most` are in.
+    Given the order, the chance of the k-th item is p_k * P(fewer than `most` of those before
+    it are in), which is what is returned: weights 1/pi stay exact however tight the budget is.
+    """
+    order = rng.permutation(len(probabilities))
+    asked = probabilities[order]
+    inclusion = np.empty(len(probabilities))
+    inclusion[order] = asked * _chance_of_room(asked, most)
+    taken = order[rng.random(len(asked)) < asked][:most]
+    return np.sort(taken), inclusion
+
+
+def _chance_of_room(probabilities: Array, most: int) -> Array:
+    """(N,) chances that fewer than `most` of those before each item are in."""
+    counts = np.zeros(most)  # counts[k]: chance that exactly k are in so far
+    counts[:1] = 1.0
+    room = np.empty(len(probabilities))
+    for index, probability in enumerate(probabilities):
+        room[index] = counts.sum()
+        moved = counts * probability
+        counts -= moved
+        counts[1:] += moved[:-1]
+    return np.minimum(room, 1.0)

@@ -41,7 +41,8 @@ def select_batch(
     """Choose and store a batch, and queue its samples for labeling.
 
     One transaction: a batch is stored with the watermark behind it, or not at all. Run again
-    for the same night it spends only what is left of the night's budget.
+    for the same night it spends only what is left of the night's budget; when nothing is left,
+    what came since waits for the next budget, so that everything gets its chance to be drawn.
     """
     with ledger.begin() as connection:
         after = watermark(connection, _MARK)
@@ -49,10 +50,12 @@ def select_batch(
         spent = num_chosen(connection, night)
         rng = np.random.default_rng([seed, night, upto])
         left = max(settings.samples_per_night - sum(spent.values()), 0)
+        if left == 0:
+            upto = after
         drawn, num_population = _probability_share(
-            connection, (after, upto), left * settings.probability_share, rng
+            connection, (after, upto), left, settings.probability_share, rng
         )
-        targeted = _targeted_share(connection, max(left - len(drawn), 0), rng)
+        targeted = _targeted_share(connection, left - len(drawn), rng)
         chosen = tuple(drawn + targeted)
         batch = Batch(
             id=_batch_id(chosen, night, (after, upto)),
@@ -72,26 +75,29 @@ def select_batch(
 def _probability_share(
     connection: Connection,
     window: tuple[int, int],
-    expected_size: float,
+    left: int,
+    share: float,
     rng: np.random.Generator,
 ) -> tuple[list[Choice], int]:
     candidates = population(connection, *window, Split.TEST)
-    uncertainty = 1.0 - np.array([candidate.confidence for candidate in candidates])
-    probabilities = inclusion_probabilities(uncertainty, expected_size)
-    drawn = [
+    confidence = np.array([candidate.confidence for candidate in candidates])
+    uncertainty = 1.0 - np.clip(confidence, 0.0, 1.0)  # rounding may leave a bit more than 1
+    wanted = inclusion_probabilities(uncertainty, left * share)
+    drawn, probabilities = poisson_sample(wanted, left, rng)
+    choices = [
         Choice(
             sample_id=candidates[index].sample_id,
             prediction_id=candidates[index].prediction_id,
             share=Share.PROBABILITY,
-            reason=f"drawn at random with probability {probabilities[index]:.3f}",
+            reason=f"drawn at random with probability {probabilities[index]:.3g}",
             # By chance, not by difficulty: if people stop half-way, what they have done is
             # still a random part of the draw, and the estimate stays unbiased.
             priority=float(rng.random()),
             inclusion_probability=float(probabilities[index]),
         )
-        for index in poisson_sample(probabilities, rng)
+        for index in drawn
     ]
-    return drawn, len(candidates)
+    return choices, len(candidates)
 
 
 def _targeted_share(connection: Connection, size: int, rng: np.random.Generator) -> list[Choice]:

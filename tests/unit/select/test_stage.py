@@ -1,0 +1,191 @@
+import numpy as np
+import pytest
+from sqlalchemy import select
+
+from flywheel.collect import collect
+from flywheel.ledger.batches import num_chosen, origins
+from flywheel.ledger.failures import count_failures, failures_in
+from flywheel.ledger.tables import batches, choices, labeling_tasks, samples
+from flywheel.project import LabelingSettings
+from flywheel.records import FailureState, Sample, Share, Split
+from flywheel.select import select_batch
+from flywheel.select import stage as select_stage
+
+
+@pytest.fixture
+def choose(ledger, production):
+    """Collect and select; a night, a budget and a seed may be given."""
+
+    def run(night=0, budget=10, seed=0, share=0.5):
+        collect(ledger, 0.7, night, production.now)
+        settings = LabelingSettings(samples_per_night=budget, probability_share=share)
+        return select_batch(ledger, settings, seed=seed, night=night, now=production.now)
+
+    return run
+
+
+@pytest.fixture
+def traffic(production):
+    """40 samples of each split, of any confidence."""
+    rng = np.random.default_rng(0)
+
+    def arrive(number=40):
+        production.predict(*rng.random(number), split=Split.TRAIN)
+        production.predict(*rng.random(number), split=Split.TEST)
+
+    return arrive
+
+
+def stored(ledger, *columns):
+    with ledger.read() as connection:
+        return connection.execute(select(*columns)).all()
+
+
+def drawn(batch):
+    return [choice for choice in batch.choices if choice.share is Share.PROBABILITY]
+
+
+def test_targeted_samples_are_from_groups_that_train_and_drawn_ones_from_those_that_test(
+    ledger, traffic, choose
+):
+    traffic()
+    choose()
+    query = select(choices.c.share, samples.c.split).join(samples).distinct()
+    with ledger.read() as connection:
+        pairs = set(map(tuple, connection.execute(query)))
+    assert pairs == {("probability", "test"), ("targeted", "train")}
+
+
+def test_a_batch_fills_its_budget_and_says_why_each_sample_is_in_it(traffic, choose):
+    traffic()
+    batch = choose(budget=10)
+    assert len(batch.choices) == 10
+    assert all(choice.reason for choice in batch.choices)
+    assert batch.population == 40
+
+
+def test_only_drawn_samples_have_an_inclusion_probability(traffic, choose):
+    traffic()
+    for choice in choose().choices:
+        known = choice.inclusion_probability is not None
+        assert known == (choice.share is Share.PROBABILITY)
+        assert not known or 0 < choice.inclusion_probability <= 1
+
+
+def test_every_chosen_sample_has_a_labeling_task_and_its_failure_is_queued(ledger, traffic, choose):
+    traffic()
+    chosen = {choice.sample_id for choice in choose().choices}
+    assert {row[0] for row in stored(ledger, labeling_tasks.c.sample_id)} == chosen
+    with ledger.read() as connection:
+        queued = {found.sample_id for found in failures_in(connection, FailureState.QUEUED)}
+    assert queued
+    assert queued <= chosen
+
+
+@pytest.mark.parametrize("seed", range(25))
+@pytest.mark.parametrize("budget", [1, 3])
+def test_the_budget_holds_even_when_more_are_drawn_than_expected(
+    ledger, traffic, choose, seed, budget
+):
+    """A Poisson draw has no fixed size; it once went over a small budget."""
+    traffic()
+    choose(budget=budget, seed=seed, share=0.9)
+    with ledger.read() as connection:
+        assert sum(num_chosen(connection, 0).values()) <= budget
+
+
+def test_the_budget_of_a_night_is_spent_once_however_often_it_runs(ledger, traffic, choose):
+    for _ in range(4):
+        traffic(5)
+        choose(night=3, budget=7)
+    with ledger.read() as connection:
+        assert sum(num_chosen(connection, 3).values()) == 7
+        assert sum(num_chosen(connection, 4).values()) == 0
+
+
+def test_what_comes_after_the_budget_is_spent_gets_its_chance_in_the_next_night(
+    ledger, traffic, choose
+):
+    """It was passed over, so no label ever spoke for those hours."""
+    traffic()
+    choose(night=0, budget=4)
+    traffic(30)
+    assert choose(night=0, budget=4).choices == ()
+    assert choose(night=0, budget=4).choices == ()
+    assert choose(night=1, budget=20).population == 30
+    assert len(stored(ledger, batches.c.id)) == 2
+
+
+def test_no_sample_is_chosen_twice_in_any_night(production, traffic, choose):
+    traffic()
+    chosen = [choice.sample_id for night in range(6) for choice in choose(night=night).choices]
+    assert len(chosen) == len(set(chosen)) >= 20
+
+
+def test_choosing_again_without_anything_new_chooses_nothing(ledger, production, choose):
+    production.predict(0.1, 0.2, split=Split.TRAIN)
+    first = choose()
+    assert len(first.choices) == 2
+    assert choose().choices == ()
+    assert len(stored(ledger, batches.c.id)) == 1
+
+
+def test_an_empty_ledger_gives_an_empty_batch(choose):
+    batch = choose()
+    assert (batch.choices, batch.population) == ((), 0)
+
+
+def test_a_run_that_dies_before_its_commit_leaves_nothing_and_the_next_one_chooses(
+    ledger, traffic, choose, monkeypatch
+):
+    traffic()
+    with monkeypatch.context() as patch:
+        patch.setattr(select_stage, "move_watermark", _die)
+        with pytest.raises(KeyboardInterrupt):
+            choose()
+    assert (
+        stored(ledger, choices) == stored(ledger, labeling_tasks) == stored(ledger, batches) == []
+    )
+    with ledger.read() as connection:
+        assert count_failures(connection)[FailureState.QUEUED] == 0
+    assert choose().population == 40
+
+
+def _die(*_arguments):
+    raise KeyboardInterrupt
+
+
+def test_what_is_stored_is_what_is_returned(ledger, traffic, choose):
+    traffic()
+    batch = choose()
+    with ledger.read() as connection:
+        found = origins(connection)
+    assert found == {
+        choice.sample_id: (choice.share, choice.inclusion_probability) for choice in batch.choices
+    }
+
+
+def test_the_order_of_drawn_samples_says_nothing_of_their_difficulty(production, choose):
+    """Spearman's correlation of 400 priorities with their chances: 4 standard errors."""
+    production.predict(*np.random.default_rng(0).random(900), split=Split.TEST)
+    picks = drawn(choose(budget=800, share=0.5))
+    ranks = [
+        np.argsort(np.argsort([getattr(choice, name) for choice in picks]))
+        for name in ("priority", "inclusion_probability")
+    ]
+    assert len(picks) > 300
+    assert abs(np.corrcoef(*ranks)[0, 1]) < 4 / np.sqrt(len(picks))
+
+
+def test_confidences_beyond_1_by_rounding_are_drawn_like_certain_ones(production, choose):
+    """They made negative chances."""
+    production.predict(*[1.0000001] * 50, split=Split.TEST)
+    chances = [choice.inclusion_probability for choice in drawn(choose(budget=20))]
+    assert chances == pytest.approx([0.2] * len(chances))
+
+
+def test_a_sample_that_is_asked_many_times_competes_once(production, choose):
+    sample = Sample.of(b"again", "text/plain")
+    production.predict(0.4, 0.1, 0.2, sample=sample, split=Split.TEST)
+    production.predict(0.4, split=Split.TEST)
+    assert choose().population == 2
