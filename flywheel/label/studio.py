@@ -21,17 +21,18 @@ from label_studio_sdk.data_manager import Column, Filters, Operator, Type
 from label_studio_sdk.label_interface.interface import LabelInterface
 
 from flywheel.errors import FlywheelError, RefusedError, TaskError, UnavailableError
-from flywheel.label.exchange import Item, LabelingTask, ReturnedAnnotation, StudioProject
+from flywheel.label.exchange import Item, LabelingTask, StudioProject
+from flywheel.label.shapes import (
+    MODEL_VERSION,
+    labeling_task,
+    new_task,
+    prediction,
+    uploads,
+)
 from flywheel.records import Json
 
-# Label Studio pre-fills, and orders by, the predictions of one model version only: the
-# project's. One name for all nights keeps every open labeling task pre-filled and in one
-# queue; the true version of the model is in data.model.
-_MODEL_VERSION = "flywheel"
 _QUEUE = "Uncertainty sampling"  # lowest prediction score first, each person another one
 _ITEMS_PER_IMPORT = 250
-_FILES_PER_UPLOAD = 100  # Label Studio answers 500 above
-_BYTES_PER_UPLOAD = 16_000_000
 _IDS_PER_LOOKUP = 50  # they travel in the address, which proxies cut at 8 kB
 _TASKS_PER_PAGE = 200
 _OVERLAP = timedelta(minutes=5)  # a slow write may become visible after a later one
@@ -91,7 +92,7 @@ class Studio:
         }
         found = self._find_project(title)
         if found is None:
-            new = {"title": title, "model_version": _MODEL_VERSION, **wanted}
+            new = {"title": title, "model_version": MODEL_VERSION, **wanted}
             found = self._call("POST", "api/projects/", json=new)
         changed = {key: value for key, value in wanted.items() if found[key] != value}
         if changed:
@@ -136,7 +137,7 @@ class Studio:
                 Filters.item(Column.updated_at, Operator.GREATER_OR_EQUAL, Type.Datetime, start)
             )
         for row in self._rows(project_id, filters, "all"):
-            yield _labeling_task(row)
+            yield labeling_task(row)
 
     def _push_some(self, project_id: int, items: Sequence[Item]) -> dict[str, int]:
         pictures: dict[str, str] = {}
@@ -157,13 +158,13 @@ class Studio:
         """Import new labeling tasks; `pictures` remembers what is uploaded for a next attempt."""
         if not items:
             return {}
-        for part in _uploads([item for item in items if item.sample_id not in pictures]):
+        for part in uploads([item for item in items if item.sample_id not in pictures]):
             pictures |= self._upload(project_id, part)
         answer = self._call(
             "POST",
             f"api/projects/{project_id}/import",
             params={"return_task_ids": "true"},
-            json=[_task(item, pictures[item.sample_id]) for item in items],
+            json=[new_task(item, pictures[item.sample_id]) for item in items],
         )
         if "task_ids" not in answer:
             raise UnavailableError(
@@ -246,6 +247,11 @@ def _told(url: str) -> Iterator[None]:
             f"Label Studio at {url} does not answer ({type(error).__name__}: {error}); "
             "start it (flywheel up), or mend labeling.url; the work waits in the ledger"
         ) from error
+    except json.JSONDecodeError as error:
+        raise UnavailableError(
+            f"what answers at {url} is not Label Studio ({error}); check labeling.url and any "
+            "proxy before it; the work waits in the ledger"
+        ) from error
     except ApiError as error:
         # Its text holds response headers, a session cookie among them: no chaining.
         raise _fault(url, error.status_code or 0, error.body) from None
@@ -270,70 +276,9 @@ def _check_predictions(config: str, items: Sequence[Item]) -> None:
     """Label Studio itself would take a wrong pre-annotation and fail to open it."""
     interface = LabelInterface(config)
     for item in items:
-        faults = interface.validate_prediction(_prediction(item), return_errors=True)
+        faults = interface.validate_prediction(prediction(item), return_errors=True)
         if faults:
             raise TaskError(
                 f"the pre-annotation of sample {item.sample_id[:12]} does not fit the labeling "
                 f"config: {'; '.join(faults)}; mend labeling.result of the task"
             )
-
-
-def _prediction(item: Item) -> dict[str, Json]:
-    """The pre-annotation; its score is only the place in the queue, the hardest has the lowest."""
-    score = min(max(1.0 - float(item.priority), 0.0), 1.0)
-    return {"model_version": _MODEL_VERSION, "score": score, "result": item.result}
-
-
-def _task(item: Item, image: str) -> dict[str, Json]:
-    """The names under data are what people see as columns of the data manager."""
-    data = {
-        "image": image,
-        "sample_id": item.sample_id,
-        "reason": item.reason,
-        "priority": round(float(item.priority), 4),
-        "confidence": round(float(item.confidence), 4),
-        "model": item.model_version,
-        "share": item.share.value,
-        "inclusion_probability": item.inclusion_probability,
-    }
-    return {"data": data, "predictions": [_prediction(item)]}
-
-
-def _uploads(items: Sequence[Item]) -> Iterator[list[Item]]:
-    """Parts that one upload can take."""
-    part, size = list[Item](), 0
-    for item in items:
-        if part and (
-            len(part) == _FILES_PER_UPLOAD or size + len(item.picture) > _BYTES_PER_UPLOAD
-        ):
-            yield part
-            part, size = [], 0
-        part.append(item)
-        size += len(item.picture)
-    if part:
-        yield part
-
-
-def _labeling_task(row: Json) -> LabelingTask:
-    sample_id = row["data"].get("sample_id")
-    return LabelingTask(
-        external_id=row["id"],
-        sample_id=sample_id if isinstance(sample_id, str) else None,
-        is_finished=row["is_labeled"],
-        updated_at=datetime.fromisoformat(row["updated_at"]),
-        annotations=tuple(_annotation(annotation) for annotation in row["annotations"]),
-    )
-
-
-def _annotation(row: Json) -> ReturnedAnnotation:
-    # A server that starts again from nothing counts from 1 again, so the time joins the id.
-    created = datetime.fromisoformat(row["created_at"])
-    by = row["completed_by"]
-    return ReturnedAnnotation(
-        id=f"{row['project']}-{row['id']}-{created:%Y%m%dT%H%M%S.%f}",
-        annotator=str(by["id"] if isinstance(by, dict) else by),
-        result=row["result"] or [],
-        skipped=row["was_cancelled"],
-        lead_time_seconds=row["lead_time"],
-        updated_at=datetime.fromisoformat(row["updated_at"]),
-    )

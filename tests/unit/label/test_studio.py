@@ -3,6 +3,7 @@
 import json
 
 import httpx
+import jwt
 import pytest
 
 from flywheel.errors import RefusedError, UnavailableError
@@ -104,6 +105,13 @@ def test_another_web_server_is_no_label_studio():
     page = httpx.Response(200, text="<html>Welcome</html>")
     with pytest.raises(RefusedError, match="no JSON"):
         Studio.connect("http://studio", TOKEN, httpx.MockTransport(lambda _: page))
+
+
+def test_a_proxy_that_answers_a_token_refresh_with_a_page_is_told():
+    page = httpx.Response(502, text="<html>Bad gateway</html>")
+    token = jwt.encode({"token_type": "refresh", "exp": 4_000_000_000}, "k" * 32, "HS256")
+    with pytest.raises(UnavailableError, match="is not Label Studio"):
+        Studio.connect("http://studio", token, httpx.MockTransport(lambda _: page))
 
 
 def test_no_request_is_repeated_by_the_sdk():
