@@ -49,6 +49,7 @@ def main() -> None:
                 for name, url in urls.items():
                     rates[name].append(_measured(url, callers, seconds / ROUNDS))
             _print_row(callers, rates["nothing"], rates["durable"])
+            print(f"{'':>8} one wait for this disk: {_wait_ms(Path(folder)):.1f} ms")
 
 
 def _print_row(callers: int, plain: list[float], durable: list[float]) -> None:
@@ -57,6 +58,18 @@ def _print_row(callers: int, plain: list[float], durable: list[float]) -> None:
         f"{callers:>8} {statistics.median(plain):>9.0f} {statistics.median(durable):>10.0f} "
         f"{statistics.median(ratios):>6.2f}   ({min(ratios):.2f} to {max(ratios):.2f})"
     )
+
+
+def _wait_ms(folder: Path) -> float:
+    """Median time of one fsync now; a lone caller pays for two of them."""
+    waits = []
+    with (folder / "wait").open("wb", buffering=0) as file:
+        for _ in range(100):
+            start = time.perf_counter()
+            file.write(b"x" * 4096)
+            os.fsync(file.fileno())
+            waits.append((time.perf_counter() - start) * 1e3)
+    return statistics.median(waits)
 
 
 @contextlib.contextmanager
