@@ -12,10 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.spatial.distance import cdist
 
 from flywheel.records import Array, DatasetRow, Split
 
 _BLOCK = 4_096
+_FEW_NUMBERS = 16
+"""Correlation means little between shorter vectors: of two numbers it is always 1 or -1."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,50 +41,68 @@ def keep_splits_apart(
         rows: labeled samples, each sample once.
         groups: group of each sample.
         vectors: (D,) model input of each sample, flattened.
-        near_duplicate: correlation of two vectors from which they count as copies.
+        near_duplicate: correlation of two vectors from which they count as copies; vectors of
+            fewer than 16 numbers are copies only when they are equal.
     """
     dropped: dict[str, str] = {}
     started = {groups[r.sample_id] for r in rows if r.split is Split.TRAIN and r.origin == "start"}
     for row in rows:
         if row.split is Split.TEST and groups[row.sample_id] in started:
             dropped[row.sample_id] = f"group {groups[row.sample_id]} is trained on as start data"
+    start = [r for r in rows if r.split is Split.TRAIN and r.origin == "start"]
     testing = [r for r in rows if r.split is Split.TEST and r.sample_id not in dropped]
+    dropped |= _copies(testing, start, vectors, near_duplicate, "start data")
+    testing = [row for row in testing if row.sample_id not in dropped]
     test_groups = {groups[row.sample_id] for row in testing}
     for row in rows:
         if row.split is Split.TRAIN and groups[row.sample_id] in test_groups:
             dropped[row.sample_id] = f"group {groups[row.sample_id]} is in the test set"
     training = [r for r in rows if r.split is Split.TRAIN and r.sample_id not in dropped]
-    dropped |= _copies(training, testing, vectors, near_duplicate)
+    dropped |= _copies(training, testing, vectors, near_duplicate, "test sample")
     kept = [row for row in rows if row.sample_id not in dropped]
     return kept, [Dropped(sample_id=key, reason=reason) for key, reason in dropped.items()]
 
 
 def _copies(
-    training: Sequence[DatasetRow],
-    testing: Sequence[DatasetRow],
+    rows: Sequence[DatasetRow],
+    others: Sequence[DatasetRow],
     vectors: Mapping[str, Array],
     near_duplicate: float,
+    what: str,
 ) -> dict[str, str]:
-    """Training rows whose input correlates with a test row's as only copies do."""
-    if not training or not testing:
+    """Rows whose input is as like one of the others' as only copies are, with the reason."""
+    if not rows or not others:
         return {}
-    tests = _standardised([vectors[row.sample_id] for row in testing])
+    theirs = np.stack([vectors[row.sample_id] for row in others])
     found = {}
-    for start in range(0, len(training), _BLOCK):
-        block = training[start : start + _BLOCK]
-        likeness = _standardised([vectors[row.sample_id] for row in block]) @ tests.T
+    for start in range(0, len(rows), _BLOCK):
+        block = rows[start : start + _BLOCK]
+        likeness = _likeness(np.stack([vectors[row.sample_id] for row in block]), theirs)
         nearest = likeness.argmax(axis=1)
         for index, row in enumerate(block):
             if likeness[index, nearest[index]] >= near_duplicate:
-                other = testing[nearest[index]].sample_id
-                found[row.sample_id] = f"near-duplicate of test sample {other}"
+                other = others[nearest[index]].sample_id
+                found[row.sample_id] = f"near-duplicate of {what} {other}"
     return found
 
 
-def _standardised(vectors: Sequence[Array]) -> Array:
-    """(N, D) rows of mean 0 and length 1; their products are correlations."""
-    stacked = np.stack(vectors).astype(np.float32)
+def _likeness(ours: Array, theirs: Array) -> Array:
+    """(N, M) 1 for equal vectors, else their correlation, or 0 where that means nothing."""
+    if ours.shape[1] < _FEW_NUMBERS:
+        equal: Array = cdist(ours, theirs, "chebyshev") == 0
+        return equal.astype(np.float32)
+    ours, theirs = _standardised(ours), _standardised(theirs)
+    likeness = np.round(ours @ theirs.T, 6)  # rounding errors leave equal vectors under 1
+    likeness[np.ix_(~ours.any(axis=1), ~theirs.any(axis=1))] = 1.0
+    return likeness
+
+
+def _standardised(vectors: Array) -> Array:
+    """(N, D) rows of mean 0 and length 1, whose products are correlations; flat ones are 0."""
+    stacked = vectors.astype(np.float32)
+    before = np.linalg.norm(stacked, axis=1, keepdims=True)
     stacked -= stacked.mean(axis=1, keepdims=True)
     length = np.linalg.norm(stacked, axis=1, keepdims=True)
-    standardised: Array = np.divide(stacked, length, out=np.zeros_like(stacked), where=length > 0)
+    flat = length <= 1e-5 * before  # what is left is rounding
+    standardised: Array = np.divide(stacked, length, out=np.zeros_like(stacked), where=~flat)
     return standardised

@@ -19,6 +19,7 @@ from flywheel.ledger.datasets import (
     add_labels,
     add_version,
     current_labels,
+    get_version,
     has_start_data,
     latest_version,
     write_manifest,
@@ -69,6 +70,7 @@ def make_version(
     version = _version(kept, blobs.put(manifest), parent, now)
     with ledger.begin() as connection:
         add_version(connection, version)
+        version = get_version(connection, version.id)
     return VersionMade(version=version, is_new=True, dropped=tuple(dropped))
 
 

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select
+from sqlalchemy import Connection, Row, delete, func, insert, select
 
 from flywheel.blobs import Blobs
 from flywheel.errors import UnknownIdError
@@ -57,10 +57,13 @@ def read_manifest(blobs: Blobs, version_id: str) -> list[DatasetRow]:
 
 
 def add_version(connection: Connection, version: DatasetVersion) -> None:
-    """Store a version; one that is known stays as it is."""
-    query = select(dataset_versions.c.seq).where(dataset_versions.c.id == version.id)
-    if connection.execute(query).first() is None:
-        connection.execute(insert(dataset_versions), asdict(version))
+    """Store a version as the newest; one that is known keeps its parent and its time."""
+    known = select(dataset_versions).where(dataset_versions.c.id == version.id)
+    row = connection.execute(known).first()
+    if row is not None:  # labels went back to what they were: its row moves to the end
+        version = _version(row)
+        connection.execute(delete(dataset_versions).where(dataset_versions.c.id == version.id))
+    connection.execute(insert(dataset_versions), asdict(version))
 
 
 def get_version(connection: Connection, version_id: str) -> DatasetVersion:
