@@ -36,8 +36,9 @@ _STYLE: Any = {
     "font.family": "sans-serif",
     "font.size": 10.0,
 }
-_WIDTH_INCHES = 5.2
-_SHADES = ("-.", ":", "--")
+_WIDTH_INCHES = 4.5
+_DASHES: Any = ("-.", ":", (0, (6, 1, 1, 1, 1, 1)))
+_LEGEND_ORDER = ("candidate", "champion", "requirement")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,9 +64,11 @@ def history_chart(lines: Sequence[Line], required: float | None, label: str, tit
     others = [line for line in lines if line.name not in ("candidate", "champion")]
     for index, line in enumerate(others):
         nights = [night for night, _ in line.points]
-        style = _SHADES[index % len(_SHADES)]
+        style = _DASHES[index % len(_DASHES)]
         values = [estimate.value for _, estimate in line.points]
-        axes.plot(nights, values, style, color=MUTED, linewidth=1.2, label=_short(line.name))
+        axes.plot(
+            nights, values, linestyle=style, color=MUTED, linewidth=1.2, label=_short(line.name)
+        )
     for line in lines:
         if line.name == "champion":
             _band(axes, line)
@@ -76,10 +79,7 @@ def history_chart(lines: Sequence[Line], required: float | None, label: str, tit
     axes.set_xlabel("night")
     axes.set_ylabel(label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    columns = 2 if len(axes.get_legend_handles_labels()[1]) < 5 else 3
-    axes.legend(
-        loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=columns, frameon=False, labelcolor=INK
-    )
+    _legend(axes)
     return _svg(figure, title)
 
 
@@ -151,6 +151,24 @@ def _dots(axes: Axes, line: Line) -> None:
         markersize=4,
         elinewidth=1.2,
         label=_short(line.name),
+    )
+
+
+def _legend(axes: Axes) -> None:
+    """Above the axes, the two models and the requirement first."""
+    found = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+    first = [name for name in _LEGEND_ORDER if name in found]
+    names = first + [name for name in found if name not in first]
+    axes.legend(
+        [found[name] for name in names],
+        names,
+        loc="lower left",
+        bbox_to_anchor=(0.0, 1.0),
+        ncols=2 if len(names) < 5 else 3,
+        columnspacing=1.0,
+        handlelength=1.6,
+        frameon=False,
+        labelcolor=INK,
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -64,7 +64,12 @@ def trace(loop: Loop, key: str) -> list[Event]:
         *_versioned(versions),
         *_used(uses, tested),
     ]
-    return sorted(events, key=lambda event: event.at)  # stable: equal times keep this order
+    return sorted(map(_one_line, events), key=lambda event: event.at)  # equal times stay in order
+
+
+def _one_line(event: Event) -> Event:
+    """Notes and answers come from outside and may hold anything."""
+    return replace(event, detail=" ".join(event.detail.split()))
 
 
 def _served(life: Life) -> Iterator[Event]:

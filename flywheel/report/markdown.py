@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from urllib.parse import quote
 
 _PUNCTUATION = re.compile(r"([\\`*_\[\]#!|~])")
+_LIST_MARK = re.compile(r"^(\d+(?=[.)](?:\s|$))|(?=[-+=]))")
 _ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 _IN_URLS = ":/?&=#%.,;@+~-_"
 
@@ -19,6 +20,7 @@ def plain(text: object) -> str:
     """Text as it is, on one line, whatever it holds; addresses in it become no links."""
     line = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
     escaped = _PUNCTUATION.sub(r"\\\1", line).translate(_ENTITIES)
+    escaped = _LIST_MARK.sub(r"\1\\", escaped)
     return escaped.replace("://", "&#58;//").replace("www.", "www&#46;")
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from uuid import uuid4
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from flywheel.loop import Loop
 from flywheel.records import Entry, Estimate, Report, Verdict
@@ -91,7 +90,7 @@ def _steps(facts: NightFacts) -> list[tuple[str, str, float | None]]:
     return rows
 
 
-def _charts(facts: NightFacts) -> dict[str, Markup]:
+def _charts(facts: NightFacts) -> dict[str, str]:
     """The charts for which there is data; all text in them is escaped where they are drawn."""
     drawn: dict[str, str] = {}
     if facts.report is not None:
@@ -100,7 +99,7 @@ def _charts(facts: NightFacts) -> dict[str, Markup]:
         losses = facts.checkpoint.losses
         title = f"Training loss over {len(losses)} epochs, the last {text.number(losses[-1])}"
         drawn["loss"] = charts.loss_chart(losses, title)
-    return {name: Markup(svg) for name, svg in drawn.items()}  # noqa: S704  # drawn by us
+    return drawn
 
 
 def _measured(report: Report, past: Sequence[Report]) -> dict[str, str]:

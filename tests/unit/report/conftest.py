@@ -1,0 +1,413 @@
+"""A project with a few nights in its ledger, written through the ledger's own functions."""
+
+import dataclasses
+import io
+import shutil
+from contextlib import closing, contextmanager
+from copy import copy
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from flywheel import records
+from flywheel.blobs import Blobs
+from flywheel.collect import collect
+from flywheel.errors import PayloadError
+from flywheel.label import make_labels
+from flywheel.ledger import Ledger
+from flywheel.ledger.codec import to_json
+from flywheel.ledger.datasets import add_version, write_manifest
+from flywheel.ledger.failures import move_failures
+from flywheel.ledger.feedback import append_feedback, feedback_id
+from flywheel.ledger.labeling import Returned, newest_labels, save_annotations
+from flywheel.ledger.models import add_checkpoint, add_decision, add_release, add_report
+from flywheel.ledger.nights import FinishedStep, add_skip, finish_night, finish_step, open_night
+from flywheel.ledger.outbox import mark_finished, mark_sent
+from flywheel.ledger.predictions import Logged, append_predictions
+from flywheel.loop import Loop, NightRun, results
+from flywheel.project import load_project
+from flywheel.report.summaries import step_results
+from flywheel.select import select_batch
+from flywheel.task import Labeling, Task
+
+SETTINGS = """
+[project]
+name = "colors"
+task = "colors:task"
+[labeling]
+samples_per_night = 8
+[metric]
+requirement = 0.95
+"""
+HOSTILE = '<script>alert("x")</script>|`a`\n# [b](http://evil.test/c)'
+START = datetime(2026, 3, 1, 2, tzinfo=UTC)
+VERDICTS = (
+    records.Verdict.PROMOTE,
+    records.Verdict.NO_VERDICT,
+    records.Verdict.REJECT,
+    records.Verdict.PROMOTE,
+)
+
+
+def picture(sample):
+    if not sample.payload:
+        raise PayloadError(f"sample {sample.id[:12]}: 0 bytes are no colour; send one byte or more")
+    shade = sample.payload[-1]
+    pixels = np.tile(np.linspace(0, shade, 200).astype(np.uint8), (150, 1))
+    data = io.BytesIO()
+    Image.fromarray(pixels).save(data, "PNG")
+    return data.getvalue()
+
+
+def digest_of(text):
+    return records.content_id(text.encode())
+
+
+class Story:
+    """Writes nights into the ledger of a loop, as production and its steps would."""
+
+    def __init__(self, loop):
+        self.loop = loop
+        self.hours = 0
+        self.parent = None
+        self.batch = None
+
+    def now(self):
+        self.hours += 1
+        return START + timedelta(hours=self.hours)
+
+    def predict(self, payload, confidence=0.4, answer="red"):
+        sample = records.Sample.of(payload, "image/png", {"note": HOSTILE})
+        self.loop.blobs.put(payload)
+        with self.loop.ledger.begin() as connection:
+            split = records.Split.TEST if payload and payload[-1] % 3 == 0 else records.Split.TRAIN
+            prediction = records.Prediction(
+                id=digest_of(f"{payload!r} {self.hours}")[:32],
+                sample_id=sample.id,
+                answer=answer,
+                confidence=confidence,
+                embedding=np.full(4, len(payload), dtype=np.float32),
+                latency_ms=1.0,
+                model_digest=digest_of("model 0"),
+                created_at=self.now(),
+            )
+            logged = Logged(sample=sample, group=sample.id, split=split, prediction=prediction)
+            append_predictions(connection, [logged])
+        return prediction
+
+    def contradict(self, prediction):
+        kind = records.FeedbackKind.OUTCOME
+        given = records.Feedback(
+            id=feedback_id(prediction.id, kind, value=False),
+            prediction_id=prediction.id,
+            kind=kind,
+            value=False,
+            created_at=self.now(),
+        )
+        with self.loop.ledger.begin() as connection:
+            append_feedback(connection, [given])
+
+    def step(self, night, name, result):
+        with self.loop.ledger.begin() as connection:
+            open_night(connection, START + timedelta(days=night))
+            done = FinishedStep(name, to_json(result), 1.5)
+            finish_step(connection, night, done, self.now())
+        return result
+
+    def gather(self, night, *, sent=True, note=""):
+        deployed = results.Deployed(
+            released_digest=None, serving_digest=None, swapped=False, note="nothing is released yet"
+        )
+        self.step(night, "deploy", deployed)
+        self.step(night, "collect", collect(self.loop.ledger, 0.7, night, self.now()))
+        settings = self.loop.project.labeling
+        self.batch = select_batch(self.loop.ledger, settings, seed=0, night=night, now=self.now())
+        return self.route(night, sent=sent, note=note)
+
+    def route(self, night, *, sent=True, note=""):
+        shares = [choice.share.value for choice in self.batch.choices]
+        ids = {choice.sample_id: number for number, choice in enumerate(self.batch.choices)}
+        if sent:
+            with self.loop.ledger.begin() as connection:
+                mark_sent(connection, 7, ids, self.now())
+        routed = results.Routed(
+            batch_id=self.batch.id,
+            num_probability=shares.count("probability"),
+            num_targeted=shares.count("targeted"),
+            population=self.batch.population,
+            num_sent=len(shares) if sent else 0,
+            num_waiting=0 if sent else len(shares),
+            project_url="http://127.0.0.1:8780/projects/7/data" if sent else None,
+            note=note,
+        )
+        return self.step(night, "route", routed)
+
+    def annotate(self, answer="blue", people=("ada", HOSTILE)):
+        given = {
+            choice.sample_id: [
+                Returned(
+                    annotation=records.Annotation(
+                        id=digest_of(f"{choice.sample_id} {person}"),
+                        sample_id=choice.sample_id,
+                        annotator=person,
+                        answer=answer,
+                        skipped=False,
+                        lead_time_seconds=4.0,
+                        updated_at=self.now(),
+                    ),
+                    refused=None,
+                )
+                for person in people
+            ]
+            for choice in self.batch.choices
+        }
+        with self.loop.ledger.begin() as connection:
+            save_annotations(connection, given, self.now())
+            mark_finished(connection, dict.fromkeys(given, True))
+
+    def ingest(self, night):
+        labeled = make_labels(self.loop.ledger, self.loop.project.labeling, self.now(), night)
+        version = self.version()
+        with self.loop.ledger.begin() as connection:
+            add_skip(connection, f"annotation {night} {HOSTILE}", HOSTILE, night, self.now())
+        counts = ("annotations", "skipped", "deleted", "disputed", "dropped")
+        ingested = results.Ingested(
+            **{f"num_{name}": 0 for name in counts},
+            num_refused=1,
+            num_labels=labeled.num_labels,
+            dataset_id=version.id,
+            is_new=True,
+            num_train=version.num_train,
+            num_test=version.num_test,
+            note="",
+        )
+        return self.step(night, "ingest", ingested)
+
+    def version(self):
+        chosen = self.batch.choices if self.batch else ()
+        with self.loop.ledger.read() as connection:
+            labels = newest_labels(connection, [choice.sample_id for choice in chosen])
+        rows = [
+            records.DatasetRow(
+                sample_id=key,
+                split=records.Split.TRAIN,
+                origin="targeted",
+                answer=label.answer,
+                weight=1.0,
+            )
+            for key, label in labels.items()
+        ]
+        start = digest_of(f"start {self.hours}")
+        rows.append(
+            records.DatasetRow(
+                sample_id=start, split=records.Split.TEST, origin="start", answer="x", weight=1.0
+            )
+        )
+        version = records.DatasetVersion(
+            id=self.loop.blobs.put(write_manifest(rows)),
+            parent_id=self.parent,
+            num_train=len(rows) - 1,
+            num_test=0,
+            num_start_test=1,
+            train_set_digest=digest_of("train"),
+            test_set_digest=digest_of("test"),
+            created_at=self.now(),
+        )
+        with self.loop.ledger.begin() as connection:
+            add_version(connection, version)
+        self.parent = version.id
+        return version
+
+    def judge(self, night, verdict):
+        digest = digest_of(f"model {night}")
+        checkpoint = records.Checkpoint(
+            digest=digest,
+            parent_digest=None,
+            dataset_id=self.parent,
+            seed=night,
+            settings={"epochs": 5, "learning_rate": 0.001},
+            device="cpu",
+            losses=(2.0, 1.1, 0.7, 0.5, 0.45),
+            train_seconds=12.3,
+            created_at=self.now(),
+        )
+        report = make_report(night, self.parent, self.now(), digest)
+        decision = make_decision(report, verdict, self.now())
+        with self.loop.ledger.begin() as connection:
+            add_checkpoint(connection, checkpoint)
+            add_report(connection, report)
+            add_decision(connection, decision)
+        retrained = results.Retrained(
+            candidate_digest=digest,
+            device="cpu",
+            train_seconds=12.3,
+            losses=checkpoint.losses,
+            note="trained on 9 rows",
+        )
+        self.step(night, "retrain", retrained)
+        self.step(night, "evaluate", results.Evaluated(report_id=report.id))
+        decided = results.Decided(
+            decision_id=decision.id, verdict=verdict, reasons=decision.reasons
+        )
+        self.step(night, "decide", decided)
+        return self.release(night, digest, verdict)
+
+    def release(self, night, digest, verdict):
+        promoted = verdict is records.Verdict.PROMOTE
+        number = None
+        with self.loop.ledger.begin() as connection:
+            if promoted:
+                number = add_release(connection, digest, "decision", self.now()).number
+                ids = [choice.sample_id for choice in self.batch.choices] if self.batch else []
+                move_failures(connection, ids, records.FailureState.FIXED, night, self.now())
+        released = results.Released(
+            release_number=number, serving_digest=digest, num_fixed=1, note=f"{verdict}: as it is"
+        )
+        self.step(night, "release", released)
+        with self.loop.ledger.begin() as connection:
+            finish_night(connection, night, self.now())
+        return released
+
+    def run(self, night):
+        return NightRun(loop=self.loop, number=night, started_at=START)
+
+    def results(self, night):
+        with self.loop.ledger.read() as connection:
+            done = step_results(connection, night)
+        return {name: result for name, (result, _) in done.items()}
+
+    def whole_night(self, night, verdict):
+        for number in range(6):
+            payload = bytes([night, 40 * number])
+            prediction = self.predict(payload, confidence=0.1 * number, answer=f"shade {number}")
+            if number % 2:
+                self.contradict(prediction)
+        self.gather(night)
+        self.annotate()
+        self.ingest(night)
+        return self.judge(night, verdict)
+
+
+def near(value, width=0.04, num_samples=40):
+    return records.Estimate(
+        value=value, low=value - width, high=value + width, num_samples=num_samples
+    )
+
+
+def make_report(night, dataset_id, now, candidate, *, enough=True):
+    def metric(value):
+        return near(value) if enough and night > 0 else None
+
+    entries = (
+        records.Entry(name="candidate", kind="candidate", metric=metric(0.7 + 0.05 * (night % 5))),
+        records.Entry(name="champion", kind="champion", metric=metric(0.69 + 0.05 * (night % 5))),
+        records.Entry(name="majority", kind="scripted", metric=metric(0.2), note=HOSTILE),
+        records.Entry(name="nearest", kind="simple ML", metric=metric(0.65)),
+        records.Entry(name="annotators", kind="human", metric=None, note="3 samples, 8 are needed"),
+        records.Entry(name="requirement", kind="requirement", metric=near(0.95, 0.0, 0)),
+    )
+    start = records.Entry(name="candidate", kind="candidate", metric=near(0.93, 0.02, 300))
+    report = records.Report(
+        id="",
+        night=night,
+        metric="correct",
+        higher_is_better=True,
+        candidate_digest=candidate,
+        champion_digest=digest_of("model 0") if night else None,
+        dataset_id=dataset_id,
+        test_set_digest=digest_of("test"),
+        entries=entries,
+        start_entries=(start,),
+        difference=near(0.01) if enough and night > 0 else None,
+        slices=(records.SliceComparison(name=HOSTILE, difference=None, num_samples=3),),
+        latency_p95_ms=2.1,
+        alpha=0.05,
+        scores_digest=digest_of("scores"),
+        created_at=now,
+    )
+    return dataclasses.replace(report, id=digest_of(f"report {night}"))
+
+
+def make_decision(report, verdict, now):
+    return records.Decision(
+        id=digest_of(f"decision {report.night}"),
+        night=report.night,
+        report_id=report.id,
+        verdict=verdict,
+        reasons=(f"the candidate is measured on 40 samples {HOSTILE}", "latency 2.1 ms is fine"),
+        created_at=now,
+    )
+
+
+@contextmanager
+def open_folder(folder):
+    (folder / "flywheel.toml").write_text(SETTINGS)
+    project = load_project(folder)
+    nothing = dict.fromkeys(("model", "inputs", "targets", "loss", "answers", "scores"))
+    labeling = Labeling(config="<View/>", picture=picture, result=list, answer=list)
+    with closing(Ledger.open(project.ledger_url)) as ledger:
+        yield Loop(
+            project=project,
+            task=Task(**nothing, labeling=labeling),
+            ledger=ledger,
+            blobs=Blobs.open(project.blobs_url),
+            now=lambda: START,
+        )
+
+
+@pytest.fixture
+def loop(tmp_path):
+    """A project in which nothing has happened yet."""
+    with open_folder(tmp_path) as loop:
+        yield loop
+
+
+@pytest.fixture
+def story(loop):
+    """An empty ledger and what can happen in it."""
+    return Story(loop)
+
+
+@pytest.fixture(scope="session")
+def told(tmp_path_factory):
+    """A folder after four whole nights, and the story that it holds; copied for each test."""
+    folder = tmp_path_factory.mktemp("told")
+    with open_folder(folder) as loop:
+        story = Story(loop)
+        for night, verdict in enumerate(VERDICTS):
+            story.whole_night(night, verdict)
+    return folder, story
+
+
+@pytest.fixture
+def four_nights(told, tmp_path):
+    """Four whole nights: PROMOTE without a champion, NO-VERDICT, REJECT, PROMOTE."""
+    folder, story = told
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    with open_folder(tmp_path) as loop:
+        mine = copy(story)
+        mine.loop = loop
+        yield mine
+
+
+@pytest.fixture
+def many_nights(story):
+    """400 nights with a report and a decision each, all on one dataset version."""
+    version = story.version()
+    with story.loop.ledger.begin() as connection:
+        for night in range(400):
+            report = make_report(night, version.id, story.now(), digest_of(f"model {night}"))
+            decision = make_decision(report, VERDICTS[night % 4], story.now())
+            open_night(connection, story.now())
+            add_report(connection, report)
+            add_decision(connection, decision)
+            finish_night(connection, night, story.now())
+    return story
+
+
+@pytest.fixture
+def hostile():
+    """Text that would be markup, if anyone let it."""
+    return HOSTILE

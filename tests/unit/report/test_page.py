@@ -1,0 +1,213 @@
+"""The night's HTML page: its facts, its safety, and its cost however many nights there were."""
+
+import base64
+import dataclasses
+import io
+import re
+from html.parser import HTMLParser
+
+import pytest
+from PIL import Image
+
+from flywheel.errors import UnknownIdError
+from flywheel.records import Verdict
+from flywheel.report import write_report
+from flywheel.report.facts import read_facts, thin_out
+from flywheel.report.page import _charts as charts_of
+
+_VOID = {"meta", "img", "br", "link", "input", "hr"}
+_LOADING = ("src", "href", "xlink:href", "srcset", "action", "data", "poster")
+
+
+class Page(HTMLParser):
+    """What a browser would see: the tags, their attributes, the text."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.tags, self.texts, self.open, self.ill = [], [], [], []
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag not in _VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag):
+        if not self.open or self.open.pop() != tag:
+            self.ill.append(tag)
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] not in ("style", "script"):
+            self.texts.append(data)
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.texts).split())
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+@pytest.fixture
+def page(four_nights):
+    return Page(write_report(four_nights.loop, 3))
+
+
+def test_the_page_is_well_formed(page):
+    assert page.ill == []
+    assert page.open == []
+
+
+def test_the_verdict_and_every_reason_are_on_the_page(page):
+    assert "PROMOTE" in page.text
+    assert "the candidate is measured on 40 samples" in page.text
+    assert "latency 2.1 ms is fine" in page.text
+
+
+def test_numbers_stand_with_their_intervals(page):
+    assert "0.850 [0.810, 0.890]" in page.text
+    assert "0.010 [-0.030, 0.050]" in page.text
+
+
+def test_what_was_not_measured_is_said_in_words(page):
+    assert "annotators human not enough data 3 samples, 8 are needed" in page.text
+
+
+def test_every_picture_decodes_and_has_an_alternative_text(page):
+    pictures = page.all("img")
+    assert len(pictures) == 6
+    for picture in pictures:
+        data = base64.b64decode(picture["src"].partition("base64,")[2])
+        assert max(Image.open(io.BytesIO(data)).size) <= 160
+        assert picture["alt"].startswith("sample ")
+
+
+def test_every_chart_says_what_it_shows(page):
+    charts = page.all("svg")
+    assert len(charts) == 3
+    assert all(chart["role"] == "img" and chart["aria-label"] for chart in charts)
+
+
+def test_every_column_of_every_table_has_a_heading_with_a_scope(page):
+    assert all(heading["scope"] in ("row", "col") for heading in page.all("th"))
+    assert len(page.all("th")) > 40
+
+
+def test_nothing_is_loaded_from_anywhere(page):
+    addresses = [
+        (tag, attributes[name])
+        for tag, attributes in page.tags
+        for name in _LOADING
+        if name in attributes
+    ]
+    assert {tag for tag, address in addresses if not address.startswith(("data:", "#"))} == {"a"}
+    assert not {"script", "iframe", "link", "object"} & {tag for tag, _ in page.tags}
+
+
+def test_styles_and_charts_load_nothing_either(four_nights):
+    source = write_report(four_nights.loop, 3).read_text()
+    assert "@import" not in source
+    assert set(re.findall(r"url\((.)", source)) <= {"#"}
+
+
+def test_text_from_outside_stays_text(page, hostile):
+    assert hostile.splitlines()[0] in page.text
+    assert page.all("script") == []
+
+
+@pytest.mark.parametrize("night", [0, 1, 2, 3])
+def test_no_page_ever_shows_a_nan_or_a_none(four_nights, night):
+    text = Page(write_report(four_nights.loop, night)).text
+    assert not re.search(r"\b(nan|None|inf|undefined)\b", text)
+
+
+def test_the_first_night_says_what_it_has_too_little_data_for(four_nights):
+    text = Page(write_report(four_nights.loop, 0)).text
+    assert "candidate candidate not enough data" in text
+    assert "Candidate minus champion, paired, positive is better: not enough data" in text
+    assert "0.930 [0.910, 0.950]" in text  # the start data is there from the first night on
+
+
+def test_a_night_without_a_report_has_a_page(story):
+    story.predict(b"\x01")
+    story.gather(0)
+    text = Page(write_report(story.loop, 0)).text
+    assert "No verdict yet" in text
+    assert "This night has no report: not enough data." in text
+    assert "retrain not done" in text
+
+
+def test_an_unknown_night_is_an_error_that_names_the_known_ones(four_nights):
+    with pytest.raises(UnknownIdError, match=r"no night 9 in the ledger; nights: 0\.\.3"):
+        write_report(four_nights.loop, 9)
+
+
+def test_an_empty_ledger_has_no_page(loop):
+    with pytest.raises(UnknownIdError, match="flywheel night runs the first"):
+        write_report(loop, 0)
+
+
+def test_a_sample_that_cannot_be_shown_has_the_reason_in_its_place(story):
+    story.predict(b"")
+    story.gather(0)
+    page = Page(write_report(story.loop, 0))
+    assert "no picture: sample" in page.text
+    assert "0 bytes are no colour; send one byte or more" in page.text
+
+
+def test_the_same_ledger_gives_the_same_bytes(four_nights):
+    first = write_report(four_nights.loop, 3).read_bytes()
+    assert write_report(four_nights.loop, 3).read_bytes() == first
+
+
+def test_nothing_but_the_page_is_left_in_its_folder(four_nights):
+    path = write_report(four_nights.loop, 3)
+    assert path == four_nights.loop.project.state / "reports" / "night-0003.html"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_page_that_cannot_be_written_leaves_the_old_one_whole(four_nights, monkeypatch):
+    path = write_report(four_nights.loop, 3)
+    before = path.read_bytes()
+    monkeypatch.setattr("pathlib.Path.replace", _full_disk)
+    with pytest.raises(OSError, match="no space"):
+        write_report(four_nights.loop, 3)
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+
+
+def _full_disk(_path, _target):
+    raise OSError("no space left on device")
+
+
+def test_four_hundred_nights_make_a_page_of_bounded_size(many_nights):
+    path = write_report(many_nights.loop, 399)
+    page = Page(path)
+    assert "60 of 400 nights are drawn, evenly spaced." in page.text
+    assert path.stat().st_size < 300_000
+
+
+def test_only_nights_with_the_same_metric_share_a_line(four_nights):
+    facts = read_facts(four_nights.loop, 3)
+    others = [dataclasses.replace(report, metric="error_cm") for report in facts.past[:-1]]
+    assert "entries_history" in charts_of(facts)
+    assert "entries_history" not in charts_of(
+        dataclasses.replace(facts, past=(*others, facts.report))
+    )
+
+
+def test_thinning_out_keeps_the_first_and_the_last():
+    assert thin_out(range(400), 60)[0] == 0
+    assert thin_out(range(400), 60)[-1] == 399
+    assert len(set(thin_out(range(400), 60))) == 60
+    assert thin_out([1, 5], 60) == [1, 5]
+
+
+def test_every_verdict_has_its_meaning_on_the_page(four_nights):
+    texts = [Page(write_report(four_nights.loop, night)).text for night in (1, 2)]
+    assert Verdict.NO_VERDICT.value in texts[0]
+    assert "There is not enough data to say." in texts[0]
+    assert "This is a normal end of a night." in texts[1]

@@ -1,0 +1,80 @@
+"""Where a project stands, and the one thing to do next."""
+
+from flywheel.records import FailureState, Verdict
+from flywheel.report import status
+
+
+def test_an_empty_project_is_told_to_run_its_first_night(loop):
+    found = status(loop)
+    assert found.last_night is None
+    assert found.release is None
+    assert found.to_do.startswith("nothing has run yet: flywheel night ")
+
+
+def test_the_last_night_stands_with_its_verdict_and_reason(four_nights):
+    found = status(four_nights.loop)
+    assert found.last_night.number == 3
+    assert found.decision.verdict is Verdict.PROMOTE
+    assert found.under_way is None
+    assert found.release.number == 2
+
+
+def test_failures_labeling_and_the_newest_version_are_counted(four_nights):
+    found = status(four_nights.loop)
+    assert found.failures[FailureState.FIXED] == 12
+    assert found.labeling == {"waiting": 0, "sent": 0, "done": 24, "refused": 0}
+    assert found.dataset.num_train == 6
+
+
+def test_a_night_under_way_shows_its_steps_and_keeps_the_last_verdict(four_nights):
+    four_nights.predict(b"\x99")
+    four_nights.gather(4)
+    found = status(four_nights.loop)
+    assert found.under_way.number == 4
+    assert found.finished_steps == ("deploy", "collect", "route")
+    assert found.last_night.number == 3
+    assert "goes on after its last finished step" in found.to_do
+
+
+def test_predictions_that_no_collection_has_read_are_counted(four_nights):
+    four_nights.predict(b"\x99")
+    log = status(four_nights.loop).log
+    assert (log.num_predictions, log.num_uncollected) == (25, 1)
+
+
+def test_what_waits_for_people_comes_with_the_page_to_go_to(story):
+    _a_night_with_a_batch(story)
+    expected = "1 labeling tasks wait for people: http://127.0.0.1:8780/projects/7/data"
+    assert status(story.loop).to_do == expected
+
+
+def test_what_waits_to_be_sent_comes_with_the_reason(story):
+    note = "not sent, the batch waits in the ledger: Label Studio does not answer"
+    _a_night_with_a_batch(story, sent=False, note=note)
+    assert status(story.loop).to_do == f"1 labeling tasks wait to be sent: {note}"
+
+
+def _a_night_with_a_batch(story, *, sent=True, note=""):
+    story.whole_night(0, Verdict.PROMOTE)
+    story.predict(b"\x01\x01")
+    story.gather(1, sent=sent, note=note)
+    story.judge(1, Verdict.REJECT)
+
+
+def test_with_nothing_waiting_the_numbers_name_the_next_step(four_nights):
+    assert status(four_nights.loop).to_do.startswith("Label more failures:")
+
+
+def test_the_lines_hold_every_fact(four_nights):
+    lines = "\n".join(status(four_nights.loop).lines())
+    assert "serves        release 2, model " in lines
+    assert "last night    night 3, PROMOTE: the candidate is measured on 40 samples" in lines
+    assert "predictions   24 in the log, 0 not yet collected" in lines
+    assert "failures      0 seen, 0 queued, 12 labeled, 0 trained on, 12 fixed, 0 guarded" in lines
+
+
+def test_the_lines_of_an_empty_project_say_so_in_words(loop):
+    lines = list(status(loop).lines())
+    assert lines[0] == "serves        nothing is released yet"
+    assert lines[1] == "last night    none has finished yet"
+    assert "dataset       no version yet" in lines

@@ -1,0 +1,174 @@
+"""The Markdown page of each step."""
+
+import base64
+import io
+import re
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+from markdown_it import MarkdownIt
+from PIL import Image
+
+from flywheel.ledger.nights import add_skip
+from flywheel.loop.results import Deployed, Retrained
+from flywheel.report import step_page
+from flywheel.report.summaries import STEP_NAMES
+
+_PICTURE = re.compile(r"!\[[^\]]*\]\(data:image/\w+;base64,([^)]*)\)")
+
+
+@pytest.fixture
+def pages(four_nights):
+    run = four_nights.run(3)
+    return {name: step_page(run, name, result) for name, result in four_nights.results(3).items()}
+
+
+def rendered(page):
+    """The page as HTML; data URIs are let through, as the dashboard does."""
+    reader = MarkdownIt("commonmark", {"html": True}).enable("table")
+    reader.validateLink = lambda url: True
+    return reader.render(page)
+
+
+def test_every_step_has_a_page_that_names_the_step_and_the_night(pages):
+    assert tuple(pages) == STEP_NAMES
+    assert all(page.startswith(f"# {name} · night 3\n") for name, page in pages.items())
+
+
+def test_collect_shows_counts_signals_and_the_strongest_failures(pages):
+    page = pages["collect"]
+    assert "| **new failures** | 6 |" in page
+    assert "| low confidence | 6 |" in page
+    assert "| outcome contradiction | 3 |" in page
+    assert len(_PICTURE.findall(page)) == 6
+
+
+def test_the_strongest_failure_comes_first(pages):
+    said = re.findall(r"\| shade (\d) \|", pages["collect"])
+    assert said == ["0", "1", "3", "5", "2", "4"]
+
+
+def test_pictures_decode_and_are_small(pages):
+    for data in _PICTURE.findall("".join(pages.values())):
+        assert max(Image.open(io.BytesIO(base64.b64decode(data))).size) <= 500
+
+
+def test_gallery_pictures_have_edges_of_96_pixels_at_most(pages):
+    for data in _PICTURE.findall(pages["route"]):
+        assert max(Image.open(io.BytesIO(base64.b64decode(data))).size) <= 96
+
+
+def test_a_page_of_noisy_photographs_is_far_below_the_event_limit(story):
+    labeling = replace(story.loop.task.labeling, picture=noise)
+    story.loop = replace(story.loop, task=replace(story.loop.task, labeling=labeling))
+    for number in range(20):
+        story.predict(bytes([number]), confidence=0.1)
+    story.gather(0)
+    page = step_page(story.run(0), "collect", story.results(0)["collect"])
+    assert len(_PICTURE.findall(page)) == 12
+    assert len(page) < 300_000
+
+
+def noise(sample):
+    pixels = np.random.default_rng(sample.payload[0]).integers(
+        0, 256, (600, 800, 3), dtype=np.uint8
+    )
+    data = io.BytesIO()
+    Image.fromarray(pixels).save(data, "PNG")
+    return data.getvalue()
+
+
+def test_route_shows_both_shares_with_the_inclusion_probability(pages):
+    assert "## Targeted: the first 4" in pages["route"]
+    assert "## Drawn at random: the first 2" in pages["route"]
+    assert "inclusion probability 1.000" in pages["route"]
+    assert "[the labeling project](http://127.0.0.1:8780/projects/7/data)" in pages["route"]
+
+
+def test_route_says_how_many_wait_and_why(story):
+    story.predict(b"\x01")
+    story.gather(0, sent=False, note="not sent: Label Studio does not answer")
+    routed = story.results(0)["route"]
+    page = step_page(story.run(0), "route", routed)
+    assert "| **waiting** | 1: not sent: Label Studio does not answer |" in page
+    assert "there is no labeling project to link to" in page
+
+
+def test_ingest_shows_what_was_set_aside_with_its_reason(pages):
+    assert "| **labels** | 6 new or changed |" in pages["ingest"]
+    assert "## Set aside this night" in pages["ingest"]
+    assert "annotation 3 &lt;script&gt;" in pages["ingest"]
+
+
+def test_a_long_list_of_what_was_set_aside_is_cut_and_says_so(four_nights):
+    loop = four_nights.loop
+    with loop.ledger.begin() as connection:
+        for number in range(30):
+            add_skip(connection, f"sample {number}", "unreadable", 3, loop.now())
+    page = step_page(four_nights.run(3), "ingest", four_nights.results(3)["ingest"])
+    assert page.count("| unreadable |") == 19
+    assert "… and 11 more." in page
+
+
+def test_retrain_shows_the_loss_curve(pages):
+    assert "| **last loss** | 0.450 |" in pages["retrain"]
+    assert len(_PICTURE.findall(pages["retrain"])) == 1
+
+
+def test_a_night_that_trained_nothing_shows_its_note_and_no_curve(four_nights):
+    nothing = Retrained(
+        candidate_digest=None, device=None, train_seconds=0.0, losses=(), note="nothing new"
+    )
+    page = step_page(four_nights.run(3), "retrain", nothing)
+    assert "| **note** | nothing new |" in page
+    assert "data:" not in page
+
+
+def test_evaluate_shows_everyone_with_intervals_and_absence_in_words(pages):
+    assert "| candidate | candidate | 0.850 [0.810, 0.890] | 40 |" in pages["evaluate"]
+    assert "| annotators | human | not enough data | - |" in pages["evaluate"]
+    assert "| requirement | requirement | 0.950 | - |" in pages["evaluate"]
+    assert "## Slices" in pages["evaluate"]
+
+
+def test_decide_shows_the_verdict_large_and_every_reason(pages):
+    assert "\n# PROMOTE\n" in pages["decide"]
+    assert "\n- latency 2.1 ms is fine\n" in pages["decide"]
+    assert "**Next:** Label more failures" in pages["decide"]
+
+
+def test_release_shows_what_serves_and_what_was_fixed(pages):
+    assert "| **release** | 2 |" in pages["release"]
+    assert len(_PICTURE.findall(pages["release"])) == 6
+
+
+def test_text_from_outside_becomes_no_markup(pages):
+    html = "".join(rendered(page) for page in pages.values())
+    assert "<script" not in html
+    assert "evil.test" in html
+    assert 'href="http://evil.test' not in html
+
+
+def test_tables_keep_their_columns_whatever_the_cells_hold(pages):
+    html = rendered(pages["evaluate"])
+    for row in re.findall(r"<tr>(.*?)</tr>", html, re.DOTALL):
+        assert len(re.findall(r"<t[dh]>", row)) in (2, 3, 5)
+
+
+def test_a_server_that_serves_nothing_yet_is_said_in_words(story):
+    deployed = Deployed(
+        released_digest=None, serving_digest=None, swapped=False, note="nothing is released yet"
+    )
+    page = step_page(story.run(0), "deploy", deployed)
+    assert "| **serves** | none |" in page
+    assert "| **note** | nothing is released yet |" in page
+
+
+@dataclass(frozen=True)
+class Extra:
+    num_rows: int
+
+
+def test_a_step_without_a_page_of_its_own_shows_its_fields(story):
+    assert "| **num\\_rows** | 3 |" in step_page(story.run(0), "extra", Extra(num_rows=3))
