@@ -15,14 +15,17 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
+from alembic.util import CommandError
+from sqlalchemy import Connection, Engine, create_engine, event, func, make_url, select
+from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError, OperationalError
 
 from flywheel.errors import SettingsError, UnavailableError
 
 _MIGRATIONS = Path(__file__).with_name("migrations")
 _BUSY_SECONDS = 30
 _READ_ONLY = "flywheel_read_only"
+_MIGRATION_LOCK = 7_305_118
+"""Any number that only we use: of PostgreSQL's advisory lock."""
 
 
 class Ledger:
@@ -41,8 +44,9 @@ class Ledger:
         """The ledger at a SQLAlchemy URL, created or migrated when needed.
 
         Raises:
-            SettingsError: the URL names no database that SQLAlchemy knows, or a folder that
-                cannot be written.
+            SettingsError: the URL names no database that SQLAlchemy knows, a folder that
+                cannot be written, a file that is no database, or a ledger that a newer
+                flywheel has written.
             UnavailableError: the database does not answer.
         """
         engine = _engine(url)
@@ -53,6 +57,18 @@ class Ledger:
             raise UnavailableError(
                 f"the ledger {engine.url!r} does not open: {error.orig}; "
                 "check that its folder can be written, or that its server runs"
+            ) from error
+        except DatabaseError as error:
+            engine.dispose()
+            raise SettingsError(
+                f"storage.ledger = {engine.url!r} is no ledger: {error.orig}; "
+                "name another file or database, or restore this one from a back-up"
+            ) from error
+        except CommandError as error:
+            engine.dispose()
+            raise SettingsError(
+                f"storage.ledger = {engine.url!r} was written by a newer flywheel: {error}; "
+                "install that version, or name another ledger"
             ) from error
         return cls(engine)
 
@@ -116,11 +132,13 @@ def _sqlite(url: str, database: str | None) -> Engine:
 def _migrate(engine: Engine) -> None:
     """Bring the schema up to date; asks first, since Alembic's own start takes longer."""
     config = Config()
-    config.set_main_option("script_location", str(_MIGRATIONS))
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     head = ScriptDirectory.from_config(config).get_current_head()
-    with engine.connect() as connection:
+    with engine.execution_options(**{_READ_ONLY: True}).connect() as connection:
         if MigrationContext.configure(connection).get_current_revision() == head:
             return
     with engine.begin() as connection:
+        if connection.dialect.name == "postgresql":  # two that open a new ledger at once
+            connection.execute(select(func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
         config.attributes["connection"] = connection
         command.upgrade(config, "head")

@@ -13,11 +13,12 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 import psutil
-from sqlalchemy import delete, insert, select
+from sqlalchemy import Connection, delete, select
 
 from flywheel.errors import BusyError
 from flywheel.ledger.engine import Ledger
 from flywheel.ledger.tables import locks
+from flywheel.ledger.writing import insert_new
 
 _GIVE_UP = timedelta(days=1)
 
@@ -31,24 +32,33 @@ def hold(ledger: Ledger, name: str, now: Callable[[], datetime]) -> Iterator[Non
     """
     me = _me()
     with ledger.begin() as connection:
-        row = connection.execute(
-            select(locks).where(locks.c.name == name).with_for_update()
-        ).first()
-        nested = row is not None and row.holder == me
-        if row is not None and not nested and _alive(row.holder, row.since, now()):
-            raise BusyError(
-                f"{name} is held by {row.holder} since {row.since:%Y-%m-%d %H:%M} UTC; "
-                "wait for it to end, or stop that process"
-            )
-        if not nested:
-            connection.execute(delete(locks).where(locks.c.name == name))
-            connection.execute(insert(locks), {"name": name, "holder": me, "since": now()})
+        nested = not _take(connection, name, me, now())
     try:
         yield
     finally:
         if not nested:
             with ledger.begin() as connection:
                 connection.execute(delete(locks).where(locks.c.name == name, locks.c.holder == me))
+
+
+def _take(connection: Connection, name: str, me: str, now: datetime) -> bool:
+    """Take a lock that is free or whose holder is dead; False when it is ours already."""
+    query = select(locks).where(locks.c.name == name).with_for_update()
+    row = connection.execute(query).first()
+    if row is not None and row.holder == me:
+        return False
+    if row is not None and not _alive(row.holder, row.since, now):
+        connection.execute(delete(locks).where(locks.c.name == name, locks.c.holder == row.holder))
+        row = None
+    if row is None:
+        taken = {"name": name, "holder": me, "since": now}
+        if connection.execute(insert_new(connection, locks), taken).rowcount == 1:
+            return True
+        row = connection.execute(query).one()  # another process was faster, on PostgreSQL
+    raise BusyError(
+        f"{name} is held by {row.holder} since {row.since:%Y-%m-%d %H:%M} UTC; "
+        "wait for it to end, or stop that process"
+    )
 
 
 def _me() -> str:

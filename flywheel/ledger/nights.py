@@ -87,7 +87,7 @@ def add_skip(
     connection: Connection, subject: str, reason: str, night: int | None, now: datetime
 ) -> None:
     """Record that something was set aside, once for each subject and reason."""
-    reason = reason[:500]
+    subject, reason = subject[:200], reason[:500]  # the widths of the columns
     known = select(skips.c.seq).where(skips.c.subject == subject, skips.c.reason == reason)
     if connection.execute(known).first() is None:
         row = {"subject": subject, "reason": reason, "night": night, "at": now}

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, select
 
 from flywheel.blobs import Blobs
 from flywheel.errors import UnknownIdError
 from flywheel.ledger.tables import samples
+from flywheel.ledger.writing import insert_new
 from flywheel.records import Sample, Split
 
 _CHUNK = 500
@@ -29,8 +30,8 @@ def add_samples(connection: Connection, placed: Iterable[Placed], now: datetime)
     by_id = {item.sample.id: item for item in placed}
     known = set(_rows(connection, list(by_id)))
     rows = [_row(item, now) for key, item in by_id.items() if key not in known]
-    if rows:
-        connection.execute(insert(samples), rows)
+    if rows:  # another writer may have been faster since we asked
+        connection.execute(insert_new(connection, samples), rows)
 
 
 def load_samples(connection: Connection, blobs: Blobs, sample_ids: Sequence[str]) -> list[Sample]:

@@ -1,0 +1,158 @@
+import subprocess
+import sys
+import threading
+from contextlib import closing, suppress
+from datetime import datetime
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import insert, select, text
+from sqlalchemy.exc import StatementError
+
+from flywheel.errors import SettingsError, UnavailableError
+from flywheel.ledger import Ledger
+from flywheel.ledger.nights import finish_night, last_night, open_night
+from flywheel.ledger.tables import metadata, watermarks
+
+WRITER = """
+import sys
+from sqlalchemy import insert
+from flywheel.ledger import Ledger
+from flywheel.ledger.tables import watermarks
+ledger = Ledger.open(sys.argv[1])
+for number in range(50):
+    with ledger.begin() as connection:
+        connection.execute(insert(watermarks), {"name": f"{sys.argv[2]} {number}", "seq": number})
+"""
+
+
+def url(tmp_path):
+    return f"sqlite:///{tmp_path}/ledger.db"
+
+
+def pragma(ledger, name):
+    with ledger.read() as connection:
+        return connection.execute(text(f"PRAGMA {name}")).scalar()
+
+
+def test_the_migrated_schema_is_that_of_the_tables(ledger):
+    with ledger.read() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, metadata) == []
+
+
+def test_sqlite_writes_ahead_waits_for_the_disk_and_checks_foreign_keys(ledger):
+    assert pragma(ledger, "journal_mode") == "wal"
+    assert pragma(ledger, "synchronous") == 2
+    assert pragma(ledger, "foreign_keys") == 1
+
+
+def test_a_ledger_keeps_what_it_had_when_it_is_opened_again(tmp_path, production):
+    with closing(Ledger.open(url(tmp_path))) as first, first.begin() as connection:
+        open_night(connection, production.now)
+    with closing(Ledger.open(url(tmp_path))) as second, second.read() as connection:
+        assert last_night(connection).number == 0
+
+
+def test_two_processes_that_open_a_new_ledger_and_write_at_once_both_succeed(tmp_path):
+    command = [sys.executable, "-c", WRITER, url(tmp_path)]
+    writers = [subprocess.Popen([*command, name]) for name in ("one", "two")]
+    assert [writer.wait(60) for writer in writers] == [0, 0]
+    with closing(Ledger.open(url(tmp_path))) as ledger, ledger.read() as connection:
+        assert len(connection.execute(select(watermarks)).all()) == 100
+
+
+def test_threads_that_read_before_they_write_do_not_lose_each_others_counts(ledger):
+    with ledger.begin() as connection:
+        connection.execute(insert(watermarks), {"name": "count", "seq": 0})
+
+    def count():
+        for _ in range(20):
+            with ledger.begin() as connection:
+                seq = connection.execute(select(watermarks.c.seq)).scalar()
+                connection.execute(watermarks.update().values(seq=seq + 1))
+
+    threads = [threading.Thread(target=count) for _ in range(4)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    with ledger.read() as connection:
+        assert connection.execute(select(watermarks.c.seq)).scalar() == 80
+
+
+def test_a_reader_sees_the_last_commit_while_a_writer_is_at_work(ledger, production):
+    with ledger.begin() as writing:
+        open_night(writing, production.now)
+        with ledger.read() as reading:
+            assert last_night(reading) is None
+
+
+def test_a_ledger_opens_while_a_writer_is_at_work(ledger, tmp_path, monkeypatch):
+    """It asked for its version as a writer, and so waited 30 seconds and failed."""
+    monkeypatch.setattr("flywheel.ledger.engine._BUSY_SECONDS", 0)
+    with ledger.begin():
+        Ledger.open(url(tmp_path)).close()
+
+
+def test_an_error_in_a_transaction_leaves_nothing(ledger, production):
+    with suppress(ZeroDivisionError), ledger.begin() as connection:
+        open_night(connection, production.now)
+        raise ZeroDivisionError
+    with ledger.read() as connection:
+        assert last_night(connection) is None
+
+
+def test_a_time_without_a_zone_is_refused(ledger):
+    with pytest.raises(StatementError, match="has no time zone"), ledger.begin() as connection:
+        open_night(connection, datetime(2026, 1, 1))  # noqa: DTZ001  # what is tested
+
+
+def test_times_come_back_as_the_moments_that_they_were(ledger):
+    moment = datetime.fromisoformat("2026-10-25T02:30:00.123456+02:00")
+    with ledger.begin() as connection:
+        open_night(connection, moment)
+        finish_night(connection, 0, moment)
+        night = last_night(connection)
+    assert (night.started_at, night.finished_at) == (moment, moment)
+    assert night.started_at.tzinfo is not None
+
+
+@pytest.mark.parametrize("wrong", ["no url", "nosuchdb://host/name", "mysql+nosuch://x/y"])
+def test_a_url_that_names_no_database_is_a_settings_error_with_one_that_does(wrong):
+    with pytest.raises(SettingsError, match=r"sqlite:///\.flywheel/ledger\.db"):
+        Ledger.open(wrong)
+
+
+def test_a_folder_that_cannot_be_made_is_a_settings_error_that_names_it(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SettingsError, match=r"file/ledger\.db cannot be created.*choose a folder"):
+        Ledger.open(f"sqlite:///{tmp_path}/file/ledger.db")
+
+
+def test_a_file_that_is_no_database_is_a_settings_error_and_stays_as_it_is(tmp_path):
+    """A traceback of the driver came out."""
+    path = tmp_path / "ledger.db"
+    path.write_bytes(b"holiday pictures" * 1_000)
+    with pytest.raises(SettingsError, match="is no ledger: file is not a database; name another"):
+        Ledger.open(url(tmp_path))
+    assert path.read_bytes() == b"holiday pictures" * 1_000
+
+
+def test_a_folder_in_place_of_the_file_is_told(tmp_path):
+    (tmp_path / "ledger.db").mkdir()
+    with pytest.raises(UnavailableError, match="check that its folder can be written"):
+        Ledger.open(url(tmp_path))
+
+
+def test_a_ledger_of_a_newer_flywheel_is_left_alone(tmp_path):
+    """A traceback of Alembic came out."""
+    with closing(Ledger.open(url(tmp_path))) as ledger, ledger.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(SettingsError, match=r"newer flywheel.*9999.*install that version"):
+        Ledger.open(url(tmp_path))
+
+
+def test_a_server_that_does_not_answer_is_unavailable_and_its_password_is_not_told():
+    with pytest.raises(UnavailableError, match="or that its server runs") as caught:
+        Ledger.open("postgresql+psycopg://user:hidden@127.0.0.1:1/name")
+    assert "hidden" not in str(caught.value)
