@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import fsspec
 from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
 
 from flywheel.errors import FlywheelError, SettingsError, UnknownIdError
 from flywheel.records import content_id
@@ -31,7 +32,7 @@ class Blobs:
     def __init__(self, filesystem: fsspec.AbstractFileSystem, root: str) -> None:
         self._filesystem = filesystem
         self._root = root
-        self._local = "file" in filesystem.protocol
+        self._local = isinstance(filesystem, LocalFileSystem)
 
     @classmethod
     def open(cls, url: str) -> Blobs:
@@ -63,8 +64,7 @@ class Blobs:
             digests.append(digest)
             path = self._path(digest)
             if self._local:
-                if _write_durably(Path(path), data):
-                    folders.add(Path(path).parent)
+                folders.update(_write_durably(Path(path), data))
             elif not self._filesystem.exists(path):
                 self._filesystem.pipe_file(path, data)
         for folder in folders:
@@ -122,18 +122,22 @@ class Blobs:
         return f"{self._root}/{digest[:2]}/{digest}"
 
 
-def _write_durably(path: Path, data: bytes) -> bool:
-    """Write a file so that a power cut leaves all of it or nothing; False if it was there."""
+def _write_durably(path: Path, data: bytes) -> list[Path]:
+    """Write a file so that a power cut leaves all of it or nothing; folders with new names."""
     if path.exists():
-        return False
+        return []
+    folders = [path.parent] if path.parent.exists() else [path.parent, path.parent.parent]
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{uuid4().hex}")
-    with draft.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
-    return True
+    try:
+        with draft.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)  # a full disk must not fill up with drafts
+    return folders
 
 
 def _write_quickly(path: Path, data: bytes) -> None:

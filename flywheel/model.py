@@ -19,7 +19,11 @@ from flywheel.task import Task
 
 def weights_of(module: torch.nn.Module) -> bytes:
     """The weights as the bytes of a safetensors file; equal weights give equal bytes."""
-    state = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
+    # Cloned: safetensors refuses layers that share one weight, and on loading both get it back.
+    state = {
+        name: value.detach().cpu().contiguous().clone()
+        for name, value in module.state_dict().items()
+    }
     return safetensors.torch.save(state)
 
 
@@ -53,6 +57,8 @@ def pick_device(name: str) -> torch.device:
         raise SettingsError(
             f"train.device = {name!r} is none; write auto, cpu or cuda:0"
         ) from error
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise SettingsError(f"train.device = {name!r} cannot train; write auto, cpu or cuda:0")
     count = torch.cuda.device_count() if has_gpu else 0
     if device.type == "cuda" and (device.index or 0) >= count:
         raise SettingsError(f"train.device = {name!r}, but {count} GPUs are visible; write auto")

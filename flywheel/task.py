@@ -94,16 +94,17 @@ def load_function(path: str, directory: Path) -> Callable[..., Any]:
         SettingsError: the text is not of that form, or there is no such module or function.
     """
     module_name, _, function_name = path.partition(":")
-    if not module_name or not function_name:
+    if not all(module_name.split(".")) or not function_name:
         raise SettingsError(f"{path!r} is not of the form module:function, such as my_task:task")
     _forget_namesake(module_name, directory)
+    importlib.invalidate_caches()  # the file may have been written a moment ago
     sys.path.insert(0, str(directory))
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         raise SettingsError(
             f"{path!r}: cannot import {error.name!r}; "
-            f"put {module_name.split('.')[0]}.py into {directory} or install its package"
+            f"put {str(error.name).split('.')[0]}.py into {directory} or install its package"
         ) from error
     finally:
         sys.path.remove(str(directory))
@@ -111,7 +112,8 @@ def load_function(path: str, directory: Path) -> Callable[..., Any]:
     if not callable(function):
         names = [n for n in vars(module) if callable(getattr(module, n)) and not n.startswith("_")]
         raise SettingsError(
-            f"{path!r}: {module_name} has no function {function_name!r}; it has {', '.join(names)}"
+            f"{path!r}: {module_name} has no function {function_name!r}; "
+            f"it has {', '.join(names) or 'none'}"
         )
     return function  # type: ignore[no-any-return]  # callable() does not narrow to a signature
 

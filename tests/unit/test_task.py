@@ -1,0 +1,101 @@
+import sys
+
+import pytest
+
+from flywheel.errors import SettingsError, TaskError
+from flywheel.task import load_function, load_task
+
+GIVES = "def task():\n    return {!r}\n"
+
+
+@pytest.fixture(autouse=True)
+def _forget(monkeypatch):
+    """Modules and folders that a test loads are gone after it."""
+    before = set(sys.modules)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+def write(folder, name, text):
+    folder.mkdir(exist_ok=True)
+    (folder / f"{name}.py").write_text(text)
+    return folder
+
+
+def test_a_function_is_found_in_the_projects_folder(tmp_path):
+    write(tmp_path, "my_task", GIVES.format(1))
+    assert load_function("my_task:task", tmp_path)() == 1
+
+
+def test_a_function_of_an_installed_package_is_found_too(tmp_path):
+    assert load_function("os.path:join", tmp_path)("a", "b") == "a/b"
+
+
+def test_two_projects_may_have_files_of_one_name(tmp_path):
+    for name in ("one", "two"):
+        folder = write(tmp_path / name, "my_task", GIVES.format(name))
+        assert load_function("my_task:task", folder)() == name
+
+
+def test_a_file_that_was_written_a_moment_ago_is_found(tmp_path):
+    with pytest.raises(SettingsError):
+        load_function("late_task:task", tmp_path)
+    write(tmp_path, "late_task", GIVES.format(1))
+    assert load_function("late_task:task", tmp_path)() == 1
+
+
+def test_loading_leaves_the_search_path_as_it_was(tmp_path):
+    before = list(sys.path)
+    write(tmp_path, "my_task", GIVES.format(1))
+    load_function("my_task:task", tmp_path)
+    assert sys.path == before
+
+
+@pytest.mark.parametrize("path", ["", "my_task", "my_task:", ":task", ".my_task:task", "a..b:task"])
+def test_what_is_not_module_and_function_is_told_with_an_example(tmp_path, path):
+    """A leading dot came out as a TypeError of importlib."""
+    with pytest.raises(SettingsError, match="module:function, such as my_task:task") as caught:
+        load_function(path, tmp_path)
+    assert repr(path) in str(caught.value)
+
+
+def test_a_missing_module_is_named_with_where_to_put_it(tmp_path):
+    with pytest.raises(SettingsError, match=r"cannot import 'nosuch'; put nosuch\.py into"):
+        load_function("nosuch:task", tmp_path)
+
+
+def test_a_package_that_the_task_needs_and_that_is_missing_is_the_one_to_install(tmp_path):
+    """It said to put my_task.py where my_task.py was."""
+    write(tmp_path, "my_task", "import nosuchpackage\n")
+    with pytest.raises(SettingsError, match=r"'nosuchpackage'; put nosuchpackage\.py into .* or"):
+        load_function("my_task:task", tmp_path)
+
+
+def test_a_missing_function_is_told_with_those_that_are_there(tmp_path):
+    write(tmp_path, "my_task", "def tusk(): ...\ntask = 3\n")
+    with pytest.raises(SettingsError, match="my_task has no function 'task'; it has tusk"):
+        load_function("my_task:task", tmp_path)
+
+
+def test_a_module_without_any_function_says_so(tmp_path):
+    write(tmp_path, "my_task", "task = 3\n")
+    with pytest.raises(SettingsError, match="no function 'task'; it has none"):
+        load_function("my_task:task", tmp_path)
+
+
+def test_an_error_in_the_users_file_comes_out_as_it_is(tmp_path):
+    write(tmp_path, "my_task", "raise ZeroDivisionError\n")
+    with pytest.raises(ZeroDivisionError):
+        load_function("my_task:task", tmp_path)
+
+
+def test_a_function_that_returns_no_task_is_a_task_error(tmp_path):
+    write(tmp_path, "my_task", GIVES.format({}))
+    with pytest.raises(TaskError, match=r"my_task:task returned dict, not a flywheel\.Task"):
+        load_task("my_task:task", tmp_path)
+
+
+def test_a_bundled_task_loads(tmp_path):
+    assert load_task("flywheel.tasks.digits:task", tmp_path).scores("1", "1")
