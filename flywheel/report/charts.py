@@ -148,7 +148,7 @@ def _dots(axes: Axes, line: Line) -> None:
         yerr=[below, above],
         fmt="o",
         color=CANDIDATE,
-        markersize=4,
+        markersize=4 if len(nights) <= 25 else 2.5,
         elinewidth=1.2,
         label=_short(line.name),
     )

@@ -70,12 +70,22 @@ def _render(loop: Loop, facts: NightFacts) -> str:
         facts=facts,
         not_enough=text.NOT_ENOUGH,
         meaning=_MEANING[facts.decision.verdict] if facts.decision else "",
+        kept=_kept(facts),
         next_step=advice(loop, report) if report else None,
         shown=show_cases(loop, facts.cases, _EDGE_PIXELS),
         steps=_steps(facts),
         project_url=facts.steps["route"][0].project_url if "route" in facts.steps else None,
         charts=_charts(facts),
     )
+
+
+def _kept(facts: NightFacts) -> str:
+    """Why a candidate that was promoted does not serve; empty when it does, or was not."""
+    is_promoted = facts.decision is not None and facts.decision.verdict is Verdict.PROMOTE
+    if not is_promoted or "release" not in facts.steps:
+        return ""
+    released = facts.steps["release"][0]
+    return "" if released.release_number is not None else str(released.note)
 
 
 def _steps(facts: NightFacts) -> list[tuple[str, str, float | None]]:

@@ -43,12 +43,7 @@ requirement = 0.95
 """
 HOSTILE = '<script>alert("x")</script>|`a`\n# [b](http://evil.test/c)'
 START = datetime(2026, 3, 1, 2, tzinfo=UTC)
-VERDICTS = (
-    records.Verdict.PROMOTE,
-    records.Verdict.NO_VERDICT,
-    records.Verdict.REJECT,
-    records.Verdict.PROMOTE,
-)
+VERDICTS = tuple(map(records.Verdict, ("PROMOTE", "NO-VERDICT", "REJECT", "PROMOTE")))
 
 
 def picture(sample):
@@ -67,6 +62,8 @@ def digest_of(text):
 
 class Story:
     """Writes nights into the ledger of a loop, as production and its steps would."""
+
+    hostile = HOSTILE
 
     def __init__(self, loop):
         self.loop = loop
@@ -239,26 +236,19 @@ class Story:
             add_checkpoint(connection, checkpoint)
             add_report(connection, report)
             add_decision(connection, decision)
-        retrained = results.Retrained(
-            candidate_digest=digest,
-            device="cpu",
-            train_seconds=12.3,
-            losses=checkpoint.losses,
-            note="trained on 9 rows",
-        )
+        facts = {"device": "cpu", "train_seconds": 12.3, "losses": checkpoint.losses}
+        note = "trained on 9 rows"
+        retrained = results.Retrained(candidate_digest=digest, note=note, **facts)
         self.step(night, "retrain", retrained)
         self.step(night, "evaluate", results.Evaluated(report_id=report.id))
-        decided = results.Decided(
-            decision_id=decision.id, verdict=verdict, reasons=decision.reasons
-        )
-        self.step(night, "decide", decided)
+        because = {"verdict": verdict, "reasons": decision.reasons}
+        self.step(night, "decide", results.Decided(decision_id=decision.id, **because))
         return self.release(night, digest, verdict)
 
     def release(self, night, digest, verdict):
-        promoted = verdict is records.Verdict.PROMOTE
         number = None
         with self.loop.ledger.begin() as connection:
-            if promoted:
+            if verdict is records.Verdict.PROMOTE:
                 number = add_release(connection, digest, "decision", self.now()).number
                 ids = [choice.sample_id for choice in self.batch.choices] if self.batch else []
                 move_failures(connection, ids, records.FailureState.FIXED, night, self.now())
@@ -291,14 +281,13 @@ class Story:
 
 
 def near(value, width=0.04, num_samples=40):
-    return records.Estimate(
-        value=value, low=value - width, high=value + width, num_samples=num_samples
-    )
+    low, high = value - width, value + width
+    return records.Estimate(value=value, low=low, high=high, num_samples=num_samples)
 
 
-def make_report(night, dataset_id, now, candidate, *, enough=True):
+def make_report(night, dataset_id, now, candidate):
     def metric(value):
-        return near(value) if enough and night > 0 else None
+        return near(value) if night > 0 else None
 
     entries = (
         records.Entry(name="candidate", kind="candidate", metric=metric(0.7 + 0.05 * (night % 5))),
@@ -320,7 +309,7 @@ def make_report(night, dataset_id, now, candidate, *, enough=True):
         test_set_digest=digest_of("test"),
         entries=entries,
         start_entries=(start,),
-        difference=near(0.01) if enough and night > 0 else None,
+        difference=metric(0.01),
         slices=(records.SliceComparison(name=HOSTILE, difference=None, num_samples=3),),
         latency_p95_ms=2.1,
         alpha=0.05,
@@ -405,9 +394,3 @@ def many_nights(story):
             add_decision(connection, decision)
             finish_night(connection, night, story.now())
     return story
-
-
-@pytest.fixture
-def hostile():
-    """Text that would be markup, if anyone let it."""
-    return HOSTILE

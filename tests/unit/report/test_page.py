@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from flywheel.errors import UnknownIdError
+from flywheel.loop import results
 from flywheel.records import Verdict
 from flywheel.report import write_report
 from flywheel.report.facts import read_facts, thin_out
@@ -113,8 +114,8 @@ def test_styles_and_charts_load_nothing_either(four_nights):
     assert set(re.findall(r"url\((.)", source)) <= {"#"}
 
 
-def test_text_from_outside_stays_text(page, hostile):
-    assert hostile.splitlines()[0] in page.text
+def test_text_from_outside_stays_text(page, four_nights):
+    assert four_nights.hostile.splitlines()[0] in page.text
     assert page.all("script") == []
 
 
@@ -148,6 +149,14 @@ def test_an_unknown_night_is_an_error_that_names_the_known_ones(four_nights):
 def test_an_empty_ledger_has_no_page(loop):
     with pytest.raises(UnknownIdError, match="flywheel night runs the first"):
         write_report(loop, 0)
+
+
+def test_a_promotion_that_the_canary_stopped_is_said_beside_the_verdict(four_nights):
+    note = "the canary failed, the old release serves on: 3 of 32 answers differ"
+    kept = results.Released(release_number=None, serving_digest=None, num_fixed=0, note=note)
+    four_nights.step(3, "release", kept)
+    text = Page(write_report(four_nights.loop, 3)).text
+    assert f"Not released: {note}" in text
 
 
 def test_a_sample_that_cannot_be_shown_has_the_reason_in_its_place(story):
