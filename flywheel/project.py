@@ -24,7 +24,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 def _known_zone(name: str) -> str:
@@ -237,7 +237,7 @@ def load_project(directory: Path | str = ".") -> Project:
             f"{path}: {error.strerror or error}; flywheel init DIR writes a project to start from"
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path} is not TOML: {error}") from error
+        raise SettingsError(f"{path} is not TOML: {error}; mend it there") from error
     if "directory" in settings:
         raise SettingsError(f"{path}: unknown key 'directory'; remove it")
     try:
