@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, Select, select
+from sqlalchemy import Connection, Row, Select, func, select
 
 from flywheel.errors import UnknownIdError, UserError
 from flywheel.ledger import tables
@@ -115,9 +115,13 @@ def read_life(connection: Connection, sample_id: str) -> Life:
 
 
 def versions_since(connection: Connection, start: datetime) -> Rows:
-    """The dataset versions made at a time or later, newest first: id and created_at."""
+    """The dataset versions that were newest at a time or later, newest first: id and created_at.
+
+    A version that labels went back to is among them, with the time at which it was first made.
+    """
     table = dataset_versions.c
-    query = select(table.id, table.created_at).where(table.created_at >= start)
+    first = select(func.min(table.seq)).where(table.created_at >= start).scalar_subquery()
+    query = select(table.id, table.created_at).where(table.seq >= first)
     return _all(connection, query.order_by(table.seq.desc()))
 
 

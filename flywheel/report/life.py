@@ -162,14 +162,17 @@ def _place(manifest: bytes, version: Row[Any], sample_id: str) -> _Place | None:
 
 def _versioned(versions: Iterable[tuple[str, datetime, _Place | None]]) -> Iterator[Event]:
     before: tuple[Split, str] | None = None
-    for version_id, at, place in versions:
+    newest: datetime | None = None
+    for version_id, made_at, place in versions:
+        # A version that labels went back to was made earlier than the one before it.
+        newest = made_at if newest is None else max(newest, made_at)
         now = (place.split, canonical(place.answer)) if place is not None else None
         if now != before:
             inside = f"in {text.digest(version_id)}"
             said = f"no longer {inside}"
             if place is not None:
                 said = f"{inside}: {place.split.value}, {text.answer(place.answer)}"
-            yield Event(at=at, what="dataset version", detail=said)
+            yield Event(at=newest, what="dataset version", detail=said)
         before = now
 
 

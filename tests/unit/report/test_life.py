@@ -3,6 +3,7 @@
 import pytest
 
 from flywheel.errors import UnknownIdError, UserError
+from flywheel.ledger.datasets import add_version
 from flywheel.ledger.labeling import save_annotations
 from flywheel.ledger.outbox import set_aside
 from flywheel.records import content_id
@@ -119,6 +120,19 @@ def test_a_dataset_version_is_told_only_when_something_changed(four_nights, samp
     four_nights.version()
     (left,) = set(told(four_nights.loop, sample_id)) - set(before)
     assert left[1].startswith("no longer in ")
+
+
+def test_going_back_to_an_old_dataset_version_is_told_after_the_newer_one(story):
+    prediction = story.predict(b"\x07")
+    empty = story.version()
+    story.gather(0)
+    story.annotate()
+    story.ingest(0)
+    with story.loop.ledger.begin() as connection:
+        add_version(connection, empty)
+    said = [d for what, d in told(story.loop, prediction.id) if what == "dataset version"]
+    assert [detail.split(" in")[0] for detail in said][-1] == "no longer"
+    assert len(said) == 2
 
 
 def test_every_detail_is_one_line_whatever_people_wrote(four_nights, sample_id):
