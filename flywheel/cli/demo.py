@@ -30,8 +30,8 @@ from flywheel.tasks.digits import CLASSES
 from flywheel.world import DriftingScans, send
 from flywheel.world.annotators import Crowd, Person
 
-_PEOPLE = {"ada": (0.02, 4.0), "ben": (0.04, 3.0), "cleo": (0.07, 2.0)}
-"""name -> share of wrong answers, seconds that an answer takes"""
+_PEOPLE = {"ada": (0.02, 4.0, 0.2), "ben": (0.04, 3.0, 0.1), "cleo": (0.07, 2.0, 0.05)}
+"""name -> share of wrong answers, seconds that an answer takes, share put off for later"""
 
 
 def run_demo(directory: Path, nights: int, *, fresh: bool, console: Console) -> None:
@@ -148,8 +148,9 @@ def _people(secret_key: str) -> list[Person]:
             password=content_id(f"{secret_key}/{name}".encode())[:24],
             error_rate=error_rate,
             seconds_per_answer=seconds,
+            leave_rate=leave_rate,
         )
-        for name, (error_rate, seconds) in _PEOPLE.items()
+        for name, (error_rate, seconds, leave_rate) in _PEOPLE.items()
     ]
 
 

@@ -12,7 +12,7 @@ from flywheel.ledger import Ledger
 from flywheel.ledger.models import get_decision, report_of_night
 from flywheel.ledger.nights import finished_steps, last_night
 from flywheel.project import Project
-from flywheel.records import Estimate, Json, Report
+from flywheel.records import Decision, Estimate, Json, Report
 from flywheel.report import Event, Status
 
 
@@ -38,12 +38,19 @@ def print_trace(events: list[Event], console: Console) -> None:
 
 
 def night_table(project: Project) -> Table:
-    """The nights so far, one row each: from failures seen to the decision and its reason."""
-    table = Table(title=f"{project.name}: the nights so far", title_justify="left", expand=True)
-    for heading in ("night", "failures", "routed", "labels"):
-        table.add_column(heading, justify="right")
-    for heading in ("champion", "candidate", "decision", "because"):
-        table.add_column(heading, overflow="fold", ratio=3 if heading == "because" else None)
+    """The nights so far: failures seen, samples routed, labels back, the metric, the decision."""
+    table = Table(
+        title=f"{project.name}: the nights so far",
+        title_justify="left",
+        box=None,
+        padding=(0, 1, 1, 0),
+        pad_edge=False,
+    )
+    for heading in ("night", "seen", "routed", "labels"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for heading in ("champion", "candidate"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("decision, and because")
     ledger = Ledger.open(project.ledger_url)
     with ledger.read() as connection:
         last = last_night(connection)
@@ -59,11 +66,16 @@ def night_table(project: Project) -> Table:
                 _number(done, "ingest", "num_labels"),
                 _metric(report, "champion"),
                 _metric(report, "candidate"),
-                decision.verdict.value if decision else "—",
-                escape(decision.reasons[0]) if decision else "—",
+                _because(decision),
             )
     ledger.close()
     return table
+
+
+def _because(decision: Decision | None) -> str:
+    return (
+        "—" if decision is None else f"[bold]{decision.verdict}[/]\n{escape(decision.reasons[0])}"
+    )
 
 
 def _number(done: dict[str, Any], step: str, *fields: str) -> str:
@@ -74,7 +86,7 @@ def _metric(report: Report | None, name: str) -> str:
     """On the frozen test set; before it has samples, on the held-out start data, and says so."""
     if report is None:
         return "—"
-    for entries, mark in ((report.entries, ""), (report.start_entries, " (start data)")):
+    for entries, mark in ((report.entries, ""), (report.start_entries, "\nat start")):
         for entry in entries:
             if entry.name == name and entry.metric is not None:
                 return _estimate(entry.metric) + mark
@@ -82,7 +94,7 @@ def _metric(report: Report | None, name: str) -> str:
 
 
 def _estimate(estimate: Estimate) -> str:
-    return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
+    return f"{estimate.value:.3f}\n{estimate.low:.2f}..{estimate.high:.2f}"
 
 
 def _deploy(result: dict[str, Json]) -> str:

@@ -5,6 +5,7 @@ Refuses to know how scores came about and what is decided on them.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -57,7 +58,7 @@ class Lines:
 
     def people(self, agreed: Rows, table: ScoreTable) -> Entry:
         """The line of the annotators: each against the consensus of the others."""
-        estimate = self._estimate(agreed, table)
+        estimate = _within_scores(self._estimate(agreed, table), table.get(self.metric.optimize))
         note = "each annotator against the consensus of the others"
         if estimate is None:
             note = (
@@ -107,3 +108,10 @@ class Lines:
         return Estimate(
             value=-better.value, low=-better.high, high=-better.low, num_samples=better.num_samples
         )
+
+
+def _within_scores(estimate: Estimate | None, scores: Array | None) -> Estimate | None:
+    """A mean of shares between 0 and 1 lies between 0 and 1, and so do its bounds."""
+    if estimate is None or scores is None or scores.min() < 0 or scores.max() > 1:
+        return estimate
+    return dataclasses.replace(estimate, low=max(estimate.low, 0.0), high=min(estimate.high, 1.0))
