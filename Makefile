@@ -17,7 +17,7 @@ help:  ## say what there is
 setup: .venv/.stamp .venv-label-studio/.stamp  ## install flywheel and Label Studio, each in its own environment
 
 demo: setup  ## run the digits demo: servers, traffic, labels, nights
-	@$(BIN)/flywheel demo
+	@$(BIN)/flywheel demo $(if $(FRESH),--fresh)
 
 down:  ## stop the demo's servers
 	@$(BIN)/flywheel demo --down
