@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, Select, func, select
 
-from flywheel.errors import UnknownIdError, UserError
 from flywheel.ledger import tables
 from flywheel.ledger.tables import (
     batches,
@@ -31,58 +30,32 @@ from flywheel.ledger.tables import (
     transitions,
 )
 
-Rows = Sequence[Row[Any]]
-
-_FEWEST_CHARACTERS = 4
-_SHA256_CHARACTERS = 64
+_Rows = Sequence[Row[Any]]
 
 
 class Life(NamedTuple):
     """The rows of one sample, each table's in the order of time."""
 
     sample: Row[Any]
-    predictions: Rows
-    feedback: Rows
+    predictions: _Rows
+    feedback: _Rows
     failure: Row[Any] | None
-    transitions: Rows
+    transitions: _Rows
     choice: Row[Any] | None
     """with population, night and created_at of its batch"""
     labeling_task: Row[Any] | None
-    annotations: Rows
-    labels: Rows
+    annotations: _Rows
+    labels: _Rows
 
 
 class Uses(NamedTuple):
     """What was made with some dataset versions."""
 
-    checkpoints: Rows
-    decisions: Rows
+    checkpoints: _Rows
+    decisions: _Rows
     """with dataset_id and candidate_digest of their reports"""
-    releases: Rows
+    releases: _Rows
     """of these checkpoints"""
-
-
-def find_sample(connection: Connection, key: str) -> str:
-    """The sample that an id, the beginning of one, or a request id means.
-
-    Raises:
-        UnknownIdError: nothing has this id.
-        UserError: several samples begin like this.
-    """
-    query = select(predictions.c.sample_id).where(predictions.c.id == key)
-    of_request = connection.execute(query).scalar()
-    if of_request is not None:
-        return str(of_request)
-    found = _samples_beginning_with(connection, key)
-    if not found:
-        raise UnknownIdError(
-            f"no sample begins with {key!r} and no prediction has it as its id; give a sample's id, "
-            f"at least its first {_FEWEST_CHARACTERS} characters, or a request_id from /predict"
-        )
-    if len(found) > 1:
-        shown = ", ".join(sample_id[: len(key) + 6] for sample_id in found[:3])
-        raise UserError(f"{key!r} begins several samples: {shown}, ...; give more characters")
-    return found[0]
 
 
 def read_life(connection: Connection, sample_id: str) -> Life:
@@ -114,7 +87,7 @@ def read_life(connection: Connection, sample_id: str) -> Life:
     )
 
 
-def versions_since(connection: Connection, start: datetime) -> Rows:
+def versions_since(connection: Connection, start: datetime) -> _Rows:
     """The dataset versions that were newest at a time or later, newest first: id and created_at.
 
     A version that labels went back to is among them, with the time at which it was first made.
@@ -157,20 +130,9 @@ def uses_of(connection: Connection, trained: set[str], tested: set[str]) -> Uses
     )
 
 
-def _samples_beginning_with(connection: Connection, key: str) -> list[str]:
-    """Up to three ids; a range on the primary key, which an index serves on every database."""
-    if not _FEWEST_CHARACTERS <= len(key) <= _SHA256_CHARACTERS or set(key) - set(
-        "0123456789abcdef"
-    ):
-        return []
-    column = samples.c.id
-    query = select(column).where(column >= key, column < key + "g").order_by(column).limit(3)
-    return list(connection.execute(query).scalars())
-
-
 def _of(table: Any, sample_id: str) -> Select[Any]:
     return select(table).where(table.c.sample_id == sample_id)
 
 
-def _all(connection: Connection, query: Select[Any]) -> Rows:
+def _all(connection: Connection, query: Select[Any]) -> _Rows:
     return connection.execute(query).all()

@@ -1,4 +1,4 @@
-"""Where things stand: counts of labeling, of people and of the log, for pages and terminals.
+"""How far labeling has come: labeling tasks, people and their agreement, in numbers.
 
 Every function is one or two counting statements; no payload and no picture is read.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, case, func, select
 
 from flywheel.ledger import tables
-from flywheel.ledger.tables import labeling_tasks, labels, predictions, watermarks
+from flywheel.ledger.tables import labeling_tasks, labels
 
 _STATES = ("waiting", "sent", "done", "refused")
 
@@ -35,14 +35,6 @@ class Agreement:
     mean_reliability: float
     """0..1, the mean share of annotators who gave the label's answer"""
     num_labels: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LogSize:
-    """The log of predictions and how much of it no collection has read."""
-
-    num_predictions: int
-    num_uncollected: int
 
 
 def count_labeling(connection: Connection) -> dict[str, int]:
@@ -92,14 +84,3 @@ def measure_agreement(connection: Connection) -> Agreement | None:
     if not number:
         return None
     return Agreement(mean_reliability=float(mean), num_labels=int(number))
-
-
-def measure_log(connection: Connection) -> LogSize:
-    """How many predictions there are, and how many came after the last collection."""
-    mark = select(watermarks.c.seq).where(watermarks.c.name == "predictions collected")
-    collected = connection.execute(mark).scalar() or 0
-    total = select(func.count()).select_from(predictions)
-    return LogSize(
-        num_predictions=connection.execute(total).scalar_one(),
-        num_uncollected=connection.execute(total.where(predictions.c.seq > collected)).scalar_one(),
-    )

@@ -19,17 +19,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from flywheel.records import Estimate
+from flywheel.records import Entry, Estimate
 
-INK, MUTED, GRID = "#1b1f24", "#6a7178", "#d5d9dd"
-CANDIDATE, CHAMPION, REQUIRED = "#0b63c5", "#c2600a", "#b3261e"
+_INK, _MUTED, _GRID = "#1b1f24", "#6a7178", "#d5d9dd"
+_CANDIDATE, _CHAMPION, _REQUIRED = "#0b63c5", "#c2600a", "#b3261e"
 _VARIABLES = {
-    INK: "--ink",
-    MUTED: "--muted",
-    GRID: "--line",
-    CANDIDATE: "--candidate",
-    CHAMPION: "--champion",
-    REQUIRED: "--required",
+    _INK: "--ink",
+    _MUTED: "--muted",
+    _GRID: "--line",
+    _CANDIDATE: "--candidate",
+    _CHAMPION: "--champion",
+    _REQUIRED: "--required",
 }
 _STYLE: Any = {
     "svg.fonttype": "none",
@@ -51,14 +51,6 @@ class Line:
     """night and value"""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Bar:
-    """One row of an interval chart."""
-
-    name: str
-    metric: Estimate | None
-
-
 def history_chart(lines: Sequence[Line], required: float | None, label: str, title: str) -> str:
     """The metric over the nights as inline SVG: intervals for the two models, lines for others."""
     figure, axes = _canvas(3.3)
@@ -68,7 +60,7 @@ def history_chart(lines: Sequence[Line], required: float | None, label: str, tit
         style = _DASHES[index % len(_DASHES)]
         values = [estimate.value for _, estimate in line.points]
         axes.plot(
-            nights, values, linestyle=style, color=MUTED, linewidth=1.2, label=_short(line.name)
+            nights, values, linestyle=style, color=_MUTED, linewidth=1.2, label=_short(line.name)
         )
     for line in lines:
         if line.name == "champion":
@@ -76,7 +68,7 @@ def history_chart(lines: Sequence[Line], required: float | None, label: str, tit
         elif line.name == "candidate":
             _dots(axes, line)
     if required is not None:
-        axes.axhline(required, color=REQUIRED, linewidth=1.4, linestyle="--", label="requirement")
+        axes.axhline(required, color=_REQUIRED, linewidth=1.4, linestyle="--", label="requirement")
     axes.set_xlabel("night")
     axes.set_ylabel(label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -84,21 +76,21 @@ def history_chart(lines: Sequence[Line], required: float | None, label: str, tit
     return _svg(figure, title)
 
 
-def interval_chart(bars: Sequence[Bar], required: float | None, label: str, title: str) -> str:
+def interval_chart(entries: Sequence[Entry], required: float | None, label: str, title: str) -> str:
     """Every value as a dot with its interval, one row each, as inline SVG."""
-    figure, axes = _canvas(0.9 + 0.32 * len(bars))
-    for row, bar in enumerate(bars):
-        color = {"candidate": CANDIDATE, "champion": CHAMPION}.get(bar.name, MUTED)
-        if bar.metric is not None:
-            axes.plot([bar.metric.low, bar.metric.high], [row, row], color=color, linewidth=2)
-            axes.plot([bar.metric.value], [row], "o", color=color, markersize=6)
+    figure, axes = _canvas(0.9 + 0.32 * len(entries))
+    for row, entry in enumerate(entries):
+        color = {"candidate": _CANDIDATE, "champion": _CHAMPION}.get(entry.name, _MUTED)
+        if entry.metric is not None:
+            axes.plot([entry.metric.low, entry.metric.high], [row, row], color=color, linewidth=2)
+            axes.plot([entry.metric.value], [row], "o", color=color, markersize=6)
         else:
             place = axes.get_yaxis_transform()
-            axes.text(0.02, row, "not enough data", color=MUTED, va="center", transform=place)
+            axes.text(0.02, row, "not enough data", color=_MUTED, va="center", transform=place)
     if required is not None:
-        axes.axvline(required, color=REQUIRED, linewidth=1.4, linestyle="--")
-    axes.set_yticks(range(len(bars)), [_short(bar.name) for bar in bars])
-    axes.set_ylim(len(bars) - 0.5, -0.5)
+        axes.axvline(required, color=_REQUIRED, linewidth=1.4, linestyle="--")
+    axes.set_yticks(range(len(entries)), [_short(entry.name) for entry in entries])
+    axes.set_ylim(len(entries) - 0.5, -0.5)
     axes.set_xlabel(label)
     return _svg(figure, title)
 
@@ -120,7 +112,7 @@ def loss_picture(losses: Sequence[float]) -> bytes:
 def _losses(losses: Sequence[float]) -> Figure:
     figure, axes = _canvas(2.2)
     epochs = range(1, len(losses) + 1)
-    axes.plot(epochs, losses, "o-" if len(losses) < 40 else "-", color=CANDIDATE, markersize=3)
+    axes.plot(epochs, losses, "o-" if len(losses) < 40 else "-", color=_CANDIDATE, markersize=3)
     axes.set_ylim(bottom=0 if min(losses, default=0.0) >= 0 else None)
     axes.set_xlabel("epoch")
     axes.set_ylabel("training loss")
@@ -132,9 +124,9 @@ def _band(axes: Axes, line: Line) -> None:
     nights = [night for night, _ in line.points]
     estimates = [estimate for _, estimate in line.points]
     lows, highs = [e.low for e in estimates], [e.high for e in estimates]
-    axes.fill_between(nights, lows, highs, color=CHAMPION, alpha=0.18, linewidth=0)
+    axes.fill_between(nights, lows, highs, color=_CHAMPION, alpha=0.18, linewidth=0)
     values = [e.value for e in estimates]
-    axes.plot(nights, values, "-", color=CHAMPION, linewidth=2, label=_short(line.name))
+    axes.plot(nights, values, "-", color=_CHAMPION, linewidth=2, label=_short(line.name))
 
 
 def _dots(axes: Axes, line: Line) -> None:
@@ -148,7 +140,7 @@ def _dots(axes: Axes, line: Line) -> None:
         values,
         yerr=[below, above],
         fmt="o",
-        color=CANDIDATE,
+        color=_CANDIDATE,
         markersize=4 if len(nights) <= 25 else 2.5,
         elinewidth=1.2,
         label=_short(line.name),
@@ -169,7 +161,7 @@ def _legend(axes: Axes) -> None:
         columnspacing=1.0,
         handlelength=1.6,
         frameon=False,
-        labelcolor=INK,
+        labelcolor=_INK,
     )
 
 
@@ -179,11 +171,11 @@ def _canvas(height_inches: float) -> tuple[Figure, Axes]:
         axes = figure.add_subplot()
     figure.patch.set_alpha(0.0)
     axes.patch.set_alpha(0.0)
-    axes.grid(visible=True, color=GRID, linewidth=0.8)
+    axes.grid(visible=True, color=_GRID, linewidth=0.8)
     axes.set_axisbelow(True)
-    axes.tick_params(colors=MUTED, labelcolor=INK, length=0)
-    axes.xaxis.label.set_color(INK)
-    axes.yaxis.label.set_color(INK)
+    axes.tick_params(colors=_MUTED, labelcolor=_INK, length=0)
+    axes.xaxis.label.set_color(_INK)
+    axes.yaxis.label.set_color(_INK)
     for spine in axes.spines.values():
         spine.set_visible(False)
     return figure, axes

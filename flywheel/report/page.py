@@ -124,14 +124,10 @@ def _measured(report: Report, past: Sequence[Report]) -> dict[str, str]:
         if any(len(line.points) > 1 for line in lines):
             title = f"{report.metric} over the nights on {name}"
             drawn[f"{part}_history"] = charts.history_chart(lines, required, label, title)
-        bars = [
-            charts.Bar(name=entry.name, metric=entry.metric)
-            for entry in getattr(report, part)
-            if entry.kind != "requirement"
-        ]
-        if any(bar.metric is not None for bar in bars):
+        entries = [entry for entry in getattr(report, part) if entry.kind != "requirement"]
+        if any(entry.metric is not None for entry in entries):
             title = f"{report.metric} in night {report.night} on {name}, with intervals"
-            drawn[part] = charts.interval_chart(bars, required, label, title)
+            drawn[part] = charts.interval_chart(entries, required, label, title)
     return drawn
 
 

@@ -11,13 +11,14 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from flywheel.ledger.backlog import LogSize, measure_log
 from flywheel.ledger.datasets import latest_version
 from flywheel.ledger.failures import count_failures
 from flywheel.ledger.history import get_night
 from flywheel.ledger.models import current_release, get_decision, report_of_night
 from flywheel.ledger.nights import finished_steps, last_night
 from flywheel.ledger.outbox import projects_used
-from flywheel.ledger.progress import LogSize, count_labeling, measure_log
+from flywheel.ledger.progress import count_labeling
 from flywheel.loop import Loop
 from flywheel.records import (
     DatasetVersion,

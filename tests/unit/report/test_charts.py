@@ -8,7 +8,7 @@ import matplotlib as mpl
 import pytest
 from PIL import Image
 
-from flywheel.records import Estimate
+from flywheel.records import Entry, Estimate
 from flywheel.report import charts
 
 NAMES = ["candidate", "champion", "_hidden", "$x_", "<b>&", "a" * 200, "名前", ""]
@@ -18,8 +18,8 @@ def near(value):
     return Estimate(value=value, low=value - 0.1, high=value + 0.1, num_samples=9)
 
 
-def bars(names):
-    return [charts.Bar(name=name, metric=near(0.5)) for name in names]
+def rows(names):
+    return [Entry(name=name, kind="scripted", metric=near(0.5)) for name in names]
 
 
 def line(name):
@@ -32,12 +32,12 @@ def parsed(svg):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_any_name_gives_well_formed_svg(name):
-    parsed(charts.interval_chart(bars([name]), None, name, name))
+    parsed(charts.interval_chart(rows([name]), None, name, name))
     parsed(charts.history_chart([line(name)], 0.9, "metric", name))
 
 
 def test_the_same_numbers_give_the_same_bytes():
-    first, second = (charts.interval_chart(bars(["a", "b"]), 0.9, "m", "t") for _ in range(2))
+    first, second = (charts.interval_chart(rows(["a", "b"]), 0.9, "m", "t") for _ in range(2))
     assert first == second
 
 
@@ -50,13 +50,13 @@ def test_every_colour_is_a_variable_of_the_page():
 
 
 def test_text_stays_text_and_names_what_it_shows():
-    svg = charts.interval_chart(bars(["candidate"]), None, "error_cm", 'who "won"')
+    svg = charts.interval_chart(rows(["candidate"]), None, "error_cm", 'who "won"')
     assert "error_cm" in "".join(parsed(svg).itertext())
     assert parsed(svg).attrib["aria-label"] == 'who "won"'
 
 
 def test_a_missing_value_is_written_out():
-    svg = charts.interval_chart([charts.Bar(name="people", metric=None)], None, "m", "t")
+    svg = charts.interval_chart([Entry(name="people", kind="human", metric=None)], None, "m", "t")
     assert "not enough data" in "".join(parsed(svg).itertext())
 
 
