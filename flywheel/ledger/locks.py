@@ -47,18 +47,18 @@ def _take(connection: Connection, name: str, me: str, now: datetime) -> bool:
     row = connection.execute(query).first()
     if row is not None and row.holder == me:
         return False
-    if row is not None and not _alive(row.holder, row.since, now):
-        connection.execute(delete(locks).where(locks.c.name == name, locks.c.holder == row.holder))
-        row = None
-    if row is None:
-        taken = {"name": name, "holder": me, "since": now}
-        if connection.execute(insert_new(connection, locks), taken).rowcount == 1:
-            return True
-        row = connection.execute(query).one()  # another process was faster, on PostgreSQL
-    raise BusyError(
-        f"{name} is held by {row.holder} since {row.since:%Y-%m-%d %H:%M} UTC; "
-        "wait for it to end, or stop that process"
-    )
+    if row is None or not _alive(row.holder, row.since, now):
+        dead = "" if row is None else row.holder
+        connection.execute(delete(locks).where(locks.c.name == name, locks.c.holder == dead))
+        mine = {"name": name, "holder": me, "since": now}
+        connection.execute(insert_new(connection, locks), mine)
+        row = connection.execute(query).one()  # on PostgreSQL another may have been faster
+    if row.holder != me:
+        raise BusyError(
+            f"{name} is held by {row.holder} since {row.since:%Y-%m-%d %H:%M} UTC; "
+            "wait for it to end, or stop that process"
+        )
+    return True
 
 
 def _me() -> str:

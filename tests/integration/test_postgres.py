@@ -1,0 +1,295 @@
+"""The ledger on a real PostgreSQL, started for these tests on a free port of loopback."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import create_engine, func, insert, select, text
+from sqlalchemy.exc import OperationalError
+
+from flywheel.collect import collect
+from flywheel.collect import stage as collect_stage
+from flywheel.errors import BusyError
+from flywheel.ledger import Ledger
+from flywheel.ledger.datasets import add_labels, current_labels
+from flywheel.ledger.failures import failures_in
+from flywheel.ledger.feedback import append_feedback, feedback_id
+from flywheel.ledger.locks import hold
+from flywheel.ledger.nights import add_skip, skips_of
+from flywheel.ledger.predictions import Logged, append_predictions
+from flywheel.ledger.samples import Placed, add_samples
+from flywheel.ledger.tables import locks, metadata, predictions, samples
+from flywheel.project import LabelingSettings
+from flywheel.records import (
+    FailureState,
+    Feedback,
+    FeedbackKind,
+    Label,
+    Prediction,
+    Sample,
+    Split,
+)
+from flywheel.select import select_batch
+
+pytestmark = pytest.mark.integration
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def _programs() -> Path | None:
+    """The folder of initdb and postgres, on the path or where distributions put it."""
+    found = shutil.which("initdb")
+    folders = [Path(found).parent] if found else []
+    folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    return next((path for path in folders if (path / "postgres").exists()), None)
+
+
+def _as_owner() -> dict[str, str]:
+    """PostgreSQL refuses to run as root; then it runs as its own user."""
+    return {"user": "postgres", "group": "postgres"} if os.getuid() == 0 else {}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """The URL of a server without any database of ours."""
+    programs = _programs()
+    if programs is None:
+        pytest.skip("no PostgreSQL here; apt-get install postgresql brings it")
+    owner, name = _as_owner(), "postgres"
+    with tempfile.TemporaryDirectory() as folder, socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+        probe.close()
+        if owner:
+            shutil.chown(folder, "postgres", "postgres")
+        init = [programs / "initdb", "-D", f"{folder}/data", "-U", name, "-A", "trust", "-N"]
+        subprocess.run(init, check=True, capture_output=True, cwd=folder, **owner)
+        start = [programs / "postgres", "-D", f"{folder}/data", "-k", folder, "-p", str(port)]
+        with Path(folder, "log").open("w") as log:
+            process = subprocess.Popen(
+                [*start, "-h", "127.0.0.1"], stdout=log, stderr=log, cwd=folder, **owner
+            )
+        try:
+            url = f"postgresql+psycopg://{name}@127.0.0.1:{port}"
+            _wait(f"{url}/postgres", process)
+            yield url
+        finally:
+            process.send_signal(signal.SIGINT)  # fast shutdown
+            process.wait(30)
+
+
+def _wait(url: str, process: subprocess.Popen) -> None:
+    engine, deadline = create_engine(url), time.monotonic() + 30
+    while True:
+        try:
+            engine.connect().close()
+            return engine.dispose()
+        except OperationalError:
+            assert process.poll() is None, "PostgreSQL ended while it was starting"
+            assert time.monotonic() < deadline, "PostgreSQL does not answer after 30 seconds"
+            time.sleep(0.1)
+
+
+@pytest.fixture
+def url(server, request):
+    """A new database."""
+    name = f"db{abs(hash(request.node.nodeid))}"
+    engine = create_engine(f"{server}/postgres", isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    engine.dispose()
+    return f"{server}/{name}"
+
+
+@pytest.fixture
+def ledger(url):
+    with closing(Ledger.open(url)) as opened:
+        yield opened
+
+
+def logged(name, confidence=0.1, sample=None):
+    sample = sample or Sample.of(name.encode(), "text/plain")
+    prediction = Prediction(
+        id=name,
+        sample_id=sample.id,
+        answer={"is": name},
+        confidence=confidence,
+        embedding=np.zeros(3),
+        latency_ms=1.0,
+        model_digest="d" * 64,
+        created_at=NOW,
+    )
+    split = Split.TEST if int(sample.id, 16) % 2 else Split.TRAIN
+    return Logged(sample=sample, group=sample.id, split=split, prediction=prediction)
+
+
+def write(ledger, *entries):
+    with ledger.begin() as connection:
+        append_predictions(connection, entries)
+
+
+def say(ledger, name, value=False):
+    kind = FeedbackKind.OUTCOME
+    entry = Feedback(
+        id=feedback_id(name, kind, value),
+        prediction_id=name,
+        kind=kind,
+        value=value,
+        created_at=NOW,
+    )
+    with ledger.begin() as connection:
+        append_feedback(connection, [entry])
+
+
+def together(*works):
+    """Run each in a thread of its own; the errors that came out of them."""
+    errors = []
+
+    def guarded(work):
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001  # the test looks at whatever it is
+            errors.append(error)
+
+    threads = [threading.Thread(target=guarded, args=[work]) for work in works]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    return errors
+
+
+def test_the_migrated_schema_is_that_of_the_tables(ledger):
+    with ledger.read() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, metadata) == []
+
+
+def test_many_that_open_a_new_ledger_at_once_all_succeed(url):
+    """Two created the same tables."""
+    assert together(*[lambda: Ledger.open(url).close()] * 6) == []
+
+
+def test_watermarks_miss_nothing_while_four_threads_append(ledger, monkeypatch):
+    monkeypatch.setattr(collect_stage, "_PIECE", 7)
+    found, writing = [], threading.Event()
+
+    def append(thread):
+        for number in range(50):
+            names = [f"{thread}-{number}-{index}" for index in range(3)]
+            write(ledger, *map(logged, names))
+            say(ledger, names[0])
+
+    def read():
+        while not writing.is_set():
+            found.append(collect(ledger, 0.7, 0, NOW))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    errors = together(*[lambda thread=thread: append(thread) for thread in range(4)])
+    writing.set()
+    reader.join()
+    found.append(collect(ledger, 0.7, 0, NOW))
+    assert errors == []
+    assert sum(one.num_predictions for one in found) == 600
+    assert sum(one.num_feedback for one in found) == 200
+    with ledger.read() as connection:
+        assert len(failures_in(connection, FailureState.SEEN)) == 600
+
+
+def test_feedback_is_counted_by_rows_although_duplicates_burn_numbers(ledger):
+    write(ledger, logged("one"), logged("two"))
+    for name in ("one", "one", "one", "two"):
+        say(ledger, name)
+    assert collect(ledger, 0.7, 0, NOW).num_feedback == 2
+
+
+def test_one_new_sample_that_many_see_first_is_stored_once(ledger):
+    """Start data and traffic could collide, and one of the two was lost."""
+    sample = Sample.of(b"shared", "text/plain")
+
+    def start_data():
+        with ledger.begin() as connection:
+            add_samples(connection, [Placed(sample, "g", Split.TRAIN)], NOW)
+
+    traffic = [lambda name=f"p{n}": write(ledger, logged(name, sample=sample)) for n in range(6)]
+    assert together(*traffic, *[start_data] * 6) == []
+    with ledger.read() as connection:
+        assert connection.execute(select(func.count()).select_from(samples)).scalar() == 1
+        assert connection.execute(select(func.count()).select_from(predictions)).scalar() == 6
+
+
+def test_of_many_connections_that_find_a_lock_free_one_gets_it(ledger, monkeypatch):
+    """Two inserted the same row, and a driver's error came out in place of who holds it."""
+    monkeypatch.setattr("flywheel.ledger.locks._me", _holder)
+    inside, start = [], threading.Barrier(6)
+
+    def enter():
+        start.wait()
+        with hold(ledger, "the loop", lambda: NOW):
+            inside.append(1)
+            time.sleep(0.5)
+
+    errors = together(*[enter] * 6)
+    assert len(inside) == 1
+    assert [type(error) for error in errors] == [BusyError] * 5
+
+
+def _holder():
+    """Each thread as a process on another host."""
+    return f"host-{threading.get_ident()}:1:1.0"
+
+
+def test_a_dead_holders_lock_is_taken_over(ledger):
+    dead = {"name": "the loop", "holder": f"{socket.gethostname()}:1:1.00", "since": NOW}
+    with ledger.begin() as connection:
+        connection.execute(insert(locks), dead)
+    with hold(ledger, "the loop", lambda: NOW):
+        pass
+
+
+def test_a_batch_keeps_to_its_budget_and_is_stored_once(ledger):
+    write(ledger, *[logged(f"p{n}", 0.3) for n in range(40)])
+    collect(ledger, 0.7, 0, NOW)
+    settings = LabelingSettings(samples_per_night=10)
+    sizes = [
+        len(select_batch(ledger, settings, seed=0, night=0, now=NOW).choices) for _ in range(2)
+    ]
+    assert sizes == [10, 0]
+
+
+def test_labels_are_read_newest_first_and_withdrawn_ones_not_at_all(ledger):
+    one, two = logged("one"), logged("two")
+    write(ledger, one, two)
+    said = [(one, {"x": 1}), (two, "b"), (one, {"x": 2}), (two, None)]
+    with ledger.begin() as connection:
+        add_labels(connection, [_label(entry, answer) for entry, answer in said], NOW)
+        ((label, _),) = current_labels(connection)
+    assert (label.sample_id, label.answer) == (one.sample.id, {"x": 2})
+
+
+def _label(entry, answer):
+    return Label(
+        sample_id=entry.sample.id,
+        answer=answer,
+        reliability=1.0,
+        num_annotations=1,
+        source="annotators",
+    )
+
+
+def test_texts_longer_than_their_columns_are_cut_and_not_refused(ledger):
+    with ledger.begin() as connection:
+        add_skip(connection, "s" * 300, "r" * 900, 0, NOW)
+        assert skips_of(connection, 0) == [("s" * 200, "r" * 500)]
