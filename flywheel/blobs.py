@@ -18,7 +18,7 @@ from fsspec.implementations.local import LocalFileSystem
 from flywheel.errors import FlywheelError, SettingsError, UnknownIdError
 from flywheel.records import content_id
 
-_DRAFT_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+_FEW = 8
 
 
 class Blobs:
@@ -53,47 +53,18 @@ class Blobs:
 
     def put(self, data: bytes) -> str:
         """Store bytes durably; their SHA-256."""
-        (digest,) = self.put_all([data])
-        return digest
+        return self.put_all([data])[0]
 
     def put_all(self, blobs: Iterable[bytes]) -> list[str]:
-        """Store many at once: on a disk they share the wait for their folders."""
-        digests, folders = [], set()
-        for data in blobs:
-            digest = content_id(data)
-            digests.append(digest)
-            path = self._path(digest)
-            if self._local:
-                folders.update(_write_durably(Path(path), data))
-            elif not self._filesystem.exists(path):
-                self._filesystem.pipe_file(path, data)
-        for folder in folders:
-            _sync_folder(folder)
-        return digests
-
-    def put_soon(self, data: bytes) -> str:
-        """Store bytes where readers find them at once; their SHA-256.
-
-        On a disk they survive a power cut only after `settle`: until then the caller keeps
-        them elsewhere, and puts them again after a crash. What a crash left is written anew.
-        """
-        if not self._local:
-            return self.put(data)
-        digest = content_id(data)
-        path = Path(self._path(digest))
-        if not (path.exists() and path.read_bytes() == data):
-            _write_quickly(path, data)
-        return digest
-
-    def settle(self) -> None:
-        """Make all that `put_soon` stored durable, in one wait."""
+        """Store many at once, durably: on a disk they share the waits for it."""
+        named = [(content_id(data), data) for data in blobs]
         if self._local:
-            os.sync()  # Linux waits until all is written; one by one takes a wait for each
-
-    @property
-    def is_local(self) -> bool:
-        """Whether the blobs are files of this machine."""
-        return self._local
+            _write_durably({Path(self._path(digest)): data for digest, data in named})
+        else:
+            for digest, data in named:
+                if digest not in self:
+                    self._filesystem.pipe_file(self._path(digest), data)
+        return [digest for digest, _ in named]
 
     def get(self, digest: str) -> bytes:
         """The bytes of a digest.
@@ -122,44 +93,32 @@ class Blobs:
         return f"{self._root}/{digest[:2]}/{digest}"
 
 
-def _write_durably(path: Path, data: bytes) -> list[Path]:
-    """Write a file so that a power cut leaves all of it or nothing; folders with new names."""
-    if path.exists():
-        return []
-    folders = [path.parent] if path.parent.exists() else [path.parent, path.parent.parent]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{uuid4().hex}")
+def _write_durably(files: dict[Path, bytes]) -> None:
+    """Write files so that a power cut leaves all of each or nothing of it."""
+    new = {path: data for path, data in files.items() if not path.exists()}
+    folders = {path.parent for path in new}
+    folders |= {folder.parent for folder in folders if not folder.exists()}
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
+    drafts = {path: path.with_name(f".{path.name}.{uuid4().hex}") for path in new}
     try:
-        with draft.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
+        for path, draft in drafts.items():
+            draft.write_bytes(new[path])
+        if len(drafts) > _FEW:
+            os.sync()  # writes all of them in one go, and the waits below find nothing left to do
+        for path, draft in drafts.items():
+            _sync(draft)
+            draft.replace(path)
     finally:
-        draft.unlink(missing_ok=True)  # a full disk must not fill up with drafts
-    return folders
+        for draft in drafts.values():
+            draft.unlink(missing_ok=True)  # a full disk must not fill up with drafts
+    for folder in folders:
+        _sync(folder)
 
 
-def _write_quickly(path: Path, data: bytes) -> None:
-    """Write a file in as few system calls as can be: threads that wait for each cost the most."""
-    draft = f"{path.parent}/.{path.name}.{uuid4().hex}"
-    try:
-        file = os.open(draft, _DRAFT_FLAGS, 0o666)
-    except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = os.open(draft, _DRAFT_FLAGS, 0o666)
-    try:
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(file, rest) :]
-    finally:
-        os.close(file)
-    Path(draft).replace(path)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable, as fsync alone does only for the contents."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    """Make the contents of a file, or the names in a folder, durable."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -14,6 +14,7 @@ import numpy as np
 from sqlalchemy import Connection, RowMapping, insert, select
 
 from flywheel.errors import UnknownIdError
+from flywheel.ledger.payloads import keep_payloads
 from flywheel.ledger.samples import Placed, add_samples
 from flywheel.ledger.tables import predictions
 from flywheel.ledger.writing import keep_commit_order
@@ -42,12 +43,13 @@ class NumberedPrediction:
 
 
 def append_predictions(connection: Connection, entries: Sequence[Logged]) -> None:
-    """Add predictions, and their samples where these are new; payloads are the blobs' business."""
+    """Add predictions with their samples and payloads; large payloads are in the blobs already."""
     if not entries:
         return
     keep_commit_order(connection, predictions)
     placed = [Placed(entry.sample, entry.group, entry.split) for entry in entries]
     add_samples(connection, placed, entries[0].prediction.created_at)
+    keep_payloads(connection, (entry.sample for entry in entries))
     connection.execute(insert(predictions), [_row(entry.prediction) for entry in entries])
 
 

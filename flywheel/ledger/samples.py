@@ -1,4 +1,4 @@
-"""Samples as they are stored: a row in the ledger, the payload in the blobs."""
+"""Samples as they are stored: a row in the ledger, the payload in the blobs or on its way there."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from sqlalchemy import Connection, select
 
 from flywheel.blobs import Blobs
 from flywheel.errors import UnknownIdError
+from flywheel.ledger.payloads import kept_payloads
 from flywheel.ledger.tables import samples
 from flywheel.ledger.writing import insert_new
 from flywheel.records import Sample, Split
@@ -26,11 +27,9 @@ class Placed(NamedTuple):
 
 
 def add_samples(connection: Connection, placed: Iterable[Placed], now: datetime) -> None:
-    """Store the rows of samples that are not known yet; their payloads are in the blobs."""
-    by_id = {item.sample.id: item for item in placed}
-    known = set(_rows(connection, list(by_id)))
-    rows = [_row(item, now) for key, item in by_id.items() if key not in known]
-    if rows:  # another writer may have been faster since we asked
+    """Store the rows of samples that are not known yet, and no payloads."""
+    rows = [_row(item, now) for item in placed]
+    if rows:
         connection.execute(insert_new(connection, samples), rows)
 
 
@@ -44,8 +43,14 @@ def load_samples(connection: Connection, blobs: Blobs, sample_ids: Sequence[str]
     missing = next((key for key in sample_ids if key not in rows), None)
     if missing is not None:
         raise UnknownIdError(f"no sample {missing} in the ledger; flywheel trace takes a known id")
+    kept = _kept(connection, sample_ids)
     return [
-        Sample(id=key, payload=blobs.get(key), media_type=rows[key][0], metadata=dict(rows[key][1]))
+        Sample(
+            id=key,
+            payload=kept[key] if key in kept else blobs.get(key),
+            media_type=rows[key][0],
+            metadata=dict(rows[key][1]),
+        )
         for key in sample_ids
     ]
 
@@ -53,6 +58,13 @@ def load_samples(connection: Connection, blobs: Blobs, sample_ids: Sequence[str]
 def groups_of(connection: Connection, sample_ids: Sequence[str]) -> dict[str, str]:
     """The group of each sample."""
     return {key: row[2] for key, row in _rows(connection, sample_ids).items()}
+
+
+def _kept(connection: Connection, sample_ids: Sequence[str]) -> dict[str, bytes]:
+    found: dict[str, bytes] = {}
+    for start in range(0, len(sample_ids), _CHUNK):
+        found |= kept_payloads(connection, sample_ids[start : start + _CHUNK])
+    return found
 
 
 def _rows(

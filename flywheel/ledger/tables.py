@@ -78,6 +78,14 @@ samples = Table(
     Column("created_at", Utc, nullable=False),
 )
 
+# Small payloads wait here until the night moves them into the blobs.
+payloads = Table(
+    "payloads",
+    metadata,
+    Column("sample_id", String(64), ForeignKey("samples.id"), primary_key=True),
+    Column("data", LargeBinary, nullable=False),
+)
+
 predictions = Table(
     "predictions",
     metadata,

@@ -13,6 +13,7 @@ from flywheel.errors import FlywheelError, RefusedError, UnavailableError
 from flywheel.label import PullResult, SendResult, Studio, make_labels, pull, send
 from flywheel.ledger.models import current_release
 from flywheel.ledger.nights import add_skip
+from flywheel.ledger.payloads import move_payloads
 from flywheel.loop.context import Loop, NightRun
 from flywheel.loop.results import Deployed, Ingested, Routed
 from flywheel.project import secret
@@ -53,8 +54,9 @@ def deploy(night: NightRun) -> Deployed:
 
 
 def collect(night: NightRun) -> Collected:
-    """Find the failures since the last collection."""
+    """Find the failures since the last collection, and bring what was seen into the blobs."""
     loop = night.loop
+    move_payloads(loop.ledger, loop.blobs)
     threshold = loop.project.collect.low_confidence
     return collect_failures(loop.ledger, threshold, night.number, loop.now())
 

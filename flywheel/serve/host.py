@@ -24,7 +24,6 @@ from flywheel.serve.batcher import NO_MODEL, Answered, Batcher, Question
 from flywheel.serve.log import PredictionLog, durably
 from flywheel.serve.models import Shelf
 from flywheel.serve.notify import HardSamples
-from flywheel.serve.payloads import Payloads
 from flywheel.splits import group_of, split_of
 from flywheel.task import Task
 
@@ -59,8 +58,7 @@ class Host:
         self.shelf = Shelf(task, ledger, blobs, project.train.device)
         self._task, self._ledger = task, ledger
         self._durable = durable
-        self._payloads = Payloads(blobs, project.state / "journal")
-        self._log = PredictionLog(ledger, self._payloads, self._place)
+        self._log = PredictionLog(ledger, blobs, self._place)
         self._batcher = Batcher(project.serve.max_batch, self._store)
         self._hard = on_hard_samples and HardSamples(
             on_hard_samples,
@@ -154,7 +152,6 @@ class Host:
 
     def close(self) -> None:
         """Wait for what runs beside the requests; call it when no request is inside."""
-        self._payloads.close()
         if self._hard:
             self._hard.close()
 

@@ -13,13 +13,14 @@ from pathlib import Path
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
+from flywheel.blobs import Blobs
 from flywheel.errors import FlywheelError, UnavailableError
 from flywheel.ledger import Ledger
 from flywheel.ledger.nights import add_skip
+from flywheel.ledger.payloads import is_small
 from flywheel.ledger.predictions import Logged, append_predictions
 from flywheel.serve.batcher import Answered
 from flywheel.serve.grouped import Grouped
-from flywheel.serve.payloads import Payloads
 
 _MOST_GROUPS = 64
 
@@ -27,11 +28,8 @@ _MOST_GROUPS = 64
 class PredictionLog:
     """Writes predictions; `place` gives a sample's group and split."""
 
-    def __init__(
-        self, ledger: Ledger, payloads: Payloads, place: Callable[[Answered], Logged]
-    ) -> None:
-        self._ledger = ledger
-        self._payloads = payloads
+    def __init__(self, ledger: Ledger, blobs: Blobs, place: Callable[[Answered], Logged]) -> None:
+        self._ledger, self._blobs = ledger, blobs
         self._place = place
         self._commit = Grouped[Sequence[Answered], None](
             self._commit_groups, fault=_fault, most=_MOST_GROUPS
@@ -47,7 +45,7 @@ class PredictionLog:
 
     def _commit_groups(self, batches: list[Sequence[Answered]]) -> list[None]:
         batch = [answered for group in batches for answered in group]
-        self._payloads.keep([answered.sample.payload for answered in batch])
+        self._store_large([answered.sample.payload for answered in batch])
         with durably(self._ledger) as connection:
             append_predictions(connection, [self._place(answered) for answered in batch])
             for answered in batch:
@@ -56,6 +54,16 @@ class PredictionLog:
                     subject = f"prediction {prediction.id}"
                     add_skip(connection, subject, answered.fault, None, prediction.created_at)
         return [None] * len(batches)
+
+    def _store_large(self, payloads: Sequence[bytes]) -> None:
+        """Put what is too large for the ledger into the blobs, before the rows that name it."""
+        try:
+            self._blobs.put_all(payload for payload in payloads if not is_small(payload))
+        except OSError as error:
+            raise UnavailableError(
+                f"the payload cannot be stored: {error}; "
+                "free the disk or mend the folder of storage.blobs, then send this again"
+            ) from error
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from flywheel.errors import FlywheelError
 from flywheel.ledger import Ledger
 from flywheel.ledger.feedback import feedback_after
 from flywheel.ledger.predictions import get_prediction, predictions_after
+from flywheel.ledger.samples import load_samples
 from flywheel.ledger.tables import checkpoints, releases
 from flywheel.model import weights_of
 from flywheel.project import load_project
@@ -139,7 +140,8 @@ def test_a_kill_9_loses_nothing_that_was_acknowledged(start, project, ledger):
         told = {row.feedback.prediction_id for row in feedback_after(connection, 0, 5000)}
         for request_id, has_feedback in acknowledged:
             stored = get_prediction(connection, request_id)
-            assert struct.unpack("<2f", blobs.get(stored.sample_id))[0] == stored.answer
+            (sample,) = load_samples(connection, blobs, [stored.sample_id])
+            assert struct.unpack("<2f", sample.payload)[0] == stored.answer
             assert request_id in told or not has_feedback
 
 

@@ -1,5 +1,8 @@
 import shutil
 
+import pytest
+
+from flywheel.ledger.payloads import move_payloads
 from flywheel.ledger.predictions import predictions_after
 
 
@@ -8,9 +11,10 @@ def count(ledger):
         return len(predictions_after(connection, 0, 100))
 
 
-def test_with_the_blobs_folder_gone_it_is_503_until_the_folder_is_back(
-    server, predict, project, ledger
+def test_a_large_payload_is_503_while_the_blobs_folder_is_gone(
+    server, predict, project, ledger, monkeypatch
 ):
+    monkeypatch.setattr("flywheel.ledger.payloads._SMALL_BYTES", 1)
     folder, aside = project.state / "blobs", project.state / "aside"
     folder.rename(aside)
     folder.write_text("a file where the folder was")
@@ -22,6 +26,21 @@ def test_with_the_blobs_folder_gone_it_is_503_until_the_folder_is_back(
     aside.rename(folder)
     assert predict(server, 1.0).is_success
     assert count(ledger) == 1
+
+
+def test_a_small_payload_waits_in_the_ledger_while_the_blobs_folder_is_gone(
+    server, predict, project, ledger, blobs
+):
+    folder, aside = project.state / "blobs", project.state / "aside"
+    folder.rename(aside)
+    folder.write_text("a file where the folder was")
+    sample_id = predict(server, 1.0).json()["sample_id"]
+    with pytest.raises(OSError, match="Not a directory"):
+        move_payloads(ledger, blobs)
+    folder.unlink()
+    aside.rename(folder)
+    assert move_payloads(ledger, blobs) == 1
+    assert sample_id in blobs
 
 
 def test_with_the_ledger_gone_it_is_503_until_the_ledger_is_back(

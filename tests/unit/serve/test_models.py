@@ -4,6 +4,7 @@ import pytest
 from sqlalchemy import func, select
 
 from flywheel.errors import UnknownIdError
+from flywheel.ledger.payloads import move_payloads
 from flywheel.ledger.tables import predictions
 from flywheel.serve import create_app
 
@@ -49,9 +50,10 @@ def test_a_blob_that_is_no_weights_is_422_and_the_old_model_serves(server, blobs
 
 
 def test_a_model_is_warmed_up_on_the_last_sample_even_if_its_payload_is_gone(
-    server, weights, predict, blobs, project
+    server, weights, predict, ledger, blobs, project
 ):
     sample_id = predict(server, 1.0).json()["sample_id"]
+    move_payloads(ledger, blobs)
     (project.state / "blobs" / sample_id[:2] / sample_id).unlink()
     digest = weights(3.0)
     assert server.post("/model", json={"digest": digest}).json() == {"digest": digest}

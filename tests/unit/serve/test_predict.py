@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import select
 
 from flywheel.ledger.predictions import get_prediction, predictions_after
+from flywheel.ledger.samples import load_samples
 from flywheel.ledger.tables import samples, skips
 from flywheel.records import Split
 from flywheel.splits import split_of
@@ -25,16 +26,15 @@ def test_an_answer_carries_everything_that_the_caller_may_need(server, predict):
     }  # fmt: skip
 
 
-def test_an_answered_prediction_is_in_the_ledger_and_its_payload_in_the_blobs(
-    server, predict, ledger, blobs
-):
+def test_an_answered_prediction_is_stored_with_its_payload(server, predict, ledger, blobs):
     answer = predict(server, 2.5).json()
     with ledger.read() as connection:
         stored = get_prediction(connection, answer["request_id"])
+        (sample,) = load_samples(connection, blobs, [stored.sample_id])
     assert stored.answer == 2.5
     assert stored.embedding.dtype == np.float32
     assert stored.embedding.tolist() == pytest.approx([2.5, 0.9])
-    assert len(blobs.get(stored.sample_id)) == 8
+    assert len(sample.payload) == 8
 
 
 def test_the_group_comes_from_the_metadata_and_fixes_the_split(server, predict, ledger):

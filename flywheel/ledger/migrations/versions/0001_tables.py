@@ -182,6 +182,15 @@ def upgrade() -> None:
     )
     op.create_index("ix_labels_sample_id", "labels", ["sample_id"], unique=False)
     op.create_table(
+        "payloads",
+        sa.Column("sample_id", sa.String(length=64), nullable=False),
+        sa.Column("data", sa.LargeBinary(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["sample_id"], ["samples.id"], name=op.f("fk_payloads_sample_id_samples")
+        ),
+        sa.PrimaryKeyConstraint("sample_id", name=op.f("pk_payloads")),
+    )
+    op.create_table(
         "predictions",
         sa.Column(
             "seq",
@@ -325,6 +334,7 @@ def downgrade() -> None:
     op.drop_table("releases")
     op.drop_index("ix_predictions_sample_id", table_name="predictions")
     op.drop_table("predictions")
+    op.drop_table("payloads")
     op.drop_index("ix_labels_sample_id", table_name="labels")
     op.drop_table("labels")
     op.drop_index("ix_labeling_tasks_state", table_name="labeling_tasks")
