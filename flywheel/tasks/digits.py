@@ -40,7 +40,7 @@ _DIVISION_SEED = 7
 _CHOICES = "\n".join(f'    <Choice value="{name}" hotkey="{name}"/>' for name in CLASSES)
 _CONFIG = f"""<View>
   <Header value="Which digit is this?"/>
-  <Image name="image" value="$image"/>
+  <Image name="image" value="$image" maxWidth="320px"/>
   <Choices name="digit" toName="image" choice="single" showInline="true" required="true">
 {_CHOICES}
     <Choice value="{_UNUSABLE}" hotkey="u"/>

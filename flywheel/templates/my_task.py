@@ -32,7 +32,7 @@ def task() -> Task:
         scores=lambda answer, label: {"correct": float(answer == label)},
         labeling=Labeling(
             config=f"""<View>
-              <Image name="image" value="$image"/>
+              <Image name="image" value="$image" maxWidth="320px"/>
               <Choices name="class" toName="image" choice="single" required="true">
                 {"".join(f'<Choice value="{name}"/>' for name in CLASSES)}
               </Choices>
