@@ -10,15 +10,10 @@ from rich.table import Table
 
 from flywheel.ledger import Ledger
 from flywheel.ledger.models import get_decision, report_of_night
-from flywheel.ledger.nights import finished_steps, last_night
+from flywheel.ledger.nights import last_night
 from flywheel.project import Project
-from flywheel.records import Decision, Estimate, Json, Report
-from flywheel.report import Event, Status
-
-
-def step_line(name: str, result: dict[str, Json]) -> str:
-    """What a step came to, in one line for people; escaped for Rich."""
-    return escape(_LINES[name](result)).replace("\n", " ")
+from flywheel.records import Decision, Estimate, Report
+from flywheel.report import Event, Status, step_results
 
 
 def print_status(status: Status, console: Console) -> None:
@@ -55,10 +50,9 @@ def night_table(project: Project) -> Table:
     with ledger.read() as connection:
         last = last_night(connection)
         for number in range(last.number + 1 if last else 0):
-            steps = finished_steps(connection, number)
+            done = {name: result for name, (result, _) in step_results(connection, number).items()}
             report = report_of_night(connection, number)
             decision = get_decision(connection, number)
-            done: dict[str, Any] = {name: step.result for name, step in steps.items()}
             table.add_row(
                 str(number),
                 _number(done, "collect", "num_failures"),
@@ -79,7 +73,7 @@ def _because(decision: Decision | None) -> str:
 
 
 def _number(done: dict[str, Any], step: str, *fields: str) -> str:
-    return str(sum(done[step][field] for field in fields)) if step in done else "—"
+    return str(sum(getattr(done[step], field) for field in fields)) if step in done else "—"
 
 
 def _metric(report: Report | None, name: str) -> str:
@@ -95,61 +89,3 @@ def _metric(report: Report | None, name: str) -> str:
 
 def _estimate(estimate: Estimate) -> str:
     return f"{estimate.value:.3f}\n{estimate.low:.2f}..{estimate.high:.2f}"
-
-
-def _deploy(result: dict[str, Json]) -> str:
-    return str(result["note"])
-
-
-def _collect(result: dict[str, Json]) -> str:
-    return (
-        f"{result['num_predictions']} predictions and {result['num_feedback']} feedback read, "
-        f"{result['num_failures']} new failures"
-    )
-
-
-def _route(result: dict[str, Json]) -> str:
-    chosen = (
-        f"{result['num_probability']} drawn of {result['population']}, "
-        f"{result['num_targeted']} hard cases; {result['num_sent']} sent"
-    )
-    return f"{chosen}; {result['note']}" if result["note"] else chosen
-
-
-def _ingest(result: dict[str, Json]) -> str:
-    known = (
-        f"{result['num_annotations']} annotations, {result['num_labels']} labels; data set: "
-        f"{result['num_train']} train, {result['num_test']} test"
-    )
-    return f"{known}; {result['note']}" if result["note"] else known
-
-
-def _retrain(result: dict[str, Json]) -> str:
-    if result["device"] is None:
-        return str(result["note"])
-    return f"{result['note']} on {result['device']}, last loss {result['losses'][-1]:.4f}"
-
-
-def _evaluate(result: dict[str, Json]) -> str:
-    return f"report {result['report_id'][:12]}"
-
-
-def _decide(result: dict[str, Json]) -> str:
-    return f"{result['verdict']}: {result['reasons'][0]}"
-
-
-def _release(result: dict[str, Json]) -> str:
-    fixed = f", {result['num_fixed']} failures fixed" if result["num_fixed"] else ""
-    return f"{result['note']}{fixed}"
-
-
-_LINES = {
-    "deploy": _deploy,
-    "collect": _collect,
-    "route": _route,
-    "ingest": _ingest,
-    "retrain": _retrain,
-    "evaluate": _evaluate,
-    "decide": _decide,
-    "release": _release,
-}

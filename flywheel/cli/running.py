@@ -15,15 +15,14 @@ from typing import Any
 
 import httpx
 from rich.console import Console
+from rich.markup import escape
 
 from flywheel import stack
-from flywheel.cli.printing import step_line
 from flywheel.errors import FlywheelError, UnavailableError
 from flywheel.ledger import Ledger
-from flywheel.ledger.nights import finished_steps, last_night
+from flywheel.ledger.nights import last_night
 from flywheel.project import Project
-
-_STEPS = ("deploy", "collect", "route", "ingest", "retrain", "evaluate", "decide", "release")
+from flywheel.report import STEP_NAMES, step_results, summarize
 
 
 def run_night(project: Project, console: Console) -> None:
@@ -103,17 +102,17 @@ def _watch(project: Project, console: Console) -> Iterator[None]:
 
 def _show_steps(ledger: Ledger, night: int, ended: threading.Event, console: Console) -> None:
     shown: set[str] = set()
-    with console.status(f"night {night}: {_STEPS[0]} …") as spinner:
+    with console.status(f"night {night}: {STEP_NAMES[0]} …") as spinner:
         while True:
             last_look = ended.is_set()
             with ledger.read() as connection:
-                done = finished_steps(connection, night)
+                done = step_results(connection, night)
             for name in [name for name in done if name not in shown]:
                 shown.add(name)
-                step = done[name]
-                line = step_line(name, step.result)
-                console.print(f"  [green]✓[/] {name:<9}{line}  [dim]{step.seconds:.1f} s[/]")
-            waiting = next((name for name in _STEPS if name not in shown), "report")
+                result, seconds = done[name]
+                line = escape(summarize(name, result))
+                console.print(f"  [green]✓[/] {name:<9}{line}  [dim]{seconds:.1f} s[/]")
+            waiting = next((name for name in STEP_NAMES if name not in shown), "report")
             spinner.update(f"night {night}: {waiting} …")
             if last_look:
                 return

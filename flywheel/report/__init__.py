@@ -5,5 +5,17 @@ from flywheel.report.night import night_page
 from flywheel.report.page import write_report
 from flywheel.report.standing import Status, status
 from flywheel.report.steps import step_page
+from flywheel.report.summaries import STEP_NAMES, step_results, summarize
 
-__all__ = ["Event", "Status", "night_page", "status", "step_page", "trace", "write_report"]
+__all__ = [
+    "STEP_NAMES",
+    "Event",
+    "Status",
+    "night_page",
+    "status",
+    "step_page",
+    "step_results",
+    "summarize",
+    "trace",
+    "write_report",
+]
