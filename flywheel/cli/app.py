@@ -69,8 +69,12 @@ def check(directory: Directory = HERE) -> None:
 
 @app.command()
 def up(directory: Directory = HERE) -> None:
-    """Start Prefect, Label Studio and the model server, and say where they are."""
+    """Start Prefect, Label Studio and the model server, and say where they are.
+
+    A project that is scheduled gets its worker back too.
+    """
     from flywheel import stack
+    from flywheel.cli.scheduling import resume
     from flywheel.project import load_project
 
     project = load_project(directory)
@@ -79,6 +83,9 @@ def up(directory: Directory = HERE) -> None:
     _say(f"Prefect        {project.prefect.url}")
     _say(f"Label Studio   {login.url}  as {login.email}, password in {login.password_file}")
     _say(f"model server   {project.server_url}")
+    if not resume(project, progress=_say):
+        _say(f"next: flywheel night {directory} turns the loop once")
+        _say(f"      flywheel schedule {directory} does it every night")
 
 
 @app.command()
@@ -178,6 +185,15 @@ def schedule(directory: Directory = HERE) -> None:
     from flywheel.project import load_project
 
     register(load_project(directory), progress=_say)
+
+
+@app.command()
+def unschedule(directory: Directory = HERE) -> None:
+    """Take back what schedule did: the deployments, the trigger and the worker of this project."""
+    from flywheel.cli.scheduling import unregister
+    from flywheel.project import load_project
+
+    unregister(load_project(directory), progress=_say)
 
 
 @app.command()

@@ -85,10 +85,13 @@ def model_server(directory: Path, url: str, clients: dict[str, str]) -> Service:
 def prefect_worker(directory: Path, pool: str, clients: dict[str, str]) -> Service:
     """A process worker that runs the project's deployments; it makes its pool when there is none."""
     argv = _module("prefect", "--no-prompt", "worker", "start", "--pool", pool, "--type", "process")
+    # Who starts it may keep Prefect off a terminal; its log is where the runs' own words stay.
+    quiet = {"PYTHONUNBUFFERED": "1", "NO_COLOR": "1"}
+    quiet["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "INFO"
     return Service(
         name="worker",
         argv=argv,
-        env={**os.environ, **clients, "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"},
+        env={**os.environ, **clients, **quiet},
         directory=directory,
         ready_line="started!",
     )

@@ -71,15 +71,15 @@ def up(
     return started + start_all(then, project.state, progress)
 
 
-def down(project: Project, *, progress: Progress = print) -> list[str]:
+def down(project: Project, *, only: str | None = None, progress: Progress = print) -> list[str]:
     """End every process that `up` started for this project, and no other; the names of those.
 
-    Flow runs of the worker end with it and are marked as crashed.
+    Flow runs of the worker end with it and are marked as crashed. `only` names one service.
     """
-    worker = stop_all(project.state, progress, only="worker")
+    worker = stop_all(project.state, progress, only="worker") if only in {None, "worker"} else []
     if worker:
         _close_dead_runs(project, progress)
-    return sorted(worker + stop_all(project.state, progress))
+    return sorted(worker + stop_all(project.state, progress, only=only))
 
 
 def running(project: Project) -> list[Server]:
