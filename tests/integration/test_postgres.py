@@ -208,6 +208,17 @@ def test_watermarks_miss_nothing_while_four_threads_append(ledger, monkeypatch):
         assert len(failures_in(connection, FailureState.SEEN)) == 600
 
 
+def test_a_writer_that_commits_late_is_not_passed_over(ledger):
+    fast = threading.Thread(target=write, args=[ledger, logged("fast")])
+    with ledger.begin() as slow:
+        append_predictions(slow, [logged("slow")])
+        fast.start()
+        fast.join(1)
+        early = collect(ledger, 0.7, 0, NOW)
+    fast.join()
+    assert early.num_predictions + collect(ledger, 0.7, 0, NOW).num_predictions == 2
+
+
 def test_feedback_is_counted_by_rows_although_duplicates_burn_numbers(ledger):
     write(ledger, logged("one"), logged("two"))
     for name in ("one", "one", "one", "two"):
