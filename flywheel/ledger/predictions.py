@@ -21,6 +21,7 @@ from flywheel.ledger.writing import keep_commit_order
 from flywheel.records import Prediction, Sample, Split
 
 _EMBEDDING = np.dtype("<f4")
+_INSERT = insert(predictions)  # built once: every prediction served waits for it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,7 +51,7 @@ def append_predictions(connection: Connection, entries: Sequence[Logged]) -> Non
     placed = [Placed(entry.sample, entry.group, entry.split) for entry in entries]
     add_samples(connection, placed, entries[0].prediction.created_at)
     keep_payloads(connection, (entry.sample for entry in entries))
-    connection.execute(insert(predictions), [_row(entry.prediction) for entry in entries])
+    connection.execute(_INSERT, [_row(entry.prediction) for entry in entries])
 
 
 def get_prediction(connection: Connection, prediction_id: str) -> Prediction:

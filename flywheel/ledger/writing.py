@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import zlib
 
-from sqlalchemy import BigInteger, Connection, Table, cast, func, select
+from sqlalchemy import BigInteger, Connection, Insert, Table, cast, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 
@@ -19,8 +20,13 @@ def keep_commit_order(connection: Connection, table: Table) -> None:
         connection.execute(select(func.pg_advisory_xact_lock(cast(key, BigInteger))))
 
 
-def insert_new(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
+def insert_new(connection: Connection, table: Table) -> Insert:
     """An INSERT that passes over rows that are there already."""
-    if connection.dialect.name == "postgresql":
+    return _insert_new(table, connection.dialect.name)
+
+
+@functools.cache  # building and recognising a statement costs more than running it
+def _insert_new(table: Table, dialect: str) -> Insert:
+    if dialect == "postgresql":
         return postgresql.insert(table).on_conflict_do_nothing()
     return sqlite.insert(table).on_conflict_do_nothing()

@@ -61,7 +61,7 @@ def _print_row(callers: int, plain: list[float], durable: list[float]) -> None:
 
 
 def _wait_ms(folder: Path) -> float:
-    """Median time of one fsync now; a lone caller pays for two of them."""
+    """Median time of one fsync now; a lone caller pays for one of them."""
     waits = []
     with (folder / "wait").open("wb", buffering=0) as file:
         for _ in range(100):
