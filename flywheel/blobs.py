@@ -98,7 +98,7 @@ def _write_durably(files: dict[Path, bytes]) -> None:
     new = {path: data for path, data in files.items() if not path.exists()}
     folders = {path.parent for path in new}
     folders |= {folder.parent for folder in folders if not folder.exists()}
-    for folder in folders:
+    for folder in sorted(folders):
         folder.mkdir(parents=True, exist_ok=True)
     drafts = {path: path.with_name(f".{path.name}.{uuid4().hex}") for path in new}
     try:
