@@ -1,0 +1,105 @@
+"""deployments/prefect.yaml names only what is there, and each project apart from the others."""
+
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from prefect import Flow
+from prefect.client.schemas.schedules import CronSchedule
+
+from flows.events import HARD_SAMPLES_WAITING
+from flywheel.project import Schedule
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "deployments/prefect.yaml").read_text(encoding="utf-8")
+VALUES = {
+    "PROJECT": "digits",
+    "DIRECTORY": "/projects/digits",
+    "CRON": "0 2 * * *",
+    "TIMEZONE": "Europe/Berlin",
+    "POOL": "flywheel-digits",
+}
+
+
+def filled(text=TEXT):
+    """As Prefect reads it once the variables have values."""
+    for name, value in VALUES.items():
+        text = text.replace("{{ $FLYWHEEL_" + name + " }}", value)
+    return yaml.safe_load(text)["deployments"]
+
+
+DEPLOYMENTS = {entry["entrypoint"].rpartition(".")[2]: entry for entry in filled()}
+each = pytest.mark.parametrize("entry", DEPLOYMENTS.values(), ids=DEPLOYMENTS)
+
+
+def flow_of(entry):
+    module, _, name = entry["entrypoint"].rpartition(".")
+    return getattr(importlib.import_module(module), name)
+
+
+def test_the_command_fills_in_every_variable():
+    source = (ROOT / "flywheel/cli/scheduling.py").read_text(encoding="utf-8")
+    wanted = set(re.findall(r"\$(FLYWHEEL_\w+)", TEXT))
+    assert wanted == set(re.findall(r'"(FLYWHEEL_\w+)":', source))
+    assert wanted == {f"FLYWHEEL_{name}" for name in VALUES}
+
+
+def test_every_flow_of_the_product_has_a_deployment():
+    modules = [path.stem for path in (ROOT / "flows").glob("*.py") if "@flow(" in path.read_text()]
+    assert sorted(modules) == sorted(DEPLOYMENTS)
+
+
+@each
+def test_the_entrypoint_is_a_flow_named_like_its_file(entry):
+    flow = flow_of(entry)
+    assert isinstance(flow, Flow)
+    assert flow.name == entry["entrypoint"].split(".")[1].replace("_", "-")
+
+
+@each
+def test_the_parameters_are_the_flows_own_with_type_and_description(entry):
+    properties = flow_of(entry).parameters.properties
+    assert set(entry["parameters"]) == set(properties)
+    assert all(field["type"] and len(field["description"]) > 20 for field in properties.values())
+
+
+@each
+def test_the_module_tells_when_it_runs_and_why_again_is_safe(entry):
+    page = importlib.import_module(entry["entrypoint"].rpartition(".")[0]).__doc__
+    for heading in ("When:", "Why a re-run is safe:", "How it ends:", "LABEL_STUDIO_API_KEY"):
+        assert heading in page
+
+
+@each
+def test_runs_of_one_project_never_overlap(entry):
+    assert entry["concurrency_limit"] == {"limit": 1, "collision_strategy": "CANCEL_NEW"}
+
+
+@each
+def test_a_project_has_names_tags_and_pool_of_its_own(entry):
+    assert (entry["name"], entry["tags"]) == ("digits", ["flywheel", "digits"])
+    assert entry["work_pool"] == {"name": "flywheel-digits"}
+    assert entry["parameters"] == {"directory": "/projects/digits"}
+
+
+def test_the_night_has_one_schedule_in_its_own_time_zone():
+    [schedule] = DEPLOYMENTS["nightly"]["schedules"]
+    assert schedule.pop("slug") == "nightly"
+    assert CronSchedule(**schedule).timezone == "Europe/Berlin"
+
+
+def test_the_default_schedule_is_one_that_prefect_knows():
+    CronSchedule(cron=Schedule().cron, timezone=Schedule().timezone)
+
+
+def test_the_trigger_waits_for_the_event_of_its_own_project():
+    [trigger] = DEPLOYMENTS["label_hard_cases"]["triggers"]
+    assert trigger["expect"] == [HARD_SAMPLES_WAITING]
+    assert trigger["match"] == {"prefect.resource.id": "flywheel.project.digits"}
+
+
+def test_a_burst_of_events_fires_once_a_minute_at_most():
+    [trigger] = DEPLOYMENTS["label_hard_cases"]["triggers"]
+    assert (trigger["posture"], trigger["threshold"], trigger["within"]) == ("Reactive", 1, 60)
