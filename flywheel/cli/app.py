@@ -119,12 +119,16 @@ def label(directory: Directory = HERE) -> None:
 
 @app.command()
 def status(directory: Directory = HERE) -> None:
-    """Say what serves, what waits for whom, and what to do next."""
+    """Say what runs and serves, what waits for whom, and what to do next."""
+    from flywheel import stack
     from flywheel.cli.printing import print_status
     from flywheel.loop import open_loop
     from flywheel.report import status as status_of
 
     with open_loop(directory) as loop:
+        names = [server.name for server in stack.running(loop.project)]
+        missing = "" if "worker" in names else "; no worker, so no night begins by itself"
+        _say(f"servers       {', '.join(names) or 'none of this project runs here'}{missing}")
         print_status(status_of(loop), console)
 
 
