@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import NamedTuple
 
 from sqlalchemy import Connection, func, insert, select
@@ -15,6 +16,14 @@ class Origin(NamedTuple):
 
     share: Share
     inclusion_probability: float | None
+
+
+class BatchSize(NamedTuple):
+    """A stored batch in numbers."""
+
+    id: str
+    population: int
+    num_chosen: dict[Share, int]
 
 
 def add_batch(connection: Connection, batch: Batch) -> None:
@@ -59,6 +68,18 @@ def num_chosen(connection: Connection, night: int) -> dict[Share, int]:
     )
     counts = {Share(row[0]): int(row[1]) for row in connection.execute(query)}
     return {share: counts.get(share, 0) for share in Share}
+
+
+def batch_since(connection: Connection, night: int, since: datetime) -> BatchSize | None:
+    """The first batch that a night stored since a time; None when it stored none."""
+    mine = (batches.c.night == night, batches.c.created_at >= since)
+    query = select(batches.c.id, batches.c.population).where(*mine)
+    row = connection.execute(query.order_by(batches.c.created_at, batches.c.id).limit(1)).first()
+    if row is None:
+        return None
+    shares = select(choices.c.share).where(choices.c.batch_id == row.id)
+    chosen = list(connection.execute(shares).scalars())
+    return BatchSize(row.id, row.population, {share: chosen.count(share.value) for share in Share})
 
 
 def origins(connection: Connection) -> dict[str, Origin]:

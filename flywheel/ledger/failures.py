@@ -58,6 +58,12 @@ def move_failures(
     return len(moved)
 
 
+def num_moved(connection: Connection, state: FailureState, night: int) -> int:
+    """How many failures came to a state in a night, in however many runs of it."""
+    mine = (transitions.c.state == state.value, transitions.c.night == night)
+    return connection.execute(select(func.count()).where(*mine)).scalar_one()
+
+
 def strongest_failures(
     connection: Connection, state: FailureState, split: Split, limit: int
 ) -> list[Failure]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy import Connection, bindparam, func, select, update
 
 from flywheel.ledger.nights import add_skip, current_night_number
 from flywheel.ledger.tables import choices, labeling_tasks, predictions
@@ -72,6 +72,12 @@ def mark_sent(
     new = {key: value for key, value in external_ids.items() if known[key].state == "waiting"}
     values = {"external_project": project_id, "state": "sent", "sent_at": now}
     _update(connection, {**values, "external_id": bindparam("external")}, new)
+
+
+def num_sent_since(connection: Connection, since: datetime) -> int:
+    """How many samples were sent since a time."""
+    mine = labeling_tasks.c.sent_at >= since
+    return connection.execute(select(func.count()).where(mine)).scalar_one()
 
 
 def set_aside(connection: Connection, notes: Mapping[str, str], now: datetime) -> None:

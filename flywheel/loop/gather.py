@@ -11,8 +11,10 @@ from flywheel.collect import collect as collect_failures
 from flywheel.dataset import make_version
 from flywheel.errors import FlywheelError, RefusedError, UnavailableError
 from flywheel.label import PullResult, SendResult, Studio, make_labels, pull, send
+from flywheel.ledger.batches import batch_since
 from flywheel.ledger.models import current_release
 from flywheel.ledger.nights import add_skip
+from flywheel.ledger.outbox import num_sent_since, waiting
 from flywheel.ledger.payloads import move_payloads
 from flywheel.loop.context import Loop, NightRun
 from flywheel.loop.results import Deployed, Ingested, Routed
@@ -71,15 +73,19 @@ def route(night: NightRun) -> Routed:
         night=night.number,
         now=loop.now(),
     )
-    shares = [choice.share for choice in batch.choices]
     sent, note = _send(night)
+    with loop.ledger.read() as connection:  # a run that was killed may have stored and sent it
+        stored = batch_since(connection, night.number, night.started_at)
+        num_sent = num_sent_since(connection, night.started_at)
+        num_waiting = len(waiting(connection))
+    chosen = stored.num_chosen if stored else dict.fromkeys(Share, 0)
     return Routed(
-        batch_id=batch.id,
-        num_probability=shares.count(Share.PROBABILITY),
-        num_targeted=shares.count(Share.TARGETED),
-        population=batch.population,
-        num_sent=sent.num_sent if sent else 0,
-        num_waiting=sent.num_waiting if sent else len(shares),
+        batch_id=stored.id if stored else batch.id,
+        num_probability=chosen[Share.PROBABILITY],
+        num_targeted=chosen[Share.TARGETED],
+        population=stored.population if stored else batch.population,
+        num_sent=num_sent,
+        num_waiting=num_waiting,
         project_url=sent.project_url if sent else None,
         note=note,
     )
@@ -101,7 +107,7 @@ def ingest(night: NightRun) -> Ingested:
         num_labels=labeled.num_labels,
         num_disputed=labeled.num_disputed,
         dataset_id=made.version.id,
-        is_new=made.is_new,
+        is_new=made.version.created_at >= night.started_at,
         num_train=made.version.num_train,
         num_test=made.version.num_test,
         num_dropped=len(made.dropped),

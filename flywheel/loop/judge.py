@@ -24,12 +24,13 @@ from flywheel.ledger.models import (
     get_report,
     last_decision_on,
     latest_checkpoint,
+    release_history,
 )
 from flywheel.ledger.samples import load_samples
 from flywheel.loop.context import Loop, NightRun
 from flywheel.loop.results import Decided, Evaluated, Retrained
 from flywheel.model import Model, pick_device
-from flywheel.records import DatasetRow, DatasetVersion, FailureState, Split, Verdict
+from flywheel.records import Checkpoint, DatasetRow, DatasetVersion, FailureState, Split, Verdict
 from flywheel.train import TrainingData, train
 
 
@@ -37,6 +38,9 @@ def retrain(night: NightRun) -> Retrained:
     """Train a candidate when there are rows that no candidate has been trained on."""
     loop = night.loop
     version = newest_version(loop)
+    already = _trained_tonight(night, version)
+    if already is not None:
+        return _retrained(already, version)
     waiting, note = _waiting_candidate(loop, version)
     if note:
         return Retrained(
@@ -56,13 +60,7 @@ def retrain(night: NightRun) -> Retrained:
         add_checkpoint(connection, trained.checkpoint)
         learned = [row.sample_id for row in rows]
         move_failures(connection, learned, FailureState.TRAINED_ON, night.number, loop.now())
-    return Retrained(
-        candidate_digest=trained.checkpoint.digest,
-        device=trained.checkpoint.device,
-        train_seconds=trained.checkpoint.train_seconds,
-        losses=trained.checkpoint.losses,
-        note=f"trained on {len(rows)} rows",
-    )
+    return _retrained(trained.checkpoint, version)
 
 
 def evaluate(night: NightRun, candidate_digest: str | None) -> Evaluated:
@@ -110,6 +108,25 @@ def newest_version(loop: Loop) -> DatasetVersion:
     return version
 
 
+def _trained_tonight(night: NightRun, version: DatasetVersion) -> Checkpoint | None:
+    """What a run of this night trained before it was killed; None when there is none."""
+    with night.loop.ledger.read() as connection:
+        newest = latest_checkpoint(connection)
+    if newest is None or newest.created_at < night.started_at or newest.dataset_id != version.id:
+        return None
+    return newest
+
+
+def _retrained(checkpoint: Checkpoint, version: DatasetVersion) -> Retrained:
+    return Retrained(
+        candidate_digest=checkpoint.digest,
+        device=checkpoint.device,
+        train_seconds=checkpoint.train_seconds,
+        losses=checkpoint.losses,
+        note=f"trained on {version.num_train} rows",
+    )
+
+
 def _waiting_candidate(loop: Loop, version: DatasetVersion) -> tuple[str | None, str]:
     """A candidate trained on the same rows that still may win, and a note; "" says train."""
     with loop.ledger.read() as connection:
@@ -117,12 +134,14 @@ def _waiting_candidate(loop: Loop, version: DatasetVersion) -> tuple[str | None,
         if newest is None:
             return None, ""
         trained_on = get_version(connection, newest.dataset_id)
-        release = current_release(connection)
+        releases = release_history(connection)
         decision = last_decision_on(connection, newest.digest)
     if trained_on.train_set_digest != version.train_set_digest:
         return None, ""
-    if release is not None and release.checkpoint_digest == newest.digest:
+    if releases and releases[-1].checkpoint_digest == newest.digest:
         return None, "no new training labels since the released model was trained"
+    if any(release.checkpoint_digest == newest.digest for release in releases):
+        return None, f"no new training labels since {newest.digest[:12]} was rolled back"
     if decision is not None and decision.verdict is Verdict.REJECT:
         return None, f"no new training labels since candidate {newest.digest[:12]} was rejected"
     return newest.digest, f"no new training labels; candidate {newest.digest[:12]} is judged again"

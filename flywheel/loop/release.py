@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from flywheel.errors import FlywheelError, UserError
 from flywheel.ledger.datasets import read_manifest
-from flywheel.ledger.failures import failures_in, move_failures
+from flywheel.ledger.failures import failures_in, move_failures, num_moved
 from flywheel.ledger.models import add_release, current_release
 from flywheel.ledger.samples import load_samples
 from flywheel.ledger.windows import recent_samples
@@ -111,7 +111,7 @@ def _canary(loop: Loop, server: ModelServer, digest: str) -> str:
 
 
 def _mark_fixed(night: NightRun, digest: str) -> int:
-    """Move the failures that the released model answers right on to FIXED."""
+    """Move the failures that the released model answers right on to FIXED; how many tonight."""
     loop = night.loop
     answers = {
         row.sample_id: row.answer for row in read_manifest(loop.blobs, newest_version(loop).id)
@@ -127,7 +127,8 @@ def _mark_fixed(night: NightRun, digest: str) -> int:
         if _as_good_as_label(loop, answer.value, answers[sample.id])
     ]
     with loop.ledger.begin() as connection:
-        return move_failures(connection, fixed, FailureState.FIXED, night.number, loop.now())
+        move_failures(connection, fixed, FailureState.FIXED, night.number, loop.now())
+        return num_moved(connection, FailureState.FIXED, night.number)
 
 
 def _as_good_as_label(loop: Loop, answer: object, label: object) -> bool:
