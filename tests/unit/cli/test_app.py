@@ -1,0 +1,144 @@
+"""What the command line says and with which status it ends; no server runs."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import pytest
+
+from flywheel.cli import main
+from flywheel.cli.starter import write_starter
+
+COMMANDS = {
+    "check": [],
+    "up": [],
+    "down": [],
+    "night": [],
+    "label": [],
+    "status": [],
+    "trace": ["0123abcd"],
+    "report": [],
+    "rollback": ["--reason", "test"],
+    "schedule": [],
+    "serve": [],
+}
+"""command -> what it needs before the directory"""
+
+
+class Done(NamedTuple):
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def flywheel(monkeypatch, capsys):
+    """Runs a command as its process would, up to the exit status."""
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")  # put back after the test
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", "unused")
+
+    def run(*arguments):
+        monkeypatch.setattr("sys.argv", ["flywheel", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main()
+        said = capsys.readouterr()
+        return Done(int(end.value.code or 0), said.out, said.err)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory):
+    """A project as `flywheel init` writes it."""
+    directory = tmp_path_factory.mktemp("cli") / "fresh"
+    write_starter(directory)
+    with (directory / "flywheel.toml").open("a") as settings:
+        settings.write("[serve]\nport = 9\n")  # nobody listens there
+    return directory
+
+
+def is_one_line(done, code):
+    """The process ended with this code and one line on stderr, and without a traceback."""
+    lines = done.err.splitlines()
+    return (done.code, len(lines), lines[0][:10] if lines else "") == (code, 1, "flywheel: ")
+
+
+def test_what_init_writes_passes_check(flywheel, fresh):
+    done = flywheel("check", fresh)
+    assert (done.code, done.err) == (0, "")
+    assert "keeps every law" in done.out
+
+
+def test_init_overwrites_nothing(flywheel, fresh):
+    before = (fresh / "my_task.py").read_text()
+    assert is_one_line(flywheel("init", fresh), 2)
+    assert (fresh / "my_task.py").read_text() == before
+
+
+def _broken(fresh, directory, old, new):
+    directory.mkdir()
+    text = (fresh / "flywheel.toml").read_text()
+    assert old in text
+    (directory / "flywheel.toml").write_text(text.replace(old, new))
+    (directory / "my_task.py").write_text((fresh / "my_task.py").read_text())
+    return directory
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_an_unknown_key_is_one_line_for_every_command(flywheel, command, fresh, tmp_path):
+    directory = _broken(fresh, tmp_path / "p", "epochs = 40", "epoch = 40")
+    done = flywheel(command, *COMMANDS[command], directory)
+    assert is_one_line(done, 2), done.err
+    assert "'train.epoch'; did you mean 'epochs'?" in done.err
+    assert [path.name for path in directory.glob(".flywheel")] == []
+
+
+@pytest.mark.parametrize(
+    ("command", "old", "new", "said"),
+    [
+        ("check", "my_task:task", "my_task:tusk", "no function 'tusk'"),
+        ("status", "my_task:task", "my_tusk:task", "cannot import 'my_tusk'"),
+        ("serve", "my_task:task", "my_task", "module:function"),
+        ("status", "epochs = 40", "epochs = 0", "train.epochs = 0"),
+        ("status", 'timezone = "UTC"', 'timezone = "Mars"', "'Mars'"),
+        ("status", "[serve]", '[storage]\nblobs = "my_task.py/blobs"\n[serve]', "storage.blobs"),
+        ("status", "[serve]", '[storage]\nledger = "oracle://x"\n[serve]', "storage.ledger"),
+        ("report", "[train]", "[train", "is not TOML"),
+    ],
+)
+def test_what_cannot_be_is_one_line_and_names_it(
+    flywheel, command, old, new, said, fresh, tmp_path
+):
+    directory = _broken(fresh, tmp_path / "p", old, new)
+    done = flywheel(command, directory)
+    assert is_one_line(done, 2), done.err
+    assert said in done.err
+
+
+def test_a_folder_without_settings_is_one_line(flywheel, tmp_path):
+    done = flywheel("status", tmp_path)
+    assert is_one_line(done, 2)
+    assert "flywheel init" in done.err
+
+
+def test_status_of_a_fresh_project_says_what_to_do(flywheel, fresh):
+    done = flywheel("status", fresh)
+    assert (done.code, done.err) == (0, "")
+    assert "flywheel night" in done.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["trace", "0123abcd"], "0123abcd"),
+        (["report"], "flywheel night"),
+        (["rollback", "--reason", "test"], "no earlier release"),
+    ],
+)
+def test_before_the_first_night_there_is_nothing_to_tell(flywheel, arguments, said, fresh):
+    done = flywheel(*arguments, fresh)
+    assert is_one_line(done, 2), done.err
+    assert said in done.err
