@@ -68,6 +68,7 @@ def make(tmp_path_factory, prefect_server, label_studio, free_url):
         environment.setenv("LABEL_STUDIO_API_KEY", label_studio.token)
         environment.setenv("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
         environment.setenv("OMP_NUM_THREADS", "1")
+        environment.setenv("PREFECT_WORKER_QUERY_SECONDS", "2")  # else it looks every ten
         yield make
 
 
@@ -85,7 +86,7 @@ def every_minute(make):
 @pytest.fixture(scope="module")
 def first_night(every_minute):
     """The first run of the schedule, when it is over."""
-    return wait_for(lambda: ended(every_minute, "nightly", auto_scheduled=True), seconds=150)
+    return wait_for(lambda: ended(every_minute, "nightly", auto_scheduled=True), seconds=200)
 
 
 @pytest.fixture(scope="module")
