@@ -16,7 +16,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +78,8 @@ class SmallProject:
     directory: Path
     servers: Servers
     server: subprocess.Popen | None = None
+    states: list[Any] = field(default_factory=list)
+    posted: list[dict] = field(default_factory=list)
 
     def configure(self, name: str, **more: str) -> None:
         """Write flywheel.toml; the model server gets a free port."""
@@ -225,6 +227,14 @@ class People:
             self.annotate(task, answer(task))
         return len(tasks)
 
+    def keep_only(self, name: str, ids: set[int]) -> None:
+        """Delete all other labeling tasks of a project."""
+        others = [task["id"] for task in self.tasks(name) if task["id"] not in ids]
+        if others:
+            body = {"selectedItems": {"all": False, "included": others}}
+            params = {"id": "delete_tasks", "project": self.project_id(name)}
+            self._json("POST", "/api/dm/actions", params=params, json=body)
+
     def delete(self, path: str) -> None:
         self.http.delete(path).raise_for_status()
 
@@ -293,9 +303,29 @@ def grown(begun, tmp_path_factory) -> Path:
     return past
 
 
+@pytest.fixture(scope="session")
+def story(begun, grown, people) -> SmallProject:
+    """Night 1 of `begun` has routed, people have answered, and night 2 has learned from it."""
+    begun.states = [begun.night()]
+    begun.posted = people.tasks("begun")
+    people.annotate_all("begun")
+    begun.states.append(begun.night())
+    return begun
+
+
+@pytest.fixture(scope="session")
+def new_copy(grown, new_project) -> Callable[[], SmallProject]:
+    """Makes projects that are ready for their second night; nothing serves them."""
+
+    def make() -> SmallProject:
+        small = new_project(f"small-{uuid.uuid4().hex[:8]}")
+        shutil.copytree(grown, small.directory / ".flywheel")
+        return small
+
+    return make
+
+
 @pytest.fixture
-def small(grown, new_project) -> SmallProject:
+def small(new_copy) -> SmallProject:
     """A project of the test's own that is ready for its second night; nothing serves it."""
-    small = new_project(f"small-{uuid.uuid4().hex[:8]}")
-    shutil.copytree(grown, small.directory / ".flywheel")
-    return small
+    return new_copy()

@@ -17,17 +17,6 @@ STEPS = ["deploy", "collect", "route", "ingest", "retrain", "evaluate", "decide"
 
 
 @pytest.fixture(scope="module")
-def story(begun, grown, people):
-    """Night 1 routes, people answer, night 2 learns; `begun` tells of night 0."""
-    states = [begun.night()]
-    begun.posted = people.tasks("begun")
-    people.annotate_all("begun")
-    states.append(begun.night())
-    begun.states = states
-    return begun
-
-
-@pytest.fixture(scope="module")
 def artifacts(story):
     """key -> the newest text of that key on the Prefect server."""
     body = {"artifacts": {"key": {"like_": "begun-%"}}, "limit": 200, "sort": "CREATED_DESC"}
