@@ -36,6 +36,10 @@ def main() -> None:
         for line in str(error).splitlines():
             print(f"flywheel: {line}", file=sys.stderr)
         sys.exit(2 if isinstance(error, UserError) else 1)
+    except OSError as error:  # a full disk, a folder without rights
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"flywheel: {where}{error.strerror or error}; make room or mend it", file=sys.stderr)
+        sys.exit(1)
 
 
 @app.command()

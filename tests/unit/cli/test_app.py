@@ -142,3 +142,20 @@ def test_before_the_first_night_there_is_nothing_to_tell(flywheel, arguments, sa
     done = flywheel(*arguments, fresh)
     assert is_one_line(done, 2), done.err
     assert said in done.err
+
+
+def test_a_file_in_the_way_is_one_line(flywheel, fresh, tmp_path):
+    (tmp_path / "folder").write_text("a file")
+    done = flywheel("init", tmp_path / "folder" / "new")
+    assert is_one_line(done, 2), done.err
+    assert "cannot be written" in done.err
+
+
+def test_a_disk_that_fails_is_one_line_and_not_a_traceback(flywheel, fresh, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device", "/disk/page.html")
+
+    monkeypatch.setattr("flywheel.report.status", full)
+    done = flywheel("status", fresh)
+    assert is_one_line(done, 1), done.err
+    assert "/disk/page.html: No space left on device" in done.err
