@@ -32,7 +32,7 @@ check: .venv/.stamp  ## format, lint and types
 	@$(BIN)/mypy
 
 bench: .venv/.stamp  ## the numbers the README quotes
-	@$(BIN)/pytest -q tests/benchmarks
+	@$(SAFE) for script in tests/benchmarks/bench_*.py; do echo "$$script"; $(BIN)/python "$$script"; done
 
 clean:  ## remove both environments and all caches; a project's .flywheel stays
 	@rm -rf .venv .venv-label-studio .mypy_cache .ruff_cache .pytest_cache *.egg-info

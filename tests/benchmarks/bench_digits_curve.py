@@ -15,22 +15,22 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from concurrent.futures import ProcessPoolExecutor
 from importlib.resources import files
+from multiprocessing import get_context
 from pathlib import Path
-from uuid import uuid4
 
 import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
 from scipy import stats
+from traffic import NOW, serve_traffic
 
 from flywheel.collect import collect
 from flywheel.dataset import make_version
 from flywheel.ledger.batches import add_batch
 from flywheel.ledger.datasets import add_labels, read_manifest
-from flywheel.ledger.predictions import Logged, append_predictions
 from flywheel.ledger.samples import load_samples
 from flywheel.ledger.windows import move_watermark, population, watermark
 from flywheel.loop import Loop, open_loop
@@ -41,18 +41,15 @@ from flywheel.records import (
     Choice,
     Json,
     Label,
-    Prediction,
     Sample,
     Share,
     Split,
 )
 from flywheel.select import select_batch
-from flywheel.splits import group_of, split_of
 from flywheel.tasks.digits import CLASSES
 from flywheel.train import TrainingData, train
 from flywheel.world import Arrival, DriftingScans
 
-_NOW = datetime(2026, 1, 1, tzinfo=UTC)
 _ERROR_RATE = 0.02
 _TRUTH_SAMPLES = 2_000
 
@@ -62,7 +59,7 @@ def run_arm(seed: int, num_nights: int, *, routed: bool) -> list[float]:
     with tempfile.TemporaryDirectory() as folder:
         settings = (files("flywheel") / "tasks/digits.toml").read_text(encoding="utf-8")
         Path(folder, "flywheel.toml").write_text(settings, encoding="utf-8")
-        with open_loop(folder, lambda: _NOW) as loop:
+        with open_loop(folder, lambda: NOW) as loop:
             return list(_turn(loop, seed, num_nights, routed=routed))
 
 
@@ -73,8 +70,8 @@ def _turn(loop: Loop, seed: int, num_nights: int, *, routed: bool) -> Iterator[f
     weights = _train(loop, None, seed)
     yield _accuracy(loop, weights, exam)
     for night in range(num_nights):
-        truth |= _serve(loop, weights, world.traffic(night))
-        collect(loop.ledger, loop.project.collect.low_confidence, night, _NOW)
+        truth |= serve_traffic(loop, weights, world.traffic(night))
+        collect(loop.ledger, loop.project.collect.low_confidence, night, NOW)
         chosen = (_route if routed else _draw)(loop, seed, night)
         _label(loop, chosen, truth, people)
         weights = _train(loop, weights, seed + night + 1)
@@ -90,7 +87,7 @@ def _route(loop: Loop, seed: int, night: int) -> list[str]:
     """What flywheel selects; the test half of its batch is left out, training never sees it."""
     update = {"samples_per_night": _num_labels(loop), "probability_share": 1e-9}
     settings = loop.project.labeling.model_copy(update=update)
-    batch = select_batch(loop.ledger, settings, seed=seed, night=night, now=_NOW)
+    batch = select_batch(loop.ledger, settings, seed=seed, night=night, now=NOW)
     return [choice.sample_id for choice in batch.choices]
 
 
@@ -113,37 +110,11 @@ def _draw(loop: Loop, seed: int, night: int) -> list[str]:
             for one in drawn
         )
         batch = Batch(
-            id=f"{night:064d}", choices=choices, night=night, population=len(pool), created_at=_NOW
+            id=f"{night:064d}", choices=choices, night=night, population=len(pool), created_at=NOW
         )
         add_batch(connection, batch)
         move_watermark(connection, "selected", upto)
     return [one.sample_id for one in drawn]
-
-
-def _serve(loop: Loop, weights: bytes, arrivals: Sequence[Arrival]) -> dict[str, Json]:
-    """Answer and log the traffic as the model server does; the truth by sample id."""
-    model = Model(loop.task, weights, pick_device("cpu"))
-    samples = [Sample.of(one.payload, one.media_type, one.metadata) for one in arrivals]
-    loop.blobs.put_all(sample.payload for sample in samples)
-    settings = loop.project.dataset
-    entries = []
-    for sample, answer in zip(samples, model.answer_samples(samples), strict=True):
-        group = group_of(sample.metadata, sample.id, settings.group)
-        prediction = Prediction(
-            id=uuid4().hex,
-            sample_id=sample.id,
-            answer=answer.value,
-            confidence=answer.confidence,
-            embedding=answer.embedding,
-            latency_ms=0.0,
-            model_digest=model.digest,
-            created_at=_NOW,
-        )
-        split = split_of(loop.project.name, group, settings.test_groups)
-        entries.append(Logged(sample=sample, group=group, split=split, prediction=prediction))
-    with loop.ledger.begin() as connection:
-        append_predictions(connection, entries)
-    return {sample.id: one.truth for sample, one in zip(samples, arrivals, strict=True)}
 
 
 def _label(
@@ -161,11 +132,11 @@ def _label(
         for sample_id, is_wrong in zip(sample_ids, wrong, strict=True)
     ]
     with loop.ledger.begin() as connection:
-        add_labels(connection, labels, _NOW)
+        add_labels(connection, labels, NOW)
 
 
 def _train(loop: Loop, champion: bytes | None, seed: int) -> bytes:
-    made = make_version(loop.ledger, loop.blobs, loop.task, loop.project.dataset, now=_NOW)
+    made = make_version(loop.ledger, loop.blobs, loop.task, loop.project.dataset, now=NOW)
     rows = read_manifest(loop.blobs, made.version.id)
     rows = [row for row in rows if row.split is Split.TRAIN]
     with loop.ledger.read() as connection:
@@ -178,7 +149,7 @@ def _train(loop: Loop, champion: bytes | None, seed: int) -> bytes:
         champion=champion,
     )
     settings = loop.project.train
-    return train(loop.task, settings, data, seed=seed, now=_NOW, progress=lambda *_: None).weights
+    return train(loop.task, settings, data, seed=seed, now=NOW, progress=lambda *_: None).weights
 
 
 def _accuracy(loop: Loop, weights: bytes, arrivals: Sequence[Arrival]) -> float:
@@ -194,14 +165,18 @@ def main() -> None:
     parser.add_argument("--nights", type=int, default=10)
     parser.add_argument("--seeds", type=int, default=5)
     arguments = parser.parse_args()
-    torch.set_num_threads(1)  # more threads cost more than they bring on nets this small
     console = Console()
-    routed, drawn = [], []
-    for seed in range(arguments.seeds):
-        with console.status(f"seed {seed} of {arguments.seeds} …"):
-            routed.append(run_arm(seed, arguments.nights, routed=True))
-            drawn.append(run_arm(seed, arguments.nights, routed=False))
-    console.print(_table(np.array(routed), np.array(drawn)))
+    jobs = [(seed, routed) for routed in (True, False) for seed in range(arguments.seeds)]
+    with (
+        console.status(f"{len(jobs)} arms of {arguments.nights} nights …"),
+        # A net this small gains nothing from a second thread, so every core gets an arm.
+        ProcessPoolExecutor(
+            mp_context=get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
+        ) as pool,
+    ):
+        running = [pool.submit(run_arm, seed, arguments.nights, routed=arm) for seed, arm in jobs]
+        curves = np.array([arm.result() for arm in running])
+    console.print(_table(curves[: arguments.seeds], curves[arguments.seeds :]))
 
 
 def _table(routed: Array, drawn: Array) -> Table:
