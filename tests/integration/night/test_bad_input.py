@@ -146,6 +146,17 @@ def test_a_report_that_cannot_be_written_fails_the_night_which_then_goes_on(smal
     assert small.rows("select number, finished_at is not null from nights")[-1] == (1, 1)
 
 
+def test_blobs_that_cannot_be_written_begin_no_night_and_lose_nothing(small):
+    nights, name = small.rows("select number from nights"), small.project.name
+    with (small.directory / "flywheel.toml").open("a") as settings:
+        settings.write('[storage]\nblobs = "flywheel.toml/blobs"\n')
+    state = small.night()
+    assert (state.name, "storage.blobs" in state.message) == ("Failed", True)
+    assert small.rows("select number from nights") == nights
+    small.configure(name)
+    assert small.night().is_completed()
+
+
 @pytest.fixture(scope="module")
 def annotated(new_copy, people):
     """Night 2 has read three labels; then people delete one, skip one and leave the list."""
