@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from flywheel.report import step_page
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
@@ -19,6 +18,7 @@ from sqlalchemy.exc import OperationalError
 
 from flywheel.errors import UnavailableError
 from flywheel.loop import NightRun, Step, night
+from flywheel.report import step_page
 
 Result = TypeVar("Result")
 
@@ -49,9 +49,12 @@ def _prefect_task(step: Step[Result], *, minutes: int) -> Callable[[NightRun], R
 
 
 def _may_help(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
-    """Whether trying again may help: only after a server did not answer."""
+    """Whether trying again may help: only after a server or the database did not answer.
+
+    A step over its time limit is not tried again: it would take as long once more.
+    """
     error = state.result(raise_on_failure=False)
-    return isinstance(error, UnavailableError | OperationalError | TimeoutError)
+    return isinstance(error, UnavailableError | OperationalError)
 
 
 deploy = _prefect_task(night.DEPLOY, minutes=5)

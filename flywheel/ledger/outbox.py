@@ -59,7 +59,7 @@ def waiting(connection: Connection) -> list[Waiting]:
         .order_by(choices.c.priority.desc(), labeling_tasks.c.sample_id)
     )
     return [
-        Waiting(*row[:6], share=Share(row.share), inclusion_probability=row.inclusion_probability)
+        Waiting._make((*row[:6], Share(row.share), row.inclusion_probability))
         for row in connection.execute(query)
     ]
 
