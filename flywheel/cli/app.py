@@ -173,6 +173,24 @@ def report(
 
 
 @app.command()
+def nights(
+    directory: Directory = HERE,
+    csv: Annotated[Path | None, typer.Option(help="write all columns to this file")] = None,
+) -> None:
+    """Show the nights so far: failures, labels, the metric and every decision."""
+    from flywheel.cli.printing import night_table
+    from flywheel.loop import open_loop
+    from flywheel.report import nights_frame
+
+    with open_loop(directory) as loop, loop.ledger.read() as connection:
+        frame = nights_frame(connection)
+        console.print(night_table(loop.project.name, frame))
+    if csv is not None:
+        frame.to_csv(csv)
+        _say(f"wrote {csv}")
+
+
+@app.command()
 def rollback(
     reason: Annotated[str, typer.Option(help="kept with the release")],
     directory: Directory = HERE,

@@ -24,6 +24,7 @@ from flywheel.ledger.nights import last_night
 from flywheel.ledger.outbox import projects_used
 from flywheel.project import FILE_NAME, Project, load_project, secret
 from flywheel.records import content_id
+from flywheel.report import nights_frame
 from flywheel.stack.credentials import ensure_credentials
 from flywheel.task import load_task
 from flywheel.tasks.digits import CLASSES
@@ -54,7 +55,7 @@ def run_demo(directory: Path, nights: int, *, fresh: bool, console: Console) -> 
         )
     for number in range(begun + 1, begun + 1 + nights):
         _turn(project, number, console)
-    console.print(night_table(project))
+    _show_nights(project, console)
     _say_where(project, console)
 
 
@@ -152,6 +153,13 @@ def _people(secret_key: str) -> list[Person]:
         )
         for name, (error_rate, seconds, leave_rate) in _PEOPLE.items()
     ]
+
+
+def _show_nights(project: Project, console: Console) -> None:
+    ledger = Ledger.open(project.ledger_url)
+    with ledger.read() as connection:
+        console.print(night_table(project.name, nights_frame(connection)))
+    ledger.close()
 
 
 def _say_where(project: Project, console: Console) -> None:

@@ -2,6 +2,7 @@
 
 from flywheel.report.life import Event, trace
 from flywheel.report.night import night_page
+from flywheel.report.nights import nights_frame
 from flywheel.report.page import write_report
 from flywheel.report.standing import Status, status
 from flywheel.report.steps import step_page
@@ -12,6 +13,7 @@ __all__ = [
     "Event",
     "Status",
     "night_page",
+    "nights_frame",
     "status",
     "step_page",
     "step_results",
