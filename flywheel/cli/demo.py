@@ -125,7 +125,7 @@ def _people_work(
     admin = ensure_credentials(project.state)
     crowd = Crowd(project.labeling.url, admin.email, admin.password, _people(admin.secret_key))
     with _bar(console) as progress:
-        bar = progress.add_task("people work in Label Studio")
+        bar = progress.add_task("people work in Label Studio", total=None)
         worked = crowd.work(
             labeling[-1],
             truth.get,
