@@ -130,6 +130,8 @@ class Train(_Section):
     """most of a training epoch that targeted samples may fill"""
     device: str = "auto"
     """auto (GPU when there is one), cpu, cuda, cuda:1"""
+    cpu_threads: int = Field(default=0, ge=0)
+    """of training and evaluation on a CPU; 0: as many as torch likes; 1 suits small networks"""
 
 
 class Metric(_Section):

@@ -29,7 +29,7 @@ from flywheel.ledger.models import (
 from flywheel.ledger.samples import load_samples
 from flywheel.loop.context import Loop, NightRun
 from flywheel.loop.results import Decided, Evaluated, Retrained
-from flywheel.model import Model, pick_device
+from flywheel.model import Model, cpu_threads, pick_device
 from flywheel.records import Checkpoint, DatasetRow, DatasetVersion, FailureState, Split, Verdict
 from flywheel.train import TrainingData, train
 
@@ -47,14 +47,15 @@ def retrain(night: NightRun) -> Retrained:
             candidate_digest=waiting, device=None, train_seconds=0.0, losses=(), note=note
         )
     rows = [row for row in read_manifest(loop.blobs, version.id) if row.split is Split.TRAIN]
-    trained = train(
-        loop.task,
-        loop.project.train,
-        _training_data(loop, version, rows),
-        seed=loop.project.project.seed + night.number,
-        now=loop.now(),
-        progress=night.progress,
-    )
+    with cpu_threads(loop.project.train.cpu_threads):
+        trained = train(
+            loop.task,
+            loop.project.train,
+            _training_data(loop, version, rows),
+            seed=loop.project.project.seed + night.number,
+            now=loop.now(),
+            progress=night.progress,
+        )
     loop.blobs.put(trained.weights)
     with loop.ledger.begin() as connection:
         add_checkpoint(connection, trained.checkpoint)
@@ -76,14 +77,15 @@ def evaluate(night: NightRun, candidate_digest: str | None) -> Evaluated:
         night=night.number,
         alpha=share_of_alpha(loop.project.gate.alpha, number),
     )
-    evaluation = evaluate_models(
-        loop.task,
-        loop.project.metric,
-        _evaluation_data(loop, version),
-        contest,
-        rng=np.random.default_rng([loop.project.project.seed, night.number]),
-        now=loop.now(),
-    )
+    with cpu_threads(loop.project.train.cpu_threads):
+        evaluation = evaluate_models(
+            loop.task,
+            loop.project.metric,
+            _evaluation_data(loop, version),
+            contest,
+            rng=np.random.default_rng([loop.project.project.seed, night.number]),
+            now=loop.now(),
+        )
     loop.blobs.put(evaluation.scores)
     with loop.ledger.begin() as connection:
         add_report(connection, evaluation.report)

@@ -38,7 +38,7 @@ _STYLE: Any = {
     "font.size": 10.0,
 }
 _WIDTH_INCHES = 4.5
-_DASHES: Any = ("-.", ":", (0, (6, 1, 1, 1, 1, 1)))
+_DASHES: Any = ("-.", ":", (0, (6, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (1, 4)))
 _LEGEND_ORDER = ("candidate", "champion", "requirement")
 
 
@@ -53,7 +53,7 @@ class Line:
 
 def history_chart(lines: Sequence[Line], required: float | None, label: str, title: str) -> str:
     """The metric over the nights as inline SVG: intervals for the two models, lines for others."""
-    figure, axes = _canvas(3.3)
+    figure, axes = _canvas(2.8 + 0.1 * len(lines))
     others = [line for line in lines if line.name not in ("candidate", "champion")]
     for index, line in enumerate(others):
         nights = [night for night, _ in line.points]
@@ -72,7 +72,7 @@ def history_chart(lines: Sequence[Line], required: float | None, label: str, tit
     axes.set_xlabel("night")
     axes.set_ylabel(label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _legend(axes)
+    _legend(figure, axes)
     return _svg(figure, title)
 
 
@@ -147,17 +147,16 @@ def _dots(axes: Axes, line: Line) -> None:
     )
 
 
-def _legend(axes: Axes) -> None:
+def _legend(figure: Figure, axes: Axes) -> None:
     """Above the axes, the two models and the requirement first."""
     found = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
     first = [name for name in _LEGEND_ORDER if name in found]
     names = first + [name for name in found if name not in first]
-    axes.legend(
+    figure.legend(
         [found[name] for name in names],
         names,
-        loc="lower left",
-        bbox_to_anchor=(0.0, 1.0),
-        ncols=2 if len(names) < 5 else 3,
+        loc="outside upper left",  # it takes height from the axes, never width
+        ncols=2,
         columnspacing=1.0,
         handlelength=1.6,
         frameon=False,

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from flywheel.errors import SettingsError, TaskError
-from flywheel.model import Model, load_weights, pick_device, weights_of
+from flywheel.model import Model, cpu_threads, load_weights, pick_device, weights_of
 from flywheel.records import content_id
 
 CPU = torch.device("cpu")
@@ -102,3 +102,16 @@ def test_a_device_that_is_not_there_is_a_settings_error_with_its_name(name):
     """meta holds no numbers: it went through, and training failed far from here."""
     with pytest.raises(SettingsError, match=rf"train\.device = '{name}'.*write auto"):
         pick_device(name)
+
+
+def test_fewer_threads_for_a_block_only():
+    before = torch.get_num_threads()
+    with cpu_threads(1):
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == before
+
+
+def test_zero_threads_leave_torch_as_it_is():
+    before = torch.get_num_threads()
+    with cpu_threads(0):
+        assert torch.get_num_threads() == before

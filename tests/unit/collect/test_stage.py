@@ -19,7 +19,9 @@ def run(ledger, production):
 
 def failures(ledger):
     with ledger.read() as connection:
-        return {failure.sample_id: failure for failure in failures_in(connection, FailureState.SEEN)}
+        return {
+            failure.sample_id: failure for failure in failures_in(connection, FailureState.SEEN)
+        }
 
 
 @pytest.fixture
