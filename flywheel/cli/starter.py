@@ -7,7 +7,7 @@ from pathlib import Path
 
 from flywheel.errors import UserError
 
-_FILES = ("flywheel.toml", "my_task.py")
+_FILES = ("flywheel.toml", "my_task.py", "digit.png")
 
 
 def write_starter(directory: Path) -> list[Path]:
@@ -24,7 +24,7 @@ def write_starter(directory: Path) -> list[Path]:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for path in targets:
-            path.write_text((templates / path.name).read_text(encoding="utf-8"), encoding="utf-8")
+            path.write_bytes((templates / path.name).read_bytes())
     except OSError as error:
         raise UserError(
             f"{directory} cannot be written: {error.strerror}; name a folder that you may write"

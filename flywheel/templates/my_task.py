@@ -34,7 +34,7 @@ def task() -> Task:
             config=f"""<View>
               <Image name="image" value="$image" maxWidth="320px"/>
               <Choices name="class" toName="image" choice="single" required="true">
-                {"".join(f'<Choice value="{name}"/>' for name in CLASSES)}
+                {"".join(f'<Choice value="{name}" hotkey="{name}"/>' for name in CLASSES)}
               </Choices>
             </View>""",
             picture=lambda sample: sample.payload,  # what people look at: a PNG
