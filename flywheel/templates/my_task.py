@@ -16,7 +16,7 @@ from flywheel.errors import AnnotationError, PayloadError
 from flywheel.records import Answer, Json, Sample, Split
 from flywheel.task import Baseline, Example, Labeling, Predictor, Task
 
-CLASSES = list("0123456789")  # your classes; only ever add at the end
+CLASSES = list("0123456789")  # your classes, each also its key in Label Studio; add at the end only
 
 
 def task() -> Task:
