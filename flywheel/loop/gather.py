@@ -25,17 +25,21 @@ from flywheel.serve import ModelServer
 
 
 def model_server(loop: Loop) -> ModelServer:
-    """The project's model server."""
-    return ModelServer(loop.project.server_url, secret("FLYWHEEL_SERVER_TOKEN"))
+    """The project's model server; it refuses to be another project's."""
+    project = loop.project
+    return ModelServer(project.server_url, secret("FLYWHEEL_SERVER_TOKEN"), project=project.name)
 
 
 def deploy(night: NightRun) -> Deployed:
-    """Make sure that the released model is the one that serves, by the digest it answers."""
+    """Make sure that the released model is the one that serves, by the digest it answers.
+
+    Raises:
+        RefusedError: another project's server answers there, which is told before any training.
+    """
     with night.loop.ledger.read() as connection:
         release = current_release(connection)
     if release is None:
-        note = "nothing is released yet; this night trains the first model"
-        return Deployed(released_digest=None, serving_digest=None, swapped=False, note=note)
+        return _deploy_nothing(night.loop)
     wanted = release.checkpoint_digest
     server = model_server(night.loop)
     try:
@@ -53,6 +57,16 @@ def deploy(night: NightRun) -> Deployed:
         )
     note = "swapped to the released model" if swapped else "the released model serves"
     return Deployed(released_digest=wanted, serving_digest=serving, swapped=swapped, note=note)
+
+
+def _deploy_nothing(loop: Loop) -> Deployed:
+    """Before the first release; a server that is not there has until the release step."""
+    note = "nothing is released yet; this night trains the first model"
+    try:
+        serving = model_server(loop).digest()
+    except UnavailableError as error:
+        serving, note = None, f"{note}; {error}"
+    return Deployed(released_digest=None, serving_digest=serving, swapped=False, note=note)
 
 
 def collect(night: NightRun) -> Collected:

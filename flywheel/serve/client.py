@@ -1,4 +1,7 @@
-"""How the rest of flywheel talks to the model server: which model serves, and which shall."""
+"""How the rest of flywheel talks to the model server: which model serves, and which shall.
+
+A port tells nothing of who listens there, so a server is first asked whose it is.
+"""
 
 from __future__ import annotations
 
@@ -24,17 +27,21 @@ _UNAVAILABLE = frozenset({429, 502, 503, 504})
 
 
 class ModelServer:
-    """A model server at a URL; every method asks the serving process itself.
+    """The model server of a project at a URL; every method asks the serving process itself.
+
+    Without `project` any project's server will do.
 
     Raises, in every method:
         UnavailableError: the server does not answer, or says that it cannot now.
         UnknownIdError: it knows no such weights or sample.
         TaskError: the weights do not fit its task.
-        RefusedError: the token is wrong, or another request is refused.
+        RefusedError: the server is another project's, the token is wrong, or another request
+            is refused.
     """
 
-    def __init__(self, url: str, token: str | None = None) -> None:
+    def __init__(self, url: str, token: str | None = None, *, project: str | None = None) -> None:
         self._url = url.rstrip("/")
+        self._project = project
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
     def digest(self) -> str | None:
@@ -57,6 +64,27 @@ class ModelServer:
         return answers
 
     def _ask(self, method: str, path: str, body: Json = None) -> Json:
+        self._refuse_other_project()
+        return self._request(method, path, body)
+
+    def _refuse_other_project(self) -> None:
+        """Asked each time: another server may have taken the port since; /health needs no token."""
+        if self._project is None:
+            return
+        said = self._request("GET", "/health")
+        serves = said.get("project") if isinstance(said, dict) else None
+        if serves is None:
+            raise RefusedError(
+                f"{self._url} does not say which project it serves ({str(said)[:200]}); is it "
+                "another program? end it, or set another [serve] port"
+            )
+        if serves != self._project:
+            raise RefusedError(
+                f"{self._url} serves project {serves!r}, not {self._project!r}; "
+                "start yours with flywheel up, or set another [serve] port"
+            )
+
+    def _request(self, method: str, path: str, body: Json = None) -> Json:
         url = self._url + path
         try:
             response = httpx.request(

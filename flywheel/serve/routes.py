@@ -46,19 +46,23 @@ def _feedback(request: Request, body: _Command) -> JSONResponse:
 
 @router.get("/health")
 def _health(request: Request) -> JSONResponse:
-    """Say that the server lives, and what serves."""
-    return JSONResponse({"digest": _host(request).digest})
+    """Say that the server lives, whose it is, and what serves."""
+    host = _host(request)
+    return JSONResponse({"project": host.project.name, "digest": host.digest})
 
 
 @router.get("/model")
 def _model(request: Request) -> JSONResponse:
-    """Say which model serves."""
-    served = _host(request).served()
-    if served is None:
-        return JSONResponse({"digest": None, "release": None, "loaded_at": None})
-    loaded_at = served.loaded_at.isoformat()
+    """Say which model serves, and of which project."""
+    host = _host(request)
+    served = host.served()
     return JSONResponse(
-        {"digest": served.digest, "release": served.release, "loaded_at": loaded_at}
+        {
+            "project": host.project.name,
+            "digest": served and served.digest,
+            "release": served and served.release,
+            "loaded_at": served and served.loaded_at.isoformat(),
+        }
     )
 
 

@@ -8,8 +8,8 @@ from flywheel.serve import ModelServer
 NO_DIGEST = "0" * 64
 
 
-def of(client, token=None):
-    return ModelServer(str(client.base_url), token)
+def of(client, token=None, project=None):
+    return ModelServer(str(client.base_url), token, project=project)
 
 
 def test_it_asks_and_swaps_what_serves(server, weights):
@@ -45,6 +45,30 @@ def test_a_missing_token_is_refused_with_the_variable_s_name(serve, monkeypatch)
     with pytest.raises(RefusedError, match="FLYWHEEL_SERVER_TOKEN"):
         of(client).digest()
     assert of(client, "open sesame").digest() is None
+
+
+OTHERS = {
+    "digest": lambda server: server.digest(),
+    "activate": lambda server: server.activate(NO_DIGEST),
+    "canary": lambda server: server.canary(NO_DIGEST, [NO_DIGEST]),
+}
+
+
+@pytest.mark.parametrize("ask", OTHERS.values(), ids=OTHERS)
+def test_the_server_of_another_project_is_refused_before_it_is_asked_anything(serve, ask):
+    """It ended in a 404 about a sample that the other project's ledger cannot hold."""
+    with pytest.raises(RefusedError, match=r"serves project 'pairs', not 'mine'; start yours"):
+        ask(of(serve(), project="mine"))
+
+
+def test_the_server_of_this_project_is_asked(server):
+    assert of(server, project="pairs").digest() == of(server).digest()
+
+
+def test_another_project_is_named_even_where_its_token_is_unknown(serve, monkeypatch):
+    monkeypatch.setenv("FLYWHEEL_SERVER_TOKEN", "theirs")
+    with pytest.raises(RefusedError, match="serves project 'pairs', not 'mine'"):
+        of(serve(), "ours", project="mine").digest()
 
 
 def test_no_server_is_unavailable_and_says_how_to_start_one():

@@ -21,8 +21,9 @@ def test_the_current_release_is_loaded_at_the_start(release, serve):
 
 def test_a_server_without_a_release_lives_and_says_so(serve):
     client = serve()
-    assert client.get("/health").json() == {"digest": None}
-    assert client.get("/model").json() == {"digest": None, "release": None, "loaded_at": None}
+    assert client.get("/health").json() == {"project": "pairs", "digest": None}
+    nothing = {"digest": None, "release": None, "loaded_at": None}
+    assert client.get("/model").json() == {"project": "pairs", **nothing}
 
 
 def test_activating_a_digest_swaps_the_model_and_answers_what_serves(server, weights, predict):
