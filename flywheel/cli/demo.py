@@ -20,7 +20,7 @@ from flywheel.cli.running import prepare, run_night
 from flywheel.errors import UserError
 from flywheel.ledger import Ledger
 from flywheel.ledger.models import current_release
-from flywheel.ledger.nights import last_night
+from flywheel.ledger.nights import current_night_number, last_night
 from flywheel.ledger.outbox import projects_used
 from flywheel.project import FILE_NAME, Project, load_project, secret
 from flywheel.records import content_id
@@ -41,20 +41,12 @@ def run_demo(directory: Path, nights: int, *, fresh: bool, console: Console) -> 
         stop_demo(directory, console)
         shutil.rmtree(directory)
     project = _project(directory)
-    begun = _last_night(project)
     console.rule("servers")
     stack.up(project, progress=lambda line: console.print(line, highlight=False))
     prepare(project)
-    if begun is None:
-        console.rule("night 0: the first model, from the start data")
-        run_night(project, console)
-        begun = 0
-    else:
-        console.print(
-            f"going on after night {begun}; make demo FRESH=1 begins again", highlight=False
-        )
-    for number in range(begun + 1, begun + 1 + nights):
-        _turn(project, number, console)
+    _begin(project, console)
+    for _ in range(nights):
+        _turn(project, _coming(project), console)
     _show_nights(project, console)
     _say_where(project, console)
 
@@ -75,13 +67,49 @@ def _project(directory: Path) -> Project:
     return load_project(directory)
 
 
-def _last_night(project: Project) -> int | None:
+def _begin(project: Project, console: Console) -> None:
+    """Finish the night that was cut off, and see to it that a model serves."""
     ledger = Ledger.open(project.ledger_url)
     with ledger.read() as connection:
         night = last_night(connection)
+    ledger.close()
+    if night is not None and night.finished_at is None:
+        _finish(project, night.number, console)
+    elif night is not None:
+        console.print(
+            f"going on after night {night.number}; make demo FRESH=1 begins again", highlight=False
+        )
+    if not _serves(project):
+        console.rule(f"night {_coming(project)}: the first model, from the start data")
+        run_night(project, console)
+
+
+def _finish(project: Project, number: int, console: Console) -> None:
+    """The rest of a night under way: its traffic is in, people come after it."""
+    console.rule(f"night {number}")
+    console.print(f"  finishing night {number}, which was cut off", highlight=False)
+    run_night(project, console)
+    if number > 0:  # night 0 asks nobody
+        world = DriftingScans(seed=project.project.seed)
+        rng = np.random.default_rng([project.project.seed, number, 8])
+        _people_work(project, world, number, rng, console)
+
+
+def _coming(project: Project) -> int:
+    """The number that the ledger gives to the next night."""
+    ledger = Ledger.open(project.ledger_url)
+    with ledger.read() as connection:
+        number = current_night_number(connection)
+    ledger.close()
+    return number
+
+
+def _serves(project: Project) -> bool:
+    ledger = Ledger.open(project.ledger_url)
+    with ledger.read() as connection:
         released = current_release(connection)
     ledger.close()
-    return None if night is None or released is None else night.number
+    return released is not None
 
 
 def _turn(project: Project, number: int, console: Console) -> None:

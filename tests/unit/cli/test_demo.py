@@ -1,0 +1,114 @@
+"""In which order the demo turns its nights; servers, traffic and people are not needed for that."""
+
+import io
+from datetime import UTC, datetime
+from types import SimpleNamespace
+
+import pytest
+from rich.console import Console
+
+from flywheel.cli import demo
+from flywheel.ledger import Ledger
+from flywheel.ledger.models import add_checkpoint, add_release
+from flywheel.ledger.nights import finish_night, last_night, open_night
+from flywheel.records import Checkpoint
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+CHECKPOINT = Checkpoint(
+    digest="c" * 64,
+    parent_digest=None,
+    dataset_id="d" * 64,
+    seed=0,
+    settings={},
+    device="cpu",
+    losses=(0.5,),
+    train_seconds=1.0,
+    created_at=NOW,
+)
+
+
+class Turned:
+    """A demo whose nights only open and finish; notes what came when."""
+
+    def __init__(self, directory):
+        self.directory = directory
+        self.events = []
+        self.said = io.StringIO()
+        self.console = Console(file=self.said, width=100)
+
+    def run(self, nights):
+        demo.run_demo(self.directory, nights, fresh=False, console=self.console)
+
+    def ledger(self, project):
+        return Ledger.open(project.ledger_url)
+
+    def night(self, project, _console):
+        ledger = self.ledger(project)
+        with ledger.begin() as connection:
+            number = open_night(connection, NOW).number
+            self.events.append(f"night {number}")
+            if number == 0:
+                add_checkpoint(connection, CHECKPOINT)
+                add_release(connection, CHECKPOINT.digest, "first", NOW)
+            finish_night(connection, number, NOW)
+        ledger.close()
+
+    def cut_off(self):
+        """Leave the next night open."""
+        ledger = self.ledger(demo.load_project(self.directory))
+        with ledger.begin() as connection:
+            assert last_night(connection).finished_at is not None
+            open_night(connection, NOW)
+        ledger.close()
+
+    def send(self, *_, **__):
+        self.events.append("traffic")
+        return SimpleNamespace(num_sent=1, num_outcomes=0, num_corrections=0)
+
+    def people(self, _project, _world, number, *_):
+        self.events.append(f"people {number}")
+
+
+@pytest.fixture
+def turned(tmp_path, monkeypatch):
+    found = Turned(tmp_path / "digits")
+    monkeypatch.setattr(demo.stack, "up", lambda *_, **__: None)
+    monkeypatch.setattr(demo, "prepare", lambda _: None)
+    monkeypatch.setattr(demo, "run_night", found.night)
+    monkeypatch.setattr(demo, "send", found.send)
+    monkeypatch.setattr(demo, "_people_work", found.people)
+    monkeypatch.setenv("FLYWHEEL_SERVER_TOKEN", "unused")
+    return found
+
+
+def test_a_new_demo_begins_with_night_0_and_each_night_has_traffic_before_and_people_after(turned):
+    turned.run(nights=2)
+    days = [["traffic", f"night {number}", f"people {number}"] for number in (1, 2)]
+    assert turned.events == ["night 0", *days[0], *days[1]]
+
+
+def test_a_night_that_was_cut_off_is_finished_first_without_new_traffic(turned):
+    turned.run(nights=1)
+    turned.cut_off()
+    turned.events.clear()
+    turned.run(nights=1)
+    assert turned.events == ["night 2", "people 2", "traffic", "night 3", "people 3"]
+
+
+def test_the_heading_of_a_night_is_its_number_in_the_ledger(turned):
+    turned.run(nights=1)
+    turned.cut_off()
+    turned.said.truncate(0)
+    turned.run(nights=1)
+    said = turned.said.getvalue()
+    assert said.index("─ night 2 ─") < said.index("finishing night 2, which was cut off")
+    assert said.index("which was cut off") < said.index("─ night 3 ─")
+    assert "night 4" not in said
+
+
+def test_a_second_call_goes_on_with_the_next_night(turned):
+    turned.run(nights=1)
+    turned.events.clear()
+    turned.run(nights=1)
+    assert "going on after night 1" in turned.said.getvalue()
+    assert turned.events == ["traffic", "night 2", "people 2"]
