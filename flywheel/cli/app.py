@@ -7,9 +7,12 @@ decided elsewhere. A fault that the reader can mend ends in one line on stderr a
 from __future__ import annotations
 
 import os
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -26,12 +29,16 @@ console = Console()
 
 Directory = Annotated[Path, typer.Argument(help="the folder with flywheel.toml")]
 HERE = Path()
+_STOPPED = b"\nflywheel: stopped; run the same command again, it goes on where it was\n"
 
 
 def main() -> None:
     """Run the command line; the entry point of the package."""
     try:
-        app()
+        with _told_at_once():
+            app()
+    except KeyboardInterrupt:
+        sys.exit(130)
     except FlywheelError as error:
         for line in str(error).splitlines():
             print(f"flywheel: {line}", file=sys.stderr)
@@ -40,6 +47,26 @@ def main() -> None:
         where = f"{error.filename}: " if error.filename else ""
         print(f"flywheel: {where}{error.strerror or error}; make room or mend it", file=sys.stderr)
         sys.exit(1)
+
+
+@contextmanager
+def _told_at_once() -> Iterator[None]:
+    """Answer Ctrl-C in the instant, before anything that ends has had its time to end."""
+    earlier = signal.getsignal(signal.SIGINT)
+    if earlier is not signal.default_int_handler:  # ignored, as under nohup
+        yield
+        return
+
+    def stop(_number: int, _frame: Any) -> None:
+        signal.signal(signal.SIGINT, earlier)  # it is said once
+        os.write(2, _STOPPED)  # print may be in the middle of a line
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, earlier)
 
 
 @app.command()

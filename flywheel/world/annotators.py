@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -76,24 +76,28 @@ class Crowd:
         """Everyone labels until Label Studio has nothing more for them.
 
         Whether a person errs over a sample depends on the two alone, not on who was quicker.
-        `progress` is called with the number of labeling tasks worked on so far.
+        `progress` is called with the number of labeling tasks worked on so far. When the caller
+        is interrupted, or one person is refused, all stop after the answer they are at.
 
         Raises:
             UnavailableError: Label Studio does not answer.
             RefusedError: it refuses a person or an answer.
         """
         seed = int(rng.integers(2**63))
-        tick, bell = _counter(progress), threading.Lock()
-        with _told(self._url), ThreadPoolExecutor(max(len(self._people), 1)) as pool:
-            desks = [
-                pool.submit(
-                    _Desk(self._enter(person), person, truth, labeling, classes).work,
-                    _Stack(project_id, bell),
-                    (seed, number),
-                    tick,
-                )
-                for number, person in enumerate(self._people)
-            ]
+        tick, stack = _counter(progress), _Stack(project_id, threading.Lock(), threading.Event())
+        people = max(len(self._people), 1)
+        with _told(self._url), ThreadPoolExecutor(people) as pool:
+            with _closing(stack):
+                desks = [
+                    pool.submit(
+                        _Desk(self._enter(person), person, truth, labeling, classes).work,
+                        stack,
+                        (seed, number),
+                        tick,
+                    )
+                    for number, person in enumerate(self._people)
+                ]
+                wait(desks, return_when=FIRST_EXCEPTION)
             done = [desk.result() for desk in desks]
         return Worked(*(sum(column) for column in zip(*done, strict=True))) if done else _NOTHING
 
@@ -146,6 +150,8 @@ class _Stack(NamedTuple):
     project_id: int
     bell: threading.Lock
     """Label Studio on SQLite gives one labeling task to two who ask in the same instant"""
+    closed: threading.Event
+    """set: nobody takes another one"""
 
 
 class _Desk:
@@ -182,6 +188,8 @@ class _Desk:
         """The labeling tasks that Label Studio gives this person, one after the other."""
         while True:
             with stack.bell:
+                if stack.closed.is_set():
+                    return
                 response = self._session.get(f"/api/projects/{stack.project_id}/next")
             if response.status_code == httpx.codes.NOT_FOUND:
                 return
@@ -232,6 +240,15 @@ def _counter(progress: Callable[[int], None]) -> Callable[[], None]:
             progress(next(numbers))
 
     return tick
+
+
+@contextmanager
+def _closing(stack: _Stack) -> Iterator[None]:
+    """Closes the stack however this ends, so that the pool does not wait long for people."""
+    try:
+        yield
+    finally:
+        stack.closed.set()
 
 
 @contextmanager
