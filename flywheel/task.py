@@ -6,18 +6,25 @@ the laws of this contract (flywheel/checks.py) on any of them.
 
 from __future__ import annotations
 
+import difflib
 import importlib
+import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from flywheel.errors import SettingsError, TaskError
+from flywheel.errors import FlywheelError, SettingsError, TaskError
+from flywheel.faults import tell_fault
 from flywheel.records import Answer, Json, Sample, Split
 
 if TYPE_CHECKING:
     import torch
+
+
+_MOST_NAMES = 8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,31 +98,57 @@ def load_function(path: str, directory: Path) -> Callable[..., Any]:
     """The function that `module:function` names, looked up in the project's directory first.
 
     Raises:
-        SettingsError: the text is not of that form, or there is no such module or function.
+        SettingsError: the text is not of that form, there is no such module or function, or
+            the module cannot be imported; the message has its file and line.
     """
     module_name, _, function_name = path.partition(":")
     if not all(module_name.split(".")) or not function_name:
         raise SettingsError(f"{path!r} is not of the form module:function, such as my_task:task")
+    module = _load_module(path, module_name, directory)
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        raise SettingsError(
+            f"{path!r}: {module_name} has no function {function_name!r}; "
+            f"{_functions(module, function_name)}"
+        )
+    return function  # type: ignore[no-any-return]  # callable() does not narrow to a signature
+
+
+def _load_module(path: str, module_name: str, directory: Path) -> ModuleType:
     _forget_namesake(module_name, directory)
     importlib.invalidate_caches()  # the file may have been written a moment ago
     sys.path.insert(0, str(directory))
     try:
-        module = importlib.import_module(module_name)
+        return importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         raise SettingsError(
             f"{path!r}: cannot import {error.name!r}; "
             f"put {str(error.name).split('.')[0]}.py into {directory} or install its package"
         ) from error
+    except FlywheelError:
+        raise  # it says already what to do
+    except Exception as error:
+        told = tell_fault(error, [directory])
+        name = "" if told.startswith(module_name.split(".", maxsplit=1)[0]) else f"{path!r}: "
+        raise SettingsError(f"{name}{told}; mend it, then flywheel check") from error
     finally:
-        sys.path.remove(str(directory))
-    function = getattr(module, function_name, None)
-    if not callable(function):
-        names = [n for n in vars(module) if callable(getattr(module, n)) and not n.startswith("_")]
-        raise SettingsError(
-            f"{path!r}: {module_name} has no function {function_name!r}; "
-            f"it has {', '.join(names) or 'none'}"
-        )
-    return function  # type: ignore[no-any-return]  # callable() does not narrow to a signature
+        if str(directory) in sys.path:  # the module may have changed the path itself
+            sys.path.remove(str(directory))
+
+
+def _functions(module: ModuleType, wanted: str) -> str:
+    """The nearest name, and what the module defines itself; imported names are not meant."""
+    names = [
+        name
+        for name, value in vars(module).items()
+        if inspect.isfunction(value)
+        and value.__module__ == module.__name__
+        and not name.startswith("_")
+    ]
+    nearest = difflib.get_close_matches(wanted, names, n=1)
+    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return f"{hint}it has {', '.join(names[:_MOST_NAMES]) or 'none'}{more}"
 
 
 def _forget_namesake(module_name: str, directory: Path) -> None:
@@ -133,9 +166,16 @@ def load_task(path: str, directory: Path) -> Task:
 
     Raises:
         SettingsError: see `load_function`.
-        TaskError: the function returns something else than a Task.
+        TaskError: the function raises, or returns something else than a Task.
     """
-    task = load_function(path, directory)()
+    make = load_function(path, directory)
+    try:
+        task = make()
+    except FlywheelError:
+        raise  # it says already what to do
+    except Exception as error:
+        told = tell_fault(error, [directory])
+        raise TaskError(f"{path} raised {told}; mend it, then flywheel check") from error
     if not isinstance(task, Task):
         raise TaskError(
             f"{path} returned {type(task).__name__}, not a flywheel.Task; end it in return Task(...)"

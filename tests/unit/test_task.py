@@ -75,7 +75,9 @@ def test_a_package_that_the_task_needs_and_that_is_missing_is_the_one_to_install
 
 def test_a_missing_function_is_told_with_those_that_are_there(tmp_path):
     write(tmp_path, "my_task", "def tusk(): ...\ntask = 3\n")
-    with pytest.raises(SettingsError, match="my_task has no function 'task'; it has tusk"):
+    with pytest.raises(
+        SettingsError, match=r"no function 'task'; did you mean 'tusk'\? it has tusk$"
+    ):
         load_function("my_task:task", tmp_path)
 
 
@@ -85,10 +87,47 @@ def test_a_module_without_any_function_says_so(tmp_path):
         load_function("my_task:task", tmp_path)
 
 
-def test_an_error_in_the_users_file_comes_out_as_it_is(tmp_path):
-    write(tmp_path, "my_task", "raise ZeroDivisionError\n")
-    with pytest.raises(ZeroDivisionError):
+def test_only_the_modules_own_functions_are_listed_and_at_most_eight(tmp_path):
+    own = "".join(f"def own_{n}(): ...\n" for n in range(10))
+    write(tmp_path, "my_task", f"from os.path import join\nimport io\n{own}")
+    with pytest.raises(SettingsError, match=r"it has own_0, .*own_7 and 2 more$") as caught:
+        load_function("my_task:zzz", tmp_path)
+    assert "join" not in str(caught.value)
+
+
+BROKEN_AT_IMPORT = {
+    "def task()\n    return 1\n": "my_task.py:1: expected ':'; mend it, then flywheel check",
+    "import io\n\nprint(x)\n": "my_task.py:3: NameError: name 'x' is not defined; mend it,",
+    "def f():\n    return {}['lens']\n\nf()\n": "my_task.py:2: KeyError: 'lens'; mend it,",
+    "if 1:\nx = 1\n": "my_task.py:2: expected an indented block after 'if' statement on line 1;",
+    "raise ZeroDivisionError\n": "my_task.py:1: ZeroDivisionError; mend it,",
+    "import json\njson.loads('{')\n": "my_task.py:2: JSONDecodeError: Expecting property name",
+    "from io import nothing\n": "my_task.py:1: ImportError: cannot import name 'nothing'",
+    "x = 1\0\n": "'my_task:task': source code string cannot contain null bytes; mend it,",
+}
+
+
+@pytest.mark.parametrize(("text", "told"), BROKEN_AT_IMPORT.items(), ids=BROKEN_AT_IMPORT.values())
+def test_a_file_that_cannot_be_imported_is_told_in_one_line_with_its_place(tmp_path, text, told):
+    """A missing colon printed 45 lines of traceback."""
+    write(tmp_path, "my_task", text)
+    with pytest.raises(SettingsError) as caught:
         load_function("my_task:task", tmp_path)
+    assert str(caught.value).startswith(told)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_fault_in_a_file_beside_the_task_is_told_there(tmp_path):
+    write(tmp_path, "my_helper", "\n\n1 / 0\n")
+    write(tmp_path, "my_task", "import my_helper\n")
+    with pytest.raises(SettingsError, match=r"my_helper\.py:3: ZeroDivisionError: division by"):
+        load_function("my_task:task", tmp_path)
+
+
+def test_a_task_function_that_raises_is_a_task_error_with_its_line(tmp_path):
+    write(tmp_path, "my_task", "def task():\n    return 1 / 0\n")
+    with pytest.raises(TaskError, match=r"my_task:task raised my_task\.py:2: ZeroDivisionError: "):
+        load_task("my_task:task", tmp_path)
 
 
 def test_a_function_that_returns_no_task_is_a_task_error(tmp_path):
