@@ -1,11 +1,13 @@
 """Runs every law of the task's contract and tells all that are broken at once.
 
-A law that cannot even finish is broken, and the others still run.
+A law that cannot even finish is broken, and the others still run, except those that build on
+it: what they would say is the same fault again, under the name of a function without blame.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
@@ -15,12 +17,41 @@ from flywheel.checks.data_laws import PEOPLE_LAWS, START_LAWS
 from flywheel.checks.model_laws import MODEL_LAWS
 from flywheel.checks.score_laws import SCORE_LAWS
 from flywheel.checks.subject import Law, Subject
+from flywheel.faults import tell_fault
 from flywheel.task import Task
 
 LAWS: MappingProxyType[str, Law] = MappingProxyType(
     {**START_LAWS, **MODEL_LAWS, **SCORE_LAWS, **PEOPLE_LAWS}
 )
 """what a law says -> the law, in the order they run"""
+
+_INPUTS = "inputs() are finite floats, batch first"
+_MODEL = "the model takes what inputs() gives"
+_ANSWERS = "answers() are JSON, one a sample"
+_TARGETS = "targets() are a tensor, one row a label"
+_LOSS = "loss() is one finite number a sample"
+_GRADIENT = "the gradient is finite and reaches a weight"
+_FALLS = "the loss falls on one small batch"
+_SCORES = "scores() are finite, under the same names"
+
+NEEDS: MappingProxyType[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "inputs() are pure": (_INPUTS,),
+        "inputs() refuse a corrupt payload": (_INPUTS,),
+        _MODEL: ("model() draws its weights from torch's seeded generator", _INPUTS),
+        _ANSWERS: (_MODEL,),
+        "confidences lie in 0..1": (_ANSWERS,),
+        "embeddings are finite vectors of one size": (_ANSWERS,),
+        _LOSS: (_MODEL, _TARGETS),
+        _GRADIENT: (_LOSS,),
+        _FALLS: (_GRADIENT,),
+        "augment() keeps the shape and is seeded": (_INPUTS,),
+        "no answer scores better than the right one": (_SCORES,),
+        "training on a few samples makes their answers right": (_ANSWERS, _FALLS, _SCORES),
+        "baselines answer every sample": (_SCORES,),
+    }
+)
+"""law -> earlier laws without which it says nothing new"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,18 +67,24 @@ class Broken:
 def check_task(task: Task, rng: np.random.Generator) -> list[Broken]:
     """All laws of the contract that the task breaks; an empty list is a task that keeps them.
 
-    Most laws need labeled samples, so a task without start data cannot keep them. An exception
-    that keeps several laws from running is told once, under the first of them. Torch's global
-    generator is left as it was.
+    Most laws need labeled samples, so a task without start data cannot keep them. A law whose
+    `NEEDS` are broken is not told, and an exception behind several laws is told once, under the
+    first of them. Torch's global generator is left as it was.
     """
     subject = Subject(task, seed=int(rng.integers(2**31)))
     broken: list[Broken] = []
+    failed: set[str] = set()
     raised: set[str] = set()
     for name, law in LAWS.items():
-        why, is_exception = _run(law, subject)
-        if why is None or why in raised:
+        if failed.intersection(NEEDS.get(name, ())):
+            failed.add(name)
             continue
-        broken.append(Broken(law=name, why=why))
+        why, is_exception = _run(law, subject)
+        if why is None:
+            continue
+        failed.add(name)
+        if why not in raised:
+            broken.append(Broken(law=name, why=why))
         if is_exception:
             raised.add(why)
     return broken
@@ -60,5 +97,16 @@ def _run(law: Law, subject: Subject) -> tuple[str | None, bool]:
             torch.manual_seed(subject.seed)
             return law(subject), False
     except Exception as error:  # noqa: BLE001  a task may raise anything; the other laws still run
-        first_line = next(iter(str(error).splitlines()), "without a message")
-        return f"{type(error).__name__}: {first_line}", True
+        return tell_fault(error, _folders(subject.task)), True
+
+
+def _folders(task: Task) -> list[Path]:
+    """Where the user's code is: the folders of the functions that the task is made of.
+
+    A function of a library may be among them; only an installed task has no others.
+    """
+    parts = [getattr(task, field.name) for field in fields(task)]
+    parts += [getattr(task.labeling, field.name) for field in fields(task.labeling)]
+    codes = [getattr(getattr(part, "forward", part), "__code__", None) for part in parts]
+    folders = sorted({Path(code.co_filename).parent for code in codes if code is not None})
+    return [folder for folder in folders if "site-packages" not in folder.parts] or folders

@@ -61,6 +61,21 @@ def _corrupt_is_refused(subject: Subject) -> str | None:
     return None
 
 
+def _model_takes_inputs(subject: Subject) -> str | None:
+    if subject.output is None:
+        return "the model gave None; return what loss() and answers() take"
+    return None
+
+
+def _targets_are_rows(subject: Subject) -> str | None:
+    targets = subject.task.targets(subject.labels)
+    if not isinstance(targets, torch.Tensor):
+        return f"targets() gave {type(targets).__name__}; give a tensor"
+    if targets.shape[:1] != (len(subject.labels),):
+        return f"{len(subject.labels)} labels gave shape {tuple(targets.shape)}; B comes first"
+    return None
+
+
 def _loss_is_per_sample(subject: Subject) -> str | None:
     losses = subject.losses(subject.model().eval())
     if losses.shape != (len(subject.samples),):
@@ -146,13 +161,15 @@ MODEL_LAWS: MappingProxyType[str, Law] = MappingProxyType(
         "inputs() are finite floats, batch first": _inputs_are_tensors,
         "inputs() are pure": _inputs_are_pure,
         "inputs() refuse a corrupt payload": _corrupt_is_refused,
-        "loss() is one finite number a sample": _loss_is_per_sample,
-        "the gradient is finite and reaches a weight": _gradient_is_finite,
-        "the loss falls on one small batch": _loss_falls,
+        "the model takes what inputs() gives": _model_takes_inputs,
         "answers() are JSON, one a sample": _answers_are_whole,
         "confidences lie in 0..1": _confidences_are_probabilities,
         "embeddings are finite vectors of one size": _embeddings_are_vectors,
+        "targets() are a tensor, one row a label": _targets_are_rows,
+        "loss() is one finite number a sample": _loss_is_per_sample,
+        "the gradient is finite and reaches a weight": _gradient_is_finite,
+        "the loss falls on one small batch": _loss_falls,
         "augment() keeps the shape and is seeded": _augment_is_seeded,
     }
 )
-"""what a law says -> the law"""
+"""what a law says -> the law; in the order in which a sample goes through the functions"""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import cached_property
+from typing import Any
 
 import torch
 
@@ -70,9 +71,16 @@ class Subject:
         return self.task.model()
 
     @cached_property
+    def output(self) -> Any:
+        """What an untrained model makes of the inputs of the batch."""
+        model = self.model().eval()
+        with torch.no_grad():
+            return model(self.task.inputs(self.samples))
+
+    @cached_property
     def fresh_answers(self) -> list[Answer]:
         """What an untrained model says of the batch."""
-        return self.ask(self.model())
+        return self.task.answers(self.output)
 
     def ask(self, model: torch.nn.Module) -> list[Answer]:
         """What a model says of the batch."""

@@ -1,6 +1,8 @@
 """Every law of the contract fails on a task that breaks it, and only kept laws pass."""
 
 import dataclasses
+import inspect
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 import torch
 
 from flywheel.checks import LAWS, check_task
+from flywheel.checks.contract import NEEDS
 from flywheel.records import Sample, Split
 from flywheel.task import Baseline, Example, Task
 
@@ -96,6 +99,16 @@ def _root_of_zero(output: dict[str, torch.Tensor]) -> torch.Tensor:
     return (output["logits"] * 0).sum(dim=1).sqrt()
 
 
+class _Silent(torch.nn.Linear):
+    """A network whose forward() forgot its return."""
+
+    def __init__(self) -> None:
+        super().__init__(8, 8)
+
+    def forward(self, pixels: torch.Tensor) -> None:
+        super().forward(pixels)
+
+
 BREAKS: list[tuple[str, Callable[[Task], Task]]] = [
     ("start_data() has both splits and shares no sample", lambda t: replace(t, start_data=None)),
     ("start_data() has both splits and shares no sample", _start(lambda _: [])),
@@ -136,6 +149,22 @@ BREAKS: list[tuple[str, Callable[[Task], Task]]] = [
         lambda t: replace(t, inputs=lambda s: t.inputs(s) + torch.rand(len(s), 1, 1)),
     ),
     ("inputs() refuse a corrupt payload", lambda t: replace(t, inputs=_careless(t))),
+    (
+        "the model takes what inputs() gives",
+        lambda t: replace(t, model=lambda: torch.nn.Linear(60, 10)),
+    ),
+    (
+        "the model takes what inputs() gives",
+        lambda t: replace(t, model=_Silent),
+    ),
+    (
+        "targets() are a tensor, one row a label",
+        lambda t: replace(t, targets=lambda labels: t.targets(labels)[1:]),
+    ),
+    (
+        "targets() are a tensor, one row a label",
+        lambda t: replace(t, targets=lambda labels: [int(label) for label in labels]),
+    ),
     (
         "loss() is one finite number a sample",
         lambda t: replace(t, loss=lambda output, target: t.loss(output, target).mean()),
@@ -251,9 +280,54 @@ def test_one_exception_behind_many_laws_is_told_once(template_task):
         raise KeyError("lens")
 
     broken = check_task(replace(template_task, inputs=inputs), np.random.default_rng(0))
-    assert [one.law for one in broken if one.why == "KeyError: 'lens'"] == [
-        "inputs() are finite floats, batch first"
-    ]
+    blamed = [one.law for one in broken if one.why.endswith("KeyError: 'lens'")]
+    assert blamed == ["inputs() are finite floats, batch first"]
+
+
+def test_a_law_needs_only_laws_that_run_before_it():
+    order = list(LAWS)
+    assert all(order.index(need) < order.index(law) for law in NEEDS for need in NEEDS[law])
+
+
+class _Narrow(torch.nn.Module):
+    """Takes 60 numbers, where the inputs have 64."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = torch.nn.Linear(60, 10)
+
+    def forward(self, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"logits": self.last(pixels.flatten(1))}
+
+
+SHAPES = {
+    "the model takes what inputs() gives": {"model": _Narrow},
+    "answers() are JSON, one a sample": {
+        "answers": lambda output: output["logits"] @ torch.ones(3)
+    },
+    "targets() are a tensor, one row a label": {
+        "targets": lambda labels: torch.ones(3) @ torch.ones(4)
+    },
+    "loss() is one finite number a sample": {
+        "loss": lambda output, target: output["logits"] @ torch.ones(3)
+    },
+}
+
+
+@pytest.mark.parametrize(("law", "changes"), SHAPES.items(), ids=SHAPES)
+def test_a_wrong_shape_is_told_once_under_the_function_it_is_in(template_task, law, changes):
+    """The model was to blame, and the laws named the loss, the answers and the gradient."""
+    broken = check_task(replace(template_task, **changes), np.random.default_rng(0))
+    assert [one.law for one in broken] == [law]
+    assert re.match(r"test_contract\.py:\d+: .*(mat|size|tensors)", broken[0].why)
+
+
+def test_the_line_in_the_users_file_is_told_and_not_torchs(template_task):
+    task = replace(template_task, model=_Narrow)
+    [broken] = check_task(task, np.random.default_rng(0))
+    line = inspect.getsourcelines(_Narrow.forward)[1] + 1
+    said = "mat1 and mat2 shapes cannot be multiplied (16x64 and 60x10)"
+    assert broken.why == f"test_contract.py:{line}: {said}"
 
 
 def test_a_score_may_be_better_when_it_is_lower(template_task):
