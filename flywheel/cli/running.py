@@ -20,9 +20,9 @@ from rich.markup import escape
 from flywheel import stack
 from flywheel.errors import FlywheelError, UnavailableError
 from flywheel.ledger import Ledger
-from flywheel.ledger.nights import last_night
+from flywheel.ledger.nights import current_night_number
 from flywheel.project import Project
-from flywheel.report import STEP_NAMES, step_results, summarize
+from flywheel.report import STEP_NAMES, falls_short, step_results, summarize
 
 
 def run_night(project: Project, console: Console) -> None:
@@ -86,10 +86,15 @@ def _watch(project: Project, console: Console) -> Iterator[None]:
     ended = threading.Event()
     ledger = Ledger.open(project.ledger_url)
     with ledger.read() as connection:
-        last = last_night(connection)
-    number = 0 if last is None else last.number + (last.finished_at is not None)
+        number = current_night_number(connection)
+        earlier = list(step_results(connection, number))
+    if earlier:
+        console.print(f"  · {', '.join(earlier)} done earlier", highlight=False)
     thread = threading.Thread(
-        target=_show_steps, args=(ledger, number, ended, console), name="watch", daemon=True
+        target=_show_steps,
+        args=(ledger, number, {*earlier}, ended, console),
+        name="watch",
+        daemon=True,
     )
     thread.start()
     try:
@@ -100,20 +105,25 @@ def _watch(project: Project, console: Console) -> Iterator[None]:
         ledger.close()
 
 
-def _show_steps(ledger: Ledger, night: int, ended: threading.Event, console: Console) -> None:
-    shown: set[str] = set()
-    with console.status(f"night {night}: {STEP_NAMES[0]} …") as spinner:
+def _show_steps(
+    ledger: Ledger, night: int, shown: set[str], ended: threading.Event, console: Console
+) -> None:
+    waiting = next((name for name in STEP_NAMES if name not in shown), "report")
+    with console.status(f"night {night}: {waiting} …") as spinner:
         while True:
             last_look = ended.is_set()
             with ledger.read() as connection:
                 done = step_results(connection, night)
             for name in [name for name in done if name not in shown]:
                 shown.add(name)
-                result, seconds = done[name]
-                line = escape(summarize(name, result))
-                console.print(f"  [green]✓[/] {name:<9}{line}  [dim]{seconds:.1f} s[/]")
+                console.print(_step_line(name, *done[name]))
             waiting = next((name for name in STEP_NAMES if name not in shown), "report")
             spinner.update(f"night {night}: {waiting} …")
             if last_look:
                 return
             ended.wait(0.3)
+
+
+def _step_line(name: str, result: Any, seconds: float) -> str:
+    mark = "[yellow]![/]" if falls_short(result) else "[green]✓[/]"
+    return f"  {mark} {name:<9}{escape(summarize(name, result))}  [dim]{seconds:.1f} s[/]"

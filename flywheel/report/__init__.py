@@ -6,12 +6,13 @@ from flywheel.report.nights import nights_frame
 from flywheel.report.page import write_report
 from flywheel.report.standing import Status, status
 from flywheel.report.steps import step_page
-from flywheel.report.summaries import STEP_NAMES, step_results, summarize
+from flywheel.report.summaries import STEP_NAMES, falls_short, step_results, summarize
 
 __all__ = [
     "STEP_NAMES",
     "Event",
     "Status",
+    "falls_short",
     "night_page",
     "nights_frame",
     "status",

@@ -136,13 +136,13 @@ def _release_page(run: NightRun, result: Released) -> str:
         ("serves", text.digest(result.serving_digest)),
         ("release", "none yet" if release is None else release.number),
         ("released this night", "no" if result.release_number is None else "yes"),
-        ("failures fixed", result.num_fixed),
+        ("failures now answered right", result.num_fixed),
         ("note", result.note),
     ]
     if not fixed:
         return markdown.facts(pairs)
     shown = tables.gallery(show_cases(run.loop, fixed, _EDGE_PIXELS))
-    return f"{markdown.facts(pairs)}\n\n## Fixed: what an earlier model had said\n\n{shown}"
+    return f"{markdown.facts(pairs)}\n\n## Now answered right: what an earlier model had said\n\n{shown}"
 
 
 def _any_page(_run: NightRun, result: Any) -> str:

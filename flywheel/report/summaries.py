@@ -58,6 +58,18 @@ def summarize(name: str, result: Any) -> str:
     return _SENTENCES[name](result)
 
 
+def falls_short(result: Any) -> bool:
+    """Whether a step did without something: a server did not answer, or a canary failed."""
+    match result:
+        case Deployed():
+            return result.released_digest is not None and result.serving_digest is None
+        case Routed() | Ingested():
+            return result.note != ""
+        case Released():
+            return result.release_number is None and "canary failed" in result.note
+    return False
+
+
 def _deploy(result: Deployed) -> str:
     if result.serving_digest is None:
         return result.note
@@ -105,7 +117,7 @@ def _decide(result: Decided) -> str:
 def _release(result: Released) -> str:
     if result.release_number is None:
         return result.note
-    return f"release {result.release_number}; {result.num_fixed} failures fixed"
+    return f"release {result.release_number}; {result.num_fixed} failures now answered right"
 
 
 _SENTENCES: Mapping[str, Callable[[Any], str]] = {

@@ -1,0 +1,65 @@
+"""What a night looks like at the terminal."""
+
+import io
+from datetime import UTC, datetime
+
+import pytest
+from rich.console import Console
+
+from flywheel.cli import running
+from flywheel.collect import Collected
+from flywheel.ledger import Ledger
+from flywheel.ledger.codec import to_json
+from flywheel.ledger.nights import FinishedStep, finish_step, open_night
+from flywheel.loop.results import Deployed, Routed
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+DEPLOYED = Deployed(released_digest="a" * 64, serving_digest=None, swapped=False, note="no answer")
+COLLECTED = Collected(num_predictions=3, num_feedback=2, num_failures=1)
+ROUTED = Routed(
+    batch_id="b",
+    num_probability=1,
+    num_targeted=1,
+    population=9,
+    num_sent=0,
+    num_waiting=2,
+    project_url=None,
+    note="not sent, the batch waits",
+)
+
+
+@pytest.fixture
+def shown(letters, monkeypatch):
+    """What people see of a night of which one step was done before."""
+    said = io.StringIO()
+    ledger = Ledger.open(letters.project.ledger_url)
+
+    def done(name, result):
+        with ledger.begin() as connection:
+            number = open_night(connection, NOW).number
+            finish_step(connection, number, FinishedStep(name, to_json(result), 1.0), NOW)
+
+    def flow(*_):
+        done("collect", COLLECTED)
+        done("route", ROUTED)
+
+    done("deploy", DEPLOYED)
+    monkeypatch.setattr(running, "prepare", lambda _: None)
+    monkeypatch.setattr(running, "_run", flow)
+    running.run_night(letters.project, Console(file=said, width=120))
+    ledger.close()
+    return said.getvalue()
+
+
+def test_a_step_that_was_done_before_is_named_and_its_old_note_is_not_said_again(shown):
+    assert "· deploy done earlier\n" in shown
+    assert "no answer" not in shown
+
+
+def test_a_step_that_did_all_has_a_tick(shown):
+    assert "✓ collect  1 new failures in 3 predictions" in shown
+
+
+def test_a_step_that_could_not_do_all_has_no_tick(shown):
+    assert "! route" in shown
+    assert "✓ route" not in shown
