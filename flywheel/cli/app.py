@@ -153,6 +153,7 @@ def status(directory: Directory = HERE) -> None:
     """Say what runs and serves, what waits for whom, and what to do next."""
     from flywheel import stack
     from flywheel.cli.printing import print_status
+    from flywheel.cli.servers import silent_servers
     from flywheel.loop import open_loop
     from flywheel.report import status as status_of
 
@@ -160,6 +161,8 @@ def status(directory: Directory = HERE) -> None:
         names = [server.name for server in stack.running(loop.project)]
         missing = "" if "worker" in names else "; no worker, so no night begins by itself"
         _say(f"servers       {', '.join(names) or 'none of this project runs here'}{missing}")
+        for name in silent_servers(loop.project):
+            _say(f"              {name} is not running: flywheel up {directory}")
         print_status(status_of(loop), console)
 
 
@@ -211,7 +214,7 @@ def nights(
 
     with open_loop(directory) as loop, loop.ledger.read() as connection:
         frame = nights_frame(connection)
-        console.print(night_table(loop.project.name, frame))
+        console.print(night_table(loop.project, frame))
     if csv is not None:
         frame.to_csv(csv)
         _say(f"wrote {csv}")

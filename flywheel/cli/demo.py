@@ -186,7 +186,7 @@ def _people(secret_key: str) -> list[Person]:
 def _show_nights(project: Project, console: Console) -> None:
     ledger = Ledger.open(project.ledger_url)
     with ledger.read() as connection:
-        console.print(night_table(project.name, nights_frame(connection)))
+        console.print(night_table(project, nights_frame(connection)))
     ledger.close()
 
 

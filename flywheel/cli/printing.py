@@ -9,7 +9,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from flywheel.project import Project
 from flywheel.report import Event, Status
+
+_AT_START = "at start: on the held-out start data, before the test set has samples of production"
 
 
 def print_status(status: Status, console: Console) -> None:
@@ -28,11 +31,14 @@ def print_trace(events: list[Event], console: Console) -> None:
     console.print(table)
 
 
-def night_table(name: str, nights: pd.DataFrame) -> Table:
+def night_table(project: Project, nights: pd.DataFrame) -> Table:
     """The nights so far: failures seen, samples routed, labels back, the metric, the decision."""
+    better = "higher" if project.metric.higher_is_better else "lower"
     table = Table(
-        title=f"{name}: the nights so far",
+        title=f"{project.name}: {project.metric.optimize} ({better} is better), the nights so far",
         title_justify="left",
+        caption=_AT_START if _has_start(nights) else None,
+        caption_justify="left",
         box=None,
         padding=(0, 1, 1, 0),
         pad_edge=False,
@@ -50,6 +56,14 @@ def night_table(name: str, nights: pd.DataFrame) -> Table:
             "—" if pd.isna(night.verdict) else f"[bold]{night.verdict}[/]\n{escape(night.reason)}",
         )
     return table
+
+
+def _has_start(nights: pd.DataFrame) -> bool:
+    """Whether the table shows a number of the held-out start data."""
+    return any(
+        (nights[name].isna() & nights[f"{name}_start"].notna()).any()
+        for name in ("champion", "candidate")
+    )
 
 
 def _number(value: Any) -> str:

@@ -40,7 +40,7 @@ def above(value: float, bound: float, *, higher_is_better: bool) -> float:
 def told(estimate: Estimate) -> str:
     """The number with its interval and its samples, in words."""
     return (
-        f"{estimate.value:.4g} ({estimate.low:.4g} to {estimate.high:.4g}, "
+        f"{estimate.value:.3g} ({estimate.low:.3g} to {estimate.high:.3g}, "
         f"{estimate.num_samples} samples)"
     )
 

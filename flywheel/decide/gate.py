@@ -63,9 +63,10 @@ def _rule_gain(report: Report, difference: Estimate, gate: Gate, vetoes: list[st
     if vetoes:
         return Verdict.REJECT, []
     if difference.low > gate.min_gain:
-        gain = f"the candidate is better: its gain is {told(difference)}"
-        bound = f"at an error rate of {report.alpha:.2g} it is surely above {gate.min_gain:g}"
-        return Verdict.PROMOTE, [f"{gain}, {bound}"]
+        gain = f"the candidate is better by {told(difference)}"
+        none = f"one with no gain above {gate.min_gain:g}"
+        chance = f"{none} would pass with a chance of {report.alpha:.2g}"
+        return Verdict.PROMOTE, [f"{gain}; {chance}"]
     return Verdict.HOLD, [_not_shown(report, difference, gate)]
 
 

@@ -50,7 +50,7 @@ def _compare(
 ) -> str:  # fmt: skip
     up = report.higher_is_better
     worst, best = (production.low, production.high)[:: 1 if up else -1]
-    aim = f"{what} ({target:.4g})"
+    aim = f"{what} ({target:.3g})"
     if above(worst, target, higher_is_better=up) >= 0:
         return (
             f"Ask for more: with {told(production)} the {name} surely reaches {aim}; "
@@ -68,10 +68,10 @@ def _compare(
     bias = above(target, start.value, higher_is_better=up)
     if shift >= bias:
         return (
-            f"Label more failures: the {name} has {start.value:.4g} on the held-out start data and "
+            f"Label more failures: the {name} has {start.value:.3g} on the held-out start data and "
             f"{told(production)} in production, short of {aim}; it has not seen enough of production."
         )
     return (
-        f"Tune the model: the {name} has only {start.value:.4g} on the held-out start data, short "
+        f"Tune the model: the {name} has only {start.value:.3g} on the held-out start data, short "
         f"of {aim} already there; train longer, or give task.model() more capacity."
     )

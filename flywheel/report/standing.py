@@ -117,7 +117,10 @@ def _to_do(
         why = _why_waiting(connection, newest.number)
         return f"{labeling['waiting']} labeling tasks wait to be sent: {why}"
     if labeling["sent"]:
-        return f"{labeling['sent']} labeling tasks wait for people: {_page(loop, connection)}"
+        return (
+            f"{labeling['sent']} labeling tasks were with people when last read, the next night "
+            f"reads what came back: {_page(loop, connection)}"
+        )
     report = report_of_night(connection, newest.number)
     return _rest(loop, report, log)
 

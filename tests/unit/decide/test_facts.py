@@ -27,4 +27,4 @@ def test_no_number_of_samples_shows_a_gain_that_is_not_there(number):
 
 
 def test_a_number_is_told_with_its_interval_and_its_samples(number):
-    assert told(number(0.91234, 0.8, 0.95, 40)) == "0.9123 (0.8 to 0.95, 40 samples)"
+    assert told(number(0.91234, 0.8, 0.95, 40)) == "0.912 (0.8 to 0.95, 40 samples)"

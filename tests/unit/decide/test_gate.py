@@ -22,7 +22,7 @@ def _gain(value, low, high, num_samples=100):
 
 
 _CASES = {
-    "surely better": (_gain(0.1, 0.02, 0.18), {}, {}, "PROMOTE", "the candidate is better"),
+    "surely better": (_gain(0.1, 0.02, 0.18), {}, {}, "PROMOTE", r"the candidate is better by 0\.1 \(0\.02 to 0\.18, 100 samples\); one with no gain above 0 would"),
     "a tie": (_gain(0, -0.05, 0.05), {}, {}, "HOLD", "no gain above 0 is shown"),
     "lower bound exactly 0": (_gain(0.1, 0.0, 0.2), {}, {}, "HOLD", "no gain above 0"),
     "lower bound is min_gain": (_gain(0.1, 0.05, 0.2), {}, {"min_gain": 0.05}, "HOLD", "above 0.05"),

@@ -45,9 +45,25 @@ def test_it_comes_back_from_a_file_as_it_was(frame):
     pd.testing.assert_frame_equal(read, frame, check_dtype=False)
 
 
-def test_the_terminal_shows_every_night_within_80_columns(frame):
+def test_the_terminal_shows_every_night_within_80_columns(frame, four_nights):
     console = Console(width=80, record=True, file=io.StringIO())
-    console.print(night_table("colors", frame))
+    console.print(night_table(four_nights.loop.project, frame))
     shown = console.export_text()
     assert all(verdict in shown for verdict in frame.verdict)
     assert "…" not in shown
+
+
+def test_the_table_names_the_metric_and_says_what_at_start_means(frame, four_nights):
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(night_table(four_nights.loop.project, frame.assign(candidate=pd.NA)))
+    shown = console.export_text()
+    metric = four_nights.loop.project.metric
+    assert f"{metric.optimize} ({'higher' if metric.higher_is_better else 'lower'} is" in shown
+    assert ("at start: on the" in shown) == frame.candidate_start.notna().any()
+
+
+def test_without_numbers_at_start_the_table_does_not_explain_them(frame, four_nights):
+    console = Console(width=80, record=True, file=io.StringIO())
+    nothing = frame.assign(champion_start=pd.NA, candidate_start=pd.NA)
+    console.print(night_table(four_nights.loop.project, nothing))
+    assert "at start" not in console.export_text()
