@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
+from flywheel.cron import cron_fault
 from flywheel.errors import SettingsError
 
 FILE_NAME = "flywheel.toml"
@@ -35,9 +36,10 @@ def _known_zone(name: str) -> str:
     return name
 
 
-def _five_fields(cron: str) -> str:
-    if len(cron.split()) != 5:
-        raise ValueError('is no cron line; write five fields, such as "0 2 * * *" for 02:00')
+def _cron_line(cron: str) -> str:
+    fault = cron_fault(cron)
+    if fault:
+        raise ValueError(f'{fault}, such as "0 2 * * *" for 02:00')
     return cron
 
 
@@ -162,7 +164,7 @@ class Gate(_Section):
 class Schedule(_Section):
     """Section [schedule]."""
 
-    cron: Annotated[str, AfterValidator(_five_fields)] = "0 2 * * *"
+    cron: Annotated[str, AfterValidator(_cron_line)] = "0 2 * * *"
     timezone: Annotated[str, AfterValidator(_known_zone)] = "UTC"
 
 
@@ -268,11 +270,23 @@ def _fault(detail: ErrorDetails) -> str:
     message = detail["msg"].removeprefix("Value error, ")
     if detail["type"] == "value_error" and not sections:
         return f"[{where}] {message}"
-    return f"{where} = {detail['input']!r}: {message[0].lower()}{message[1:]}"
+    example = _example(sections, key) if detail["type"] == "string_type" else ""
+    return f"{where} = {detail['input']!r}: {message[0].lower()}{message[1:]}{example}"
+
+
+def _example(sections: list[str], key: str) -> str:
+    """The default, as one writes it: a text without quotes is the usual slip."""
+    field = _section(sections).model_fields.get(key)
+    default = field and field.default
+    return f'; write it in quotes, such as {key} = "{default}"' if isinstance(default, str) else ""
 
 
 def _fields(sections: list[str]) -> list[str]:
+    return sorted(_section(sections).model_fields)
+
+
+def _section(sections: list[str]) -> Any:
     model: Any = _Settings
     for section in sections:
         model = model.model_fields[section].annotation
-    return sorted(model.model_fields)
+    return model

@@ -85,6 +85,14 @@ def test_an_unknown_key_is_told_with_the_nearest_that_is_known(faults, text, tol
         ("[labeling]\nprobability_share = 0.0", "probability_share = 0.0: input should be greater"),
         ("[labeling]\nprobability_share = 1", "probability_share = 1: input should be less than 1"),
         ('[schedule]\ncron = "at two"', "schedule.cron = 'at two': is no cron line; write five"),
+        (
+            '[schedule]\ncron = "61 2 * * *"',
+            "its minute '61' is not within 0..59, * or */n, such as",
+        ),
+        (
+            "[labeling]\nurl = 4290",
+            'url = 4290: input should be a valid string; write it in quotes, such as url = "http://',
+        ),
         ('[schedule]\ntimezone = "Berlin"', "timezone = 'Berlin': is no time zone; write one such"),
         ('[schedule]\ntimezone = "Europe"', "timezone = 'Europe': is no time zone; write one such"),
         (

@@ -36,7 +36,7 @@ LAYERS = (
     ),
     ("flywheel.ledger", "flywheel.blobs", "flywheel.model", "flywheel.splits"),
     ("flywheel.task", "flywheel.project", "flywheel"),
-    ("flywheel.records", "flywheel.faults"),
+    ("flywheel.records", "flywheel.faults", "flywheel.cron"),
     ("flywheel.errors",),
 )
 # Within a layer one part may import another only as written here.

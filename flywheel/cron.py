@@ -1,0 +1,57 @@
+"""Whether a text is a cron line: five fields, each within its range.
+
+The settings are read without Prefect, whose own parser is not part of its interface; what is
+refused here would end in a traceback at the first `flywheel schedule`. Knows no dates.
+"""
+
+from __future__ import annotations
+
+import re
+
+_FIELDS = (
+    ("minute", 0, 59),
+    ("hour", 0, 23),
+    ("day", 1, 31),
+    ("month", 1, 12),
+    ("weekday", 0, 7),
+)
+_MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
+_WEEKDAYS = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"]
+_NAMES = {
+    "month": {name: number for number, name in enumerate(_MONTHS, start=1)},
+    "weekday": {name: number for number, name in enumerate(_WEEKDAYS)},
+}
+_ITEM = re.compile(r"(?P<every>\*)|(?P<first>[0-9]{1,2}|[a-z]{3})(-(?P<last>[0-9]{1,2}|[a-z]{3}))?")
+
+
+def cron_fault(cron: str) -> str | None:
+    """What is wrong with a cron line, and what is allowed; None when nothing is."""
+    fields = cron.split()
+    if len(fields) != len(_FIELDS):
+        return "is no cron line; write five fields"
+    for text, (name, low, high) in zip(fields, _FIELDS, strict=True):
+        if not all(_is_item(item, name, low, high) for item in text.lower().split(",")):
+            return f"its {name} {text!r} is not within {low}..{high}, * or */n"
+    return None
+
+
+def _is_item(item: str, name: str, low: int, high: int) -> bool:
+    """`*`, `5`, `1-5`, `mon-fri`, and with a step `*/15` or `8-18/2`."""
+    values, slash, step = item.partition("/")
+    found = _ITEM.fullmatch(values)
+    if found is None:
+        return False
+    if slash and not (step.isascii() and step.isdigit() and 1 <= int(step) <= high):
+        return False
+    if found["every"]:
+        return True
+    if slash and found["last"] is None:  # 5/10 is no standard: say where it ends
+        return False
+    first = _number(found["first"], name)
+    last = _number(found["last"] or found["first"], name)
+    return low <= first <= last <= high
+
+
+def _number(text: str, name: str) -> int:
+    """The number of a name, and one that is in no range for an unknown name."""
+    return int(text) if text.isdigit() else _NAMES.get(name, {}).get(text, -1)

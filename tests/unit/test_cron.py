@@ -1,0 +1,57 @@
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from prefect.client.schemas.schedules import CronSchedule
+
+from flywheel.cron import cron_fault
+
+GOOD = (
+    "0 2 * * *",
+    "*/15 8-18 * * mon-fri",
+    "59 23 31 12 7",
+    "0 0,12 1 JAN,jul *",
+    "5 8-18/2 * * 0",
+    "0 2 * * 1,3,5",
+)
+NUMBERS = st.integers(0, 70).map(str)
+ITEMS = st.one_of(
+    st.just("*"),
+    NUMBERS,
+    st.tuples(NUMBERS, NUMBERS).map("-".join),
+    NUMBERS.map("*/{}".format),
+    st.tuples(NUMBERS, NUMBERS, NUMBERS).map(lambda n: f"{n[0]}-{n[1]}/{n[2]}"),
+    st.sampled_from(["mon", "jan", "xyz", "sun-sat", "?", "L", "", "-1", "1.5", "²"]),
+)
+FIELDS = st.lists(ITEMS, min_size=1, max_size=2).map(",".join)
+
+
+@pytest.mark.parametrize("cron", GOOD)
+def test_what_people_write_is_a_cron_line(cron):
+    assert cron_fault(cron) is None
+
+
+@pytest.mark.parametrize(
+    ("cron", "told"),
+    [
+        ("61 2 * * *", "its minute '61' is not within 0..59"),
+        ("0 24 * * *", "its hour '24' is not within 0..23"),
+        ("0 2 0 * *", "its day '0' is not within 1..31"),
+        ("0 2 * 13 *", "its month '13' is not within 1..12"),
+        ("0 2 * * mo", "its weekday 'mo' is not within 0..7"),
+        ("0 18-8 * * *", "its hour '18-8'"),
+        ("*/0 2 * * *", "its minute '*/0'"),
+        ("0 2 * *", "five fields"),
+        ("0 0 2 * * *", "five fields"),
+        ("", "five fields"),
+    ],
+)
+def test_what_never_comes_is_told_with_its_field_and_range(cron, told):
+    """The minute 61 passed the settings and ended in Prefect's traceback."""
+    assert told in str(cron_fault(cron))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.tuples(FIELDS, FIELDS, FIELDS, FIELDS, FIELDS).map(" ".join))
+def test_prefect_takes_every_line_that_passes(cron):
+    if cron_fault(cron) is None:
+        assert CronSchedule(cron=cron).cron == cron
