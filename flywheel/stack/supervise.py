@@ -43,8 +43,7 @@ def start_all(services: Sequence[Service], state: Path, progress: Progress) -> l
         # What a killed server left behind, or one of earlier settings, may still hold a port. A
         # flow run that outlived its worker may go on: it ends by itself, and the night is done.
         stop([servers[s.name] for s in missing if s.name in servers], state, runaways=False)
-        for service in missing:
-            _refuse_taken_port(service)
+        _refuse_taken_ports(missing)
         began = time.monotonic()
         for service in missing:
             progress(f"{service.name}: starting{service.note and f' ({service.note})'}")
@@ -131,21 +130,29 @@ def _gone(service: Service, server: Server, what: str) -> UnavailableError:
     )
 
 
-def _refuse_taken_port(service: Service) -> None:
+def _refuse_taken_ports(services: Sequence[Service]) -> None:
     """Label Studio would silently take the next port, where nobody looks for it."""
-    if service.url is None:
-        return
-    port = port_of(service.url)
     end = time.monotonic() + _KERNEL_SECONDS
+    faults = [fault for service in services if (fault := _taken_port(service, end)) is not None]
+    if faults:
+        raise BusyError("\n".join(faults))
+
+
+def _taken_port(service: Service, end: float) -> str | None:
+    """Why a service cannot have its port, and where to write another; None when it can."""
+    if service.url is None:
+        return None
+    port = port_of(service.url)
     while (fault := _bind_fault(port)) is not None:
         holder = _holder(port)
         if holder is not None or time.monotonic() > end:
-            raise BusyError(
+            return (
                 f"{service.name}: port {port} cannot be used ({fault}; "
                 f"{holder or 'holder not visible'}); end that program, "
                 f"or write another port in flywheel.toml, {service.setting}"
             )
         time.sleep(_POLL_SECONDS)
+    return None
 
 
 def _bind_fault(port: int) -> str | None:

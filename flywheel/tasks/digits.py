@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
@@ -191,6 +191,11 @@ def _open(sample: Sample) -> Image.Image:
             )
         image.load()
         return ImageOps.exif_transpose(image)
+    except UnidentifiedImageError as error:  # its own text is an address in memory
+        raise PayloadError(
+            f"sample {sample.id[:12]}: cannot identify an image in {len(sample.payload)} bytes of "
+            f"{sample.media_type!r}; send a whole PNG or JPEG file"
+        ) from error
     except _UNREADABLE as error:
         raise PayloadError(
             f"sample {sample.id[:12]}: {len(sample.payload)} bytes of {sample.media_type!r} cannot "

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from sklearn.datasets import load_digits
 
 from flywheel.errors import AnnotationError, PayloadError
@@ -67,8 +67,11 @@ def inputs(samples: Sequence[Sample]) -> torch.Tensor:
     for sample in samples:
         try:
             image = Image.open(io.BytesIO(sample.payload)).convert("L").resize((8, 8))
+        except UnidentifiedImageError as error:  # its own text is an address in memory
+            told = f"cannot identify an image in {len(sample.payload)} bytes"
+            raise PayloadError(f"sample {sample.id[:12]}: {told}; send a PNG") from error
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise PayloadError(f"sample {sample.id}: {error}; send a PNG") from error
+            raise PayloadError(f"sample {sample.id[:12]}: {error}; send a PNG") from error
         pixels.append(np.asarray(image, dtype=np.float32) / 255)
     return torch.from_numpy(np.stack(pixels))
 

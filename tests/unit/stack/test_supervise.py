@@ -1,3 +1,4 @@
+import dataclasses
 import fcntl
 import os
 import signal
@@ -151,6 +152,21 @@ def test_a_taken_port_names_the_holder_and_the_setting_and_starts_nothing(web, p
     with pytest.raises(BusyError, match=rf"held by pid {held.pid}.*\[serve\] port"):
         start_all([program("first", "print('up')"), web(port=port_of(held.url))], state, print)
     assert read_servers(state) == {}
+    stop_all(state / "other", print)
+
+
+def test_all_taken_ports_are_told_at_once_each_with_its_setting(web, state):
+    """Moving one port at a time took three starts."""
+    held = start_all([web("one"), web("two")], state / "other", print)
+    wanted = [web(f"my-{s.name}", port=port_of(s.url)) for s in held]
+    wanted[1] = dataclasses.replace(wanted[1], setting="[prefect] url")
+    with pytest.raises(BusyError) as caught:
+        start_all(wanted, state, print)
+    first, second = str(caught.value).splitlines()
+    assert first.startswith("my-one: port")
+    assert first.endswith("[serve] port")
+    assert second.startswith("my-two: port")
+    assert second.endswith("[prefect] url")
     stop_all(state / "other", print)
 
 

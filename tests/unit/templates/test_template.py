@@ -1,5 +1,6 @@
 """What `flywheel init` copies loads as it is, and is packed with the library."""
 
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from setuptools import find_namespace_packages
 import flywheel
 from flywheel.checks import check_task
 from flywheel.errors import AnnotationError, PayloadError
-from flywheel.project import load_project
+from flywheel.project import LabelingSettings, Prefect, Serve, load_project
 from flywheel.records import Sample
 from flywheel.task import Task, load_task
 
@@ -33,8 +34,20 @@ def test_the_copied_files_load_and_keep_every_law(new_task):
 
 
 def test_the_copied_task_refuses_what_it_cannot_read(new_task):
-    with pytest.raises(PayloadError, match="send a PNG"):
+    with pytest.raises(PayloadError, match=r"an image in 10 bytes; send a PNG") as caught:
         new_task.inputs([Sample.of(b"no picture", "image/png")])
+    assert "BytesIO" not in str(caught.value)
+
+
+def test_the_three_addresses_are_there_as_comments_with_their_defaults(tmp_path):
+    """Who wanted to move a port had to search for its name."""
+    text = (_TEMPLATES / "flywheel.toml").read_text()
+    live = re.sub(r"^# (\[|port =|url =)", r"\1", text, flags=re.MULTILINE)
+    (tmp_path / "flywheel.toml").write_text(live)
+    project = load_project(tmp_path)
+    assert project.model_fields_set >= {"serve", "prefect", "labeling"}
+    assert (project.serve, project.prefect) == (Serve(), Prefect())
+    assert project.labeling.url == LabelingSettings().url
 
 
 @pytest.mark.parametrize("choices", [[], ["x"], ["1", "2"]])
