@@ -155,7 +155,7 @@ def _forget_namesake(module_name: str, directory: Path) -> None:
     """Two projects may both have a my_task.py: drop the one of the other directory."""
     top = module_name.split(".", maxsplit=1)[0]
     loaded = getattr(sys.modules.get(top), "__file__", None)
-    own = [directory / f"{top}.py", directory / top / "__init__.py"]
+    own = [path.absolute() for path in (directory / f"{top}.py", directory / top / "__init__.py")]
     if loaded is not None and any(path.exists() for path in own) and Path(loaded) not in own:
         for name in [name for name in sys.modules if name.split(".")[0] == top]:
             del sys.modules[name]
