@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from flywheel.report import night_page, write_report
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 
 from flywheel.loop import NightRun
+from flywheel.report import night_page, write_report
 
 
 def publish_report(night: NightRun) -> None:
