@@ -34,6 +34,15 @@ def project(tmp_path_factory, label_studio_program, free_url):
     stack.down(made)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def no_other_servers():
+    """What the environment names wins, and other tests of this session name their own servers."""
+    with pytest.MonkeyPatch.context() as environment:
+        for name in ("LABEL_STUDIO_API_KEY", "PREFECT_API_URL"):
+            environment.delenv(name, raising=False)
+        yield
+
+
 @pytest.fixture
 def servers(project):
     return {server.name: server for server in stack.up(project, NAMES)}
