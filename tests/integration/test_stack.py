@@ -34,13 +34,12 @@ def project(tmp_path_factory, label_studio_program, free_url):
     stack.down(made)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def no_other_servers():
+@pytest.fixture(autouse=True)
+def no_other_servers(request, monkeypatch):
     """What the environment names wins, and other tests of this session name their own servers."""
-    with pytest.MonkeyPatch.context() as environment:
+    if "prefect_server" not in request.fixturenames:
         for name in ("LABEL_STUDIO_API_KEY", "PREFECT_API_URL"):
-            environment.delenv(name, raising=False)
-        yield
+            monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture
