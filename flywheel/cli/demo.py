@@ -85,14 +85,10 @@ def _begin(project: Project, console: Console) -> None:
 
 
 def _finish(project: Project, number: int, console: Console) -> None:
-    """The rest of a night under way: its traffic is in, people come after it."""
+    """The rest of a night under way: its traffic is in."""
     console.rule(f"night {number}")
     console.print(f"  finishing night {number}, which was cut off", highlight=False)
     run_night(project, console)
-    if number > 0:  # night 0 asks nobody
-        world = DriftingScans(seed=project.project.seed)
-        rng = np.random.default_rng([project.project.seed, number, 8])
-        _people_work(project, world, number, rng, console)
 
 
 def _coming(project: Project) -> int:
@@ -113,10 +109,16 @@ def _serves(project: Project) -> bool:
 
 
 def _turn(project: Project, number: int, console: Console) -> None:
-    """One day and one night: traffic, the night, and then people work off the queue."""
+    """One day and one night: people work off last night's queue, production sends, the night.
+
+    So the last night's batch is still open at the end, for whoever wants to label a few.
+    """
     world = DriftingScans(seed=project.project.seed)
     rng = np.random.default_rng([project.project.seed, number, 7])
     console.rule(f"night {number}")
+    if number > 1:  # night 0 asks nobody
+        people = np.random.default_rng([project.project.seed, number, 8])
+        _people_work(project, world, number - 1, people, console)
     with _bar(console) as progress:
         bar = progress.add_task("production sends scans")
         sent = send(
@@ -131,7 +133,6 @@ def _turn(project: Project, number: int, console: Console) -> None:
         highlight=False,
     )
     run_night(project, console)
-    _people_work(project, world, number, rng, console)
 
 
 def _people_work(
