@@ -7,12 +7,15 @@ people instead of the simulated ones, the same commands turn the same loop.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from sqlalchemy import Connection
 
 from flywheel import stack
 from flywheel.cli.printing import night_table
@@ -69,10 +72,8 @@ def _project(directory: Path) -> Project:
 
 def _begin(project: Project, console: Console) -> None:
     """Finish the night that was cut off, and see to it that a model serves."""
-    ledger = Ledger.open(project.ledger_url)
-    with ledger.read() as connection:
+    with _reading(project) as connection:
         night = last_night(connection)
-    ledger.close()
     if night is not None and night.finished_at is None:
         _finish(project, night.number, console)
     elif night is not None:
@@ -93,18 +94,13 @@ def _finish(project: Project, number: int, console: Console) -> None:
 
 def _coming(project: Project) -> int:
     """The number that the ledger gives to the next night."""
-    ledger = Ledger.open(project.ledger_url)
-    with ledger.read() as connection:
-        number = current_night_number(connection)
-    ledger.close()
-    return number
+    with _reading(project) as connection:
+        return current_night_number(connection)
 
 
 def _serves(project: Project) -> bool:
-    ledger = Ledger.open(project.ledger_url)
-    with ledger.read() as connection:
+    with _reading(project) as connection:
         released = current_release(connection)
-    ledger.close()
     return released is not None
 
 
@@ -138,10 +134,8 @@ def _turn(project: Project, number: int, console: Console) -> None:
 def _people_work(
     project: Project, world: DriftingScans, number: int, rng: np.random.Generator, console: Console
 ) -> None:
-    ledger = Ledger.open(project.ledger_url)
-    with ledger.read() as connection:
+    with _reading(project) as connection:
         labeling = projects_used(connection)
-    ledger.close()
     if not labeling:
         console.print("  nothing was sent to people", highlight=False)
         return
@@ -185,19 +179,15 @@ def _people(secret_key: str) -> list[Person]:
 
 
 def _show_nights(project: Project, console: Console) -> None:
-    ledger = Ledger.open(project.ledger_url)
-    with ledger.read() as connection:
+    with _reading(project) as connection:
         console.print(night_table(project, nights_frame(connection)))
-    ledger.close()
 
 
 def _say_where(project: Project, console: Console) -> None:
     login = stack.login(project)
-    ledger = Ledger.open(project.ledger_url)
-    with ledger.read() as connection:
+    with _reading(project) as connection:
         labeling = projects_used(connection)
         night = last_night(connection)
-    ledger.close()
     lines = [
         f"flow runs     {project.prefect.url}/runs",
         f"labeling      {login.url}/projects/{labeling[-1] if labeling else ''}",
@@ -217,3 +207,10 @@ def _bar(console: Console) -> Progress:
         TimeElapsedColumn(),
         console=console,
     )
+
+
+@contextmanager
+def _reading(project: Project) -> Iterator[Connection]:
+    """The project's ledger for one look."""
+    with closing(Ledger.open(project.ledger_url)) as ledger, ledger.read() as connection:
+        yield connection

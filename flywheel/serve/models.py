@@ -15,8 +15,9 @@ from sqlalchemy import select
 from flywheel.blobs import Blobs
 from flywheel.errors import PayloadError, UnknownIdError
 from flywheel.ledger import Ledger
+from flywheel.ledger.models import current_release
 from flywheel.ledger.samples import load_samples
-from flywheel.ledger.tables import predictions, releases
+from flywheel.ledger.tables import predictions
 from flywheel.model import Model, pick_device
 from flywheel.records import Release, Sample
 from flywheel.serve.batcher import sound
@@ -34,9 +35,7 @@ class Shelf:
     def release(self) -> Release | None:
         """The current release, as the ledger has it now."""
         with self._ledger.read() as connection:
-            query = select(releases).order_by(releases.c.number.desc()).limit(1)
-            row = connection.execute(query).mappings().one_or_none()
-            return None if row is None else Release(**row)
+            return current_release(connection)
 
     def load(self, digest: str) -> Model:
         """A model, warmed up on the sample seen last if there is one.
