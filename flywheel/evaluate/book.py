@@ -1,0 +1,105 @@
+"""The per-sample scores behind every number of a report: one book, one file.
+
+Whatever is measured is measured from a book alone, so that a report can be checked, and
+measured anew under another metric, without a model. Refuses to know what the scores mean.
+No pickle: loading one runs no code, and anyone can open it with NumPy.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from flywheel.errors import RefusedError
+from flywheel.evaluate.statistic import ScoreTable
+from flywheel.records import Array, content_id
+
+Book = dict[str, "Part"]
+"""test, start, train, guarded, latency and people/TIER -> its rows"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Part:
+    """One set of N rows with everyone's scores on it."""
+
+    ids: tuple[str, ...]
+    weights: Array
+    """(N,), 1 / inclusion probability"""
+    clusters: Array
+    """(N,) int64; rows of one group share a number"""
+    marks: Mapping[str, Array] = field(default_factory=dict)
+    """(N,) each: slice/NAME and fresh are boolean; scale is in (0, 1]; order counts openings"""
+    scores: Mapping[str, ScoreTable] = field(default_factory=dict)
+    """entrant -> its scores"""
+
+    def where(self, chosen: Array) -> Part:
+        """The rows at which a boolean array (N,) is true."""
+        return Part(
+            ids=tuple(name for name, keep in zip(self.ids, chosen, strict=True) if keep),
+            weights=self.weights[chosen],
+            clusters=self.clusters[chosen],
+            marks={name: values[chosen] for name, values in self.marks.items()},
+            scores={
+                entrant: {name: values[chosen] for name, values in table.items()}
+                for entrant, table in self.scores.items()
+            },
+        )
+
+
+def pack_book(book: Book) -> bytes:
+    """A compressed npz; the same book gives the same bytes.
+
+    Arrays, (N,) each: PART|ids, PART|weights, PART|clusters, PART|mark|NAME and
+    PART|score|ENTRANT|NAME.
+    """
+    arrays: dict[str, Array] = {}
+    for name, part in book.items():
+        arrays[f"{name}|ids"] = np.array(part.ids, dtype=np.str_)
+        arrays[f"{name}|weights"] = part.weights
+        arrays[f"{name}|clusters"] = part.clusters
+        for mark, values in part.marks.items():
+            arrays[f"{name}|mark|{mark}"] = values
+        for entrant, table in part.scores.items():
+            for score, values in table.items():
+                arrays[f"{name}|score|{entrant}|{score}"] = values
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    return buffer.getvalue()
+
+
+def unpack_book(packed: bytes, digest: str) -> Book:
+    """The book of a file that `pack_book` wrote.
+
+    Raises:
+        RefusedError: the file is not the one that the report was made from.
+    """
+    if content_id(packed) != digest:
+        raise RefusedError(
+            f"the stored scores have the hash {content_id(packed)[:12]}, the report was made from "
+            f"{digest[:12]}: they were changed, and nothing can be derived from them; restore the "
+            "blob or the dossier from a back-up"
+        )
+    with np.load(io.BytesIO(packed), allow_pickle=False) as loaded:
+        arrays = {name: loaded[name] for name in loaded.files}
+    return {name: _part(name, arrays) for name in dict.fromkeys(key.split("|")[0] for key in arrays)}
+
+
+def _part(name: str, arrays: Mapping[str, Array]) -> Part:
+    marks: dict[str, Array] = {}
+    scores: dict[str, ScoreTable] = {}
+    for key, values in arrays.items():
+        part, kind, *rest = key.split("|")
+        if part == name and kind == "mark":
+            marks[rest[0]] = values
+        if part == name and kind == "score":
+            scores.setdefault(rest[0], {})[rest[1]] = values
+    return Part(
+        ids=tuple(str(one) for one in arrays[f"{name}|ids"]),
+        weights=arrays[f"{name}|weights"],
+        clusters=arrays[f"{name}|clusters"],
+        marks=marks,
+        scores=scores,
+    )

@@ -1,0 +1,42 @@
+"""What a formula is to everything that computes with it: weighted scores in, one number out.
+
+Weights are the one way to say which samples count and how often: 1 / inclusion probability,
+times how often a resample drew a row. Refuses to know where formulas come from.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from flywheel.records import Array
+
+ScoreTable = dict[str, Array]
+"""name of a score -> (N,) float64"""
+
+
+class Statistic(Protocol):
+    """An aggregate of per-sample scores, or a formula over several."""
+
+    @property
+    def text(self) -> str:
+        """As a person writes it."""
+        ...
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """The scores that it needs."""
+        ...
+
+    @property
+    def mean_of(self) -> str | None:
+        """The score whose weighted mean it is; None when it is anything else."""
+        ...
+
+    @property
+    def quantiles(self) -> tuple[tuple[str, float], ...] | None:
+        """(score, level) pairs when it depends on the rows through these quantiles only."""
+        ...
+
+    def __call__(self, scores: ScoreTable, weights: Array) -> Array:
+        """Scores (N,) each and weights (B, N), 0 allowed -> (B,); NaN where it is not defined."""
+        ...
