@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from flywheel.errors import RefusedError
+from flywheel.errors import UserError
 from flywheel.evaluate.statistic import ScoreTable
 from flywheel.records import Array, content_id
 
@@ -74,10 +74,10 @@ def unpack_book(packed: bytes, digest: str) -> Book:
     """The book of a file that `pack_book` wrote.
 
     Raises:
-        RefusedError: the file is not the one that the report was made from.
+        UserError: the file is not the one that the report was made from.
     """
     if content_id(packed) != digest:
-        raise RefusedError(
+        raise UserError(
             f"the stored scores have the hash {content_id(packed)[:12]}, the report was made from "
             f"{digest[:12]}: they were changed, and nothing can be derived from them; restore the "
             "blob or the dossier from a back-up"

@@ -150,6 +150,8 @@ batches = Table(
     Column("id", String(64), primary_key=True),
     Column("night", Integer, nullable=False),  # whose budget it spends
     Column("population", Integer, nullable=False),
+    Column("mean_confidence", Float),  # of that population
+    Column("least_probability", Float),  # that any of it had of being drawn
     Column("created_at", Utc, nullable=False),
     Index("ix_batches_night", "night"),
 )
@@ -252,7 +254,36 @@ decisions = Table(
     Column("report_id", String(64), ForeignKey("reports.id"), nullable=False),
     Column("verdict", String(20), nullable=False),
     Column("reasons", JSON, nullable=False),
+    Column("e_value", Float),
+    Column("needed_e_value", Float),
+    Column("closes_challenge", Boolean, nullable=False),
+    Column("gate_settings", JSON, nullable=False),
+    Column("overrides", String(64)),  # the gate's own decision, when a person decided otherwise
     Column("created_at", Utc, nullable=False),
+)
+
+# A candidate against a champion on fresh labels; numbers count within a generation of the test set.
+challenges = Table(
+    "challenges",
+    metadata,
+    Column("generation", Integer, primary_key=True, autoincrement=False),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("challenger_digest", String(64), nullable=False),
+    Column("champion_digest", String(64), nullable=False),
+    Column("alpha", Float, nullable=False),
+    Column("opened_night", Integer, nullable=False),
+    Column("closed_night", Integer),
+)
+
+# Which challenge saw a test label first; until then it is sealed.
+openings = Table(
+    "openings",
+    metadata,
+    Column("sample_id", String(64), ForeignKey("samples.id"), primary_key=True),
+    Column("generation", Integer, nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("night", Integer, nullable=False),
+    Index("ix_openings_generation", "generation", "number"),
 )
 
 releases = Table(
@@ -262,6 +293,7 @@ releases = Table(
     Column("checkpoint_digest", String(64), ForeignKey("checkpoints.digest"), nullable=False),
     Column("previous_digest", String(64)),
     Column("reason", String(500), nullable=False),
+    Column("threshold", Float),  # confidence below which the server defers
     Column("created_at", Utc, nullable=False),
 )
 
