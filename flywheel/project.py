@@ -152,13 +152,25 @@ class Gate(_Section):
     """Section [gate]."""
 
     alpha: Annotated[float, Field(gt=0, le=0.5)] = 0.05
-    """chance of ever promoting a worse model, spent over all candidates"""
-    min_gain: float = Field(default=0.0, ge=0)
+    """chance of ever promoting a worse model over the life of a test set, over all challenges"""
+    min_gain: float = Field(default=0.0, ge=0, lt=1)
     """in units of the metric; a smaller gain is a HOLD"""
-    min_test_samples: int = Field(default=30, ge=5)
-    """fewer in the frozen test set give NO-VERDICT"""
+    min_fresh_samples: int = Field(default=30, ge=5)
+    """labels that no decision has seen, needed to open a challenge; fewer give NO-VERDICT"""
+    challenges: int = Field(default=10, ge=1, le=1000)
+    """that one test set bears; then it is spent"""
+    challenge_samples: int = Field(default=400, ge=10)
+    """fresh labels after which an undecided challenge is given up"""
+    renewal_samples: int = Field(default=300, ge=5)
+    """fresh labels that renew a spent test set"""
     slice_margin: float = Field(default=0.1, ge=0)
-    """a slice that is surely worse by more than this vetoes"""
+    """a slice that is surely worse by more than this vetoes; so does the start data"""
+    protected_slices: tuple[str, ...] = ()
+    """slices that veto when they are surely worse at all"""
+    guarded_share: Fraction = 0.95
+    """of the guarded failures that the champion answers right, those that a candidate must keep"""
+    strict_requirements: bool = False
+    """true: a candidate that surely misses a requirement is rejected even if the champion does too"""
 
 
 class Schedule(_Section):
