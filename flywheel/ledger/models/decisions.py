@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, Select, insert, select
+from sqlalchemy import Connection, RowMapping, Select, insert, select
 
+from flywheel.errors import UnknownIdError
 from flywheel.ledger.tables import decisions, reports
 from flywheel.records import Decision, Verdict
 
@@ -23,6 +24,11 @@ def add_decision(connection: Connection, decision: Decision) -> None:
             "report_id": decision.report_id,
             "verdict": decision.verdict.value,
             "reasons": list(decision.reasons),
+            "e_value": decision.e_value,
+            "needed_e_value": decision.needed_e_value,
+            "closes_challenge": decision.closes_challenge,
+            "gate_settings": decision.gate_settings,
+            "overrides": decision.overrides,
             "created_at": decision.created_at,
         }
         connection.execute(insert(decisions).values(row))
@@ -31,6 +37,20 @@ def add_decision(connection: Connection, decision: Decision) -> None:
 def get_decision(connection: Connection, night: int) -> Decision | None:
     """The decision of a night; None when it has none."""
     return _last(connection, select(decisions).where(decisions.c.night == night))
+
+
+def find_decision(connection: Connection, start: str) -> Decision:
+    """The one decision whose id begins so.
+
+    Raises:
+        UnknownIdError: none does, or several do.
+    """
+    query = select(decisions).where(decisions.c.id.startswith(start, autoescape=True)).limit(2)
+    rows = connection.execute(query).mappings().all()
+    if len(rows) != 1 or not start:
+        number = "several decisions begin" if rows else "no decision begins"
+        raise UnknownIdError(f"{number} with {start!r}; flywheel report NIGHT shows a night's id")
+    return _decision(rows[0])
 
 
 def last_decision_on(connection: Connection, digest: str) -> Decision | None:
@@ -42,13 +62,20 @@ def last_decision_on(connection: Connection, digest: str) -> Decision | None:
 
 def _last(connection: Connection, query: Select[Any]) -> Decision | None:
     row = connection.execute(query.order_by(decisions.c.seq.desc()).limit(1)).mappings().first()
-    if row is None:
-        return None
+    return None if row is None else _decision(row)
+
+
+def _decision(row: RowMapping) -> Decision:
     return Decision(
         id=row["id"],
         night=row["night"],
         report_id=row["report_id"],
         verdict=Verdict(row["verdict"]),
         reasons=tuple(row["reasons"]),
+        e_value=row["e_value"],
+        needed_e_value=row["needed_e_value"],
+        closes_challenge=row["closes_challenge"],
+        gate_settings=dict(row["gate_settings"]),
+        overrides=row["overrides"],
         created_at=row["created_at"],
     )

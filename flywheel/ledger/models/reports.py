@@ -1,11 +1,11 @@
-"""Every report, whole; and how many candidates have been judged, which the error budget counts.
+"""Every report, whole.
 
 Adding one twice changes nothing. A night that was run again may have two: the later one counts.
 """
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, distinct, func, insert, select
+from sqlalchemy import Connection, insert, select
 
 from flywheel.errors import UnknownIdError
 from flywheel.ledger.codec import from_json, to_json
@@ -45,19 +45,3 @@ def report_of_night(connection: Connection, night: int) -> Report | None:
     query = select(reports.c.record).where(reports.c.night == night)
     record = connection.execute(query.order_by(reports.c.seq.desc()).limit(1)).scalar()
     return None if record is None else from_json(Report, record)
-
-
-def count_judged(connection: Connection, *, before_night: int | None = None) -> int:
-    """Nights with a report that compares a candidate with a champion, each one look at the test set.
-
-    Pass the running night as `before_night`: run again after a crash, it then gets the same share
-    of alpha as the first time.
-    """
-    compared = [
-        reports.c.record[name].as_string().is_not(None)
-        for name in ("candidate_digest", "champion_digest", "difference")
-    ]
-    query = select(func.count(distinct(reports.c.night))).where(*compared)
-    if before_night is not None:
-        query = query.where(reports.c.night < before_night)
-    return connection.execute(query).scalar_one()
