@@ -366,8 +366,10 @@ class Guarded:
     num_kept: int
     """cases that the candidate answers right"""
     num_kept_by_champion: int
+    num_lost: int
+    """cases that the champion answers right and the candidate does not"""
     lost: tuple[str, ...]
-    """sample ids that the champion answers right and the candidate does not, 20 at most"""
+    """their sample ids, 20 at most"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

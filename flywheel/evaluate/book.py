@@ -1,13 +1,14 @@
 """The per-sample scores behind every number of a report: one book, one file.
 
-Whatever is measured is measured from a book alone, so that a report can be checked, and
-measured anew under another metric, without a model. Refuses to know what the scores mean.
-No pickle: loading one runs no code, and anyone can open it with NumPy.
+Whatever is measured is measured from a book and its context alone, so that a report can be
+checked, and measured anew under another metric, without a model. Refuses to know what the
+scores mean. No pickle: loading one runs no code, and anyone can open it with NumPy.
 """
 
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -15,7 +16,9 @@ import numpy as np
 
 from flywheel.errors import UserError
 from flywheel.evaluate.statistic import ScoreTable
-from flywheel.records import Array, content_id
+from flywheel.records import Array, Json, canonical, content_id
+
+_CONTEXT = "context"
 
 Book = dict[str, "Part"]
 """test, start, train, guarded, latency and people/TIER -> its rows"""
@@ -49,13 +52,13 @@ class Part:
         )
 
 
-def pack_book(book: Book) -> bytes:
-    """A compressed npz; the same book gives the same bytes.
+def pack_book(book: Book, context: Json) -> bytes:
+    """A compressed npz; the same book and context give the same bytes.
 
-    Arrays, (N,) each: PART|ids, PART|weights, PART|clusters, PART|mark|NAME and
-    PART|score|ENTRANT|NAME.
+    Arrays: context, the JSON text; and, (N,) each, PART|ids, PART|weights, PART|clusters,
+    PART|mark|NAME and PART|score|ENTRANT|NAME.
     """
-    arrays: dict[str, Array] = {}
+    arrays: dict[str, Array] = {_CONTEXT: np.array(canonical(context))}
     for name, part in book.items():
         arrays[f"{name}|ids"] = np.array(part.ids, dtype=np.str_)
         arrays[f"{name}|weights"] = part.weights
@@ -70,8 +73,8 @@ def pack_book(book: Book) -> bytes:
     return buffer.getvalue()
 
 
-def unpack_book(packed: bytes, digest: str) -> Book:
-    """The book of a file that `pack_book` wrote.
+def unpack_book(packed: bytes, digest: str) -> tuple[Book, Json]:
+    """The book and the context of a file that `pack_book` wrote.
 
     Raises:
         UserError: the file is not the one that the report was made from.
@@ -84,7 +87,9 @@ def unpack_book(packed: bytes, digest: str) -> Book:
         )
     with np.load(io.BytesIO(packed), allow_pickle=False) as loaded:
         arrays = {name: loaded[name] for name in loaded.files}
-    return {name: _part(name, arrays) for name in dict.fromkeys(key.split("|")[0] for key in arrays)}
+    context = json.loads(str(arrays.pop(_CONTEXT)))
+    names = dict.fromkeys(key.split("|")[0] for key in arrays)
+    return {name: _part(name, arrays) for name in names}, context
 
 
 def _part(name: str, arrays: Mapping[str, Array]) -> Part:

@@ -6,35 +6,44 @@ A stopwatch is the one thing here that two runs read differently; no other numbe
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from flywheel.evaluate.book import Part
 from flywheel.model import Model
-from flywheel.records import Sample
+from flywheel.records import Array, Sample
+
+LATENCY = "latency_ms"
+"""a score that every model has, on samples of its own part of the book"""
 
 _ROUNDS = 3
-_CALLS = 50
+_SAMPLES = 50
 _WARM_UP_CALLS = 5
 
 
-def latency_p95_ms(model: Model, samples: Sequence[Sample]) -> float | None:
-    """95th percentile over 50 calls, one sample at a time, bytes to answer; None without samples.
+def latency_part(models: Mapping[str, Model], samples: Sequence[Sample]) -> Part:
+    """Milliseconds of each model for up to 50 samples, one at a time, bytes to answer.
 
     The least of three rounds counts: whatever else the machine does only ever adds time.
     """
-    if not samples:
-        return None
-    for call in range(_WARM_UP_CALLS):
+    timed = samples[:_SAMPLES]
+    return Part(
+        ids=tuple(sample.id for sample in timed),
+        weights=np.ones(len(timed)),
+        clusters=np.arange(len(timed)),
+        scores={name: {LATENCY: _latencies(model, timed)} for name, model in models.items()},
+    )
+
+
+def _latencies(model: Model, samples: Sequence[Sample]) -> Array:
+    for call in range(_WARM_UP_CALLS if samples else 0):
         model.answer_samples([samples[call % len(samples)]])
-    return min(_round(model, samples) for _ in range(_ROUNDS))
+    rounds = [[_milliseconds(model, sample) for sample in samples] for _ in range(_ROUNDS)]
+    return np.array(rounds).min(axis=0) if samples else np.zeros(0)
 
 
-def _round(model: Model, samples: Sequence[Sample]) -> float:
-    milliseconds = []
-    for call in range(_CALLS):
-        sample = samples[call % len(samples)]
-        start = time.perf_counter()
-        model.answer_samples([sample])
-        milliseconds.append((time.perf_counter() - start) * 1e3)
-    return float(np.percentile(milliseconds, 95))
+def _milliseconds(model: Model, sample: Sample) -> float:
+    start = time.perf_counter()
+    model.answer_samples([sample])
+    return (time.perf_counter() - start) * 1e3

@@ -1,117 +1,132 @@
 """Scores to the lines of a report: estimates for everyone, differences for the two models.
 
-Refuses to know how scores came about and what is decided on them.
+Refuses to know how scores came about and what is decided on them. Every number draws from its
+own stream of random numbers, so that one line more changes no other.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+import zlib
 from dataclasses import dataclass
 
 import numpy as np
 
-from flywheel.evaluate.baseline import requirement_entry
-from flywheel.evaluate.rows import Rows, ScoreTable
-from flywheel.evaluate.scoring import pick_score
-from flywheel.evaluate.stats import FEWEST_SAMPLES, estimate_mean, paired_difference
-from flywheel.project import Metric
-from flywheel.records import Array, Entry, Estimate, SliceComparison
-from flywheel.task import Task
+from flywheel.evaluate.book import Book, Part
+from flywheel.evaluate.context import Context
+from flywheel.evaluate.latency import LATENCY
+from flywheel.evaluate.metric import check_scores
+from flywheel.evaluate.statistic import Statistic
+from flywheel.evaluate.stats import FEWEST_SAMPLES, Measured, estimate, paired_difference
+from flywheel.records import Array, Entry, Estimate
 
 GUARD_ALPHA = 0.05
 """chance that the bound of a difference that can only veto fails; slices share it"""
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Part:
-    """One set of rows with everyone's scores on it."""
-
-    rows: Rows
-    tables: Mapping[str, ScoreTable]
+_TAIL = 0.025
+_DIGITS = 10
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Lines:
-    """Turns scores into the lines of a report."""
+    """Turns the scores of a book into numbers with intervals."""
 
-    task: Task
-    metric: Metric
-    rng: np.random.Generator
-    faults: Mapping[str, str]
-    note: str
+    book: Book
+    context: Context
 
-    def table(
-        self, part: Part, models: Iterable[str], agreed: Rows, people: ScoreTable
-    ) -> tuple[Entry, ...]:
-        """Every line on the test set: models, baselines, annotators and the requirement."""
-        requirement = requirement_entry(self.metric)
-        required = () if requirement is None else (requirement,)
-        return (*self.entries(part, models), self.people(agreed, people), *required)
+    def value(self, statistic: Statistic, part: str, entrant: str) -> Estimate | None:
+        """What a statistic is for an entrant on a part, with a 95 % interval.
 
-    def entries(self, part: Part, models: Iterable[str]) -> list[Entry]:
-        """One line for each model and each baseline."""
-        lines = [self._entry(name, name, part, self.note) for name in models]
-        for name, baseline in self.task.baselines.items():
-            lines.append(self._entry(name, baseline.kind, part, self.faults.get(name, "")))
-        return lines
-
-    def people(self, agreed: Rows, table: ScoreTable) -> Entry:
-        """The line of the annotators: each against the consensus of the others."""
-        estimate = _within_scores(self._estimate(agreed, table), table.get(self.metric.optimize))
-        note = "each annotator against the consensus of the others"
-        if estimate is None:
-            note = (
-                f"{len(agreed.samples)} test samples with two annotations or more, "
-                f"{FEWEST_SAMPLES} are needed; raise labeling.annotations_per_sample"
-            )
-        return Entry(name="annotators", kind="human", metric=estimate, note=note)
-
-    def difference(self, part: Part, tail: float) -> Estimate | None:
-        """Candidate minus champion, in the direction that is better."""
-        everyone = np.ones(len(part.rows.samples), dtype=bool)
-        return self._difference(part, everyone, tail)
-
-    def slices(self, part: Part) -> list[SliceComparison]:
-        """The same on each slice; together their lower and upper bounds fail with 5 % each."""
-        tail = GUARD_ALPHA / max(len(self.task.slices), 1)
-        lines = []
-        for name, belongs in self.task.slices.items():
-            chosen = np.array([belongs(sample) for sample in part.rows.samples], dtype=bool)
-            difference = self._difference(part, chosen, tail)
-            number = int(chosen.sum())
-            lines.append(SliceComparison(name=name, difference=difference, num_samples=number))
-        return lines
-
-    def _entry(self, name: str, kind: str, part: Part, note: str) -> Entry:
-        estimate = self._estimate(part.rows, part.tables.get(name, {}))
-        if estimate is None and not note:
-            note = f"{len(part.rows.samples)} samples, {FEWEST_SAMPLES} are needed"
-        return Entry(name=name, kind=kind, metric=estimate, note=note)
-
-    def _estimate(self, rows: Rows, table: ScoreTable) -> Estimate | None:
-        if not table:
+        Raises:
+            SettingsError: it names a score that the task does not give.
+        """
+        measured = self._measured(statistic, part, entrant)
+        if measured is None:
             return None
-        return estimate_mean(rows.scored(pick_score(table, self.metric.optimize)), self.rng)
+        rng = self._rng("value", statistic.text, part, entrant)
+        return _rounded(estimate(statistic, measured, rng, tail=_TAIL))
 
-    def _difference(self, part: Part, chosen: Array, tail: float) -> Estimate | None:
-        if not {"candidate", "champion"} <= part.tables.keys():
+    def gain(
+        self, statistic: Statistic, part: str, *, higher_is_better: bool, tail: float = GUARD_ALPHA
+    ) -> Estimate | None:
+        """Candidate minus champion on a part, in the direction that is better."""
+        return self._gain(statistic, self.book.get(part), tail, higher_is_better=higher_is_better)
+
+    def slice_gain(
+        self, statistic: Statistic, name: str, *, higher_is_better: bool
+    ) -> Estimate | None:
+        """The same on a slice; all lower bounds together fail with 5 %, all upper ones too."""
+        tail = GUARD_ALPHA / max(len(self.context.slices), 1)
+        return self._gain(statistic, self.slice_part(name), tail, higher_is_better=higher_is_better)
+
+    def slice_value(self, statistic: Statistic, name: str, entrant: str) -> Estimate | None:
+        """A statistic on a slice of the test set."""
+        part = self.slice_part(name)
+        if part is None or entrant not in part.scores:
             return None
-        sign = 1.0 if self.metric.higher_is_better else -1.0
+        measured = _measured(part, entrant, statistic)
+        return _rounded(estimate(statistic, measured, self._rng("slice", name, entrant)))
+
+    def slice_part(self, name: str) -> Part | None:
+        """The rows of a slice of the test set."""
+        part = self.book.get("test")
+        return None if part is None or not part.ids else part.where(part.marks[f"slice/{name}"])
+
+    def entry(self, statistic: Statistic, name: str, kind: str, part: str, note: str) -> Entry:
+        """One line of a table."""
+        known = self.value(statistic, part, name)
+        if known is None and not note:
+            rows = self.book.get(part)
+            number = 0 if rows is None else len(rows.ids)
+            note = f"{number} samples, {FEWEST_SAMPLES} are needed"
+            if number >= FEWEST_SAMPLES:
+                note = f"{statistic.text} is not defined on these {number} samples"
+        return Entry(name=name, kind=kind, metric=known, note=note)
+
+    def place(self, statistic: Statistic, part: str = "test") -> str:
+        """Where a statistic is measured: latency has samples of its own."""
+        return LATENCY_PART if statistic.columns == {LATENCY} else part
+
+    def _gain(
+        self, statistic: Statistic, part: Part | None, tail: float, *, higher_is_better: bool
+    ) -> Estimate | None:
+        if part is None or not {"candidate", "champion"} <= part.scores.keys():
+            return None
         candidate, champion = (
-            part.rows.scored(pick_score(part.tables[name], self.metric.optimize)).where(chosen)
-            for name in ("candidate", "champion")
+            _measured(part, name, statistic) for name in ("candidate", "champion")
         )
-        better = paired_difference(candidate, champion, self.rng, tail=tail)
-        if better is None or sign > 0:
-            return better
-        return Estimate(
-            value=-better.value, low=-better.high, high=-better.low, num_samples=better.num_samples
-        )
+        rng = self._rng("gain", statistic.text, *part.ids[:1], str(len(part.ids)))
+        known = _rounded(paired_difference(statistic, candidate, champion, rng, tail=tail))
+        return known if known is None or higher_is_better else _negative(known)
+
+    def _measured(self, statistic: Statistic, part: str, entrant: str) -> Measured | None:
+        rows = self.book.get(part)
+        if rows is None or not rows.ids or entrant not in rows.scores:
+            return None
+        return _measured(rows, entrant, statistic)
+
+    def _rng(self, *names: str) -> np.random.Generator:
+        number = zlib.crc32("|".join(names).encode())
+        return np.random.default_rng([self.context.seed, self.context.night, number])
 
 
-def _within_scores(estimate: Estimate | None, scores: Array | None) -> Estimate | None:
-    """A mean of shares between 0 and 1 lies between 0 and 1, and so do its bounds."""
-    if estimate is None or scores is None or scores.min() < 0 or scores.max() > 1:
-        return estimate
-    return dataclasses.replace(estimate, low=max(estimate.low, 0.0), high=min(estimate.high, 1.0))
+LATENCY_PART = "latency"
+
+
+def _measured(part: Part, entrant: str, statistic: Statistic) -> Measured:
+    table = part.scores[entrant]
+    check_scores(statistic, sorted(table))
+    scores: dict[str, Array] = {name: table[name] for name in sorted(statistic.columns)}
+    return Measured(ids=part.ids, scores=scores, weights=part.weights, clusters=part.clusters)
+
+
+def _negative(known: Estimate) -> Estimate:
+    return dataclasses.replace(known, value=-known.value, low=-known.high, high=-known.low)
+
+
+def _rounded(known: Estimate | None) -> Estimate | None:
+    """To ten digits: sums in another order, on another machine, then give the same bytes."""
+    if known is None:
+        return None
+    value, low, high = (float(f"{x:.{_DIGITS}g}") for x in (known.value, known.low, known.high))
+    return dataclasses.replace(known, value=value, low=low, high=high)

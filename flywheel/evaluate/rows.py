@@ -1,20 +1,18 @@
-"""The rows that measure: labeled samples with their weights, and the scores that they got.
+"""The rows that measure: labeled samples with their weights.
 
 Refuses to know who answered and how a score is summed up.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from flywheel.evaluate.stats import Scored
+from flywheel.evaluate.book import Part
+from flywheel.evaluate.statistic import ScoreTable
 from flywheel.records import Array, Json, Sample
-
-ScoreTable = dict[str, Array]
-"""name of a score -> (N,) float64"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,6 +24,10 @@ class Rows:
     """the label of each sample"""
     weights: Sequence[float] | Array | None = field(default=None, repr=False)
     """1 / inclusion probability of each sample; None weighs all alike"""
+    groups: Sequence[str] | None = field(default=None, repr=False)
+    """scene or session of each sample; None: every sample stands alone"""
+    marks: Mapping[str, Array] = field(default_factory=dict, repr=False)
+    """(N,) each, see `book.Part`"""
 
     def __post_init__(self) -> None:
         num_weights = len(self.samples) if self.weights is None else len(self.weights)
@@ -40,12 +42,25 @@ class Rows:
         """The sample ids, in order."""
         return tuple(sample.id for sample in self.samples)
 
-    def scored(self, values: Array) -> Scored:
-        """Scores (N,) of these rows with their ids and weights."""
-        return Scored(ids=self.ids, values=values, weights=self.weight_array())
-
     def weight_array(self) -> Array:
         """(N,) float64, ones when there are no weights."""
         if self.weights is None:
             return np.ones(len(self.samples))
         return np.asarray(self.weights, dtype=np.float64)
+
+    def cluster_array(self) -> Array:
+        """(N,) int64, one number for each group, counted in order of appearance."""
+        if self.groups is None:
+            return np.arange(len(self.samples))
+        numbers = {group: number for number, group in enumerate(dict.fromkeys(self.groups))}
+        return np.array([numbers[group] for group in self.groups], dtype=np.int64)
+
+    def part(self, scores: Mapping[str, ScoreTable]) -> Part:
+        """The rows with everyone's scores, as a part of the book."""
+        return Part(
+            ids=self.ids,
+            weights=self.weight_array(),
+            clusters=self.cluster_array(),
+            marks=self.marks,
+            scores=scores,
+        )

@@ -5,17 +5,20 @@ Refuses to know what a score means; it only insists that it is a finite number u
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from flywheel.errors import SettingsError, TaskError
-from flywheel.evaluate.rows import Rows, ScoreTable
+from flywheel.errors import TaskError
+from flywheel.evaluate.rows import Rows
+from flywheel.evaluate.statistic import ScoreTable
 from flywheel.model import Model
-from flywheel.records import Array, Json
+from flywheel.records import Answer, Json
 from flywheel.task import Predictor, Task
+
+CONFIDENCE = "confidence"
+"""a score that every model has: the confidence of its answer"""
 
 _CHUNK = 256
 
@@ -25,19 +28,38 @@ def score_entrants(
 ) -> dict[str, ScoreTable]:
     """Scores of every model and predictor on the same rows, by entrant; {} when there is no row.
 
+    A model's table has the confidence of its answers too.
+
     Raises:
         TaskError: an entrant gives too few answers, or a score is no finite number.
     """
     if not rows.samples:
         return {}
-    answers: dict[str, list[Json]] = {name: [] for name in models}
+    answers: dict[str, list[Answer]] = {name: [] for name in models}
     for start in range(0, len(rows.samples), _CHUNK):
         inputs = task.inputs(rows.samples[start : start + _CHUNK])
         for name, model in models.items():
-            answers[name] += [answer.value for answer in model.answer(inputs)]
+            answers[name] += model.answer(inputs)
+    tables = {
+        name: _with_confidence(score_answers(task, rows, _values(given), name), given, name)
+        for name, given in answers.items()
+    }
     for name, predict in predictors.items():
-        answers[name] = list(predict(rows.samples))
-    return {name: score_answers(task, rows, given, name) for name, given in answers.items()}
+        tables[name] = score_answers(task, rows, list(predict(rows.samples)), name)
+    return tables
+
+
+def _values(answers: Sequence[Answer]) -> list[Json]:
+    return [answer.value for answer in answers]
+
+
+def _with_confidence(table: ScoreTable, answers: Sequence[Answer], who: str) -> ScoreTable:
+    if CONFIDENCE in table:
+        raise TaskError(
+            f"{who} has a score called {CONFIDENCE!r}, which is the answer's own confidence; "
+            "give the task's score another name"
+        )
+    return {**table, CONFIDENCE: np.array([answer.confidence for answer in answers])}
 
 
 def score_answers(task: Task, rows: Rows, answers: Sequence[Json], who: str) -> ScoreTable:
@@ -78,16 +100,3 @@ def score_one(task: Task, sample_id: str, answer: Json, label: Json) -> dict[str
                 "a score is a finite number: mend the task's scores function"
             )
     return scores
-
-
-def pick_score(table: ScoreTable, name: str) -> Array:
-    """The score that metric.optimize names.
-
-    Raises:
-        SettingsError: the task has no score of that name.
-    """
-    if name not in table:
-        nearest = difflib.get_close_matches(name, table, n=1)
-        hint = f"did you mean {nearest[0]!r}?" if nearest else f"known: {', '.join(sorted(table))}"
-        raise SettingsError(f"metric.optimize = {name!r} is no score of the task; {hint}")
-    return table[name]

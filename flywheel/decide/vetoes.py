@@ -1,0 +1,97 @@
+"""The hard conditions: what keeps a candidate back, however much better it is on the whole.
+
+Each looks at the frozen test set, which is looked at every night; so they can only ever hold a
+candidate back, never promote one. Refuses to weigh one against another.
+"""
+
+from __future__ import annotations
+
+from flywheel.decide.facts import told, usable
+from flywheel.project import Gate
+from flywheel.records import Estimate, Report, Watched
+
+
+def vetoes(report: Report, gate: Gate) -> list[str]:
+    """Every condition that the candidate surely breaks."""
+    if report.candidate_digest is None:
+        return []
+    return [
+        *_requirements(report, gate),
+        *_regressions(report, gate),
+        *_guarded(report, gate),
+    ]
+
+
+def unmeasured(report: Report) -> list[str]:
+    """Every requirement that could not be measured; nobody can say whether it is kept."""
+    if report.candidate_digest is None:
+        return []
+    return [
+        f"requirement {condition(one)} could not be measured: {one.note or 'no number'}"
+        for one in report.watched
+        if one.bound is not None and usable(one.candidate) is None
+    ]
+
+
+def condition(watched: Watched) -> str:
+    """The requirement as a person writes it."""
+    sign = "<" if watched.is_upper else ">"
+    return watched.formula if watched.bound is None else f"{watched.formula} {sign} {watched.bound:g}"
+
+
+def surely_misses(watched: Watched, known: Estimate | None) -> bool:
+    """Whether the whole interval lies on the wrong side of the bound."""
+    number = usable(known)
+    if number is None or watched.bound is None:
+        return False
+    return number.low > watched.bound if watched.is_upper else number.high < watched.bound
+
+
+def _requirements(report: Report, gate: Gate) -> list[str]:
+    """Feasibility first (Deb 2000): no requirement that is kept is given up for the metric.
+
+    While the champion itself surely misses one, a candidate need not keep it yet, but it must
+    not be surely worse there; strict_requirements demands it at once.
+    """
+    broken = []
+    for one in report.watched:
+        if not surely_misses(one, one.candidate):
+            continue
+        number = told(one.candidate) if one.candidate is not None else "no number"
+        difference = usable(one.difference)
+        if gate.strict_requirements or not surely_misses(one, one.champion):
+            broken.append(f"surely misses the requirement {condition(one)}: {number}")
+        elif difference is not None and difference.high < 0:
+            broken.append(
+                f"surely further from the requirement {condition(one)} than the champion: {number}"
+            )
+    return broken
+
+
+def _regressions(report: Report, gate: Gate) -> list[str]:
+    """Slices and the start data, on which it must not be surely worse by more than the margin."""
+    parts = [("the held-out start data", report.start_difference, gate.slice_margin)]
+    for part in report.slices:
+        margin = 0.0 if part.name in gate.protected_slices else gate.slice_margin
+        parts.append((f"slice {part.name!r}", part.difference, margin))
+    broken = []
+    for name, difference, margin in parts:
+        known = usable(difference)
+        if known is not None and known.high < -margin:
+            by = f" by more than {margin:g}" if margin else ""
+            broken.append(f"surely worse{by} on {name}: its gain is {told(known)}")
+    return broken
+
+
+def _guarded(report: Report, gate: Gate) -> list[str]:
+    guarded = report.guarded
+    if guarded is None or guarded.num_kept_by_champion == 0:
+        return []
+    kept = 1 - guarded.num_lost / guarded.num_kept_by_champion
+    if kept >= gate.guarded_share:
+        return []
+    return [
+        f"fails {guarded.num_lost} of {guarded.num_kept_by_champion} guarded failures that the "
+        f"champion answers right ({', '.join(name[:12] for name in guarded.lost[:3])}): it keeps "
+        f"{kept:.0%}, {gate.guarded_share:.0%} are needed"
+    ]
