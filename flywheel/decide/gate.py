@@ -114,7 +114,7 @@ def _rule_first(report: Report, gate: Gate) -> _Ruling:
     """Nothing serves yet: any model that beats a rule of thumb, and is fast enough, is a gain."""
     candidate = measured(report.start_entries, "candidate")
     scripted = measured(report.start_entries, "scripted", is_kind=True)
-    broken = vetoes(report, gate) if gate.strict_requirements else []
+    broken = vetoes(report, gate)
     if broken:
         return _Ruling(Verdict.REJECT, broken, closes=False)
     if candidate is None or scripted is None:

@@ -10,6 +10,8 @@ from flywheel.decide.facts import told, usable
 from flywheel.project import Gate
 from flywheel.records import Estimate, Report, Watched
 
+_LATENCY = "latency_ms."
+
 
 def vetoes(report: Report, gate: Gate) -> list[str]:
     """Every condition that the candidate surely breaks."""
@@ -51,11 +53,15 @@ def _requirements(report: Report, gate: Gate) -> list[str]:
     """Feasibility first (Deb 2000): no requirement that is kept is given up for the metric.
 
     While the champion itself surely misses one, a candidate need not keep it yet, but it must
-    not be surely worse there; strict_requirements demands it at once.
+    not be surely worse there; strict_requirements demands it at once. The first model has only
+    the latency to keep: labels will not make it faster.
     """
     broken = []
     for one in report.watched:
         if not surely_misses(one, one.candidate):
+            continue
+        is_latency = one.formula.startswith(_LATENCY)
+        if report.champion_digest is None and not (gate.strict_requirements or is_latency):
             continue
         number = told(one.candidate) if one.candidate is not None else "no number"
         difference = usable(one.difference)

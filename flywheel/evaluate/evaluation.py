@@ -1,4 +1,4 @@
-"""The judge's measurements: everyone on one frozen test set, in one run, into one report.
+"""The judge's one pass: everyone answers the same frozen rows, and the scores become a book.
 
 Stored scores are never compared with fresh ones: the champion is measured again beside the
 candidate, on the same bytes in the same order. Refuses to decide anything.
@@ -6,32 +6,37 @@ candidate, on the same bytes in the same order. Refuses to decide anything.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import numpy as np
 
 from flywheel.errors import FlywheelError
-from flywheel.evaluate.archive import pack_scores
-from flywheel.evaluate.baseline import (
-    annotator_scores,
-    fit_baselines,
-)
-from flywheel.evaluate.latency import latency_p95_ms
-from flywheel.evaluate.lines import GUARD_ALPHA, Lines, Part
+from flywheel.evaluate.baseline import fit_baselines, published_entries
+from flywheel.evaluate.book import Book, pack_book
+from flywheel.evaluate.context import BaselineLine, Context
+from flywheel.evaluate.latency import latency_part
+from flywheel.evaluate.measure import Rules, measure
+from flywheel.evaluate.people import people_tables
 from flywheel.evaluate.rows import Rows
 from flywheel.evaluate.scoring import score_entrants
+from flywheel.ledger.codec import to_json
 from flywheel.model import Model
-from flywheel.project import Metric
+from flywheel.project import People, Published
 from flywheel.records import (
     Annotation,
+    Array,
+    Challenge,
+    ProductionEstimate,
     Report,
-    canonical,
+    Reuse,
     content_id,
 )
-from flywheel.task import Task
+from flywheel.task import Predictor, Task
+
+_TRAIN_ROWS = 1_000
+"""Training rows on which the judged model is measured; a random part of all."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,11 +44,14 @@ class EvaluationData:
     """The rows of one dataset version that measure, and those that the baselines learn from."""
 
     test: Rows
-    """the frozen test set: samples of the probability share only"""
+    """the frozen test set, labels of the probability share that are not sealed; marks: fresh
+    (opened by the running challenge), scale and order (see `records.FreshOutcomes`)"""
     start_test: Rows
     """held-out rows of the start data"""
     train: Rows
-    """for the baselines"""
+    """for the baselines, and a part of it for the training error"""
+    guarded: Rows
+    """failures that were fixed once"""
     annotations: Sequence[Annotation] = field(repr=False)
     """of samples of the test set; others are ignored"""
     dataset_id: str
@@ -52,15 +60,19 @@ class EvaluationData:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Contest:
-    """Who is compared, on which night, at which error rate."""
+    """Who is compared, on which night, and what is known beside the scores."""
 
     candidate: Model | None
     """None when nothing new was trained"""
     champion: Model | None
     """None before the first release"""
     night: int
-    alpha: float
-    """chance, in (0, 0.5), that one bound alone of the difference's interval fails"""
+    seed: int
+    challenge: Challenge | None
+    reuse: Reuse
+    production: ProductionEstimate | None
+    published: Sequence[Published]
+    people: People
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,17 +81,11 @@ class Evaluation:
 
     report: Report
     scores: bytes = field(repr=False)
-    """npz, see `archive.pack_scores`; its SHA-256 is report.scores_digest"""
+    """npz, see `book.pack_book`; its SHA-256 is report.scores_digest"""
 
 
 def evaluate(
-    task: Task,
-    metric: Metric,
-    data: EvaluationData,
-    contest: Contest,
-    *,
-    rng: np.random.Generator,
-    now: datetime,
+    task: Task, rules: Rules, data: EvaluationData, contest: Contest, *, now: datetime
 ) -> Evaluation:
     """Measure the candidate, the champion, the baselines and the annotators.
 
@@ -88,46 +94,70 @@ def evaluate(
 
     Raises:
         FlywheelError: a sample is both trained on and tested on.
-        SettingsError: metric.optimize is no score of the task.
+        SettingsError: a formula names no score of the task.
         TaskError: a score is no finite number, or an entrant's answers do not fit the samples.
     """
     _check_apart(data)
     models, note = _models(contest)
+    rng = np.random.default_rng([contest.seed, contest.night])
     predictors, faults = fit_baselines(task.baselines, data.train)
-    test, start = (
-        Part(rows=rows, tables=score_entrants(task, rows, models, predictors))
-        for rows in (data.test, data.start_test)
+    book = _book(task, data, models, predictors, rng)
+    people, lines = people_tables(task, contest.people, data.test, data.annotations, rng)
+    book |= people
+    computed = [
+        BaselineLine(name=name, kind=baseline.kind, part="test", note=faults.get(name, ""))
+        for name, baseline in task.baselines.items()
+    ]
+    context = _context(task, data, contest, note)
+    context = replace(context, baselines=(*computed, *lines))
+    scores = pack_book(book, to_json(context))
+    report = measure(book, context, rules, content_id(scores), now=now)
+    return Evaluation(report=report, scores=scores)
+
+
+def _book(
+    task: Task,
+    data: EvaluationData,
+    models: Mapping[str, Model],
+    predictors: Mapping[str, Predictor],
+    rng: np.random.Generator,
+) -> Book:
+    test = replace(data.test, marks=_marks(task, data.test))
+    judged = dict(list(models.items())[:1])
+    sampled = _some(data.train, _TRAIN_ROWS, rng)
+    book = {
+        "test": test.part(score_entrants(task, test, models, predictors)),
+        "start": data.start_test.part(score_entrants(task, data.start_test, models, predictors)),
+        "train": sampled.part(score_entrants(task, sampled, judged, {})),
+        "guarded": data.guarded.part(score_entrants(task, data.guarded, models, {})),
+    }
+    timed = data.test.samples or data.start_test.samples
+    return {**book, "latency": latency_part(models, timed)}
+
+
+def _marks(task: Task, rows: Rows) -> dict[str, Array]:
+    """The marks of the test set: those that it has, and one for each slice."""
+    number = len(rows.samples)
+    marks: dict[str, Array] = {
+        "fresh": np.zeros(number, dtype=bool),
+        "scale": np.ones(number),
+        "order": np.zeros(number, dtype=np.int64),
+        **rows.marks,
+    }
+    for name, belongs in task.slices.items():
+        marks[f"slice/{name}"] = np.array([belongs(sample) for sample in rows.samples], dtype=bool)
+    return marks
+
+
+def _some(rows: Rows, most: int, rng: np.random.Generator) -> Rows:
+    """At most so many of the rows, drawn at random, in their order."""
+    if len(rows.samples) <= most:
+        return rows
+    chosen = np.sort(rng.choice(len(rows.samples), size=most, replace=False)).tolist()
+    return Rows(
+        samples=[rows.samples[index] for index in chosen],
+        answers=[rows.answers[index] for index in chosen],
     )
-    agreed, people = annotator_scores(task, data.test, data.annotations)
-    lines = Lines(task=task, metric=metric, rng=rng, faults=faults, note=note)
-    scores = pack_scores(
-        {
-            "test": (test.rows, test.tables),
-            "start": (start.rows, start.tables),
-            "annotated": (agreed, {"annotators": people}),
-        }
-    )
-    candidate = models.get("candidate")
-    report = Report(
-        id="",
-        night=contest.night,
-        metric=metric.optimize,
-        higher_is_better=metric.higher_is_better,
-        candidate_digest=None if candidate is None else candidate.digest,
-        champion_digest=models["champion"].digest if "champion" in models else None,
-        dataset_id=data.dataset_id,
-        test_set_digest=data.test_set_digest,
-        entries=lines.table(test, models, agreed, people),
-        start_entries=tuple(lines.entries(start, models)),
-        difference=lines.difference(test, contest.alpha),
-        start_difference=lines.difference(start, GUARD_ALPHA),
-        slices=tuple(lines.slices(test)),
-        latency_p95_ms=_latency(candidate, data),
-        alpha=contest.alpha,
-        scores_digest=content_id(scores),
-        created_at=now,
-    )
-    return Evaluation(report=_with_id(report), scores=scores)
 
 
 def _check_apart(data: EvaluationData) -> None:
@@ -151,13 +181,20 @@ def _models(contest: Contest) -> tuple[dict[str, Model], str]:
     return present, "training gave the champion's own weights: nothing new"
 
 
-def _latency(candidate: Model | None, data: EvaluationData) -> float | None:
-    samples = data.test.samples or data.start_test.samples
-    return None if candidate is None else latency_p95_ms(candidate, samples)
-
-
-def _with_id(report: Report) -> Report:
-    """The report with the hash of its content, the time left out, as its id."""
-    content = dataclasses.asdict(report)
-    del content["id"], content["created_at"]
-    return dataclasses.replace(report, id=content_id(canonical(content).encode()))
+def _context(task: Task, data: EvaluationData, contest: Contest, note: str) -> Context:
+    candidate = None if note else contest.candidate
+    return Context(
+        night=contest.night,
+        seed=contest.seed,
+        candidate_digest=None if candidate is None else candidate.digest,
+        champion_digest=None if contest.champion is None else contest.champion.digest,
+        dataset_id=data.dataset_id,
+        test_set_digest=data.test_set_digest,
+        challenge=contest.challenge if candidate is not None else None,
+        reuse=contest.reuse,
+        production=contest.production,
+        baselines=(),
+        published=tuple(published_entries(contest.published)),
+        slices=tuple(task.slices),
+        note=note,
+    )
