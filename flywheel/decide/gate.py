@@ -17,7 +17,15 @@ from flywheel.decide.outlook import outlook
 from flywheel.decide.vetoes import unmeasured, vetoes
 from flywheel.errors import SettingsError
 from flywheel.project import Gate, Metric
-from flywheel.records import Challenge, Decision, FreshOutcomes, Report, Verdict, canonical, content_id
+from flywheel.records import (
+    Challenge,
+    Decision,
+    FreshOutcomes,
+    Report,
+    Verdict,
+    canonical,
+    content_id,
+)
 
 
 class _Ruling(NamedTuple):

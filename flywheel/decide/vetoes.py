@@ -38,7 +38,9 @@ def unmeasured(report: Report) -> list[str]:
 def condition(watched: Watched) -> str:
     """The requirement as a person writes it."""
     sign = "<" if watched.is_upper else ">"
-    return watched.formula if watched.bound is None else f"{watched.formula} {sign} {watched.bound:g}"
+    return (
+        watched.formula if watched.bound is None else f"{watched.formula} {sign} {watched.bound:g}"
+    )
 
 
 def surely_misses(watched: Watched, known: Estimate | None) -> bool:

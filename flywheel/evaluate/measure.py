@@ -82,9 +82,7 @@ def measure(
         start_difference=lines.gain(metric, "start", higher_is_better=up),
         slices=_slices(lines, metric, higher_is_better=up),
         watched=tuple(_watched(lines, rules)),
-        fresh=(
-            fresh_outcomes(book, metric, higher_is_better=up) if context.challenge else None
-        ),
+        fresh=(fresh_outcomes(book, metric, higher_is_better=up) if context.challenge else None),
         guarded=_guarded(book, context, metric, rules),
         reuse=context.reuse,
         production=context.production,
@@ -150,9 +148,7 @@ def _watched(lines: Lines, rules: Rules) -> list[Watched]:
     for condition in conditions:
         _check_units(lines, condition)
     ignored = [compile_formula(text, rules.directory) for text in rules.metric.ignore]
-    watched = [
-        _watch(lines, one.statistic, one.bound, is_upper=one.is_upper) for one in conditions
-    ]
+    watched = [_watch(lines, one.statistic, one.bound, is_upper=one.is_upper) for one in conditions]
     return watched + [_watch(lines, one, None, is_upper=True) for one in ignored]
 
 

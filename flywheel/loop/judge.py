@@ -1,94 +1,82 @@
-"""The second half of a night: retrain, evaluate, decide, release.
+"""The steps that judge: evaluate and decide.
 
-A verdict that is not PROMOTE is a normal end. The pointer moves last: after the canary has
-answered through the serving process what the evaluation measured.
+Labels of the probability share are sealed until a challenge opens them; what a challenge has
+opened is stored with the report, so that a run that was killed opens nothing twice. A verdict
+that is not PROMOTE is a normal end.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import NamedTuple
+
 import numpy as np
 
 from flywheel.decide import decide as decide_on
-from flywheel.decide import share_of_alpha
-from flywheel.evaluate import Contest, EvaluationData, Rows
+from flywheel.decide import next_challenge
+from flywheel.evaluate import Contest, EvaluationData, Rows, Rules
 from flywheel.evaluate import evaluate as evaluate_models
-from flywheel.ledger.datasets import get_version, latest_version, read_manifest
-from flywheel.ledger.failures import move_failures
+from flywheel.ledger.datasets import read_manifest
+from flywheel.ledger.draws import draw_scales
+from flywheel.ledger.failures import failures_in, move_failures
 from flywheel.ledger.labeling import annotations_of
 from flywheel.ledger.models import (
-    add_checkpoint,
+    Opening,
     add_decision,
     add_report,
-    count_judged,
+    all_openings,
+    close_challenge,
     current_release,
     get_report,
-    last_decision_on,
-    latest_checkpoint,
-    release_history,
+    last_challenge,
+    mean_uses,
+    open_challenge,
 )
-from flywheel.ledger.samples import load_samples
+from flywheel.ledger.samples import groups_of, load_samples
 from flywheel.loop.context import Loop, NightRun
-from flywheel.loop.results import Decided, Evaluated, Retrained
+from flywheel.loop.production import estimate_production
+from flywheel.loop.results import Decided, Evaluated
+from flywheel.loop.retrain import newest_version
 from flywheel.model import Model, cpu_threads, pick_device
-from flywheel.records import Checkpoint, DatasetRow, DatasetVersion, FailureState, Split, Verdict
-from flywheel.train import TrainingData, train
+from flywheel.records import Array, Challenge, DatasetRow, FailureState, Report, Reuse, Split
 
 
-def retrain(night: NightRun) -> Retrained:
-    """Train a candidate when there are rows that no candidate has been trained on."""
-    loop = night.loop
-    version = newest_version(loop)
-    already = _trained_tonight(night, version)
-    if already is not None:
-        return _retrained(already, version)
-    waiting, note = _waiting_candidate(loop, version)
-    if note:
-        return Retrained(
-            candidate_digest=waiting, device=None, train_seconds=0.0, losses=(), note=note
-        )
-    rows = [row for row in read_manifest(loop.blobs, version.id) if row.split is Split.TRAIN]
-    with cpu_threads(loop.project.train.cpu_threads):
-        trained = train(
-            loop.task,
-            loop.project.train,
-            _training_data(loop, version, rows),
-            seed=loop.project.project.seed + night.number,
-            now=loop.now(),
-            progress=night.progress,
-        )
-    loop.blobs.put(trained.weights)
-    with loop.ledger.begin() as connection:
-        add_checkpoint(connection, trained.checkpoint)
-        learned = [row.sample_id for row in rows]
-        move_failures(connection, learned, FailureState.TRAINED_ON, night.number, loop.now())
-    return _retrained(trained.checkpoint, version)
+class _Docket(NamedTuple):
+    """What is judged tonight, and on which labels."""
+
+    challenge: Challenge | None
+    opened: dict[str, Opening]
+    """every label that a decision has seen, tonight's included"""
+    new: tuple[str, ...]
+    """labels that tonight's challenge opens"""
+    reuse: Reuse
 
 
 def evaluate(night: NightRun, candidate_digest: str | None) -> Evaluated:
     """Measure candidate, champion and baselines in one pass on the frozen test set."""
     loop = night.loop
     version = newest_version(loop)
+    rows = read_manifest(loop.blobs, version.id)
     with loop.ledger.read() as connection:
         release = current_release(connection)
-        number = count_judged(connection, before_night=night.number) + 1
+    champion_digest = release.checkpoint_digest if release else None
+    docket = _docket(night, rows, candidate_digest, champion_digest)
+    data = _evaluation_data(loop, rows, docket, (version.id, version.test_set_digest))
     contest = Contest(
         candidate=_model(loop, candidate_digest),
-        champion=_model(loop, release.checkpoint_digest if release else None),
+        champion=_model(loop, champion_digest),
         night=night.number,
-        alpha=share_of_alpha(loop.project.gate.alpha, number),
+        seed=loop.project.project.seed,
+        challenge=docket.challenge,
+        reuse=docket.reuse,
+        production=estimate_production(loop, night.number),
+        published=loop.project.published,
+        people=loop.project.people,
     )
     with cpu_threads(loop.project.train.cpu_threads):
-        evaluation = evaluate_models(
-            loop.task,
-            loop.project.metric,
-            _evaluation_data(loop, version),
-            contest,
-            rng=np.random.default_rng([loop.project.project.seed, night.number]),
-            now=loop.now(),
-        )
+        evaluation = evaluate_models(loop.task, rules_of(loop), data, contest, now=loop.now())
     loop.blobs.put(evaluation.scores)
-    with loop.ledger.begin() as connection:
-        add_report(connection, evaluation.report)
+    _store(night, evaluation.report, docket)
     return Evaluated(report_id=evaluation.report.id)
 
 
@@ -99,91 +87,118 @@ def decide(night: NightRun, report_id: str) -> Decided:
         report = get_report(connection, report_id)
         decision = decide_on(report, loop.project.metric, loop.project.gate, now=loop.now())
         add_decision(connection, decision)
+        if report.challenge is not None and decision.closes_challenge:
+            close_challenge(connection, report.challenge, night.number)
     return Decided(decision_id=decision.id, verdict=decision.verdict, reasons=decision.reasons)
 
 
-def newest_version(loop: Loop) -> DatasetVersion:
-    """The newest dataset version; the ingest step has made sure that there is one."""
-    with loop.ledger.read() as connection:
-        version = latest_version(connection)
-    assert version is not None  # noqa: S101  # the steps run in order
-    return version
+def rules_of(loop: Loop) -> Rules:
+    """What the project measures."""
+    project = loop.project
+    return Rules(metric=project.metric, abstain=project.abstain, directory=project.directory)
 
 
-def _trained_tonight(night: NightRun, version: DatasetVersion) -> Checkpoint | None:
-    """What a run of this night trained before it was killed; None when there is none."""
+def _docket(
+    night: NightRun,
+    rows: list[DatasetRow],
+    candidate_digest: str | None,
+    champion_digest: str | None,
+) -> _Docket:
+    """Open a challenge if there is a candidate and enough sealed labels, or go on with one."""
+    gate = night.loop.project.gate
+    testing = [row.sample_id for row in rows if row.split is Split.TEST and row.origin != "start"]
     with night.loop.ledger.read() as connection:
-        newest = latest_checkpoint(connection)
-    if newest is None or newest.created_at < night.started_at or newest.dataset_id != version.id:
-        return None
-    return newest
-
-
-def _retrained(checkpoint: Checkpoint, version: DatasetVersion) -> Retrained:
-    return Retrained(
-        candidate_digest=checkpoint.digest,
-        device=checkpoint.device,
-        train_seconds=checkpoint.train_seconds,
-        losses=checkpoint.losses,
-        note=f"trained on {version.num_train} rows",
+        opened = {
+            name: one for name, one in all_openings(connection).items() if name in set(testing)
+        }
+        last = last_challenge(connection)
+        sealed = tuple(name for name in testing if name not in opened)
+        challenge, _ = next_challenge(
+            last,
+            candidate_digest,
+            champion_digest,
+            num_sealed=len(sealed),
+            night=night.number,
+            gate=gate,
+        )
+        new = sealed if challenge is not None else ()
+        if challenge is not None:
+            mine = Opening(challenge.generation, challenge.number, night.number)
+            opened |= dict.fromkeys(new, mine)
+        uses = mean_uses(connection, opened, night.number)
+    counted = challenge or (last[0] if last else None)
+    reuse = Reuse(
+        num_test=len(opened),
+        num_sealed=len(sealed) - len(new),
+        mean_uses=uses,
+        num_challenges=counted.number if counted else 0,
+        most_challenges=gate.challenges,
     )
+    return _Docket(challenge=challenge, opened=opened, new=new, reuse=reuse)
 
 
-def _waiting_candidate(loop: Loop, version: DatasetVersion) -> tuple[str | None, str]:
-    """A candidate trained on the same rows that still may win, and a note; "" says train."""
-    with loop.ledger.read() as connection:
-        newest = latest_checkpoint(connection)
-        if newest is None:
-            return None, ""
-        trained_on = get_version(connection, newest.dataset_id)
-        releases = release_history(connection)
-        decision = last_decision_on(connection, newest.digest)
-    if trained_on.train_set_digest != version.train_set_digest:
-        return None, ""
-    if releases and releases[-1].checkpoint_digest == newest.digest:
-        return None, "no new training labels since the released model was trained"
-    if any(release.checkpoint_digest == newest.digest for release in releases):
-        return None, f"no new training labels since {newest.digest[:12]} was rolled back"
-    if decision is not None and decision.verdict is Verdict.REJECT:
-        return None, f"no new training labels since candidate {newest.digest[:12]} was rejected"
-    return newest.digest, f"no new training labels; candidate {newest.digest[:12]} is judged again"
+def _store(night: NightRun, report: Report, docket: _Docket) -> None:
+    """The report, the challenge and what it opened, together or not at all."""
+    loop = night.loop
+    with loop.ledger.begin() as connection:
+        add_report(connection, report)
+        if report.challenge is not None:
+            open_challenge(connection, report.challenge, docket.new, night.number)
+        if report.guarded is not None:
+            fixed = failures_in(connection, FailureState.FIXED)
+            known = [failure.sample_id for failure in fixed]
+            move_failures(connection, known, FailureState.GUARDED, night.number, loop.now())
 
 
-def _training_data(loop: Loop, version: DatasetVersion, rows: list[DatasetRow]) -> TrainingData:
-    with loop.ledger.read() as connection:
-        release = current_release(connection)
-        samples = load_samples(connection, loop.blobs, [row.sample_id for row in rows])
-    return TrainingData(
-        samples=samples,
-        answers=[row.answer for row in rows],
-        origins=[row.origin for row in rows],
-        dataset_id=version.id,
-        champion=loop.blobs.get(release.checkpoint_digest) if release else None,
-    )
-
-
-def _evaluation_data(loop: Loop, version: DatasetVersion) -> EvaluationData:
-    rows = read_manifest(loop.blobs, version.id)
+def _evaluation_data(
+    loop: Loop, rows: list[DatasetRow], docket: _Docket, version: tuple[str, str]
+) -> EvaluationData:
+    opened = docket.opened
     testing = [row for row in rows if row.split is Split.TEST]
+    seen = [row for row in testing if row.sample_id in opened]
     with loop.ledger.read() as connection:
-        annotations = annotations_of(connection, [row.sample_id for row in testing])
+        annotations = annotations_of(connection, [row.sample_id for row in seen])
+        scales = draw_scales(connection)
+        fixed = {
+            failure.sample_id
+            for state in (FailureState.FIXED, FailureState.GUARDED)
+            for failure in failures_in(connection, state)
+        }
     return EvaluationData(
-        test=_rows(loop, [row for row in testing if row.origin != "start"]),
+        test=_rows(loop, seen, _fresh_marks(seen, docket, scales)),
         start_test=_rows(loop, [row for row in testing if row.origin == "start"]),
         train=_rows(loop, [row for row in rows if row.split is Split.TRAIN]),
+        guarded=_rows(loop, [row for row in rows if row.sample_id in fixed]),
         annotations=annotations,
-        dataset_id=version.id,
-        test_set_digest=version.test_set_digest,
+        dataset_id=version[0],
+        test_set_digest=version[1],
     )
 
 
-def _rows(loop: Loop, rows: list[DatasetRow]) -> Rows:
+def _fresh_marks(
+    rows: list[DatasetRow], docket: _Docket, scales: Mapping[str, float]
+) -> dict[str, Array]:
+    challenge = docket.challenge
+    mine = None if challenge is None else (challenge.generation, challenge.number)
+    openings = [docket.opened[row.sample_id] for row in rows]
+    return {
+        "fresh": np.array([(one.generation, one.number) == mine for one in openings], dtype=bool),
+        "scale": np.array([scales.get(row.sample_id, 1.0) for row in rows], dtype=np.float64),
+        "order": np.array([one.night for one in openings], dtype=np.int64),
+    }
+
+
+def _rows(loop: Loop, rows: list[DatasetRow], marks: Mapping[str, Array] | None = None) -> Rows:
+    names = [row.sample_id for row in rows]
     with loop.ledger.read() as connection:
-        samples = load_samples(connection, loop.blobs, [row.sample_id for row in rows])
+        samples = load_samples(connection, loop.blobs, names)
+        groups = groups_of(connection, names)
     return Rows(
         samples=samples,
         answers=[row.answer for row in rows],
         weights=np.array([row.weight for row in rows]),
+        groups=[groups[name] for name in names],
+        marks=marks or {},
     )
 
 

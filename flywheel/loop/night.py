@@ -19,6 +19,7 @@ from flywheel.loop.results import (
     Retrained,
     Routed,
 )
+from flywheel.loop.retrain import retrain
 from flywheel.records import Verdict
 
 
@@ -42,7 +43,7 @@ DEPLOY = Step(name="deploy", result=Deployed, run=gather.deploy)
 COLLECT = Step(name="collect", result=Collected, run=gather.collect)
 ROUTE = Step(name="route", result=Routed, run=gather.route)
 INGEST = Step(name="ingest", result=Ingested, run=gather.ingest)
-RETRAIN = Step(name="retrain", result=Retrained, run=judge.retrain)
+RETRAIN = Step(name="retrain", result=Retrained, run=retrain)
 EVALUATE = Step(name="evaluate", result=Evaluated, run=_evaluate)
 DECIDE = Step(name="decide", result=Decided, run=_decide)
 RELEASE = Step(name="release", result=Released, run=_release)

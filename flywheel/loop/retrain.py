@@ -1,0 +1,134 @@
+"""The retrain step: a candidate for the night, new or waiting.
+
+A candidate is trained only when there are rows that no candidate has been trained on, and none
+is being challenged: it would take the labels that the challenge waits for.
+"""
+
+from __future__ import annotations
+
+from flywheel.ledger.datasets import get_version, latest_version, read_manifest
+from flywheel.ledger.failures import move_failures
+from flywheel.ledger.models import (
+    add_checkpoint,
+    current_release,
+    last_challenge,
+    last_decision_on,
+    latest_checkpoint,
+    release_history,
+)
+from flywheel.ledger.samples import load_samples
+from flywheel.loop.context import Loop, NightRun
+from flywheel.loop.results import Retrained
+from flywheel.model import cpu_threads
+from flywheel.records import Checkpoint, DatasetRow, DatasetVersion, FailureState, Split, Verdict
+from flywheel.train import TrainingData, train
+
+
+def retrain(night: NightRun) -> Retrained:
+    """Train a candidate when there are rows that no candidate has been trained on."""
+    loop = night.loop
+    version = newest_version(loop)
+    already = _trained_tonight(night, version)
+    if already is not None:
+        return _retrained(already, version)
+    waiting, note = _waiting_candidate(loop, version)
+    if note:
+        return Retrained(
+            candidate_digest=waiting, device=None, train_seconds=0.0, losses=(), note=note
+        )
+    rows = [row for row in read_manifest(loop.blobs, version.id) if row.split is Split.TRAIN]
+    with cpu_threads(loop.project.train.cpu_threads):
+        trained = train(
+            loop.task,
+            loop.project.train,
+            _training_data(loop, version, rows),
+            seed=loop.project.project.seed + night.number,
+            now=loop.now(),
+            progress=night.progress,
+        )
+    loop.blobs.put(trained.weights)
+    with loop.ledger.begin() as connection:
+        add_checkpoint(connection, trained.checkpoint)
+        learned = [row.sample_id for row in rows]
+        move_failures(connection, learned, FailureState.TRAINED_ON, night.number, loop.now())
+    return _retrained(trained.checkpoint, version)
+
+
+def newest_version(loop: Loop) -> DatasetVersion:
+    """The newest dataset version; the ingest step has made sure that there is one."""
+    with loop.ledger.read() as connection:
+        version = latest_version(connection)
+    assert version is not None  # noqa: S101  # the steps run in order
+    return version
+
+
+def _trained_tonight(night: NightRun, version: DatasetVersion) -> Checkpoint | None:
+    """What a run of this night trained before it was killed; None when there is none."""
+    with night.loop.ledger.read() as connection:
+        newest = latest_checkpoint(connection)
+    if newest is None or newest.created_at < night.started_at or newest.dataset_id != version.id:
+        return None
+    return newest
+
+
+def _retrained(checkpoint: Checkpoint, version: DatasetVersion) -> Retrained:
+    return Retrained(
+        candidate_digest=checkpoint.digest,
+        device=checkpoint.device,
+        train_seconds=checkpoint.train_seconds,
+        losses=checkpoint.losses,
+        note=f"trained on {version.num_train} rows",
+    )
+
+
+def _waiting_candidate(loop: Loop, version: DatasetVersion) -> tuple[str | None, str]:
+    """A candidate that still may win, and a note; "" says train."""
+    challenger = _challenger(loop)
+    if challenger is not None:
+        waits = (
+            f"candidate {challenger[:12]} is being challenged; training goes on once it is decided"
+        )
+        return challenger, waits
+    with loop.ledger.read() as connection:
+        newest = latest_checkpoint(connection)
+        if newest is None:
+            return None, ""
+        trained_on = get_version(connection, newest.dataset_id)
+        releases = release_history(connection)
+        decision = last_decision_on(connection, newest.digest)
+    if trained_on.train_set_digest != version.train_set_digest:
+        return None, ""
+    if releases and releases[-1].checkpoint_digest == newest.digest:
+        return None, "no new training labels since the released model was trained"
+    if any(release.checkpoint_digest == newest.digest for release in releases):
+        return None, f"no new training labels since {newest.digest[:12]} was rolled back"
+    if decision is not None and decision.verdict is Verdict.REJECT:
+        return None, f"no new training labels since candidate {newest.digest[:12]} was rejected"
+    if decision is not None and decision.closes_challenge and decision.verdict is Verdict.HOLD:
+        return None, f"no new training labels since candidate {newest.digest[:12]} was given up"
+    return newest.digest, f"no new training labels; candidate {newest.digest[:12]} is judged again"
+
+
+def _challenger(loop: Loop) -> str | None:
+    """The candidate whose challenge against the serving champion is open."""
+    with loop.ledger.read() as connection:
+        last, release = last_challenge(connection), current_release(connection)
+    if last is None or release is None:
+        return None
+    challenge, is_closed = last
+    if is_closed or challenge.champion_digest != release.checkpoint_digest:
+        return None
+    return challenge.challenger_digest
+
+
+def _training_data(loop: Loop, version: DatasetVersion, rows: list[DatasetRow]) -> TrainingData:
+    with loop.ledger.read() as connection:
+        release = current_release(connection)
+        samples = load_samples(connection, loop.blobs, [row.sample_id for row in rows])
+    return TrainingData(
+        samples=samples,
+        answers=[row.answer for row in rows],
+        origins=[row.origin for row in rows],
+        dataset_id=version.id,
+        champion=loop.blobs.get(release.checkpoint_digest) if release else None,
+    )
