@@ -82,11 +82,7 @@ def _rule(report: Report, gate: Gate, evidence: float | None) -> _Ruling:
         return _Ruling(Verdict.NO_VERDICT, [nothing], closes=False)
     if report.champion_digest is None:
         return _rule_first(report, gate)
-    worse = usable(report.difference)
-    if worse is not None and worse.high < 0:
-        told_worse = f"the candidate is surely worse: its gain is {told(worse)}"
-        return _Ruling(Verdict.REJECT, [told_worse], closes=True)
-    broken = vetoes(report, gate)
+    broken = [*_surely_worse(report), *vetoes(report, gate)]
     if broken:
         return _Ruling(Verdict.REJECT, broken, closes=True)
     if report.challenge is None or report.fresh is None or evidence is None:
@@ -95,6 +91,13 @@ def _rule(report: Report, gate: Gate, evidence: float | None) -> _Ruling:
     if unknown:
         return _Ruling(Verdict.NO_VERDICT, unknown, closes=False)
     return _rule_challenge(report.challenge, report.fresh, evidence, gate)
+
+
+def _surely_worse(report: Report) -> list[str]:
+    known = usable(report.difference)
+    if known is None or known.high >= 0:
+        return []
+    return [f"the candidate is surely worse: its gain is {told(known)}"]
 
 
 def _rule_challenge(

@@ -98,8 +98,9 @@ def _guarded(report: Report, gate: Gate) -> list[str]:
     kept = 1 - guarded.num_lost / guarded.num_kept_by_champion
     if kept >= gate.guarded_share:
         return []
-    return [
+    broken = (
         f"fails {guarded.num_lost} of {guarded.num_kept_by_champion} guarded failures that the "
         f"champion answers right ({', '.join(name[:12] for name in guarded.lost[:3])}): it keeps "
         f"{kept:.0%}, {gate.guarded_share:.0%} are needed"
-    ]
+    )
+    return [broken]

@@ -110,7 +110,8 @@ def evaluate(
     ]
     context = _context(task, data, contest, note)
     context = replace(context, baselines=(*computed, *lines))
-    scores = pack_book(book, to_json(context))
+    settings = rules.abstain.model_dump(mode="json")
+    scores = pack_book(book, {"context": to_json(context), "abstain": settings})
     report = measure(book, context, rules, content_id(scores), now=now)
     return Evaluation(report=report, scores=scores)
 

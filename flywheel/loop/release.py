@@ -14,8 +14,8 @@ from flywheel.ledger.samples import load_samples
 from flywheel.ledger.windows import recent_samples
 from flywheel.loop.context import Loop, NightRun, between_nights
 from flywheel.loop.gather import model_server
-from flywheel.loop.retrain import newest_version
 from flywheel.loop.results import Released
+from flywheel.loop.retrain import newest_version
 from flywheel.model import Model, pick_device
 from flywheel.records import FailureState, Release, canonical
 from flywheel.serve import ModelServer

@@ -20,7 +20,16 @@ from flywheel.ledger.samples import load_samples
 from flywheel.loop.context import Loop, NightRun
 from flywheel.loop.results import Retrained
 from flywheel.model import cpu_threads
-from flywheel.records import Checkpoint, DatasetRow, DatasetVersion, FailureState, Split, Verdict
+from flywheel.records import (
+    Checkpoint,
+    DatasetRow,
+    DatasetVersion,
+    Decision,
+    FailureState,
+    Release,
+    Split,
+    Verdict,
+)
 from flywheel.train import TrainingData, train
 
 
@@ -98,15 +107,23 @@ def _waiting_candidate(loop: Loop, version: DatasetVersion) -> tuple[str | None,
         decision = last_decision_on(connection, newest.digest)
     if trained_on.train_set_digest != version.train_set_digest:
         return None, ""
-    if releases and releases[-1].checkpoint_digest == newest.digest:
-        return None, "no new training labels since the released model was trained"
-    if any(release.checkpoint_digest == newest.digest for release in releases):
-        return None, f"no new training labels since {newest.digest[:12]} was rolled back"
-    if decision is not None and decision.verdict is Verdict.REJECT:
-        return None, f"no new training labels since candidate {newest.digest[:12]} was rejected"
-    if decision is not None and decision.closes_challenge and decision.verdict is Verdict.HOLD:
-        return None, f"no new training labels since candidate {newest.digest[:12]} was given up"
+    over = _why_over(newest.digest, releases, decision)
+    if over:
+        return None, f"no new training labels since {over}"
     return newest.digest, f"no new training labels; candidate {newest.digest[:12]} is judged again"
+
+
+def _why_over(digest: str, releases: list[Release], decision: Decision | None) -> str:
+    """Why a candidate is not judged again; "" when it may be."""
+    if releases and releases[-1].checkpoint_digest == digest:
+        return "the released model was trained"
+    if any(release.checkpoint_digest == digest for release in releases):
+        return f"{digest[:12]} was rolled back"
+    if decision is not None and decision.verdict is Verdict.REJECT:
+        return f"candidate {digest[:12]} was rejected"
+    if decision is not None and decision.verdict is Verdict.HOLD and decision.closes_challenge:
+        return f"candidate {digest[:12]} was given up"
+    return ""
 
 
 def _challenger(loop: Loop) -> str | None:

@@ -52,7 +52,9 @@ def upgrade() -> None:
         sa.Column("generation", sa.Integer(), nullable=False),
         sa.Column("number", sa.Integer(), nullable=False),
         sa.Column("night", sa.Integer(), nullable=False),
-        sa.ForeignKeyConstraint(["sample_id"], ["samples.id"], name="fk_openings_sample_id_samples"),
+        sa.ForeignKeyConstraint(
+            ["sample_id"], ["samples.id"], name="fk_openings_sample_id_samples"
+        ),
         sa.PrimaryKeyConstraint("sample_id", name="pk_openings"),
     )
     op.create_index("ix_openings_generation", "openings", ["generation", "number"])

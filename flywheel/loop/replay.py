@@ -1,0 +1,117 @@
+"""A decision derived again from what was stored, without a model, a server or a network.
+
+The stored scores give the report, the report gives the verdict; both must come out byte for
+byte as they are in the ledger. A dossier holds the same three things in one folder.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from flywheel.decide import decide
+from flywheel.errors import UserError
+from flywheel.evaluate import Context, Rules, measure, unpack_book
+from flywheel.ledger.codec import from_json, to_json
+from flywheel.ledger.models import find_decision, get_report
+from flywheel.loop.context import Loop
+from flywheel.project import Abstain, Gate, Metric
+from flywheel.records import Decision, Report, canonical
+
+RECORD_FILE = "decision.json"
+SCORES_FILE = "scores.npz"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Exhibit:
+    """What a decision was made of, and the decision."""
+
+    report: Report
+    decision: Decision
+    """the gate's own"""
+    scores: bytes
+    """npz with every per-sample score"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Replayed:
+    """What came out when a decision was derived again."""
+
+    exhibit: Exhibit
+    report: Report
+    decision: Decision
+
+    @property
+    def differences(self) -> tuple[str, ...]:
+        """The fields that came out otherwise; none when the decision stands byte for byte."""
+        pairs = (
+            ("report", self.exhibit.report, self.report),
+            ("decision", self.exhibit.decision, self.decision),
+        )
+        return tuple(
+            f"{kind}.{name}"
+            for kind, stored, derived in pairs
+            for name, value in to_json(stored).items()
+            if canonical(value) != canonical(to_json(derived)[name])
+        )
+
+
+def find_exhibit(loop: Loop, start: str) -> Exhibit:
+    """The exhibit of the decision whose id begins so; of one overridden by a person, the gate's.
+
+    Raises:
+        UnknownIdError: there is none, or several.
+    """
+    with loop.ledger.read() as connection:
+        decision = find_decision(connection, start)
+        if decision.overrides is not None:
+            decision = find_decision(connection, decision.overrides)
+        report = get_report(connection, decision.report_id)
+    return Exhibit(report=report, decision=decision, scores=loop.blobs.get(report.scores_digest))
+
+
+def read_exhibit(folder: Path) -> Exhibit:
+    """The exhibit that a dossier's folder holds.
+
+    Raises:
+        UserError: a file is missing or is none that was written there.
+    """
+    try:
+        record = json.loads((folder / RECORD_FILE).read_text(encoding="utf-8"))
+        scores = (folder / SCORES_FILE).read_bytes()
+        report = from_json(Report, record["report"])
+        decision = from_json(Decision, record["decision"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{folder} is no dossier: {error}; flywheel dossier DECISION writes one with "
+            f"{RECORD_FILE} and {SCORES_FILE}"
+        ) from error
+    return Exhibit(report=report, decision=decision, scores=scores)
+
+
+def write_exhibit(exhibit: Exhibit, folder: Path) -> None:
+    """Put the records and the scores of an exhibit into a folder, the records last."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / SCORES_FILE).write_bytes(exhibit.scores)
+    record = {"decision": to_json(exhibit.decision), "report": to_json(exhibit.report)}
+    text = json.dumps(record, indent=2, sort_keys=True) + "\n"
+    (folder / RECORD_FILE).write_text(text, encoding="utf-8")
+
+
+def replay(exhibit: Exhibit, directory: Path) -> Replayed:
+    """Derive report and decision again; functions of the metric are looked up in the directory.
+
+    Raises:
+        UserError: the scores are not those that the report was made from.
+    """
+    stored = exhibit.report
+    book, written = unpack_book(exhibit.scores, stored.scores_digest)
+    context = from_json(Context, written["context"])
+    metric = Metric.model_validate_json(canonical(stored.metric_settings))
+    abstain = Abstain.model_validate_json(canonical(written["abstain"]))
+    rules = Rules(metric=metric, abstain=abstain, directory=directory)
+    report = measure(book, context, rules, stored.scores_digest, now=stored.created_at)
+    gate = Gate.model_validate_json(canonical(exhibit.decision.gate_settings))
+    decision = decide(report, metric, gate, now=exhibit.decision.created_at)
+    return Replayed(exhibit=exhibit, report=report, decision=decision)
