@@ -10,10 +10,11 @@ import difflib
 import os
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from flywheel.cron import cron_fault
@@ -22,6 +23,8 @@ from flywheel.errors import SettingsError
 FILE_NAME = "flywheel.toml"
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+
+_MODELS = ("candidate", "champion", "requirement")
 
 
 class _Section(BaseModel):
@@ -148,6 +151,54 @@ class Metric(_Section):
     """95th percentile of one answer that the product allows"""
 
 
+class People(_Section):
+    """Section [people]: what the annotators know; whoever is not named is a random person."""
+
+    domain_experts: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    """annotators who know the field, by the name that their annotations carry"""
+    deep_experts: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    """those who know this very question"""
+
+    @model_validator(mode="after")
+    def _one_tier_each(self) -> People:
+        if both := sorted(set(self.domain_experts) & set(self.deep_experts)):
+            raise ValueError(
+                f"{both[0]!r} is in domain_experts and in deep_experts; "
+                "a person is in one of them: keep deep_experts for those who know most"
+            )
+        return self
+
+
+class Published(_Section):
+    """Section [[published]]: a result that others report, with the checklist of a fair comparison."""
+
+    name: str = Field(min_length=1)
+    value: float
+    """in units of the metric"""
+    source: str = Field(min_length=1)
+    """where it can be read, a paper and its table for one"""
+    same_data: bool
+    """of the five: measured on the same kind of data as the test set"""
+    same_split: bool
+    same_metric: bool
+    same_input: bool
+    same_compute: bool
+    low: float | None = None
+    """of its interval, when the source tells one"""
+    high: float | None = None
+
+    @model_validator(mode="after")
+    def _within_its_interval(self) -> Published:
+        low = self.value if self.low is None else self.low
+        high = self.value if self.high is None else self.high
+        if not low <= self.value <= high:
+            raise ValueError(
+                f"{self.name!r} has the value {self.value:g} outside of its interval "
+                f"{low:g} to {high:g}; write low <= value <= high, or leave both out"
+            )
+        return self
+
+
 class Gate(_Section):
     """Section [gate]."""
 
@@ -187,6 +238,16 @@ class Prefect(_Section):
     """Prefect's server, where its dashboard is; the API is below /api"""
 
 
+def _told_apart(results: tuple[Published, ...]) -> tuple[Published, ...]:
+    names = [one.name for one in results]
+    if twice := {name for name in names if names.count(name) > 1 or name in _MODELS}:
+        raise ValueError(
+            f"{min(twice)!r} is the name of two lines of a report's table; give each another name, "
+            f"none of {', '.join(_MODELS)}"
+        )
+    return results
+
+
 class _Settings(_Section):
     project: Identity
     storage: Storage = Storage()
@@ -196,6 +257,10 @@ class _Settings(_Section):
     dataset: Dataset = Dataset()
     train: Train = Train()
     metric: Metric = Metric()
+    people: People = People()
+    published: Annotated[
+        tuple[Published, ...], Field(strict=False), AfterValidator(_told_apart)
+    ] = ()
     gate: Gate = Gate()
     schedule: Schedule = Schedule()
     prefect: Prefect = Prefect()
@@ -278,27 +343,35 @@ def _fault(detail: ErrorDetails) -> str:
         hint = f"did you mean {nearest[0]!r}?" if nearest else f"known: {', '.join(known)}"
         return f"unknown key {where!r}; {hint}"
     if detail["type"] == "missing":
-        return f"{where!r} is missing; write it under [{'.'.join(sections) or key}]"
+        # A table of an array has a number in its place; people write [[name]].
+        header = "[[{}]]" if sections and sections[-1].isdigit() else "[{}]"
+        table = ".".join(part for part in sections if not part.isdigit())
+        return f"{where!r} is missing; write it under {header.format(table or key)}"
     message = detail["msg"].removeprefix("Value error, ")
-    if detail["type"] == "value_error" and not sections:
+    if detail["type"] == "value_error" and (not sections or isinstance(detail["input"], dict)):
         return f"[{where}] {message}"
+    if detail["type"] == "tuple_type":
+        example = f"[[{key}]]" if key == "published" else f'{key} = ["a", "b"]'
+        return f"{where} = {detail['input']!r}: input should be a list, such as {example}"
     example = _example(sections, key) if detail["type"] == "string_type" else ""
     return f"{where} = {detail['input']!r}: {message[0].lower()}{message[1:]}{example}"
 
 
 def _example(sections: list[str], key: str) -> str:
     """The default, as one writes it: a text without quotes is the usual slip."""
-    field = _section(sections).model_fields.get(key)
+    field = _section(sections).get(key)
     default = field and field.default
     return f'; write it in quotes, such as {key} = "{default}"' if isinstance(default, str) else ""
 
 
 def _fields(sections: list[str]) -> list[str]:
-    return sorted(_section(sections).model_fields)
+    return sorted(_section(sections))
 
 
-def _section(sections: list[str]) -> Any:
+def _section(sections: list[str]) -> dict[str, FieldInfo]:
+    """The keys of a section or of an array's table; none for anything else."""
     model: Any = _Settings
     for section in sections:
-        model = model.model_fields[section].annotation
-    return model
+        # The number of an array's table follows its name: published, 0.
+        model = get_args(model)[0] if section.isdigit() else model.model_fields[section].annotation
+    return getattr(model, "model_fields", {})
