@@ -4,6 +4,7 @@ from flywheel.evaluate.book import unpack_book
 from flywheel.evaluate.context import Context
 from flywheel.evaluate.evaluation import Contest, Evaluation, EvaluationData, evaluate
 from flywheel.evaluate.measure import Rules, measure
+from flywheel.evaluate.right import answered_right, latency_fault
 from flywheel.evaluate.rows import Rows
 
 __all__ = [
@@ -13,7 +14,9 @@ __all__ = [
     "EvaluationData",
     "Rows",
     "Rules",
+    "answered_right",
     "evaluate",
+    "latency_fault",
     "measure",
     "unpack_book",
 ]

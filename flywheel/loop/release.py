@@ -7,13 +7,20 @@ step starts over and comes to the same end.
 from __future__ import annotations
 
 from flywheel.errors import FlywheelError, UserError
+from flywheel.evaluate import Rows, answered_right, latency_fault
 from flywheel.ledger.datasets import read_manifest
 from flywheel.ledger.failures import failures_in, move_failures, num_moved
-from flywheel.ledger.models import add_release, current_release
+from flywheel.ledger.models import (
+    add_release,
+    current_release,
+    release_history,
+    report_of_night,
+)
 from flywheel.ledger.samples import load_samples
 from flywheel.ledger.windows import recent_samples
 from flywheel.loop.context import Loop, NightRun, between_nights
 from flywheel.loop.gather import model_server
+from flywheel.loop.judge import rules_of
 from flywheel.loop.results import Released
 from flywheel.loop.retrain import newest_version
 from flywheel.model import Model, pick_device
@@ -26,14 +33,16 @@ _CANARY_SAMPLES = 32
 def release(night: NightRun, digest: str, reason: str) -> Released:
     """Release a promoted checkpoint: canary, swap, ask the server to prove it, move the pointer."""
     loop = night.loop
-    server = model_server(loop)
-    fault = _canary(loop, server, digest)
+    with loop.ledger.read() as connection:
+        report = report_of_night(connection, night.number)
+    threshold = report.abstention.threshold if report and report.abstention else None
+    fault = _canary(loop, model_server(loop), digest)
     if fault:
         return _kept(loop, f"the canary failed, the old release serves on: {fault}")
-    pointer = _swap(loop, server, digest, reason)
+    pointer = _swap(loop, digest, reason, threshold)
     return Released(
         release_number=pointer.number,
-        serving_digest=server.digest(),
+        serving_digest=digest,
         num_fixed=_mark_fixed(night, digest),
         note=f"release {pointer.number} serves",
     )
@@ -54,7 +63,22 @@ def roll_back(loop: Loop, reason: str) -> Release:
                 f"{loop.project.name} has no earlier release to go back to; "
                 "flywheel status says what serves"
             )
-        return _swap(loop, model_server(loop), current.previous_digest, reason)
+        return _swap(loop, current.previous_digest, reason, _earlier_threshold(loop, current))
+
+
+def release_checked(loop: Loop, digest: str, reason: str, threshold: float | None) -> Release:
+    """Release a checkpoint that a person chose; the canary is asked all the same.
+
+    Raises:
+        UserError: the canary failed.
+    """
+    fault = _canary(loop, model_server(loop), digest)
+    if fault:
+        raise UserError(
+            f"the canary of {digest[:12]} failed, the old release serves on: {fault}; "
+            "an override does not skip it: mend the model server or the candidate"
+        )
+    return _swap(loop, digest, reason, threshold)
 
 
 def keep(night: NightRun, note: str) -> Released:
@@ -62,16 +86,24 @@ def keep(night: NightRun, note: str) -> Released:
     return _kept(night.loop, note)
 
 
-def _swap(loop: Loop, server: ModelServer, digest: str, reason: str) -> Release:
+def _swap(loop: Loop, digest: str, reason: str, threshold: float | None) -> Release:
     """Let the server serve a checkpoint, have it proved, and move the pointer last."""
-    serving = server.activate(digest)
+    serving = model_server(loop).activate(digest, threshold)
     if serving != digest:
         raise FlywheelError(
             f"{loop.project.server_url} serves {serving} after it was told to serve {digest}; "
             "restart it with flywheel down and flywheel up, then run this again"
         )
     with loop.ledger.begin() as connection:
-        return add_release(connection, digest, reason, loop.now())
+        return add_release(connection, digest, reason, loop.now(), threshold)
+
+
+def _earlier_threshold(loop: Loop, current: Release) -> float | None:
+    """The threshold that the model before the current one was released with."""
+    with loop.ledger.read() as connection:
+        history = release_history(connection)
+    earlier = [one for one in history if one.checkpoint_digest == current.previous_digest]
+    return earlier[-1].threshold if earlier else None
 
 
 def _kept(loop: Loop, note: str) -> Released:
@@ -103,11 +135,7 @@ def _canary(loop: Loop, server: ModelServer, digest: str) -> str:
     )
     if differing:
         return f"{differing} of {len(expected)} answers differ from the evaluated model's"
-    limit = loop.project.metric.max_latency_ms
-    slow = sorted(one.latency_ms for one in answered)[int(0.95 * (len(answered) - 1))]
-    if limit is not None and slow > limit:
-        return f"latency {slow:.1f} ms at the 95th percentile, allowed are {limit:g} ms"
-    return ""
+    return latency_fault([one.latency_ms for one in answered], rules_of(loop))
 
 
 def _mark_fixed(night: NightRun, digest: str) -> int:
@@ -121,16 +149,9 @@ def _mark_fixed(night: NightRun, digest: str) -> int:
         ids = [failure.sample_id for failure in learned if failure.sample_id in answers]
         samples = load_samples(connection, loop.blobs, ids)
     model = Model(loop.task, loop.blobs.get(digest), pick_device(loop.project.train.device))
-    fixed = [
-        sample.id
-        for sample, answer in zip(samples, model.answer_samples(samples), strict=True)
-        if _as_good_as_label(loop, answer.value, answers[sample.id])
-    ]
+    rows = Rows(samples=samples, answers=[answers[name] for name in ids])
+    right = answered_right(loop.task, model, rows, rules_of(loop))
+    fixed = [name for name, is_right in zip(ids, right, strict=True) if is_right]
     with loop.ledger.begin() as connection:
         move_failures(connection, fixed, FailureState.FIXED, night.number, loop.now())
         return num_moved(connection, FailureState.FIXED, night.number)
-
-
-def _as_good_as_label(loop: Loop, answer: object, label: object) -> bool:
-    name = loop.project.metric.optimize
-    return loop.task.scores(answer, label)[name] == loop.task.scores(label, label)[name]

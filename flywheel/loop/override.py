@@ -1,0 +1,107 @@
+"""A person decides otherwise than the gate: with a name and a reason, kept for good.
+
+The gate's own decision stays in the ledger beside it, and can be replayed. An override cannot
+skip the canary.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from flywheel.errors import UserError
+from flywheel.ledger.models import (
+    add_decision,
+    close_challenge,
+    current_release,
+    find_decision,
+    get_report,
+)
+from flywheel.loop.context import Loop, between_nights
+from flywheel.loop.release import release_checked
+from flywheel.records import Decision, Release, Report, Verdict, canonical, content_id
+
+_ALLOWED = (Verdict.PROMOTE, Verdict.REJECT)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Override:
+    """What a person wants instead of a decision."""
+
+    verdict: Verdict
+    """PROMOTE or REJECT"""
+    name: str
+    """who is responsible"""
+    reason: str
+
+    def __post_init__(self) -> None:
+        if self.verdict not in _ALLOWED:
+            allowed = " or ".join(_ALLOWED)
+            raise UserError(f"an override says {allowed}, not {self.verdict}; choose one of them")
+        for what, text in (("name", self.name), ("reason", self.reason)):
+            if not text.strip():
+                raise UserError(f"an override needs a {what}, {text!r} is none; say --{what}")
+
+
+def override(loop: Loop, start: str, wanted: Override) -> tuple[Decision, Release | None]:
+    """Decide otherwise; PROMOTE also releases the candidate, after the canary.
+
+    Raises:
+        UnknownIdError: no decision's id begins so, or several do.
+        UserError: the decision was about no candidate, its candidate serves already, or another
+            model has been released since.
+        BusyError: a night is running.
+    """
+    with between_nights(loop):
+        with loop.ledger.read() as connection:
+            overruled = find_decision(connection, start)
+            if overruled.overrides is not None:
+                overruled = find_decision(connection, overruled.overrides)
+            report = get_report(connection, overruled.report_id)
+            serving = current_release(connection)
+        candidate = _candidate(report, serving)
+        decision = _decided(overruled, wanted, loop)
+        reason = f"override by {wanted.name}: {wanted.reason} (decision {decision.id})"
+        released = None
+        if wanted.verdict is Verdict.PROMOTE:
+            threshold = report.abstention.threshold if report.abstention else None
+            released = release_checked(loop, candidate, reason, threshold)
+        with loop.ledger.begin() as connection:
+            add_decision(connection, decision)
+            if report.challenge is not None:
+                close_challenge(connection, report.challenge, report.night)
+    return decision, released
+
+
+def _candidate(report: Report, serving: Release | None) -> str:
+    if report.candidate_digest is None:
+        raise UserError(
+            f"night {report.night} had no candidate to decide on; flywheel nights shows which had"
+        )
+    digest = serving.checkpoint_digest if serving else None
+    if digest == report.candidate_digest:
+        raise UserError(
+            f"candidate {report.candidate_digest[:12]} serves already; flywheel rollback takes it back"
+        )
+    if digest != report.champion_digest:
+        raise UserError(
+            f"night {report.night} judged against {str(report.champion_digest)[:12]}, now "
+            f"{str(digest)[:12]} serves; run a night, and override its decision"
+        )
+    return report.candidate_digest
+
+
+def _decided(overruled: Decision, wanted: Override, loop: Loop) -> Decision:
+    reasons = (
+        f"{wanted.name} decided {wanted.verdict}: {wanted.reason}",
+        f"the gate had said {overruled.verdict}: {overruled.reasons[0]}",
+    )
+    content = canonical([overruled.id, wanted.verdict.value, reasons])
+    return replace(
+        overruled,
+        id=content_id(content.encode()),
+        verdict=wanted.verdict,
+        reasons=reasons,
+        closes_challenge=True,
+        overrides=overruled.id,
+        created_at=loop.now(),
+    )
