@@ -74,7 +74,7 @@ def pack_book(book: Book, context: Json) -> bytes:
 
 
 def unpack_book(packed: bytes, digest: str) -> tuple[Book, Json]:
-    """The book and the context of a file that `pack_book` wrote.
+    """The book and the context of a file that `pack_book` wrote; an older file has neither.
 
     Raises:
         UserError: the file is not the one that the report was made from.
@@ -87,6 +87,8 @@ def unpack_book(packed: bytes, digest: str) -> tuple[Book, Json]:
         )
     with np.load(io.BytesIO(packed), allow_pickle=False) as loaded:
         arrays = {name: loaded[name] for name in loaded.files}
+    if _CONTEXT not in arrays:
+        return {}, None
     context = json.loads(str(arrays.pop(_CONTEXT)))
     names = dict.fromkeys(key.split("|")[0] for key in arrays)
     return {name: _part(name, arrays) for name in names}, context

@@ -245,6 +245,15 @@ reports = Table(
     Column("created_at", Utc, nullable=False),
 )
 
+# Reports measured anew under another metric, from the same scores.
+rescored = Table(
+    "rescored",
+    metadata,
+    Column("report_id", String(64), ForeignKey("reports.id"), primary_key=True),
+    Column("metric_id", String(64), primary_key=True),
+    Column("record", JSON, nullable=False),
+)
+
 decisions = Table(
     "decisions",
     metadata,

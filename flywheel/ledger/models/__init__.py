@@ -17,6 +17,7 @@ from flywheel.ledger.models.decisions import (
 )
 from flywheel.ledger.models.releases import add_release, current_release, release_history
 from flywheel.ledger.models.reports import add_report, get_report, report_of_night
+from flywheel.ledger.models.rescored import add_rescored, rescored_reports
 
 __all__ = [
     "Opening",
@@ -24,6 +25,7 @@ __all__ = [
     "add_decision",
     "add_release",
     "add_report",
+    "add_rescored",
     "all_openings",
     "close_challenge",
     "current_release",
@@ -38,4 +40,5 @@ __all__ = [
     "open_challenge",
     "release_history",
     "report_of_night",
+    "rescored_reports",
 ]

@@ -58,6 +58,16 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("sample_id", name="pk_openings"),
     )
     op.create_index("ix_openings_generation", "openings", ["generation", "number"])
+    op.create_table(
+        "rescored",
+        sa.Column("report_id", sa.String(64), nullable=False),
+        sa.Column("metric_id", sa.String(64), nullable=False),
+        sa.Column("record", sa.JSON(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["report_id"], ["reports.id"], name="fk_rescored_report_id_reports"
+        ),
+        sa.PrimaryKeyConstraint("report_id", "metric_id", name="pk_rescored"),
+    )
     _fill_in_reports()
 
 

@@ -1,0 +1,86 @@
+"""The whole history under another metric, from the stored scores, without running a model.
+
+"This formula can and will change": afterwards nobody should have to compare numbers of two
+formulas. Past decisions stay what they were; this says which would have been others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from flywheel.decide import decide
+from flywheel.errors import UserError
+from flywheel.evaluate import Context, Rules, measure, unpack_book
+from flywheel.ledger.codec import from_json
+from flywheel.ledger.history import decisions_of, reported_nights, reports_of
+from flywheel.ledger.models import add_rescored
+from flywheel.ledger.nights import last_night
+from flywheel.loop.context import Loop
+from flywheel.loop.judge import rules_of
+from flywheel.project import Gate
+from flywheel.records import Decision, Report, canonical
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rescored:
+    """One night under the formula of its time and under the one of now."""
+
+    before: Report
+    decided: Decision | None
+    """the gate's own decision of that night"""
+    after: Report | None
+    """None: it cannot be measured anew"""
+    would_decide: Decision | None
+    fault: str
+    """why it cannot be measured anew"""
+
+    @property
+    def differs(self) -> bool:
+        """Whether the decision would have been another one."""
+        both = self.decided is not None and self.would_decide is not None
+        return both and self.decided.verdict is not self.would_decide.verdict  # type: ignore[union-attr]
+
+
+def rescore(loop: Loop) -> Iterator[Rescored]:
+    """Every night's report under the metric that flywheel.toml names now, oldest first.
+
+    What comes out is stored beside the original, for the curves over the nights.
+    """
+    with loop.ledger.read() as connection:
+        last = last_night(connection)
+        nights = reported_nights(connection, last.number) if last else []
+    for night in nights:
+        with loop.ledger.read() as connection:
+            [before] = reports_of(connection, [night])
+            decided = decisions_of(connection, [night]).get(night)
+        rescored = _rescore(loop, before, decided, rules_of(loop))
+        if rescored.after is not None:
+            with loop.ledger.begin() as connection:
+                add_rescored(connection, before.id, rescored.after)
+        yield rescored
+
+
+def _rescore(loop: Loop, before: Report, decided: Decision | None, rules: Rules) -> Rescored:
+    try:
+        after = _measure_again(loop, before, rules)
+    except UserError as error:
+        return Rescored(
+            before=before, decided=decided, after=None, would_decide=None, fault=str(error)
+        )
+    would = None
+    if decided is not None and decided.gate_settings:
+        gate = Gate.model_validate_json(canonical(decided.gate_settings))
+        would = decide(after, rules.metric, gate, now=decided.created_at)
+    return Rescored(before=before, decided=decided, after=after, would_decide=would, fault="")
+
+
+def _measure_again(loop: Loop, before: Report, rules: Rules) -> Report:
+    book, written = unpack_book(loop.blobs.get(before.scores_digest), before.scores_digest)
+    if written is None:
+        raise UserError(
+            f"night {before.night}: its scores were stored by an older version without their "
+            "context; it keeps its number under the old formula"
+        )
+    context = from_json(Context, written["context"])
+    return measure(book, context, rules, before.scores_digest, now=before.created_at)
