@@ -20,7 +20,18 @@ from flywheel.ledger import Ledger
 from flywheel.ledger.feedback import append_feedback, feedback_id
 from flywheel.ledger.predictions import Logged, append_predictions
 from flywheel.model import weights_of
-from flywheel.records import Answer, Feedback, Prediction, Sample, Split
+from flywheel.project import Gate, Metric
+from flywheel.records import (
+    Answer,
+    Decision,
+    Feedback,
+    Prediction,
+    Report,
+    Reuse,
+    Sample,
+    Split,
+    Verdict,
+)
 from flywheel.task import Baseline, Labeling, Task
 
 _SIDES = ("left", "right")
@@ -167,3 +178,56 @@ def ledger(tmp_path) -> Iterator[Ledger]:
 @pytest.fixture
 def production(ledger) -> Production:
     return Production(ledger)
+
+
+@pytest.fixture
+def blank_report():
+    """(**changes) -> a report in which nothing was measured."""
+
+    def build(**changes):
+        fields = {
+            "id": "r" * 64,
+            "night": 3,
+            "metric": "correct",
+            "higher_is_better": True,
+            "metric_id": "m",
+            "metric_settings": Metric().model_dump(mode="json"),
+            "candidate_digest": "a" * 64,
+            "champion_digest": "b" * 64,
+            "dataset_id": "d" * 64,
+            "test_set_digest": "t" * 64,
+            "scores_digest": "s" * 64,
+            "reuse": Reuse(
+                num_test=0, num_sealed=0, mean_uses=0.0, num_challenges=0, most_challenges=10
+            ),
+            "seed": 0,
+            "created_at": datetime(2030, 1, 1, tzinfo=UTC),
+        }
+        tables = ("entries", "start_entries", "parts", "slices", "watched")
+        absent = ("challenge", "difference", "fresh", "guarded", "production", "abstention")
+        fields |= dict.fromkeys(tables, ()) | dict.fromkeys((*absent, "latency_p95_ms"))
+        return Report(**(fields | changes))
+
+    return build
+
+
+@pytest.fixture
+def blank_decision():
+    """(**changes) -> a decision to hold, on no challenge."""
+
+    def build(**changes):
+        fields = {
+            "id": "e" * 64,
+            "night": 3,
+            "report_id": "r" * 64,
+            "verdict": Verdict.HOLD,
+            "reasons": ("first", "second"),
+            "e_value": None,
+            "needed_e_value": None,
+            "closes_challenge": False,
+            "gate_settings": Gate().model_dump(mode="json"),
+            "created_at": datetime(2030, 1, 1, tzinfo=UTC),
+        }
+        return Decision(**(fields | changes))
+
+    return build

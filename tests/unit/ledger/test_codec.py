@@ -8,16 +8,23 @@ from hypothesis import strategies as st
 
 from flywheel.ledger.codec import from_json, to_json
 from flywheel.records import (
+    Abstention,
     Annotation,
+    Challenge,
     Checkpoint,
     Choice,
     Decision,
     Entry,
     Estimate,
+    FreshOutcomes,
+    ProductionEstimate,
     Report,
+    Reuse,
+    RiskPoint,
     Share,
     SliceComparison,
     Verdict,
+    Watched,
 )
 
 _TIMES = st.datetimes(timezones=st.just(UTC))
@@ -32,15 +39,50 @@ _JSON = st.recursive(
 _ESTIMATES = st.builds(Estimate, value=_NUMBERS, low=_NUMBERS, high=_NUMBERS)
 _OPTIONAL = st.none() | _ESTIMATES
 _ENTRIES = st.lists(st.builds(Entry, metric=_OPTIONAL), max_size=3).map(tuple)
+_TUPLES = st.lists(_NUMBERS, max_size=4).map(tuple)
+_POINTS = st.builds(
+    RiskPoint,
+    threshold=_NUMBERS,
+    coverage=_NUMBERS,
+    failure_rate=_NUMBERS,
+    failure_bound=_NUMBERS,
+)
 _REPORTS = st.builds(
     Report,
     entries=_ENTRIES,
     start_entries=_ENTRIES,
     difference=_OPTIONAL,
     start_difference=_OPTIONAL,
-    slices=st.lists(st.builds(SliceComparison, difference=_OPTIONAL), max_size=2).map(tuple),
+    slices=st.lists(
+        st.builds(SliceComparison, difference=_OPTIONAL, candidate=_OPTIONAL, champion=_OPTIONAL),
+        max_size=2,
+    ).map(tuple),
+    watched=st.lists(
+        st.builds(
+            Watched,
+            bound=st.none() | _NUMBERS,
+            candidate=_OPTIONAL,
+            champion=_OPTIONAL,
+            difference=_OPTIONAL,
+        ),
+        max_size=2,
+    ).map(tuple),
+    parts=_ENTRIES,
+    metric_settings=st.dictionaries(st.text(max_size=5), _JSON, max_size=3),
+    challenge=st.none() | st.builds(Challenge, alpha=_NUMBERS),
+    fresh=st.none() | st.builds(FreshOutcomes, gains=_TUPLES, scales=_TUPLES),
+    reuse=st.builds(Reuse, mean_uses=_NUMBERS),
+    production=st.none()
+    | st.builds(ProductionEstimate, estimate=_ESTIMATES, assisted=_OPTIONAL, naive=_OPTIONAL),
+    abstention=st.none()
+    | st.builds(
+        Abstention,
+        curve=st.lists(_POINTS, max_size=2).map(tuple),
+        max_failure_rate=st.none() | _NUMBERS,
+        confidence=_NUMBERS,
+        threshold=st.none() | _NUMBERS,
+    ),
     latency_p95_ms=st.none() | _NUMBERS,
-    alpha=_NUMBERS,
     created_at=_TIMES,
 )
 _CHECKPOINTS = st.builds(
@@ -109,6 +151,10 @@ def _decision():
             report_id="r",
             verdict=Verdict.HOLD,
             reasons=("a",),
+            e_value=None,
+            needed_e_value=60.0,
+            closes_challenge=False,
+            gate_settings={},
             created_at=datetime(2030, 1, 1, tzinfo=UTC),
         )
     )

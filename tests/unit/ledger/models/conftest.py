@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from flywheel.ledger import Ledger
-from flywheel.records import Checkpoint, Decision, Estimate, Report, Verdict
+from flywheel.records import Challenge, Checkpoint, Verdict
 
 
 @pytest.fixture
@@ -43,45 +43,44 @@ def checkpoint(night):
 
 
 @pytest.fixture
-def report(night):
-    """(id, night, candidate, champion, has_difference) -> a report."""
+def report(blank_report, night):
+    """(id, night, **changes) -> a report."""
 
-    def build(name, number, candidate="a", champion="b", *, has_difference=True):
-        difference = Estimate(value=0.1, low=0.0, high=0.2, num_samples=50)
-        return Report(
+    def build(name, number, **changes):
+        return blank_report(id=name, night=number, created_at=night(number), **changes)
+
+    return build
+
+
+@pytest.fixture
+def decision(blank_decision, night):
+    """(id, night, report id, verdict, **changes) -> a decision."""
+
+    def build(name, number, report_id, verdict=Verdict.HOLD, **changes):
+        return blank_decision(
             id=name,
             night=number,
-            metric="correct",
-            higher_is_better=True,
-            candidate_digest=candidate,
-            champion_digest=champion,
-            dataset_id="d",
-            test_set_digest="t",
-            entries=(),
-            start_entries=(),
-            difference=difference if has_difference else None,
-            slices=(),
-            latency_p95_ms=None,
-            alpha=0.05,
-            scores_digest="s",
+            report_id=report_id,
+            verdict=verdict,
             created_at=night(number),
+            **changes,
         )
 
     return build
 
 
 @pytest.fixture
-def decision(night):
-    """(id, night, report id, verdict) -> a decision."""
+def challenge():
+    """(number, generation=1) -> a challenge that opened in night 3."""
 
-    def build(name, number, report_id, verdict=Verdict.HOLD):
-        return Decision(
-            id=name,
-            night=number,
-            report_id=report_id,
-            verdict=verdict,
-            reasons=("first", "second"),
-            created_at=night(number),
+    def build(number, generation=1):
+        return Challenge(
+            generation=generation,
+            number=number,
+            challenger_digest="a",
+            champion_digest="b",
+            alpha=0.01,
+            opened_night=3,
         )
 
     return build

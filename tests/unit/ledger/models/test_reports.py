@@ -1,7 +1,7 @@
 import pytest
 
 from flywheel.errors import UnknownIdError
-from flywheel.ledger.models import add_report, count_judged, get_report, report_of_night
+from flywheel.ledger.models import add_report, get_report, report_of_night
 
 
 def test_a_report_comes_back_by_id_and_by_night(connection, report):
@@ -20,22 +20,3 @@ def test_a_night_that_was_run_again_shows_its_later_report(connection, report):
 def test_an_unknown_report_is_refused_by_name(connection):
     with pytest.raises(UnknownIdError, match="no report zz"):
         get_report(connection, "zz")
-
-
-def test_only_reports_that_compare_two_models_count_as_judged(connection, report):
-    add_report(connection, report("first night", 0, champion=None, has_difference=False))
-    add_report(connection, report("nothing new", 1, candidate=None, has_difference=False))
-    add_report(connection, report("no test set", 2, has_difference=False))
-    assert count_judged(connection) == 0
-    add_report(connection, report("judged", 3))
-    add_report(connection, report("judged too", 4))
-    assert count_judged(connection) == 2
-
-
-def test_a_night_that_is_run_again_gets_the_same_number(connection, report):
-    add_report(connection, report("judged", 3))
-    before = count_judged(connection, before_night=4)
-    add_report(connection, report("crashed after this", 4))
-    add_report(connection, report("run again", 4))
-    assert count_judged(connection, before_night=4) == before == 1
-    assert count_judged(connection) == 2
