@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -44,6 +45,18 @@ def _cron_line(cron: str) -> str:
     if fault:
         raise ValueError(f'{fault}, such as "0 2 * * *" for 02:00')
     return cron
+
+
+_SAMPLE_CONDITION = re.compile(
+    r"\s*([^\W\d]\w*)\s*(<=|>=|<|>)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*"
+)
+
+
+def _sample_condition(text: str) -> str:
+    found = _SAMPLE_CONDITION.fullmatch(text)
+    if found is None:
+        raise ValueError('is no condition on a sample; write SCORE < NUMBER, such as "correct < 1"')
+    return " ".join(found.groups())
 
 
 class Identity(_Section):
@@ -224,6 +237,18 @@ class Gate(_Section):
     """true: a candidate that surely misses a requirement is rejected even if the champion does too"""
 
 
+class Abstain(_Section):
+    """Section [abstain]: when the system defers to its fallback instead of answering."""
+
+    max_failure_rate: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """share of what is answered that may fail; without it nothing is ever deferred"""
+    confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
+    """chance that the failure rate stays below that in production"""
+    failure: Annotated[str, AfterValidator(_sample_condition)] | None = None
+    """SCORE < NUMBER (or > <= >=) of a sample that counts as a failure; by default that the score
+    whose mean the metric is lies below 1"""
+
+
 class Schedule(_Section):
     """Section [schedule]."""
 
@@ -262,6 +287,7 @@ class _Settings(_Section):
         tuple[Published, ...], Field(strict=False), AfterValidator(_told_apart)
     ] = ()
     gate: Gate = Gate()
+    abstain: Abstain = Abstain()
     schedule: Schedule = Schedule()
     prefect: Prefect = Prefect()
 
