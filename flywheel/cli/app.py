@@ -17,6 +17,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from flywheel.cli.judging import judging
 from flywheel.errors import FlywheelError, UserError
 
 app = typer.Typer(
@@ -25,6 +26,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(judging)
 console = Console()
 
 Directory = Annotated[Path, typer.Argument(help="the folder with flywheel.toml")]

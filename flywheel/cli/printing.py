@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -9,7 +10,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from flywheel.evaluate import Advice
+from flywheel.loop.rescore import Rescored
 from flywheel.project import Project
+from flywheel.records import Estimate, Report
 from flywheel.report import Event, Status
 
 _AT_START = "at start: on the held-out start data, before the test set has samples of production"
@@ -56,6 +60,67 @@ def night_table(project: Project, nights: pd.DataFrame) -> Table:
             "—" if pd.isna(night.verdict) else f"[bold]{night.verdict}[/]\n{escape(night.reason)}",
         )
     return table
+
+
+def advice_table(advice: Sequence[Advice]) -> Table:
+    """Every number with what the lecture asks of it, and what to do with it."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 1, 0))
+    for heading in ("number", "now", "requirement", "short of it", "moves with the model"):
+        table.add_column(heading)
+    table.add_column("best baseline")
+    table.add_column("advice, and because")
+    for one in advice:
+        sign = "<" if one.lower_is_better else ">"
+        table.add_row(
+            escape(one.formula),
+            _interval(one.value),
+            "—" if one.bound is None else f"{sign} {one.bound:g}",
+            "—" if one.distance is None else f"{max(one.distance, 0.0):.0%}",
+            "—" if one.sensitivity is None else f"{one.sensitivity:.1f} half intervals",
+            "—"
+            if one.best_baseline is None
+            else f"{one.best_baseline[1]:.3g}\n{one.best_baseline[0]}",
+            f"[bold]{one.advice}[/]\n{escape(one.reason)}",
+        )
+    return table
+
+
+def rescored_table(nights: Sequence[Rescored], formula: str) -> Table:
+    """Every night under the formula of its time and under the one of now."""
+    table = Table(
+        title=f"the history under {escape(formula)}; what differs is marked",
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+        padding=(0, 2, 0, 0),
+    )
+    for heading in ("night", "measured then", "then", "now", "decided", "would be"):
+        table.add_column(heading)
+    for one in nights:
+        decided = one.decided.verdict.value if one.decided else "—"
+        would = one.would_decide.verdict.value if one.would_decide else "—"
+        table.add_row(
+            str(one.before.night),
+            escape(one.before.metric),
+            _judged(one.before),
+            escape(one.fault) if one.after is None else _judged(one.after),
+            decided,
+            f"[bold]{would} *[/]" if one.differs else would,
+        )
+    return table
+
+
+def _judged(report: Report) -> str:
+    """The metric of the candidate, else of the champion."""
+    for name in ("candidate", "champion"):
+        for entry in (*report.entries, *report.start_entries):
+            if entry.name == name and entry.metric is not None:
+                return f"{name} {_interval(entry.metric)}"
+    return "—"
+
+
+def _interval(number: Estimate | None) -> str:
+    return "—" if number is None else f"{number.value:.3g} \\[{number.low:.3g}, {number.high:.3g}]"
 
 
 def _has_start(nights: pd.DataFrame) -> bool:

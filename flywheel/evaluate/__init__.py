@@ -6,8 +6,10 @@ from flywheel.evaluate.evaluation import Contest, Evaluation, EvaluationData, ev
 from flywheel.evaluate.measure import Rules, measure
 from flywheel.evaluate.right import answered_right, latency_fault
 from flywheel.evaluate.rows import Rows
+from flywheel.evaluate.suggest import Advice, suggest
 
 __all__ = [
+    "Advice",
     "Contest",
     "Context",
     "Evaluation",
@@ -18,5 +20,6 @@ __all__ = [
     "evaluate",
     "latency_fault",
     "measure",
+    "suggest",
     "unpack_book",
 ]

@@ -32,6 +32,8 @@ def add_batch(connection: Connection, batch: Batch) -> None:
         "id": batch.id,
         "night": batch.night,
         "population": batch.population,
+        "mean_confidence": batch.mean_confidence,
+        "least_probability": batch.least_probability,
         "created_at": batch.created_at,
     }
     connection.execute(insert(batches), row)

@@ -12,8 +12,9 @@ from sqlalchemy import Connection, func, select
 from flywheel.errors import UnknownIdError
 from flywheel.ledger.codec import from_json
 from flywheel.ledger.datasets import get_version
+from flywheel.ledger.models.decisions import read_decision
 from flywheel.ledger.tables import decisions, nights, reports
-from flywheel.records import DatasetVersion, Decision, Night, Report, Verdict
+from flywheel.records import DatasetVersion, Decision, Night, Report
 
 
 def get_night(connection: Connection, number: int) -> Night:
@@ -47,20 +48,14 @@ def reports_of(connection: Connection, numbers: Sequence[int]) -> list[Report]:
     return [from_json(Report, record) for record in records]
 
 
-def decisions_of(connection: Connection, numbers: Sequence[int]) -> dict[int, Decision]:
-    """The last decision of each of these nights."""
+def decisions_of(
+    connection: Connection, numbers: Sequence[int], *, by_gate: bool = False
+) -> dict[int, Decision]:
+    """The last decision of each of these nights; `by_gate` passes over what persons decided."""
     query = select(decisions).where(decisions.c.night.in_(numbers)).order_by(decisions.c.seq)
-    return {
-        row.night: Decision(
-            id=row.id,
-            night=row.night,
-            report_id=row.report_id,
-            verdict=Verdict(row.verdict),
-            reasons=tuple(row.reasons),
-            created_at=row.created_at,
-        )
-        for row in connection.execute(query)
-    }
+    if by_gate:
+        query = query.where(decisions.c.overrides.is_(None))
+    return {row["night"]: read_decision(row) for row in connection.execute(query).mappings()}
 
 
 def ancestry(connection: Connection, version_id: str, limit: int) -> list[DatasetVersion]:

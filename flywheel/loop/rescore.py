@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from flywheel.decide import decide
 from flywheel.errors import UserError
-from flywheel.evaluate import Context, Rules, measure, unpack_book
+from flywheel.evaluate import Advice, Context, Rules, measure, suggest, unpack_book
 from flywheel.ledger.codec import from_json
 from flywheel.ledger.history import decisions_of, reported_nights, reports_of
 from flywheel.ledger.models import add_rescored
@@ -53,12 +53,34 @@ def rescore(loop: Loop) -> Iterator[Rescored]:
     for night in nights:
         with loop.ledger.read() as connection:
             [before] = reports_of(connection, [night])
-            decided = decisions_of(connection, [night]).get(night)
+            decided = decisions_of(connection, [night], by_gate=True).get(night)
         rescored = _rescore(loop, before, decided, rules_of(loop))
         if rescored.after is not None:
             with loop.ledger.begin() as connection:
                 add_rescored(connection, before.id, rescored.after)
         yield rescored
+
+
+def advise(loop: Loop, number: int) -> tuple[Advice, ...]:
+    """What to optimize, to threshold and to ignore, from the last so many reports.
+
+    Raises:
+        UserError: no report has stored scores to read.
+    """
+    with loop.ledger.read() as connection:
+        last = last_night(connection)
+        nights = reported_nights(connection, last.number) if last else []
+        reports = reports_of(connection, nights[-number:])
+    history = []
+    for report in reports:
+        book, written = unpack_book(loop.blobs.get(report.scores_digest), report.scores_digest)
+        if written is not None:
+            history.append((book, from_json(Context, written["context"])))
+    if not history:
+        raise UserError(
+            f"no night of {loop.project.directory} has scores to read yet; flywheel night runs one"
+        )
+    return suggest(history, rules_of(loop))
 
 
 def _rescore(loop: Loop, before: Report, decided: Decision | None, rules: Rules) -> Rescored:

@@ -50,7 +50,7 @@ def find_decision(connection: Connection, start: str) -> Decision:
     if len(rows) != 1 or not start:
         number = "several decisions begin" if rows else "no decision begins"
         raise UnknownIdError(f"{number} with {start!r}; flywheel report NIGHT shows a night's id")
-    return _decision(rows[0])
+    return read_decision(rows[0])
 
 
 def last_decision_on(connection: Connection, digest: str) -> Decision | None:
@@ -62,10 +62,11 @@ def last_decision_on(connection: Connection, digest: str) -> Decision | None:
 
 def _last(connection: Connection, query: Select[Any]) -> Decision | None:
     row = connection.execute(query.order_by(decisions.c.seq.desc()).limit(1)).mappings().first()
-    return None if row is None else _decision(row)
+    return None if row is None else read_decision(row)
 
 
-def _decision(row: RowMapping) -> Decision:
+def read_decision(row: RowMapping) -> Decision:
+    """The decision of a row of its table."""
     return Decision(
         id=row["id"],
         night=row["night"],

@@ -13,19 +13,30 @@ from flywheel.ledger.tables import releases
 from flywheel.records import Release
 
 
-def add_release(connection: Connection, digest: str, reason: str, now: datetime) -> Release:
-    """Point at a checkpoint; pointing at the one that serves already adds nothing.
+def add_release(
+    connection: Connection,
+    digest: str,
+    reason: str,
+    now: datetime,
+    threshold: float | None = None,
+) -> Release:
+    """Point at a checkpoint and its threshold; pointing at what serves already adds nothing.
 
-    Numbers count from 1 without a gap. The checkpoint must be in the ledger.
+    Numbers count from 1 without a gap. The checkpoint must be in the ledger. A new threshold for
+    the same checkpoint is a release whose previous digest stays: there is still the same way back.
     """
     current = current_release(connection)
+    previous = None if current is None else current.checkpoint_digest
     if current is not None and current.checkpoint_digest == digest:
-        return current
+        if current.threshold == threshold:
+            return current
+        previous = current.previous_digest
     release = Release(
         number=1 if current is None else current.number + 1,
         checkpoint_digest=digest,
-        previous_digest=None if current is None else current.checkpoint_digest,
+        previous_digest=previous,
         reason=reason,
+        threshold=threshold,
         created_at=now,
     )
     row = {name: getattr(release, name) for name in releases.c.keys()}  # noqa: SIM118
