@@ -1,4 +1,4 @@
-"""What a model has to beat: scripted rules, simple ML, people, and what the product requires.
+"""What a model has to beat, beside people: rules, simple ML, published results, the requirement.
 
 A number alone says little; beside a baseline it says what to do next. Refuses to know the
 candidate and the champion.
@@ -6,17 +6,13 @@ candidate and the champion.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
 from flywheel.errors import TaskError
-from flywheel.evaluate.rows import Rows, ScoreTable
-from flywheel.evaluate.scoring import score_one
-from flywheel.project import Metric
-from flywheel.records import Annotation, Entry, Estimate, Json, canonical
-from flywheel.task import Baseline, Predictor, Task
+from flywheel.evaluate.rows import Rows
+from flywheel.project import Metric, Published
+from flywheel.records import Entry, Estimate
+from flywheel.task import Baseline, Predictor
 
 _KINDS = ("scripted", "simple ML")
 _TAKEN = ("candidate", "champion")
@@ -53,28 +49,29 @@ def requirement_entry(metric: Metric) -> Entry | None:
     return Entry(name="requirement", kind="requirement", metric=number, note="metric.requirement")
 
 
-def annotator_scores(
-    task: Task, rows: Rows, annotations: Sequence[Annotation]
-) -> tuple[Rows, ScoreTable]:
-    """How well people agree with people, on the rows that at least two of them answered.
+def published_entries(published: Sequence[Published]) -> list[Entry]:
+    """Results that others report, as lines of the table; num_samples is 0, they are not ours.
 
-    Formula: leave one out. Each person's answer is scored against the consensus of the others on
-    the same sample, the answer that most of them gave; among equally common ones the score is the
-    mean over them. A sample's score is the mean over its people. A person's last answer counts.
-
-    Returns:
-        The rows that at least two people answered, and their scores; {} when there are none.
+    One that differs in data, split, metric, input or compute is shown and marked as unfair: it
+    bounds nothing. An interval that the source does not tell has no width.
     """
-    given = _answers_by_sample(annotations)
-    kept = [index for index, name in enumerate(rows.ids) if len(given[name]) >= 2]
-    agreed = Rows(
-        samples=[rows.samples[index] for index in kept],
-        answers=[rows.answers[index] for index in kept],
-        weights=rows.weight_array()[kept],
-    )
-    scores = [_leave_one_out(task, sample.id, given[sample.id]) for sample in agreed.samples]
-    names = sorted(scores[0]) if scores else []
-    return agreed, {name: np.array([row[name] for row in scores]) for name in names}
+    return [_published(one) for one in published]
+
+
+def _published(one: Published) -> Entry:
+    same = {
+        "data": one.same_data,
+        "split": one.same_split,
+        "metric": one.same_metric,
+        "input": one.same_input,
+        "compute": one.same_compute,
+    }
+    other = [name for name, is_same in same.items() if not is_same]
+    note = f"{one.source}; unfair, shown only: other {', '.join(other)}" if other else one.source
+    low = one.value if one.low is None else one.low
+    high = one.value if one.high is None else one.high
+    number = Estimate(value=one.value, low=low, high=high, num_samples=0)
+    return Entry(name=one.name, kind="published", metric=number, note=note, is_fair=not other)
 
 
 def _check(name: str, baseline: Baseline) -> None:
@@ -84,35 +81,3 @@ def _check(name: str, baseline: Baseline) -> None:
         )
     if name in _TAKEN:
         raise TaskError(f"a baseline is called {name!r}; {' and '.join(_TAKEN)} are the models")
-
-
-def _answers_by_sample(annotations: Sequence[Annotation]) -> defaultdict[str, list[Json]]:
-    """Sample id -> one answer for each person who gave one, in the order of their names."""
-    latest: dict[tuple[str, str], Annotation] = {}
-    for annotation in sorted(annotations, key=lambda one: (one.updated_at, one.id)):
-        latest[annotation.sample_id, annotation.annotator] = annotation
-    answers: defaultdict[str, list[Json]] = defaultdict(list)
-    for (sample_id, _), annotation in sorted(latest.items()):
-        if not annotation.skipped:
-            answers[sample_id].append(annotation.answer)
-    return answers
-
-
-def _leave_one_out(task: Task, sample_id: str, answers: list[Json]) -> dict[str, float]:
-    people = []
-    for index, answer in enumerate(answers):
-        labels = _consensus(answers[:index] + answers[index + 1 :])
-        people.append(_mean([score_one(task, sample_id, answer, label) for label in labels]))
-    return _mean(people)
-
-
-def _mean(rows: list[dict[str, float]]) -> dict[str, float]:
-    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
-
-
-def _consensus(answers: list[Json]) -> list[Json]:
-    """The most common answers: one, or all that are tied."""
-    texts = [canonical(answer) for answer in answers]
-    counts = Counter(texts)
-    most = max(counts.values())
-    return [answers[texts.index(text)] for text in counts if counts[text] == most]
