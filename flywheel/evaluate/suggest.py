@@ -80,10 +80,8 @@ def _configured(rules: Rules) -> list[_Known]:
                 statistic=condition.statistic, bound=condition.bound, is_upper=condition.is_upper
             )
         )
-    for text in metric.ignore:
-        known.append(
-            _Known(statistic=compile_formula(text, rules.directory), bound=None, is_upper=True)
-        )
+    ignored = [compile_formula(text, rules.directory) for text in metric.ignore]
+    known += [_Known(statistic=one, bound=None, is_upper=True) for one in ignored]
     return known
 
 

@@ -68,7 +68,7 @@ def task() -> Task:
         targets=_targets,
         loss=_loss,
         answers=_answers,
-        scores=lambda answer, label: {"correct": float(answer == label)},
+        scores=_scores,
         labeling=Labeling(config=_CONFIG, picture=_picture, result=_result, answer=_answer),
         start_data=_start_data,
         baselines={
@@ -152,6 +152,15 @@ def _targets(answers: Sequence[Json]) -> torch.Tensor:
 
 def _loss(output: dict[str, torch.Tensor], target: torch.Tensor) -> torch.Tensor:
     return functional.cross_entropy(output["logits"], target, reduction="none")
+
+
+def _scores(answer: Json, label: Json) -> dict[str, float]:
+    predicted, actual = CLASSES.index(_known(answer)), CLASSES.index(_known(label))
+    return {
+        "correct": float(predicted == actual),
+        "predicted": float(predicted),
+        "actual": float(actual),
+    }
 
 
 def _answers(output: dict[str, torch.Tensor]) -> list[Answer]:
