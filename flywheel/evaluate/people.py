@@ -175,7 +175,7 @@ def _duels(
 ) -> list[_Duel]:
     """Every distinct answer against every distinct reference; the weights sum to 1."""
     members = [person for person in given if levels.get(person, "random") in tier.levels]
-    counts: Counter[tuple[str, str]] = Counter()
+    counts: defaultdict[tuple[str, str], float] = defaultdict(float)
     for judged, others in _sides(tier, members, list(given), rng):
         answers, references = (
             _consensus([given[one] for one in side]) for side in (judged, others)
@@ -186,12 +186,9 @@ def _duels(
     total = math.fsum(counts.values())
     return [
         _Duel(
-            index=index,
-            answer=json.loads(answer),
-            reference=json.loads(reference),
-            weight=count / total,
+            index=index, answer=json.loads(one), reference=json.loads(other), weight=count / total
         )
-        for (answer, reference), count in counts.items()
+        for (one, other), count in counts.items()
     ]
 
 
