@@ -193,6 +193,10 @@ class Batch:
     """whose labeling budget it spends"""
     population: int
     """samples from which the probability share was drawn"""
+    mean_confidence: float | None = None
+    """of the predictions of that population; None when it is empty"""
+    least_probability: float | None = None
+    """least inclusion probability that any of that population had; None when it is empty"""
     created_at: datetime
 
 

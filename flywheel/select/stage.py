@@ -7,6 +7,7 @@ ever chosen twice, and all batches of a night together keep within its budget.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 
 import numpy as np
@@ -35,6 +36,16 @@ _POOL = 2_000
 """Waiting failures that compete; the weaker ones wait for another night."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Draw:
+    """The probability share, and of the whole population what its labels will be weighed with."""
+
+    choices: tuple[Choice, ...]
+    population: int
+    mean_confidence: float | None
+    least_probability: float | None
+
+
 def select_batch(
     ledger: Ledger, settings: LabelingSettings, *, seed: int, night: int, now: datetime
 ) -> Batch:
@@ -52,16 +63,16 @@ def select_batch(
         left = max(settings.samples_per_night - sum(spent.values()), 0)
         if left == 0:
             upto = after
-        drawn, num_population = _probability_share(
-            connection, (after, upto), left, settings.probability_share, rng
-        )
-        targeted = _targeted_share(connection, left - len(drawn), rng)
-        chosen = tuple(drawn + targeted)
+        drawn = _probability_share(connection, (after, upto), left, settings.probability_share, rng)
+        targeted = _targeted_share(connection, left - len(drawn.choices), rng)
+        chosen = (*drawn.choices, *targeted)
         batch = Batch(
             id=_batch_id(chosen, night, (after, upto)),
             choices=chosen,
             night=night,
-            population=num_population,
+            population=drawn.population,
+            mean_confidence=drawn.mean_confidence,
+            least_probability=drawn.least_probability,
             created_at=now,
         )
         if upto > after or chosen:
@@ -78,7 +89,7 @@ def _probability_share(
     left: int,
     share: float,
     rng: np.random.Generator,
-) -> tuple[list[Choice], int]:
+) -> _Draw:
     candidates = population(connection, *window, Split.TEST)
     confidence = np.array([candidate.confidence for candidate in candidates])
     uncertainty = 1.0 - np.clip(confidence, 0.0, 1.0)  # rounding may leave a bit more than 1
@@ -97,7 +108,12 @@ def _probability_share(
         )
         for index in drawn
     ]
-    return choices, len(candidates)
+    return _Draw(
+        choices=tuple(choices),
+        population=len(candidates),
+        mean_confidence=float(confidence.mean()) if candidates else None,
+        least_probability=float(probabilities.min()) if candidates else None,
+    )
 
 
 def _targeted_share(connection: Connection, size: int, rng: np.random.Generator) -> list[Choice]:

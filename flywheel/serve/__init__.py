@@ -1,8 +1,8 @@
 """The model server: answers, keeps what it saw and said, and swaps its model while it serves."""
 
 from flywheel.serve.app import create_app
-from flywheel.serve.client import ModelServer
+from flywheel.serve.client import ModelServer, ServedModel
 from flywheel.serve.run import run
 from flywheel.serve.wire import CanaryAnswer
 
-__all__ = ["CanaryAnswer", "ModelServer", "create_app", "run"]
+__all__ = ["CanaryAnswer", "ModelServer", "ServedModel", "create_app", "run"]

@@ -39,36 +39,48 @@ class Answered:
 
     sample: Sample
     prediction: Prediction
+    defer: bool
+    """its confidence is below the threshold: the caller's fallback shall decide"""
     fault: str | None
     """what was not finite in the answer, and is stored otherwise"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Serving:
+    """A model with its threshold; one object, so that no answer ever sees one without the other."""
+
+    model: Model
+    threshold: float | None
+    """confidence below which an answer says defer; None: never"""
+    loaded_at: datetime
 
 
 class Batcher:
     """Answers questions in batches of at most `max_batch`; `finish` gets each batch first.
 
-    `model` may be replaced at any time.
+    `serving` may be replaced at any time.
     """
 
     def __init__(self, max_batch: int, finish: Callable[[Sequence[Answered]], None]) -> None:
-        self.model: Model | None = None
+        self.serving: Serving | None = None
         self._answer = Grouped[Question, Answered](
             self._answer_batch, finish=finish, fault=_fault, most=max_batch, alike=_shape
         )
 
-    def answer(self, question: Question) -> Prediction:
+    def answer(self, question: Question) -> Answered:
         """What the model says; waits for the batch that runs now, and not longer.
 
         Raises:
             UnavailableError: no model is there, or the prediction could not be stored.
             FlywheelError: the model failed on the batch.
         """
-        return self._answer(question).prediction
+        return self._answer(question)
 
     def _answer_batch(self, questions: list[Question]) -> list[Answered]:
-        model = self.model  # read once: the whole batch is this model's
-        if model is None:
+        serving = self.serving  # read once: the whole batch is this model's
+        if serving is None:
             raise UnavailableError(NO_MODEL)
-        answers = model.answer(torch.cat([question.inputs for question in questions]))
+        answers = serving.model.answer(torch.cat([question.inputs for question in questions]))
         if len(answers) != len(questions):
             raise TaskError(
                 f"the task gave {len(answers)} answers to {len(questions)} samples; "
@@ -76,7 +88,7 @@ class Batcher:
             )
         now = time.perf_counter()
         return [
-            _answered(question, answer, model.digest, (now - question.asked_seconds) * 1e3)
+            _answered(question, answer, serving, (now - question.asked_seconds) * 1e3)
             for question, answer in zip(questions, answers, strict=True)
         ]
 
@@ -109,7 +121,7 @@ def sound(answer: Answer) -> tuple[float, Array, str | None]:
     return 0.0, np.nan_to_num(embedding, nan=0.0, posinf=0.0, neginf=0.0), fault
 
 
-def _answered(question: Question, answer: Answer, digest: str, latency_ms: float) -> Answered:
+def _answered(question: Question, answer: Answer, serving: Serving, latency_ms: float) -> Answered:
     confidence, embedding, fault = sound(answer)
     prediction = Prediction(
         id=question.id,
@@ -118,10 +130,11 @@ def _answered(question: Question, answer: Answer, digest: str, latency_ms: float
         confidence=confidence,
         embedding=embedding,
         latency_ms=latency_ms,
-        model_digest=digest,
+        model_digest=serving.model.digest,
         created_at=question.asked_at,
     )
-    return Answered(sample=question.sample, prediction=prediction, fault=fault)
+    defer = serving.threshold is not None and confidence < serving.threshold
+    return Answered(sample=question.sample, prediction=prediction, defer=defer, fault=fault)
 
 
 def _shape(question: Question) -> Hashable:

@@ -6,6 +6,7 @@ A port tells nothing of who listens there, so a server is first asked whose it i
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import httpx
 from pydantic import TypeAdapter
@@ -24,6 +25,14 @@ _TIMEOUT_SECONDS = 120.0  # weights are loaded, and canaries asked, before the s
 _MOST_SAMPLES = 500
 _ANSWERS = TypeAdapter(list[CanaryAnswer])
 _UNAVAILABLE = frozenset({429, 502, 503, 504})
+
+
+class ServedModel(NamedTuple):
+    """What the server says that it serves."""
+
+    digest: str
+    threshold: float | None
+    """confidence below which its answers say defer; None: never"""
 
 
 class ModelServer:
@@ -46,13 +55,32 @@ class ModelServer:
 
     def digest(self) -> str | None:
         """Digest of the model that serves; None when none does."""
-        digest: str | None = self._ask("GET", "/model")["digest"]
-        return digest
+        served = self.served()
+        return None if served is None else served.digest
 
-    def activate(self, digest: str) -> str:
-        """Let the weights of a digest serve; the digest that then serves."""
-        serving: str = self._ask("POST", "/model", {"digest": digest})["digest"]
-        return serving
+    def served(self) -> ServedModel | None:
+        """The model that serves and its threshold; None when none does."""
+        said = self._ask("GET", "/model")
+        if said["digest"] is None:
+            return None
+        return ServedModel(said["digest"], said.get("threshold"))
+
+    def activate(self, digest: str, threshold: float | None = None) -> str:
+        """Let the weights of a digest serve with their threshold; the digest that then serves.
+
+        Raises:
+            RefusedError: the server, asked afterwards, defers below another threshold.
+        """
+        self._ask("POST", "/model", {"digest": digest, "threshold": threshold})
+        served = self.served()
+        if served is None or served.digest != digest:
+            return served.digest if served else ""
+        if served.threshold != threshold:
+            raise RefusedError(
+                f"{self._url} defers below {served.threshold} after it was told {threshold}; "
+                "restart it with flywheel down and flywheel up"
+            )
+        return served.digest
 
     def canary(self, digest: str, sample_ids: Sequence[str]) -> list[CanaryAnswer]:
         """What a candidate says of stored samples, in their order, without serving it."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import uuid4
 
@@ -19,8 +19,8 @@ from flywheel.ledger import Ledger
 from flywheel.ledger.feedback import append_feedback, feedback_id
 from flywheel.ledger.predictions import Logged, get_prediction
 from flywheel.project import Project
-from flywheel.records import Feedback, FeedbackKind, Json, Prediction, Sample
-from flywheel.serve.batcher import NO_MODEL, Answered, Batcher, Question
+from flywheel.records import Feedback, FeedbackKind, Json, Sample
+from flywheel.serve.batcher import NO_MODEL, Answered, Batcher, Question, Serving
 from flywheel.serve.log import PredictionLog, durably
 from flywheel.serve.models import Shelf
 from flywheel.serve.notify import HardSamples
@@ -33,8 +33,10 @@ class Served:
     """The model that serves now."""
 
     digest: str
+    threshold: float | None
+    """confidence below which its answers say defer; None: never"""
     release: int | None
-    """number of the release that names it; None while it only tries out"""
+    """number of the release that names both; None while it only tries out"""
     loaded_at: datetime
 
 
@@ -66,7 +68,6 @@ class Host:
             every=project.collect.hard_samples,
         )
         self._swapping = threading.Lock()
-        self._loaded_at: datetime | None = None
 
     def start(self, now: datetime) -> None:
         """Load the current release; without one the server starts with no model.
@@ -77,9 +78,9 @@ class Host:
         """
         release = self.shelf.release()
         if release is not None:
-            self.activate(release.checkpoint_digest, now)
+            self.activate(release.checkpoint_digest, release.threshold, now)
 
-    def predict(self, sample: Sample, now: datetime) -> Prediction:
+    def predict(self, sample: Sample, now: datetime) -> Answered:
         """Answer one sample; when this returns, payload and prediction are stored durably.
 
         Raises:
@@ -87,7 +88,7 @@ class Host:
             UnavailableError: no model is released yet, or the prediction could not be stored.
             FlywheelError: the model failed.
         """
-        if self._batcher.model is None:
+        if self._batcher.serving is None:
             raise UnavailableError(NO_MODEL)
         inputs = self._task.inputs([sample])
         return self._batcher.answer(
@@ -119,36 +120,41 @@ class Host:
             append_feedback(connection, [entry])
         return entry
 
-    def activate(self, digest: str, now: datetime) -> str:
-        """Load weights beside the serving ones, then serve them; the digest that now serves.
+    def activate(self, digest: str, threshold: float | None, now: datetime) -> None:
+        """Load weights beside the serving ones, then serve them with their threshold.
 
         Raises:
             UnknownIdError: no weights of that digest; what served goes on serving.
             TaskError: they belong to another network; what served goes on serving.
         """
         with self._swapping:
-            model = self._batcher.model
-            if model is None or model.digest != digest:
+            serving = self._batcher.serving
+            if serving is None or serving.model.digest != digest:
                 model = self.shelf.load(digest)
-                self._loaded_at = now
-                self._batcher.model = model
-            return model.digest
+                self._batcher.serving = Serving(model=model, threshold=threshold, loaded_at=now)
+            elif serving.threshold != threshold:
+                self._batcher.serving = replace(serving, threshold=threshold)
 
     def served(self) -> Served | None:
         """The model that serves now, None when there is none."""
-        model, loaded_at = self._batcher.model, self._loaded_at
-        if model is None or loaded_at is None:
+        serving = self._batcher.serving
+        if serving is None:
             return None
+        both = (serving.model.digest, serving.threshold)
         release = self.shelf.release()
-        is_released = release is not None and release.checkpoint_digest == model.digest
-        number = release.number if release is not None and is_released else None
-        return Served(digest=model.digest, release=number, loaded_at=loaded_at)
+        is_released = release is not None and (release.checkpoint_digest, release.threshold) == both
+        return Served(
+            digest=serving.model.digest,
+            threshold=serving.threshold,
+            release=release.number if release is not None and is_released else None,
+            loaded_at=serving.loaded_at,
+        )
 
     @property
     def digest(self) -> str | None:
         """Digest of the model that serves now; never waits."""
-        model = self._batcher.model
-        return None if model is None else model.digest
+        serving = self._batcher.serving
+        return None if serving is None else serving.model.digest
 
     def close(self) -> None:
         """Wait for what runs beside the requests; call it when no request is inside."""

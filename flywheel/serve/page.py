@@ -37,5 +37,8 @@ def _sentence(served: Served | None) -> str:
     if served is None:
         return "No model is released yet: flywheel night trains the first."
     which = "no release" if served.release is None else f"release {served.release}"
+    below = served.threshold
+    if below is not None:
+        which += f"; its answers below a confidence of {below:g} are deferred"
     since = served.loaded_at.isoformat(sep=" ", timespec="seconds")
     return f"Serving model <code>{escape(served.digest)}</code> ({which}) since {escape(since)}."

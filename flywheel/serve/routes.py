@@ -23,13 +23,15 @@ _Command = Annotated[bytes, Depends(command_body)]
 def _predict(request: Request, body: _Payload) -> JSONResponse:
     """Answer the payload in the body."""
     sample = read_sample(request, body)
-    prediction = _host(request).predict(sample, _now())
+    answered = _host(request).predict(sample, _now())
+    prediction = answered.prediction
     return JSONResponse(
         {
             "request_id": prediction.id,
             "sample_id": prediction.sample_id,
             "answer": prediction.answer,
             "confidence": prediction.confidence,
+            "defer": answered.defer,
             "model_digest": prediction.model_digest,
             "latency_ms": prediction.latency_ms,
         }
@@ -60,6 +62,7 @@ def _model(request: Request) -> JSONResponse:
         {
             "project": host.project.name,
             "digest": served and served.digest,
+            "threshold": served and served.threshold,
             "release": served and served.release,
             "loaded_at": served and served.loaded_at.isoformat(),
         }
@@ -68,9 +71,14 @@ def _model(request: Request) -> JSONResponse:
 
 @router.post("/model")
 def _activate(request: Request, body: _Command) -> JSONResponse:
-    """Serve the weights of a digest."""
+    """Serve the weights of a digest, with their threshold."""
     wanted = read_command(request, body, ModelBody)
-    return JSONResponse({"digest": _host(request).activate(wanted.digest, _now())})
+    host = _host(request)
+    host.activate(wanted.digest, wanted.threshold, _now())
+    served = host.served()  # asked, not repeated: another command may have come between
+    return JSONResponse(
+        {"digest": served and served.digest, "threshold": served and served.threshold}
+    )
 
 
 @router.post("/model/canary")

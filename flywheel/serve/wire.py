@@ -40,6 +40,8 @@ class ModelBody(_Body):
     """POST /model."""
 
     digest: Digest
+    threshold: Annotated[float, Field(ge=0, le=1)] | None = None
+    """confidence below which its answers say defer; None: never"""
 
 
 class CanaryBody(_Body):

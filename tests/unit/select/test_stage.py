@@ -189,3 +189,27 @@ def test_a_sample_that_is_asked_many_times_competes_once(production, choose):
     production.predict(0.4, 0.1, 0.2, sample=sample, split=Split.TEST)
     production.predict(0.4, split=Split.TEST)
     assert choose().population == 2
+
+
+def test_a_batch_says_what_its_population_was_like(ledger, production, choose):
+    confidences = np.random.default_rng(1).random(60)
+    production.predict(*confidences, split=Split.TEST)
+    batch = choose(budget=20)
+    assert batch.mean_confidence == pytest.approx(confidences.mean())
+    assert 0 < batch.least_probability < min(c.inclusion_probability for c in drawn(batch))
+    kept = stored(ledger, batches.c.mean_confidence, batches.c.least_probability)
+    assert kept == [(batch.mean_confidence, batch.least_probability)]
+
+
+def test_the_least_probability_is_that_of_the_surest_prediction_when_there_is_room(
+    production, choose
+):
+    """0.3 n / N and nothing for its certainty; the budget of 40 leaves room for 20 expected."""
+    production.predict(*[1.0] + [0.5] * 99, split=Split.TEST)
+    assert choose(budget=40).least_probability == pytest.approx(0.3 * 20 / 100, rel=0.01)
+
+
+def test_a_batch_without_a_population_has_neither(production, choose):
+    production.predict(0.1, split=Split.TRAIN)
+    batch = choose()
+    assert (batch.mean_confidence, batch.least_probability) == (None, None)

@@ -83,15 +83,16 @@ def weights(task, blobs):
 
 @pytest.fixture
 def release(ledger, weights):
-    """bias -> digest, released."""
+    """bias -> digest, released; a threshold may be given."""
 
-    def point(bias, number=1):
+    def point(bias, number=1, threshold=None):
         digest = weights(bias)
         with ledger.begin() as connection:
             row = {"digest": digest, "record": {}, "created_at": NOW}
             connection.execute(insert(checkpoints), row)
             row = {"number": number, "checkpoint_digest": digest, "previous_digest": None}
-            connection.execute(insert(releases), row | {"reason": "test", "created_at": NOW})
+            row |= {"reason": "test", "threshold": threshold, "created_at": NOW}
+            connection.execute(insert(releases), row)
         return digest
 
     return point

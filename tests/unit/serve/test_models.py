@@ -22,13 +22,16 @@ def test_the_current_release_is_loaded_at_the_start(release, serve):
 def test_a_server_without_a_release_lives_and_says_so(serve):
     client = serve()
     assert client.get("/health").json() == {"project": "pairs", "digest": None}
-    nothing = {"digest": None, "release": None, "loaded_at": None}
+    nothing = {"digest": None, "threshold": None, "release": None, "loaded_at": None}
     assert client.get("/model").json() == {"project": "pairs", **nothing}
 
 
 def test_activating_a_digest_swaps_the_model_and_answers_what_serves(server, weights, predict):
     digest = weights(100.0)
-    assert server.post("/model", json={"digest": digest}).json() == {"digest": digest}
+    assert server.post("/model", json={"digest": digest}).json() == {
+        "digest": digest,
+        "threshold": None,
+    }
     assert predict(server, 1.0).json()["answer"] == 101.0
     assert server.get("/model").json()["release"] is None  # the pointer has not moved
 
@@ -57,7 +60,10 @@ def test_a_model_is_warmed_up_on_the_last_sample_even_if_its_payload_is_gone(
     move_payloads(ledger, blobs)
     (project.state / "blobs" / sample_id[:2] / sample_id).unlink()
     digest = weights(3.0)
-    assert server.post("/model", json={"digest": digest}).json() == {"digest": digest}
+    assert server.post("/model", json={"digest": digest}).json() == {
+        "digest": digest,
+        "threshold": None,
+    }
 
 
 def test_a_canary_answers_stored_samples_and_leaves_no_trace(server, weights, predict, ledger):

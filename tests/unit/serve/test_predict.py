@@ -22,7 +22,7 @@ def test_an_answer_carries_everything_that_the_caller_may_need(server, predict):
     assert answer["latency_ms"] > 0
     assert answer["model_digest"] == server.get("/health").json()["digest"]
     assert set(answer) == {
-        "request_id", "sample_id", "answer", "confidence", "model_digest", "latency_ms",
+        "request_id", "sample_id", "answer", "confidence", "defer", "model_digest", "latency_ms",
     }  # fmt: skip
 
 

@@ -8,9 +8,9 @@ from flywheel.ledger.models import add_checkpoint, add_release, current_release,
 def release(connection, checkpoint, night):
     """(digest, night) -> release that checkpoint."""
 
-    def run(digest, number=0):
+    def run(digest, number=0, threshold=None):
         add_checkpoint(connection, checkpoint(digest))
-        return add_release(connection, digest, f"why {digest}", night(number))
+        return add_release(connection, digest, f"why {digest}", night(number), threshold)
 
     return run
 
@@ -44,3 +44,17 @@ def test_going_back_is_a_release_of_its_own(connection, release):
 def test_a_release_needs_its_checkpoint(connection, night):
     with pytest.raises(IntegrityError):
         add_release(connection, "nowhere", "why", night(0))
+
+
+def test_a_release_carries_its_threshold(connection, release):
+    assert release("a", threshold=0.25).threshold == 0.25
+    assert current_release(connection).threshold == 0.25
+
+
+def test_a_new_threshold_is_a_release_that_leads_back_to_the_model_before(connection, release):
+    for digest, threshold in (("a", None), ("b", 0.5), ("b", 0.5), ("b", 0.75)):
+        release(digest, threshold=threshold)
+    history = [
+        (one.number, one.threshold, one.previous_digest) for one in release_history(connection)
+    ]
+    assert history == [(1, None, None), (2, 0.5, "a"), (3, 0.75, "a")]
