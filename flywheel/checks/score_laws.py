@@ -36,7 +36,10 @@ def _scores_are_finite(subject: Subject) -> str | None:
 
 
 def _right_answers_score_best(subject: Subject) -> str | None:
-    for name, table in _tables(subject, subject.some_labels).items():
+    tables = _tables(subject, subject.some_labels)
+    if not tables:
+        return "no score depends on both the answer and the label; give one that compares the two"
+    for name, table in tables.items():
         perfect = np.diag(table)
         if len(table) > 1 and np.ptp(table) == 0:
             return f"score {name!r} is {table[0, 0]:.4g} for every answer; it measures nothing"
@@ -72,10 +75,20 @@ def _training_makes_answers_right(subject: Subject) -> str | None:
 
 
 def _tables(subject: Subject, labels: list[Json]) -> dict[str, Array]:
-    """For each score a table: answer down, label across."""
+    """For each score a table: answer down, label across; columns for formulas are left out."""
     rows = [subject.task.scores(a, b) for a, b in itertools.product(labels, repeat=2)]
     shape = (len(labels), len(labels))
-    return {name: np.array([row[name] for row in rows]).reshape(shape) for name in rows[0]}
+    tables = {name: np.array([row[name] for row in rows]).reshape(shape) for name in rows[0]}
+    return {name: table for name, table in tables.items() if not _is_column(table)}
+
+
+def _is_column(table: Array) -> bool:
+    """Whether it says what was answered or what is right, as a recall needs, and compares nothing."""
+    of_label, of_answer = (
+        bool((np.ptp(table, axis=0) == 0).all()),
+        bool((np.ptp(table, axis=1) == 0).all()),
+    )
+    return of_label != of_answer
 
 
 SCORE_LAWS: MappingProxyType[str, Law] = MappingProxyType(
