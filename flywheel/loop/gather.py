@@ -43,10 +43,11 @@ def deploy(night: NightRun) -> Deployed:
     wanted = release.checkpoint_digest
     server = model_server(night.loop)
     try:
-        serving = server.digest()
-        swapped = serving != wanted
+        served = server.served()
+        swapped = served is None or (served.digest, served.threshold) != (wanted, release.threshold)
+        serving = served.digest if served else None
         if swapped:
-            serving = server.activate(wanted)
+            serving = server.activate(wanted, release.threshold)
     except UnavailableError as error:
         _set_aside(night, "deploy", str(error))
         return Deployed(released_digest=wanted, serving_digest=None, swapped=False, note=str(error))
