@@ -14,12 +14,27 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from flywheel.cron import cron_fault
 from flywheel.errors import SettingsError
+from flywheel.formulas.settings import (
+    all_conditions,
+    all_formulas,
+    check_places,
+    one_formula,
+    text_list,
+)
 
 FILE_NAME = "flywheel.toml"
 
@@ -153,15 +168,26 @@ class Train(_Section):
 
 
 class Metric(_Section):
-    """Section [metric]: the one number that decides."""
+    """Section [metric]: the one number that decides; threshold n - 1, optimize the nth."""
 
-    optimize: str = "correct"
-    """name of a per-sample score of the task; its weighted mean is the metric"""
+    optimize: Annotated[str, AfterValidator(one_formula)] = "correct"
+    """formula over per-sample scores, see `flywheel.formulas.parse_formula`"""
     higher_is_better: bool = True
     requirement: float | None = None
-    """value that the product needs"""
-    max_latency_ms: float | None = Field(default=None, gt=0)
-    """95th percentile of one answer that the product allows"""
+    """value of the optimized formula that the product needs"""
+    require: Annotated[
+        tuple[str, ...], BeforeValidator(text_list), AfterValidator(all_conditions)
+    ] = ()
+    """FORMULA < NUMBER that must hold of every model, such as latency_ms.p95 < 50"""
+    ignore: Annotated[
+        tuple[str, ...], BeforeValidator(text_list), AfterValidator(all_formulas)
+    ] = ()
+    """formulas that are shown and decide nothing, for now"""
+
+    @model_validator(mode="after")
+    def _one_place_each(self) -> Metric:
+        check_places(self.optimize, self.require, self.ignore)
+        return self
 
 
 class People(_Section):

@@ -19,12 +19,12 @@ class Statistic(Protocol):
 
     @property
     def text(self) -> str:
-        """As a person writes it."""
+        """As a person writes it; `flywheel.formulas.parse_formula` can read it."""
         ...
 
     @property
     def columns(self) -> frozenset[str]:
-        """The scores that it needs."""
+        """The scores that it needs; empty when a function of the task may look at any of them."""
         ...
 
     @property

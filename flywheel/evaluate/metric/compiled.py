@@ -1,0 +1,193 @@
+"""A formula's tree -> something that computes it on weighted scores.
+
+Refuses to know how sure the number is, and which scores there are: it takes what it is given.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flywheel.errors import SettingsError, TaskError
+from flywheel.evaluate import aggregates
+from flywheel.evaluate.metric.condition import Condition
+from flywheel.evaluate.metric.names import check_scores
+from flywheel.evaluate.statistic import ScoreTable, Statistic
+from flywheel.formulas import (
+    Aggregate,
+    Formula,
+    Function,
+    Number,
+    leaves,
+    parse_condition,
+    parse_formula,
+)
+from flywheel.records import Array
+from flywheel.task import load_function
+
+_BETAS = {"precision": 0.0, "recall": math.inf}
+_OPERATIONS = {"+": operator.add, "-": operator.sub, "*": operator.mul}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Compiled:
+    """A formula that can be computed."""
+
+    text: str
+    tree: Formula
+    functions: Mapping[str, Callable[..., Any]] = field(repr=False)
+    """path -> the task's own function"""
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """The scores that it needs; empty when a function of the task may look at any."""
+        return frozenset() if self.functions else self._named
+
+    @property
+    def _named(self) -> frozenset[str]:
+        terms = [leaf for leaf in leaves(self.tree) if isinstance(leaf, Aggregate)]
+        return frozenset(name for term in terms for name in (term.score, *term.columns))
+
+    @property
+    def mean_of(self) -> str | None:
+        """The score whose weighted mean it is; None when it is anything else."""
+        match self.tree:
+            case Aggregate(kind="mean", score=score):
+                return score
+        return None
+
+    @property
+    def quantiles(self) -> tuple[tuple[str, float], ...] | None:
+        """(score, level) pairs when it depends on the rows through these quantiles only."""
+        found: dict[tuple[str, float], None] = {}
+        for leaf in leaves(self.tree):
+            if isinstance(leaf, Number):
+                continue
+            if not isinstance(leaf, Aggregate) or leaf.kind != "quantile":
+                return None
+            found[leaf.score, leaf.numbers[0]] = None
+        return tuple(found)
+
+    def __call__(self, scores: ScoreTable, weights: Array) -> Array:
+        """Scores (N,) each and weights (B, N), 0 allowed -> (B,); NaN where it is not defined."""
+        if not self._named <= scores.keys():
+            check_scores(self, sorted(scores))
+        return self._value(self.tree, scores, weights)
+
+    def _value(self, tree: Formula, scores: ScoreTable, weights: Array) -> Array:
+        match tree:
+            case Number(value=value):
+                return np.full(len(weights), value)
+            case Aggregate():
+                return _aggregate(tree, scores, weights)
+            case Function(path=path):
+                rows = [_own_value(path, self.functions[path](scores, row)) for row in weights]
+                return np.array(rows, dtype=np.float64)
+        parts = [self._value(part, scores, weights) for part in tree.parts]
+        return _combined(tree.operator, parts)
+
+
+def compile_formula(text: str, directory: Path | None) -> Statistic:
+    """The statistic that a formula describes.
+
+    Args:
+        text: the grammar is that of `flywheel.formulas.parse_formula`.
+        directory: the project's, where its own functions are looked up; None: it has none.
+
+    A term module:function is called with the scores, name -> (N,), and one row of weights (N,),
+    and returns a number; NaN says that it is not defined.
+
+    Raises:
+        SettingsError: the text is no formula, or names a function that is not there.
+    """
+    tree = parse_formula(text)
+    paths = dict.fromkeys(leaf.path for leaf in leaves(tree) if isinstance(leaf, Function))
+    if paths and directory is None:
+        raise SettingsError(
+            f"{text!r}: {next(iter(paths))} belongs to a project, and none is given; "
+            "run it in the project's directory"
+        )
+    functions = {path: load_function(path, directory or Path()) for path in paths}
+    return _Compiled(text=text.strip(), tree=tree, functions=functions)
+
+
+def compile_condition(text: str, directory: Path | None) -> Condition:
+    """The condition that a line of metric.require describes, FORMULA < NUMBER.
+
+    Raises:
+        SettingsError: the text is no condition, or names a function that is not there.
+    """
+    limit = parse_condition(text)
+    return Condition(
+        statistic=compile_formula(limit.formula_text, directory),
+        text=limit.text,
+        bound=limit.bound,
+        is_upper=limit.is_upper,
+        is_strict=limit.is_strict,
+    )
+
+
+def single_number(value: float, met: Sequence[bool], *, higher_is_better: bool) -> float:
+    """Threshold n - 1 metrics, optimize the nth: one number for n of them.
+
+    Formula: the value when all requirements are met, else the worst there is: 0 when higher is
+    better, infinity when lower is.
+    Source: Tobin, Karayev and Abbeel, Setting up Machine Learning Projects, p@(r > 0.6).
+    Departure: none; a metric that can fall below 0 is better written as one where lower is better.
+    """
+    if all(met):
+        return value
+    return 0.0 if higher_is_better else math.inf
+
+
+def _aggregate(term: Aggregate, scores: ScoreTable, weights: Array) -> Array:
+    values = scores[term.score]
+    columns = [scores[name] for name in term.columns]
+    match term.kind:
+        case "mean" | "below" | "above":
+            return aggregates.weighted_mean(_by_row(term, values), weights)
+        case "quantile":
+            return aggregates.weighted_quantile(values, term.numbers[0], weights)
+        case "average_precision":
+            return aggregates.average_precision(values, columns[0] == term.numbers[0], weights)
+        case "mean_average_precision":
+            return aggregates.mean_average_precision(values, columns[0], columns[1], weights)
+    beta = _BETAS.get(term.kind, term.numbers[0])
+    positive = term.numbers[-1]
+    return aggregates.f_beta(values == positive, columns[0] == positive, weights, beta)
+
+
+def _by_row(term: Aggregate, values: Array) -> Array:
+    """What an aggregate is the mean of."""
+    if term.kind == "mean":
+        return values
+    beyond = values < term.numbers[0] if term.kind == "below" else values > term.numbers[0]
+    return beyond.astype(np.float64)
+
+
+def _combined(name: str, parts: list[Array]) -> Array:
+    if name == "mean":
+        total: Array = np.sum(parts, axis=0)
+        return total / len(parts)
+    if name == "/":
+        above, below = parts
+        missing = np.full(len(below), np.nan)
+        quotient: Array = np.divide(above, below, out=missing, where=below != 0)
+        return quotient
+    return functools.reduce(_OPERATIONS[name], parts)
+
+
+def _own_value(path: str, value: object) -> float:
+    if isinstance(value, (int, float, np.integer, np.floating)):
+        return float(value)
+    raise TaskError(
+        f"{path} returned {type(value).__name__} {value!r:.60}; a term of a formula is one number: "
+        "return a float"
+    )

@@ -1,0 +1,114 @@
+"""What can only be checked once there are scores: that they exist, and that bounds have a unit.
+
+Refuses to know how a formula is computed.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
+from flywheel.errors import SettingsError
+from flywheel.evaluate.metric.condition import Condition
+from flywheel.evaluate.statistic import ScoreTable, Statistic
+from flywheel.formulas import LATENCY, Aggregate, leaves, parse_formula
+
+_UNITS = frozenset(
+    {
+        *("nm", "um", "mm", "cm", "dm", "m", "km", "inch", "ft"),
+        *("deg", "rad", "mrad", "hz", "khz", "fps", "px", "pixels"),
+        *(
+            "ns",
+            "us",
+            "ms",
+            "s",
+            "sec",
+            "seconds",
+            "min",
+            "minutes",
+            "h",
+            "hours",
+            "days",
+            "nights",
+        ),
+        *(
+            "percent",
+            "pct",
+            "points",
+            "ppm",
+            "db",
+            "mg",
+            "g",
+            "kg",
+            "t",
+            "newton",
+            "pa",
+            "kpa",
+            "bar",
+        ),
+        *("j", "kj", "w", "kw", "v", "mv", "a", "ma", "c", "k", "ml", "l", "mps", "kmh"),
+        *("eur", "usd", "gbp", "cents", "bytes", "kb", "mb", "gb"),
+        *("n", "count", "counts", "times", "tokens", "words", "characters", "samples", "pieces"),
+    }
+)
+_WITH_UNIT = {"mean", "quantile"}
+
+
+def has_unit(name: str) -> bool:
+    """Whether the name of a score ends in its unit, as error_cm does, or counts, as num_hits."""
+    head, _, last = name.lower().rpartition("_")
+    return (bool(head) and last in _UNITS) or head.split("_")[0] == "num"
+
+
+def check_scores(statistic: Statistic, names: Sequence[str]) -> None:
+    """That every score of a formula is among those that are there.
+
+    Raises:
+        SettingsError: one is not; the nearest is suggested.
+    """
+    for term in _terms(statistic):
+        for name in (term.score, *term.columns):
+            if name not in names:
+                raise SettingsError(f"{statistic.text!r}: {_missing(name, names)}")
+
+
+def check_units(condition: Condition, scores: ScoreTable) -> None:
+    """That the bound of a mean or a quantile says what it is measured in.
+
+    A score that stays in 0..1 is a share and needs no unit, nor does a share of samples: below,
+    above, precision, recall, F-beta and average precision.
+
+    Raises:
+        SettingsError: a score leaves 0..1 and has no unit in its name, or is not there.
+    """
+    check_scores(condition.statistic, sorted(scores))
+    for term in _terms(condition.statistic):
+        if term.kind not in _WITH_UNIT or has_unit(term.score):
+            continue
+        values = scores[term.score]
+        outside = values[(values < 0) | (values > 1)]
+        if outside.size:
+            raise SettingsError(
+                f"{condition.text!r}: the number {condition.bound:g} has no unit: the score "
+                f"{term.score!r} is {outside[0]:g} for one sample, so it is no share of 0..1; name "
+                f"the score with its unit, such as {term.score}_cm, in the task and in [metric]"
+            )
+
+
+def _terms(statistic: Statistic) -> list[Aggregate]:
+    """Read from the text: the columns of a statistic do not say what is done with them."""
+    return [leaf for leaf in leaves(parse_formula(statistic.text)) if isinstance(leaf, Aggregate)]
+
+
+def _missing(name: str, names: Sequence[str]) -> str:
+    if name == LATENCY:
+        return (
+            f"{LATENCY} is measured on samples of its own and for the two models only; put it into "
+            f'require = ["{LATENCY}.p95 < 50"] or ignore'
+        )
+    nearest = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+    return (
+        f"no score is called {name!r}; {hint}known: {', '.join(names) or 'none'}; "
+        "mend [metric] in flywheel.toml or the task's scores function"
+    )
