@@ -1,57 +1,61 @@
-"""The next step that the numbers ask for, in one sentence.
+"""The next step that the numbers ask for, in a sentence or two.
 
 The same model beside another baseline asks for another step. Refuses to know how steps are done.
 """
 
 from __future__ import annotations
 
-from flywheel.decide.facts import above, measured, told
+from collections.abc import Sequence
+
+from flywheel.decide.decomposition import STRONG, Term, decompose, reference
+from flywheel.decide.facts import above, measured, told, usable
+from flywheel.decide.vetoes import condition, surely_misses
 from flywheel.project import Gate, Metric
-from flywheel.records import Estimate, Report
+from flywheel.records import Entry, Estimate, Report, Watched
 
 
 def next_step(report: Report, metric: Metric, gate: Gate) -> str:
-    """One sentence: collect test labels, label failures, tune, or ask for more.
+    """What to do next: collect, label, tune, add data, renew the test set, or ask for more.
 
-    The shortfall against the target (the requirement, else the annotators, else the best
-    baseline) splits into what is missing on data like the start data already and what is lost
-    from there to production; the larger part names the step.
+    Too few test labels come first, then the requirement: surely reached, or too close to say.
+    Else the largest term of `decompose` that is surely above 0 names the step. Where no term is,
+    the limit does: the bound is reached, or the irreducible error is surely larger than every
+    other term. Where nothing is sure, it takes more test labels.
     """
     name = "champion" if report.candidate_digest is None else "candidate"
     production = measured(report.entries, name)
-    if production is None or production.num_samples < gate.min_test_samples:
+    if production is None or production.num_samples < gate.min_fresh_samples:
         have = 0 if production is None else production.num_samples
         return (
             f"Collect test labels: {have} samples of the probability share are labeled, "
-            f"{gate.min_test_samples} are needed to measure {report.metric} in production."
+            f"{gate.min_fresh_samples} are needed to measure {report.metric} in production."
         )
-    aim = _target(report, metric)
-    if aim is None:
+    asked = _by_requirement(report, metric, name, production)
+    if asked:
+        return asked
+    bound = reference(report)
+    if bound is None:
         return (
             f"Set metric.requirement: {report.metric} is {told(production)} in production, and "
             "there is nothing to compare it with."
         )
-    what, target = aim
-    return _compare(report, name, production, what, target)
+    return _by_terms(report, name, production, bound)
 
 
-def _target(report: Report, metric: Metric) -> tuple[str, float] | None:
-    if metric.requirement is not None:
-        return "the requirement", metric.requirement
-    for what, kind in (("the annotators", "human"), ("simple ML", "simple ML")):
-        estimate = measured(report.entries, kind, is_kind=True)
-        if estimate is not None:
-            return what, estimate.value
-    return None
-
-
-def _compare(
-    report: Report, name: str, production: Estimate, what: str, target: float
-) -> str:  # fmt: skip
-    up = report.higher_is_better
+def _by_requirement(report: Report, metric: Metric, name: str, production: Estimate) -> str:
+    """The step that a requirement asks for, reached or too close to say; "" for neither."""
+    target, up = metric.requirement, report.higher_is_better
+    if target is None:
+        return ""
     worst, best = (production.low, production.high)[:: 1 if up else -1]
-    aim = f"{what} ({target:.3g})"
+    aim = f"the requirement ({target:.3g})"
     if above(worst, target, higher_is_better=up) >= 0:
+        missed = [one for one in report.watched if surely_misses(one, _of(name, one))]
+        if missed:
+            return (
+                f"Work on {condition(missed[0])}: the {name} surely misses it, while "
+                f"{report.metric} with {told(production)} surely reaches {aim}."
+            )
         return (
             f"Ask for more: with {told(production)} the {name} surely reaches {aim}; "
             "raise metric.requirement, or spend the labels elsewhere."
@@ -61,17 +65,76 @@ def _compare(
             f"Collect test labels: with {told(production)} nobody can say whether the {name} "
             f"reaches {aim}."
         )
-    start = measured(report.start_entries, name)
-    if start is None:
-        return f"Label more failures: {told(production)} in production is short of {aim}."
-    shift = above(start.value, production.value, higher_is_better=up)
-    bias = above(target, start.value, higher_is_better=up)
-    if shift >= bias:
+    return ""
+
+
+def _of(name: str, watched: Watched) -> Estimate | None:
+    return watched.candidate if name == "candidate" else watched.champion
+
+
+def _by_terms(report: Report, name: str, production: Estimate, bound: Entry) -> str:
+    """The step of the largest term that is surely there, else of the limit, else more labels."""
+    terms = decompose(report)
+    is_reached = _reaches(report, production, bound)
+    model = f"the {name} with {told(production)}"
+    if is_reached and bound.kind in STRONG:
         return (
-            f"Label more failures: the {name} has {start.value:.3g} on the held-out start data and "
-            f"{told(production)} in production, short of {aim}; it has not seen enough of production."
+            f"{_capital(terms[0].step)}: {model} surely reaches {_told(bound)}, the tightest bound."
+        )
+    known = [(term, term.estimate) for term in terms[1:] if term.estimate is not None]
+    sure = [(number.value, term, number) for term, number in known if number.low > 0]
+    if sure:
+        _, term, number = max(sure, key=lambda one: one[0])
+        return (
+            f"{_capital(term.step)}. The {term.name} of the {name}, {term.meaning}, is "
+            f"{told(number)}, the largest part that is surely there; {_beside(bound)}."
+        )
+    if is_reached:
+        return (
+            f"Set metric.requirement: {model} surely reaches {_told(bound)}, the tightest bound, "
+            "and nothing says how good is good enough."
+        )
+    if bound.kind in STRONG and _dominates(terms[0], known):
+        return (
+            f"{_capital(terms[0].step)}: {model} is as good as the data can tell; the "
+            f"{terms[0].name} is larger than any other part, {_beside(bound)}."
         )
     return (
-        f"Tune the model: the {name} has only {start.value:.3g} on the held-out start data, short "
-        f"of {aim} already there; train longer, or give task.model() more capacity."
+        f"Collect test labels: {model} is short of {_told(bound)} or close to it, and no part of "
+        "its error is surely above 0."
     )
+
+
+def _reaches(report: Report, production: Estimate, bound: Entry) -> bool:
+    """Whether the whole interval is at least as good as the value of the bound."""
+    known, up = usable(bound.metric), report.higher_is_better
+    worst = production.low if up else production.high
+    return known is not None and above(worst, known.value, higher_is_better=up) >= 0
+
+
+def _dominates(limit: Term, others: Sequence[tuple[Term, Estimate]]) -> bool:
+    """Whether the limit is surely larger than every other term, down to production."""
+    reaches_production = any("distribution shift" in term.name for term, _ in others)
+    known = limit.estimate
+    return (
+        known is not None
+        and reaches_production
+        and all(known.low > number.high for _, number in others)
+    )
+
+
+def _told(bound: Entry) -> str:
+    value = f"{bound.metric.value:.3g}" if bound.metric is not None else "unknown"
+    if bound.kind == "requirement":
+        return f"the requirement ({value})"
+    return f"the {bound.kind} baseline {bound.name!r} ({value})"
+
+
+def _beside(bound: Entry) -> str:
+    if bound.kind == "requirement":
+        return f"no person and no published result is a bound, so {_told(bound)} stands for one"
+    return f"the tightest bound is {_told(bound)}"
+
+
+def _capital(step: str) -> str:
+    return step[0].upper() + step[1:]
