@@ -7,8 +7,6 @@ Arrays in, two bounds out. Refuses to know what is measured and what is decided 
 from __future__ import annotations
 
 import math
-import warnings
-from typing import Any
 
 import numpy as np
 from scipy import optimize, stats
@@ -17,22 +15,32 @@ from flywheel.records import Array
 
 _Bounds = tuple[float, float]
 
-_RESAMPLES = 4_000
-_MOST_RESAMPLES = 20_000
-_BATCH_ELEMENTS = 2_000_000
-
 
 def kish_size(weights: Array) -> float:
     """Number of equally weighted samples that are worth as much: (sum w)^2 / sum w^2 (Kish 1965)."""
     return float(weights.sum() ** 2 / (weights**2).sum())
 
 
-def wilson(values: Array, weights: Array, tail: float) -> _Bounds:
+def by_cluster(values: Array, weights: Array, clusters: Array) -> tuple[Array, Array]:
+    """The weighted mean and the total weight of each cluster, (C,) each.
+
+    Exact for weighted means: theirs over clusters is the one over rows, and so is its linearised
+    variance, sum over clusters of (sum of w e)^2. Rows alone in their cluster stay as they are.
+    """
+    units = np.unique(clusters, return_inverse=True)[1]
+    if units.max() + 1 == len(values):
+        return values, weights
+    totals = np.bincount(units, weights)
+    return np.bincount(units, weights * values) / totals, totals
+
+
+def wilson(values: Array, weights: Array, tail: float, clusters: Array | None = None) -> _Bounds:
     """Interval for the weighted share of ones among 0/1 values.
 
     Formula: Wilson's score interval on the effective size n_eff = p (1 - p) / V, where p is the
     Hajek mean and V = sum (w e)^2 / (sum w)^2 * n / (n - 1), e = value - p, its linearised
-    variance; n_eff is at most 4 n. When all values are equal V says nothing: n_eff is Kish's.
+    variance; n_eff is at most 4 n. When all values are equal V says nothing: n_eff is Kish's,
+    of clusters where there are some. Else clusters divide n_eff, see `_design_effect`.
     Source: Wilson 1927; effective size as in Korn and Graubard 1998 and Dean and Pagano 2015.
     Departure: no finite population factor 1 - pi, because the number is meant for the production
     to come and not only for the samples that could have been drawn.
@@ -40,14 +48,20 @@ def wilson(values: Array, weights: Array, tail: float) -> _Bounds:
     n, p = len(values), float(np.average(values, weights=weights))
     errors = weights * (values - p)
     variance = float((errors**2).sum()) / float(weights.sum()) ** 2 * n / (n - 1)
-    size = kish_size(weights) if variance == 0 else min(p * (1 - p) / variance, 4.0 * n)
+    if variance == 0:
+        size = _kish_of_clusters(weights, clusters)
+    else:
+        size = min(p * (1 - p) / variance, 4.0 * n)
+        size /= _design_effect(values - p, weights, tail, clusters)
     z = float(stats.norm.isf(tail))
     centre = (p + z**2 / (2 * size)) / (1 + z**2 / size)
     half = z / (1 + z**2 / size) * math.sqrt(p * (1 - p) / size + z**2 / (4 * size**2))
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def tango(differences: Array, weights: Array, tail: float) -> _Bounds:
+def tango(
+    differences: Array, weights: Array, tail: float, clusters: Array | None = None
+) -> _Bounds:
     """Interval for the weighted mean of paired differences that are all -1, 0 or 1.
 
     Formula: Tango's score interval on the effective counts b = n_eff P(+1), c = n_eff P(-1):
@@ -55,7 +69,7 @@ def tango(differences: Array, weights: Array, tail: float) -> _Bounds:
     quantile, q the constrained maximum-likelihood share of -1. n_eff makes b + c Kish's count of
     the discordant pairs (at most 4 n in all), or is Kish's for all pairs when none is discordant.
     At d = 0 it is McNemar's test with continuity correction. No discordant pair gives about
-    +-(z^2 + 2) / n, never a width of zero.
+    +-(z^2 + 2) / n, never a width of zero. Clusters divide n_eff, see `_design_effect`.
     Source: Tango, Statistics in Medicine 17 (1998) 891.
     Departure: effective counts instead of counts; the continuity correction, without which four
     wins to none would pass at a tail of 0.025 although chance alone gives them in 0.0625.
@@ -65,8 +79,10 @@ def tango(differences: Array, weights: Array, tail: float) -> _Bounds:
     if discordant.any():
         share = float(weights[discordant].sum()) / total
         size = min(kish_size(weights[discordant]) / share, 4.0 * len(differences))
+        centred = differences - np.average(differences, weights=weights)
+        size /= _design_effect(centred, weights, tail, clusters)
     else:
-        size = kish_size(weights)
+        size = _kish_of_clusters(weights, clusters)
     better = size * float(weights[differences > 0].sum()) / total
     worse = size * float(weights[differences < 0].sum()) / total
     z = float(stats.norm.isf(tail))
@@ -88,39 +104,6 @@ def _tango_low(better: float, worse: float, size: float, z: float) -> float:
     return float(optimize.brentq(excess, -1.0, (better - worse) / size, xtol=1e-10))
 
 
-def bca(values: Array, weights: Array, tail: float, rng: np.random.Generator) -> _Bounds:
-    """Interval for the weighted mean of any values that are not all equal.
-
-    Formula: bias-corrected and accelerated bootstrap over (value, weight) pairs, with 50 resamples
-    beyond each bound where 4,000 to 20,000 resamples allow it.
-    Source: Efron 1987, as in scipy.stats.bootstrap.
-    Departure: where it is not defined, because too few values differ, it is Student's interval.
-    """
-    n = len(values)
-    # Scores near the limits of a float make its acceleration 0 / 0, which is seen below.
-    with np.errstate(all="ignore"), warnings.catch_warnings():
-        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
-        result = stats.bootstrap(
-            (values, weights),
-            _weighted_means,
-            paired=True,
-            vectorized=True,
-            n_resamples=int(np.clip(50 / tail, _RESAMPLES, _MOST_RESAMPLES)),
-            batch=max(1, _BATCH_ELEMENTS // n),
-            confidence_level=1 - 2 * tail,
-            method="BCa",
-            rng=rng,
-        )
-    low, high = (float(bound) for bound in result.confidence_interval)
-    if not (math.isfinite(low) and math.isfinite(high)):
-        return student(values, weights, tail)
-    return low, high
-
-
-def _weighted_means(values: Array, weights: Array, axis: int = -1) -> Any:
-    return (values * weights).sum(axis=axis) / weights.sum(axis=axis)
-
-
 def student(values: Array, weights: Array, tail: float) -> _Bounds:
     """Student's interval for the weighted mean.
 
@@ -131,3 +114,29 @@ def student(values: Array, weights: Array, tail: float) -> _Bounds:
     variance = float((errors**2).sum()) / float(weights.sum()) ** 2 * n / (n - 1)
     half = float(stats.t.isf(tail, max(kish_size(weights) - 1, 1.0))) * math.sqrt(variance)
     return mean - half, mean + half
+
+
+def _kish_of_clusters(weights: Array, clusters: Array | None) -> float:
+    """Of the clusters' total weights: values that are all equal may be so for one cluster's sake."""
+    return kish_size(weights if clusters is None else by_cluster(weights, weights, clusters)[1])
+
+
+def _design_effect(errors: Array, weights: Array, tail: float, clusters: Array | None) -> float:
+    """How many clustered rows are worth one independent row; 1 without clusters.
+
+    Formula: max(1, V_cluster / V) * (t / z)^2, V = sum (w e)^2 * n / (n - 1), V_cluster =
+    sum over clusters of (sum of w e)^2 * C / (C - 1), t Student's quantile with Kish's number of
+    clusters - 1 degrees of freedom, because V_cluster is known from C terms only.
+    Source: Kish 1965; linearised variance as in Binder 1983; t / z as in Korn and Graubard 1998.
+    """
+    if clusters is None:
+        return 1.0
+    means, totals = by_cluster(errors, weights, clusters)
+    n, number = len(errors), len(totals)
+    if number == n:
+        return 1.0
+    independent = float(((weights * errors) ** 2).sum()) * n / (n - 1)
+    clustered = float(((totals * means) ** 2).sum()) * number / (number - 1)
+    freedom = max(kish_size(totals) - 1, 1.0)
+    ratio = float(stats.t.isf(tail, freedom) / stats.norm.isf(tail))
+    return max(1.0, clustered / independent if independent > 0 else 1.0) * ratio**2

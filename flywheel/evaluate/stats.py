@@ -1,25 +1,35 @@
-"""Which number and which interval: weighted means, and differences paired sample by sample.
+"""Which number and which interval: any statistic of scores, and differences paired by sample.
 
-A sample weighs 1 / inclusion probability, so that every mean speaks of production and not of
-what was drawn. Too little data gives None, never a zero. Refuses to know tasks and models.
+A sample weighs 1 / inclusion probability, so that every number speaks of production and not of
+what was drawn. Samples that share a scene, a session or an annotator are one cluster. Too little
+data gives None, never a zero. Refuses to know tasks and models.
 """
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import stats
 
-from flywheel.evaluate.intervals import bca, kish_size, student, tango, wilson
+from flywheel.evaluate.bootstrap import Contrast, bootstrap, bootstrap_mean
+from flywheel.evaluate.intervals import by_cluster, kish_size, student, tango, wilson
+from flywheel.evaluate.resample import make_pool
+from flywheel.evaluate.statistic import ScoreTable, Statistic
 from flywheel.records import Array, Estimate
 
 FEWEST_SAMPLES = 5
+"""and fewest clusters"""
 _TAIL = 0.025
+_ROUNDING = 1e-12
+_MOST_CORNERS = 4_096
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Scored:
-    """One score of one model on N samples.
+class Measured:
+    """All scores of one model on N samples.
 
     Raises:
         ValueError: unequal lengths, an id twice, a score that is no finite number, or a weight
@@ -27,126 +37,195 @@ class Scored:
     """
 
     ids: tuple[str, ...]
-    values: Array
-    """(N,)"""
+    scores: ScoreTable
     weights: Array
     """(N,), 1 / inclusion probability"""
+    clusters: Array
+    """(N,) int64; samples of one group share a number"""
 
     def __post_init__(self) -> None:
-        if not len(self.ids) == len(self.values) == len(self.weights):
-            raise ValueError(
-                f"{len(self.ids)} ids, {len(self.values)} scores and {len(self.weights)} weights; "
-                "pass one score and one weight for each sample"
-            )
+        for name, values in {
+            **{f"scores {name}": column for name, column in self.scores.items()},
+            "weights": self.weights,
+            "clusters": self.clusters,
+        }.items():
+            if len(values) != len(self.ids):
+                raise ValueError(
+                    f"{len(self.ids)} ids and {len(values)} {name}; "
+                    "pass one of each for every sample"
+                )
         if len(set(self.ids)) != len(self.ids):
-            twice = next(name for name in self.ids if self.ids.count(name) > 1)
+            twice = Counter(self.ids).most_common(1)[0][0]
             raise ValueError(f"sample {twice} is there twice; pass every sample once")
-        for name, score, weight in zip(self.ids, self.values, self.weights, strict=True):
-            if not np.isfinite(score):
+        for name, values in self.scores.items():
+            for index in np.flatnonzero(~np.isfinite(values)):
                 raise ValueError(
-                    f"the score of sample {name} is {score}; a score is a finite number: "
-                    "mend the task's scores function"
+                    f"the score {name} of sample {self.ids[index]} is {values[index]}; a score is "
+                    "a finite number: mend the task's scores function"
                 )
-            if not (np.isfinite(weight) and weight > 0):
-                raise ValueError(
-                    f"the weight of sample {name} is {weight}; a weight is above 0: "
-                    "it is 1 / inclusion probability"
-                )
+        for index in np.flatnonzero(~(np.isfinite(self.weights) & (self.weights > 0))):
+            raise ValueError(
+                f"the weight of sample {self.ids[index]} is {self.weights[index]}; a weight is "
+                "above 0: it is 1 / inclusion probability"
+            )
 
-    def where(self, chosen: Array) -> Scored:
+    def where(self, chosen: Array) -> Measured:
         """The samples at which a boolean array (N,) is true."""
-        ids = tuple(name for name, keep in zip(self.ids, chosen, strict=True) if keep)
-        return Scored(ids=ids, values=self.values[chosen], weights=self.weights[chosen])
+        return Measured(
+            ids=tuple(name for name, keep in zip(self.ids, chosen, strict=True) if keep),
+            scores={name: values[chosen] for name, values in self.scores.items()},
+            weights=self.weights[chosen],
+            clusters=self.clusters[chosen],
+        )
 
 
-def weighted_mean(scored: Scored) -> float:
-    """Hajek's mean, sum(w y) / sum(w); exact for production as a whole when w = 1 / pi."""
-    return float(np.average(scored.values, weights=scored.weights))
-
-
-def estimate_mean(
-    scored: Scored, rng: np.random.Generator, *, tail: float = _TAIL
+def estimate(
+    statistic: Statistic, measured: Measured, rng: np.random.Generator, *, tail: float = _TAIL
 ) -> Estimate | None:
-    """The weighted mean with its interval; None below 5 samples.
+    """The statistic with its interval; None below 5 samples or clusters, or where it is NaN.
 
-    A rate (all scores 0 or 1) gets `intervals.wilson`, any other score `_hull`. Scores that are
-    all equal get the rule of three, see `_unseen`.
+    A rate (a mean of scores that are all 0 or 1) gets `intervals.wilson`; any other mean the hull
+    of Student's interval and `bootstrap_mean`; any other statistic the hull of BCa and
+    value +- t * bootstrap standard error, with Kish's number of clusters - 1 degrees of freedom.
+    BCa alone covers skewed scores too seldom below 100 samples, and at small tails no number of
+    resamples can see beyond the largest score drawn. Where resamples say nothing because all are
+    equal, it is the rule of three, see `_unseen` and `_unseen_by`.
+
+    Raises:
+        ValueError: the statistic needs a score that was not measured.
     """
-    if len(scored.ids) < FEWEST_SAMPLES:
-        return None
-    value = weighted_mean(scored)
-    if _is_rate(scored.values):
-        low, high = wilson(scored.values, scored.weights, tail)
-    elif np.ptp(scored.values) == 0:
-        low, high = _unseen(value, scored.weights, float(np.abs(scored.values).max()), tail)
-    else:
-        low, high = _hull(scored.values, scored.weights, tail, rng)
-    return _estimate(value, low, high, len(scored.ids))
+    return _estimate(_contrast(statistic, measured, measured), tail, rng)
 
 
 def paired_difference(
-    candidate: Scored, champion: Scored, rng: np.random.Generator, *, tail: float = _TAIL
+    statistic: Statistic,
+    candidate: Measured,
+    champion: Measured,
+    rng: np.random.Generator,
+    *,
+    tail: float = _TAIL,
 ) -> Estimate | None:
-    """The weighted mean of candidate minus champion on the same samples; None below 5 samples.
+    """The statistic of the candidate minus the champion's, on the same samples; None as above.
 
     Each bound alone fails with a chance of at most `tail`. Differences of rates get
-    `intervals.tango`, all others `_hull`. Differences that are all equal get the rule of three,
-    see `_unseen`.
+    `intervals.tango`, all others what `estimate` says, resampled together.
 
     Raises:
-        ValueError: the two are not about the same samples in the same order.
+        ValueError: the two are not about the same samples in the same order, weighed alike, or
+            the statistic needs a score that was not measured.
     """
     _check_pairs(candidate, champion)
-    if len(candidate.ids) < FEWEST_SAMPLES:
-        return None
-    weights, both = candidate.weights, np.concatenate([candidate.values, champion.values])
-    differences = candidate.values - champion.values
-    value = float(np.average(differences, weights=weights))
-    if _is_rate(both):
-        low, high = tango(differences, weights, tail)
-    elif np.ptp(differences) == 0:
-        largest = max(float(np.ptp(both)), float(np.abs(both).max()))
-        low, high = _unseen(value, weights, largest, tail)
-    else:
-        low, high = _hull(differences, weights, tail, rng)
-    return _estimate(value, low, high, len(candidate.ids))
+    return _estimate(_contrast(statistic, candidate, champion), tail, rng)
 
 
-def _is_rate(values: Array) -> bool:
-    return bool(np.isin(values, (0.0, 1.0)).all())
-
-
-def _hull(
-    values: Array, weights: Array, tail: float, rng: np.random.Generator
-) -> tuple[float, float]:
-    """The hull of `intervals.bca` and `intervals.student`.
-
-    BCa alone covers skewed scores too seldom below 100 samples (0.89 at n = 30 with uneven
-    weights, nominal 0.95), and at the small tails that are left for late candidates no number of
-    resamples can see beyond the largest score drawn.
-    """
-    resampled, normal = bca(values, weights, tail, rng), student(values, weights, tail)
-    return min(resampled[0], normal[0]), max(resampled[1], normal[1])
-
-
-def _unseen(value: float, weights: Array, largest: float, tail: float) -> tuple[float, float]:
-    """Bounds for values that are all equal: what n draws may have missed.
-
-    Formula: a share u = 1 - tail^(1/n_eff) of production, about -ln(tail) / n_eff, may differ
-    unseen, each sample by at most `largest`: (1 - u) value +- u largest.
-    Source: the rule of three (Hanley and Lippman-Hand 1983), for scores with a bound.
-    """
-    share = 1 - tail ** (1 / kish_size(weights))
-    return (1 - share) * value - share * largest, (1 - share) * value + share * largest
-
-
-def _estimate(value: float, low: float, high: float, num_samples: int) -> Estimate:
-    return Estimate(
-        value=value, low=min(low, value), high=max(high, value), num_samples=num_samples
+def _contrast(statistic: Statistic, first: Measured, second: Measured) -> Contrast:
+    for name in sorted(statistic.columns):
+        if name not in first.scores or name not in second.scores:
+            known = ", ".join(sorted(first.scores.keys() & second.scores.keys())) or "none"
+            raise ValueError(
+                f"{statistic.text} needs the score {name}, measured are: {known}; "
+                "name one of these, or let the task's scores function return it"
+            )
+    tables = (first.scores,) if first is second else (first.scores, second.scores)
+    return Contrast(
+        statistic=statistic, tables=tables, weights=first.weights, clusters=first.clusters
     )
 
 
-def _check_pairs(candidate: Scored, champion: Scored) -> None:
+def _estimate(contrast: Contrast, tail: float, rng: np.random.Generator) -> Estimate | None:
+    if len(np.unique(contrast.clusters)) < FEWEST_SAMPLES or not np.isfinite(contrast.value):
+        return None
+    bounds = _mean_bounds if contrast.statistic.mean_of else _other_bounds
+    found = bounds(contrast, tail, rng)
+    if found is None:
+        return None
+    low, high = min(found[0], contrast.value), max(found[1], contrast.value)
+    size = len(contrast.weights)
+    return Estimate(value=contrast.value, low=low, high=high, num_samples=size)
+
+
+def _mean_bounds(contrast: Contrast, tail: float, rng: np.random.Generator) -> tuple[float, float]:
+    weights, clusters = contrast.weights, contrast.clusters
+    columns = [table[str(contrast.statistic.mean_of)] for table in contrast.tables]
+    values, both = columns[0] if len(columns) == 1 else columns[0] - columns[1], np.array(columns)
+    if np.isin(both, (0.0, 1.0)).all():
+        return (wilson if len(columns) == 1 else tango)(values, weights, tail, clusters)
+    means, totals = by_cluster(values, weights, clusters)
+    if np.ptp(means) <= _ROUNDING * np.abs(means).max():
+        largest = max(float(np.ptp(both)) * (len(columns) - 1), float(np.abs(both).max()))
+        return _unseen(contrast.value, totals, largest, tail)
+    normal, resampled = student(means, totals, tail), bootstrap_mean(means, totals, tail, rng)
+    return min(normal[0], resampled[0]), max(normal[1], resampled[1])
+
+
+def _other_bounds(
+    contrast: Contrast, tail: float, rng: np.random.Generator
+) -> tuple[float, float] | None:
+    resampled = bootstrap(contrast, tail, rng)
+    if resampled is None:
+        return None
+    value, totals = (
+        contrast.value,
+        by_cluster(contrast.weights, contrast.weights, contrast.clusters)[1],
+    )
+    if resampled.error <= _ROUNDING * abs(value):
+        return _unseen_by(contrast, _share(totals, tail))
+    half = float(stats.t.isf(tail, max(kish_size(totals) - 1, 1.0))) * resampled.error
+    # fmin and fmax pass over BCa bounds that are not defined.
+    return float(np.fmin(resampled.low, value - half)), float(np.fmax(resampled.high, value + half))
+
+
+def _share(weights: Array, tail: float) -> float:
+    """The share of production, about -ln(tail) / n_eff, that n draws may have missed."""
+    return float(1 - tail ** (1 / kish_size(weights)))
+
+
+def _unseen(value: float, weights: Array, largest: float, tail: float) -> tuple[float, float]:
+    """Bounds for a mean of values that are all equal: what n draws may have missed.
+
+    Formula: a share u of production may differ unseen, each sample by at most `largest`:
+    (1 - u) value +- u largest.
+    Source: the rule of three (Hanley and Lippman-Hand 1983), for scores with a bound.
+    """
+    share = _share(weights, tail)
+    return (1 - share) * value - share * largest, (1 - share) * value + share * largest
+
+
+def _unseen_by(contrast: Contrast, share: float) -> tuple[float, float]:
+    """Bounds for any statistic whose resamples are all equal: the rule of three by its definition.
+
+    Formula: the least and the largest value when a share u of production is of one further kind,
+    with each score at either end of what it may be: 0 and 1 where all lie between, else 0 (or the
+    least seen, when below) and the largest seen. A recall of n faultless positives gives
+    n / (n - ln(tail)) for its lower bound. A median that u cannot move keeps a width of 0.
+    """
+    columns = sorted(contrast.statistic.columns)
+    pool = make_pool(
+        [{name: table[name] for name in columns} for table in contrast.tables],
+        contrast.weights,
+        contrast.clusters,
+    )
+    total = pool.weights.sum()
+    weights = np.append(pool.weights, [[share / (1 - share) * total]], axis=1)
+    ends = [_ends([table[name] for table in pool.tables]) for name in columns]
+    found = [contrast.value]
+    corners = itertools.product(*ends * len(pool.tables))
+    for corner in itertools.islice(corners, _MOST_CORNERS):
+        given = iter(corner)
+        tables = [
+            {name: np.append(table[name], next(given)) for name in columns} for table in pool.tables
+        ]
+        found.append(float(contrast.measure(tables, weights)[0]))
+    return float(np.nanmin(found)), float(np.nanmax(found))
+
+
+def _ends(columns: list[Array]) -> tuple[float, float]:
+    low = min(0.0, *(float(values.min()) for values in columns))
+    high = max(float(values.max()) for values in columns)
+    return low, 1.0 if low == 0 and high <= 1 else high
+
+
+def _check_pairs(candidate: Measured, champion: Measured) -> None:
     for index, (left, right) in enumerate(zip(candidate.ids, champion.ids, strict=False)):
         if left != right:
             raise ValueError(
