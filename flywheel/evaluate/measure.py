@@ -177,7 +177,13 @@ def _guarded(book: Book, context: Context, metric: Statistic, rules: Rules) -> G
     if part is None or not part.ids or set(context.models) != {"candidate", "champion"}:
         return None
     candidate, champion = (
-        failed(part.scores[name], rules.abstain, metric) for name in ("candidate", "champion")
+        failed(
+            part.scores[name],
+            rules.abstain,
+            metric,
+            higher_is_better=rules.metric.higher_is_better,
+        )
+        for name in ("candidate", "champion")
     )
     if candidate is None or champion is None:
         return None
@@ -200,7 +206,7 @@ def _abstention(book: Book, context: Context, metric: Statistic, rules: Rules) -
     if part is None or context.judged not in part.scores:
         return None
     table = part.scores[context.judged]
-    failures = failed(table, rules.abstain, metric)
+    failures = failed(table, rules.abstain, metric, higher_is_better=rules.metric.higher_is_better)
     if failures is None or CONFIDENCE not in table:
         return None
     return abstention(table[CONFIDENCE], failures, part.weights, part.clusters, rules.abstain)

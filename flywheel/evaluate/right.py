@@ -26,7 +26,7 @@ def answered_right(task: Task, model: Model, rows: Rows, rules: Rules) -> list[b
         return []
     table = score_entrants(task, rows, {"model": model}, {})["model"]
     metric = compile_formula(rules.metric.optimize, rules.directory)
-    failures = failed(table, rules.abstain, metric)
+    failures = failed(table, rules.abstain, metric, higher_is_better=rules.metric.higher_is_better)
     if failures is None:
         return [False] * len(rows.samples)
     return [not one for one in failures.tolist()]

@@ -6,28 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from flywheel.evaluate import Contest, EvaluationData, Rows, evaluate
-from flywheel.evaluate.stats import Scored
+from flywheel.evaluate import Contest, EvaluationData, Rows, Rules, evaluate
 from flywheel.model import Model
-from flywheel.project import Metric
+from flywheel.project import Abstain, Metric, People
+from flywheel.records import Challenge, Reuse
 
 
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)
-
-
-@pytest.fixture
-def scored():
-    """(values, weights=1) -> scores of samples s0, s1, ..."""
-
-    def build(values, weights=None):
-        values = np.asarray(values, dtype=float)
-        ids = tuple(f"s{index}" for index in range(len(values)))
-        weights = np.ones(len(values)) if weights is None else np.asarray(weights, dtype=float)
-        return Scored(ids=ids, values=values, weights=weights)
-
-    return build
 
 
 @pytest.fixture
@@ -49,27 +36,63 @@ def line_model(points_task, line_weights):
 
 
 @pytest.fixture
-def measure(points_task, rows, line_model):
+def rules(tmp_path):
+    """(abstain={}, **metric) -> what is measured."""
+
+    def build(abstain=None, **metric):
+        return Rules(
+            metric=Metric(**metric), abstain=Abstain(**(abstain or {})), directory=tmp_path
+        )
+
+    return build
+
+
+@pytest.fixture
+def challenge():
+    """The challenge of the candidate (1, 0) against the champion (1, 1)."""
+    return Challenge(
+        generation=1,
+        number=1,
+        challenger_digest="a" * 64,
+        champion_digest="b" * 64,
+        alpha=0.02,
+        opened_night=7,
+    )
+
+
+@pytest.fixture
+def measure(points_task, rows, line_model, rules):
     """Evaluate a faultless candidate against a champion that errs, with what is to differ."""
 
-    def run(*, task=points_task, metric=None, alpha=0.05, seed=0, **changes):
+    def run(*, task=points_task, settings=None, seed=0, **changes):
+        nobody = Rows(samples=[], answers=[])
         data = {
             "test": rows(120, 2, np.linspace(1, 4, 120)),
             "start_test": rows(60, 3),
             "train": rows(50, 4),
+            "guarded": nobody,
             "annotations": (),
             "dataset_id": "d",
             "test_set_digest": "t",
         }
-        contest = {"candidate": line_model(1, 0), "champion": line_model(1, 1)}
+        contest = {
+            "candidate": line_model(1, 0),
+            "champion": line_model(1, 1),
+            "challenge": None,
+            "production": None,
+            "published": (),
+            "people": People(),
+        }
         for name, value in changes.items():
             (contest if name in contest else data)[name] = value
+        reuse = Reuse(
+            num_test=120, num_sealed=0, mean_uses=1.0, num_challenges=1, most_challenges=10
+        )
         return evaluate(
             task,
-            metric or Metric(),
+            settings or rules(),
             EvaluationData(**data),
-            Contest(**contest, night=7, alpha=alpha),
-            rng=np.random.default_rng(seed),
+            Contest(**contest, night=7, seed=seed, reuse=reuse),
             now=datetime(2030, 1, 1, tzinfo=UTC),
         )
 
