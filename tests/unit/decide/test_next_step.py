@@ -57,9 +57,8 @@ def step():
         known = [value for value in values if value is not None]
         production = known[-1] if known else None
         entries = [_entry("candidate", production, half=half, num_samples=num_samples)]
-        for kind in ("human", "published", "simple ML", "scripted"):
-            if kind in others:
-                entries.append(_entry(f"a {kind} line", others.pop(kind), kind, half))
+        kinds = [kind for kind in ("human", "scripted") if kind in others]
+        entries += [_entry(f"a {kind} line", others.pop(kind), kind, half) for kind in kinds]
         if requirement is not None:
             entries.append(_entry("requirement", requirement, half=0))
         parts = [_entry(*one, half=half) for one in zip(_PARTS, values, strict=False)]

@@ -1,77 +1,19 @@
 import dataclasses
-from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from flywheel.errors import TaskError
-from flywheel.evaluate import Rows
-from flywheel.evaluate.baseline import annotator_scores, fit_baselines, requirement_entry
-from flywheel.project import Metric
-from flywheel.records import Annotation
+from flywheel.errors import SettingsError, TaskError
+from flywheel.evaluate.baseline import fit_baselines, published_entries, requirement_entry
+from flywheel.evaluate.rows import Rows
+from flywheel.project import Metric, Published, load_project
 from flywheel.task import Baseline
 
-_NIGHT = datetime(2030, 1, 1, tzinfo=UTC)
+_SAME = ("data", "split", "metric", "input", "compute")
 
 
-def _said(sample_id, *answers, people="abcdef", hours=0):
-    return [
-        Annotation(
-            id=f"{sample_id}-{person}-{hours}",
-            sample_id=sample_id,
-            annotator=person,
-            answer=answer,
-            skipped=answer is None,
-            lead_time_seconds=1.0,
-            updated_at=_NIGHT + timedelta(hours=hours),
-        )
-        for person, answer in zip(people, answers, strict=False)
-    ]
-
-
-def _correct(points_task, rows, annotations):
-    agreed, table = annotator_scores(points_task, rows, annotations)
-    return agreed, table.get("correct", [])
-
-
-@pytest.mark.parametrize(
-    ("answers", "expected"),
-    [
-        (("left", "left"), 1.0),
-        (("left", "right"), 0.0),
-        (("left", "left", "left", "right"), 3 / 4),  # the fourth alone is against the others
-        (("left", "left", "right"), 1 / 3),  # 1/2, 1/2 for a tie of the others, and 0
-        (("left", None, "left"), 1.0),
-    ],
-)
-def test_each_person_is_scored_against_the_consensus_of_the_others(
-    points_task, rows, answers, expected
-):
-    labeled = rows(3, 1)
-    _, scores = _correct(points_task, labeled, _said(labeled.ids[1], *answers))
-    assert scores == pytest.approx([expected])
-
-
-def test_only_rows_with_two_people_count_and_keep_their_weights(points_task, rows):
-    labeled = rows(4, 1, [1.0, 2.0, 3.0, 4.0])
-    one, two = labeled.ids[1], labeled.ids[3]
-    said = [*_said(one, "left"), *_said(two, "left", "left"), *_said("elsewhere", "left", "left")]
-    agreed, scores = _correct(points_task, labeled, said)
-    assert agreed.ids == (two,)
-    assert agreed.weight_array().tolist() == [4.0]
-    assert list(scores) == [1.0]
-
-
-def test_a_person_who_answers_twice_is_one_person(points_task, rows):
-    labeled = rows(2, 1)
-    twice = _said(labeled.ids[0], "left") + _said(labeled.ids[0], "right", hours=1)
-    assert _correct(points_task, labeled, twice)[0].ids == ()
-    other = _said(labeled.ids[0], "right", people="z")
-    assert list(_correct(points_task, labeled, twice + other)[1]) == [1.0]
-
-
-def test_without_annotations_there_is_no_number_for_people(points_task, rows):
-    agreed, table = annotator_scores(points_task, rows(9, 1), [])
-    assert (agreed.ids, table) == ((), {})
+def _published(*other, **changes):
+    same = {f"same_{name}": name not in other for name in _SAME}
+    return Published(**({"name": "PoseCNN", "value": 0.75, "source": "Table 2"} | same | changes))
 
 
 def test_baselines_learn_from_the_training_rows(points_task, rows):
@@ -112,3 +54,69 @@ def test_the_requirement_is_a_line_of_the_table():
     entry = requirement_entry(Metric(requirement=0.9))
     assert (entry.kind, entry.metric.value) == ("requirement", 0.9)
     assert requirement_entry(Metric()) is None
+
+
+def test_a_published_result_that_is_the_same_in_all_five_is_fair():
+    (entry,) = published_entries([_published()])
+    assert (entry.name, entry.kind, entry.note) == ("PoseCNN", "published", "Table 2")
+    assert entry.is_fair
+    assert (entry.metric.low, entry.metric.value, entry.metric.high) == (0.75, 0.75, 0.75)
+    assert entry.metric.num_samples == 0
+
+
+@pytest.mark.parametrize("other", [*((name,) for name in _SAME), _SAME])
+def test_one_that_differs_in_anything_is_shown_and_marked(other):
+    (entry,) = published_entries([_published(*other)])
+    assert not entry.is_fair
+    assert entry.note == f"Table 2; unfair, shown only: other {', '.join(other)}"
+
+
+def test_a_published_interval_is_kept():
+    (entry,) = published_entries([_published(low=0.7, high=0.8)])
+    assert (entry.metric.low, entry.metric.high) == (0.7, 0.8)
+
+
+_TOML = """
+[[published]]
+name = "x"
+value = 0.9
+source = "a paper"
+same_data = true
+same_split = true
+same_metric = true
+same_input = true
+same_compute = false
+"""
+
+
+@pytest.fixture
+def load(tmp_path):
+    def run(text):
+        start = '[project]\nname = "toy"\ntask = "a:b"\n'
+        (tmp_path / "flywheel.toml").write_text(start + text)
+        return load_project(tmp_path).published
+
+    return run
+
+
+def test_published_results_are_tables_of_the_settings(load):
+    one, other = load(_TOML + _TOML.replace('"x"', '"y"'))
+    assert (one.name, other.name, one.value, one.same_compute) == ("x", "y", 0.9, False)
+    assert load("") == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (_TOML.replace("same_data = true\n", ""), r"same_data' is missing; .* \[\[published\]\]"),
+        (_TOML.replace("same_data = true", "same_data = 1"), r"same_data = 1: .* valid boolean"),
+        (_TOML + "low = 0.95\n", r"'x' has the value 0.9 outside of its interval 0.95 to 0.9"),
+        (_TOML + "lw = 0.95\n", r"unknown key 'published.0.lw'; did you mean 'low'"),
+        (_TOML + _TOML, r"'x' is the name of two lines of a report's table; give"),
+        (_TOML.replace('"x"', '"champion"'), r"'champion' is the name of two lines"),
+        (_TOML.replace("[[published]]", "[published]"), r"should be a list, such as \[\[publi"),
+    ],
+)
+def test_a_published_result_that_cannot_be_is_told(load, text, told):
+    with pytest.raises(SettingsError, match=told):
+        load(text)
