@@ -455,7 +455,8 @@ class Report:
     dataset_id: str
     test_set_digest: str
     challenge: Challenge | None
-    """None: no candidate, no champion, or too few fresh labels to open one"""
+    no_challenge: str = ""
+    """why there is none: no candidate, no champion, or too few fresh labels to open one"""
     entries: tuple[Entry, ...]
     """on the frozen test set"""
     start_entries: tuple[Entry, ...]

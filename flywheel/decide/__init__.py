@@ -1,7 +1,27 @@
 """Turns a report into a decision with every reason, and into the next step."""
 
+from flywheel.decide.challenge import Standing, next_challenge
+from flywheel.decide.decomposition import Term, decompose, tightest_bound
+from flywheel.decide.eprocess import e_values
 from flywheel.decide.gate import decide
 from flywheel.decide.next_step import next_step
+from flywheel.decide.plan import Planned, labels_to_go, plan_gains
 from flywheel.decide.spend import share_of_alpha
+from flywheel.decide.vetoes import condition, surely_misses
 
-__all__ = ["decide", "next_step", "share_of_alpha"]
+__all__ = [
+    "Planned",
+    "Standing",
+    "Term",
+    "condition",
+    "decide",
+    "decompose",
+    "e_values",
+    "labels_to_go",
+    "next_challenge",
+    "next_step",
+    "plan_gains",
+    "share_of_alpha",
+    "surely_misses",
+    "tightest_bound",
+]

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from flywheel.decide.challenge import gives_up
 from flywheel.decide.eprocess import e_value
 from flywheel.decide.facts import above, measured, told, usable
-from flywheel.decide.outlook import outlook
+from flywheel.decide.plan import labels_to_go
 from flywheel.decide.vetoes import unmeasured, vetoes
 from flywheel.errors import SettingsError
 from flywheel.project import Gate, Metric
@@ -25,6 +25,10 @@ from flywheel.records import (
     Verdict,
     canonical,
     content_id,
+)
+
+_NO_OUTCOMES = (
+    "no fresh label could be compared; more labeled samples of the probability share are needed"
 )
 
 
@@ -86,7 +90,7 @@ def _rule(report: Report, gate: Gate, evidence: float | None) -> _Ruling:
     if broken:
         return _Ruling(Verdict.REJECT, broken, closes=True)
     if report.challenge is None or report.fresh is None or evidence is None:
-        return _Ruling(Verdict.NO_VERDICT, [_no_challenge(report, gate)], closes=False)
+        return _Ruling(Verdict.NO_VERDICT, [report.no_challenge or _NO_OUTCOMES], closes=False)
     unknown = unmeasured(report)
     if unknown:
         return _Ruling(Verdict.NO_VERDICT, unknown, closes=False)
@@ -117,7 +121,7 @@ def _rule_challenge(
     if why:
         closed = f"{not_shown}; the challenge is given up: {why}"
         return _Ruling(Verdict.HOLD, [closed], closes=True)
-    ahead = outlook(fresh, challenge.alpha, gate)
+    ahead = _ahead(fresh, challenge, gate)
     return _Ruling(Verdict.HOLD, [f"{not_shown}; {ahead}"], closes=False)
 
 
@@ -143,21 +147,14 @@ def _rule_first(report: Report, gate: Gate) -> _Ruling:
     return _Ruling(Verdict.PROMOTE, [first], closes=False)
 
 
-def _no_challenge(report: Report, gate: Gate) -> str:
-    """Why no challenge is open, and what would open one."""
-    reuse = report.reuse
-    if reuse.num_challenges >= reuse.most_challenges:
-        missing = max(gate.renewal_samples - reuse.num_sealed, 0)
-        return (
-            f"the test set is spent: its error budget went on {reuse.num_challenges} challenges; "
-            f"{missing} more labeled samples of the probability share renew it, "
-            f"{reuse.num_sealed} of {gate.renewal_samples} are there"
-        )
-    missing = max(gate.min_fresh_samples - reuse.num_sealed, 0)
-    return (
-        f"{reuse.num_sealed} fresh labels are too few for a challenge, {gate.min_fresh_samples} "
-        f"are needed; {missing} more labeled samples of the probability share open one"
-    )
+def _ahead(fresh: FreshOutcomes, challenge: Challenge, gate: Gate) -> str:
+    """What would settle it."""
+    more = labels_to_go(fresh, gate.min_gain, challenge.alpha)
+    if more is None:
+        return "going on like this, no number of labels would show one"
+    left = gate.challenge_samples - len(fresh.gains)
+    text = f"about {more} more labels of the probability share would, if it goes on like this"
+    return text if more <= left else f"{text}; it may use {left} more before it is given up"
 
 
 def _asides(report: Report, metric: Metric) -> list[str]:

@@ -34,6 +34,8 @@ class Context:
     dataset_id: str
     test_set_digest: str
     challenge: Challenge | None
+    no_challenge: str
+    """why there is none"""
     reuse: Reuse
     production: ProductionEstimate | None
     baselines: tuple[BaselineLine, ...]

@@ -69,6 +69,8 @@ class Contest:
     night: int
     seed: int
     challenge: Challenge | None
+    no_challenge: str
+    """why there is none"""
     reuse: Reuse
     production: ProductionEstimate | None
     published: Sequence[Published]
@@ -192,6 +194,7 @@ def _context(task: Task, data: EvaluationData, contest: Contest, note: str) -> C
         dataset_id=data.dataset_id,
         test_set_digest=data.test_set_digest,
         challenge=contest.challenge if candidate is not None else None,
+        no_challenge=contest.no_challenge,
         reuse=contest.reuse,
         production=contest.production,
         baselines=(),

@@ -72,6 +72,7 @@ def measure(
         dataset_id=context.dataset_id,
         test_set_digest=context.test_set_digest,
         challenge=context.challenge,
+        no_challenge=context.no_challenge,
         entries=_entries(lines, metric, rules.metric),
         start_entries=_models(lines, metric, "start"),
         parts=tuple(

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from flywheel.decide import Standing, next_challenge
 from flywheel.decide import decide as decide_on
-from flywheel.decide import next_challenge
 from flywheel.evaluate import Contest, EvaluationData, Rows, Rules
 from flywheel.evaluate import evaluate as evaluate_models
 from flywheel.ledger.datasets import read_manifest
@@ -45,6 +45,10 @@ class _Docket(NamedTuple):
     """What is judged tonight, and on which labels."""
 
     challenge: Challenge | None
+    no_challenge: str
+    """why there is none"""
+    stale: Challenge | None
+    """an open one whose champion no longer serves"""
     opened: dict[str, Opening]
     """every label that a decision has seen, tonight's included"""
     new: tuple[str, ...]
@@ -68,6 +72,7 @@ def evaluate(night: NightRun, candidate_digest: str | None) -> Evaluated:
         night=night.number,
         seed=loop.project.project.seed,
         challenge=docket.challenge,
+        no_challenge=docket.no_challenge,
         reuse=docket.reuse,
         production=estimate_production(loop, night.number),
         published=loop.project.published,
@@ -111,22 +116,24 @@ def _docket(
         opened = {
             name: one for name, one in all_openings(connection).items() if name in set(testing)
         }
-        last = last_challenge(connection)
+        last, is_closed = last_challenge(connection) or (None, True)
         sealed = tuple(name for name in testing if name not in opened)
-        challenge, _ = next_challenge(
-            last,
-            candidate_digest,
-            champion_digest,
+        standing = Standing(
+            last=last,
+            is_closed=is_closed,
+            candidate_digest=candidate_digest,
+            champion_digest=champion_digest,
             num_sealed=len(sealed),
             night=night.number,
-            gate=gate,
         )
+        opening = next_challenge(standing, gate)
+        challenge = opening.challenge
         new = sealed if challenge is not None else ()
         if challenge is not None:
             mine = Opening(challenge.generation, challenge.number, night.number)
             opened |= dict.fromkeys(new, mine)
         uses = mean_uses(connection, opened, night.number)
-    counted = challenge or (last[0] if last else None)
+    counted = challenge or last
     reuse = Reuse(
         num_test=len(opened),
         num_sealed=len(sealed) - len(new),
@@ -134,7 +141,14 @@ def _docket(
         num_challenges=counted.number if counted else 0,
         most_challenges=gate.challenges,
     )
-    return _Docket(challenge=challenge, opened=opened, new=new, reuse=reuse)
+    return _Docket(
+        challenge=challenge,
+        no_challenge=opening.reason,
+        stale=opening.stale,
+        opened=opened,
+        new=new,
+        reuse=reuse,
+    )
 
 
 def _store(night: NightRun, report: Report, docket: _Docket) -> None:
@@ -142,6 +156,8 @@ def _store(night: NightRun, report: Report, docket: _Docket) -> None:
     loop = night.loop
     with loop.ledger.begin() as connection:
         add_report(connection, report)
+        if docket.stale is not None:
+            close_challenge(connection, docket.stale, night.number)
         if report.challenge is not None:
             open_challenge(connection, report.challenge, docket.new, night.number)
         if report.guarded is not None:

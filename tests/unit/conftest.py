@@ -196,6 +196,7 @@ def blank_report():
             "champion_digest": "b" * 64,
             "dataset_id": "d" * 64,
             "test_set_digest": "t" * 64,
+            "no_challenge": "",
             "scores_digest": "s" * 64,
             "reuse": Reuse(
                 num_test=0, num_sealed=0, mean_uses=0.0, num_challenges=0, most_challenges=10

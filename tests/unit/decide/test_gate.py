@@ -12,23 +12,13 @@ from flywheel.decide.gate import decide
 from flywheel.errors import SettingsError
 from flywheel.ledger.codec import to_json
 from flywheel.project import Gate, Metric
-from flywheel.records import Entry, Estimate, FreshOutcomes, Reuse, Verdict, canonical
+from flywheel.records import Entry, Estimate, FreshOutcomes, Verdict, canonical
 
 _E = Estimate
 
 
 def _gain(value, low, high, num_samples=100):
     return {"difference": _E(value=value, low=low, high=high, num_samples=num_samples)}
-
-
-def _reuse(num_sealed, num_challenges=1):
-    return Reuse(
-        num_test=60,
-        num_sealed=num_sealed,
-        mean_uses=1.0,
-        num_challenges=num_challenges,
-        most_challenges=10,
-    )
 
 
 _SEALED = {"challenge": None, "fresh": None}
@@ -39,12 +29,8 @@ _CASES = {
     "upper bound exactly 0": (_gain(-0.1, -0.2, 0.0), {}, "PROMOTE", "shown"),
     "nothing new": ({"candidate_digest": None}, {}, "NO-VERDICT", "nothing new was trained"),
     "sealed labels": (
-        {**_SEALED, "reuse": _reuse(12)}, {}, "NO-VERDICT",
-        "12 fresh labels are too few for a challenge, 30 are needed; 18 more labeled",
-    ),
-    "a spent test set": (
-        {**_SEALED, "reuse": _reuse(40, 10)}, {}, "NO-VERDICT",
-        "the test set is spent: .* 10 challenges; 260 more labeled samples",
+        {**_SEALED, "no_challenge": "12 fresh labels are too few"}, {}, "NO-VERDICT",
+        "^12 fresh labels are too few",
     ),
     "start data surely worse": (
         {"start_difference": _E(value=-0.3, low=-0.4, high=-0.2, num_samples=99)},

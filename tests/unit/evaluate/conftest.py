@@ -79,6 +79,7 @@ def measure(points_task, rows, line_model, rules):
             "candidate": line_model(1, 0),
             "champion": line_model(1, 1),
             "challenge": None,
+            "no_challenge": "",
             "production": None,
             "published": (),
             "people": People(),

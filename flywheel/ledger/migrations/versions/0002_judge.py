@@ -13,6 +13,7 @@ _NEW_IN_REPORTS = {
     "metric_id": "",
     "metric_settings": {},
     "challenge": None,
+    "no_challenge": "",
     "parts": [],
     "watched": [],
     "fresh": None,
