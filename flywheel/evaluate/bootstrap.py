@@ -34,11 +34,16 @@ class Contrast:
 
     statistic: Statistic
     tables: tuple[ScoreTable, ...]
-    """one or two, with the statistic's columns, (N,) each"""
+    """one or two, (N,) each score"""
     weights: Array
     """(N,)"""
     clusters: Array
     """(N,) int64; rows with equal numbers are drawn together"""
+
+    def needed(self) -> list[ScoreTable]:
+        """The tables with the statistic's columns only; with all when it does not say which."""
+        columns = self.statistic.columns
+        return [{name: table[name] for name in sorted(columns or table)} for table in self.tables]
 
     def measure(self, tables: Sequence[ScoreTable], weights: Array) -> Array:
         """Weights (B, K) of the rows or cells of tables -> (B,)."""
@@ -78,8 +83,7 @@ def bootstrap(
     there is None.
     """
     number = num_resamples or _num_resamples(tail)
-    columns = sorted(contrast.statistic.columns)
-    tables = [{name: table[name] for name in columns} for table in contrast.tables]
+    tables = contrast.needed()
     windows = [one for index in range(len(tables)) for one in _windows(contrast, index)]
     values, left, times = _run(contrast, tables, windows, (number, rng))
     known = values[np.isfinite(values)]

@@ -126,9 +126,9 @@ def _draw(copies: Array, number: int, rng: np.random.Generator) -> Array:
     counts[:, often] = drawn[:, :-1]
     if len(rare):
         width = int(rare[-1]) + 1
-        picked = rng.integers(len(rare), size=int(drawn[:, -1].sum()))
+        picked = rng.integers(len(rare), size=int(drawn[:, -1].sum()), dtype=np.uint32)
         places = np.repeat(np.arange(number) * width, drawn[:, -1])
-        places += picked if width == len(rare) else rare[picked]
+        places += rare[picked] if width < len(rare) else picked
         counts[:, ~often] = np.bincount(places, minlength=number * width).reshape(number, width)
     return counts
 

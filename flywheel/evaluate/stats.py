@@ -196,15 +196,11 @@ def _unseen_by(contrast: Contrast, share: float) -> tuple[float, float]:
 
     Formula: the least and the largest value when a share u of production is of one further kind,
     with each score at either end of what it may be: 0 and 1 where all lie between, else 0 (or the
-    least seen, when below) and the largest seen. A recall of n faultless positives gives
-    n / (n - ln(tail)) for its lower bound. A median that u cannot move keeps a width of 0.
+    least seen, when below) and the largest seen. A recall of n faultless positives
+    gets about n / (n - ln(tail)) for its lower bound. A median that u cannot move keeps a width of 0.
     """
-    columns = sorted(contrast.statistic.columns)
-    pool = make_pool(
-        [{name: table[name] for name in columns} for table in contrast.tables],
-        contrast.weights,
-        contrast.clusters,
-    )
+    pool = make_pool(contrast.needed(), contrast.weights, contrast.clusters)
+    columns = sorted(set.intersection(*(set(table) for table in pool.tables)))
     total = pool.weights.sum()
     weights = np.append(pool.weights, [[share / (1 - share) * total]], axis=1)
     ends = [_ends([table[name] for table in pool.tables]) for name in columns]
