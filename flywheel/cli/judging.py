@@ -92,6 +92,25 @@ def override(
         _say(f"release {released.number} serves {released.checkpoint_digest[:12]}")
 
 
+@judging.command()
+def plan(
+    directory: Directory = HERE,
+    discordance: Annotated[
+        float | None,
+        typer.Option(
+            min=0.001, max=1, help="share on which two models differ; nothing: as measured last"
+        ),
+    ] = None,
+) -> None:
+    """Say how many fresh labels, and nights, a gain of a given size takes to be promoted."""
+    from flywheel.cli.printing import plan_table
+    from flywheel.loop import open_loop
+    from flywheel.loop.planning import plan_challenge
+
+    with open_loop(directory) as loop:
+        console.print(plan_table(plan_challenge(loop, discordance)))
+
+
 @metric.command("suggest")
 def suggest_metric(
     directory: Directory = HERE,

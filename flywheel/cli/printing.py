@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from flywheel.evaluate import Advice
+from flywheel.loop.planning import ChallengePlan
 from flywheel.loop.rescore import Rescored
 from flywheel.project import Project
 from flywheel.records import Estimate, Report
@@ -81,6 +82,26 @@ def advice_table(advice: Sequence[Advice]) -> Table:
             if one.best_baseline is None
             else f"{one.best_baseline[1]:.3g}\n{one.best_baseline[0]}",
             f"[bold]{one.advice}[/]\n{escape(one.reason)}",
+        )
+    return table
+
+
+def plan_table(plan: ChallengePlan) -> Table:
+    """Labels and nights for each gain."""
+    caption = (
+        f"challenge {plan.number} of this test set, alpha {plan.alpha:.3g}; the models differ on "
+        f"{plan.discordance:.0%} of the samples, {plan.discordance_from}; promoted 4 times in 5"
+    )
+    table = Table(caption=caption, caption_justify="left", box=None, padding=(0, 2, 0, 0))
+    table.add_column("true gain", justify="right")
+    table.add_column("fresh labels", justify="right")
+    table.add_column(f"nights at {plan.labels_per_night:g} labels", justify="right")
+    for row in plan.rows:
+        known = row.num_labels is not None
+        table.add_row(
+            f"{row.gain:.0%}",
+            f"{row.num_labels:,}" if known else "over 20,000",
+            f"{row.nights:,}" if known else "—",
         )
     return table
 

@@ -3,13 +3,15 @@
 Stored reports get the fields that are new with the value that says "not measured".
 """
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
 revision = "0002"
 down_revision = "0001"
 
-_NEW_IN_REPORTS = {
+_NEW_IN_REPORTS: dict[str, Any] = {
     "metric_id": "",
     "metric_settings": {},
     "challenge": None,
