@@ -55,7 +55,8 @@ device = "cpu"
 requirement = 0.9
 [gate]
 alpha = 0.2
-min_test_samples = 5
+min_fresh_samples = 5
+challenges = 2
 [prefect]
 url = "{prefect}"
 """

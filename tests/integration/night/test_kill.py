@@ -33,11 +33,16 @@ TABLES = {
     "versions": "select id, parent_id from dataset_versions order by seq",
     "checkpoints": "select digest from checkpoints order by digest",
     "releases": "select number, checkpoint_digest from releases order by number",
+    "challenges": "select number, challenger_digest, closed_night from challenges order by number",
+    "openings": "select sample_id, number, night from openings order by sample_id",
     "skips": "select subject, reason, night from skips order by seq",
     "locks": "select name from locks",
 }
 """what is compared row by row: all of it must be there once"""
-MEASURED = {"id", "created_at", "latency_p95_ms", "train_seconds", "report_id", "decision_id"}
+MEASURED = {
+    *("id", "created_at", "report_id", "decision_id"),
+    *("train_seconds", "latency_p95_ms", "watched", "scores_digest"),  # a stopwatch is in them
+}
 """fields that differ between two nights that are the same"""
 TALLIES = {
     "collect": {"num_predictions", "num_feedback", "num_failures"},
