@@ -229,10 +229,10 @@ def _part(task: Task, tier: _Tier, rows: Rows, duels: Sequence[_Duel]) -> Part:
     indices = np.array([index for index, _ in shares])
     columns = np.array([scores for _, scores in shares])
     seen: Counter[int] = Counter()
-    ids = []
+    names_of, ids = rows.ids, []
     for index, _ in shares:
         seen[index] += 1
-        ids.append(rows.ids[index] if seen[index] == 1 else f"{rows.ids[index]}/{seen[index]}")
+        ids.append(names_of[index] if seen[index] == 1 else f"{names_of[index]}/{seen[index]}")
     return Part(
         ids=tuple(ids),
         weights=rows.weight_array()[indices] * np.array(list(shares.values())),
