@@ -6,12 +6,11 @@ range. Secrets are not settings: tokens come from the environment.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
 
 from pydantic import (
@@ -23,10 +22,9 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-from pydantic.fields import FieldInfo
-from pydantic_core import ErrorDetails
 
 from flywheel.cron import cron_fault
+from flywheel.details import tell_detail
 from flywheel.errors import SettingsError
 from flywheel.formulas.settings import (
     all_conditions,
@@ -255,7 +253,7 @@ class Gate(_Section):
     """fresh labels that renew a spent test set"""
     slice_margin: float = Field(default=0.1, ge=0)
     """a slice that is surely worse by more than this vetoes; so does the start data"""
-    protected_slices: tuple[str, ...] = ()
+    protected_slices: Annotated[tuple[str, ...], BeforeValidator(text_list)] = ()
     """slices that veto when they are surely worse at all"""
     guarded_share: Fraction = 0.95
     """of the guarded failures that the champion answers right, those that a candidate must keep"""
@@ -376,54 +374,10 @@ def load_project(directory: Path | str = ".") -> Project:
     try:
         return Project(directory=root, **settings)
     except ValidationError as error:
-        faults = "\n".join(f"{path}: {_fault(detail)}" for detail in error.errors())
+        faults = "\n".join(f"{path}: {tell_detail(detail, _Settings)}" for detail in error.errors())
         raise SettingsError(faults) from error
 
 
 def secret(name: str) -> str | None:
     """A secret from the environment; an empty one counts as absent."""
     return os.environ.get(name) or None
-
-
-def _fault(detail: ErrorDetails) -> str:
-    """One line for one fault: where, what was there, what is allowed."""
-    *sections, key = (str(part) for part in detail["loc"]) if detail["loc"] else ("",)
-    where = ".".join([*sections, key])
-    if detail["type"] == "extra_forbidden":
-        known = _fields(sections)
-        nearest = difflib.get_close_matches(key, known, n=1)
-        hint = f"did you mean {nearest[0]!r}?" if nearest else f"known: {', '.join(known)}"
-        return f"unknown key {where!r}; {hint}"
-    if detail["type"] == "missing":
-        # A table of an array has a number in its place; people write [[name]].
-        header = "[[{}]]" if sections and sections[-1].isdigit() else "[{}]"
-        table = ".".join(part for part in sections if not part.isdigit())
-        return f"{where!r} is missing; write it under {header.format(table or key)}"
-    message = detail["msg"].removeprefix("Value error, ")
-    if detail["type"] == "value_error" and (not sections or isinstance(detail["input"], dict)):
-        return f"[{where}] {message}"
-    if detail["type"] == "tuple_type":
-        example = f"[[{key}]]" if key == "published" else f'{key} = ["a", "b"]'
-        return f"{where} = {detail['input']!r}: input should be a list, such as {example}"
-    example = _example(sections, key) if detail["type"] == "string_type" else ""
-    return f"{where} = {detail['input']!r}: {message[0].lower()}{message[1:]}{example}"
-
-
-def _example(sections: list[str], key: str) -> str:
-    """The default, as one writes it: a text without quotes is the usual slip."""
-    field = _section(sections).get(key)
-    default = field and field.default
-    return f'; write it in quotes, such as {key} = "{default}"' if isinstance(default, str) else ""
-
-
-def _fields(sections: list[str]) -> list[str]:
-    return sorted(_section(sections))
-
-
-def _section(sections: list[str]) -> dict[str, FieldInfo]:
-    """The keys of a section or of an array's table; none for anything else."""
-    model: Any = _Settings
-    for section in sections:
-        # The number of an array's table follows its name: published, 0.
-        model = get_args(model)[0] if section.isdigit() else model.model_fields[section].annotation
-    return getattr(model, "model_fields", {})

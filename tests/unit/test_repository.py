@@ -36,7 +36,13 @@ LAYERS = (
     ),
     ("flywheel.ledger", "flywheel.blobs", "flywheel.model", "flywheel.splits"),
     ("flywheel.task", "flywheel.project", "flywheel"),
-    ("flywheel.records", "flywheel.faults", "flywheel.cron"),
+    (
+        "flywheel.records",
+        "flywheel.faults",
+        "flywheel.cron",
+        "flywheel.formulas",
+        "flywheel.details",
+    ),
     ("flywheel.errors",),
 )
 # Within a layer one part may import another only as written here.
