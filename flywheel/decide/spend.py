@@ -1,25 +1,27 @@
-"""The lifetime error budget: how much of alpha one candidate may use.
+"""The lifetime error budget: how much of alpha one challenge may use.
 
-Refuses to know what a candidate is; it only counts them.
+Refuses to know what a challenge is; it only counts them within one generation of the test set.
 """
 
 from __future__ import annotations
 
-import math
 
+def share_of_alpha(alpha: float, number: int, challenges: int) -> float:
+    """The error rate for challenge `number` of `challenges`, counted from 1.
 
-def share_of_alpha(alpha: float, number: int) -> float:
-    """The error rate for the `number`-th candidate judged, counted from 1.
-
-    Formula: alpha * 6 / (pi^2 number^2), which sums to alpha over all numbers, so that the chance
-    of ever promoting a worse model stays below alpha however many nights are run (union bound).
-    Source: Basel series; spending as in Foster and Stine's alpha-investing (2008), without refunds.
+    Formula: alpha / (number * H), H = 1 + 1/2 + ... + 1/challenges, which sums to alpha over the
+    challenges, so that the chance that any of them promotes a model without gain stays below
+    alpha (union bound). The first challenges get most, as many test sets never see the last.
+    Source: alpha spending, Lan and DeMets (1983), with Zipf's weights.
 
     Raises:
-        ValueError: number is below 1, or alpha is outside (0, 1).
+        ValueError: alpha is outside (0, 1), or number is outside 1..challenges.
     """
-    if number < 1:
-        raise ValueError(f"number = {number}; candidates are counted from 1")
     if not 0 < alpha < 1:
-        raise ValueError(f"alpha = {alpha}; it is a chance between 0 and 1")
-    return alpha * 6 / (math.pi * number) ** 2
+        raise ValueError(f"alpha = {alpha}; it is a chance between 0 and 1, set gate.alpha to one")
+    if not 1 <= number <= challenges:
+        raise ValueError(
+            f"number = {number}; a test set bears challenges 1 to {challenges}, "
+            "renew it by fresh labels or raise gate.challenges"
+        )
+    return alpha / (number * sum(1 / other for other in range(1, challenges + 1)))

@@ -3,18 +3,27 @@ import pytest
 from flywheel.decide.spend import share_of_alpha
 
 
-def test_all_shares_together_are_alpha_and_never_more():
-    total = sum(share_of_alpha(0.05, number) for number in range(1, 100_001))
-    assert total < 0.05
-    assert total == pytest.approx(0.05, rel=1e-4)
+@pytest.mark.parametrize("challenges", [1, 2, 10, 365])
+def test_the_shares_of_a_generation_sum_to_alpha(challenges):
+    shares = [share_of_alpha(0.05, number, challenges) for number in range(1, challenges + 1)]
+    assert sum(shares) == pytest.approx(0.05)
 
 
-def test_the_first_candidate_gets_most():
-    assert share_of_alpha(0.05, 1) == pytest.approx(0.0304, abs=1e-4)
-    assert share_of_alpha(0.05, 2) == pytest.approx(share_of_alpha(0.05, 1) / 4)
+def test_the_first_of_ten_challenges_gets_a_third():
+    # the tenth harmonic number is 7381 / 2520
+    assert share_of_alpha(0.05, 1, 10) == pytest.approx(0.05 * 2520 / 7381)
+    assert share_of_alpha(0.05, 4, 10) == pytest.approx(share_of_alpha(0.05, 1, 10) / 4)
 
 
-@pytest.mark.parametrize(("alpha", "number"), [(0.05, 0), (0.05, -1), (0.0, 1), (1.0, 1)])
-def test_what_cannot_be_spent_is_refused(alpha, number):
-    with pytest.raises(ValueError, match=r"counted from 1|between 0 and 1"):
-        share_of_alpha(alpha, number)
+@pytest.mark.parametrize(
+    ("alpha", "number", "message"),
+    [
+        (0.0, 1, r"alpha = 0\.0; .*gate\.alpha"),
+        (1.0, 1, r"alpha = 1\.0; .*gate\.alpha"),
+        (0.05, 0, r"number = 0; .*1 to 10"),
+        (0.05, 11, r"number = 11; .*raise gate\.challenges"),
+    ],
+)
+def test_impossible_shares_are_refused(alpha, number, message):
+    with pytest.raises(ValueError, match=message):
+        share_of_alpha(alpha, number, 10)
