@@ -1,5 +1,6 @@
 """What people look at: the pages of a night and of its steps, a sample's life, where things stand."""
 
+from flywheel.report.dossier import write_dossier
 from flywheel.report.life import Event, trace
 from flywheel.report.night import night_page
 from flywheel.report.nights import nights_frame
@@ -20,5 +21,6 @@ __all__ = [
     "step_results",
     "summarize",
     "trace",
+    "write_dossier",
     "write_report",
 ]

@@ -1,44 +1,27 @@
-"""The charts of the pages: one shared style, drawn without any global state of matplotlib.
+"""The charts of numbers with intervals: over the nights, side by side, and of the training.
 
-In HTML a chart is inline SVG whose colours are the page's own CSS variables, so that it
-follows light and dark. The same input gives the same bytes. Nothing of a night is known here.
+Draws what it is given, in the order given. Nothing of a night is known here.
 """
 
 from __future__ import annotations
 
-import io
-import re
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
-import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from flywheel.records import Entry, Estimate
+from flywheel.report.canvas import Ink, canvas, short_name, to_png, to_svg
 
-_INK, _MUTED, _GRID = "#1b1f24", "#6a7178", "#d5d9dd"
-_CANDIDATE, _CHAMPION, _REQUIRED = "#0b63c5", "#c2600a", "#b3261e"
-_VARIABLES = {
-    _INK: "--ink",
-    _MUTED: "--muted",
-    _GRID: "--line",
-    _CANDIDATE: "--candidate",
-    _CHAMPION: "--champion",
-    _REQUIRED: "--required",
-}
-_STYLE: Any = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "flywheel",
-    "font.family": "sans-serif",
-    "font.size": 10.0,
-}
-_WIDTH_INCHES = 4.5
 _DASHES: Any = ("-.", ":", (0, (6, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (1, 4)))
+_COLORS = {
+    "candidate": Ink.CANDIDATE,
+    "champion": Ink.CHAMPION,
+    "production": Ink.CHAMPION,  # the champion is what serves
+}
 _LEGEND_ORDER = ("candidate", "champion", "requirement")
 
 
@@ -53,66 +36,67 @@ class Line:
 
 def history_chart(lines: Sequence[Line], required: float | None, label: str, title: str) -> str:
     """The metric over the nights as inline SVG: intervals for the two models, lines for others."""
-    figure, axes = _canvas(2.8 + 0.1 * len(lines))
+    figure, axes = canvas(2.8 + 0.1 * len(lines))
     others = [line for line in lines if line.name not in ("candidate", "champion")]
     for index, line in enumerate(others):
         nights = [night for night, _ in line.points]
         style = _DASHES[index % len(_DASHES)]
         values = [estimate.value for _, estimate in line.points]
-        axes.plot(
-            nights, values, linestyle=style, color=_MUTED, linewidth=1.2, label=_short(line.name)
-        )
+        name = short_name(line.name)
+        axes.plot(nights, values, linestyle=style, color=Ink.MUTED, linewidth=1.2, label=name)
     for line in lines:
         if line.name == "champion":
             _band(axes, line)
         elif line.name == "candidate":
             _dots(axes, line)
     if required is not None:
-        axes.axhline(required, color=_REQUIRED, linewidth=1.4, linestyle="--", label="requirement")
+        axes.axhline(
+            required, color=Ink.REQUIRED, linewidth=1.4, linestyle="--", label="requirement"
+        )
     axes.set_xlabel("night")
     axes.set_ylabel(label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _legend(figure, axes)
-    return _svg(figure, title)
+    return to_svg(figure, title)
 
 
 def interval_chart(entries: Sequence[Entry], required: float | None, label: str, title: str) -> str:
-    """Every value as a dot with its interval, one row each, as inline SVG."""
-    figure, axes = _canvas(0.9 + 0.32 * len(entries))
+    """Every value as a dot with its interval, one row each, as inline SVG; unfair ones hollow."""
+    figure, axes = canvas(0.9 + 0.32 * len(entries))
     for row, entry in enumerate(entries):
-        color = {"candidate": _CANDIDATE, "champion": _CHAMPION}.get(entry.name, _MUTED)
+        color = _COLORS.get(entry.name, Ink.MUTED)
         if entry.metric is not None:
-            axes.plot([entry.metric.low, entry.metric.high], [row, row], color=color, linewidth=2)
-            axes.plot([entry.metric.value], [row], "o", color=color, markersize=6)
+            style = "-" if entry.is_fair else ":"
+            face = color if entry.is_fair else "none"
+            ends = [entry.metric.low, entry.metric.high]
+            axes.plot(ends, [row, row], color=color, linewidth=2, linestyle=style)
+            axes.plot([entry.metric.value], [row], "o", color=color, mfc=face, markersize=6)
         else:
             place = axes.get_yaxis_transform()
-            axes.text(0.02, row, "not enough data", color=_MUTED, va="center", transform=place)
+            axes.text(0.02, row, "not enough data", color=Ink.MUTED, va="center", transform=place)
     if required is not None:
-        axes.axvline(required, color=_REQUIRED, linewidth=1.4, linestyle="--")
-    axes.set_yticks(range(len(entries)), [_short(entry.name) for entry in entries])
+        axes.axvline(required, color=Ink.REQUIRED, linewidth=1.4, linestyle="--")
+    axes.set_yticks(range(len(entries)), [short_name(entry.name) for entry in entries])
     axes.set_ylim(len(entries) - 0.5, -0.5)
     axes.set_xlabel(label)
-    return _svg(figure, title)
+    return to_svg(figure, title)
 
 
 def loss_chart(losses: Sequence[float], title: str) -> str:
     """The training loss of each epoch as inline SVG."""
-    return _svg(_losses(losses), title)
+    return to_svg(_losses(losses), title)
 
 
 def loss_picture(losses: Sequence[float]) -> bytes:
     """The same as PNG, for pages that show no SVG."""
-    figure = _losses(losses)
-    figure.set_facecolor("white")
-    data = io.BytesIO()
-    figure.savefig(data, format="png", metadata={"Software": None})
-    return data.getvalue()
+    return to_png(_losses(losses))
 
 
 def _losses(losses: Sequence[float]) -> Figure:
-    figure, axes = _canvas(2.2)
+    figure, axes = canvas(2.2)
     epochs = range(1, len(losses) + 1)
-    axes.plot(epochs, losses, "o-" if len(losses) < 40 else "-", color=_CANDIDATE, markersize=3)
+    style = "o-" if len(losses) < 40 else "-"
+    axes.plot(epochs, losses, style, color=Ink.CANDIDATE, markersize=3)
     axes.set_ylim(bottom=0 if min(losses, default=0.0) >= 0 else None)
     axes.set_xlabel("epoch")
     axes.set_ylabel("training loss")
@@ -124,9 +108,9 @@ def _band(axes: Axes, line: Line) -> None:
     nights = [night for night, _ in line.points]
     estimates = [estimate for _, estimate in line.points]
     lows, highs = [e.low for e in estimates], [e.high for e in estimates]
-    axes.fill_between(nights, lows, highs, color=_CHAMPION, alpha=0.18, linewidth=0)
+    axes.fill_between(nights, lows, highs, color=Ink.CHAMPION, alpha=0.18, linewidth=0)
     values = [e.value for e in estimates]
-    axes.plot(nights, values, "-", color=_CHAMPION, linewidth=2, label=_short(line.name))
+    axes.plot(nights, values, "-", color=Ink.CHAMPION, linewidth=2, label=short_name(line.name))
 
 
 def _dots(axes: Axes, line: Line) -> None:
@@ -140,10 +124,10 @@ def _dots(axes: Axes, line: Line) -> None:
         values,
         yerr=[below, above],
         fmt="o",
-        color=_CANDIDATE,
+        color=Ink.CANDIDATE,
         markersize=4 if len(nights) <= 25 else 2.5,
         elinewidth=1.2,
-        label=_short(line.name),
+        label=short_name(line.name),
     )
 
 
@@ -160,50 +144,5 @@ def _legend(figure: Figure, axes: Axes) -> None:
         columnspacing=1.0,
         handlelength=1.6,
         frameon=False,
-        labelcolor=_INK,
+        labelcolor=Ink.TEXT,
     )
-
-
-def _canvas(height_inches: float) -> tuple[Figure, Axes]:
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(_WIDTH_INCHES, height_inches), layout="constrained")
-        axes = figure.add_subplot()
-    figure.patch.set_alpha(0.0)
-    axes.patch.set_alpha(0.0)
-    axes.grid(visible=True, color=_GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(colors=_MUTED, labelcolor=_INK, length=0)
-    axes.xaxis.label.set_color(_INK)
-    axes.yaxis.label.set_color(_INK)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-    return figure, axes
-
-
-def _short(name: str) -> str:
-    """A name that leaves room for its line and that matplotlib takes as it is."""
-    shown = name if len(name) <= 22 else f"{name[:21]}…"
-    shown = shown.lstrip("_") or "?"
-    return shown.replace("$", r"\$")
-
-
-def _svg(figure: Figure, title: str) -> str:
-    text = io.StringIO()
-    nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
-    with mpl.rc_context(_STYLE), warnings.catch_warnings():
-        # Only measured in a font that lacks these letters; the browser draws them in its own.
-        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
-        figure.savefig(text, format="svg", metadata=nothing)
-    svg = text.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # never referred to, and equal in all charts
-    svg = re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', _opening(title), svg, count=1)
-    for color, variable in _VARIABLES.items():
-        svg = svg.replace(color, f"var({variable})")
-    return svg
-
-
-def _opening(title: str) -> str:
-    said = escape(title).replace("\\", r"\\")
-    return rf'<svg viewBox="\1" role="img" aria-label="{said}">'

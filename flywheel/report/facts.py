@@ -13,15 +13,14 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from flywheel.errors import UnknownIdError
 from flywheel.ledger.cases import Case, count_moved, failures_of_night
 from flywheel.ledger.failures import count_failures
-from flywheel.ledger.history import ancestry, decisions_of, get_night, reported_nights, reports_of
+from flywheel.ledger.history import decisions_of, get_night, reported_nights, reports_of
 from flywheel.ledger.models import (
     current_release,
-    get_checkpoint,
     get_decision,
     report_of_night,
+    rescored_reports,
 )
 from flywheel.ledger.nights import skips_of
 from flywheel.ledger.progress import (
@@ -41,10 +40,10 @@ from flywheel.records import (
     Release,
     Report,
 )
+from flywheel.report.lineage import checkpoint_of, versions_of
 from flywheel.report.summaries import step_results
 
 _CASES = 24
-_PARENTS = 6
 _POINTS = 60
 _RECENT = 10
 _SKIPS = 200
@@ -60,7 +59,7 @@ class NightFacts:
     steps: dict[str, tuple[Any, float]]
     """result and seconds of each finished step"""
     past: tuple[Report, ...]
-    """reports of the nights so far, thinned out evenly, oldest first"""
+    """reports of the nights so far, thinned out evenly, oldest first; measured anew where they were"""
     num_reports: int
     """of all nights so far, before thinning"""
     recent: tuple[tuple[Report, Decision | None], ...]
@@ -101,7 +100,7 @@ def read_facts(loop: Loop, number: int) -> NightFacts:
             decision=get_decision(connection, number),
             report=report,
             steps=steps,
-            past=tuple(reports_of(connection, thin_out(nights, _POINTS))),
+            past=_comparable(connection, report, thin_out(nights, _POINTS)),
             num_reports=len(nights),
             recent=_recent(connection, nights[-_RECENT:]),
             cases=tuple(failures_of_night(connection, number, FailureState.SEEN, _CASES)),
@@ -110,8 +109,8 @@ def read_facts(loop: Loop, number: int) -> NightFacts:
             labeling=count_labeling(connection),
             annotators=tuple(count_annotators(connection)),
             agreement=measure_agreement(connection),
-            versions=_versions(connection, report, steps),
-            checkpoint=_checkpoint(connection, report, steps),
+            versions=versions_of(connection, _version_id(report, steps)),
+            checkpoint=checkpoint_of(connection, _candidate(report, steps)),
             release=current_release(connection),
             skips=tuple(skips[:_SKIPS]),
             num_skips=len(skips),
@@ -135,26 +134,26 @@ def _recent(
     return tuple((report, decisions.get(report.night)) for report in reversed(reports))
 
 
-def _versions(
-    connection: Connection, report: Report | None, steps: dict[str, tuple[Any, float]]
-) -> tuple[DatasetVersion, ...]:
-    version_id = report.dataset_id if report is not None else None
-    if version_id is None and "ingest" in steps:
-        version_id = steps["ingest"][0].dataset_id
-    if version_id is None:
-        return ()
-    return tuple(ancestry(connection, version_id, _PARENTS))
+def _comparable(
+    connection: Connection, report: Report | None, numbers: Sequence[int]
+) -> tuple[Report, ...]:
+    """The reports of these nights; those that were measured anew, under the night's metric."""
+    originals = reports_of(connection, numbers)
+    if report is None or all(one.metric_id == report.metric_id for one in originals):
+        return tuple(originals)
+    anew = rescored_reports(connection, report.metric_id)
+    return tuple(
+        one if one.metric_id == report.metric_id else anew.get(one.night, one) for one in originals
+    )
 
 
-def _checkpoint(
-    connection: Connection, report: Report | None, steps: dict[str, tuple[Any, float]]
-) -> Checkpoint | None:
-    digest = report.candidate_digest if report is not None else None
-    if digest is None and "retrain" in steps:
-        digest = steps["retrain"][0].candidate_digest
-    if digest is None:
-        return None
-    try:
-        return get_checkpoint(connection, digest)
-    except UnknownIdError:
-        return None  # a report of weights that were brought in by hand
+def _version_id(report: Report | None, steps: dict[str, tuple[Any, float]]) -> str | None:
+    if report is not None:
+        return report.dataset_id
+    return steps["ingest"][0].dataset_id if "ingest" in steps else None
+
+
+def _candidate(report: Report | None, steps: dict[str, tuple[Any, float]]) -> str | None:
+    if report is not None and report.candidate_digest is not None:
+        return report.candidate_digest
+    return steps["retrain"][0].candidate_digest if "retrain" in steps else None

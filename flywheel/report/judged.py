@@ -6,36 +6,43 @@ They show stored numbers and reasons; nothing is measured or decided here.
 from __future__ import annotations
 
 from flywheel.decide import next_step
-from flywheel.ledger.models import get_report, report_of_night
+from flywheel.ledger.models import get_decision, get_report, report_of_night
 from flywheel.loop import Loop, NightRun
 from flywheel.loop.results import Decided, Evaluated
-from flywheel.records import Report
-from flywheel.report import markdown, tables, text
+from flywheel.records import Decision, Report
+from flywheel.report import markdown, tables
+from flywheel.report.evidence import evidence_picture
+from flywheel.report.measured import measured_sheets, models_sheet, production_line
+from flywheel.report.pictures import data_uri
+from flywheel.report.weighed import budget_sheet, error_sheet, evidence_of
 
 
 def evaluate_page(run: NightRun, result: Evaluated) -> str:
-    """Everyone on the frozen test set and on the start data, and the slices."""
+    """The number of the night, everyone on the frozen test set, requirements and slices."""
     with run.loop.ledger.read() as connection:
         report = get_report(connection, result.report_id)
-    parts = [
-        markdown.facts(_numbers(report)),
-        f"## On the frozen test set\n\n{tables.entries(report.entries)}",
-        f"## On the held-out start data\n\n{tables.entries(report.start_entries)}",
-    ]
-    if report.slices:
-        parts.append(f"## Slices\n\n{tables.slices(report)}")
-    return "\n\n".join(parts)
+    sheets = (models_sheet(report), *measured_sheets(report))
+    number = f"**{markdown.plain(production_line(report))}**"
+    return "\n\n".join([number, *map(tables.sheet, sheets)])
 
 
 def decide_page(run: NightRun, result: Decided) -> str:
-    """The verdict, every reason, and the next step that the numbers ask for."""
+    """The verdict, every reason, the evidence and its budget, and the next step."""
     with run.loop.ledger.read() as connection:
         report = report_of_night(connection, run.number)
+        decision = get_decision(connection, run.number)
     reasons = markdown.bullets(result.reasons)
     page = f"# {result.verdict.value}\n\n{reasons}"
     if report is None:
         return page
-    return f"{page}\n\n**Next:** {markdown.plain(advice(run.loop, report))}"
+    parts = [
+        page,
+        tables.sheet(budget_sheet(report, decision)),
+        *_picture(report, decision),
+        tables.sheet(error_sheet(report)),
+        f"**Next:** {markdown.plain(advice(run.loop, report))}",
+    ]
+    return "\n\n".join(parts)
 
 
 def advice(loop: Loop, report: Report) -> str:
@@ -43,16 +50,10 @@ def advice(loop: Loop, report: Report) -> str:
     return next_step(report, loop.project.metric, loop.project.gate)
 
 
-def _numbers(report: Report) -> list[tuple[str, object]]:
-    direction = "higher" if report.higher_is_better else "lower"
-    latency = report.latency_p95_ms
-    return [
-        ("metric", f"{report.metric}, {direction} is better"),
-        ("candidate", text.digest(report.candidate_digest)),
-        ("champion", text.digest(report.champion_digest)),
-        ("difference, positive is better", text.estimate(report.difference)),
-        ("the same on start data", text.estimate(report.start_difference)),
-        ("latency, 95th percentile", "not measured" if latency is None else f"{latency:.1f} ms"),
-        ("dataset version", text.digest(report.dataset_id)),
-        ("test set", text.digest(report.test_set_digest)),
-    ]
+def _picture(report: Report, decision: Decision | None) -> list[str]:
+    """The path of the evidence, where there is one."""
+    evidence = evidence_of(report, decision)
+    if evidence is None:
+        return []
+    uri = data_uri(evidence_picture(evidence.values, evidence.needed))
+    return [f"![e-value after each fresh label, dashed: what is needed]({uri})"]

@@ -7,6 +7,7 @@ from flywheel.ledger.models import get_decision, report_of_night
 from flywheel.loop import Loop
 from flywheel.report import markdown, text
 from flywheel.report.judged import advice
+from flywheel.report.measured import production_line
 from flywheel.report.summaries import STEP_NAMES, step_results, summarize
 
 
@@ -36,6 +37,7 @@ def night_page(loop: Loop, number: int) -> str:
         markdown.table(("step", "what it came to", "time"), rows),
     ]
     if report is not None:
+        parts.insert(2, f"**{markdown.plain(production_line(report))}**")
         parts.append(f"**Next:** {markdown.plain(advice(loop, report))}")
     routed = done["route"][0].project_url if "route" in done else None
     return "\n\n".join([*parts, _links(loop, number, routed)]) + "\n"

@@ -5,12 +5,14 @@ A row a night, a column a fact; what is not known is missing, never 0.
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 from sqlalchemy import Connection
 
-from flywheel.ledger.models import get_decision, report_of_night
+from flywheel.ledger.models import get_decision, report_of_night, rescored_reports
 from flywheel.ledger.nights import last_night
 from flywheel.records import Estimate, Report
 from flywheel.report.summaries import step_results
@@ -30,19 +32,55 @@ def nights_frame(connection: Connection) -> pd.DataFrame:
 
     Columns: failures (new), routed, labels (new or changed), train, test (rows of the dataset
     version); champion and candidate on the frozen test set, each with _low and _high;
-    champion_start and candidate_start on the held-out start data; verdict; reason, the one that
-    decided; seconds, of all steps together.
+    champion_start and candidate_start on the held-out start data; metric, the formula of these;
+    production with _low and _high, the estimate of the night; verdict; reason, the one that
+    decided; e_value; seconds, of all steps together.
+
+    After a change of the metric, nights that were measured anew are told under the newest one;
+    the others keep theirs, and `metric` tells them apart.
     """
     last = last_night(connection)
     numbers = range(last.number + 1 if last else 0)
-    frame = pd.DataFrame([_row(connection, number) for number in numbers])
+    reports = _reports(connection, numbers)
+    names = _metric_names([report for report in reports.values() if report is not None])
+    rows = [_row(connection, number, reports[number]) for number in numbers]
+    for number, row in zip(numbers, rows, strict=True):
+        report = reports[number]
+        row["metric"] = report and names[report.metric, report.metric_id]
+    frame = pd.DataFrame(rows)
     frame.index.name = "night"
     return frame.convert_dtypes()
 
 
-def _row(connection: Connection, number: int) -> dict[str, Any]:
+def _reports(connection: Connection, numbers: Sequence[int]) -> dict[int, Report | None]:
+    """The report of each night, under the newest metric where it was measured anew."""
+    found = {number: report_of_night(connection, number) for number in numbers}
+    known = [report for report in found.values() if report is not None]
+    if all(report.metric_id == known[-1].metric_id for report in known):
+        return found
+    anew = rescored_reports(connection, known[-1].metric_id)
+    return {
+        number: report
+        if report is None or report.metric_id == known[-1].metric_id
+        else anew.get(number, report)
+        for number, report in found.items()
+    }
+
+
+def _metric_names(reports: Sequence[Report]) -> dict[tuple[str, str], str]:
+    """Formula and id -> the formula; with the id when several metrics are written alike."""
+    ids: defaultdict[str, set[str]] = defaultdict(set)
+    for report in reports:
+        ids[report.metric].add(report.metric_id)
+    return {
+        (formula, key): formula if len(known) == 1 or not key else f"{formula} ({key[:6]})"
+        for formula, known in ids.items()
+        for key in known
+    }
+
+
+def _row(connection: Connection, number: int, report: Report | None) -> dict[str, Any]:
     steps = step_results(connection, number)
-    report = report_of_night(connection, number)
     decision = get_decision(connection, number)
     row: dict[str, Any] = {
         column: sum(getattr(steps[step][0], field) for field in fields) if step in steps else None
@@ -50,14 +88,24 @@ def _row(connection: Connection, number: int) -> dict[str, Any]:
     }
     for name in ("champion", "candidate"):
         test, start = _estimates(report, name)
-        row[name] = test and test.value
-        row[f"{name}_low"] = test and test.low
-        row[f"{name}_high"] = test and test.high
+        row |= _columns(name, test)
         row[f"{name}_start"] = start and start.value
+    row["metric"] = None
+    production = report.production if report is not None else None
+    row |= _columns("production", production and production.estimate)
     row["verdict"] = decision and decision.verdict.value
     row["reason"] = decision and decision.reasons[0]
+    row["e_value"] = decision and decision.e_value
     row["seconds"] = sum(seconds for _, seconds in steps.values())
     return row
+
+
+def _columns(name: str, known: Estimate | None) -> dict[str, float | None]:
+    return {
+        name: known and known.value,
+        f"{name}_low": known and known.low,
+        f"{name}_high": known and known.high,
+    }
 
 
 def _estimates(report: Report | None, name: str) -> tuple[Estimate | None, Estimate | None]:

@@ -1,27 +1,29 @@
 """Writes the report of a night: one HTML file that needs nothing from anywhere.
 
 The template says how it looks, `facts` what it holds; this module brings the two together with
-pictures and charts, and puts the file in place in one piece.
+pictures and charts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from uuid import uuid4
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from flywheel.loop import Loop
 from flywheel.records import Entry, Estimate, Report, Verdict
-from flywheel.report import charts, tables, text
+from flywheel.report import charts
+from flywheel.report.drawings import draw_loss, draw_report, label_of, required_by
 from flywheel.report.facts import NightFacts, read_facts
 from flywheel.report.judged import advice
+from flywheel.report.measured import measured_sheets, production_line
 from flywheel.report.night import report_name
 from flywheel.report.pictures import show_cases
+from flywheel.report.rendering import put, render
 from flywheel.report.summaries import STEP_NAMES, summarize
+from flywheel.report.weighed import budget_sheet, error_sheet
 
 _EDGE_PIXELS = 160
+_NOT_OVER_TIME = ("requirement", "published")
 _MEANING = {
     Verdict.PROMOTE: "The candidate is good enough to serve.",
     Verdict.HOLD: "The candidate is not worse; the gain is not shown yet.",
@@ -37,41 +39,21 @@ def write_report(loop: Loop, number: int) -> Path:
         UnknownIdError: there was no such night.
     """
     page = _render(loop, read_facts(loop, number))
-    path = loop.project.state / "reports" / report_name(number)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{uuid4().hex}")
-    try:
-        draft.write_text(page, encoding="utf-8")
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
-    return path
+    return put(loop.project.state / "reports" / report_name(number), page)
 
 
 def _render(loop: Loop, facts: NightFacts) -> str:
-    environment = Environment(
-        loader=PackageLoader("flywheel.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        number=text.number,
-        estimate=text.estimate,
-        answer=text.answer,
-        digest=text.digest,
-        duration=text.duration,
-        why=tables.why,
-    )
     report = facts.report
-    return environment.get_template("night.html").render(
+    return render(
+        "night.html",
         project=loop.project,
         facts=facts,
-        not_enough=text.NOT_ENOUGH,
         meaning=_MEANING[facts.decision.verdict] if facts.decision else "",
         kept=_kept(facts),
         next_step=advice(loop, report) if report else None,
+        production_line=production_line(report) if report else "",
+        measured=measured_sheets(report) if report else (),
+        weighed=(budget_sheet(report, facts.decision), error_sheet(report)) if report else (),
         shown=show_cases(loop, facts.cases, _EDGE_PIXELS),
         steps=_steps(facts),
         project_url=facts.steps["route"][0].project_url if "route" in facts.steps else None,
@@ -101,34 +83,33 @@ def _steps(facts: NightFacts) -> list[tuple[str, str, float | None]]:
 
 
 def _charts(facts: NightFacts) -> dict[str, str]:
-    """The charts for which there is data; all text in them is escaped where they are drawn."""
-    drawn: dict[str, str] = {}
-    if facts.report is not None:
-        drawn |= _measured(facts.report, facts.past)
-    if facts.checkpoint is not None and facts.checkpoint.losses:
-        losses = facts.checkpoint.losses
-        title = f"Training loss over {len(losses)} epochs, the last {text.number(losses[-1])}"
-        drawn["loss"] = charts.loss_chart(losses, title)
-    return drawn
+    """The charts for which there is data."""
+    drawn = draw_loss(facts.checkpoint)
+    if facts.report is None:
+        return drawn
+    drawn |= draw_report(facts.report, facts.decision)
+    return drawn | _history(facts.report, facts.past)
 
 
-def _measured(report: Report, past: Sequence[Report]) -> dict[str, str]:
-    """The history and the night's entries, for the frozen test set and for the start data."""
-    comparable = [one for one in past if one.metric == report.metric]
-    direction = "higher" if report.higher_is_better else "lower"
-    label = f"{report.metric} ({direction} is better)"
-    required = _required(report)
+def _history(report: Report, past: Sequence[Report]) -> dict[str, str]:
+    """The metric over the nights, for the frozen test set and for the start data."""
+    comparable = [one for one in past if _is_same_metric(one, report)]
     drawn = {}
-    for part, name in (("entries", "the frozen test set"), ("start_entries", "the start data")):
+    for part, place in (("entries", "the frozen test set"), ("start_entries", "the start data")):
         lines = _lines([(one.night, getattr(one, part)) for one in comparable])
         if any(len(line.points) > 1 for line in lines):
-            title = f"{report.metric} over the nights on {name}"
-            drawn[f"{part}_history"] = charts.history_chart(lines, required, label, title)
-        entries = [entry for entry in getattr(report, part) if entry.kind != "requirement"]
-        if any(entry.metric is not None for entry in entries):
-            title = f"{report.metric} in night {report.night} on {name}, with intervals"
-            drawn[part] = charts.interval_chart(entries, required, label, title)
+            title = f"{report.metric} over the nights on {place}"
+            required = required_by(report)
+            drawn[f"{part}_history"] = charts.history_chart(
+                lines, required, label_of(report), title
+            )
     return drawn
+
+
+def _is_same_metric(one: Report, other: Report) -> bool:
+    """Reports that are older than the ids of metrics are told by the formula alone."""
+    is_known = bool(one.metric_id and other.metric_id)
+    return one.metric == other.metric and (not is_known or one.metric_id == other.metric_id)
 
 
 def _lines(nights: Sequence[tuple[int, Sequence[Entry]]]) -> list[charts.Line]:
@@ -136,13 +117,6 @@ def _lines(nights: Sequence[tuple[int, Sequence[Entry]]]) -> list[charts.Line]:
     points: dict[str, list[tuple[int, Estimate]]] = {}
     for night, entries in nights:
         for entry in entries:
-            if entry.metric is not None and entry.kind != "requirement":
+            if entry.metric is not None and entry.kind not in _NOT_OVER_TIME:
                 points.setdefault(entry.name, []).append((night, entry.metric))
     return [charts.Line(name=name, points=tuple(found)) for name, found in points.items()]
-
-
-def _required(report: Report) -> float | None:
-    for entry in report.entries:
-        if entry.kind == "requirement" and entry.metric is not None:
-            return entry.metric.value
-    return None

@@ -15,7 +15,7 @@ from flywheel.ledger.backlog import LogSize, measure_log
 from flywheel.ledger.datasets import latest_version
 from flywheel.ledger.failures import count_failures
 from flywheel.ledger.history import get_night
-from flywheel.ledger.models import current_release, get_decision, report_of_night
+from flywheel.ledger.models import current_release, get_decision, last_challenge, report_of_night
 from flywheel.ledger.nights import finished_steps, last_night
 from flywheel.ledger.outbox import projects_used
 from flywheel.ledger.progress import count_labeling
@@ -30,6 +30,7 @@ from flywheel.records import (
 )
 from flywheel.report import text
 from flywheel.report.judged import advice
+from flywheel.report.weighed import budget_line
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,6 +50,10 @@ class Status:
     labeling: dict[str, int]
     """labeling tasks that are waiting, sent, done, refused"""
     dataset: DatasetVersion | None
+    budget: str
+    """where the error budget of the test set stands, one sentence"""
+    num_sealed: int | None
+    """labels that no decision has seen, when last judged; None before the first report"""
     log: LogSize
     to_do: str
     """the next step for a person, one sentence"""
@@ -64,6 +69,8 @@ class Status:
         yield f"failures      {_counts({k.value: n for k, n in self.failures.items()})}"
         yield f"labeling      {_counts(self.labeling)}"
         yield f"dataset       {_dataset(self.dataset)}"
+        yield f"budget        {self.budget}"
+        yield f"sealed        {_sealed(self.num_sealed)}"
         yield f"next          {self.to_do}"
 
 
@@ -77,6 +84,7 @@ def status(loop: Loop) -> Status:
         steps = finished_steps(connection, under_way.number) if under_way is not None else {}
         labeling = count_labeling(connection)
         log = measure_log(connection)
+        report = report_of_night(connection, number) if number is not None else None
         return Status(
             last_night=finished,
             decision=get_decision(connection, number) if number is not None else None,
@@ -86,6 +94,8 @@ def status(loop: Loop) -> Status:
             failures=count_failures(connection),
             labeling=labeling,
             dataset=latest_version(connection),
+            budget=_budget(loop, connection, report),
+            num_sealed=report.reuse.num_sealed if report is not None else None,
             log=log,
             to_do=_to_do(loop, connection, newest, labeling, log),
         )
@@ -134,6 +144,14 @@ def _rest(loop: Loop, report: Report | None, log: LogSize) -> str:
     return f"send traffic to {loop.project.server_url}/predict; {when}, looks at it"
 
 
+def _budget(loop: Loop, connection: Connection, report: Report | None) -> str:
+    if report is None:
+        return "nothing has been judged yet"
+    last = last_challenge(connection)
+    is_open = last is not None and not last[1]
+    return budget_line(last[0] if last and is_open else None, report, loop.project.gate)
+
+
 def _why_waiting(connection: Connection, number: int) -> str:
     step = finished_steps(connection, number).get("route")
     result: Any = step.result if step is not None else {}
@@ -170,6 +188,12 @@ def _log(log: LogSize) -> str:
 
 def _counts(counts: dict[str, int]) -> str:
     return ", ".join(f"{number:,} {name}" for name, number in counts.items())
+
+
+def _sealed(number: int | None) -> str:
+    if number is None:
+        return "not counted yet"
+    return f"{number:,} test labels that no decision has seen"
 
 
 def _dataset(version: DatasetVersion | None) -> str:

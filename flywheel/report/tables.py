@@ -1,15 +1,16 @@
 """The tables and galleries that several Markdown pages share.
 
-Turns cases and the lines of a report into cells. Knows no step and no night.
+Turns cases and sheets into cells. Knows no step and no night.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from flywheel.records import Entry, Report, Share, Signal
+from flywheel.records import Share, Signal
 from flywheel.report import markdown, text
 from flywheel.report.pictures import Shown
+from flywheel.report.sheets import Sheet
 
 
 def gallery(shown: Sequence[Shown]) -> str:
@@ -33,28 +34,17 @@ def why(one: Shown) -> str:
     return signals_text(one.case.signals) or one.case.reason
 
 
-def entries(report_entries: Sequence[Entry]) -> str:
-    """The table of everyone who was measured."""
-    rows = [
-        [
-            markdown.plain(entry.name),
-            markdown.plain(entry.kind),
-            text.estimate(entry.metric),
-            f"{entry.metric.num_samples:,}" if entry.metric and entry.metric.num_samples else "-",
-            markdown.plain(entry.note),
-        ]
-        for entry in report_entries
-    ]
-    return markdown.table(("who", "kind", "value [interval]", "samples", "note"), rows)
-
-
-def slices(report: Report) -> str:
-    """Candidate minus champion on every slice."""
-    rows = [
-        [markdown.plain(part.name), text.estimate(part.difference), f"{part.num_samples:,}"]
-        for part in report.slices
-    ]
-    return markdown.table(("slice", "candidate minus champion [interval]", "samples"), rows)
+def sheet(one: Sheet, level: str = "##") -> str:
+    """A sheet under its heading; every cell as text."""
+    parts = [f"{level} {markdown.plain(one.title)}"]
+    cells = [[markdown.plain(cell) for cell in row] for row in one.rows]
+    if one.rows and one.headings:
+        parts.append(markdown.table(one.headings, cells))
+    elif one.rows:
+        parts.append(markdown.facts([(what, value) for what, value in one.rows]))
+    if one.note:
+        parts.append(markdown.plain(one.note))
+    return "\n\n".join(parts)
 
 
 def _row(one: Shown) -> list[str]:

@@ -13,6 +13,7 @@ from flywheel.records import Estimate, Json, canonical
 NOT_ENOUGH = "not enough data"
 
 _ANSWER_CHARACTERS = 80
+_BAR_CHARACTERS = 20
 _DIGEST_CHARACTERS = 12
 
 
@@ -34,6 +35,18 @@ def estimate(value: Estimate | None) -> str:
     if value.low == value.high and value.num_samples == 0:
         return number(value.value)
     return f"{number(value.value)} [{number(value.low)}, {number(value.high)}]"
+
+
+def percent(share: float) -> str:
+    """A share as people say it: 4.2 %, 95 %."""
+    return f"{100 * share:.3g} %"
+
+
+def evidence_bar(e_value: float, needed: float) -> str:
+    """How far evidence has come on a log scale, as a bar of text; empty up to 1, full at needed."""
+    share = math.log(max(e_value, 1.0)) / math.log(needed) if needed > 1 else 1.0
+    full = min(int(_BAR_CHARACTERS * share), _BAR_CHARACTERS)
+    return "█" * full + "░" * (_BAR_CHARACTERS - full)
 
 
 def answer(value: Json) -> str:

@@ -1,11 +1,12 @@
 """A project with a few nights in its ledger, written through the ledger's own functions."""
 
-import dataclasses
+import importlib.util
 import io
 import shutil
 from contextlib import closing, contextmanager
 from copy import copy
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -32,6 +33,11 @@ from flywheel.report.summaries import step_results
 from flywheel.select import select_batch
 from flywheel.task import Labeling, Task
 
+_SPEC = importlib.util.spec_from_file_location("figures", Path(__file__).with_name("figures.py"))
+figures = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(figures)
+digest_of = figures.digest_of
+
 SETTINGS = """
 [project]
 name = "colors"
@@ -54,10 +60,6 @@ def picture(sample):
     data = io.BytesIO()
     Image.fromarray(pixels).save(data, "PNG")
     return data.getvalue()
-
-
-def digest_of(text):
-    return records.content_id(text.encode())
 
 
 class Story:
@@ -230,8 +232,8 @@ class Story:
             train_seconds=12.3,
             created_at=self.now(),
         )
-        report = make_report(night, self.parent, self.now(), digest)
-        decision = make_decision(report, verdict, self.now())
+        report = figures.make_report(night, self.parent, self.now(), digest, HOSTILE)
+        decision = figures.make_decision(report, verdict, self.now(), HOSTILE)
         with self.loop.ledger.begin() as connection:
             add_checkpoint(connection, checkpoint)
             add_report(connection, report)
@@ -278,56 +280,6 @@ class Story:
         self.annotate()
         self.ingest(night)
         return self.judge(night, verdict)
-
-
-def near(value, width=0.04, num_samples=40):
-    low, high = value - width, value + width
-    return records.Estimate(value=value, low=low, high=high, num_samples=num_samples)
-
-
-def make_report(night, dataset_id, now, candidate):
-    def metric(value):
-        return near(value) if night > 0 else None
-
-    entries = (
-        records.Entry(name="candidate", kind="candidate", metric=metric(0.7 + 0.05 * (night % 5))),
-        records.Entry(name="champion", kind="champion", metric=metric(0.69 + 0.05 * (night % 5))),
-        records.Entry(name="majority", kind="scripted", metric=metric(0.2), note=HOSTILE),
-        records.Entry(name="nearest", kind="simple ML", metric=metric(0.65)),
-        records.Entry(name="annotators", kind="human", metric=None, note="3 samples, 8 are needed"),
-        records.Entry(name="requirement", kind="requirement", metric=near(0.95, 0.0, 0)),
-    )
-    start = records.Entry(name="candidate", kind="candidate", metric=near(0.93, 0.02, 300))
-    report = records.Report(
-        id="",
-        night=night,
-        metric="correct",
-        higher_is_better=True,
-        candidate_digest=candidate,
-        champion_digest=digest_of("model 0") if night else None,
-        dataset_id=dataset_id,
-        test_set_digest=digest_of("test"),
-        entries=entries,
-        start_entries=(start,),
-        difference=metric(0.01),
-        slices=(records.SliceComparison(name=HOSTILE, difference=None, num_samples=3),),
-        latency_p95_ms=2.1,
-        alpha=0.05,
-        scores_digest=digest_of("scores"),
-        created_at=now,
-    )
-    return dataclasses.replace(report, id=digest_of(f"report {night}"))
-
-
-def make_decision(report, verdict, now):
-    return records.Decision(
-        id=digest_of(f"decision {report.night}"),
-        night=report.night,
-        report_id=report.id,
-        verdict=verdict,
-        reasons=(f"the candidate is measured on 40 samples {HOSTILE}", "latency 2.1 ms is fine"),
-        created_at=now,
-    )
 
 
 @contextmanager
@@ -387,8 +339,9 @@ def many_nights(story):
     version = story.version()
     with story.loop.ledger.begin() as connection:
         for night in range(400):
-            report = make_report(night, version.id, story.now(), digest_of(f"model {night}"))
-            decision = make_decision(report, VERDICTS[night % 4], story.now())
+            digest = digest_of(f"model {night}")
+            report = figures.make_report(night, version.id, story.now(), digest)
+            decision = figures.make_decision(report, VERDICTS[night % 4], story.now())
             open_night(connection, story.now())
             add_report(connection, report)
             add_decision(connection, decision)

@@ -1,0 +1,121 @@
+"""What a decision rests on, in words and sheets: the evidence, its budget, the parts of the error.
+
+Shows stored numbers; the path of the evidence and the parts are derived by the gate's own
+functions. Nothing is decided here.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from flywheel.decide import decompose, e_values
+from flywheel.project import Gate
+from flywheel.records import Array, Challenge, Decision, Report
+from flywheel.report import text
+from flywheel.report.sheets import Sheet, facts_sheet
+
+
+class Evidence(NamedTuple):
+    """The e-value after each fresh label."""
+
+    values: Array
+    """(N,)"""
+    needed: float
+
+
+def evidence_of(report: Report, decision: Decision | None) -> Evidence | None:
+    """How the evidence grew; None when no challenge was weighed."""
+    is_weighed = report.fresh is not None and len(report.fresh.gains) > 0
+    if not is_weighed or decision is None or decision.needed_e_value is None:
+        return None
+    min_gain = float(decision.gate_settings["min_gain"])
+    return Evidence(e_values(report.fresh, min_gain), decision.needed_e_value)
+
+
+def budget_sheet(report: Report, decision: Decision | None) -> Sheet:
+    """The challenge, its evidence, and what is left of the test set."""
+    title = "The evidence and its budget"
+    reuse = report.reuse
+    if reuse.most_challenges == 0:
+        none = "The budget is not metered: the report is of a version that had none."
+        return facts_sheet("evidence", title, [], none)
+    num_fresh = len(report.fresh.gains) if report.fresh is not None else 0
+    new = f", {report.fresh.num_new:,} of them new" if report.fresh is not None else ""
+    rows = [
+        *_challenge_rows(report, decision),
+        ("fresh labels", f"{num_fresh:,}{new}"),
+        ("labels seen by earlier decisions", f"{reuse.num_test - num_fresh:,}"),
+        ("sealed labels, seen by none", f"{reuse.num_sealed:,}"),
+        ("mean uses of a label", f"{reuse.mean_uses:.1f} decisions"),
+    ]
+    note = ""
+    if report.challenge is None and reuse.num_challenges >= reuse.most_challenges:
+        note = "The test set is spent; fresh labels renew it."
+    return Sheet(
+        key="evidence",
+        title=title,
+        rows=tuple(rows),
+        note=note,
+        caption="The e-value after each fresh label, on a log scale. Evidence for a gain grows "
+        "upwards; at the red dashed line, 1 / alpha, the candidate is promoted.",
+    )
+
+
+def error_sheet(report: Report) -> Sheet:
+    """The parts of the error, and the step that each asks for."""
+    rows = tuple(
+        (term.name, text.estimate(term.estimate), term.meaning, term.step)
+        for term in decompose(report)
+    )
+    return Sheet(
+        key="error",
+        title="Where the error is",
+        headings=("part", "size [interval]", "what it is", "next step"),
+        values=(1,),
+        rows=rows,
+        note="" if rows else f"The parts have {text.NOT_ENOUGH}.",
+        caption="Parts of the error in units of the metric. Red: surely above 0.",
+    )
+
+
+def budget_line(challenge: Challenge | None, report: Report, gate: Gate) -> str:
+    """Where the error budget stands, in one line; the challenge is the one that is open now."""
+    reuse = report.reuse
+    if challenge is not None:
+        number = 0 if report.fresh is None else len(report.fresh.gains)
+        return (
+            f"challenge {challenge.number} of {gate.challenges} is open since night "
+            f"{challenge.opened_night}, on {number:,} fresh labels"
+        )
+    is_spent = reuse.most_challenges > 0 and reuse.num_challenges >= reuse.most_challenges
+    needed = gate.renewal_samples if is_spent else gate.min_fresh_samples
+    missing = max(needed - reuse.num_sealed, 0)
+    state = "the test set is spent" if is_spent else "no challenge is open"
+    used = f"{reuse.num_challenges} of {gate.challenges} used"
+    verb = "renew it" if is_spent else "open the next"
+    if not missing:
+        return f"{state} ({used}); the next candidate may open one"
+    return f"{state} ({used}); {missing:,} more labels of the probability share {verb}"
+
+
+def _challenge_rows(report: Report, decision: Decision | None) -> list[tuple[str, str]]:
+    challenge = report.challenge
+    if challenge is None:
+        reuse = report.reuse
+        used = f"{reuse.num_challenges} of {reuse.most_challenges} of this test set are used"
+        why = [("because", report.no_challenge)] if report.no_challenge else []
+        return [("challenge", f"none is open; {used}"), *why]
+    alpha = f"{challenge.alpha:.3g}"
+    number = f"{challenge.number} of {report.reuse.most_challenges} of this test set"
+    since = f"generation {challenge.generation}, open since night {challenge.opened_night}"
+    rows = [("challenge", f"{number}, {since}")]
+    if decision is None:
+        return [*rows, ("its share of the error budget", alpha)]
+    total = decision.gate_settings.get("alpha")
+    rows.append(("its share of the error budget", f"{alpha} of {total}" if total else alpha))
+    if decision.e_value is not None and decision.needed_e_value is not None:
+        bar = text.evidence_bar(decision.e_value, decision.needed_e_value)
+        shown = f"{decision.e_value:.3g} of {decision.needed_e_value:.3g} needed"
+        rows.append(("e-value", f"{shown} {bar}"))
+    closed = "is decided or given up" if decision.closes_challenge else "goes on"
+    return [*rows, ("after this night", f"the challenge {closed}")]
