@@ -93,6 +93,7 @@ def test_the_two_ways_to_one_number_choose_different_models():
         ("(t - s) * 2", 15.0),
         ("t / s", 4.0),
         ("t / (s - 2.5)", math.nan),
+        ("t / (s - 7.5)", -2.0),
         ("-s", -2.5),
         ("1 - s.below(2)", 0.75),
     ],
@@ -100,6 +101,19 @@ def test_the_two_ways_to_one_number_choose_different_models():
 def test_a_formula_of_known_value(text, expected):
     scores = {"s": np.array([1.0, 2, 3, 4]), "t": np.full(4, 10.0)}
     assert value(text, scores) == pytest.approx(expected, nan_ok=True)
+
+
+@pytest.mark.parametrize(("positive", "precision", "recall"), [(1, 1.0, 0.5), (2, 1 / 3, 1.0)])
+def test_any_class_can_be_the_positive_one(positive, precision, recall):
+    scores = {"p": np.array([1.0, 2, 2, 2]), "a": np.array([1.0, 1, 2, 0])}
+    assert value(f"p.precision(a, positive={positive})", scores) == pytest.approx(precision)
+    assert value(f"p.recall(a, positive={positive})", scores) == recall
+
+
+def test_a_ranking_may_be_for_any_class():
+    scores = {"c": np.array([0.9, 0.8, 0.7]), "a": np.array([1.0, 2, 1])}
+    assert value("c.average_precision(a, positive=2)", scores) == 0.5
+    assert value("c.average_precision(a)", scores) == pytest.approx((1 + 2 / 3) / 2)
 
 
 FORMULAS = (
