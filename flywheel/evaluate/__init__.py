@@ -4,6 +4,8 @@ from flywheel.evaluate.book import unpack_book
 from flywheel.evaluate.context import Context
 from flywheel.evaluate.evaluation import Contest, Evaluation, EvaluationData, evaluate
 from flywheel.evaluate.measure import Rules, measure
+from flywheel.evaluate.metric import compile_formula
+from flywheel.evaluate.production import Population, Returned, production_estimate
 from flywheel.evaluate.right import answered_right, latency_fault
 from flywheel.evaluate.rows import Rows
 from flywheel.evaluate.suggest import Advice, suggest
@@ -14,12 +16,16 @@ __all__ = [
     "Context",
     "Evaluation",
     "EvaluationData",
+    "Population",
+    "Returned",
     "Rows",
     "Rules",
     "answered_right",
+    "compile_formula",
     "evaluate",
     "latency_fault",
     "measure",
+    "production_estimate",
     "suggest",
     "unpack_book",
 ]

@@ -67,7 +67,7 @@ def test_a_project_cannot_be_changed(load):
     [
         ("[train]\nepoch = 3", "unknown key 'train.epoch'; did you mean 'epochs'?"),
         ("[labelling]\nx = 1", "unknown key 'labelling'; did you mean 'labeling'?"),
-        ("[gate]\nzzzzzz = 1", "unknown key 'gate.zzzzzz'; known: alpha, min_gain,"),
+        ("[gate]\nzzzzzz = 1", "unknown key 'gate.zzzzzz'; known: alpha, challenge_samples,"),
     ],
 )
 def test_an_unknown_key_is_told_with_the_nearest_that_is_known(faults, text, told):

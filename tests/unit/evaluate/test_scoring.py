@@ -1,11 +1,10 @@
 import dataclasses
 
-import numpy as np
 import pytest
 
-from flywheel.errors import SettingsError, TaskError
+from flywheel.errors import TaskError
 from flywheel.evaluate import Rows
-from flywheel.evaluate.scoring import pick_score, score_answers, score_entrants
+from flywheel.evaluate.scoring import score_answers, score_entrants
 
 
 def test_every_entrant_is_scored_on_the_same_rows_in_order(points_task, rows, line_model):
@@ -59,6 +58,14 @@ def test_an_answer_for_each_sample_is_demanded(points_task, rows):
         score_answers(points_task, rows(20, 1), ["left"] * 3, "lazy")
 
 
-def test_an_unknown_metric_names_the_nearest():
-    with pytest.raises(SettingsError, match=r"'corect' is no score .* did you mean 'correct'"):
-        pick_score({"correct": np.ones(3), "error_cm": np.ones(3)}, "corect")
+def test_a_model_is_scored_with_its_confidence_too(points_task, rows, line_model):
+    labeled = rows(30, 1)
+    table = score_entrants(points_task, labeled, {"candidate": line_model(1, 0)}, {})["candidate"]
+    answers = line_model(1, 0).answer_samples(labeled.samples)
+    assert table["confidence"].tolist() == [answer.confidence for answer in answers]
+
+
+def test_a_score_may_not_take_the_confidences_name(points_task, rows, line_model):
+    task = dataclasses.replace(points_task, scores=lambda *_: {"confidence": 1.0})
+    with pytest.raises(TaskError, match="give the task's score another name"):
+        score_entrants(task, rows(20, 1), {"candidate": line_model(1, 0)}, {})

@@ -1,0 +1,74 @@
+"""What every record is made of: JSON, arrays, ids by content, and the few words with fixed values."""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import json
+from typing import Any
+
+import numpy.typing as npt
+
+Json = Any
+"""What the json module reads and writes; answers and metadata are of this kind."""
+
+Array = npt.NDArray[Any]
+
+
+def content_id(payload: bytes) -> str:
+    """The id of a payload: the SHA-256 of its bytes, in hexadecimal."""
+    return hashlib.sha256(payload).hexdigest()
+
+
+def canonical(value: Json) -> str:
+    """The one JSON text of a value: keys sorted, no spaces; equal values give equal texts.
+
+    Raises:
+        ValueError: the value holds a NaN or an infinity, which JSON cannot say.
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+class Share(enum.StrEnum):
+    """Why a sample is in a batch: drawn with a known probability, or chosen because it is hard."""
+
+    PROBABILITY = "probability"
+    TARGETED = "targeted"
+
+
+class Split(enum.StrEnum):
+    """Where a sample may be used; fixed by its group before anyone has looked at it."""
+
+    TRAIN = "train"
+    TEST = "test"
+
+
+class FailureState(enum.StrEnum):
+    """The life of a failure, in order."""
+
+    SEEN = "seen"
+    QUEUED = "queued"
+    LABELED = "labeled"
+    TRAINED_ON = "trained on"
+    FIXED = "fixed"
+    GUARDED = "guarded"
+
+
+class FeedbackKind(enum.StrEnum):
+    """What the world can say back about a prediction."""
+
+    OUTCOME = "outcome"
+    """true: the answer worked; false: it failed"""
+    CORRECTION = "correction"
+    """the right answer"""
+    RATING = "rating"
+    """0..1"""
+
+
+class Verdict(enum.StrEnum):
+    """What the gate says of a candidate."""
+
+    PROMOTE = "PROMOTE"
+    HOLD = "HOLD"
+    REJECT = "REJECT"
+    NO_VERDICT = "NO-VERDICT"

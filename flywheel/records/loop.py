@@ -1,0 +1,240 @@
+"""What goes around: samples, predictions, failures, batches, labels, versions, weights, releases."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import numpy as np
+
+from flywheel.records.basics import (
+    Array,
+    FailureState,
+    FeedbackKind,
+    Json,
+    Share,
+    Split,
+    content_id,
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sample:
+    """One production input."""
+
+    id: str
+    """SHA-256 of the payload"""
+    payload: bytes = field(repr=False)
+    media_type: str
+    """as in Content-Type, image/png for one"""
+    metadata: dict[str, Json] = field(default_factory=dict)
+    """what the sender said about it: scene, session, device"""
+
+    @classmethod
+    def of(cls, payload: bytes, media_type: str, metadata: dict[str, Json] | None = None) -> Sample:
+        """A sample from its bytes, with the id that they have."""
+        return cls(
+            id=content_id(payload), payload=payload, media_type=media_type, metadata=metadata or {}
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Answer:
+    """What a model says about one sample."""
+
+    value: Json
+    """the answer itself: a class name, a pose"""
+    confidence: float
+    """0..1, the model's own estimate of being right"""
+    embedding: Array
+    """(D,) float32, where the sample lies among the others"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Prediction:
+    """What one model said about one sample, at one time."""
+
+    id: str
+    """the request id that the caller got"""
+    sample_id: str
+    answer: Json
+    confidence: float
+    """0..1"""
+    embedding: Array = field(repr=False)
+    """(D,) float32"""
+    latency_ms: float
+    """from the decoded request to the answer, in the serving process"""
+    model_digest: str
+    """digest of the checkpoint that answered"""
+    created_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Feedback:
+    """What the world said back about one prediction."""
+
+    id: str
+    prediction_id: str
+    kind: FeedbackKind
+    value: Json
+    created_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Signal:
+    """One reason to suspect a prediction."""
+
+    name: str
+    """low_confidence, outcome_contradiction"""
+    strength: float
+    """0..1, 1 is the strongest suspicion"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Failure:
+    """A sample that the model seems to get wrong, and how far its mending has come."""
+
+    sample_id: str
+    prediction_id: str
+    signals: tuple[Signal, ...]
+    state: FailureState
+    created_at: datetime
+
+    @property
+    def strength(self) -> float:
+        """0..1, of all signals together: 1 - prod(1 - strength)."""
+        return 1.0 - float(np.prod([1.0 - signal.strength for signal in self.signals]))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Choice:
+    """One sample of a batch, with the reason it was chosen."""
+
+    sample_id: str
+    prediction_id: str
+    share: Share
+    reason: str
+    priority: float
+    """0..1, 1 is labeled first"""
+    inclusion_probability: float | None
+    """of the Poisson draw, in (0, 1]; None for a targeted sample, which has none"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Batch:
+    """The samples chosen for labeling at one time."""
+
+    id: str
+    choices: tuple[Choice, ...]
+    night: int
+    """whose labeling budget it spends"""
+    population: int
+    """samples from which the probability share was drawn"""
+    mean_confidence: float | None = None
+    """of the predictions of that population; None when it is empty"""
+    least_probability: float | None = None
+    """least inclusion probability that any of that population had; None when it is empty"""
+    created_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Annotation:
+    """One person's answer to one labeling task, as it stands now."""
+
+    id: str
+    sample_id: str
+    annotator: str
+    answer: Json
+    """None when the person skipped the labeling task"""
+    skipped: bool
+    lead_time_seconds: float | None
+    updated_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Label:
+    """The consensus answer for one sample."""
+
+    sample_id: str
+    answer: Json
+    reliability: float
+    """0..1, the share of annotators who gave this answer"""
+    num_annotations: int
+    source: str
+    """annotators, or start for the data that the project began with"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DatasetRow:
+    """One labeled sample of a dataset version."""
+
+    sample_id: str
+    split: Split
+    origin: str
+    """start, probability or targeted"""
+    answer: Json
+    weight: float
+    """1 / inclusion probability for the probability share, else 1"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DatasetVersion:
+    """An immutable manifest of labeled samples."""
+
+    id: str
+    """SHA-256 of the manifest"""
+    parent_id: str | None
+    num_train: int
+    num_test: int
+    """rows of the frozen test set, all of the probability share"""
+    num_start_test: int
+    """held-out rows of the start data"""
+    train_set_digest: str
+    """SHA-256 of the rows that train"""
+    test_set_digest: str
+    """SHA-256 of the rows that test, the start data's included"""
+    created_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Checkpoint:
+    """Weights and the record of what made them."""
+
+    digest: str
+    """SHA-256 of the weights file"""
+    parent_digest: str | None
+    """the checkpoint it was warm-started from"""
+    dataset_id: str
+    seed: int
+    settings: dict[str, Json]
+    """the [train] section that made it"""
+    device: str
+    """the device that trained it: cpu, or the GPU's name"""
+    losses: tuple[float, ...]
+    """mean training loss of each epoch"""
+    train_seconds: float
+    created_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Release:
+    """The pointer to the model that serves."""
+
+    number: int
+    checkpoint_digest: str
+    previous_digest: str | None
+    reason: str
+    """the decision's id, or the name and reason of the person who rolled back"""
+    threshold: float | None = None
+    """confidence below which the server defers to the fallback; None: it always answers"""
+    created_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Night:
+    """One run of the loop."""
+
+    number: int
+    """counts from 0, the night that trains the first model"""
+    started_at: datetime
+    finished_at: datetime | None
