@@ -6,6 +6,7 @@ Refuses to know how a formula is computed.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
 
 from flywheel.errors import SettingsError
@@ -13,43 +14,12 @@ from flywheel.evaluate.metric.condition import Condition
 from flywheel.evaluate.statistic import ScoreTable, Statistic
 from flywheel.formulas import LATENCY, Aggregate, leaves, parse_formula
 
-_UNITS = frozenset(
-    {
-        *("nm", "um", "mm", "cm", "dm", "m", "km", "inch", "ft"),
-        *("deg", "rad", "mrad", "hz", "khz", "fps", "px", "pixels"),
-        *(
-            "ns",
-            "us",
-            "ms",
-            "s",
-            "sec",
-            "seconds",
-            "min",
-            "minutes",
-            "h",
-            "hours",
-            "days",
-            "nights",
-        ),
-        *(
-            "percent",
-            "pct",
-            "points",
-            "ppm",
-            "db",
-            "mg",
-            "g",
-            "kg",
-            "t",
-            "newton",
-            "pa",
-            "kpa",
-            "bar",
-        ),
-        *("j", "kj", "w", "kw", "v", "mv", "a", "ma", "c", "k", "ml", "l", "mps", "kmh"),
-        *("eur", "usd", "gbp", "cents", "bytes", "kb", "mb", "gb"),
-        *("n", "count", "counts", "times", "tokens", "words", "characters", "samples", "pieces"),
-    }
+_UNIT = re.compile(
+    "nm|um|mm|cm|dm|m|km|inch|ft|deg|rad|mrad|px|pixels|hz|khz|fps|mps|kmh|"
+    "ns|us|ms|s|sec|seconds|min|minutes|h|hours|days|nights|"
+    "mg|g|kg|t|newton|pa|kpa|bar|j|kj|w|kw|v|mv|a|ma|c|k|ml|l|"
+    "percent|pct|points|ppm|db|eur|usd|gbp|cents|bytes|kb|mb|gb|"
+    "n|count|counts|times|tokens|words|characters|samples|pieces"
 )
 _WITH_UNIT = {"mean", "quantile"}
 
@@ -57,7 +27,7 @@ _WITH_UNIT = {"mean", "quantile"}
 def has_unit(name: str) -> bool:
     """Whether the name of a score ends in its unit, as error_cm does, or counts, as num_hits."""
     head, _, last = name.lower().rpartition("_")
-    return (bool(head) and last in _UNITS) or head.split("_")[0] == "num"
+    return (bool(head) and _UNIT.fullmatch(last) is not None) or head.split("_")[0] == "num"
 
 
 def check_scores(statistic: Statistic, names: Sequence[str]) -> None:
