@@ -9,7 +9,7 @@ PIP := -m pip --disable-pip-version-check --quiet install
 QUIET := 2>&1 | { grep -v -E "^(WARNING: Location .* is ignored|Looking in)" || true; }
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo down test check bench clean
+.PHONY: help setup demo down test check bench prove clean
 
 help:  ## say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ check: .venv/.stamp  ## format, lint and types
 
 bench: .venv/.stamp  ## the numbers the README quotes
 	@$(SAFE) for script in tests/benchmarks/bench_*.py; do echo "$$script"; $(BIN)/python "$$script"; done
+
+prove: .venv/.stamp  ## the error rates of the gate and of every interval, by simulation (minutes)
+	@$(SAFE) for script in tests/proofs/prove_*.py; do echo "$$script"; $(BIN)/python "$$script"; done
 
 clean:  ## remove both environments and all caches; a project's .flywheel stays
 	@rm -rf .venv .venv-label-studio .mypy_cache .ruff_cache .pytest_cache *.egg-info
