@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-TARGETS = ("help", "setup", "demo", "down", "test", "check", "bench", "clean")
+TARGETS = ("help", "setup", "demo", "down", "test", "check", "bench", "prove", "clean")
 
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 
