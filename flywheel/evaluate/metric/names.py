@@ -17,7 +17,7 @@ from flywheel.formulas import LATENCY, Aggregate, leaves, parse_formula
 _UNIT = re.compile(
     "nm|um|mm|cm|dm|m|km|inch|ft|deg|rad|mrad|px|pixels|hz|khz|fps|mps|kmh|"
     "ns|us|ms|s|sec|seconds|min|minutes|h|hours|days|nights|"
-    "mg|g|kg|t|newton|pa|kpa|bar|j|kj|w|kw|v|mv|a|ma|c|k|ml|l|"
+    "mg|g|kg|newton|pa|kpa|bar|kj|kw|mv|ma|ml|"
     "percent|pct|points|ppm|db|eur|usd|gbp|cents|bytes|kb|mb|gb|"
     "n|count|counts|times|tokens|words|characters|samples|pieces"
 )

@@ -18,7 +18,9 @@ def test_a_unit_is_seen_at_the_end_of_a_name(name):
     assert has_unit(name)
 
 
-@pytest.mark.parametrize("name", ["error", "correct", "cm", "error_rate", "cm_error", "number"])
+@pytest.mark.parametrize(
+    "name", ["error", "correct", "cm", "error_rate", "cm_error", "number", "correct_a"]
+)
 def test_other_names_have_no_unit(name):
     assert not has_unit(name)
 
