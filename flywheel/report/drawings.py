@@ -29,7 +29,7 @@ def draw_report(report: Report, decision: Decision | None) -> dict[str, str]:
         title = f"E-value after each of {len(path.values)} fresh labels, the last {last}"
         drawn["evidence"] = evidence.evidence_chart(path.values, path.needed, title)
     parts = [(term.name, term.estimate) for term in decompose(report)]
-    if any(part is not None for _, part in parts):
+    if sum(part is not None for _, part in parts) > 1:  # one alone has nothing beside it
         title = f"Parts of the error in {report.metric}"
         drawn["error"] = evidence.error_chart(parts, f"error in {report.metric}", title)
     if report.abstention is not None and report.abstention.curve:

@@ -92,7 +92,7 @@ def _row(connection: Connection, number: int, report: Report | None) -> dict[str
         row[f"{name}_start"] = start and start.value
     row["metric"] = None
     production = report.production if report is not None else None
-    row |= _columns("production", production and production.estimate)
+    row |= _columns("production", None if production is None else production.estimate)
     row["verdict"] = decision and decision.verdict.value
     row["reason"] = decision and decision.reasons[0]
     row["e_value"] = decision and decision.e_value
@@ -101,11 +101,9 @@ def _row(connection: Connection, number: int, report: Report | None) -> dict[str
 
 
 def _columns(name: str, known: Estimate | None) -> dict[str, float | None]:
-    return {
-        name: known and known.value,
-        f"{name}_low": known and known.low,
-        f"{name}_high": known and known.high,
-    }
+    names = (name, f"{name}_low", f"{name}_high")
+    values = (None,) * 3 if known is None else (known.value, known.low, known.high)
+    return dict(zip(names, values, strict=True))
 
 
 def _estimates(report: Report | None, name: str) -> tuple[Estimate | None, Estimate | None]:

@@ -25,11 +25,13 @@ class Evidence(NamedTuple):
 
 def evidence_of(report: Report, decision: Decision | None) -> Evidence | None:
     """How the evidence grew; None when no challenge was weighed."""
-    is_weighed = report.fresh is not None and len(report.fresh.gains) > 0
-    if not is_weighed or decision is None or decision.needed_e_value is None:
+    fresh = report.fresh
+    if fresh is None or not fresh.gains:
+        return None
+    if decision is None or decision.needed_e_value is None:
         return None
     min_gain = float(decision.gate_settings["min_gain"])
-    return Evidence(e_values(report.fresh, min_gain), decision.needed_e_value)
+    return Evidence(e_values(fresh, min_gain), decision.needed_e_value)
 
 
 def budget_sheet(report: Report, decision: Decision | None) -> Sheet:

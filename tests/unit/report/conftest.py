@@ -23,12 +23,21 @@ from flywheel.ledger.datasets import add_version, write_manifest
 from flywheel.ledger.failures import move_failures
 from flywheel.ledger.feedback import append_feedback, feedback_id
 from flywheel.ledger.labeling import Returned, newest_labels, save_annotations
-from flywheel.ledger.models import add_checkpoint, add_decision, add_release, add_report
+from flywheel.ledger.models import (
+    add_checkpoint,
+    add_decision,
+    add_release,
+    add_report,
+    get_decision,
+    report_of_night,
+)
 from flywheel.ledger.nights import FinishedStep, add_skip, finish_night, finish_step, open_night
 from flywheel.ledger.outbox import mark_finished, mark_sent
 from flywheel.ledger.predictions import Logged, append_predictions
 from flywheel.loop import Loop, NightRun, results
+from flywheel.loop.replay import Exhibit
 from flywheel.project import load_project
+from flywheel.report import step_page, write_dossier, write_report
 from flywheel.report.summaries import step_results
 from flywheel.select import select_batch
 from flywheel.task import Labeling, Task
@@ -320,6 +329,58 @@ def told(tmp_path_factory):
         for night, verdict in enumerate(VERDICTS):
             story.whole_night(night, verdict)
     return folder, story
+
+
+@pytest.fixture(scope="session")
+def shared(told, tmp_path_factory):
+    """The four nights for tests that change nothing: pages are dear, so each is made once."""
+    folder = tmp_path_factory.mktemp("shared")
+    shutil.copytree(told[0], folder, dirs_exist_ok=True)
+    with open_folder(folder) as loop:
+        mine = copy(told[1])
+        mine.loop = loop
+        yield mine
+
+
+@pytest.fixture(scope="session")
+def written(shared):
+    """The page of each of the four nights."""
+    return {night: write_report(shared.loop, night) for night in range(len(VERDICTS))}
+
+
+@pytest.fixture(scope="session")
+def step_pages(shared):
+    """The Markdown page of each step of the last night."""
+    run = shared.run(3)
+    return {name: step_page(run, name, result) for name, result in shared.results(3).items()}
+
+
+@pytest.fixture(scope="session")
+def exhibit(shared):
+    """The decision of the last night and what it was made of."""
+    with shared.loop.ledger.read() as connection:
+        report, decision = report_of_night(connection, 3), get_decision(connection, 3)
+    return Exhibit(report=report, decision=decision, scores=b"scores")
+
+
+@pytest.fixture(scope="session")
+def filed(shared, exhibit, tmp_path_factory):
+    """The page of the dossier of that decision."""
+    return write_dossier(shared.loop, exhibit, tmp_path_factory.mktemp("filed") / "dossier")
+
+
+@pytest.fixture
+def judged():
+    """A night's report and decision with all that the judge measures."""
+    report = figures.make_report(3, digest_of("dataset"), START, digest_of("model 3"))
+    return report, figures.make_decision(report, records.Verdict.HOLD, START)
+
+
+@pytest.fixture
+def older(judged):
+    """The same, as an older version of flywheel left it in the ledger."""
+    report = figures.as_an_older_version(judged[0])
+    return report, figures.make_decision(report, records.Verdict.HOLD, START)
 
 
 @pytest.fixture

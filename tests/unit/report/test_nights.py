@@ -1,5 +1,6 @@
 """The nights as a table: what is not known is missing, never 0."""
 
+import dataclasses
 import io
 
 import pandas as pd
@@ -7,7 +8,8 @@ import pytest
 from rich.console import Console
 
 from flywheel.cli.printing import night_table
-from flywheel.ledger.models import report_of_night
+from flywheel.ledger.models import add_report, add_rescored, report_of_night
+from flywheel.ledger.nights import open_night
 from flywheel.report import nights_frame
 
 
@@ -38,6 +40,47 @@ def test_numbers_are_those_of_the_stored_report(four_nights, frame):
 def test_before_the_first_release_there_is_no_champion(frame):
     assert pd.isna(frame.champion[0])
     assert pd.isna(frame.champion_start[0])
+
+
+def test_production_and_evidence_are_columns_and_missing_before_there_are_any(frame):
+    found = tuple(frame.loc[3, ["production", "production_low", "production_high"]])
+    assert found == (0.872, 0.827, 0.917)
+    assert frame.e_value[3] > 1
+    assert pd.isna(frame.production[0])
+    assert pd.isna(frame.e_value[0])
+
+
+def test_one_metric_is_named_by_its_formula_alone(frame):
+    assert set(frame.metric) == {"correct"}
+
+
+def another_metric(story, metric_id, formula):
+    """A later night under another metric, and night 1 measured anew under it."""
+    with story.loop.ledger.begin() as connection:
+        first, last = report_of_night(connection, 1), report_of_night(connection, 3)
+        new = {"metric_id": metric_id, "metric": formula}
+        open_night(connection, story.now())
+        add_report(connection, dataclasses.replace(last, id="a" * 64, night=4, **new))
+        entries = tuple(dataclasses.replace(one, metric=None) for one in first.entries)
+        add_rescored(connection, first.id, dataclasses.replace(first, entries=entries, **new))
+        return nights_frame(connection)
+
+
+def test_nights_under_an_older_metric_are_told_apart(four_nights):
+    frame = another_metric(four_nights, "b" * 64, "recall")
+    assert frame.metric.tolist() == ["correct", "recall", "correct", "correct", "recall"]
+
+
+def test_a_night_that_was_measured_anew_has_its_number_under_the_newest_metric(four_nights):
+    frame = another_metric(four_nights, "b" * 64, "recall")
+    assert pd.isna(frame.candidate[1])
+    assert not pd.isna(frame.candidate[2])
+
+
+def test_two_metrics_of_one_formula_carry_their_ids(four_nights):
+    frame = another_metric(four_nights, "b" * 64, "correct")
+    assert frame.metric[4] == "correct (bbbbbb)"
+    assert frame.metric[3] not in ("correct", frame.metric[4])
 
 
 def test_it_comes_back_from_a_file_as_it_was(frame):

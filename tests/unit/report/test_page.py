@@ -10,11 +10,13 @@ import pytest
 from PIL import Image
 
 from flywheel.errors import UnknownIdError
+from flywheel.ledger.models import add_decision, add_report, add_rescored, report_of_night
+from flywheel.ledger.nights import open_night
 from flywheel.loop import results
 from flywheel.records import Verdict
 from flywheel.report import write_report
 from flywheel.report.facts import read_facts, thin_out
-from flywheel.report.page import _charts as charts_of
+from flywheel.report.page import _history as history_of
 
 _VOID = {"meta", "img", "br", "link", "input", "hr"}
 _LOADING = ("src", "href", "xlink:href", "srcset", "action", "data", "poster")
@@ -53,8 +55,8 @@ class Page(HTMLParser):
 
 
 @pytest.fixture
-def page(four_nights):
-    return Page(write_report(four_nights.loop, 3))
+def page(written):
+    return Page(written[3])
 
 
 def test_the_page_is_well_formed(page):
@@ -74,7 +76,7 @@ def test_numbers_stand_with_their_intervals(page):
 
 
 def test_what_was_not_measured_is_said_in_words(page):
-    assert "annotators human not enough data 3 samples, 8 are needed" in page.text
+    assert "annotators human not enough data - 3 samples, 8 are needed" in page.text
 
 
 def test_every_picture_decodes_and_has_an_alternative_text(page):
@@ -88,7 +90,7 @@ def test_every_picture_decodes_and_has_an_alternative_text(page):
 
 def test_every_chart_says_what_it_shows(page):
     charts = page.all("svg")
-    assert len(charts) == 3
+    assert len(charts) == 9
     assert all(chart["role"] == "img" and chart["aria-label"] for chart in charts)
 
 
@@ -108,8 +110,8 @@ def test_nothing_is_loaded_from_anywhere(page):
     assert not {"script", "iframe", "link", "object"} & {tag for tag, _ in page.tags}
 
 
-def test_styles_and_charts_load_nothing_either(four_nights):
-    source = write_report(four_nights.loop, 3).read_text()
+def test_styles_and_charts_load_nothing_either(written):
+    source = written[3].read_text()
     assert "@import" not in source
     assert set(re.findall(r"url\((.)", source)) <= {"#"}
 
@@ -120,13 +122,13 @@ def test_text_from_outside_stays_text(page, four_nights):
 
 
 @pytest.mark.parametrize("night", [0, 1, 2, 3])
-def test_no_page_ever_shows_a_nan_or_a_none(four_nights, night):
-    text = Page(write_report(four_nights.loop, night)).text
+def test_no_page_ever_shows_a_nan_or_a_none(written, night):
+    text = Page(written[night]).text
     assert not re.search(r"\b(nan|None|inf|undefined)\b", text)
 
 
-def test_the_first_night_says_what_it_has_too_little_data_for(four_nights):
-    text = Page(write_report(four_nights.loop, 0)).text
+def test_the_first_night_says_what_it_has_too_little_data_for(written):
+    text = Page(written[0]).text
     assert "candidate candidate not enough data" in text
     assert "Candidate minus champion, paired, positive is better: not enough data" in text
     assert "0.930 [0.910, 0.950]" in text  # the start data is there from the first night on
@@ -154,8 +156,8 @@ def test_an_empty_ledger_has_no_page(loop):
 def test_a_promotion_that_the_canary_stopped_is_said_beside_the_verdict(four_nights):
     note = "the canary failed, the old release serves on: 3 of 32 answers differ"
     kept = results.Released(release_number=None, serving_digest=None, num_fixed=0, note=note)
-    four_nights.step(3, "release", kept)
-    text = Page(write_report(four_nights.loop, 3)).text
+    four_nights.step(0, "release", kept)
+    text = Page(write_report(four_nights.loop, 0)).text
     assert f"Not released: {note}" in text
 
 
@@ -167,23 +169,22 @@ def test_a_sample_that_cannot_be_shown_has_the_reason_in_its_place(story):
     assert "0 bytes are no colour; send one byte or more" in page.text
 
 
-def test_the_same_ledger_gives_the_same_bytes(four_nights):
-    first = write_report(four_nights.loop, 3).read_bytes()
-    assert write_report(four_nights.loop, 3).read_bytes() == first
+def test_the_same_ledger_gives_the_same_bytes(four_nights, written):
+    assert write_report(four_nights.loop, 0).read_bytes() == written[0].read_bytes()
 
 
 def test_nothing_but_the_page_is_left_in_its_folder(four_nights):
-    path = write_report(four_nights.loop, 3)
-    assert path == four_nights.loop.project.state / "reports" / "night-0003.html"
+    path = write_report(four_nights.loop, 0)
+    assert path == four_nights.loop.project.state / "reports" / "night-0000.html"
     assert list(path.parent.iterdir()) == [path]
 
 
 def test_a_page_that_cannot_be_written_leaves_the_old_one_whole(four_nights, monkeypatch):
-    path = write_report(four_nights.loop, 3)
+    path = write_report(four_nights.loop, 0)
     before = path.read_bytes()
     monkeypatch.setattr("pathlib.Path.replace", _full_disk)
     with pytest.raises(OSError, match="no space"):
-        write_report(four_nights.loop, 3)
+        write_report(four_nights.loop, 0)
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
 
@@ -199,13 +200,48 @@ def test_four_hundred_nights_make_a_page_of_bounded_size(many_nights):
     assert path.stat().st_size < 300_000
 
 
-def test_only_nights_with_the_same_metric_share_a_line(four_nights):
-    facts = read_facts(four_nights.loop, 3)
-    others = [dataclasses.replace(report, metric="error_cm") for report in facts.past[:-1]]
-    assert "entries_history" in charts_of(facts)
-    assert "entries_history" not in charts_of(
-        dataclasses.replace(facts, past=(*others, facts.report))
-    )
+@pytest.mark.parametrize(("field", "value"), [("metric", "error_cm"), ("metric_id", "f" * 64)])
+def test_only_nights_with_the_same_metric_share_a_line(shared, field, value):
+    facts = read_facts(shared.loop, 3)
+    others = [dataclasses.replace(report, **{field: value}) for report in facts.past[:-1]]
+    assert "entries_history" in history_of(facts.report, facts.past)
+    assert "entries_history" not in history_of(facts.report, (*others, facts.report))
+
+
+def test_reports_that_are_older_than_metric_ids_stay_on_the_line(shared):
+    facts = read_facts(shared.loop, 3)
+    others = [dataclasses.replace(report, metric_id="") for report in facts.past[:-1]]
+    assert "entries_history" in history_of(facts.report, (*others, facts.report))
+
+
+def test_a_night_that_was_measured_anew_joins_the_line_under_the_new_metric(four_nights):
+    with four_nights.loop.ledger.begin() as connection:
+        old = report_of_night(connection, 1)
+        newest = report_of_night(connection, 3)
+        anew = dataclasses.replace(newest, id="a" * 64, night=4, metric_id="b" * 64)
+        open_night(connection, four_nights.now())
+        add_report(connection, anew)
+        add_rescored(connection, old.id, dataclasses.replace(old, metric_id="b" * 64))
+    past = read_facts(four_nights.loop, 4).past
+    assert [one.metric_id == "b" * 64 for one in past] == [False, True, False, False, True]
+
+
+def test_the_number_of_the_night_stands_first_beside_the_naive_one(page):
+    assert "0.872 production today [0.827, 0.917]" in page.text
+    assert "0.610 averaging all labels would have claimed [0.560, 0.660]" in page.text
+    assert page.text.index("production today") < page.text.index("over all nights")
+
+
+def test_a_report_of_an_older_version_has_a_whole_page(four_nights, older):
+    report, decision = (dataclasses.replace(one, night=4, id="e" * 64) for one in older)
+    four_nights.gather(4)
+    with four_nights.loop.ledger.begin() as connection:
+        add_report(connection, dataclasses.replace(report, dataset_id=four_nights.parent))
+        add_decision(connection, dataclasses.replace(decision, report_id=report.id))
+    page = Page(write_report(four_nights.loop, 4))
+    assert "Production today: not enough data" in page.text
+    assert "The budget is not metered" in page.text
+    assert page.ill == []
 
 
 def test_thinning_out_keeps_the_first_and_the_last():
@@ -215,8 +251,8 @@ def test_thinning_out_keeps_the_first_and_the_last():
     assert thin_out([1, 5], 60) == [1, 5]
 
 
-def test_every_verdict_has_its_meaning_on_the_page(four_nights):
-    texts = [Page(write_report(four_nights.loop, night)).text for night in (1, 2)]
+def test_every_verdict_has_its_meaning_on_the_page(written):
+    texts = [Page(written[night]).text for night in (1, 2)]
     assert Verdict.NO_VERDICT.value in texts[0]
     assert "There is not enough data to say." in texts[0]
     assert "This is a normal end of a night." in texts[1]

@@ -1,5 +1,6 @@
 """Where a project stands, and the one thing to do next."""
 
+from flywheel.ledger.models import close_challenge, open_challenge, report_of_night
 from flywheel.records import FailureState, Verdict
 from flywheel.report import status
 
@@ -74,8 +75,27 @@ def test_the_lines_hold_every_fact(four_nights):
     assert "failures      0 seen, 0 queued, 12 labeled, 0 trained on, 12 fixed, 0 guarded" in lines
 
 
+def test_the_budget_and_the_sealed_labels_are_lines_of_their_own(four_nights):
+    lines = list(status(four_nights.loop).lines())
+    no_challenge = "no challenge is open (3 of 10 used); 18 more labels of the probability share"
+    assert f"budget        {no_challenge} open the next" in lines
+    assert "sealed        12 test labels that no decision has seen" in lines
+
+
+def test_a_challenge_that_is_open_in_the_ledger_is_the_state_of_the_budget(four_nights):
+    with four_nights.loop.ledger.begin() as connection:
+        challenge = report_of_night(connection, 3).challenge
+        open_challenge(connection, challenge, [], 3)
+    assert status(four_nights.loop).budget.startswith("challenge 3 of 10 is open since night 2")
+    with four_nights.loop.ledger.begin() as connection:
+        close_challenge(connection, challenge, 3)
+    assert status(four_nights.loop).budget.startswith("no challenge is open")
+
+
 def test_the_lines_of_an_empty_project_say_so_in_words(loop):
     lines = list(status(loop).lines())
     assert lines[0] == "serves        nothing is released yet"
     assert lines[1] == "last night    none has finished yet"
     assert "dataset       no version yet" in lines
+    assert "budget        nothing has been judged yet" in lines
+    assert "sealed        not counted yet" in lines

@@ -19,9 +19,8 @@ _PICTURE = re.compile(r"!\[[^\]]*\]\(data:image/\w+;base64,([^)]*)\)")
 
 
 @pytest.fixture
-def pages(four_nights):
-    run = four_nights.run(3)
-    return {name: step_page(run, name, result) for name, result in four_nights.results(3).items()}
+def pages(step_pages):
+    return step_pages
 
 
 def rendered(page):
@@ -125,10 +124,16 @@ def test_a_night_that_trained_nothing_shows_its_note_and_no_curve(four_nights):
     assert "data:" not in page
 
 
+def test_evaluate_opens_with_the_number_of_the_night_in_one_line(pages):
+    number = pages["evaluate"].splitlines()[2]
+    assert number.startswith(r"**production today: 0.872 \[0.827, 0.917\]; assisted by")
+    assert r"averaging all labels would have claimed 0.610 \[0.560, 0.660\]" in number
+
+
 def test_evaluate_shows_everyone_with_intervals_and_absence_in_words(pages):
-    assert "| candidate | candidate | 0.850 [0.810, 0.890] | 40 |" in pages["evaluate"]
-    assert "| annotators | human | not enough data | - |" in pages["evaluate"]
-    assert "| requirement | requirement | 0.950 | - |" in pages["evaluate"]
+    assert r"| candidate | candidate | 0.850 \[0.810, 0.890\] | 40 |" in pages["evaluate"]
+    assert "| annotators | human | not enough data | \\- |" in pages["evaluate"]
+    assert "| requirement | requirement | 0.950 | \\- |" in pages["evaluate"]
     assert "## Slices" in pages["evaluate"]
 
 
@@ -136,6 +141,16 @@ def test_decide_shows_the_verdict_large_and_every_reason(pages):
     assert "\n# PROMOTE\n" in pages["decide"]
     assert "\n- latency 2.1 ms is fine\n" in pages["decide"]
     assert "**Next:** Label more failures" in pages["decide"]
+
+
+def test_decide_shows_the_budget_with_a_bar_and_a_chart_of_the_evidence(pages):
+    assert "| **challenge** | 3 of 10 of this test set, generation 1" in pages["decide"]
+    assert re.search(r"\| \*\*e-value\*\* \| [\d.]+ of 176 needed █+░+ \|", pages["decide"])
+    assert len(_PICTURE.findall(pages["decide"])) == 1
+
+
+def test_the_pages_of_the_judge_are_small(pages):
+    assert max(len(pages[name]) for name in ("evaluate", "decide")) < 150_000
 
 
 def test_release_shows_what_serves_and_what_was_fixed(pages):
@@ -153,7 +168,7 @@ def test_text_from_outside_becomes_no_markup(pages):
 def test_tables_keep_their_columns_whatever_the_cells_hold(pages):
     html = rendered(pages["evaluate"])
     for row in re.findall(r"<tr>(.*?)</tr>", html, re.DOTALL):
-        assert len(re.findall(r"<t[dh]>", row)) in (2, 3, 5)
+        assert len(re.findall(r"<t[dh]>", row)) in (2, 4, 5, 6)
 
 
 def test_a_server_that_serves_nothing_yet_is_said_in_words(story):

@@ -55,3 +55,15 @@ def test_a_long_answer_is_cut_and_a_structured_one_is_json():
 )
 def test_a_duration_is_said_as_people_say_it(seconds, said):
     assert text.duration(seconds) == said
+
+
+@pytest.mark.parametrize(("share", "said"), [(0.95, "95 %"), (0.04217, "4.22 %"), (0.0, "0 %")])
+def test_a_share_is_said_in_percent(share, said):
+    assert text.percent(share) == said
+
+
+@pytest.mark.parametrize(
+    ("e_value", "full"), [(0.0, 0), (1.0, 0), (10.0, 10), (99.9, 19), (100.0, 20), (1e300, 20)]
+)
+def test_the_bar_of_evidence_is_empty_up_to_one_and_full_at_what_is_needed(e_value, full):
+    assert text.evidence_bar(e_value, 100.0) == "█" * full + "░" * (20 - full)
