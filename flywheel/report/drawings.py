@@ -65,7 +65,7 @@ def _entries(report: Report) -> Iterator[tuple[str, str]]:
     places = {"entries": "the frozen test set", "start_entries": "the start data"}
     for part, place in places.items():
         shown = [entry for entry in getattr(report, part) if entry.kind != "requirement"]
-        if any(entry.metric is not None for entry in shown):
+        if any(entry.metric is not None and entry.kind != "published" for entry in shown):
             title = f"{report.metric} in night {report.night} on {place}, with intervals"
             required = required_by(report)
             yield part, charts.interval_chart(shown, required, label_of(report), title)

@@ -230,17 +230,7 @@ class Story:
 
     def judge(self, night, verdict):
         digest = digest_of(f"model {night}")
-        checkpoint = records.Checkpoint(
-            digest=digest,
-            parent_digest=None,
-            dataset_id=self.parent,
-            seed=night,
-            settings={"epochs": 5, "learning_rate": 0.001},
-            device="cpu",
-            losses=(2.0, 1.1, 0.7, 0.5, 0.45),
-            train_seconds=12.3,
-            created_at=self.now(),
-        )
+        checkpoint = figures.make_checkpoint(night, self.parent, self.now())
         report = figures.make_report(night, self.parent, self.now(), digest, HOSTILE)
         decision = figures.make_decision(report, verdict, self.now(), HOSTILE)
         with self.loop.ledger.begin() as connection:

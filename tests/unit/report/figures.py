@@ -196,6 +196,20 @@ def as_an_older_version(report):
     )
 
 
+def make_checkpoint(night, dataset_id, now):
+    return records.Checkpoint(
+        digest=digest_of(f"model {night}"),
+        parent_digest=None,
+        dataset_id=dataset_id,
+        seed=night,
+        settings={"epochs": 5, "learning_rate": 0.001},
+        device="cpu",
+        losses=(2.0, 1.1, 0.7, 0.5, 0.45),
+        train_seconds=12.3,
+        created_at=now,
+    )
+
+
 def make_decision(report, verdict, now, said=""):
     challenge = report.challenge
     return records.Decision(

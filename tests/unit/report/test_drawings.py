@@ -20,6 +20,11 @@ def test_a_report_that_measured_nothing_has_no_chart(older):
     assert draw_loss(None) == {}
 
 
+def test_published_results_alone_are_no_chart(judged):
+    published = tuple(one for one in judged[0].entries if one.kind == "published")
+    assert "entries" not in draw_report(dataclasses.replace(judged[0], entries=published), None)
+
+
 def test_the_requirement_is_the_number_of_its_entry(judged):
     assert required_by(judged[0]) == 0.95
     assert required_by(dataclasses.replace(judged[0], entries=())) is None
