@@ -1,6 +1,6 @@
 """Proof of the gate: how often it is fooled over a life of nights, and what its caution costs.
 
-Run `python tests/proofs/prove_gate.py` (about 3 minutes on two cores), or with `--quick`. Beside the gate's own
+Run `python tests/proofs/prove_gate.py` (about 4 minutes on two free cores), or with `--quick`. Beside the gate's own
 rules stand two that are common elsewhere: a fixed alpha on the whole test set every night, and the
 higher score. Labels are drawn as the loop draws them; the vetoes, which only hold back, are out.
 """
@@ -31,7 +31,7 @@ _MEAN_HARDNESS = 0.2
 """of Beta(0.5, 2)"""
 _BEYOND = (
     "(*) Gains without bound are tested for symmetry about no gain; no test of unbounded gains can "
-    "be exact for a mean, and rare losses that have not come yet fool this one too."
+    "be exact for a mean, and losses that are rare among the labels fool this one too."
 )
 _Z = float(stats.norm.isf(GATE.alpha))
 
@@ -193,7 +193,7 @@ NULLS = (
     Case("equal, symmetric test", _EQUAL, is_bounded=False),
     Case("1 point worse", _right_or_wrong(-0.01, 0.1)),
     Case("better where often drawn, no gain", _elsewhere),
-    Case("the same, symmetric test", _elsewhere, is_bounded=False),
+    Case("the same, symmetric test (*)", _elsewhere, is_bounded=False),
     Case("equal skewed errors", _errors, is_bounded=False),
 )
 BEYOND = Case("rare large losses, none on average (*)", _rare_losses, is_bounded=False)

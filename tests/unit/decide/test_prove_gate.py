@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 _PATH = Path(__file__).parents[2] / "proofs" / "prove_gate.py"
-_LIVES = 25
+_LIVES = 15
 
 
 @pytest.fixture(scope="module")
