@@ -60,7 +60,8 @@ def error_chart(rows: Rows, label: str, title: str) -> str:
             color = Ink.REQUIRED if part.low > 0 else Ink.MUTED
             axes.barh(row, part.value, height=0.55, color=color, alpha=0.45, linewidth=0)
             axes.plot([part.low, part.high], [row, row], color=color, linewidth=2)
-    axes.set_yticks(range(len(rows)), [short_name(name) for name, _ in rows])
+    names = ["\n".join(map(short_name, name.split(" and "))) for name, _ in rows]  # merged parts
+    axes.set_yticks(range(len(rows)), names)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlabel(label)
     return to_svg(figure, title)

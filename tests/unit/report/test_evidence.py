@@ -43,6 +43,12 @@ def test_what_is_surely_worse_or_surely_an_error_is_red():
     assert "var(--required)" not in evidence.error_chart([("a", near(0.05))], "error", "t")
 
 
+def test_parts_that_were_merged_keep_their_whole_names():
+    svg = evidence.error_chart([("distribution shift and test-set overfit", near(0.5))], "e", "t")
+    assert "distribution shift" in said(svg)
+    assert "test-set overfit" in said(svg)
+
+
 @pytest.mark.parametrize("values", [[1.0], [1e-300, 0.0], [1e250] * 50, np.geomspace(1, 500, 400)])
 def test_evidence_of_any_size_can_be_drawn(values):
     svg = evidence.evidence_chart(np.array(values), 146.0, "t")
