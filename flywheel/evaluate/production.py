@@ -158,7 +158,7 @@ def _assisted(statistic: Statistic, drawn: Returned, weights: Array) -> Estimate
     plain = float(np.average(shares, weights=weights))
     size = (
         min(plain * (1 - plain) / variance, 4.0 * len(weights))
-        if variance > 0
+        if variance > 0 and 0 < plain < 1
         else kish_size(by_cluster(weights, weights, drawn.clusters)[1])
     )
     return _wilson(min(max(value, 0.0), 1.0), size, len(weights))

@@ -10,14 +10,15 @@ import numpy as np
 
 from flywheel.records import Array
 
-_UNIFORM = 0.3
-"""Part of the expected size that is spread evenly, so that no weight 1/p grows large."""
+_UNIFORM = 0.8
+"""Part of the expected size that is spread evenly, so that no weight 1/p grows large, and that the
+gate's bets, which shrink with the least probability over a sample's own, stay worth their labels."""
 
 
 def inclusion_probabilities(uncertainty: Array, expected_size: float) -> Array:
     """(N,) probabilities in (0, 1] that sum to min(expected_size, N).
 
-    p_i = 0.3 n/N + 0.7 n u_i / sum(u), where those that would pass 1 are set to 1 and the
+    p_i = 0.8 n/N + 0.2 n u_i / sum(u), where those that would pass 1 are set to 1 and the
     rest is scaled up to keep the sum (Saerndal, Swensson & Wretman, Model Assisted Survey
     Sampling, 3.6.2). Uncertainty is in 0..1; where all are 0 the draw is uniform.
     """
