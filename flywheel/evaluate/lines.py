@@ -116,7 +116,9 @@ LATENCY_PART = "latency"
 def _measured(part: Part, entrant: str, statistic: Statistic) -> Measured:
     table = part.scores[entrant]
     check_scores(statistic, sorted(table))
-    scores: dict[str, Array] = {name: table[name] for name in sorted(statistic.columns) or sorted(table)}
+    scores: dict[str, Array] = {
+        name: table[name] for name in sorted(statistic.columns) or sorted(table)
+    }
     return Measured(ids=part.ids, scores=scores, weights=part.weights, clusters=part.clusters)
 
 

@@ -94,7 +94,7 @@ def estimate(
     Raises:
         ValueError: the statistic needs a score that was not measured.
     """
-    return _estimate(_contrast(statistic, measured, measured), tail, rng)
+    return _estimate(_contrast(statistic, (measured,)), tail, rng)
 
 
 def paired_difference(
@@ -115,21 +115,19 @@ def paired_difference(
             the statistic needs a score that was not measured.
     """
     _check_pairs(candidate, champion)
-    return _estimate(_contrast(statistic, candidate, champion), tail, rng)
+    return _estimate(_contrast(statistic, (candidate, champion)), tail, rng)
 
 
-def _contrast(statistic: Statistic, first: Measured, second: Measured) -> Contrast:
-    for name in sorted(statistic.columns):
-        if name not in first.scores or name not in second.scores:
-            known = ", ".join(sorted(first.scores.keys() & second.scores.keys())) or "none"
-            raise ValueError(
-                f"{statistic.text} needs the score {name}, measured are: {known}; "
-                "name one of these, or let the task's scores function return it"
-            )
-    tables = (first.scores,) if first is second else (first.scores, second.scores)
-    return Contrast(
-        statistic=statistic, tables=tables, weights=first.weights, clusters=first.clusters
-    )
+def _contrast(statistic: Statistic, *models: Measured) -> Contrast:
+    tables = tuple(one.scores for one in models)
+    known = set.intersection(*(set(table) for table in tables))
+    for name in sorted(statistic.columns - known):
+        raise ValueError(
+            f"{statistic.text} needs the score {name}, measured are: {', '.join(sorted(known))}; "
+            "name one of these, or let the task's scores function return it"
+        )
+    weights, clusters = models[0].weights, models[0].clusters
+    return Contrast(statistic=statistic, tables=tables, weights=weights, clusters=clusters)
 
 
 def _estimate(contrast: Contrast, tail: float, rng: np.random.Generator) -> Estimate | None:

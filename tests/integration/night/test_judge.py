@@ -91,7 +91,9 @@ def test_a_dossier_whose_verdict_was_changed_is_told(story, decisions, tmp_path,
     with open_loop(story.directory) as loop:
         write_exhibit(find_exhibit(loop, decisions[-1][1]), tmp_path)
     record = tmp_path / "decision.json"
-    record.write_text(record.read_text().replace("NO-VERDICT", "REJECT", 1))
+    stored = json.loads(record.read_text())
+    stored["decision"]["verdict"] = "HOLD"
+    record.write_text(json.dumps(stored))
     code, _, err = flywheel("replay", tmp_path, "-d", story.directory)
     assert code == 2
     assert "decision.verdict" in err

@@ -16,6 +16,7 @@ def test_rows_without_weights_weigh_alike(rows):
 
 @pytest.mark.parametrize("weights", [[1, 2, 3], np.array([1, 2, 3])])
 def test_weights_may_be_a_list_or_an_array(rows, weights):
-    scored = rows(3, 1, weights).scored(np.zeros(3))
-    assert scored.weights.tolist() == [1.0, 2.0, 3.0]
-    assert scored.ids == rows(3, 1).ids
+    part = rows(3, 1, weights).part({"candidate": {"correct": np.zeros(3)}})
+    assert part.weights.tolist() == [1.0, 2.0, 3.0]
+    assert part.ids == rows(3, 1).ids
+    assert part.clusters.tolist() == [0, 1, 2]

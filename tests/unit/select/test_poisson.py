@@ -28,12 +28,12 @@ def test_where_nothing_is_uncertain_the_draw_is_uniform():
 
 def test_a_known_case():
     found = inclusion_probabilities(np.array([0.0, 0.5, 0.5]), 1.0)
-    np.testing.assert_allclose(found, [0.1, 0.45, 0.45])
+    np.testing.assert_allclose(found, [0.8 / 3, 1.1 / 3, 1.1 / 3])
 
 
 def test_what_would_pass_1_is_1_and_the_others_share_the_rest():
-    found = inclusion_probabilities(np.array([1.0, 0.0, 0.0]), 2.0)
-    np.testing.assert_allclose(found, [1.0, 0.5, 0.5])
+    found = inclusion_probabilities(np.array([1.0, 0.0, 0.0]), 2.5)
+    np.testing.assert_allclose(found, [1.0, 0.75, 0.75])
 
 
 def test_more_than_there_is_takes_all():

@@ -1,0 +1,127 @@
+import pytest
+
+from flywheel.ledger.batches import add_batch
+from flywheel.ledger.datasets import add_labels
+from flywheel.ledger.production import Drawn, draws_since, labeled_choices
+from flywheel.records import Batch, Choice, Label, Sample, Share, Split
+
+
+@pytest.fixture
+def choose(ledger, production):
+    """Put predictions into a batch of a night; (probability of each, None: targeted)."""
+
+    def run(name, night, chosen, mean_confidence=0.75):
+        choices = tuple(
+            Choice(
+                sample_id=prediction.sample_id,
+                prediction_id=prediction.id,
+                share=Share.TARGETED if chance is None else Share.PROBABILITY,
+                reason="",
+                priority=0.5,
+                inclusion_probability=chance,
+            )
+            for prediction, chance in chosen
+        )
+        batch = Batch(
+            id=name,
+            choices=choices,
+            night=night,
+            population=7,
+            mean_confidence=mean_confidence,
+            least_probability=0.1,
+            created_at=production.now,
+        )
+        with ledger.begin() as connection:
+            add_batch(connection, batch)
+
+    return run
+
+
+@pytest.fixture
+def answer(ledger, production):
+    """The consensus on a prediction's sample; None withdraws it."""
+
+    def run(prediction, value):
+        label = Label(
+            sample_id=prediction.sample_id,
+            answer=value,
+            reliability=1.0,
+            num_annotations=1,
+            source="annotators",
+        )
+        with ledger.begin() as connection:
+            add_labels(connection, [label], production.now)
+
+    return run
+
+
+@pytest.fixture
+def labeled(ledger):
+    def read(since=0):
+        with ledger.read() as connection:
+            return labeled_choices(connection, since)
+
+    return read
+
+
+def test_a_labeled_choice_has_what_was_logged_and_what_people_say(
+    production, choose, answer, labeled
+):
+    (first,) = production.predict(0.25, split=Split.TEST, group="scene 3")
+    choose("b", 2, [(first, 0.5)])
+    answer(first, "dog")
+    (found,) = labeled()
+    assert (found.answer, found.label, found.confidence) == ("cat", "dog", 0.25)
+    assert (found.group, found.batch_id, found.latency_ms) == ("scene 3", "b", 1.0)
+    assert (found.share, found.inclusion_probability) == (Share.PROBABILITY, 0.5)
+
+
+def test_the_prediction_that_chose_a_sample_counts_and_no_later_one(
+    production, choose, answer, labeled
+):
+    sample = Sample.of(b"again", "text/plain")
+    first, _ = production.predict(0.25, 0.9, sample=sample)
+    choose("b", 0, [(first, 0.5)])
+    answer(first, "dog")
+    assert [one.confidence for one in labeled()] == [0.25]
+
+
+def test_targeted_samples_come_without_a_probability(production, choose, answer, labeled):
+    (first,) = production.predict(0.25)
+    choose("b", 0, [(first, None)])
+    answer(first, "dog")
+    assert [(one.share, one.inclusion_probability) for one in labeled()] == [(Share.TARGETED, None)]
+
+
+def test_only_the_newest_label_counts_and_a_withdrawn_one_is_out(
+    production, choose, answer, labeled
+):
+    first, second, third = production.predict(0.1, 0.2, 0.3)
+    choose("b", 0, [(first, 0.5), (second, 0.5), (third, 0.5)])
+    for prediction, value in [(first, "dog"), (first, "cat"), (second, "cat"), (second, None)]:
+        answer(prediction, value)
+    assert [(one.sample_id, one.label) for one in labeled()] == [(first.sample_id, "cat")]
+
+
+def test_only_batches_of_the_asked_nights_are_read(ledger, production, choose, answer, labeled):
+    first, second = production.predict(0.1, 0.2)
+    choose("a", 3, [(first, 0.5)], mean_confidence=None)
+    choose("b", 4, [(second, 0.5)])
+    answer(first, "cat")
+    answer(second, "cat")
+    assert [one.batch_id for one in labeled(4)] == ["b"]
+    with ledger.read() as connection:
+        found = draws_since(connection, 3)
+    assert found == [
+        Drawn(batch_id="a", night=3, population=7, mean_confidence=None),
+        Drawn(batch_id="b", night=4, population=7, mean_confidence=0.75),
+    ]
+
+
+def test_samples_come_in_the_order_of_their_ids(production, choose, answer, labeled):
+    predictions = production.predict(*[0.5] * 9)
+    choose("b", 0, [(one, 0.5) for one in predictions])
+    for one in reversed(predictions):
+        answer(one, "cat")
+    ids = [one.sample_id for one in labeled()]
+    assert ids == sorted(one.sample_id for one in predictions)
