@@ -94,7 +94,7 @@ def estimate(
     Raises:
         ValueError: the statistic needs a score that was not measured.
     """
-    return _estimate(_contrast(statistic, (measured,)), tail, rng)
+    return _estimate(_contrast(statistic, measured), tail, rng)
 
 
 def paired_difference(
@@ -115,7 +115,7 @@ def paired_difference(
             the statistic needs a score that was not measured.
     """
     _check_pairs(candidate, champion)
-    return _estimate(_contrast(statistic, (candidate, champion)), tail, rng)
+    return _estimate(_contrast(statistic, candidate, champion), tail, rng)
 
 
 def _contrast(statistic: Statistic, *models: Measured) -> Contrast:
