@@ -79,10 +79,10 @@ def test_the_drawn_speak_for_production_and_the_hard_cases_only_for_themselves(l
 
 
 def test_a_week_of_batches_counts_and_those_without_labels_do_not(loop, night):
-    for number in range(9):
-        night(number, answered=number != 8)
-    found = estimate_production(loop, 8)
-    assert (found.first_night, found.last_night, found.num_population) == (2, 7, 900)
+    for number in range(8):
+        night(number, answered=number != 7)
+    found = estimate_production(loop, 7)
+    assert (found.first_night, found.last_night, found.num_population) == (1, 6, 900)
 
 
 def test_the_same_night_gives_the_same_estimate(loop, night):
