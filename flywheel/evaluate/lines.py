@@ -16,6 +16,7 @@ from flywheel.evaluate.book import Book, Part
 from flywheel.evaluate.context import Context
 from flywheel.evaluate.latency import LATENCY
 from flywheel.evaluate.metric import check_scores
+from flywheel.evaluate.scoring import CONFIDENCE
 from flywheel.evaluate.statistic import Statistic
 from flywheel.evaluate.stats import FEWEST_SAMPLES, Measured, estimate, paired_difference
 from flywheel.records import Array, Entry, Estimate
@@ -79,7 +80,9 @@ class Lines:
             rows = self.book.get(part)
             number = 0 if rows is None else len(rows.ids)
             note = f"{number} samples, {FEWEST_SAMPLES} are needed"
-            if number >= FEWEST_SAMPLES:
+            if statistic.columns & {CONFIDENCE, LATENCY} and name not in self.context.models:
+                note = "only models have a confidence and a latency"
+            elif number >= FEWEST_SAMPLES:
                 note = f"{statistic.text} is not defined on these {number} samples"
         return Entry(name=name, kind=kind, metric=known, note=note)
 
@@ -102,6 +105,9 @@ class Lines:
     def _measured(self, statistic: Statistic, part: str, entrant: str) -> Measured | None:
         rows = self.book.get(part)
         if rows is None or not rows.ids or entrant not in rows.scores:
+            return None
+        missing = statistic.columns - rows.scores[entrant].keys()
+        if missing and missing <= {CONFIDENCE, LATENCY}:  # only models have these
             return None
         return _measured(rows, entrant, statistic)
 

@@ -225,3 +225,20 @@ def test_samples_of_one_group_are_one_cluster(measure, rows):
     alone, together = measure(test=rows(120, 2)).report, measure(test=grouped).report
     assert together.difference.value == alone.difference.value
     assert together.difference != alone.difference
+
+
+def test_a_metric_on_the_confidence_is_measured_for_models_alone(measure, rules):
+    settings = rules(optimize="confidence.average_precision(correct)")
+    entries = {entry.name: entry for entry in measure(settings=settings).report.entries}
+    assert entries["candidate"].metric is not None
+    assert entries["nearest"].metric is None
+    assert entries["nearest"].note == "only models have a confidence and a latency"
+
+
+def test_a_function_of_the_tasks_own_may_read_any_score(measure, rules, tmp_path, challenge):
+    text = "import numpy as np\ndef share(scores, weights):\n"
+    text += "    return float(np.average(scores['correct'], weights=weights))\n"
+    (tmp_path / "own_metric.py").write_text(text)
+    own = measure(settings=rules(optimize="own_metric:share"), challenge=challenge).report
+    plain = measure().report
+    assert own.entries[0].metric.value == pytest.approx(plain.entries[0].metric.value)
