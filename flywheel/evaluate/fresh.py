@@ -71,7 +71,7 @@ def _moved(statistic: Statistic, base: Part, rows: ScoreTable) -> Array:
         weights[:, :size] = base.weights / base.weights.mean()
         weights[np.arange(len(added)), size + added] = 1.0
         values.append(statistic(joined, weights))
-    return np.concatenate(values) * (size + 1)
+    return np.concatenate(values) * (size + 1) if values else np.zeros(0)
 
 
 def _is_bounded(book: Book, statistic: Statistic) -> bool:

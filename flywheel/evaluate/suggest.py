@@ -113,14 +113,20 @@ def _usual(name: str) -> str:
 
 
 def _facts(history: Sequence[tuple[Book, Context]], known: _Known) -> Advice:
-    value = _value(history[-1], known.statistic, history[-1][1].judged)
+    newest = history[-1]
+    part = "test" if _value(newest, known.statistic, newest[1].judged, "test") else "start"
+    value = _value(newest, known.statistic, newest[1].judged, part)
     others = [
-        (name, number.value)
+        number.value
         for entry in history
         for name in (*entry[1].models, *_computed(entry[1]))
-        if (number := _value(entry, known.statistic, name)) is not None
+        if (number := _value(entry, known.statistic, name, part)) is not None
     ]
-    baselines = [(name, number) for name, number in others if name in _computed(history[-1][1])]
+    baselines = [
+        (name, number.value)
+        for name in _computed(newest[1])
+        if (number := _value(newest, known.statistic, name, part)) is not None
+    ]
     pick = min if known.is_upper else max
     return Advice(
         formula=known.statistic.text,
@@ -128,7 +134,7 @@ def _facts(history: Sequence[tuple[Book, Context]], known: _Known) -> Advice:
         value=value,
         bound=known.bound,
         distance=_distance(value, known),
-        sensitivity=_sensitivity(value, [number for _, number in others]),
+        sensitivity=_sensitivity(value, others),
         best_baseline=pick(baselines, key=lambda one: one[1]) if baselines else None,
         advice="",
         reason="",
@@ -139,11 +145,11 @@ def _computed(context: Context) -> tuple[str, ...]:
     return tuple(line.name for line in context.baselines if line.part == "test")
 
 
-def _value(entry: tuple[Book, Context], statistic: Statistic, name: str) -> Estimate | None:
-    """On the test set, else on the start data."""
+def _value(
+    entry: tuple[Book, Context], statistic: Statistic, name: str, part: str
+) -> Estimate | None:
     lines = Lines(book=entry[0], context=entry[1])
-    known = lines.value(statistic, lines.place(statistic), name)
-    return known or lines.value(statistic, lines.place(statistic, "start"), name)
+    return lines.value(statistic, lines.place(statistic, part), name)
 
 
 def _distance(value: Estimate | None, known: _Known) -> float | None:
