@@ -23,7 +23,7 @@ def advise(measure, rules):
 
 
 def test_a_number_short_of_its_requirement_that_moves_is_optimized(advise):
-    advice = advise(optimize="latency_ms.p95", higher_is_better=False, require=("correct > 1.5",))
+    advice = advise(optimize="error_cm.median", higher_is_better=False, require=("correct > 1.5",))
     assert advice["correct"].advice == "optimize"
     assert advice["correct"].distance == pytest.approx(1 / 3)
     assert "short of its requirement" in advice["correct"].reason
