@@ -15,6 +15,7 @@ import flows.summary
 import flywheel.loop.gather
 import flywheel.loop.judge
 import flywheel.loop.release
+import flywheel.loop.retrain
 from flywheel.label import Studio
 from flywheel.loop import NightRun, night
 from flywheel.serve import ModelServer
@@ -32,9 +33,11 @@ INSIDE = {
     "route: pushed": (Studio, "push", "after"),
     "ingest: pulled": (flywheel.loop.gather, "pull", "after"),
     "ingest: labeled": (flywheel.loop.gather, "make_labels", "after"),
-    "retrain: weights": (flywheel.loop.judge, "add_checkpoint", "before"),
-    "retrain: checkpoint": (flywheel.loop.judge, "move_failures", "after"),
+    "retrain: weights": (flywheel.loop.retrain, "add_checkpoint", "before"),
+    "retrain: checkpoint": (flywheel.loop.retrain, "move_failures", "after"),
     "evaluate: scores": (flywheel.loop.judge, "add_report", "before"),
+    "evaluate: opened": (flywheel.loop.judge, "open_challenge", "after"),
+    "decide: closed": (flywheel.loop.judge, "close_challenge", "after"),
     "release: canary": (ModelServer, "canary", "after"),
     "release: swapped": (ModelServer, "activate", "after"),
     "release: pointer": (flywheel.loop.release, "add_release", "after"),
