@@ -179,3 +179,19 @@ def test_an_empty_secret_is_none(monkeypatch):
     assert secret("FLYWHEEL_SERVER_TOKEN") is None
     monkeypatch.setenv("FLYWHEEL_SERVER_TOKEN", "x")
     assert secret("FLYWHEEL_SERVER_TOKEN") == "x"
+
+
+def test_a_condition_on_a_sample_is_kept_as_three_words(load):
+    assert load('[abstain]\nfailure = "error_cm>=1.5"\n').abstain.failure == "error_cm >= 1.5"
+
+
+@pytest.mark.parametrize("condition", ["correct", "correct < high", "correct.mean < 1", "1 < 2"])
+def test_what_is_no_condition_on_a_sample_is_told_with_an_example(faults, condition):
+    (fault,) = faults(f'[abstain]\nfailure = "{condition}"\n')
+    assert fault.startswith(f"abstain.failure = {condition!r}: is no condition on a sample; write")
+
+
+@pytest.mark.parametrize("rate", ["0.0", "1.0", "-0.1"])
+def test_a_failure_rate_that_allows_nothing_or_everything_is_a_fault(faults, rate):
+    (fault,) = faults(f"[abstain]\nmax_failure_rate = {rate}\n")
+    assert fault.startswith(f"abstain.max_failure_rate = {rate}")
