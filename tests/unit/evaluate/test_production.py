@@ -1,6 +1,7 @@
 import dataclasses
 
 import numpy as np
+import ppi_py
 import pytest
 
 from flywheel.evaluate.metric import compile_formula
@@ -135,8 +136,7 @@ def test_assisted_is_the_formula_written_out():
 
 
 def test_assisted_agrees_with_ppi_py():
-    """Equal weights and the same lam, where both compute the same; ppi_py is no dependency."""
-    ppi = pytest.importorskip("ppi_py")
+    """Equal weights and the same lam, where both compute the same."""
     rng = np.random.default_rng(5)
     everyone = rng.random((5_000, 1))
     confidences = everyone[:500, 0]
@@ -144,7 +144,7 @@ def test_assisted_agrees_with_ppi_py():
     slope = float(np.cov(shares, confidences, bias=True)[0, 1] / confidences.var())
     populations = (Population(size=5_000, mean_confidence=float(everyone.mean()), night=0),)
     found = judge(returned(shares, 0.1, confidences, populations=populations)).assisted
-    expected = ppi.ppi_mean_pointestimate(shares[:, None], everyone[:500], everyone, lam=slope)
+    expected = ppi_py.ppi_mean_pointestimate(shares[:, None], everyone[:500], everyone, lam=slope)
     assert found.value == pytest.approx(float(np.squeeze(expected)))
 
 
