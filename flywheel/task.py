@@ -41,17 +41,19 @@ class Example:
 class Labeling:
     """How Label Studio shows a sample and how an answer is written there and read back.
 
-    Law: `answer(result(a)) == a` for every answer `a` that the model can give.
+    Both directions get the sample too: its size in pixels and its metadata, the camera's
+    intrinsics for one, may be what turns regions on a picture into an answer.
+    Law: `answer(result(a, s), s)` agrees with `a` for every answer `a` that the model can give.
     """
 
     config: str
     """Label Studio's XML labeling config; it shows the picture as $image"""
     picture: Callable[[Sample], bytes]
     """PNG that a person looks at"""
-    result: Callable[[Json], list[dict[str, Json]]]
-    """answer -> Label Studio result, used as the pre-annotation"""
-    answer: Callable[[list[dict[str, Json]]], Json]
-    """Label Studio result -> answer; raises AnnotationError when it is not one"""
+    result: Callable[[Json, Sample], list[dict[str, Json]]]
+    """answer, sample -> Label Studio result, used as the pre-annotation"""
+    answer: Callable[[list[dict[str, Json]], Sample], Json]
+    """Label Studio result, sample -> answer; raises AnnotationError when it is not one"""
 
 
 Predictor = Callable[[Sequence[Sample]], list[Json]]

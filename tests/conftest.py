@@ -55,14 +55,14 @@ def _picture(sample: Sample) -> bytes:
     return buffer.getvalue()
 
 
-def _result(answer):
+def _result(answer, _sample):
     if answer.startswith("no "):
         raise AnnotationError(f"{answer!r} is no letter; choose one of {LETTERS}")
     choice = {"type": "choices", "from_name": "letter", "to_name": "image"}
     return [{"id": "r1", **choice, "value": {"choices": [answer]}}]
 
 
-def _answer(result):
+def _answer(result, _sample):
     chosen = [name for region in result for name in region["value"]["choices"]]
     if len(chosen) != 1 or chosen[0] not in LETTERS:
         raise AnnotationError(f"{chosen} is no letter; choose one of {LETTERS}")

@@ -62,12 +62,13 @@ def _picture_is_png(subject: Subject) -> str | None:
 
 def _labeling_round_trips(subject: Subject) -> str | None:
     labeling = subject.task.labeling
-    for answer in subject.some_labels:
-        result = labeling.result(answer)
+    for example in subject.some_examples:
+        answer, sample = example.answer, example.sample
+        result = labeling.result(answer, sample)
         if any(not isinstance(region.get("id"), str) for region in result):
             return f"result({answer!r}) has a region whose id is no string; Label Studio needs one"
         canonical(result)  # raises for what JSON cannot say
-        back = labeling.answer(result)
+        back = labeling.answer(result, sample)
         if back != answer:
             return f"answer(result({answer!r})) is {back!r}; the round trip must be exact"
     return None
@@ -75,10 +76,10 @@ def _labeling_round_trips(subject: Subject) -> str | None:
 
 def _empty_annotation_is_refused(subject: Subject) -> str | None:
     try:
-        answer = subject.task.labeling.answer([])
+        answer = subject.task.labeling.answer([], subject.samples[0])
     except AnnotationError:
         return None
-    return f"labeling.answer([]) is {answer!r}; raise AnnotationError for what is no answer"
+    return f"labeling.answer([], sample) is {answer!r}; raise AnnotationError for what is no answer"
 
 
 def _baselines_predict(subject: Subject) -> str | None:

@@ -60,10 +60,15 @@ class Subject:
         return [example.answer for example in self.batch]
 
     @property
+    def some_examples(self) -> list[Example]:
+        """One example of every different answer of the start data, up to a hundred."""
+        unique = {canonical(example.answer): example for example in self.examples}
+        return list(unique.values())[:_MAX_LABELS]
+
+    @property
     def some_labels(self) -> list[Json]:
         """Every different answer of the start data, up to a hundred."""
-        unique = {canonical(example.answer): example.answer for example in self.examples}
-        return list(unique.values())[:_MAX_LABELS]
+        return [example.answer for example in self.some_examples]
 
     def model(self) -> torch.nn.Module:
         """A fresh model, the same at every call."""

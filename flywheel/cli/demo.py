@@ -139,8 +139,8 @@ def _people_work(
     if not labeling:
         console.print("  nothing was sent to people", highlight=False)
         return
-    truth = {
-        content_id(arrival.payload): arrival.truth
+    arrived = {
+        content_id(arrival.payload): arrival
         for day in range(number)
         for arrival in world.traffic(day)
     }
@@ -151,7 +151,7 @@ def _people_work(
         bar = progress.add_task("people work in Label Studio", total=None)
         worked = crowd.work(
             labeling[-1],
-            truth.get,
+            arrived.get,
             task.labeling,
             CLASSES,
             rng,

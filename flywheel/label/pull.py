@@ -8,13 +8,14 @@ sample is set aside with a note and not sent again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection
 
-from flywheel.errors import AnnotationError
+from flywheel.blobs import Blobs
+from flywheel.errors import FlywheelError, UserError
 from flywheel.label.exchange import Bridge, LabelingTask, ReturnedAnnotation
 from flywheel.ledger import Ledger
 from flywheel.ledger.labeling import Returned, save_annotations
@@ -28,15 +29,16 @@ from flywheel.ledger.outbox import (
     projects_used,
     set_aside,
 )
+from flywheel.ledger.samples import load_samples
 from flywheel.ledger.windows import move_watermark, watermark
 from flywheel.project import Project
-from flywheel.records import Annotation, Json, canonical
+from flywheel.records import Annotation, Json, Sample, canonical
 from flywheel.task import Task
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _GONE = "its labeling task was deleted in Label Studio before it was finished; it is not sent again"
 # What a task's reader may stumble over in an annotation that has another form than its own.
-_UNREADABLE = (AnnotationError, LookupError, TypeError, ValueError, AttributeError)
+_UNREADABLE = (UserError, LookupError, TypeError, ValueError, AttributeError)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,8 +60,13 @@ class PullResult:
     """open labeling tasks that are gone; their samples are set aside"""
 
 
-def pull(ledger: Ledger, studio: Bridge, task: Task, project: Project, now: datetime) -> PullResult:
+def pull(
+    ledger: Ledger, blobs: Blobs, studio: Bridge, task: Task, project: Project, now: datetime
+) -> PullResult:
     """Store every annotation that changed since the last pull, in one transaction a project.
+
+    Only the samples of labeling tasks that changed are loaded. An annotation whose sample cannot
+    be is refused; blobs that do not answer at all (OSError) stop the pull, which loses nothing.
 
     Raises:
         UnavailableError: Label Studio does not answer; the next pull brings the same.
@@ -70,12 +77,12 @@ def pull(ledger: Ledger, studio: Bridge, task: Task, project: Project, now: date
         projects = projects_used(connection)
     total = PullResult()
     for project_id in projects:
-        total = _sum(total, _pull_project(ledger, studio, task, project_id, now))
+        total = _sum(total, _pull_project(ledger, blobs, studio, task, project_id, now))
     return total
 
 
 def _pull_project(
-    ledger: Ledger, studio: Bridge, task: Task, project_id: int, now: datetime
+    ledger: Ledger, blobs: Blobs, studio: Bridge, task: Task, project_id: int, now: datetime
 ) -> PullResult:
     name = f"label studio project {project_id}"
     with ledger.read() as connection:
@@ -86,28 +93,29 @@ def _pull_project(
     there = studio.find(project_id, still_open)
     lost = {sample_id: _GONE for sample_id in still_open if sample_id not in there}
     newest = max((found.updated_at for found in changed), default=None)
+    with ledger.read() as connection:  # pictures may be slow to load: no lock is held meanwhile
+        ours, num_unknown = _sort(connection, project_id, changed)
+        answers = {
+            sample_id: _answers(connection, blobs, task, sample_id, found.annotations)
+            for sample_id, found in ours.items()
+        }
     with ledger.begin() as connection:
-        result = _store(connection, project_id, changed, task, now)
+        result = _store(connection, project_id, ours, answers, now)
         set_aside(connection, lost, now)
         if newest is not None:
             move_watermark(connection, name, (newest - _EPOCH) // timedelta(microseconds=1))
-    return replace(result, num_lost=len(lost))
+    return replace(result, num_lost=len(lost), num_unknown=num_unknown)
 
 
 def _store(
     connection: Connection,
     project_id: int,
-    changed: Sequence[LabelingTask],
-    task: Task,
+    ours: Mapping[str, LabelingTask],
+    answers: Mapping[str, Sequence[Returned]],
     now: datetime,
 ) -> PullResult:
-    ours, num_unknown = _sort(connection, project_id, changed)
     mark_sent(connection, project_id, {key: found.external_id for key, found in ours.items()}, now)
-    by_sample = {
-        sample_id: [_read(annotation, sample_id, task) for annotation in found.annotations]
-        for sample_id, found in ours.items()
-    }
-    changes = save_annotations(connection, by_sample, now)
+    changes = save_annotations(connection, answers, now)
     mark_finished(connection, {key: found.is_finished for key, found in ours.items()})
     refused = [item for item in changes.saved if item.refused is not None]
     night = current_night_number(connection)
@@ -120,7 +128,6 @@ def _store(
         num_skipped=num_skipped,
         num_refused=len(refused),
         num_deleted=changes.num_deleted,
-        num_unknown=num_unknown,
     )
 
 
@@ -147,15 +154,41 @@ def _is_ours(row: Posted, project_id: int, found: LabelingTask) -> bool:
     return (row.external_project, row.external_id) == (project_id, found.external_id)
 
 
-def _read(annotation: ReturnedAnnotation, sample_id: str, task: Task) -> Returned:
+def _answers(
+    connection: Connection,
+    blobs: Blobs,
+    task: Task,
+    sample_id: str,
+    annotations: Sequence[ReturnedAnnotation],
+) -> list[Returned]:
+    """What the annotations of one sample say; a payload is in memory only as long as it is read."""
+    if all(annotation.skipped for annotation in annotations):
+        return [_returned(annotation, sample_id, None, None) for annotation in annotations]
+    try:
+        (sample,) = load_samples(connection, blobs, [sample_id])
+    except FlywheelError as error:
+        told = f"its sample cannot be loaded: {error}"[:500]
+        return [
+            _returned(one, sample_id, None, None if one.skipped else told) for one in annotations
+        ]
+    return [_read(annotation, sample, task) for annotation in annotations]
+
+
+def _read(annotation: ReturnedAnnotation, sample: Sample, task: Task) -> Returned:
     answer: Json = None
     refused = None
     if not annotation.skipped:
         try:
-            answer = task.labeling.answer(annotation.result)
+            answer = task.labeling.answer(annotation.result, sample)
             refused = _fault(answer)
         except _UNREADABLE as error:
             answer, refused = None, f"{error or type(error).__name__}"[:500]
+    return _returned(annotation, sample.id, answer, refused)
+
+
+def _returned(
+    annotation: ReturnedAnnotation, sample_id: str, answer: Json, refused: str | None
+) -> Returned:
     return Returned(
         annotation=Annotation(
             id=annotation.id,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from flywheel.blobs import Blobs
-from flywheel.errors import AnnotationError, PayloadError
+from flywheel.errors import AnnotationError, PayloadError, TaskError
 from flywheel.label.exchange import Bridge, Item
 from flywheel.ledger import Ledger
 from flywheel.ledger.outbox import Waiting, mark_sent, set_aside, waiting
@@ -87,7 +87,7 @@ def _items(
     for row, sample in zip(part, samples, strict=True):
         try:
             items.append(_item(row, sample, task))
-        except (PayloadError, AnnotationError) as error:
+        except (PayloadError, AnnotationError, TaskError) as error:
             refused[row.sample_id] = str(error)
     return items, refused
 
@@ -96,7 +96,7 @@ def _item(row: Waiting, sample: Sample, task: Task) -> Item:
     return Item(
         sample_id=row.sample_id,
         picture=task.labeling.picture(sample),
-        result=task.labeling.result(row.answer),
+        result=task.labeling.result(row.answer, sample),
         model_version=row.model_digest[:12],
         confidence=row.confidence,
         priority=row.priority,

@@ -148,7 +148,8 @@ def _send(night: NightRun) -> tuple[SendResult | None, str]:
 def _pull(night: NightRun) -> tuple[PullResult | None, str]:
     loop = night.loop
     try:
-        pulled = pull(loop.ledger, _studio(loop), loop.task, loop.project, loop.now())
+        studio = _studio(loop)
+        pulled = pull(loop.ledger, loop.blobs, studio, loop.task, loop.project, loop.now())
     except (UnavailableError, RefusedError) as error:
         _set_aside(night, "ingest", str(error))
         return None, f"no annotations read, they wait in Label Studio: {error}"

@@ -238,7 +238,7 @@ def _picture(sample: Sample) -> bytes:
     return encode_png(np.asarray(large) / 255.0)
 
 
-def _result(answer: Json) -> list[dict[str, Json]]:
+def _result(answer: Json, _: Sample) -> list[dict[str, Json]]:
     return [
         {
             "id": "digit",
@@ -250,7 +250,7 @@ def _result(answer: Json) -> list[dict[str, Json]]:
     ]
 
 
-def _answer(result: list[dict[str, Json]]) -> Json:
+def _answer(result: list[dict[str, Json]], _: Sample) -> Json:
     regions = [region for region in result if region.get("from_name") == "digit"]
     chosen = [name for region in regions for name in region.get("value", {}).get("choices", [])]
     if len(chosen) != 1:

@@ -84,13 +84,13 @@ def answers(output: dict[str, torch.Tensor]) -> list[Answer]:
     return [Answer(value=CLASSES[i], confidence=c, embedding=e) for i, c, e in found]
 
 
-def to_label_studio(answer: Json) -> list[dict[str, Json]]:
+def to_label_studio(answer: Json, _sample: Sample) -> list[dict[str, Json]]:
     """An answer as Label Studio draws it: people see it, and only mend it."""
     region = {"id": "r1", "type": "choices", "from_name": "class", "to_name": "image"}
     return [{**region, "value": {"choices": [answer]}}]
 
 
-def from_label_studio(result: list[dict[str, Json]]) -> Json:
+def from_label_studio(result: list[dict[str, Json]], _sample: Sample) -> Json:
     """What a person drew -> an answer, or an AnnotationError."""
     chosen = [name for region in result for name in region.get("value", {}).get("choices", [])]
     if len(chosen) != 1 or chosen[0] not in CLASSES:

@@ -19,11 +19,12 @@ import httpx
 import numpy as np
 
 from flywheel.errors import FlywheelError, RefusedError, UnavailableError
-from flywheel.records import Json
+from flywheel.records import Json, Sample
 from flywheel.task import Labeling
+from flywheel.world.arrival import Arrival
 
-Truth = Callable[[str], Json]
-"""sample id -> the right answer, None when nobody could tell"""
+Truth = Callable[[str], Arrival | None]
+"""sample id -> what arrived, with the right answer; None, or an answer of None: nobody could tell"""
 
 _TIMEOUT_SECONDS = 60.0
 
@@ -197,20 +198,22 @@ class _Desk:
 
     def _answer(self, task: Json, rng: np.random.Generator) -> Worked:
         person = self._person
-        answer = self._truth(task["data"]["sample_id"])
+        arrival = self._truth(task["data"]["sample_id"])
+        answer = arrival.truth if arrival else None
         mood, errs = rng.random(), rng.random() < person.error_rate
         _checked(self._session.get(task["data"]["image"]))
         if mood < person.leave_rate:
             self._post(f"/api/tasks/{task['id']}/drafts", result=[], was_postponed=True)
             return _NOTHING._replace(left=1)
         seconds = round(person.seconds_per_answer * float(rng.lognormal(0.0, 0.4)), 2)
-        if answer is None or mood < person.leave_rate + person.skip_rate:
+        if arrival is None or answer is None or mood < person.leave_rate + person.skip_rate:
             self._annotate(task, result=[], was_cancelled=True, lead_time=seconds)
             return _NOTHING._replace(skipped=1)
         if errs:
             others = [name for name in self._classes if name != answer]
             answer = others[int(rng.integers(len(others)))]
-        self._annotate(task, result=self._labeling.result(answer), lead_time=seconds)
+        sample = Sample.of(arrival.payload, arrival.media_type, arrival.metadata)
+        self._annotate(task, result=self._labeling.result(answer, sample), lead_time=seconds)
         return _NOTHING._replace(annotations=1)
 
     def _annotate(self, task: Json, **annotation: Json) -> None:

@@ -63,12 +63,12 @@ def answers(output):
     return [Answer(value=CLASSES[i], confidence=c, embedding=e) for i, c, e in found]
 
 
-def result(answer):
+def result(answer, _sample):
     region = {"id": "r1", "type": "choices", "from_name": "corner", "to_name": "image"}
     return [{**region, "value": {"choices": [answer]}}]
 
 
-def read_annotation(result):
+def read_annotation(result, _sample):
     chosen = [name for region in result for name in region["value"]["choices"]]
     if len(chosen) != 1 or chosen[0] not in CLASSES:
         raise AnnotationError(f"{chosen} is not one of {CLASSES}; choose one")

@@ -41,7 +41,7 @@ def answers(output):
     ]
 
 
-def read_annotation(result):
+def read_annotation(result, _sample):
     if not result:
         raise AnnotationError("the result is empty; give one number")
     return result[0]["value"]
@@ -58,7 +58,7 @@ def task():
         labeling=Labeling(
             config="<View/>",
             picture=lambda sample: sample.payload,
-            result=lambda answer: [{"value": answer}],
+            result=lambda answer, _sample: [{"value": answer}],
             answer=read_annotation,
         ),
     )

@@ -83,7 +83,7 @@ def send_now(letters, studio) -> Callable[..., SendResult]:
 @pytest.fixture
 def pull_now(letters, studio) -> Callable[[], PullResult]:
     def run() -> PullResult:
-        return pull(letters.ledger, studio, letters.task, letters.project, NOW)
+        return pull(letters.ledger, letters.blobs, studio, letters.task, letters.project, NOW)
 
     return run
 

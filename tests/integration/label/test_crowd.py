@@ -8,18 +8,19 @@ import pytest
 from flywheel.errors import RefusedError, UnavailableError
 from flywheel.label import make_labels
 from flywheel.project import LabelingSettings
-from flywheel.world import Crowd, Person, Worked
+from flywheel.world import Arrival, Crowd, Person, Worked
 
 pytestmark = pytest.mark.integration
 
 CLASSES = ("a", "b", "c")
+ARRIVAL = Arrival(payload=b"x", media_type="text/plain", metadata={}, truth="b")
 
 
 @pytest.fixture
 def work(label_studio, letters, project_id):
     """Let people label all that waits, whose right answer is b."""
 
-    def run(*people: Person, truth=lambda _: "b", progress=lambda _: None) -> Worked:
+    def run(*people: Person, truth=lambda _: ARRIVAL, progress=lambda _: None) -> Worked:
         crowd = Crowd(label_studio.url, label_studio.email, label_studio.password, people)
         rng = np.random.default_rng(0)
         return crowd.work(project_id, truth, letters.task.labeling, CLASSES, rng, progress)
@@ -87,7 +88,7 @@ def test_a_wrong_password_is_refused(label_studio, letters, project_id):
     with pytest.raises(RefusedError, match=r"tests@example\.com"):
         crowd.work(
             project_id,
-            lambda _: "b",
+            lambda _: ARRIVAL,
             letters.task.labeling,
             CLASSES,
             np.random.default_rng(0),
@@ -99,5 +100,5 @@ def test_a_server_that_is_down_is_said_to_be(letters, free_url):
     crowd = Crowd(free_url(), "a@example.com", "password", [_person("alone")])
     with pytest.raises(UnavailableError, match="flywheel up"):
         crowd.work(
-            1, lambda _: "b", letters.task.labeling, CLASSES, np.random.default_rng(0), print
+            1, lambda _: ARRIVAL, letters.task.labeling, CLASSES, np.random.default_rng(0), print
         )

@@ -97,7 +97,7 @@ def test_people_see_the_pre_annotation_and_why_they_are_asked(letters, send_now,
     send_now()
     task = people.task(letters.tasks()[sample_id][1])
     (prediction,) = task["predictions"]
-    assert letters.task.labeling.answer(prediction["result"]) == "c"
+    assert letters.task.labeling.answer(prediction["result"], None) == "c"
     assert (prediction["score"], prediction["model_version"]) == (0.0, "flywheel")
     assert task["data"]["model"] == "0123456789ab"
     assert (task["data"]["reason"], task["data"]["confidence"]) == ("low_confidence 0.70", 0.6)
@@ -115,7 +115,7 @@ def test_the_hardest_of_all_nights_comes_first_and_is_pre_filled(
         task = people.next(project_id)
         assert len(task["predictions"]) == 1
         seen.append(task["data"]["sample_id"])
-        people.annotate(task["id"], letters.task.labeling.result("a"))
+        people.annotate(task["id"], letters.task.labeling.result("a", None))
     # Priorities 1, 2/3, 1/3 and 1, 1/2: ties in the order in which they came.
     assert seen == [first[0], second[0], first[1], second[1], first[2]]
 

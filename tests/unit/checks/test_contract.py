@@ -229,13 +229,13 @@ BREAKS: list[tuple[str, Callable[[Task], Task]]] = [
     ("the picture is a PNG", _labeling(picture=lambda sample: b"GIF89a")),
     (
         "labeling answers come back as they went",
-        lambda t: _labeling(answer=lambda result: int(t.labeling.answer(result)))(t),
+        lambda t: _labeling(answer=lambda result, s: int(t.labeling.answer(result, s)))(t),
     ),
     (
         "labeling answers come back as they went",
-        lambda t: _labeling(result=lambda a: [{**t.labeling.result(a)[0], "id": 7}])(t),
+        lambda t: _labeling(result=lambda a, s: [{**t.labeling.result(a, s)[0], "id": 7}])(t),
     ),
-    ("labeling refuses an empty annotation", _labeling(answer=lambda result: "0")),
+    ("labeling refuses an empty annotation", _labeling(answer=lambda *_: "0")),
     (
         "baselines answer every sample",
         lambda t: replace(t, baselines={"b": Baseline(kind="scripted", fit=_numpy_answers)}),

@@ -9,7 +9,7 @@ import torch
 
 from flywheel.checks import check_task
 from flywheel.errors import AnnotationError
-from flywheel.records import Answer
+from flywheel.records import Answer, Sample
 from flywheel.task import Task
 
 replace = dataclasses.replace
@@ -21,7 +21,7 @@ def _answers(output: torch.Tensor) -> list[Answer]:
     ]
 
 
-def _text(result: list[dict]) -> list[float]:
+def _text(result: list[dict], _sample: Sample) -> list[float]:
     if not result:
         raise AnnotationError("an annotation is empty; write a length")
     return json.loads(result[0]["value"]["text"])
@@ -42,7 +42,7 @@ def lengths(template_task) -> Task:
         baselines={},
         labeling=replace(
             template_task.labeling,
-            result=lambda answer: [{"id": "r", "value": {"text": json.dumps(answer)}}],
+            result=lambda answer, _: [{"id": "r", "value": {"text": json.dumps(answer)}}],
             answer=_text,
         ),
     )

@@ -119,7 +119,7 @@ def send_now(letters, studio, now) -> Callable[[], SendResult]:
 @pytest.fixture
 def pull_now(letters, studio, now) -> Callable[[], PullResult]:
     """Bring back what is new."""
-    return partial(pull, letters.ledger, studio, letters.task, letters.project, now)
+    return partial(pull, letters.ledger, letters.blobs, studio, letters.task, letters.project, now)
 
 
 @pytest.fixture
@@ -127,6 +127,6 @@ def says(letters, studio) -> Callable[..., None]:
     """A person answers a sample with a letter."""
 
     def say(sample_id: str, letter: str, by: str = "ann") -> None:
-        studio.answer(sample_id, *letters.task.labeling.result(letter), by=by)
+        studio.answer(sample_id, *letters.task.labeling.result(letter, None), by=by)
 
     return say

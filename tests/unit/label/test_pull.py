@@ -3,8 +3,9 @@ import dataclasses
 import pytest
 from sqlalchemy import select
 
-from flywheel.errors import UnavailableError
+from flywheel.errors import PayloadError, TaskError, UnavailableError
 from flywheel.label import PullResult, pull
+from flywheel.ledger.payloads import move_payloads
 from flywheel.ledger.tables import annotations
 
 
@@ -17,6 +18,17 @@ def stored(letters):
             return {row.annotator: row for row in connection.execute(select(annotations))}
 
     return read
+
+
+@pytest.fixture
+def lose(letters, tmp_path):
+    """Lose a sample's payload."""
+
+    def run(sample_id):
+        move_payloads(letters.ledger, letters.blobs)
+        (tmp_path / "blobs" / sample_id[:2] / sample_id).unlink()
+
+    return run
 
 
 @pytest.fixture
@@ -109,10 +121,60 @@ def test_whatever_an_annotation_holds_pulling_goes_on(
 def test_an_answer_that_cannot_be_stored_is_set_aside(
     answer, letters, sample_id, studio, says, now
 ):
-    labeling = dataclasses.replace(letters.task.labeling, answer=lambda _: answer)
+    labeling = dataclasses.replace(letters.task.labeling, answer=lambda *_: answer)
     task = dataclasses.replace(letters.task, labeling=labeling)
     says(sample_id, "a")
-    assert pull(letters.ledger, studio, task, letters.project, now) == PullResult(num_refused=1)
+    pulled = pull(letters.ledger, letters.blobs, studio, task, letters.project, now)
+    assert pulled == PullResult(num_refused=1)
+
+
+def test_an_annotation_is_read_with_the_sample_that_it_is_about(
+    letters, sample_id, studio, says, now
+):
+    read = letters.task.labeling.answer
+    seen = []
+    labeling = dataclasses.replace(
+        letters.task.labeling,
+        answer=lambda result, sample: seen.append(sample) or read(result, sample),
+    )
+    task = dataclasses.replace(letters.task, labeling=labeling)
+    letters.choose(b"x2")  # not with people: its payload is nobody's business
+    says(sample_id, "b")
+    pull(letters.ledger, letters.blobs, studio, task, letters.project, now)
+    assert seen == letters.samples([sample_id])
+
+
+def test_a_sample_that_is_gone_refuses_its_annotation_and_no_other(
+    letters, send_now, says, pull_now, stored, lose
+):
+    gone, there = letters.choose(b"x1", b"x2")
+    send_now()
+    lose(gone)
+    says(gone, "a", by="ann")
+    says(there, "b", by="bob")
+    assert pull_now() == PullResult(num_annotations=1, num_refused=1)
+    assert stored()["ann"].refused.startswith("its sample cannot be loaded: no blob")
+    assert (stored()["bob"].answer, letters.num_skips()) == ("b", 1)
+
+
+def test_a_skip_needs_no_sample(sample_id, studio, pull_now, lose):
+    lose(sample_id)
+    studio.answer(sample_id, skip=True)
+    assert pull_now() == PullResult(num_skipped=1)
+
+
+@pytest.mark.parametrize("error", [PayloadError, TaskError])
+def test_an_answer_that_does_not_fit_its_sample_is_set_aside(
+    error, letters, sample_id, studio, says, now
+):
+    def answer(_result, sample):
+        raise error(f"sample {sample.id[:12]} has no camera")
+
+    labeling = dataclasses.replace(letters.task.labeling, answer=answer)
+    task = dataclasses.replace(letters.task, labeling=labeling)
+    says(sample_id, "a")
+    pulled = pull(letters.ledger, letters.blobs, studio, task, letters.project, now)
+    assert (pulled, letters.num_skips()) == (PullResult(num_refused=1), 1)
 
 
 def test_a_mended_annotation_is_an_answer_again(sample_id, says, pull_now, stored):

@@ -27,7 +27,7 @@ def test_an_item_says_what_people_and_the_queue_need(letters, studio, send_now):
     letters.choose(b"x1", answer="b")
     send_now()
     (item,) = studio.items
-    assert letters.task.labeling.answer(item.result) == "b"
+    assert letters.task.labeling.answer(item.result, None) == "b"
     assert (item.model_version, item.confidence, item.priority) == ("0123456789ab", 0.6, 1.0)
     assert (item.reason, item.share) == ("low_confidence 0.70", Share.TARGETED)
 

@@ -127,20 +127,24 @@ def test_label_studio_accepts_the_config_and_every_pre_annotation(task):
     interface = LabelInterface(task.labeling.config)
     interface.validate()
     for answer in CLASSES:
-        prediction = {"model_version": "m", "score": 0.5, "result": task.labeling.result(answer)}
+        prediction = {
+            "model_version": "m",
+            "score": 0.5,
+            "result": task.labeling.result(answer, None),
+        }
         assert interface.validate_prediction(prediction, return_errors=True) == []
 
 
 @pytest.mark.parametrize("choices", [[], ["unusable"], ["11"], ["3", "5"], ["x"]])
 def test_an_annotation_that_is_no_single_digit_is_refused(task, choices):
     with pytest.raises(AnnotationError, match=r"0, 1, 2, 3, 4, 5, 6, 7, 8, 9"):
-        task.labeling.answer([_region(*choices)])
+        task.labeling.answer([_region(*choices)], None)
 
 
 @pytest.mark.parametrize("result", [[{"from_name": "other"}], [{"from_name": "digit"}], []])
 def test_an_annotation_without_choices_is_refused(task, result):
     with pytest.raises(AnnotationError, match="exactly one"):
-        task.labeling.answer(result)
+        task.labeling.answer(result, None)
 
 
 @pytest.mark.parametrize("answer", ["10", "", None, 3, ["3"]])

@@ -53,7 +53,7 @@ def test_the_three_addresses_are_there_as_comments_with_their_defaults(tmp_path)
 @pytest.mark.parametrize("choices", [[], ["x"], ["1", "2"]])
 def test_the_copied_task_refuses_an_annotation_that_is_no_answer(new_task, choices):
     with pytest.raises(AnnotationError, match="choose one"):
-        new_task.labeling.answer([{"value": {"choices": choices}}])
+        new_task.labeling.answer([{"value": {"choices": choices}}], None)
 
 
 def test_the_folder_of_templates_is_packed_with_the_library():
