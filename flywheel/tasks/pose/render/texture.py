@@ -1,0 +1,126 @@
+"""What a surface looks like: its colours, how they are spread over it, and how it shines.
+
+Patterns are computed at the point that is seen, from one tile of value noise that repeats. It
+refuses to know the shape under the surface, and the light.
+"""
+
+from __future__ import annotations
+
+import enum
+import functools
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+from scipy import ndimage
+
+from flywheel.records import Array
+
+_TILE = 128
+"""texels along a side of the noise tile; a power of two"""
+_TILE_SEED = 11
+
+
+class Pattern(enum.IntEnum):
+    """How the second colour is spread over the first."""
+
+    PLAIN = 0
+    CLOUDS = 1
+    """mixed smoothly"""
+    PATCHES = 2
+    """islands with a clear edge: rust, oil, dirt"""
+    STRIPES = 3
+    CHECKER = 4
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Surface:
+    """One material."""
+
+    colour: tuple[float, float, float]
+    """red, green, blue; the shares of light that it throws back, 0..1"""
+    second: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """the other colour of the pattern"""
+    pattern: Pattern = Pattern.PLAIN
+    scale_per_m: float = 20.0
+    """stripes, squares or clouds in a metre, about"""
+    cover: float = 0.5
+    """0..1, share of the second colour in CLOUDS and PATCHES"""
+    grain: float = 0.0
+    """0..1, roughness: how much brightness varies from millimetre to millimetre"""
+    gloss: float = 0.0
+    """0..1, strength of the highlight"""
+    shininess: float = 20.0
+    """exponent of the highlight, >= 1: higher is smaller"""
+    offset: tuple[float, float] = (0.0, 0.0)
+    """shifts the pattern, in repeats of it, so that no two surfaces look alike"""
+
+    @property
+    def row(self) -> tuple[float, ...]:
+        """The 14 numbers that the compiled code reads."""
+        spread = (float(self.pattern), self.scale_per_m, self.cover, self.grain)
+        return (*self.colour, *self.second, *spread, self.gloss, self.shininess, *self.offset)
+
+
+@functools.cache
+def noise_tile() -> Array:
+    """(128, 128) float32 of 0..1, evenly distributed: three octaves of value noise that repeat."""
+    rng = np.random.default_rng(_TILE_SEED)
+    total = np.zeros((_TILE, _TILE))
+    for octave, weight in ((8, 1.0), (16, 0.5), (32, 0.3)):
+        lattice = rng.random((octave, octave))
+        smooth = ndimage.zoom(np.pad(lattice, 4, mode="wrap"), _TILE / octave, order=3, mode="nearest", grid_mode=True)
+        edge = 4 * _TILE // octave
+        total += weight * smooth[edge : edge + _TILE, edge : edge + _TILE]
+    ranks = total.ravel().argsort().argsort().reshape(total.shape)
+    return (ranks / (total.size - 1)).astype(np.float32)
+
+
+@njit(cache=True)
+def albedo(surface: Array, x: float, y: float, z: float, tile: Array) -> tuple[float, float, float]:
+    """Colour of a surface (14,) at a point of its own frame, metres."""
+    # Slanted, so that one plane pattern runs over all sides of a solid without seams.
+    along = (x + 0.45 * z) * surface[7] + surface[12]
+    across = (y + 0.65 * z) * surface[7] + surface[13]
+    share = _share(surface, along, across, tile)
+    bright = 1.0
+    if surface[9] > 0.0:
+        bright += surface[9] * (_noise(tile, (x + 0.45 * z) * 40.0 + 0.3, (y + 0.65 * z) * 40.0) - 0.5)
+    return (
+        bright * (surface[0] + share * (surface[3] - surface[0])),
+        bright * (surface[1] + share * (surface[4] - surface[1])),
+        bright * (surface[2] + share * (surface[5] - surface[2])),
+    )
+
+
+@njit(cache=True)
+def _share(surface: Array, along: float, across: float, tile: Array) -> float:
+    """0..1, how much of the second colour is at a place given in repeats of the pattern."""
+    pattern = int(surface[6])
+    if pattern == 0:
+        return 0.0
+    if pattern == 3:
+        phase = along - math.floor(along)
+        return min(max(8.0 * abs(phase - 0.5) - 1.5, 0.0), 1.0)
+    if pattern == 4:
+        return float((math.floor(along) + math.floor(across)) % 2.0)
+    # Eight clouds are in a tile.
+    noise = _noise(tile, along / 8.0, across / 8.0)
+    softness = 0.5 if pattern == 1 else 0.06
+    share = 0.5 + (surface[8] - noise) / (2.0 * softness)
+    return min(max(share, 0.0), 1.0)
+
+
+@njit(cache=True)
+def _noise(tile: Array, along: float, across: float) -> float:
+    """The tile at a place given in tiles, between its texels."""
+    size = len(tile)
+    along, across = along * size, across * size
+    column, row = math.floor(along), math.floor(across)
+    right, down = along - column, across - row
+    i, j = int(column) & (size - 1), int(row) & (size - 1)
+    k, m = (i + 1) & (size - 1), (j + 1) & (size - 1)
+    upper = tile[j, i] + right * (tile[j, k] - tile[j, i])
+    lower = tile[m, i] + right * (tile[m, k] - tile[m, i])
+    return float(upper + down * (lower - upper))
