@@ -1,10 +1,10 @@
 """Measures a candidate, the champion and every baseline on one frozen test set, in one pass."""
 
-from flywheel.evaluate.book import unpack_book
+from flywheel.evaluate.book import Part, unpack_book
 from flywheel.evaluate.context import Context
 from flywheel.evaluate.evaluation import Contest, Evaluation, EvaluationData, evaluate
 from flywheel.evaluate.measure import Rules, measure
-from flywheel.evaluate.metric import compile_formula
+from flywheel.evaluate.metric import compile_condition, compile_formula, has_unit
 from flywheel.evaluate.production import Population, Returned, production_estimate
 from flywheel.evaluate.right import answered_right, latency_fault
 from flywheel.evaluate.rows import Rows
@@ -16,13 +16,16 @@ __all__ = [
     "Context",
     "Evaluation",
     "EvaluationData",
+    "Part",
     "Population",
     "Returned",
     "Rows",
     "Rules",
     "answered_right",
+    "compile_condition",
     "compile_formula",
     "evaluate",
+    "has_unit",
     "latency_fault",
     "measure",
     "production_estimate",

@@ -12,6 +12,7 @@ from pathlib import Path
 from flywheel.loop import Loop
 from flywheel.records import Entry, Estimate, Report, Verdict
 from flywheel.report import charts
+from flywheel.report.distributions import draw_distributions
 from flywheel.report.drawings import draw_loss, draw_report, label_of, required_by
 from flywheel.report.facts import NightFacts, read_facts
 from flywheel.report.judged import advice
@@ -58,6 +59,7 @@ def _render(loop: Loop, facts: NightFacts) -> str:
         steps=_steps(facts),
         project_url=facts.steps["route"][0].project_url if "route" in facts.steps else None,
         charts=_charts(facts),
+        distributions=draw_distributions(loop, report) if report else {},
     )
 
 
