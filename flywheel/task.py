@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from flywheel.errors import FlywheelError, SettingsError, TaskError
 from flywheel.faults import tell_fault
-from flywheel.records import Answer, Json, Sample, Split
+from flywheel.records import Answer, Json, Sample, Split, canonical
 
 if TYPE_CHECKING:
     import torch
@@ -70,6 +70,14 @@ class Baseline:
     """training samples and their answers -> predictor; a scripted one ignores them"""
 
 
+def _same_json(one: Json, other: Json) -> bool:
+    return canonical(one) == canonical(other)
+
+
+def _first(answers: Sequence[Json]) -> Json:
+    return answers[0]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Task:
     """What flywheel needs to know of a problem. B is the batch size."""
@@ -87,6 +95,11 @@ class Task:
     scores: Callable[[Json, Json], dict[str, float]]
     """answer, label -> per-sample numbers, units in their names: correct, error_deg, error_cm"""
     labeling: Labeling
+    agree: Callable[[Json, Json], bool] = _same_json
+    """whether two answers are the same for all that people can tell: two poses a hair apart are;
+    by default equal JSON, to which 1 and 1.0 are not the same, and the order of keys is nothing"""
+    merge: Callable[[Sequence[Json]], Json] = _first
+    """answers that agree, oldest first -> the one that stands for them: their mean, for one"""
     start_data: Callable[[], Iterable[Example]] | None = None
     """the labeled data that the first model is trained on"""
     baselines: Mapping[str, Baseline] = field(default_factory=dict)

@@ -10,11 +10,13 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
+from flywheel.consensus import largest_groups
 from flywheel.evaluate.book import Part
 from flywheel.evaluate.context import BaselineLine
 from flywheel.evaluate.rows import Rows
@@ -31,6 +33,9 @@ _FEWEST_HALVED = 4
 
 _Given = Mapping[str, str]
 """who answered one sample -> the canonical text of the answer"""
+
+_Vote = Callable[[Sequence[str]], list[str]]
+"""answers of one sample -> their consensus: one, or all that are tied"""
 
 
 _ALONE = "each answer against the consensus of all others on the sample"
@@ -123,8 +128,8 @@ def people_tables(
     others on the same sample. An ensemble (3 random people or 2 experts at least) is judged as
     one: its consensus against that of everyone outside of the tier; where nobody outside of it
     answered, the consensus of a random half of 4 members or more against that of the other half,
-    averaged over 10 halvings. The consensus is the most common answer; equally common ones count
-    alike. A person's last answer counts.
+    averaged over 10 halvings. The consensus is the most common answer, as the task says which
+    answers agree; equally common ones count alike. A person's last answer counts.
 
     A sample whose duels score differently becomes several rows that share its weight and its
     cluster, in proportion to the duels: means are those over people, and quantiles, precision and
@@ -144,12 +149,12 @@ def people_tables(
     known = [given.get(sample_id, {}) for sample_id in rows.ids]
     levels = dict.fromkeys(people.domain_experts, "domain")
     levels |= dict.fromkeys(people.deep_experts, "deep")
-    parts, lines = {}, []
+    parts, lines, vote = {}, [], _voting(task)
     for tier in _TIERS:
         duels = [
             duel
             for index, answers in enumerate(known)
-            for duel in _duels(index, tier, answers, levels, rng)
+            for duel in _duels(index, answers, _sides(tier, answers, levels, rng), vote)
         ]
         if duels:
             parts[tier.part] = _part(task, tier, rows, duels)
@@ -171,15 +176,12 @@ def _answers_by_sample(annotations: Sequence[Annotation]) -> dict[str, dict[str,
 
 
 def _duels(
-    index: int, tier: _Tier, given: _Given, levels: Mapping[str, str], rng: np.random.Generator
+    index: int, given: _Given, sides: Iterable[tuple[list[str], list[str]]], vote: _Vote
 ) -> list[_Duel]:
     """Every distinct answer against every distinct reference; the weights sum to 1."""
-    members = [person for person in given if levels.get(person, "random") in tier.levels]
     counts: defaultdict[tuple[str, str], float] = defaultdict(float)
-    for judged, others in _sides(tier, members, list(given), rng):
-        answers, references = (
-            _consensus([given[one] for one in side]) for side in (judged, others)
-        )
+    for judged, others in sides:
+        answers, references = (vote([given[one] for one in side]) for side in (judged, others))
         for answer in answers:
             for reference in references:
                 counts[answer, reference] += 1 / (len(answers) * len(references))
@@ -193,9 +195,11 @@ def _duels(
 
 
 def _sides(
-    tier: _Tier, members: list[str], everyone: list[str], rng: np.random.Generator
+    tier: _Tier, given: _Given, levels: Mapping[str, str], rng: np.random.Generator
 ) -> Iterator[tuple[list[str], list[str]]]:
     """Who is judged, and against whom, on one sample; nothing when too few people answered."""
+    everyone = list(given)
+    members = [person for person in everyone if levels.get(person, "random") in tier.levels]
     outside = [person for person in everyone if person not in members]
     if tier.fewest == 1:
         for member in members if len(everyone) > 1 else ():
@@ -208,11 +212,18 @@ def _sides(
             yield mixed[: len(mixed) // 2], mixed[len(mixed) // 2 :]
 
 
-def _consensus(answers: Sequence[str]) -> list[str]:
-    """The most common answers: one, or all that are tied."""
-    counts = Counter(answers)
-    most = max(counts.values())
-    return [answer for answer, count in counts.items() if count == most]
+def _voting(task: Task) -> _Vote:
+    """The consensus under the task's rules, on canonical texts: one, or all that are tied."""
+
+    @cache  # halvings and tiers ask for the same pairs again and again
+    def agree(one: str, other: str) -> bool:
+        return one == other or task.agree(json.loads(one), json.loads(other))
+
+    def vote(answers: Sequence[str]) -> list[str]:
+        groups = largest_groups(answers, agree)
+        return [canonical(task.merge([json.loads(text) for text in group])) for group in groups]
+
+    return vote
 
 
 def _part(task: Task, tier: _Tier, rows: Rows, duels: Sequence[_Duel]) -> Part:

@@ -1,4 +1,4 @@
-"""Turns the annotations of a sample into its label, when enough people gave the same answer.
+"""Turns the annotations of a sample into its label, when enough people agree on it.
 
 The label changes with the annotations: it is withdrawn when they no longer agree. Only
 samples whose annotations changed are looked at. It refuses to know where annotations are from.
@@ -6,13 +6,11 @@ samples whose annotations changed are looked at. It refuses to know where annota
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
 
+from flywheel.consensus import consensus
 from flywheel.ledger import Ledger
 from flywheel.ledger.datasets import add_labels
 from flywheel.ledger.failures import move_failures
@@ -23,17 +21,10 @@ from flywheel.ledger.labeling import (
     unsettled_samples,
 )
 from flywheel.project import LabelingSettings
-from flywheel.records import Annotation, FailureState, Json, Label, canonical
+from flywheel.records import Annotation, FailureState, Json, Label
+from flywheel.task import Task
 
 _SOURCE = "annotators"
-
-
-class Consensus(NamedTuple):
-    """What people agree on."""
-
-    answer: Json
-    reliability: float
-    """share of the answers that are this one, in (0, 1]"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,22 +38,8 @@ class LabelResult:
     """samples with answers enough, and no consensus among them"""
 
 
-def consensus(answers: Sequence[Json], agreement: int) -> Consensus | None:
-    """The answer that at least `agreement` people gave, and more people than any other.
-
-    Answers are equal when their canonical JSON is: 1 and 1.0 are not, key order is nothing.
-    """
-    counts = Counter(canonical(answer) for answer in answers).most_common(2)
-    if not counts or counts[0][1] < agreement:
-        return None
-    if len(counts) > 1 and counts[1][1] == counts[0][1]:
-        return None
-    text, count = counts[0]
-    return Consensus(json.loads(text), count / len(answers))
-
-
 def make_labels(
-    ledger: Ledger, rules: LabelingSettings, now: datetime, night: int | None
+    ledger: Ledger, task: Task, rules: LabelingSettings, now: datetime, night: int | None
 ) -> LabelResult:
     """Label every sample whose annotations changed since the last call; in one transaction.
 
@@ -73,7 +50,7 @@ def make_labels(
         changed = unsettled_samples(connection)
         answers = _answers(changed, annotations_of(connection, changed))
         before = newest_labels(connection, changed)
-        after = {key: _label(key, answers[key], rules.agreement) for key in changed}
+        after = {key: _label(key, answers[key], task, rules.agreement) for key in changed}
         news = [label for key, label in after.items() if _is_news(before.get(key), label)]
         add_labels(connection, news, now)
         labeled = [label.sample_id for label in news if label.answer is not None]
@@ -99,8 +76,8 @@ def _answers(sample_ids: Sequence[str], annotations: Sequence[Annotation]) -> di
     return {sample_id: list(answers.values()) for sample_id, answers in found.items()}
 
 
-def _label(sample_id: str, answers: Sequence[Json], agreement: int) -> Label:
-    found = consensus(answers, agreement)
+def _label(sample_id: str, answers: Sequence[Json], task: Task, agreement: int) -> Label:
+    found = consensus(answers, agreement, task.agree, task.merge)
     return Label(
         sample_id=sample_id,
         answer=found.answer if found else None,

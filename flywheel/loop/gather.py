@@ -110,7 +110,7 @@ def ingest(night: NightRun) -> Ingested:
     """Take in what people answered, and write the dataset version that follows from it."""
     loop = night.loop
     pulled, note = _pull(night)
-    labeled = make_labels(loop.ledger, loop.project.labeling, loop.now(), night.number)
+    labeled = make_labels(loop.ledger, loop.task, loop.project.labeling, loop.now(), night.number)
     made = make_version(loop.ledger, loop.blobs, loop.task, loop.project.dataset, now=loop.now())
     for dropped in made.dropped:
         _set_aside(night, f"sample {dropped.sample_id}", dropped.reason)

@@ -24,7 +24,7 @@ from flywheel.loop.judge import rules_of
 from flywheel.loop.results import Released
 from flywheel.loop.retrain import newest_version
 from flywheel.model import Model, pick_device
-from flywheel.records import FailureState, Release, canonical
+from flywheel.records import FailureState, Release
 from flywheel.serve import ModelServer
 
 _CANARY_SAMPLES = 32
@@ -116,7 +116,8 @@ def _kept(loop: Loop, note: str) -> Released:
 def _canary(loop: Loop, server: ModelServer, digest: str) -> str:
     """Let the server answer recent samples with the candidate, unseen by callers; "" is good.
 
-    It fails when the serving process answers otherwise than the evaluated weights do, or when
+    It fails when the serving process answers otherwise than the evaluated weights do, for all
+    that the task can tell, or when
     its 95th percentile of latency is over the limit of the project.
     """
     with loop.ledger.read() as connection:
@@ -130,7 +131,7 @@ def _canary(loop: Loop, server: ModelServer, digest: str) -> str:
     expected = [answer.value for answer in model.answer_samples(samples)]
     answered = server.canary(digest, sample_ids)
     differing = sum(
-        canonical(one.answer) != canonical(other)
+        not loop.task.agree(one.answer, other)
         for one, other in zip(answered, expected, strict=True)
     )
     if differing:

@@ -158,7 +158,7 @@ class Label:
     sample_id: str
     answer: Json
     reliability: float
-    """0..1, the share of annotators who gave this answer"""
+    """0..1, the share of annotators who gave this answer, or one that agrees with it"""
     num_annotations: int
     source: str
     """annotators, or start for the data that the project began with"""

@@ -34,7 +34,13 @@ LAYERS = (
             "decide",
         ]
     ),
-    ("flywheel.ledger", "flywheel.blobs", "flywheel.model", "flywheel.splits"),
+    (
+        "flywheel.ledger",
+        "flywheel.blobs",
+        "flywheel.model",
+        "flywheel.splits",
+        "flywheel.consensus",
+    ),
     ("flywheel.task", "flywheel.project", "flywheel"),
     (
         "flywheel.records",

@@ -36,7 +36,9 @@ def _person(name: str, **habits: float) -> Person:
 def labels_now(letters, pull_now):
     def run(ids):
         pull_now()
-        make_labels(letters.ledger, LabelingSettings(), datetime(2026, 3, 2, tzinfo=UTC), 1)
+        make_labels(
+            letters.ledger, letters.task, LabelingSettings(), datetime(2026, 3, 2, tzinfo=UTC), 1
+        )
         return [letters.labels(sample_id) for sample_id in ids]
 
     return run

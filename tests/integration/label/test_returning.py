@@ -34,7 +34,9 @@ def labels_now(letters, pull_now):
 
     def run(sample_id):
         pull_now()
-        make_labels(letters.ledger, LabelingSettings(), datetime(2026, 3, 2, tzinfo=UTC), 1)
+        make_labels(
+            letters.ledger, letters.task, LabelingSettings(), datetime(2026, 3, 2, tzinfo=UTC), 1
+        )
         return letters.labels(sample_id)
 
     return run

@@ -227,6 +227,19 @@ def test_better_people_score_higher_and_a_noisy_reference_understates_them(measu
     assert found["random person"] < found["deep expert"] < 0.95
 
 
+def test_answers_that_the_task_says_agree_are_one_vote(measure, rows, points_task):
+    near = dataclasses.replace(
+        points_task,
+        agree=lambda one, other: one[0] == other[0],
+        scores=lambda one, other: {"correct": float(one[0] == other[0])},
+    )
+    labeled = rows(1, 1)
+    said = _said(labeled.ids[0], a=L, b="lefty", c="lefto", d=R, e=R)
+    part = measure(labeled, said, task=near)[0]["random person"]
+    found = np.average(part.scores["random person"]["correct"], weights=part.weights)
+    assert found == pytest.approx((0.5 + 0.5 + 0.5 + 0.0 + 0.0) / 5)
+
+
 def test_a_score_that_is_no_number_is_told(measure, rows, points_task):
     labeled = rows(2, 1)
     odd = dataclasses.replace(points_task, scores=lambda *_: {"correct": float("nan")})

@@ -1,40 +1,14 @@
-import itertools
+import dataclasses
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from flywheel.label import LabelResult, make_labels
-from flywheel.label.consensus import consensus
 from flywheel.ledger.failures import count_failures
 from flywheel.ledger.labeling import annotations_of, unsettled_samples
 from flywheel.project import LabelingSettings
 from flywheel.records import FailureState
 
 TWO_OF_THREE = LabelingSettings(annotations_per_sample=3, agreement=2)
-
-
-@pytest.mark.parametrize(
-    ("answers", "agreement", "expected"),
-    [
-        ([], 1, None),
-        (["a"], 1, ("a", 1.0)),
-        (["a"], 2, None),
-        (["a", "b"], 1, None),
-        (["a", "b", "a"], 2, ("a", 2 / 3)),
-        (["a", "b", "a", "b"], 2, None),
-        ([{"x": 1, "y": 2}, {"y": 2, "x": 1}], 2, ({"x": 1, "y": 2}, 1.0)),
-        ([1, 1.0], 2, None),
-    ],
-)
-def test_an_answer_needs_enough_people_and_more_than_any_other(answers, agreement, expected):
-    assert consensus(answers, agreement) == expected
-
-
-@given(st.lists(st.sampled_from("abc"), max_size=6), st.integers(1, 3))
-def test_a_consensus_does_not_depend_on_who_came_first(answers, agreement):
-    found = {consensus(order, agreement) for order in itertools.permutations(answers)}
-    assert len(found) == 1
 
 
 @pytest.fixture
@@ -50,7 +24,7 @@ def label_now(letters, pull_now, now):
 
     def run(rules: LabelingSettings = TWO_OF_THREE) -> LabelResult:
         pull_now()
-        return make_labels(letters.ledger, rules, now, 4)
+        return make_labels(letters.ledger, letters.task, rules, now, 4)
 
     return run
 
@@ -103,6 +77,17 @@ def test_skips_and_refused_annotations_do_not_vote(letters, sample_id, studio, s
     assert letters.labels(sample_id) == ["a"]
 
 
+def test_the_task_says_who_agrees_and_what_stands_for_them(letters, sample_id, says, pull_now, now):
+    near = dataclasses.replace(
+        letters.task, agree=lambda one, other: abs(ord(one) - ord(other)) < 2, merge="".join
+    )
+    for person, letter in (("ann", "c"), ("bob", "b"), ("cleo", "c")):
+        says(sample_id, letter, by=person)
+    pull_now()
+    make_labels(letters.ledger, near, TWO_OF_THREE, now, 4)
+    assert letters.labels(sample_id) == ["cbc"]
+
+
 def test_a_failure_with_a_label_moves_on(letters, sample_id, says, label_now):
     says(sample_id, "b")
     label_now(LabelingSettings())
@@ -115,7 +100,7 @@ def test_what_has_been_settled_is_not_looked_at_again(letters, sample_id, says, 
     pull_now()
     with letters.ledger.read() as connection:
         assert unsettled_samples(connection) == [sample_id]
-    make_labels(letters.ledger, LabelingSettings(), now, 4)
+    make_labels(letters.ledger, letters.task, LabelingSettings(), now, 4)
     with letters.ledger.read() as connection:
         assert unsettled_samples(connection) == []
         assert [one.answer for one in annotations_of(connection, [sample_id])] == ["b"]
@@ -125,4 +110,4 @@ def test_a_kill_before_labeling_loses_no_label(letters, sample_id, says, pull_no
     says(sample_id, "b")
     pull_now()
     pull_now()
-    assert make_labels(letters.ledger, LabelingSettings(), now, 4).num_labels == 1
+    assert make_labels(letters.ledger, letters.task, LabelingSettings(), now, 4).num_labels == 1

@@ -71,6 +71,12 @@ def picture(sample):
     return data.getvalue()
 
 
+def row_of(sample_id, split, origin, answer):
+    return records.DatasetRow(
+        sample_id=sample_id, split=split, origin=origin, answer=answer, weight=1.0
+    )
+
+
 class Story:
     """Writes nights into the ledger of a loop, as production and its steps would."""
 
@@ -176,7 +182,8 @@ class Story:
             mark_finished(connection, dict.fromkeys(given, True))
 
     def ingest(self, night):
-        labeled = make_labels(self.loop.ledger, self.loop.project.labeling, self.now(), night)
+        ledger, task, project = self.loop.ledger, self.loop.task, self.loop.project
+        labeled = make_labels(ledger, task, project.labeling, self.now(), night)
         version = self.version()
         with self.loop.ledger.begin() as connection:
             add_skip(connection, f"annotation {night} {HOSTILE}", HOSTILE, night, self.now())
@@ -198,21 +205,11 @@ class Story:
         with self.loop.ledger.read() as connection:
             labels = newest_labels(connection, [choice.sample_id for choice in chosen])
         rows = [
-            records.DatasetRow(
-                sample_id=key,
-                split=records.Split.TRAIN,
-                origin="targeted",
-                answer=label.answer,
-                weight=1.0,
-            )
+            row_of(key, records.Split.TRAIN, "targeted", label.answer)
             for key, label in labels.items()
         ]
         start = digest_of(f"start {self.hours}")
-        rows.append(
-            records.DatasetRow(
-                sample_id=start, split=records.Split.TEST, origin="start", answer="x", weight=1.0
-            )
-        )
+        rows.append(row_of(start, records.Split.TEST, "start", "x"))
         version = records.DatasetVersion(
             id=self.loop.blobs.put(write_manifest(rows)),
             parent_id=self.parent,
