@@ -66,6 +66,22 @@ class _State(NamedTuple):
     """(B,) sum of squared residuals; infinite with a point behind the camera"""
 
 
+def check_points(points: Array) -> None:
+    """Nothing when the points (K, 3) can tell a pose.
+
+    Raises:
+        ValueError: fewer than four points, or points on a line.
+    """
+    if len(points) < _FEWEST_POINTS:
+        raise ValueError(f"{len(points)} points; a pose needs at least {_FEWEST_POINTS}")
+    spread = np.linalg.svd(points - points.mean(axis=0), compute_uv=False)
+    if spread[1] <= _LINE * spread[0]:
+        raise ValueError(
+            f"the {len(points)} points lie on a line, so that the part could turn about it; "
+            "add one beside the line"
+        )
+
+
 def solve(points: Array, rays: Array, std: Array) -> Solution:
     """The pose of one view; see `solve_batch`.
 
@@ -78,14 +94,7 @@ def solve(points: Array, rays: Array, std: Array) -> Solution:
         ValueError: fewer than four points, points on a line, or no pose with all in front of
             the camera.
     """
-    if len(points) < _FEWEST_POINTS:
-        raise ValueError(f"{len(points)} points; a pose needs at least {_FEWEST_POINTS}")
-    spread = np.linalg.svd(points - points.mean(axis=0), compute_uv=False)
-    if spread[1] <= _LINE * spread[0]:
-        raise ValueError(
-            f"the {len(points)} points lie on a line, so that the part could turn about it; "
-            "add one beside the line"
-        )
+    check_points(points)
     found = solve_batch(points, rays[None], std[None])
     if not found.in_front[0]:
         raise ValueError(
