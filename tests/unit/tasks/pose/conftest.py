@@ -5,6 +5,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from flywheel.tasks.pose.camera import Camera
+from flywheel.tasks.pose.part import EXAMPLE_PART, Part, load_part
 from flywheel.tasks.pose.posing import Pose
 
 CAMERA = Camera(fx=80.0, fy=78.0, cx=31.5, cy=30.0)
@@ -38,3 +39,9 @@ def draw_poses():
         return [Pose(rotation=r, position_m=t, camera=CAMERA) for r, t in pairs]
 
     return draw
+
+
+@pytest.fixture(scope="session")
+def part() -> Part:
+    """The example part."""
+    return load_part(EXAMPLE_PART)
