@@ -1,4 +1,4 @@
-"""An exception that came out of the user's own code, as one line that says where to mend it.
+"""What comes out of the user's own code: which exceptions, and one line that says where to mend it.
 
 A traceback names thirty lines of torch and of flywheel; the one that the user can change is the
 last one of theirs. Knows nothing of tasks: whoever calls says which folders are the user's.
@@ -9,6 +9,11 @@ from __future__ import annotations
 import traceback
 from collections.abc import Iterable
 from pathlib import Path
+
+from flywheel.errors import UserError
+
+UNREADABLE = (UserError, LookupError, TypeError, ValueError, AttributeError)
+"""what a function of a task may raise when it is given what is no answer of the task"""
 
 _SELF_EXPLAINING = (RuntimeError, ValueError)  # what torch and numpy raise with a whole sentence
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from flywheel.errors import FlywheelError, SettingsError, TaskError
 from flywheel.faults import tell_fault
-from flywheel.records import Answer, Json, Sample, Split, canonical
+from flywheel.records import Answer, Json, Sample, Split, same_json
 
 if TYPE_CHECKING:
     import torch
@@ -70,10 +70,6 @@ class Baseline:
     """training samples and their answers -> predictor; a scripted one ignores them"""
 
 
-def _same_json(one: Json, other: Json) -> bool:
-    return canonical(one) == canonical(other)
-
-
 def _first(answers: Sequence[Json]) -> Json:
     return answers[0]
 
@@ -95,7 +91,7 @@ class Task:
     scores: Callable[[Json, Json], dict[str, float]]
     """answer, label -> per-sample numbers, units in their names: correct, error_deg, error_cm"""
     labeling: Labeling
-    agree: Callable[[Json, Json], bool] = _same_json
+    agree: Callable[[Json, Json], bool] = same_json
     """whether two answers are the same for all that people can tell: two poses a hair apart are;
     by default equal JSON, to which 1 and 1.0 are not the same, and the order of keys is nothing"""
     merge: Callable[[Sequence[Json]], Json] = _first

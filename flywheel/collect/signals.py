@@ -6,17 +6,27 @@ the strongest reason there is; a low confidence alone is the weakest.
 
 from __future__ import annotations
 
-from flywheel.records import FeedbackKind, Json, Signal, canonical
+from collections.abc import Callable
+
+from flywheel.faults import UNREADABLE
+from flywheel.records import FeedbackKind, Json, Signal, same_json
+
+Agree = Callable[[Json, Json], bool]
+"""whether two answers are the same for all that people can tell"""
 
 
 def signals_of(
-    answer: Json, confidence: float, feedback: tuple[str, Json] | None, low_confidence: float
+    answer: Json,
+    confidence: float,
+    feedback: tuple[str, Json] | None,
+    low_confidence: float,
+    agree: Agree = same_json,
 ) -> tuple[Signal, ...]:
     """All signals of one prediction and one piece of feedback on it.
 
     low_confidence: (threshold - confidence) / threshold below the threshold.
     outcome_contradiction: 1/2 + confidence / 2 when the outcome was a failure.
-    correction: the same when a correction differs from the answer.
+    correction: the same when a correction does not agree with the answer, or is none of the task.
     low_rating: 1 - rating when the rating is under 1/2.
 
     A confidence outside 0..1, as rounding makes them, counts as the nearer end.
@@ -27,23 +37,28 @@ def signals_of(
         strength = (low_confidence - confidence) / low_confidence
         found.append(Signal(name="low_confidence", strength=strength))
     if feedback is not None:
-        found += _contradictions(answer, confidence, FeedbackKind(feedback[0]), feedback[1])
+        kind, value = FeedbackKind(feedback[0]), feedback[1]
+        if kind is FeedbackKind.CORRECTION:
+            value = _same(value, answer, agree)
+        found += _contradictions(confidence, kind, value)
     return tuple(found)
 
 
-def _contradictions(
-    answer: Json, confidence: float, kind: FeedbackKind, value: Json
-) -> list[Signal]:
+def _contradictions(confidence: float, kind: FeedbackKind, value: Json) -> list[Signal]:
+    """The value of a correction is whether it agrees with the answer."""
     surprise = 0.5 + 0.5 * confidence
     if kind is FeedbackKind.OUTCOME and value is False:
         return [Signal(name="outcome_contradiction", strength=surprise)]
-    if kind is FeedbackKind.CORRECTION and not _same(value, answer):
+    if kind is FeedbackKind.CORRECTION and not value:
         return [Signal(name="correction", strength=surprise)]
     if kind is FeedbackKind.RATING and value < 0.5:
         return [Signal(name="low_rating", strength=1.0 - float(value))]
     return []
 
 
-def _same(one: Json, other: Json) -> bool:
-    # Many a JSON writer says 1 for 1.0: these differ as texts and are equal as numbers.
-    return one == other or canonical(one) == canonical(other)
+def _same(correction: Json, answer: Json, agree: Agree) -> bool:
+    try:
+        # Many a JSON writer says 1 for 1.0: these differ as texts and are equal as numbers.
+        return correction == answer or agree(correction, answer)
+    except UNREADABLE:  # no answer of the task, and so not the one that was given
+        return False

@@ -12,7 +12,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from flywheel.collect.signals import signals_of
+from flywheel.collect.signals import Agree, signals_of
 from flywheel.ledger import Ledger
 from flywheel.ledger.failures import add_failures
 from flywheel.ledger.windows import (
@@ -24,7 +24,7 @@ from flywheel.ledger.windows import (
     watermark,
     with_feedback,
 )
-from flywheel.records import Failure, FailureState
+from flywheel.records import Failure, FailureState, same_json
 
 _PIECE = 20_000
 
@@ -41,20 +41,24 @@ class Collected:
     """new ones"""
 
 
-def collect(ledger: Ledger, threshold: float, night: int, now: datetime) -> Collected:
+def collect(
+    ledger: Ledger, threshold: float, night: int, now: datetime, agree: Agree = same_json
+) -> Collected:
     """Record the failures among the predictions and feedback since the watermarks.
 
     A prediction is suspect when its confidence is under the threshold, or when feedback
-    contradicts it, however late the feedback comes.
+    contradicts it, however late the feedback comes. `agree` is the task's: whether a correction
+    and an answer are the same.
     """
     num_predictions = num_feedback = num_failures = 0
     for connection, after, upto in _pieces(ledger, "predictions"):
         suspects = low_confidence(connection, after, upto, threshold)
-        failures = _failures(suspects, threshold, now)
+        failures = _failures(suspects, threshold, agree, now)
         num_failures += add_failures(connection, failures, night, now)
         num_predictions += count_between(connection, "predictions", after, upto)
     for connection, after, upto in _pieces(ledger, "feedback"):
-        failures = _failures(with_feedback(connection, after, upto), threshold, now)
+        suspects = with_feedback(connection, after, upto)
+        failures = _failures(suspects, threshold, agree, now)
         num_failures += add_failures(connection, failures, night, now)
         num_feedback += count_between(connection, "feedback", after, upto)
     return Collected(
@@ -77,10 +81,13 @@ def _pieces(ledger: Ledger, log: str) -> Iterator[tuple[Connection, int, int]]:
             move_watermark(connection, mark, upto)
 
 
-def _failures(suspects: Iterable[Suspect], threshold: float, now: datetime) -> list[Failure]:
+def _failures(
+    suspects: Iterable[Suspect], threshold: float, agree: Agree, now: datetime
+) -> list[Failure]:
     found = []
     for suspect in suspects:
-        signals = signals_of(suspect.answer, suspect.confidence, suspect.feedback, threshold)
+        answer, confidence = suspect.answer, suspect.confidence
+        signals = signals_of(answer, confidence, suspect.feedback, threshold, agree)
         if signals:
             failure = Failure(
                 sample_id=suspect.sample_id,

@@ -15,7 +15,8 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import Connection
 
 from flywheel.blobs import Blobs
-from flywheel.errors import FlywheelError, UserError
+from flywheel.errors import FlywheelError
+from flywheel.faults import UNREADABLE
 from flywheel.label.exchange import Bridge, LabelingTask, ReturnedAnnotation
 from flywheel.ledger import Ledger
 from flywheel.ledger.labeling import Returned, save_annotations
@@ -37,8 +38,6 @@ from flywheel.task import Task
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _GONE = "its labeling task was deleted in Label Studio before it was finished; it is not sent again"
-# What a task's reader may stumble over in an annotation that has another form than its own.
-_UNREADABLE = (UserError, LookupError, TypeError, ValueError, AttributeError)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -181,7 +180,7 @@ def _read(annotation: ReturnedAnnotation, sample: Sample, task: Task) -> Returne
         try:
             answer = task.labeling.answer(annotation.result, sample)
             refused = _fault(answer)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             answer, refused = None, f"{error or type(error).__name__}"[:500]
     return _returned(annotation, sample.id, answer, refused)
 

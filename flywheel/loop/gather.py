@@ -75,7 +75,7 @@ def collect(night: NightRun) -> Collected:
     loop = night.loop
     move_payloads(loop.ledger, loop.blobs)
     threshold = loop.project.collect.low_confidence
-    return collect_failures(loop.ledger, threshold, night.number, loop.now())
+    return collect_failures(loop.ledger, threshold, night.number, loop.now(), loop.task.agree)
 
 
 def route(night: NightRun) -> Routed:

@@ -14,6 +14,7 @@ from flywheel.records.basics import (
     Verdict,
     canonical,
     content_id,
+    same_json,
 )
 from flywheel.records.judged import (
     Abstention,
@@ -86,4 +87,5 @@ __all__ = [
     "Watched",
     "canonical",
     "content_id",
+    "same_json",
 ]

@@ -29,6 +29,11 @@ def canonical(value: Json) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
+def same_json(one: Json, other: Json) -> bool:
+    """Whether two values are equal JSON: 1 and 1.0 are not, and the order of keys is nothing."""
+    return canonical(one) == canonical(other)
+
+
 class Share(enum.StrEnum):
     """Why a sample is in a batch: drawn with a known probability, or chosen because it is hard."""
 

@@ -9,11 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flywheel.consensus import consensus, largest_groups
-from flywheel.records import canonical
-
-
-def same(one, other):
-    return canonical(one) == canonical(other)
+from flywheel.records import canonical, same_json
 
 
 def near(one, other):
@@ -52,19 +48,19 @@ def counted(answers, agreement):
     ],
 )
 def test_an_answer_needs_enough_people_and_more_than_any_other(answers, agreement, expected):
-    assert consensus(answers, agreement, same, first) == expected
+    assert consensus(answers, agreement, same_json, first) == expected
 
 
 @given(st.lists(st.sampled_from(["a", "b", 1, 1.0, {"x": [1]}]), max_size=8), st.integers(1, 3))
 def test_for_equal_answers_it_is_the_most_common_one(answers, agreement):
-    assert consensus(answers, agreement, same, first) == counted(answers, agreement)
+    assert consensus(answers, agreement, same_json, first) == counted(answers, agreement)
 
 
 @given(st.lists(st.sampled_from("abc"), max_size=6))
 def test_equal_answers_are_tied_exactly_when_they_are_equally_common(answers):
     counts = Counter(answers)
     tied = [one for one, count in counts.items() if count == max(counts.values())]
-    assert [group[0] for group in largest_groups(answers, same)] == tied
+    assert [group[0] for group in largest_groups(answers, same_json)] == tied
 
 
 @pytest.mark.parametrize(

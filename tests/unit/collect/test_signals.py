@@ -59,6 +59,17 @@ def test_a_correction_that_says_1_for_1_point_0_agrees():
     assert names({"x": 1.0, "y": [2.0]}, 0.9, ("correction", {"y": [2], "x": 1}), 0.7) == []
 
 
+def test_the_task_says_which_corrections_agree():
+    near = lambda one, other: abs(one - other) < 0.5  # noqa: E731
+    assert names(3.0, 0.9, ("correction", 3.2), 0.7, near) == []
+    assert names(3.0, 0.9, ("correction", 4.0), 0.7, near) == ["correction"]
+
+
+def test_a_correction_that_is_no_answer_of_the_task_contradicts():
+    near = lambda one, other: abs(one - other) < 0.5  # noqa: E731
+    assert names(3.0, 0.9, ("correction", {"x": None}), 0.7, near) == ["correction"]
+
+
 def test_a_confidence_above_1_by_rounding_counts_as_1():
     """The strength was above 1, and that of the failure with it."""
     (signal,) = signals_of("cat", 1.0000001, ("outcome", False), 0.7)

@@ -52,6 +52,13 @@ def test_low_confidence_and_contradicted_answers_become_failures(ledger, product
     assert failures(ledger).keys() == {low.sample_id, high.sample_id}
 
 
+def test_a_correction_that_agrees_for_the_task_is_no_failure(ledger, production):
+    (prediction,) = production.predict(0.95)
+    production.say(prediction, FeedbackKind.CORRECTION, "Cat")
+    agree = lambda one, other: one.lower() == other.lower()  # noqa: E731
+    assert collect(ledger, 0.7, 0, production.now, agree).num_failures == 0
+
+
 def test_collecting_twice_finds_nothing_the_second_time(production, run, ledger):
     production.predict(0.1, 0.2)
     run()
