@@ -14,6 +14,8 @@ from numba import njit
 
 from flywheel.records import Array
 
+REFERENCE_PIXELS = 64
+"""side of the picture that cameras and lengths of a scene are given for"""
 _LEAST_BLUR_PX = 0.15
 
 
@@ -43,7 +45,8 @@ def blurred(image: Array, sigma_px: float) -> Array:
         return image
     radius = min(math.ceil(2.5 * sigma_px), 8)
     taps = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma_px) ** 2)
-    out: Array = _convolve(image, (taps / taps.sum()).astype(np.float32))
+    weights = (taps / taps.sum()).astype(np.float32)
+    out: Array = _down_columns(_along_rows(image, weights), weights)
     return out
 
 
@@ -52,7 +55,7 @@ def develop(image: Array, effects: Effects) -> Array:
 
     The square root stands for the gamma of a display, 2.0 instead of 2.2.
     """
-    side = image.shape[2] / 64.0
+    side = image.shape[2] / REFERENCE_PIXELS
     image = blurred(image, effects.defocus_px * side)
     right, down = effects.motion_px[0] * side, effects.motion_px[1] * side
     if max(abs(right), abs(down)) > _LEAST_BLUR_PX:
@@ -62,34 +65,39 @@ def develop(image: Array, effects: Effects) -> Array:
     return picture
 
 
-@njit(cache=True)
-def _convolve(image: Array, taps: Array) -> Array:
-    """Along rows, then along columns; taps (2 R + 1,)."""
+@njit(cache=True, error_model="numpy")
+def _along_rows(image: Array, taps: Array) -> Array:
+    """Weighted by taps (2 R + 1,)."""
     planes, height, width = image.shape
     radius = len(taps) // 2
-    rows = np.zeros_like(image)
+    out = np.zeros_like(image)
+    padded = np.empty(width + 2 * radius, dtype=np.float32)
     for plane in range(planes):
         for row in range(height):
+            padded[:radius] = image[plane, row, 0]
+            padded[radius : radius + width] = image[plane, row]
+            padded[radius + width :] = image[plane, row, width - 1]
             for tap in range(len(taps)):
-                shift, weight = tap - radius, taps[tap]
-                first, last = max(-shift, 0), min(width - shift, width)
-                for column in range(first):
-                    rows[plane, row, column] += weight * image[plane, row, 0]
-                for column in range(first, last):
-                    rows[plane, row, column] += weight * image[plane, row, column + shift]
-                for column in range(last, width):
-                    rows[plane, row, column] += weight * image[plane, row, width - 1]
+                for column in range(width):
+                    out[plane, row, column] += taps[tap] * padded[column + tap]
+    return out
+
+
+@njit(cache=True, error_model="numpy")
+def _down_columns(image: Array, taps: Array) -> Array:
+    planes, height, width = image.shape
+    radius = len(taps) // 2
     out = np.zeros_like(image)
     for plane in range(planes):
         for row in range(height):
             for tap in range(len(taps)):
-                source, weight = min(max(row + tap - radius, 0), height - 1), taps[tap]
+                source = min(max(row + tap - radius, 0), height - 1)
                 for column in range(width):
-                    out[plane, row, column] += weight * rows[plane, source, column]
+                    out[plane, row, column] += taps[tap] * image[plane, source, column]
     return out
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _moved(image: Array, right: float, down: float) -> Array:
     """The mean of five places along the way."""
     planes, height, width = image.shape
@@ -102,14 +110,21 @@ def _moved(image: Array, right: float, down: float) -> Array:
             for row in range(height):
                 up, low = min(max(row + j, 0), height - 1), min(max(row + j + 1, 0), height - 1)
                 for column in range(width):
-                    one, two = min(max(column + i, 0), width - 1), min(max(column + i + 1, 0), width - 1)
-                    top = image[plane, up, one] + a * (image[plane, up, two] - image[plane, up, one])
-                    base = image[plane, low, one] + a * (image[plane, low, two] - image[plane, low, one])
+                    one, two = (
+                        min(max(column + i, 0), width - 1),
+                        min(max(column + i + 1, 0), width - 1),
+                    )
+                    top = image[plane, up, one] + a * (
+                        image[plane, up, two] - image[plane, up, one]
+                    )
+                    base = image[plane, low, one] + a * (
+                        image[plane, low, two] - image[plane, low, one]
+                    )
                     out[plane, row, column] += np.float32(0.2) * (top + b * (base - top))
     return out
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _sensor(image: Array, gains: Array, vignetting: float, noise: float, seed: int) -> Array:
     """Gains (3,), square root, noise and rounding, in this order."""
     planes, height, width = image.shape
@@ -128,7 +143,7 @@ def _sensor(image: Array, gains: Array, vignetting: float, noise: float, seed: i
     return picture
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _four_sides(seed: int, index: int) -> float:
     """Nearly normal: the sum of four even numbers of 16 bits, less its mean 131070.
 

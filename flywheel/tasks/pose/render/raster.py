@@ -23,7 +23,7 @@ _NEAREST_M = 0.01
 _EDGE = 1e-9
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def face_planes(points: Array, faces: Array) -> Array:
     """Points (V, 3) of the camera frame, faces (F, 3) -> (F, 3), n / d of each face.
 
@@ -32,31 +32,42 @@ def face_planes(points: Array, faces: Array) -> Array:
     """
     planes = np.zeros((len(faces), 3))
     for face in range(len(faces)):
-        i, j, k = faces[face]
+        i, j, k = faces[face, 0], faces[face, 1], faces[face, 2]
         if min(points[i, 2], points[j, 2], points[k, 2]) < _NEAREST_M:
             continue
-        ax, ay, az = points[j, 0] - points[i, 0], points[j, 1] - points[i, 1], points[j, 2] - points[i, 2]
-        bx, by, bz = points[k, 0] - points[i, 0], points[k, 1] - points[i, 1], points[k, 2] - points[i, 2]
+        ax, ay, az = (
+            points[j, 0] - points[i, 0],
+            points[j, 1] - points[i, 1],
+            points[j, 2] - points[i, 2],
+        )
+        bx, by, bz = (
+            points[k, 0] - points[i, 0],
+            points[k, 1] - points[i, 1],
+            points[k, 2] - points[i, 2],
+        )
         nx, ny, nz = ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx
         offset = nx * points[i, 0] + ny * points[i, 1] + nz * points[i, 2]
         if offset < -1e-15:  # the camera, at the origin, is on the outer side
-            planes[face, 0], planes[face, 1], planes[face, 2] = nx / offset, ny / offset, nz / offset
+            planes[face, 0], planes[face, 1], planes[face, 2] = (
+                nx / offset,
+                ny / offset,
+                nz / offset,
+            )
     return planes
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def rasterise(
     corners: Array, planes: Array, camera: Array, nearness: Array, seen: Array, first: int
-) -> int:
-    """Draw faces into `nearness` and `seen`, both (H, W); returns how many samples they took.
+) -> None:
+    """Draw faces into `nearness` and `seen`, both (H, W).
 
     Corners (F, 3, 2) in samples; planes (F, 3) of `face_planes`; camera (4,) of the samples.
     `nearness` float32 holds 1 / z in 1/m and `seen` int32 the face, numbered from `first`. A
     sample changes where a face is nearer than what it holds.
     """
     height, width = seen.shape
-    fx, fy, cx, cy = camera
-    taken = 0
+    fx, fy, cx, cy = camera[0], camera[1], camera[2], camera[3]
     for face in range(len(corners)):
         step, slope = planes[face, 0] / fx, planes[face, 1] / fy
         start = planes[face, 2] - step * cx - slope * cy
@@ -73,11 +84,9 @@ def rasterise(
                 if near > nearness[row, column]:
                     nearness[row, column] = near
                     seen[row, column] = first + face
-                    taken += 1
-    return taken
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def cover(corners: Array, mask: Array) -> None:
     """Set `mask` (H, W) float32 to 1 wherever a triangle of corners (F, 3, 2), in pixels, lies."""
     height, width = mask.shape
@@ -90,7 +99,7 @@ def cover(corners: Array, mask: Array) -> None:
             mask[row, left : right + 1] = 1.0
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _span(corner: Array, row: float, width: int) -> tuple[int, int]:
     """First and last column of a triangle (3, 2) in a row; the last is before the first if none."""
     least, most = 1e9, -1e9

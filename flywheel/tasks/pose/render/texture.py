@@ -20,6 +20,8 @@ from flywheel.records import Array
 _TILE = 128
 """texels along a side of the noise tile; a power of two"""
 _TILE_SEED = 11
+_GRAINS_PER_M = 40.0
+"""repeats of the tile in a metre: its finest octave is then as fine as a pixel"""
 
 
 class Pattern(enum.IntEnum):
@@ -70,49 +72,66 @@ def noise_tile() -> Array:
     total = np.zeros((_TILE, _TILE))
     for octave, weight in ((8, 1.0), (16, 0.5), (32, 0.3)):
         lattice = rng.random((octave, octave))
-        smooth = ndimage.zoom(np.pad(lattice, 4, mode="wrap"), _TILE / octave, order=3, mode="nearest", grid_mode=True)
+        smooth = ndimage.zoom(
+            np.pad(lattice, 4, mode="wrap"), _TILE / octave, order=3, mode="nearest", grid_mode=True
+        )
         edge = 4 * _TILE // octave
         total += weight * smooth[edge : edge + _TILE, edge : edge + _TILE]
     ranks = total.ravel().argsort().argsort().reshape(total.shape)
     return (ranks / (total.size - 1)).astype(np.float32)
 
 
-@njit(cache=True)
-def albedo(surface: Array, x: float, y: float, z: float, tile: Array) -> tuple[float, float, float]:
-    """Colour of a surface (14,) at a point of its own frame, metres."""
-    # Slanted, so that one plane pattern runs over all sides of a solid without seams.
-    along = (x + 0.45 * z) * surface[7] + surface[12]
-    across = (y + 0.65 * z) * surface[7] + surface[13]
-    share = _share(surface, along, across, tile)
-    bright = 1.0
-    if surface[9] > 0.0:
-        bright += surface[9] * (_noise(tile, (x + 0.45 * z) * 40.0 + 0.3, (y + 0.65 * z) * 40.0) - 0.5)
-    return (
-        bright * (surface[0] + share * (surface[3] - surface[0])),
-        bright * (surface[1] + share * (surface[4] - surface[1])),
-        bright * (surface[2] + share * (surface[5] - surface[2])),
-    )
+@njit(cache=True, error_model="numpy")
+def albedo(which: Array, places: Array, frames: Array, surfaces: Array, tile: Array) -> Array:
+    """Colours (N, 3) of places (N, 3) in the camera's frame.
+
+    which (N,) int32, the surface of each; frames (S, 3, 4), camera frame -> surface's own, metres;
+    surfaces (S, 14), rows of `Surface`; the noise tile.
+    """
+    colours = np.empty(places.shape)
+    for one in range(len(places)):
+        kind = which[one]
+        height = _coordinate(frames, kind, 2, places, one)
+        # Slanted, so that one plane pattern runs over all sides of a solid without seams.
+        along = _coordinate(frames, kind, 0, places, one) + 0.45 * height
+        across = _coordinate(frames, kind, 1, places, one) + 0.65 * height
+        share, bright, grain = 0.0, 1.0, surfaces[kind, 9]
+        if surfaces[kind, 6] > 0.0:
+            share = _share(surfaces, kind, along, across, tile)
+        if grain > 0.0:
+            noise = _noise(tile, along * _GRAINS_PER_M, across * _GRAINS_PER_M)
+            bright += grain * (noise - 0.5)
+        for channel in range(3):
+            first, second = surfaces[kind, channel], surfaces[kind, channel + 3]
+            colours[one, channel] = bright * (first + share * (second - first))
+    return colours
 
 
-@njit(cache=True)
-def _share(surface: Array, along: float, across: float, tile: Array) -> float:
-    """0..1, how much of the second colour is at a place given in repeats of the pattern."""
-    pattern = int(surface[6])
-    if pattern == 0:
-        return 0.0
-    if pattern == 3:
+@njit(cache=True, error_model="numpy")
+def _coordinate(frames: Array, kind: int, axis: int, places: Array, one: int) -> float:
+    """One coordinate of a place in a surface's frame."""
+    # Indexed to the last: a row taken out of an array costs more than the sum.
+    turned = frames[kind, axis, 0] * places[one, 0] + frames[kind, axis, 1] * places[one, 1]
+    return float(turned + frames[kind, axis, 2] * places[one, 2] + frames[kind, axis, 3])
+
+
+@njit(cache=True, error_model="numpy")
+def _share(surfaces: Array, kind: int, along: float, across: float, tile: Array) -> float:
+    """0..1, how much of the second colour a surface has at a place, metres."""
+    pattern, scale = surfaces[kind, 6], surfaces[kind, 7]
+    along, across = along * scale + surfaces[kind, 12], across * scale + surfaces[kind, 13]
+    if pattern == 3.0:
         phase = along - math.floor(along)
-        return min(max(8.0 * abs(phase - 0.5) - 1.5, 0.0), 1.0)
-    if pattern == 4:
-        return float((math.floor(along) + math.floor(across)) % 2.0)
+        return float(min(max(8.0 * abs(phase - 0.5) - 1.5, 0.0), 1.0))
+    if pattern == 4.0:
+        return float((math.floor(along) + math.floor(across)) % 2)
     # Eight clouds are in a tile.
     noise = _noise(tile, along / 8.0, across / 8.0)
-    softness = 0.5 if pattern == 1 else 0.06
-    share = 0.5 + (surface[8] - noise) / (2.0 * softness)
-    return min(max(share, 0.0), 1.0)
+    softness = 0.5 if pattern == 1.0 else 0.06
+    return float(min(max(0.5 + (surfaces[kind, 8] - noise) / (2.0 * softness), 0.0), 1.0))
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _noise(tile: Array, along: float, across: float) -> float:
     """The tile at a place given in tiles, between its texels."""
     size = len(tile)
