@@ -13,9 +13,8 @@ import numpy as np
 from numba import njit
 
 from flywheel.records import Array
+from flywheel.tasks.pose.image import IMAGE_PIXELS
 
-REFERENCE_PIXELS = 64
-"""side of the picture that cameras and lengths of a scene are given for"""
 _LEAST_BLUR_PX = 0.15
 
 
@@ -55,7 +54,7 @@ def develop(image: Array, effects: Effects) -> Array:
 
     The square root stands for the gamma of a display, 2.0 instead of 2.2.
     """
-    side = image.shape[2] / REFERENCE_PIXELS
+    side = image.shape[2] / IMAGE_PIXELS
     image = blurred(image, effects.defocus_px * side)
     right, down = effects.motion_px[0] * side, effects.motion_px[1] * side
     if max(abs(right), abs(down)) > _LEAST_BLUR_PX:

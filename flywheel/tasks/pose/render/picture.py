@@ -12,8 +12,9 @@ import numpy as np
 
 from flywheel.records import Array
 from flywheel.tasks.pose.camera import Camera
+from flywheel.tasks.pose.image import IMAGE_PIXELS
 from flywheel.tasks.pose.part import Part
-from flywheel.tasks.pose.render.effects import REFERENCE_PIXELS, blurred, develop
+from flywheel.tasks.pose.render.effects import blurred, develop
 from flywheel.tasks.pose.render.raster import cover, face_planes, rasterise
 from flywheel.tasks.pose.render.scene import Scene
 from flywheel.tasks.pose.render.shade import Looks, shade
@@ -53,7 +54,7 @@ class _Drawn:
     """samples that the part takes where nothing else is drawn"""
 
 
-def render(part: Part, scene: Scene, pixels: int = REFERENCE_PIXELS) -> Array:
+def render(part: Part, scene: Scene, pixels: int = IMAGE_PIXELS) -> Array:
     """The picture, (pixels, pixels, 3) uint8; other sizes show the same view, finer or coarser."""
     drawn = _draw(part, scene, pixels)
     shadow = _shadow(drawn, scene, pixels)
@@ -62,7 +63,7 @@ def render(part: Part, scene: Scene, pixels: int = REFERENCE_PIXELS) -> Array:
     return develop(image, scene.effects)
 
 
-def visibility(part: Part, scene: Scene, pixels: int = REFERENCE_PIXELS) -> Visibility:
+def visibility(part: Part, scene: Scene, pixels: int = IMAGE_PIXELS) -> Visibility:
     """How much of the part, and which keypoints, a picture of that size shows."""
     drawn = _draw(part, scene, pixels)
     left = int(np.count_nonzero(drawn.seen < len(part.faces)))
@@ -76,7 +77,7 @@ def _draw(part: Part, scene: Scene, pixels: int) -> _Drawn:
     others = clutter.vertices @ scene.view.rotation.T + scene.view.position_m
     points = np.concatenate([scene.pose.transform(part.vertices), others])
     faces = np.concatenate([own, clutter.faces + len(part.vertices)])
-    camera = _samples_camera(scene.pose.camera, 2.0 * pixels / REFERENCE_PIXELS)
+    camera = _samples_camera(scene.pose.camera, 2.0 * pixels / IMAGE_PIXELS)
     planes = face_planes(points, faces)
     corners = _on_image(points, camera)[faces]
     nearness = np.zeros((2 * pixels, 2 * pixels), dtype=np.float32)
@@ -156,7 +157,7 @@ def _frames(scene: Scene, num_surfaces: int) -> Array:
 def _shadow(drawn: _Drawn, scene: Scene, pixels: int) -> Array:
     """(H, W) float32: the shadow of all things on the floor, along the light."""
     mask = np.zeros((1, pixels, pixels), dtype=np.float32)
-    scale = pixels / REFERENCE_PIXELS
+    scale = pixels / IMAGE_PIXELS
     normal, offset = _floor(scene)
     towards = scene.view.rotation @ scene.light.direction
     heights = drawn.points @ normal - offset
