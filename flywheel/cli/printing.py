@@ -66,10 +66,18 @@ def night_table(project: Project, nights: pd.DataFrame) -> Table:
 def advice_table(advice: Sequence[Advice]) -> Table:
     """Every number with what the lecture asks of it, and what to do with it."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 1, 0))
-    for heading in ("number", "now", "requirement", "short of it", "moves with the model"):
-        table.add_column(heading)
-    table.add_column("best baseline")
-    table.add_column("advice, and because")
+    headings = (
+        "number",
+        "now",
+        "bound",
+        "short of it",
+        "moves with the model",
+        "best baseline",
+        "advice, and because",
+    )
+    for heading in headings:
+        table.add_column(heading, overflow="fold", ratio=3 if heading == headings[-1] else 2)
+    table.expand = True
     for one in advice:
         sign = "<" if one.lower_is_better else ">"
         table.add_row(

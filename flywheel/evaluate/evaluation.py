@@ -52,8 +52,11 @@ class EvaluationData:
     """for the baselines, and a part of it for the training error"""
     guarded: Rows
     """failures that were fixed once"""
+    asked: Rows
+    """all of the probability share that people answered, disputed ones too (their label is None);
+    without these, people would be measured on what they agree about"""
     annotations: Sequence[Annotation] = field(repr=False)
-    """of samples of the test set; others are ignored"""
+    """of the samples that were asked about; others are ignored"""
     dataset_id: str
     test_set_digest: str
 
@@ -104,7 +107,7 @@ def evaluate(
     rng = np.random.default_rng([contest.seed, contest.night])
     predictors, faults = fit_baselines(task.baselines, data.train)
     book = _book(task, data, models, predictors, rng)
-    people, lines = people_tables(task, contest.people, data.test, data.annotations, rng)
+    people, lines = people_tables(task, contest.people, data.asked, data.annotations, rng)
     book |= people
     computed = [
         BaselineLine(name=name, kind=baseline.kind, part="test", note=faults.get(name, ""))

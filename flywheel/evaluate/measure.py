@@ -162,13 +162,15 @@ def _check_units(lines: Lines, condition: Condition) -> None:
 
 def _watch(lines: Lines, statistic: Statistic, bound: float | None, *, is_upper: bool) -> Watched:
     part = lines.place(statistic)
+    # Nobody said which way is better for what is only looked at: it is candidate minus champion.
+    rises = bound is None or not is_upper
     return Watched(
         formula=statistic.text,
         bound=bound,
         is_upper=is_upper,
         candidate=lines.value(statistic, part, "candidate"),
         champion=lines.value(statistic, part, "champion"),
-        difference=lines.gain(statistic, part, higher_is_better=not is_upper),
+        difference=lines.gain(statistic, part, higher_is_better=rises),
         note=lines.entry(statistic, lines.context.judged, "", part, "").note,
     )
 

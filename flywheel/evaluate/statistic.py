@@ -37,6 +37,11 @@ class Statistic(Protocol):
         """(score, level) pairs when it depends on the rows through these quantiles only."""
         ...
 
+    @property
+    def is_share(self) -> bool:
+        """Whether it lies in 0..1 whatever the scores are."""
+        ...
+
     def __call__(self, scores: ScoreTable, weights: Array) -> Array:
         """Scores (N,) each and weights (B, N), 0 allowed -> (B,); NaN where it is not defined."""
         ...

@@ -11,11 +11,13 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
+from sqlalchemy import Connection
 
 from flywheel.decide import Standing, next_challenge
 from flywheel.decide import decide as decide_on
 from flywheel.evaluate import Contest, EvaluationData, Rows, Rules
 from flywheel.evaluate import evaluate as evaluate_models
+from flywheel.ledger.batches import origins
 from flywheel.ledger.datasets import read_manifest
 from flywheel.ledger.draws import draw_scales
 from flywheel.ledger.failures import failures_in, move_failures
@@ -38,7 +40,16 @@ from flywheel.loop.production import estimate_production
 from flywheel.loop.results import Decided, Evaluated
 from flywheel.loop.retrain import newest_version
 from flywheel.model import Model, cpu_threads, pick_device
-from flywheel.records import Array, Challenge, DatasetRow, FailureState, Report, Reuse, Split
+from flywheel.records import (
+    Array,
+    Challenge,
+    DatasetRow,
+    FailureState,
+    Report,
+    Reuse,
+    Share,
+    Split,
+)
 
 
 class _Docket(NamedTuple):
@@ -173,22 +184,40 @@ def _evaluation_data(
     testing = [row for row in rows if row.split is Split.TEST]
     seen = [row for row in testing if row.sample_id in opened]
     with loop.ledger.read() as connection:
-        annotations = annotations_of(connection, [row.sample_id for row in seen])
+        drawn = _drawn(connection)
+        annotations = annotations_of(connection, [row.sample_id for row in drawn])
         scales = draw_scales(connection)
         fixed = {
             failure.sample_id
             for state in (FailureState.FIXED, FailureState.GUARDED)
             for failure in failures_in(connection, state)
         }
+    answered = {annotation.sample_id for annotation in annotations}
     return EvaluationData(
         test=_rows(loop, seen, _fresh_marks(seen, docket, scales)),
         start_test=_rows(loop, [row for row in testing if row.origin == "start"]),
         train=_rows(loop, [row for row in rows if row.split is Split.TRAIN]),
         guarded=_rows(loop, [row for row in rows if row.sample_id in fixed]),
+        asked=_rows(loop, [row for row in drawn if row.sample_id in answered]),
         annotations=annotations,
         dataset_id=version[0],
         test_set_digest=version[1],
     )
+
+
+def _drawn(connection: Connection) -> list[DatasetRow]:
+    """Every sample of the probability share, labeled or not, as a row without a label."""
+    return [
+        DatasetRow(
+            sample_id=sample_id,
+            split=Split.TEST,
+            origin=one.share.value,
+            answer=None,
+            weight=1.0 / one.inclusion_probability,
+        )
+        for sample_id, one in sorted(origins(connection).items())
+        if one.share is Share.PROBABILITY and one.inclusion_probability
+    ]
 
 
 def _fresh_marks(

@@ -113,7 +113,10 @@ def _watched_sheet(report: Report) -> Sheet:
         )
         for one in report.watched
     )
-    said = "Missed and met are sure: the whole interval lies there. Gains: positive is better."
+    said = (
+        "Missed and met are sure: the whole interval lies there. Gains: positive is better; of what "
+        "is ignored, candidate minus champion."
+    )
     return Sheet(
         key="watched",
         title="Requirements, and what is ignored for now",

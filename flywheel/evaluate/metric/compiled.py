@@ -32,6 +32,15 @@ from flywheel.formulas import (
 from flywheel.records import Array
 from flywheel.task import load_function
 
+_SHARES = {
+    "below",
+    "above",
+    "precision",
+    "recall",
+    "fbeta",
+    "average_precision",
+    "mean_average_precision",
+}
 _BETAS = {"precision": 0.0, "recall": math.inf}
 _OPERATIONS = {"+": operator.add, "-": operator.sub, "*": operator.mul}
 
@@ -74,6 +83,11 @@ class _Compiled:
                 return None
             found[leaf.score, leaf.numbers[0]] = None
         return tuple(found)
+
+    @property
+    def is_share(self) -> bool:
+        """Whether it lies in 0..1 whatever the scores are."""
+        return isinstance(self.tree, Aggregate) and self.tree.kind in _SHARES
 
     def __call__(self, scores: ScoreTable, weights: Array) -> Array:
         """Scores (N,) each and weights (B, N), 0 allowed -> (B,); NaN where it is not defined."""

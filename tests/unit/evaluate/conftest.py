@@ -71,6 +71,7 @@ def measure(points_task, rows, line_model, rules):
             "start_test": rows(60, 3),
             "train": rows(50, 4),
             "guarded": nobody,
+            "asked": nobody,
             "annotations": (),
             "dataset_id": "d",
             "test_set_digest": "t",

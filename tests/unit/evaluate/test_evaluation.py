@@ -1,6 +1,7 @@
 """One pass, one book, one report: laws of the whole measurement."""
 
 import dataclasses
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from flywheel.evaluate import Context, Rows, unpack_book
 from flywheel.evaluate.measure import measure as measure_again
 from flywheel.ledger.codec import from_json
 from flywheel.project import Published
-from flywheel.records import canonical, content_id
+from flywheel.records import Annotation, canonical, content_id
 
 _NOBODY = Rows(samples=[], answers=[])
 
@@ -172,6 +173,34 @@ def test_a_requirement_is_measured_beside_the_metric(measure, rules):
     assert (latency.formula, latency.is_upper, latency.bound) == ("latency_ms.p95", True, 1000)
     assert 0 < latency.candidate.value < 1000
     assert (error.candidate.value, error.champion.value) == (0.0, 2.5)
+
+
+def test_what_is_ignored_is_told_as_candidate_minus_champion(measure, rules):
+    settings = rules(ignore=("error_cm.mean", "correct.above(0.5)"))
+    error, share = measure(settings=settings).report.watched
+    assert error.difference.value == pytest.approx(error.candidate.value - error.champion.value)
+    assert share.difference.value > 0
+
+
+def test_people_are_measured_on_disputed_samples_too(measure, rows):
+    """On what was labeled they would agree by the very rule that made the label."""
+    asked = dataclasses.replace(rows(10, 5), answers=[None] * 10)
+    annotations = [
+        Annotation(
+            id=f"{name}-{person}",
+            sample_id=name,
+            annotator=person,
+            answer=answer,
+            skipped=False,
+            lead_time_seconds=1.0,
+            updated_at=datetime(2030, 1, 1, tzinfo=UTC),
+        )
+        for index, name in enumerate(asked.ids)
+        for person, answer in (("ada", "upper"), ("ben", "upper" if index < 5 else "lower"))
+    ]
+    report = measure(asked=asked, annotations=annotations).report
+    [person] = [entry for entry in report.entries if entry.name == "random person"]
+    assert (person.metric.value, person.metric.num_samples) == (0.5, 10)
 
 
 def test_a_requirement_without_a_unit_is_refused(measure, rules, points_task):

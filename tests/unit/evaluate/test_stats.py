@@ -146,6 +146,7 @@ class Widest:
     columns: frozenset = frozenset()
     mean_of: str | None = None
     quantiles: tuple | None = None
+    is_share: bool = False
 
     def __call__(self, scores, weights):
         return np.array([np.max(scores["y"][row > 0]) for row in weights])
@@ -154,6 +155,18 @@ class Widest:
 def test_a_statistic_that_names_no_columns_sees_all(rng):
     found = estimate(Widest(), measured(rng.random(40)), rng)
     assert found.low < found.value <= found.high
+
+
+@pytest.mark.parametrize("formula", ["p.f1(a)", "p.recall(a)"])
+def test_a_share_and_its_difference_end_where_shares_do(rng, formula):
+    share = compile_formula(formula, None)
+    right = np.repeat([1.0, 0.0], [18, 22])
+    nearly, poor = right.copy(), 1 - right
+    nearly[0], poor[:2] = 0.0, 1.0
+    better = measured(p=nearly, a=right)
+    assert estimate(share, better, rng).high == 1.0
+    found = paired_difference(share, better, measured(p=poor, a=right), rng)
+    assert -1.0 <= found.low <= found.value <= found.high <= 1.0
 
 
 def test_the_same_seed_gives_the_same_bytes():
