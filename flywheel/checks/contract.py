@@ -32,6 +32,7 @@ _TARGETS = "targets() are a tensor, one row a label"
 _LOSS = "loss() is one finite number a sample"
 _GRADIENT = "the gradient is finite and reaches a weight"
 _FALLS = "the loss falls on one small batch"
+_AGREE = "agree() says that an answer is itself, both ways round"
 _SCORES = "scores() are finite, under the same names"
 
 NEEDS: MappingProxyType[str, tuple[str, ...]] = MappingProxyType(
@@ -45,6 +46,8 @@ NEEDS: MappingProxyType[str, tuple[str, ...]] = MappingProxyType(
         _LOSS: (_MODEL, _TARGETS),
         _GRADIENT: (_LOSS,),
         _FALLS: (_GRADIENT,),
+        "merge() of an answer with itself agrees with it": (_AGREE,),
+        "labeling answers come back as ones that agree": (_AGREE,),
         "augment() keeps the shape and is seeded": (_INPUTS,),
         "no answer scores better than the right one": (_SCORES,),
         "training on a few samples makes their answers right": (_ANSWERS, _FALLS, _SCORES),

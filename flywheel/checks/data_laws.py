@@ -6,6 +6,7 @@ Refuses to know the network; what Label Studio itself would say of a config is i
 from __future__ import annotations
 
 import io
+import itertools
 import re
 from types import MappingProxyType
 from xml.etree import ElementTree as ET
@@ -43,6 +44,30 @@ def _start_data_repeats(subject: Subject) -> str | None:
     return None
 
 
+def _agree_is_a_likeness(subject: Subject) -> str | None:
+    agree = subject.task.agree
+    for label in subject.some_labels:
+        if not agree(label, label):
+            return f"agree({label!r}, itself) is false; an answer is the same as itself"
+    for one, other in itertools.combinations(subject.labels, 2):
+        there, back = bool(agree(one, other)), bool(agree(other, one))
+        if there != back:
+            return (
+                f"agree({one!r}, {other!r}) is {there} and the other way round it is {back}; "
+                "who answered first must not matter"
+            )
+    return None
+
+
+def _merge_keeps_what_agrees(subject: Subject) -> str | None:
+    for label in subject.some_labels:
+        merged = subject.task.merge([label, label])
+        canonical(merged)  # raises for what JSON cannot say
+        if not subject.task.agree(merged, label):
+            return f"merge() of {label!r} twice is {merged!r}; it must agree with what it merges"
+    return None
+
+
 def _config_shows_the_picture(subject: Subject) -> str | None:
     config = subject.task.labeling.config
     root = ET.fromstring(config)  # noqa: S314  the user's own file, parsed on the user's machine
@@ -66,11 +91,15 @@ def _labeling_round_trips(subject: Subject) -> str | None:
         answer, sample = example.answer, example.sample
         result = labeling.result(answer, sample)
         if any(not isinstance(region.get("id"), str) for region in result):
-            return f"result({answer!r}) has a region whose id is no string; Label Studio needs one"
+            return f"result({answer!r}, sample) has a region whose id is no string; Label Studio needs one"
         canonical(result)  # raises for what JSON cannot say
         back = labeling.answer(result, sample)
-        if back != answer:
-            return f"answer(result({answer!r})) is {back!r}; the round trip must be exact"
+        canonical(back)  # the same of what would become an annotation
+        if not subject.task.agree(back, answer):
+            return (
+                f"answer(result({answer!r}, sample), sample) is {back!r}; "
+                "the round trip must agree with where it began"
+            )
     return None
 
 
@@ -116,9 +145,11 @@ START_LAWS: MappingProxyType[str, Law] = MappingProxyType(
 
 PEOPLE_LAWS: MappingProxyType[str, Law] = MappingProxyType(
     {
+        "agree() says that an answer is itself, both ways round": _agree_is_a_likeness,
+        "merge() of an answer with itself agrees with it": _merge_keeps_what_agrees,
         "the labeling config is XML that shows $image": _config_shows_the_picture,
         "the picture is a PNG": _picture_is_png,
-        "labeling answers come back as they went": _labeling_round_trips,
+        "labeling answers come back as ones that agree": _labeling_round_trips,
         "labeling refuses an empty annotation": _empty_annotation_is_refused,
         "baselines answer every sample": _baselines_predict,
         "slices say true or false": _slices_are_predicates,

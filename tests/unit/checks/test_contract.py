@@ -218,6 +218,26 @@ BREAKS: list[tuple[str, Callable[[Task], Task]]] = [
     ),
     ("training on a few samples makes their answers right", _swapped),
     (
+        "agree() says that an answer is itself, both ways round",
+        lambda t: replace(t, agree=lambda one, other: one != other),
+    ),
+    (
+        "agree() says that an answer is itself, both ways round",
+        lambda t: replace(t, agree=lambda one, other: one <= other),
+    ),
+    (
+        "agree() says that an answer is itself, both ways round",
+        lambda t: replace(t, agree=lambda one, other: one.x == other.x),
+    ),
+    (
+        "merge() of an answer with itself agrees with it",
+        lambda t: replace(t, merge="".join),
+    ),
+    (
+        "merge() of an answer with itself agrees with it",
+        lambda t: replace(t, merge=lambda group: np.float32(group[0]), agree=lambda *_: True),
+    ),
+    (
         "the labeling config is XML that shows $image",
         _labeling(config='<View><Image name="image" value="$picture"/></View>'),
     ),
@@ -228,12 +248,20 @@ BREAKS: list[tuple[str, Callable[[Task], Task]]] = [
     ("the labeling config is XML that shows $image", _labeling(config="<View>$image")),
     ("the picture is a PNG", _labeling(picture=lambda sample: b"GIF89a")),
     (
-        "labeling answers come back as they went",
+        "labeling answers come back as ones that agree",
         lambda t: _labeling(answer=lambda result, s: int(t.labeling.answer(result, s)))(t),
     ),
     (
-        "labeling answers come back as they went",
+        "labeling answers come back as ones that agree",
         lambda t: _labeling(result=lambda a, s: [{**t.labeling.result(a, s)[0], "id": 7}])(t),
+    ),
+    (
+        "labeling answers come back as ones that agree",
+        lambda t: _labeling(answer=lambda result, s: {t.labeling.answer(result, s)})(t),
+    ),
+    (
+        "labeling answers come back as ones that agree",
+        lambda t: _labeling(result=lambda answer, s: t.labeling.result(s.metadata["lens"], s))(t),
     ),
     ("labeling refuses an empty annotation", _labeling(answer=lambda *_: "0")),
     (

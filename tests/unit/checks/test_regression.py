@@ -52,6 +52,17 @@ def test_a_task_that_answers_with_a_quantity_keeps_every_law(lengths):
     assert check_task(lengths, np.random.default_rng(0)) == []
 
 
+def test_an_answer_that_comes_back_nearly_as_it_went_keeps_every_law(lengths):
+    """A picture has pixels: what a person draws back is never the very same number."""
+    rounded = replace(
+        lengths.labeling, answer=lambda result, sample: [_text(result, sample)[0] + 0.01]
+    )
+    near = {"labeling": rounded, "agree": lambda one, other: abs(one[0] - other[0]) < 0.1}
+    assert check_task(replace(lengths, **near), np.random.default_rng(0)) == []
+    [broken] = check_task(replace(lengths, labeling=rounded), np.random.default_rng(0))
+    assert broken.law == "labeling answers come back as ones that agree"
+
+
 def test_a_quantity_that_is_answered_upside_down_is_found(lengths):
     flipped = replace(lengths, targets=lambda labels: 9 - torch.tensor(labels))
     [broken] = check_task(flipped, np.random.default_rng(0))
