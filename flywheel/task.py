@@ -103,6 +103,9 @@ class Task:
     """named parts of production that are watched one by one"""
     augment: Callable[[torch.Tensor, torch.Generator], torch.Tensor] | None = None
     """(B, ...) -> (B, ...), random variation of training inputs"""
+    drawing: Callable[[Sample, Json | None, Json | None], bytes] | None = None
+    """sample, answer, label -> PNG with both drawn over it, None where not known; reports show it
+    in place of the labeling's picture, so that people see what is wrong with an answer"""
 
 
 def load_function(path: str, directory: Path) -> Callable[..., Any]:

@@ -85,6 +85,19 @@ def _picture_is_png(subject: Subject) -> str | None:
         return None if image.format == "PNG" else f"picture() gave a {image.format}; give a PNG"
 
 
+def _drawing_is_png(subject: Subject) -> str | None:
+    drawing, example = subject.task.drawing, subject.batch[0]
+    if drawing is None:
+        return None
+    for label in (example.answer, None):
+        drawn = drawing(example.sample, example.answer, label)
+        with Image.open(io.BytesIO(drawn)) as image:
+            image.load()
+            if image.format != "PNG":
+                return f"drawing() gave a {image.format} for the label {label!r}; give a PNG"
+    return None
+
+
 def _labeling_round_trips(subject: Subject) -> str | None:
     labeling = subject.task.labeling
     for example in subject.some_examples:
@@ -149,6 +162,7 @@ PEOPLE_LAWS: MappingProxyType[str, Law] = MappingProxyType(
         "merge() of an answer with itself agrees with it": _merge_keeps_what_agrees,
         "the labeling config is XML that shows $image": _config_shows_the_picture,
         "the picture is a PNG": _picture_is_png,
+        "drawing() is a PNG, with a label and without": _drawing_is_png,
         "labeling answers come back as ones that agree": _labeling_round_trips,
         "labeling refuses an empty annotation": _empty_annotation_is_refused,
         "baselines answer every sample": _baselines_predict,

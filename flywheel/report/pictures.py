@@ -14,13 +14,16 @@ from PIL import Image
 from PIL.Image import DecompressionBombError
 
 from flywheel.errors import FlywheelError
+from flywheel.faults import UNREADABLE
 from flywheel.ledger.cases import Case
 from flywheel.ledger.samples import load_samples
 from flywheel.loop.context import Loop
+from flywheel.records import Sample
+from flywheel.task import Task
 
 _PNG_LIMIT_BYTES = 8_000
 _JPEG_QUALITY = 80
-_UNREADABLE = (FlywheelError, OSError, ValueError, SyntaxError, DecompressionBombError)
+_NOT_SHOWN = (*UNREADABLE, FlywheelError, OSError, SyntaxError, DecompressionBombError)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,7 +38,10 @@ class Shown:
 
 
 def show_cases(loop: Loop, cases: Sequence[Case], edge_pixels: int) -> list[Shown]:
-    """Each case with its picture, no edge longer than asked for."""
+    """Each case with its picture, no edge longer than asked for.
+
+    A task that can draw has the model's answer in it, and the label where there is one.
+    """
     return [_show(loop, case, edge_pixels) for case in cases]
 
 
@@ -48,10 +54,16 @@ def _show(loop: Loop, case: Case, edge_pixels: int) -> Shown:
     try:
         with loop.ledger.read() as connection:
             (sample,) = load_samples(connection, loop.blobs, [case.sample_id])
-        uri = _small(loop.task.labeling.picture(sample), edge_pixels)
-    except _UNREADABLE as error:
+        uri = _small(_picture(loop.task, sample, case), edge_pixels)
+    except _NOT_SHOWN as error:
         return Shown(case=case, uri=None, fault=str(error) or type(error).__name__)
     return Shown(case=case, uri=uri, fault="")
+
+
+def _picture(task: Task, sample: Sample, case: Case) -> bytes:
+    if task.drawing is None:
+        return task.labeling.picture(sample)
+    return task.drawing(sample, case.answer, case.label.answer if case.label else None)
 
 
 def _small(picture: bytes, edge_pixels: int) -> str:
