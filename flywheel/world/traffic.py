@@ -17,7 +17,7 @@ import numpy as np
 
 from flywheel.errors import RefusedError, UnavailableError
 from flywheel.records import FeedbackKind, Json
-from flywheel.world.arrival import Arrival
+from flywheel.world.arrival import Arrival, Reaction
 
 _NUM_THREADS = 4
 _TIMEOUT_SECONDS = 30.0
@@ -38,16 +38,6 @@ class Sent:
     """0..1, share of answers that were right; None when nothing was sent"""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Reaction:
-    """How a caller will react, drawn before it is sent: threads must not share a generator."""
-
-    gives_outcome: bool
-    misjudges: bool
-    corrects: bool
-    """if the answer is wrong"""
-
-
 def send(
     arrivals: Sequence[Arrival],
     server_url: str,
@@ -59,14 +49,17 @@ def send(
 ) -> Sent:
     """Send every arrival, and feedback for a part: 60 % outcomes, 2 % of them wrong.
 
-    A caller who got a wrong answer corrects it in one case of ten. `progress` gets the number
-    done and the number of all; `is_right` gets an answer and the truth.
+    A caller who got a wrong answer corrects it in one case of ten. An arrival that comes with a
+    reaction of its own gets that one. `progress` gets the number done and the number of all;
+    `is_right` gets an answer and the truth.
 
     Raises:
         UnavailableError: the server does not answer, or says that it cannot now.
         RefusedError: the server refuses a request.
     """
-    reactions = _reactions(len(arrivals), rng)
+    average = _reactions(len(arrivals), rng)
+    # Settled beforehand, as threads must not share a generator.
+    reactions = [a.reaction or other for a, other in zip(arrivals, average, strict=True)]
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     feedback: list[FeedbackKind | None] = []
     num_right = 0
@@ -75,7 +68,7 @@ def send(
         ThreadPoolExecutor(_NUM_THREADS) as pool,
     ):
 
-        def one(arrival: Arrival, reaction: _Reaction) -> tuple[bool, FeedbackKind | None]:
+        def one(arrival: Arrival, reaction: Reaction) -> tuple[bool, FeedbackKind | None]:
             prediction = _predict(client, arrival)
             right = bool(is_right(prediction["answer"], arrival.truth))
             return right, _react(client, prediction["request_id"], arrival, right, reaction)
@@ -94,10 +87,10 @@ def send(
     )
 
 
-def _reactions(count: int, rng: np.random.Generator) -> list[_Reaction]:
+def _reactions(count: int, rng: np.random.Generator) -> list[Reaction]:
     draws = rng.random((count, 3))
     return [
-        _Reaction(
+        Reaction(
             gives_outcome=bool(outcome < _OUTCOME_SHARE),
             misjudges=bool(misjudge < _WRONG_OUTCOME_SHARE),
             corrects=bool(correct < _CORRECTION_SHARE),
@@ -116,10 +109,12 @@ def _predict(client: httpx.Client, arrival: Arrival) -> dict[str, Json]:
 
 
 def _react(
-    client: httpx.Client, request_id: str, arrival: Arrival, right: bool, reaction: _Reaction
+    client: httpx.Client, request_id: str, arrival: Arrival, right: bool, reaction: Reaction
 ) -> FeedbackKind | None:
     """Send the feedback that this caller gives, if any; a correction says more than an outcome."""
-    if reaction.corrects and not right:
+    if reaction.measured is not None:
+        kind, value = FeedbackKind.CORRECTION, reaction.measured
+    elif reaction.corrects and not right:
         kind, value = FeedbackKind.CORRECTION, arrival.truth
     elif reaction.gives_outcome:
         kind, value = FeedbackKind.OUTCOME, right != reaction.misjudges

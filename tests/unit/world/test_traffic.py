@@ -7,6 +7,7 @@ import pytest
 
 from flywheel.errors import RefusedError, UnavailableError
 from flywheel.world import Arrival, Sent, send
+from flywheel.world.arrival import Reaction
 
 
 def _arrivals(num_right: int, num_wrong: int) -> list[Arrival]:
@@ -96,6 +97,33 @@ def test_progress_counts_up_to_all(server):
 def test_what_counts_as_right_can_be_said(server):
     sent = send(_arrivals(0, 4), server.url, rng=_rng(), is_right=lambda a, b: int(a) + 1 == int(b))
     assert sent.accuracy == 1.0
+
+
+@pytest.mark.parametrize(
+    ("settled", "expected"),
+    [
+        (Reaction(gives_outcome=True, misjudges=False, corrects=False), ("outcome", True)),
+        (Reaction(gives_outcome=True, misjudges=True, corrects=True), ("outcome", False)),
+        (
+            Reaction(gives_outcome=True, misjudges=False, corrects=False, measured="7.1"),
+            ("correction", "7.1"),
+        ),
+    ],
+)
+def test_an_arrival_with_a_reaction_of_its_own_gets_that_one(server, settled, expected):
+    one = Arrival(payload=b"7 0", media_type="text/plain", metadata={}, truth="7", reaction=settled)
+    send([one], server.url, rng=_rng())
+    told = server.bodies("/feedback")
+    assert [(body["kind"], body["value"]) for body in told] == [expected]
+
+
+def test_an_arrival_may_come_with_no_reaction_at_all(server):
+    silent = Reaction(gives_outcome=False, misjudges=False, corrects=False)
+    arrivals = [
+        Arrival(payload=b"7 0", media_type="text/plain", metadata={}, truth="8", reaction=silent)
+    ] * 50
+    assert send(arrivals, server.url, rng=_rng()).num_outcomes == 0
+    assert server.bodies("/feedback") == []
 
 
 @pytest.mark.parametrize(("status", "error"), [(401, RefusedError), (413, RefusedError)])

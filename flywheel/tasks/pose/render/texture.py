@@ -20,8 +20,8 @@ from flywheel.records import Array
 _TILE = 128
 """texels along a side of the noise tile; a power of two"""
 _TILE_SEED = 11
-_GRAINS_PER_M = 40.0
-"""repeats of the tile in a metre: its finest octave is then as fine as a pixel"""
+_GRAINS_PER_M = 20.0
+"""repeats of the tile in a metre: its finest grains are then 1.5 mm wide"""
 
 
 class Pattern(enum.IntEnum):
