@@ -24,7 +24,7 @@ from flywheel.tasks.pose.rotation import angle_deg
 MOST_PX = 10_000.0
 """error of a point that is not in front of the camera, and the largest of any point"""
 
-_MOST_ROWS = 1 << 18
+_MOST_POINTS = 1 << 15  # of all poses at a time; these stay in the processor's cache
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -52,7 +52,8 @@ class _Stack:
 
     def transform(self, points: Array) -> Array:
         """(P, 3) -> (B, P, 3)."""
-        moved: Array = points @ np.swapaxes(self.rotations, 1, 2) + self.positions[:, None]
+        moved: Array = points @ np.swapaxes(self.rotations, 1, 2)
+        moved += self.positions[:, None]
         return moved
 
 
@@ -169,7 +170,7 @@ def _lengths(vectors: Array) -> Array:
 
 def _slices(num_poses: int, num_points: int) -> Iterator[slice]:
     """Poses whose points fit into memory together."""
-    size = max(1, _MOST_ROWS // num_points)
+    size = max(1, _MOST_POINTS // num_points)
     return (slice(start, start + size) for start in range(0, num_poses, size))
 
 

@@ -13,8 +13,12 @@ import numpy as np
 
 from flywheel.records import Array
 
-_LEAF = 16
-"""points that are looked through one after the other"""
+_LEAF = 32
+"""points that are looked through one after the other, a power of two"""
+
+# Sums may be taken in any order, which changes the last digit and lets a leaf use vector units.
+# Nothing here is NaN or infinite: points and queries are checked.
+_FAST = {"nnan", "nsz", "reassoc", "contract"}
 
 
 class Nearest:
@@ -30,13 +34,20 @@ class Nearest:
         order = _halved(points, num_levels)
         # Sorted: neighbours in this array are neighbours in space.
         self.points: Array = points[order[np.sort(np.unique(order, return_index=True)[1])]]
-        self._points = points[order]
-        self._boxes = _boxes(self._points, num_levels)
+        self._boxes = _boxes(points[order], num_levels)
+        leaves = points[order].reshape(-1, _LEAF, 3)
+        self._leaves = np.ascontiguousarray(leaves.swapaxes(1, 2))  # (leaves, 3, _LEAF)
 
     def distances(self, queries: Array) -> Array:
-        """Queries (..., 3) -> (...), distance to the nearest point, in float64."""
+        """Queries (..., 3) -> (...), distance to the nearest point, in float64.
+
+        Raises:
+            ValueError: a query is not finite.
+        """
         flat = np.ascontiguousarray(queries, dtype=np.float64).reshape(-1, 3)
-        found: Array = _search(flat, self._points, self._boxes)
+        if not np.isfinite(flat).all():
+            raise ValueError(f"{len(flat)} queries, not all of them finite; leave those out")
+        found: Array = _search(flat, self._leaves, self._boxes)
         return found.reshape(np.shape(queries)[:-1])
 
 
@@ -46,7 +57,8 @@ def _halved(points: Array, num_levels: int) -> Array:
     All leaves are of one size, so a few points come more than once; the nearest does not change.
     """
     order = np.arange(_LEAF << num_levels) % len(points)
-    for level in range(num_levels):
+    # Halved on below the leaves, down to single points, so that neighbours follow one another.
+    for level in range(num_levels + _LEAF.bit_length() - 1):
         blocks = order.reshape(1 << level, -1)
         places = points[blocks]  # (blocks, size, 3)
         widest = np.ptp(places, axis=1).argmax(axis=1)
@@ -61,8 +73,8 @@ def _boxes(points: Array, num_levels: int) -> Array:
     return np.concatenate([np.hstack([one.min(axis=1), one.max(axis=1)]) for one in levels])
 
 
-@numba.njit(cache=True)
-def _search(queries: Array, points: Array, boxes: Array) -> Array:
+@numba.njit(cache=True, fastmath=_FAST)
+def _search(queries: Array, leaves: Array, boxes: Array) -> Array:
     """(Q,), distance of each query to the nearest point.
 
     It looks first into the leaf where the query before it ended, then into the other child of
@@ -73,12 +85,12 @@ def _search(queries: Array, points: Array, boxes: Array) -> Array:
     waiting, gaps = np.empty(64, dtype=np.int64), np.empty(64)
     leaf = num_inner
     for number in range(len(queries)):
-        query = queries[number]
-        best = _least(points, leaf - num_inner, query)
+        x, y, z = queries[number, 0], queries[number, 1], queries[number, 2]
+        best = _least(leaves[leaf - num_inner], x, y, z)
         climbed = leaf
         while climbed > 0:
             waiting[0] = climbed + 1 if climbed % 2 else climbed - 1
-            gaps[0] = _gap(boxes, waiting[0], query)
+            gaps[0] = _gap(boxes[waiting[0]], x, y, z)
             climbed = (climbed - 1) // 2
             size = 1
             while size > 0:
@@ -88,38 +100,35 @@ def _search(queries: Array, points: Array, boxes: Array) -> Array:
                     continue
                 if node < num_inner:
                     child = 2 * node + 1
-                    first, second = _gap(boxes, child, query), _gap(boxes, child + 1, query)
+                    first, second = _gap(boxes[child], x, y, z), _gap(boxes[child + 1], x, y, z)
                     is_first = first <= second
                     # The nearer child goes on top, so it is the next one to be looked into.
                     waiting[size], gaps[size] = child + is_first, max(first, second)
                     waiting[size + 1], gaps[size + 1] = child + 1 - is_first, min(first, second)
                     size += 2
                     continue
-                least = _least(points, node - num_inner, query)
+                least = _least(leaves[node - num_inner], x, y, z)
                 if least < best:
                     best, leaf = least, node
         found[number] = np.sqrt(best)
     return found
 
 
-@numba.njit(cache=True)
-def _least(points: Array, leaf: int, query: Array) -> float:
-    """Squared distance to the nearest point of a leaf."""
-    least = np.inf
-    for place in range(leaf * _LEAF, (leaf + 1) * _LEAF):
-        dx = points[place, 0] - query[0]
-        dy = points[place, 1] - query[1]
-        dz = points[place, 2] - query[2]
+@numba.njit(cache=True, fastmath=_FAST)
+def _least(points: Array, x: float, y: float, z: float) -> float:
+    """Squared distance to the nearest of points (3, _LEAF)."""
+    least: float = (points[0, 0] - x) ** 2 + (points[1, 0] - y) ** 2 + (points[2, 0] - z) ** 2
+    for place in range(1, _LEAF):
+        dx, dy, dz = points[0, place] - x, points[1, place] - y, points[2, place] - z
         least = min(least, dx * dx + dy * dy + dz * dz)
     return least
 
 
-@numba.njit(cache=True)
-def _gap(boxes: Array, node: int, query: Array) -> float:
-    """Squared distance to the box of a node; 0 inside."""
-    squared = 0.0
-    for axis in range(3):
-        outside = max(boxes[node, axis] - query[axis], query[axis] - boxes[node, axis + 3])
-        if outside > 0.0:
-            squared += outside * outside
+@numba.njit(cache=True, fastmath=_FAST)
+def _gap(box: Array, x: float, y: float, z: float) -> float:
+    """Squared distance to a box (6,); 0 inside."""
+    dx = max(box[0] - x, x - box[3], 0.0)
+    dy = max(box[1] - y, y - box[4], 0.0)
+    dz = max(box[2] - z, z - box[5], 0.0)
+    squared: float = dx * dx + dy * dy + dz * dz
     return squared

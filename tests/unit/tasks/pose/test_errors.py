@@ -149,7 +149,7 @@ def test_add_s_is_at_most_add_and_mssd_at_least(part, draw_poses):
 def test_few_poses_at_a_time_give_the_same_errors(part, draw_poses, monkeypatch):
     pair = draw_poses(7, 6), draw_poses(7, 7)
     at_once = pose_errors(part, *pair)
-    monkeypatch.setattr(errors, "_MOST_ROWS", 2500)
+    monkeypatch.setattr(errors, "_MOST_POINTS", 2500)
     for name, values in pose_errors(part, *pair).items():
         np.testing.assert_allclose(values, at_once[name], rtol=1e-12)
 
