@@ -138,6 +138,15 @@ class LabelingSettings(_Section):
         return self
 
 
+class Sensors(_Section):
+    """Section [sensors]: what the world says back as labels, which train and never test."""
+
+    correction_reliability: Fraction = 0.0
+    """weight in training of a correction, such as the pose of a marker; 0: it is no label"""
+    outcome_reliability: Fraction = 0.0
+    """the same of the model's own answer, once the outcome says that it worked"""
+
+
 class Dataset(_Section):
     """Section [dataset]."""
 
@@ -303,6 +312,7 @@ class _Settings(_Section):
     serve: Serve = Serve()
     collect: Collect = Collect()
     labeling: LabelingSettings = LabelingSettings()
+    sensors: Sensors = Sensors()
     dataset: Dataset = Dataset()
     train: Train = Train()
     metric: Metric = Metric()

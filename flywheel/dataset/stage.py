@@ -2,7 +2,8 @@
 
 The production test set is made of the probability share alone, each row with the weight
 1 / inclusion probability; targeted samples only train. Held-out start data is kept beside
-it, to see that nothing learned at the start is forgotten.
+it, to see that nothing learned at the start is forgotten. What sensors say only trains, weighed by
+what the project trusts them.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from flywheel.ledger.datasets import (
 from flywheel.ledger.samples import Placed, add_samples, groups_of, load_samples
 from flywheel.project import Dataset
 from flywheel.records import (
+    SENSOR,
     Array,
     DatasetRow,
     DatasetVersion,
@@ -106,7 +108,11 @@ def _start_label(example: Example) -> Label:
 def _row(label: Label, split: Split, chosen: Mapping[str, Origin]) -> DatasetRow | None:
     """The row of a label, or None for one that may neither train nor test."""
     origin, weight = "start", 1.0
-    if label.source != "start":
+    if label.source == SENSOR:
+        if split is Split.TEST:
+            return None  # its group is for testing, and a sensor is no judge
+        origin, weight = SENSOR, label.reliability
+    elif label.source != "start":
         share, probability = chosen[label.sample_id]
         origin = share.value
         if (share is Share.PROBABILITY) != (split is Split.TEST):

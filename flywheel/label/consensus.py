@@ -21,7 +21,7 @@ from flywheel.ledger.labeling import (
     unsettled_samples,
 )
 from flywheel.project import LabelingSettings
-from flywheel.records import Annotation, FailureState, Json, Label
+from flywheel.records import SENSOR, Annotation, FailureState, Json, Label
 from flywheel.task import Task
 
 _SOURCE = "annotators"
@@ -88,6 +88,6 @@ def _label(sample_id: str, answers: Sequence[Json], task: Task, agreement: int) 
 
 
 def _is_news(before: Label | None, after: Label) -> bool:
-    if before is None:
+    if before is None or before.source == SENSOR:  # people who do not agree yet withdraw nothing
         return after.answer is not None
     return (before.answer, before.reliability) != (after.answer, after.reliability)

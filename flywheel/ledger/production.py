@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, Subquery, func, select
 
 from flywheel.ledger.tables import batches, choices, labels, predictions, samples
-from flywheel.records import Json, Share
+from flywheel.records import SENSOR, Json, Share
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,7 +44,10 @@ class Drawn:
 
 
 def labeled_choices(connection: Connection, since_night: int) -> list[LabeledChoice]:
-    """The labeled samples of all batches from a night on, by sample id; withdrawn labels are out."""
+    """The samples of all batches from a night on that people labeled, by sample id.
+
+    Labels that were withdrawn are out, and so are those of sensors.
+    """
     chosen = _chosen_since(since_night)
     newest = (
         select(func.max(labels.c.seq))
@@ -63,7 +66,7 @@ def labeled_choices(connection: Connection, since_night: int) -> list[LabeledCho
         .join(samples, samples.c.id == chosen.c.sample_id)
         .join(predictions, predictions.c.id == chosen.c.prediction_id)
         .join(labels, labels.c.sample_id == chosen.c.sample_id)
-        .where(labels.c.seq.in_(newest), labels.c.answer.is_not(None))
+        .where(labels.c.seq.in_(newest), labels.c.answer.is_not(None), labels.c.source != SENSOR)
         .order_by(chosen.c.sample_id)
     )
     rows = connection.execute(query).mappings()

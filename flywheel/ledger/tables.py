@@ -208,7 +208,7 @@ labels = Table(
     Column("answer", JSON(none_as_null=True)),  # NULL: withdrawn
     Column("reliability", Float, nullable=False),
     Column("num_annotations", Integer, nullable=False),
-    Column("source", String(20), nullable=False),  # annotators or start
+    Column("source", String(20), nullable=False),  # annotators, sensor or start
     Column("created_at", Utc, nullable=False),
     Index("ix_labels_sample_id", "sample_id"),
 )

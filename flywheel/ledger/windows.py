@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 
 from flywheel.ledger.tables import choices, feedback, predictions, samples, watermarks
-from flywheel.records import Array, Json, Split
+from flywheel.records import Array, FeedbackKind, Json, Split
 
 _LOGS = {"predictions": predictions, "feedback": feedback}
 _SUSPECT = tuple(predictions.c[name] for name in ("id", "sample_id", "answer", "confidence"))
@@ -91,6 +91,25 @@ def with_feedback(connection: Connection, after: int, upto: int) -> Iterator[Sus
         select(*_SUSPECT, feedback.c.kind, feedback.c.value)
         .join(feedback, feedback.c.prediction_id == predictions.c.id)
         .where(_between(feedback.c.seq, after, upto))
+        .order_by(feedback.c.seq)
+    )
+    for row in connection.execute(query):
+        yield Suspect(row.id, row.sample_id, row.answer, row.confidence, (row.kind, row.value))
+
+
+def told_in_training(
+    connection: Connection, kind: FeedbackKind, after: int, upto: int
+) -> Iterator[Suspect]:
+    """Predictions on samples that may train and got feedback of a kind in the window (after, upto]."""
+    query = (
+        select(*_SUSPECT, feedback.c.kind, feedback.c.value)
+        .join(feedback, feedback.c.prediction_id == predictions.c.id)
+        .join(samples, samples.c.id == predictions.c.sample_id)
+        .where(
+            _between(feedback.c.seq, after, upto),
+            feedback.c.kind == kind.value,
+            samples.c.split == Split.TRAIN.value,
+        )
         .order_by(feedback.c.seq)
     )
     for row in connection.execute(query):

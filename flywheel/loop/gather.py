@@ -10,7 +10,15 @@ from flywheel.collect import Collected
 from flywheel.collect import collect as collect_failures
 from flywheel.dataset import make_version
 from flywheel.errors import FlywheelError, RefusedError, UnavailableError
-from flywheel.label import PullResult, SendResult, Studio, make_labels, pull, send
+from flywheel.label import (
+    PullResult,
+    SendResult,
+    Studio,
+    label_from_sensors,
+    make_labels,
+    pull,
+    send,
+)
 from flywheel.ledger.batches import batch_since
 from flywheel.ledger.models import current_release
 from flywheel.ledger.nights import add_skip
@@ -107,10 +115,13 @@ def route(night: NightRun) -> Routed:
 
 
 def ingest(night: NightRun) -> Ingested:
-    """Take in what people answered, and write the dataset version that follows from it."""
+    """Take in what people answered and what sensors said, and write the dataset version that follows from it."""
     loop = night.loop
     pulled, note = _pull(night)
     labeled = make_labels(loop.ledger, loop.task, loop.project.labeling, loop.now(), night.number)
+    told = label_from_sensors(
+        loop.ledger, loop.task, loop.project.sensors, loop.now(), night.number
+    )
     made = make_version(loop.ledger, loop.blobs, loop.task, loop.project.dataset, now=loop.now())
     for dropped in made.dropped:
         _set_aside(night, f"sample {dropped.sample_id}", dropped.reason)
@@ -126,6 +137,7 @@ def ingest(night: NightRun) -> Ingested:
         num_train=made.version.num_train,
         num_test=made.version.num_test,
         num_dropped=len(made.dropped),
+        num_from_sensors=told.num_labels,
         note=note,
     )
 

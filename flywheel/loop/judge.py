@@ -41,6 +41,7 @@ from flywheel.loop.results import Decided, Evaluated
 from flywheel.loop.retrain import newest_version
 from flywheel.model import Model, cpu_threads, pick_device
 from flywheel.records import (
+    SENSOR,
     Array,
     Challenge,
     DatasetRow,
@@ -197,7 +198,7 @@ def _evaluation_data(
         test=_rows(loop, seen, _fresh_marks(seen, docket, scales)),
         start_test=_rows(loop, [row for row in testing if row.origin == "start"]),
         train=_rows(loop, [row for row in rows if row.split is Split.TRAIN]),
-        guarded=_rows(loop, [row for row in rows if row.sample_id in fixed]),
+        guarded=_rows(loop, [r for r in rows if r.sample_id in fixed and r.origin != SENSOR]),
         asked=_rows(loop, [row for row in drawn if row.sample_id in answered]),
         annotations=annotations,
         dataset_id=version[0],

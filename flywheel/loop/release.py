@@ -24,7 +24,7 @@ from flywheel.loop.judge import rules_of
 from flywheel.loop.results import Released
 from flywheel.loop.retrain import newest_version
 from flywheel.model import Model, pick_device
-from flywheel.records import FailureState, Release
+from flywheel.records import SENSOR, FailureState, Release
 from flywheel.serve import ModelServer
 
 _CANARY_SAMPLES = 32
@@ -142,9 +142,8 @@ def _canary(loop: Loop, server: ModelServer, digest: str) -> str:
 def _mark_fixed(night: NightRun, digest: str) -> int:
     """Move the failures that the released model answers right on to FIXED; how many tonight."""
     loop = night.loop
-    answers = {
-        row.sample_id: row.answer for row in read_manifest(loop.blobs, newest_version(loop).id)
-    }
+    rows_now = read_manifest(loop.blobs, newest_version(loop).id)
+    answers = {row.sample_id: row.answer for row in rows_now if row.origin != SENSOR}
     with loop.ledger.read() as connection:
         learned = failures_in(connection, FailureState.TRAINED_ON)
         ids = [failure.sample_id for failure in learned if failure.sample_id in answers]

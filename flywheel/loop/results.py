@@ -58,6 +58,8 @@ class Ingested:
     num_test: int
     num_dropped: int
     """rows left out so that nothing crosses a split"""
+    num_from_sensors: int = 0
+    """labels that sensors gave, new or changed; they only train"""
     note: str
 
 

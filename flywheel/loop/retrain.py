@@ -21,6 +21,7 @@ from flywheel.loop.context import Loop, NightRun
 from flywheel.loop.results import Retrained
 from flywheel.model import cpu_threads
 from flywheel.records import (
+    SENSOR,
     Checkpoint,
     DatasetRow,
     DatasetVersion,
@@ -58,7 +59,8 @@ def retrain(night: NightRun) -> Retrained:
     loop.blobs.put(trained.weights)
     with loop.ledger.begin() as connection:
         add_checkpoint(connection, trained.checkpoint)
-        learned = [row.sample_id for row in rows]
+        # A failure of which only a sensor spoke still waits for people: it becomes no test case.
+        learned = [row.sample_id for row in rows if row.origin != SENSOR]
         move_failures(connection, learned, FailureState.TRAINED_ON, night.number, loop.now())
     return _retrained(trained.checkpoint, version)
 
@@ -146,6 +148,7 @@ def _training_data(loop: Loop, version: DatasetVersion, rows: list[DatasetRow]) 
         samples=samples,
         answers=[row.answer for row in rows],
         origins=[row.origin for row in rows],
+        weights=[row.weight for row in rows],
         dataset_id=version.id,
         champion=loop.blobs.get(release.checkpoint_digest) if release else None,
     )

@@ -5,6 +5,7 @@ how a model is trained or who draws the labels.
 """
 
 from flywheel.records.basics import (
+    SENSOR,
     Array,
     FailureState,
     FeedbackKind,
@@ -50,6 +51,7 @@ from flywheel.records.loop import (
 )
 
 __all__ = [
+    "SENSOR",
     "Abstention",
     "Annotation",
     "Answer",

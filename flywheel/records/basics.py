@@ -14,6 +14,9 @@ Json = Any
 
 Array = npt.NDArray[Any]
 
+SENSOR = "sensor"
+"""source of a label and origin of a row that no person gave: it only trains"""
+
 
 def content_id(payload: bytes) -> str:
     """The id of a payload: the SHA-256 of its bytes, in hexadecimal."""

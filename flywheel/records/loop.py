@@ -158,10 +158,11 @@ class Label:
     sample_id: str
     answer: Json
     reliability: float
-    """0..1, the share of annotators who gave this answer, or one that agrees with it"""
+    """0..1, the share of annotators who gave this answer, or one that agrees with it; what the
+    project trusts a sensor"""
     num_annotations: int
     source: str
-    """annotators, or start for the data that the project began with"""
+    """annotators, sensor, or start for the data that the project began with"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -171,10 +172,10 @@ class DatasetRow:
     sample_id: str
     split: Split
     origin: str
-    """start, probability or targeted"""
+    """start, probability, targeted or sensor"""
     answer: Json
     weight: float
-    """1 / inclusion probability for the probability share, else 1"""
+    """1 / inclusion probability for the probability share, the reliability of a sensor, else 1"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -19,7 +19,7 @@ from flywheel.blobs import Blobs
 from flywheel.ledger.lives import Life, Uses, read_life, uses_of, versions_since
 from flywheel.ledger.lookup import find_sample
 from flywheel.loop import Loop
-from flywheel.records import FailureState, Json, Share, Split, canonical
+from flywheel.records import SENSOR, FailureState, Json, Share, Split, canonical
 from flywheel.report import text
 
 
@@ -131,6 +131,7 @@ def _labeled(life: Life) -> Iterator[Event]:
     for row in life.labels:
         given = f"{row.num_annotations} annotations, reliability {row.reliability:.2f}"
         given = "start data" if row.source == "start" else given
+        given = f"a sensor, reliability {row.reliability:.2f}" if row.source == SENSOR else given
         detail = f"{text.answer(row.answer)}; {given}" if row.answer is not None else "withdrawn"
         yield Event(at=row.created_at, what="label", detail=detail)
 

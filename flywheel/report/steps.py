@@ -108,6 +108,8 @@ def _ingest_page(run: NightRun, result: Ingested) -> str:
         ("test", f"{result.num_test:,} rows of the frozen test set"),
         ("dropped", f"{result.num_dropped} rows, so that nothing crosses a split"),
     ]
+    if result.num_from_sensors:
+        pairs.append(("from sensors", f"{result.num_from_sensors} labels new or changed"))
     if result.note:
         pairs.append(("note", result.note))
     return markdown.facts(pairs) + _set_aside(skips)

@@ -92,8 +92,9 @@ def _route(result: Routed) -> str:
 
 
 def _ingest(result: Ingested) -> str:
+    sensors = f", {result.num_from_sensors} from sensors" if result.num_from_sensors else ""
     said = (
-        f"{result.num_annotations} annotations, {result.num_labels} labels; dataset version "
+        f"{result.num_annotations} annotations, {result.num_labels} labels{sensors}; dataset version "
         f"{text.digest(result.dataset_id)}: {result.num_train:,} train, {result.num_test:,} test"
     )
     return f"{said}; {result.note}" if result.note else said

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from flywheel.errors import UserError
-from flywheel.records import Array, Checkpoint, Json, Sample, canonical
+from flywheel.records import SENSOR, Array, Checkpoint, Json, Sample, canonical
 
 TARGETED = "targeted"
 
@@ -25,12 +25,20 @@ class TrainingData:
     answers: Sequence[Json] = field(repr=False)
     """the label of each sample"""
     origins: Sequence[str] = field(repr=False)
-    """start, probability or targeted, one for each sample"""
+    """start, probability, targeted or sensor, one for each sample"""
     dataset_id: str
+    weights: Sequence[float] = field(default=(), repr=False)
+    """of the dataset's rows, one for each sample; () is 1 for all. Only those of sensors count
+    here: how much their labels are trusted, in (0, 1]"""
     champion: bytes | None = field(default=None, repr=False)
     """weights that serve now, for a warm start; None starts afresh"""
 
     def __post_init__(self) -> None:
+        if self.weights and len(self.weights) != len(self.samples):
+            raise ValueError(
+                f"{len(self.samples)} samples and {len(self.weights)} weights; "
+                "pass one weight for each sample, or none at all"
+            )
         sizes = (len(self.samples), len(self.answers), len(self.origins))
         if len(set(sizes)) != 1:
             raise ValueError(
@@ -48,29 +56,44 @@ class Trained:
     checkpoint: Checkpoint
 
 
-def row_weights(origins: Sequence[str], hard_share: float) -> Array:
+def row_weights(
+    origins: Sequence[str], hard_share: float, reliabilities: Sequence[float] = ()
+) -> Array:
     """(N,) weights of mean 1 in which targeted rows hold at most `hard_share` of the total.
 
-    Formula: with T targeted and O other rows, a targeted row weighs
-    min(1, hard_share / (1 - hard_share) * O / T) times another one. They are never weighted up.
+    Formula: a row weighs 1, one of a sensor its reliability. With T targeted rows and O the
+    weight of all others, a targeted row weighs min(1, hard_share / (1 - hard_share) * O / T).
+    They are never weighted up.
+
+    Args:
+        origins: of the rows.
+        hard_share: 0..1.
+        reliabilities: one for each row, of which those of sensors are read; () is 1 for all.
 
     Raises:
         UserError: there is nothing but targeted rows, so that no weight keeps the share.
     """
     targeted = np.array([origin == TARGETED for origin in origins], dtype=bool)
-    num_targeted, num_other = int(targeted.sum()), int((~targeted).sum())
     weights = np.ones(len(origins))
+    if reliabilities:
+        told = np.array([origin == SENSOR for origin in origins], dtype=bool)
+        weights[told] = np.asarray(reliabilities, dtype=np.float64)[told]
+    num_targeted, other = int(targeted.sum()), float(weights[~targeted].sum())
     if num_targeted == 0 or hard_share >= 1:
-        return weights
-    if num_other == 0:
+        return _of_mean_1(weights)
+    if other == 0:
         raise UserError(
             f"all {num_targeted} training rows are targeted, and train.hard_share = {hard_share} "
             "allows only a part; add start data or rows of the probability share, "
             "or set train.hard_share = 1"
         )
-    cap = hard_share / (1 - hard_share) * num_other / num_targeted
+    cap = hard_share / (1 - hard_share) * other / num_targeted
     weights[targeted] = min(1.0, cap)
-    scaled: Array = weights / weights.mean()
+    return _of_mean_1(weights)
+
+
+def _of_mean_1(weights: Array) -> Array:
+    scaled: Array = weights / weights.mean() if len(weights) else weights
     return scaled
 
 

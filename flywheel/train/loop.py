@@ -55,7 +55,7 @@ def train(
         FlywheelError: the loss or the weights stopped being finite numbers.
     """
     check_learnable(data)
-    weights = row_weights(data.origins, settings.hard_share)
+    weights = row_weights(data.origins, settings.hard_share, data.weights)
     device = pick_device(settings.device)
     stopwatch = time.perf_counter()
     with seeded(seed):

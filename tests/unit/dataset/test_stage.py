@@ -57,18 +57,18 @@ def rows_of(blobs):
     return lambda made: {row.sample_id: row for row in read_manifest(blobs, made.version.id)}
 
 
-def label(ledger, now, sample_ids, answer="left"):
+def label(ledger, now, sample_ids, answer="left", **how):
     with ledger.begin() as connection:
-        add_labels(connection, [_label(key, answer) for key in sample_ids], now)
+        add_labels(connection, [_label(key, answer, **how) for key in sample_ids], now)
 
 
-def _label(sample_id, answer):
+def _label(sample_id, answer, reliability=1.0, source="annotators"):
     return Label(
         sample_id=sample_id,
         answer=answer,
-        reliability=1.0,
+        reliability=reliability,
         num_annotations=1,
-        source="annotators",
+        source=source,
     )
 
 
@@ -190,6 +190,31 @@ def test_predictions_alone_never_become_rows(production, make, draw_points):
     for sample in draw_points(10, 1)[0]:
         production.predict(0.99, sample=sample)
     assert make().version.num_train == make().version.num_test == 0
+
+
+def test_a_sensors_label_trains_with_its_reliability_and_never_tests(
+    ledger, production, make, rows_of, blobs, draw_points
+):
+    """In a batch or not: what counts is the side of the split."""
+    for sample, split in zip(draw_points(2, 1)[0], (Split.TRAIN, Split.TEST), strict=True):
+        blobs.put(sample.payload)
+        (prediction,) = production.predict(0.9, sample=sample, split=split)
+        trusted = {"reliability": 0.7, "source": "sensor"}
+        label(ledger, production.now, [prediction.sample_id], **trusted)
+    made = make()
+    (row,) = rows_of(made).values()
+    assert (row.split, row.origin, row.weight) == (Split.TRAIN, "sensor", 0.7)
+    assert (made.version.num_train, made.version.num_test) == (1, 0)
+
+
+def test_people_take_over_the_row_of_a_sensor(route, make, rows_of, ledger, production):
+    targeted = [key for key, choice in route().items() if choice.share is Share.TARGETED]
+    found = []
+    for how in ({"reliability": 0.7, "source": "sensor"}, {}):
+        label(ledger, production.now, targeted[:1], **how)
+        row = rows_of(make())[targeted[0]]
+        found.append((row.origin, row.weight))
+    assert found == [("sensor", 0.7), ("targeted", 1.0)]
 
 
 def test_a_version_of_nothing_is_a_version(make):

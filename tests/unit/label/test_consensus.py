@@ -3,10 +3,11 @@ import dataclasses
 import pytest
 
 from flywheel.label import LabelResult, make_labels
+from flywheel.ledger.datasets import add_labels
 from flywheel.ledger.failures import count_failures
-from flywheel.ledger.labeling import annotations_of, unsettled_samples
+from flywheel.ledger.labeling import annotations_of, newest_labels, unsettled_samples
 from flywheel.project import LabelingSettings
-from flywheel.records import FailureState
+from flywheel.records import FailureState, Label
 
 TWO_OF_THREE = LabelingSettings(annotations_per_sample=3, agreement=2)
 
@@ -86,6 +87,34 @@ def test_the_task_says_who_agrees_and_what_stands_for_them(letters, sample_id, s
     pull_now()
     make_labels(letters.ledger, near, TWO_OF_THREE, now, 4)
     assert letters.labels(sample_id) == ["cbc"]
+
+
+@pytest.fixture
+def sensed(letters, sample_id, now):
+    """The sample has a sensor's label."""
+    label = Label(
+        sample_id=sample_id, answer="b", reliability=1.0, num_annotations=0, source="sensor"
+    )
+    with letters.ledger.begin() as connection:
+        add_labels(connection, [label], now)
+
+
+def test_people_who_do_not_agree_yet_leave_a_sensors_label(
+    letters, sample_id, sensed, says, label_now
+):
+    says(sample_id, "b")
+    assert label_now().num_withdrawn == 0
+    assert letters.labels(sample_id) == ["b"]
+
+
+def test_people_replace_a_sensors_label_even_by_the_same_answer(
+    letters, sample_id, sensed, says, label_now
+):
+    """It would have stayed a sensor's, which only trains."""
+    says(sample_id, "b")
+    assert label_now(LabelingSettings()).num_labels == 1
+    with letters.ledger.read() as connection:
+        assert newest_labels(connection, [sample_id])[sample_id].source == "annotators"
 
 
 def test_a_failure_with_a_label_moves_on(letters, sample_id, says, label_now):

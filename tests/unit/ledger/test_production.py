@@ -41,13 +41,13 @@ def choose(ledger, production):
 def answer(ledger, production):
     """The consensus on a prediction's sample; None withdraws it."""
 
-    def run(prediction, value):
+    def run(prediction, value, source="annotators"):
         label = Label(
             sample_id=prediction.sample_id,
             answer=value,
             reliability=1.0,
             num_annotations=1,
-            source="annotators",
+            source=source,
         )
         with ledger.begin() as connection:
             add_labels(connection, [label], production.now)
@@ -91,6 +91,13 @@ def test_targeted_samples_come_without_a_probability(production, choose, answer,
     choose("b", 0, [(first, None)])
     answer(first, "dog")
     assert [(one.share, one.inclusion_probability) for one in labeled()] == [(Share.TARGETED, None)]
+
+
+def test_what_a_sensor_says_is_no_label_of_production(production, choose, answer, labeled):
+    (first,) = production.predict(0.25)
+    choose("b", 0, [(first, 0.5)])
+    answer(first, "dog", "sensor")
+    assert labeled() == []
 
 
 def test_only_the_newest_label_counts_and_a_withdrawn_one_is_out(
