@@ -32,12 +32,12 @@ def hidden_points(part: Part, pose: Pose) -> Array:
     one, other = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
     across = np.cross(sight[:, None], other)  # (K, F, 3)
     volume = (across * one).sum(axis=2)
+    volume[volume == 0.0] = np.nan  # seen edge on, a face hides nothing
     from_corner = eye - corners[:, 0]
     turned = np.cross(from_corner, one)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        u = (across * from_corner).sum(axis=2) / volume
-        v = sight @ turned.T / volume
-        way = (turned * other).sum(axis=1) / volume  # 1 at the keypoint
+    u = (across * from_corner).sum(axis=2) / volume
+    v = sight @ turned.T / volume
+    way = (turned * other).sum(axis=1) / volume  # 1 at the keypoint
     before = 1.0 - _CLEAR * part.diameter_m / np.linalg.norm(sight, axis=1)
     crossed = (u >= 0) & (v >= 0) & (u + v <= 1) & (way > 0) & (way < before[:, None])
     found: Array = crossed.any(axis=1)

@@ -1,0 +1,188 @@
+"""How people mark the keypoints of a part in Label Studio, and the pose that the marks give.
+
+A mark that cannot be right is told by name while its person still remembers the picture. Refuses
+to know who they are, how many must agree, and the network.
+
+Shapes: K marked keypoints. Label Studio counts in percent of the picture; the middle of pixel u
+of W lies at (u + 0.5) / W * 100.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+from xml.sax.saxutils import quoteattr
+
+import numpy as np
+
+from flywheel.errors import AnnotationError
+from flywheel.records import Array, Json, Sample
+from flywheel.task import Labeling
+from flywheel.tasks.pose.camera import Camera, is_number, project
+from flywheel.tasks.pose.image import IMAGE_PIXELS, picture
+from flywheel.tasks.pose.misfit import Marks, explain, fit
+from flywheel.tasks.pose.part import Part
+from flywheel.tasks.pose.pnp import check_points
+from flywheel.tasks.pose.posing import Pose, read_pose, write_pose
+from flywheel.tasks.pose.sight import hidden_points
+
+_UNUSABLE = "unusable"
+_HIDDEN = "hidden"
+_VISIBLE_STD_PX = 1.0
+"""one sigma of a mark, in pixels of the sample's image, which people see eight times as large"""
+_HIDDEN_STD_PX = 3.0
+"""of a mark where nothing is to be seen: placed by knowing the part"""
+_PICTURE_PIXELS = 8 * IMAGE_PIXELS
+"""side of what `picture` gives; Label Studio wants to know it, though it counts in percent"""
+_MARK_PERCENT = 0.8
+"""radius of a drawn mark"""
+_GOLDEN_DEG = 137.508
+"""between the hues of neighbours in the list, so that no two of them look alike"""
+
+
+def pose_labeling(part: Part) -> Labeling:
+    """How the poses of a part are shown, written and read back."""
+    return Labeling(
+        config=_config(part),
+        picture=picture,
+        result=lambda answer, sample: _result(part, read_pose(answer), sample),
+        answer=lambda result, sample: _answer(part, result, sample),
+    )
+
+
+def _config(part: Part) -> str:
+    names = list(part.keypoints)
+    labels = "\n".join(
+        f'    <Label value={quoteattr(name)} background="{_colour(index)}"'
+        + (f' hotkey="{index + 1}"/>' if index < 9 else "/>")
+        for index, name in enumerate(names)
+    )
+    return f"""<View>
+  <Header value={quoteattr(f"Mark at least four keypoints of the {part.name}")}/>
+  <KeyPointLabels name="keypoint" toName="image" strokeWidth="2" opacity="0.9">
+{labels}
+  </KeyPointLabels>
+  <Image name="image" value="$image" zoom="true" zoomControl="true" rotateControl="false"/>
+  <Choices name="visibility" toName="image" choice="single" perRegion="true" showInline="true">
+    <Choice value="visible"/>
+    <Choice value="{_HIDDEN}"/>
+  </Choices>
+  <Choices name="usable" toName="image" choice="multiple" showInline="true">
+    <Choice value="{_UNUSABLE}" hotkey="u"/>
+  </Choices>
+</View>"""
+
+
+def _colour(index: int) -> str:
+    """Hues a golden angle apart, alternating between two lightnesses."""
+    hue, lightness = index * _GOLDEN_DEG % 360.0, 0.5 if index % 2 == 0 else 0.7
+    chroma = 1.0 - abs(2.0 * lightness - 1.0)
+    channels = [(hue / 30.0 + shift) % 12.0 for shift in (0.0, 8.0, 4.0)]
+    levels = [lightness - chroma / 2 * max(-1.0, min(k - 3.0, 9.0 - k, 1.0)) for k in channels]
+    return "#" + "".join(f"{round(255 * level):02x}" for level in levels)
+
+
+def _result(part: Part, pose: Pose, sample: Sample) -> list[dict[str, Json]]:
+    """Where the keypoints are seen; those outside of the picture cannot be marked in it."""
+    points = pose.transform(np.array(list(part.keypoints.values())))
+    pixels = project(points, Camera.of(sample.metadata, f"sample {sample.id[:12]}"))
+    places = (pixels + 0.5) / IMAGE_PIXELS * 100.0
+    size = {"original_width": _PICTURE_PIXELS, "original_height": _PICTURE_PIXELS}
+    regions: list[dict[str, Json]] = []
+    for name, (x, y), is_hidden in zip(
+        part.keypoints, places, hidden_points(part, pose), strict=True
+    ):
+        if not (0.0 <= x <= 100.0 and 0.0 <= y <= 100.0):  # NaN is behind the camera
+            continue
+        shared = {"id": name, "to_name": "image", "image_rotation": 0, **size}
+        place = {"x": float(x), "y": float(y), "width": _MARK_PERCENT}
+        mark = {"from_name": "keypoint", "type": "keypointlabels"}
+        regions.append({**shared, **mark, "value": {**place, "keypointlabels": [name]}})
+        if is_hidden:
+            choice = {"from_name": "visibility", "type": "choices"}
+            regions.append({**shared, **choice, "value": {**place, "choices": [_HIDDEN]}})
+    return regions
+
+
+class _Mark(NamedTuple):
+    name: str
+    place: Array
+    """(2,), percent"""
+    is_hidden: bool
+
+
+def _answer(part: Part, result: list[dict[str, Json]], sample: Sample) -> Json:
+    if any(_UNUSABLE in _chosen(region, "usable") for region in result):
+        raise AnnotationError(
+            f"an annotation says {_UNUSABLE!r}; the sample gets no label, "
+            "a label would be four keypoints or more"
+        )
+    marks = _marks(part, result)
+    camera = Camera.of(sample.metadata, f"sample {sample.id[:12]}")
+    places = np.array([mark.place for mark in marks]).reshape(-1, 2)
+    seen = Marks(
+        names=tuple(mark.name for mark in marks),
+        points=np.array([part.keypoints[mark.name] for mark in marks]).reshape(-1, 3),
+        pixels=places / 100.0 * IMAGE_PIXELS - 0.5,
+        std_px=np.array([_HIDDEN_STD_PX if m.is_hidden else _VISIBLE_STD_PX for m in marks]),
+        camera=camera,
+    )
+    try:
+        check_points(seen.points)
+    except ValueError as error:
+        raise AnnotationError(
+            f"an annotation has {error}; mark other keypoints, or choose {_UNUSABLE!r}"
+        ) from error
+    found = fit(seen)
+    if not found.is_good:
+        raise AnnotationError(explain(seen, found))
+    return write_pose(found.pose)
+
+
+def _marks(part: Part, result: list[dict[str, Json]]) -> list[_Mark]:
+    """Every marked keypoint once; a mark that says nothing on visibility is visible."""
+    hidden = {r.get("id") for r in result if _HIDDEN in _chosen(r, "visibility")}
+    marks: list[_Mark] = []
+    for region in result:
+        if region.get("from_name") != "keypoint":
+            continue
+        name = _name(part, region)
+        if any(mark.name == name for mark in marks):
+            raise AnnotationError(
+                f"an annotation marks {name!r} twice; keep one of them, or rename the other"
+            )
+        marks.append(_Mark(name, _place(name, region), region.get("id") in hidden))
+    return marks
+
+
+def _name(part: Part, region: dict[str, Json]) -> str:
+    names = _list(region, "keypointlabels")
+    if len(names) != 1 or names[0] not in part.keypoints:
+        raise AnnotationError(
+            f"an annotation has a mark named {', '.join(map(repr, names)) or 'nothing'}, no "
+            f"keypoint of {part.name}; name it one of {', '.join(part.keypoints)}"
+        )
+    return str(names[0])
+
+
+def _place(name: str, region: dict[str, Json]) -> Array:
+    place = [region.get("value", {}).get(axis) for axis in ("x", "y")]
+    if not all(is_number(value) and 0.0 <= value <= 100.0 for value in place):
+        raise AnnotationError(
+            f"an annotation has {name!r} at x, y = {place!r:.60}; two numbers of 0..100 percent "
+            "of the picture are allowed"
+        )
+    if region.get("image_rotation", 0) != 0:
+        raise AnnotationError(
+            f"an annotation has {name!r} on a picture turned by {region['image_rotation']} "
+            "degrees; turn it back and mark it again"
+        )
+    return np.array(place, dtype=np.float64)
+
+
+def _chosen(region: dict[str, Json], control: str) -> list[Json]:
+    return _list(region, "choices") if region.get("from_name") == control else []
+
+
+def _list(region: dict[str, Json], key: str) -> list[Json]:
+    found = region.get("value", {}).get(key, [])
+    return found if isinstance(found, list) else [found]
