@@ -270,20 +270,26 @@ def serve(directory: Directory = HERE) -> None:
 
 @app.command()
 def demo(
-    nights: Annotated[int, typer.Option(min=1, help="how many nights to turn")] = 3,
+    name: Annotated[str, typer.Argument(help="digits, or pose")] = "digits",
+    nights: Annotated[
+        int | None, typer.Option(min=1, help="how many nights to turn; nothing: as the demo says")
+    ] = None,
     fresh: Annotated[bool, typer.Option(help="forget earlier nights and begin again")] = False,
     stop: Annotated[bool, typer.Option("--down", help="stop the demo's servers")] = False,
-    directory: Annotated[Path, typer.Option(help="where the demo keeps its state")] = Path(
-        "demo/digits"
-    ),
+    directory: Annotated[
+        Path | None, typer.Option(help="where the demo keeps its state; nothing: demo/NAME")
+    ] = None,
 ) -> None:
-    """Turn the whole loop on scanned digits, with real servers and simulated people."""
+    """Turn the whole loop on a bundled project, with real servers and simulated people."""
     from flywheel.cli.demo import run_demo, stop_demo
+    from flywheel.cli.shows import find_show
 
+    show = find_show(name)
+    folder = directory or show.directory
     if stop:
-        stop_demo(directory, console)
+        stop_demo(show, folder, console)
     else:
-        run_demo(directory, nights, fresh=fresh, console=console)
+        run_demo(show, folder, nights or show.nights, fresh=fresh, console=console)
 
 
 def _say(line: str) -> None:

@@ -1,7 +1,8 @@
-"""The digits demo: real servers, simulated production and people, three nights.
+"""A demo: real servers, simulated production and people, a few nights.
 
 Production and annotators come from flywheel.world; all else is what a real project runs. With
-people instead of the simulated ones, the same commands turn the same loop.
+people instead of the simulated ones, the same commands turn the same loop. Which project is shown
+is said in `shows`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ from sqlalchemy import Connection
 
 from flywheel import stack
 from flywheel.cli.printing import night_table
+from flywheel.cli.revisit import revisit_metric
 from flywheel.cli.running import prepare, run_night
+from flywheel.cli.shows import Show, World
+from flywheel.cli.story import tell_story
 from flywheel.errors import UserError
 from flywheel.ledger import Ledger
 from flywheel.ledger.models import current_release
@@ -27,50 +31,52 @@ from flywheel.ledger.nights import current_night_number, last_night
 from flywheel.ledger.outbox import projects_used
 from flywheel.project import FILE_NAME, Project, load_project, secret
 from flywheel.records import content_id
-from flywheel.report import nights_frame
+from flywheel.report import STORY_PAGE, nights_frame
 from flywheel.stack.credentials import ensure_credentials
 from flywheel.task import load_task
-from flywheel.tasks.digits import CLASSES
-from flywheel.world import DriftingScans, send
+from flywheel.world import send
 from flywheel.world.annotators import Crowd, Person
 
-_PEOPLE = {"ada": (0.02, 4.0, 0.2), "ben": (0.04, 3.0, 0.1), "cleo": (0.07, 2.0, 0.05)}
-"""name -> share of wrong answers, seconds that an answer takes, share put off for later"""
 
-
-def run_demo(directory: Path, nights: int, *, fresh: bool, console: Console) -> None:
+def run_demo(show: Show, directory: Path, nights: int, *, fresh: bool, console: Console) -> None:
     """Start the servers and turn the loop; a second call goes on with the next nights."""
     if fresh and directory.exists():
-        stop_demo(directory, console)
+        stop_demo(show, directory, console)
         shutil.rmtree(directory)
-    project = _project(directory)
+    project = _project(show, directory)
     console.rule("servers")
     stack.up(project, progress=lambda line: console.print(line, highlight=False))
     prepare(project)
-    _begin(project, console)
+    _begin(show, project, console)
     for _ in range(nights):
-        _turn(project, _coming(project), console)
+        number = _coming(project)
+        _turn(show, project, number, console)
+        if show.revisit is not None and number == show.revisit.after_night:
+            console.rule("the metric is revisited")
+            project = revisit_metric(project, show.revisit, console)
+    console.rule("what the nights brought")
+    tell_story(show, project, console)
     _show_nights(project, console)
     _say_where(project, console)
 
 
-def stop_demo(directory: Path, console: Console) -> None:
+def stop_demo(show: Show, directory: Path, console: Console) -> None:
     """Stop the demo's servers; its state stays."""
     if not (directory / FILE_NAME).exists():
-        raise UserError(f"no demo in {directory}; make demo begins one")
+        raise UserError(f"no demo in {directory}; make {show.target} begins one")
     if not stack.down(load_project(directory), progress=console.print):
         console.print("nothing was running")
 
 
-def _project(directory: Path) -> Project:
+def _project(show: Show, directory: Path) -> Project:
     settings = directory / FILE_NAME
     if not settings.exists():
         directory.mkdir(parents=True, exist_ok=True)
-        settings.write_text((files("flywheel") / "tasks/digits.toml").read_text(encoding="utf-8"))
+        settings.write_text((files("flywheel") / show.settings).read_text(encoding="utf-8"))
     return load_project(directory)
 
 
-def _begin(project: Project, console: Console) -> None:
+def _begin(show: Show, project: Project, console: Console) -> None:
     """Finish the night that was cut off, and see to it that a model serves."""
     with _reading(project) as connection:
         night = last_night(connection)
@@ -78,7 +84,8 @@ def _begin(project: Project, console: Console) -> None:
         _finish(project, night.number, console)
     elif night is not None:
         console.print(
-            f"going on after night {night.number}; make demo FRESH=1 begins again", highlight=False
+            f"going on after night {night.number}; make {show.target} FRESH=1 begins again",
+            highlight=False,
         )
     if not _serves(project):
         console.rule(f"night {_coming(project)}: the first model, from the start data")
@@ -104,25 +111,26 @@ def _serves(project: Project) -> bool:
     return released is not None
 
 
-def _turn(project: Project, number: int, console: Console) -> None:
+def _turn(show: Show, project: Project, number: int, console: Console) -> None:
     """One day and one night: people work off last night's queue, production sends, the night.
 
     So the last night's batch is still open at the end, for whoever wants to label a few.
     """
-    world = DriftingScans(seed=project.project.seed)
+    world = show.world(project.project.seed)
     rng = np.random.default_rng([project.project.seed, number, 7])
     console.rule(f"night {number}")
     if number > 1:  # night 0 asks nobody
         people = np.random.default_rng([project.project.seed, number, 8])
-        _people_work(project, world, number - 1, people, console)
+        _people_work(show, project, world, number - 1, people, console)
     with _bar(console) as progress:
-        bar = progress.add_task("production sends scans")
+        bar = progress.add_task("production sends samples")
         sent = send(
             world.traffic(number - 1),
             project.server_url,
             secret("FLYWHEEL_SERVER_TOKEN"),
             rng=rng,
             progress=lambda done, total: progress.update(bar, completed=done, total=total),
+            is_right=world.is_right,
         )
     console.print(
         f"  {sent.num_sent} answered, {sent.num_outcomes + sent.num_corrections} with feedback",
@@ -132,7 +140,12 @@ def _turn(project: Project, number: int, console: Console) -> None:
 
 
 def _people_work(
-    project: Project, world: DriftingScans, number: int, rng: np.random.Generator, console: Console
+    show: Show,
+    project: Project,
+    world: World,
+    number: int,
+    rng: np.random.Generator,
+    console: Console,
 ) -> None:
     with _reading(project) as connection:
         labeling = projects_used(connection)
@@ -146,14 +159,13 @@ def _people_work(
     }
     task = load_task(project.project.task, project.directory)
     admin = ensure_credentials(project.state)
-    crowd = Crowd(project.labeling.url, admin.email, admin.password, _people(admin.secret_key))
+    people = _people(show, admin.secret_key)
+    crowd = Crowd(project.labeling.url, admin.email, admin.password, people)
     with _bar(console) as progress:
         bar = progress.add_task("people work in Label Studio", total=None)
         worked = crowd.work(
             labeling[-1],
-            arrived.get,
-            task.labeling,
-            CLASSES,
+            show.hand(task, arrived.get),
             rng,
             lambda done: progress.update(bar, completed=done),
         )
@@ -164,17 +176,17 @@ def _people_work(
     )
 
 
-def _people(secret_key: str) -> list[Person]:
+def _people(show: Show, secret_key: str) -> list[Person]:
     """The annotators; their passwords follow from the stack's own secret and are never shown."""
     return [
         Person(
             email=f"{name}@example.com",
             password=content_id(f"{secret_key}/{name}".encode())[:24],
-            error_rate=error_rate,
-            seconds_per_answer=seconds,
-            leave_rate=leave_rate,
+            error_rate=habits.error_rate,
+            seconds_per_answer=habits.seconds_per_answer,
+            leave_rate=habits.leave_rate,
         )
-        for name, (error_rate, seconds, leave_rate) in _PEOPLE.items()
+        for name, habits in show.people.items()
     ]
 
 
@@ -193,6 +205,7 @@ def _say_where(project: Project, console: Console) -> None:
         f"labeling      {login.url}/projects/{labeling[-1] if labeling else ''}",
         f"  log in as   {login.email}, password in {login.password_file}",
         f"report        {project.server_url}/reports/night-{night.number if night else 0:04d}.html",
+        f"what it brought {project.server_url}/reports/{STORY_PAGE}",
         "stop it       make down",
     ]
     for line in lines:

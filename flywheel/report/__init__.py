@@ -7,12 +7,16 @@ from flywheel.report.nights import nights_frame
 from flywheel.report.page import write_report
 from flywheel.report.standing import Status, status
 from flywheel.report.steps import step_page
+from flywheel.report.story import STORY_PAGE, Pair, Story, write_story
 from flywheel.report.summaries import STEP_NAMES, falls_short, step_results, summarize
 
 __all__ = [
     "STEP_NAMES",
+    "STORY_PAGE",
     "Event",
+    "Pair",
     "Status",
+    "Story",
     "falls_short",
     "night_page",
     "nights_frame",
@@ -23,4 +27,5 @@ __all__ = [
     "trace",
     "write_dossier",
     "write_report",
+    "write_story",
 ]

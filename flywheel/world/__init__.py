@@ -5,7 +5,8 @@ The product never imports it; it stands where real users, cameras and people wou
 
 from flywheel.world.annotators import Crowd, Person, Worked
 from flywheel.world.arrival import Arrival
+from flywheel.world.hands import choosing_hand
 from flywheel.world.scans import DriftingScans
 from flywheel.world.traffic import Sent, send
 
-__all__ = ["Arrival", "Crowd", "DriftingScans", "Person", "Sent", "Worked", "send"]
+__all__ = ["Arrival", "Crowd", "DriftingScans", "Person", "Sent", "Worked", "choosing_hand", "send"]

@@ -1,8 +1,8 @@
 """Simulated annotators: real users of the real Label Studio, who work through its HTTP API.
 
 Each signs up by the invite link, asks for the next labeling task, looks at the picture and
-submits an answer, a mistake now and then. They know the truth, which the product never sees;
-they refuse to know the ledger.
+submits an answer, a mistake now and then. What their hands do is handed in (`hands`); they refuse
+to know the ledger.
 """
 
 from __future__ import annotations
@@ -19,12 +19,10 @@ import httpx
 import numpy as np
 
 from flywheel.errors import FlywheelError, RefusedError, UnavailableError
-from flywheel.records import Json, Sample
-from flywheel.task import Labeling
-from flywheel.world.arrival import Arrival
+from flywheel.records import Json
 
-Truth = Callable[[str], Arrival | None]
-"""sample id -> what arrived, with the right answer; None, or an answer of None: nobody could tell"""
+Hand = Callable[[str, bool, np.random.Generator], list[dict[str, Json]] | None]
+"""sample id, whether the person errs, chance -> what is submitted; None: nobody could tell"""
 
 _TIMEOUT_SECONDS = 60.0
 
@@ -68,9 +66,7 @@ class Crowd:
     def work(
         self,
         project_id: int,
-        truth: Truth,
-        labeling: Labeling,
-        classes: Sequence[Json],
+        hand: Hand,
         rng: np.random.Generator,
         progress: Callable[[int], None],
     ) -> Worked:
@@ -91,7 +87,7 @@ class Crowd:
             with _closing(stack):
                 desks = [
                     pool.submit(
-                        _Desk(self._enter(person), person, truth, labeling, classes).work,
+                        _Desk(self._enter(person), person, hand).work,
                         stack,
                         (seed, number),
                         tick,
@@ -158,19 +154,10 @@ class _Stack(NamedTuple):
 class _Desk:
     """One person at work."""
 
-    def __init__(
-        self,
-        session: httpx.Client,
-        person: Person,
-        truth: Truth,
-        labeling: Labeling,
-        classes: Sequence[Json],
-    ) -> None:
+    def __init__(self, session: httpx.Client, person: Person, hand: Hand) -> None:
         self._session = session
         self._person = person
-        self._truth = truth
-        self._labeling = labeling
-        self._classes = classes
+        self._hand = hand
 
     def work(self, stack: _Stack, seed: tuple[int, int], tick: Callable[[], None]) -> Worked:
         """Work until there is nothing more, or only what was put off."""
@@ -198,22 +185,17 @@ class _Desk:
 
     def _answer(self, task: Json, rng: np.random.Generator) -> Worked:
         person = self._person
-        arrival = self._truth(task["data"]["sample_id"])
-        answer = arrival.truth if arrival else None
         mood, errs = rng.random(), rng.random() < person.error_rate
         _checked(self._session.get(task["data"]["image"]))
         if mood < person.leave_rate:
             self._post(f"/api/tasks/{task['id']}/drafts", result=[], was_postponed=True)
             return _NOTHING._replace(left=1)
         seconds = round(person.seconds_per_answer * float(rng.lognormal(0.0, 0.4)), 2)
-        if arrival is None or answer is None or mood < person.leave_rate + person.skip_rate:
+        result = self._hand(task["data"]["sample_id"], errs, rng)
+        if result is None or mood < person.leave_rate + person.skip_rate:
             self._annotate(task, result=[], was_cancelled=True, lead_time=seconds)
             return _NOTHING._replace(skipped=1)
-        if errs:
-            others = [name for name in self._classes if name != answer]
-            answer = others[int(rng.integers(len(others)))]
-        sample = Sample.of(arrival.payload, arrival.media_type, arrival.metadata)
-        self._annotate(task, result=self._labeling.result(answer, sample), lead_time=seconds)
+        self._annotate(task, result=result, lead_time=seconds)
         return _NOTHING._replace(annotations=1)
 
     def _annotate(self, task: Json, **annotation: Json) -> None:

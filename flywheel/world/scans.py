@@ -15,7 +15,7 @@ import numpy as np
 from scipy import ndimage
 from sklearn.datasets import load_digits
 
-from flywheel.records import Array
+from flywheel.records import Array, Json
 from flywheel.tasks.digits import CLASSES, clean_scan, encode_png, start_scans
 from flywheel.world.arrival import Arrival
 
@@ -50,6 +50,11 @@ class DriftingScans:
         _, held = start_scans()
         chosen = rng.choice(held, num_samples, p=_chances(scans.target[held], night))
         return [_arrival(scans, int(scan), night, rng) for scan in chosen]
+
+    @staticmethod
+    def is_right(answer: Json, truth: Json) -> bool:
+        """Whether a caller is content: the digit is the right one."""
+        return bool(answer == truth)
 
 
 def _chances(targets: Array, night: int) -> Array:

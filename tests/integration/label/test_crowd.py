@@ -8,7 +8,7 @@ import pytest
 from flywheel.errors import RefusedError, UnavailableError
 from flywheel.label import make_labels
 from flywheel.project import LabelingSettings
-from flywheel.world import Arrival, Crowd, Person, Worked
+from flywheel.world import Arrival, Crowd, Person, Worked, choosing_hand
 
 pytestmark = pytest.mark.integration
 
@@ -23,9 +23,14 @@ def work(label_studio, letters, project_id):
     def run(*people: Person, truth=lambda _: ARRIVAL, progress=lambda _: None) -> Worked:
         crowd = Crowd(label_studio.url, label_studio.email, label_studio.password, people)
         rng = np.random.default_rng(0)
-        return crowd.work(project_id, truth, letters.task.labeling, CLASSES, rng, progress)
+        hand = choosing_hand(truth, letters.task.labeling, CLASSES)
+        return crowd.work(project_id, hand, rng, progress)
 
     return run
+
+
+def _nothing(*_):
+    """Nobody can tell."""
 
 
 def _person(name: str, **habits: float) -> Person:
@@ -88,19 +93,10 @@ def test_each_annotation_has_its_person_and_its_time(letters, send_now, work, pe
 def test_a_wrong_password_is_refused(label_studio, letters, project_id):
     crowd = Crowd(label_studio.url, label_studio.email, "wrong-password", [_person("new")])
     with pytest.raises(RefusedError, match=r"tests@example\.com"):
-        crowd.work(
-            project_id,
-            lambda _: ARRIVAL,
-            letters.task.labeling,
-            CLASSES,
-            np.random.default_rng(0),
-            lambda _: None,
-        )
+        crowd.work(project_id, _nothing, np.random.default_rng(0), lambda _: None)
 
 
 def test_a_server_that_is_down_is_said_to_be(letters, free_url):
     crowd = Crowd(free_url(), "a@example.com", "password", [_person("alone")])
     with pytest.raises(UnavailableError, match="flywheel up"):
-        crowd.work(
-            1, lambda _: ARRIVAL, letters.task.labeling, CLASSES, np.random.default_rng(0), print
-        )
+        crowd.work(1, _nothing, np.random.default_rng(0), print)

@@ -1,5 +1,6 @@
 """In which order the demo turns its nights; servers, traffic and people are not needed for that."""
 
+import dataclasses
 import io
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -8,6 +9,8 @@ import pytest
 from rich.console import Console
 
 from flywheel.cli import demo
+from flywheel.cli.shows import Revisit, find_show
+from flywheel.errors import UserError
 from flywheel.ledger import Ledger
 from flywheel.ledger.models import add_checkpoint, add_release
 from flywheel.ledger.nights import finish_night, last_night, open_night
@@ -32,12 +35,13 @@ class Turned:
 
     def __init__(self, directory):
         self.directory = directory
+        self.show = find_show("digits")
         self.events = []
         self.said = io.StringIO()
         self.console = Console(file=self.said, width=100)
 
     def run(self, nights):
-        demo.run_demo(self.directory, nights, fresh=False, console=self.console)
+        demo.run_demo(self.show, self.directory, nights, fresh=False, console=self.console)
 
     def ledger(self, project):
         return Ledger.open(project.ledger_url)
@@ -65,8 +69,11 @@ class Turned:
         self.events.append("traffic")
         return SimpleNamespace(num_sent=1, num_outcomes=0, num_corrections=0)
 
-    def people(self, _project, _world, number, *_):
+    def people(self, _show, _project, _world, number, *_):
         self.events.append(f"people {number}")
+
+    def tell(self, show, *_):
+        self.events.append(f"story of {show.name}")
 
 
 @pytest.fixture
@@ -77,6 +84,7 @@ def turned(tmp_path, monkeypatch):
     monkeypatch.setattr(demo, "run_night", found.night)
     monkeypatch.setattr(demo, "send", found.send)
     monkeypatch.setattr(demo, "_people_work", found.people)
+    monkeypatch.setattr(demo, "tell_story", found.tell)
     monkeypatch.setenv("FLYWHEEL_SERVER_TOKEN", "unused")
     return found
 
@@ -84,7 +92,7 @@ def turned(tmp_path, monkeypatch):
 def test_a_new_demo_begins_with_night_0_and_people_work_between_the_nights(turned):
     turned.run(nights=2)
     first, second = ["traffic", "night 1"], ["people 1", "traffic", "night 2"]
-    assert turned.events == ["night 0", *first, *second]
+    assert turned.events == ["night 0", *first, *second, "story of digits"]
 
 
 def test_a_night_that_was_cut_off_is_finished_first_without_new_traffic(turned):
@@ -92,7 +100,7 @@ def test_a_night_that_was_cut_off_is_finished_first_without_new_traffic(turned):
     turned.cut_off()
     turned.events.clear()
     turned.run(nights=1)
-    assert turned.events == ["night 2", "people 2", "traffic", "night 3"]
+    assert turned.events[:-1] == ["night 2", "people 2", "traffic", "night 3"]
 
 
 def test_the_heading_of_a_night_is_its_number_in_the_ledger(turned):
@@ -111,4 +119,19 @@ def test_a_second_call_goes_on_with_the_next_night(turned):
     turned.events.clear()
     turned.run(nights=1)
     assert "going on after night 1" in turned.said.getvalue()
-    assert turned.events == ["people 1", "traffic", "night 2"]
+    assert turned.events[:-1] == ["people 1", "traffic", "night 2"]
+
+
+def test_the_metric_is_revisited_after_its_night_and_the_file_says_so(turned):
+    revisit = Revisit(after_night=1, section='optimize = "correct.mean"', because="why not")
+    turned.show = dataclasses.replace(turned.show, revisit=revisit)
+    turned.run(nights=2)
+    project = demo.load_project(turned.directory)
+    assert (project.metric.optimize, project.metric.requirement) == ("correct.mean", None)
+    assert project.gate.challenges == 5
+    assert "why not" in turned.said.getvalue()
+
+
+def test_a_demo_that_is_none_is_told_with_those_there_are():
+    with pytest.raises(UserError, match="'letters' is no demo; known are digits"):
+        find_show("letters")

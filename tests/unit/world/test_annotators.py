@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
-from flywheel.world import Arrival, Crowd, Person
+from flywheel.world import Arrival, Crowd, Person, choosing_hand
 
 PEOPLE = [Person(email=f"{name}@example.com", password="password") for name in "abc"]
 ARRIVAL = Arrival(payload=b"x", media_type="text/plain", metadata={}, truth="b")
@@ -60,6 +60,7 @@ def test_an_interrupt_ends_everyones_work_after_the_answer_they_are_at(endless_u
 
     crowd = Crowd(endless_url, "admin@example.com", "password", PEOPLE)
     rng = np.random.default_rng(0)
+    hand = choosing_hand(lambda _: ARRIVAL, letters.task.labeling, "abc")
     with pytest.raises(KeyboardInterrupt):
-        crowd.work(1, lambda _: ARRIVAL, letters.task.labeling, "abc", rng, interrupt)
+        crowd.work(1, hand, rng, interrupt)
     assert 20 <= _Endless.num_given <= 200

@@ -1,0 +1,207 @@
+"""What the nights of a demo brought, measured by a world that knows the truth.
+
+The product cannot know this: the exam is on samples it never saw, and the other arms are labels
+it never had. Models are only read; nothing is decided here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from rich.console import Console
+
+from flywheel.cli.shows import Show
+from flywheel.decide import condition
+from flywheel.evaluate import compile_condition, compile_formula, has_unit
+from flywheel.evaluate.scoring import score_one
+from flywheel.ledger.history import reported_nights, reports_of
+from flywheel.ledger.models import current_release, release_history, rescored_reports
+from flywheel.ledger.nights import last_night
+from flywheel.loop import Loop, open_loop
+from flywheel.project import Project
+from flywheel.records import Answer, Estimate, Report, Watched
+from flywheel.report import Pair, Story, nights_frame, write_story
+from flywheel.report.charts import Line
+from flywheel.report.pictures import data_uri
+from flywheel.report.sheets import Sheet
+from flywheel.report.text import estimate as told
+from flywheel.task import Task
+from flywheel.world.arms import Exam, School
+
+_EXAM_SAMPLES = 600
+_PAIRS = 12
+
+
+def tell_story(show: Show, project: Project, console: Console) -> None:
+    """Measure the models of all nights and the other arms, and write the page."""
+    with open_loop(project.directory) as loop, console.status("  measuring what else could be"):
+        with loop.ledger.read() as connection:
+            last = last_night(connection)
+            numbers = reported_nights(connection, last.number) if last else []
+            reports = reports_of(connection, numbers)
+        if len(reports) < 2:
+            return
+        write_story(loop, _story(show, loop, reports))
+
+
+def _story(show: Show, loop: Loop, reports: Sequence[Report]) -> Story:
+    world = show.world(loop.project.project.seed)
+    newest, metric = reports[-1].night, loop.project.metric
+    exam = Exam(
+        task=loop.task,
+        arrivals=world.truth_set(newest - 1, _EXAM_SAMPLES),
+        statistic=compile_formula(metric.optimize, loop.project.directory),
+        device=loop.project.train.device,
+    )
+    nights = [world.traffic(night) for night in range(newest)]
+    school = School(
+        task=loop.task,
+        settings=loop.project.train,
+        start=list(loop.task.start_data()) if loop.task.start_data else [],
+        nights=nights,
+        seed=loop.project.project.seed,
+    )
+    direction = "higher" if metric.higher_is_better else "lower"
+    return Story(
+        lead=(
+            f"Measured by the simulated world on {_EXAM_SAMPLES} samples like those of night "
+            f"{newest}, which the product never sees."
+        ),
+        lines=tuple(_lines(loop, reports, exam, school)),
+        label=f"{metric.optimize} ({direction} is better)",
+        required=metric.requirement,
+        caption=(
+            "What served after each night, with its band; the candidate of each night; a model "
+            "that gets as many labels drawn at random, without mistakes; and one that gets the "
+            "label of every arrival of all nights at once. The red dashed line is the requirement."
+        ),
+        sheets=(_numbers(reports), *_revisited(loop, reports)),
+        pairs=tuple(_pairs(loop, exam)),
+        pairs_caption=(
+            "The samples of the exam on which the first model did worst: its answer, and that of "
+            "what serves now."
+        ),
+    )
+
+
+def _lines(loop: Loop, reports: Sequence[Report], exam: Exam, school: School) -> Iterator[Line]:
+    known: dict[str, Estimate | None] = {}
+
+    def grade(digest: str | None) -> Estimate | None:
+        if digest is not None and digest not in known:
+            known[digest] = exam.grade(loop.blobs.get(digest))
+        return known.get(digest or "")
+
+    with loop.ledger.read() as connection:
+        release = current_release(connection)
+        trained = nights_frame(connection)["train"]
+    served = [report.champion_digest for report in reports[1:]]
+    served.append(release.checkpoint_digest if release else None)
+    numbers = [report.night for report in reports]
+    yield _line("champion", zip(numbers, map(grade, served), strict=True))
+    candidates = [grade(report.candidate_digest) for report in reports]
+    yield _line("candidate", zip(numbers, candidates, strict=True))
+    counts = [int(trained[night]) - int(trained[0]) for night in numbers[1:]]
+    drawn = [exam.grade(weights) for weights in school.at_random(counts)]
+    yield _line("random labels", zip(numbers[1:], drawn, strict=True))
+    best = exam.grade(school.everything())
+    yield _line("all labels at once", [(night, best) for night in (numbers[0], numbers[-1])])
+
+
+def _line(name: str, points: Iterable[tuple[int, Estimate | None]]) -> Line:
+    return Line(name=name, points=tuple((night, one) for night, one in points if one is not None))
+
+
+def _numbers(reports: Sequence[Report]) -> Sheet:
+    """What the newest metric requires and ignores, night by night, of the candidate if there is one."""
+    newest = reports[-1].watched
+    rows = []
+    for report in reports:
+        known = {one.formula: one for one in report.watched}
+        values = [_of_the_night(known.get(one.formula)) for one in newest]
+        rows.append((str(report.night), *values))
+    return Sheet(
+        key="numbers",
+        title="The numbers beside the one number",
+        headings=("night", *(condition(one) for one in newest)),
+        rows=tuple(rows) if newest else (),
+        values=tuple(range(1, len(newest) + 1)),
+        note="On the frozen test set of each night: of its candidate, or of the champion without one.",
+    )
+
+
+def _of_the_night(watched: Watched | None) -> str:
+    return "-" if watched is None else told(watched.candidate or watched.champion)
+
+
+def _revisited(loop: Loop, reports: Sequence[Report]) -> Iterator[Sheet]:
+    """The history under the formula of its time and under the newest, where these differ."""
+    newest = reports[-1]
+    if all(report.metric_id == newest.metric_id for report in reports):
+        return
+    with loop.ledger.read() as connection:
+        anew = rescored_reports(connection, newest.metric_id)
+    rows = [
+        (
+            str(report.night),
+            report.metric,
+            told(_candidate(report)),
+            told(_candidate(anew.get(report.night, report))),
+        )
+        for report in reports
+    ]
+    yield Sheet(
+        key="revisited",
+        title="The metric, revisited",
+        headings=("night", "measured then", "then", newest.metric),
+        rows=tuple(rows),
+        values=(2, 3),
+        note="Measured anew from the stored scores, without running a model.",
+    )
+
+
+def _candidate(report: Report) -> Estimate | None:
+    """The candidate on the test set, else the champion."""
+    found = {entry.name: entry.metric for entry in report.entries}
+    return found.get("candidate") or found.get("champion")
+
+
+def _pairs(loop: Loop, exam: Exam) -> Iterator[Pair]:
+    """The samples on which the first released model did worst, and what serves now."""
+    draw = loop.task.drawing
+    with loop.ledger.read() as connection:
+        releases = release_history(connection)
+    if draw is None or not releases:
+        return
+    digests = [releases[0].checkpoint_digest, releases[-1].checkpoint_digest]
+    first, now = (exam.answers(loop.blobs.get(digest)) for digest in digests)
+    columns = _columns(loop)
+    then = [
+        _scores(loop.task, answer, arrival.truth)
+        for answer, arrival in zip(first, exam.arrivals, strict=True)
+    ]
+    order = sorted(range(len(then)), key=lambda row: -then[row][columns[0]]) if columns else []
+    for row in order[:_PAIRS]:
+        arrival = exam.arrivals[row]
+        scores = _scores(loop.task, now[row], arrival.truth)
+        yield Pair(
+            name=arrival.sample.id[:12],
+            before=data_uri(draw(arrival.sample, first[row].value, arrival.truth)),
+            after=data_uri(draw(arrival.sample, now[row].value, arrival.truth)),
+            told=", ".join(
+                f"{name} {then[row][name]:.3g} -> {scores[name]:.3g}" for name in columns
+            ),
+        )
+
+
+def _columns(loop: Loop) -> list[str]:
+    """The errors that the metric measures in a unit."""
+    metric, directory = loop.project.metric, loop.project.directory
+    statistics = [compile_formula(text, directory) for text in (metric.optimize, *metric.ignore)]
+    statistics += [compile_condition(text, directory).statistic for text in metric.require]
+    names = dict.fromkeys(name for one in statistics for name in sorted(one.columns))
+    return [name for name in names if has_unit(name) and not name.startswith("latency")]
+
+
+def _scores(task: Task, answer: Answer, truth: object) -> dict[str, float]:
+    return score_one(task, "exam", answer.value, truth)

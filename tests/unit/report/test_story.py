@@ -1,0 +1,62 @@
+"""The page of what the nights brought: it shows what it is given, and needs nothing from anywhere."""
+
+import re
+
+import pytest
+
+from flywheel.records import Estimate
+from flywheel.report import STORY_PAGE, Pair, Story, write_story
+from flywheel.report.charts import Line
+from flywheel.report.sheets import Sheet
+
+
+def line(name, *values):
+    points = [(n, Estimate(value=v, low=v, high=v, num_samples=9)) for n, v in enumerate(values)]
+    return Line(name=name, points=tuple(points))
+
+
+@pytest.fixture
+def page(loop):
+    """(lines, pairs) -> the page."""
+
+    def write(lines, pairs=()):
+        sheet = Sheet(key="numbers", title="Numbers", headings=("night",), rows=(("7",),))
+        story = Story(
+            lead="Measured <by> nobody.",
+            lines=tuple(lines),
+            label="error_deg",
+            required=5.0,
+            caption="All arms.",
+            sheets=(sheet,),
+            pairs=tuple(pairs),
+            pairs_caption="Then and now.",
+        )
+        (loop.project.state / "reports").mkdir(parents=True, exist_ok=True)
+        (loop.project.state / "reports/night-0001.html").write_text("")
+        path = write_story(loop, story)
+        assert path.name == STORY_PAGE
+        return path.read_text(encoding="utf-8")
+
+    return write
+
+
+def test_every_arm_is_in_the_curve_and_every_night_is_linked(page):
+    text = page([line("champion", 9.0, 4.0), line("random labels", 9.0, 6.0)])
+    assert {"champion", "random labels"} <= set(re.findall(r">([^<>]+)</text>", text))
+    assert 'href="night-0001.html"' in text
+    assert "Measured &lt;by&gt; nobody." in text
+
+
+def test_without_a_number_there_is_no_curve(page):
+    assert "<svg" not in page([line("champion")])
+
+
+def test_pictures_stand_side_by_side_with_their_numbers(page):
+    pair = Pair(name="s1", before="data:,a", after="data:,b", told="error_deg 9 -> 2")
+    text = page([line("champion", 1.0)], [pair])
+    assert text.index('src="data:,a"') < text.index('src="data:,b"') < text.index("9 -&gt; 2")
+
+
+def test_it_runs_nothing_and_loads_nothing(page):
+    text = page([line("champion", 1.0, 2.0)])
+    assert not re.search(r"<(script|link|iframe|object)\b", text)
