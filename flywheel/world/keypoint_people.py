@@ -74,8 +74,9 @@ def placed_keypoints(
     if is_marked.sum() < _LEAST_MARKS:
         return {}
     return {
-        names[index]: Mark(*places[index].tolist(), is_visible=bool(visible[index]))
-        for index in np.flatnonzero(is_marked)
+        names[index]: Mark(float(u), float(v), bool(visible[index]))
+        for index, (u, v) in enumerate(places)
+        if is_marked[index]
     }
 
 

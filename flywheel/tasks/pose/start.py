@@ -31,7 +31,7 @@ _PART_M = 0.1
 _LAMP = np.array([-0.35, 0.3, 0.89])
 _METAL = Surface(colour=(0.42, 0.43, 0.45), gloss=0.15)
 _MAT = Surface(colour=(0.2, 0.21, 0.22))
-_MOST_TILT_DEG = 10.0
+_MOST_TILT_DEG = 15.0
 _NOISE = 0.006
 
 

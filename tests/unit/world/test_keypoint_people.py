@@ -49,8 +49,8 @@ def test_without_noise_marks_are_where_the_keypoints_are(part, examples):
 def test_visible_marks_have_the_skill_and_hidden_ones_a_third_of_it(part, examples):
     found = {True: [], False: []}
     for seed in range(10):
-        for example in examples:
-            marks = marks_of(part, example.answer, seed)
+        for number, example in enumerate(examples):
+            marks = marks_of(part, example.answer, (seed, number))
             distances = gaps(part, example.answer, marks)
             for name, mark in marks.items():
                 found[mark.is_visible].append(distances[name])
@@ -86,9 +86,10 @@ def test_one_generator_gives_one_set_of_marks(part, examples):
 
 def test_mistakes_come_as_often_as_is_said_and_move_one_or_two_points(part, examples):
     moved = []
-    for seed in range(10):
-        for example in examples:
-            marks = marks_of(part, example.answer, seed, skill_px=0.0, error_rate=0.3)
+    for seed in range(20):
+        for number, example in enumerate(examples):
+            seeds = (seed, number)
+            marks = marks_of(part, example.answer, seeds, skill_px=0.0, error_rate=0.3)
             moved.append(sum(gap > 1 for gap in gaps(part, example.answer, marks).values()))
     assert np.mean(np.array(moved) > 0) == pytest.approx(0.3, abs=0.06)
     assert set(moved) == {0, 1, 2}

@@ -15,7 +15,7 @@ from flywheel.tasks.pose.camera import Camera
 from flywheel.tasks.pose.image import IMAGE_PIXELS
 from flywheel.tasks.pose.part import Part
 from flywheel.tasks.pose.render.effects import blurred, develop
-from flywheel.tasks.pose.render.raster import cover, face_planes, rasterise
+from flywheel.tasks.pose.render.raster import corners_of, cover, face_planes, rasterise
 from flywheel.tasks.pose.render.scene import Scene
 from flywheel.tasks.pose.render.shade import Looks, shade
 from flywheel.tasks.pose.render.texture import noise_tile
@@ -79,7 +79,7 @@ def _draw(part: Part, scene: Scene, pixels: int) -> _Drawn:
     faces = np.concatenate([own, clutter.faces + len(part.vertices)])
     camera = _samples_camera(scene.pose.camera, 2.0 * pixels / IMAGE_PIXELS)
     planes = face_planes(points, faces)
-    corners = _on_image(points, camera)[faces]
+    corners = corners_of(points, faces, camera)
     nearness = np.zeros((2 * pixels, 2 * pixels), dtype=np.float32)
     seen = np.full((2 * pixels, 2 * pixels), len(faces), dtype=np.int32)
     rasterise(corners[: len(own)], planes[: len(own)], camera, nearness, seen, 0)
@@ -162,8 +162,8 @@ def _shadow(drawn: _Drawn, scene: Scene, pixels: int) -> Array:
     towards = scene.view.rotation @ scene.light.direction
     heights = drawn.points @ normal - offset
     fallen = drawn.points - (heights / float(normal @ towards))[:, None] * towards
-    corners = _on_image(fallen, _samples_camera(scene.pose.camera, scale))[drawn.faces]
-    cover(corners, mask[0])
+    camera = _samples_camera(scene.pose.camera, scale)
+    cover(corners_of(fallen, drawn.faces, camera), mask[0])
     return np.asarray(
         blurred(mask, scene.light.softness_px * scale)[0] * np.float32(scene.light.shadow)
     )

@@ -87,11 +87,34 @@ def rasterise(
 
 
 @njit(cache=True, error_model="numpy")
+def corners_of(points: Array, faces: Array, camera: Array) -> Array:
+    """Points (V, 3), faces (F, 3) -> where the corners are seen, (F, 3, 2), in samples of a camera (4,).
+
+    Without a check of depth: faces that come too near are left out by `face_planes`.
+    """
+    corners = np.empty((len(faces), 3, 2))
+    for face in range(len(faces)):
+        for corner in range(3):
+            point = faces[face, corner]
+            near = 1.0 / max(points[point, 2], 1e-6)
+            corners[face, corner, 0] = points[point, 0] * near * camera[0] + camera[2]
+            corners[face, corner, 1] = points[point, 1] * near * camera[1] + camera[3]
+    return corners
+
+
+@njit(cache=True, error_model="numpy")
 def cover(corners: Array, mask: Array) -> None:
-    """Set `mask` (H, W) float32 to 1 wherever a triangle of corners (F, 3, 2), in pixels, lies."""
+    """Set `mask` (H, W) float32 to 1 where a triangle of corners (F, 3, 2) lies, all in pixels.
+
+    Only triangles that show their outer side: those of a closed body cover all that it does.
+    """
     height, width = mask.shape
     for face in range(len(corners)):
         corner = corners[face]
+        au, av = corner[1, 0] - corner[0, 0], corner[1, 1] - corner[0, 1]
+        bu, bv = corner[2, 0] - corner[0, 0], corner[2, 1] - corner[0, 1]
+        if au * bv - av * bu >= 0.0:  # clockwise, as v points down
+            continue
         low = max(math.ceil(min(corner[0, 1], corner[1, 1], corner[2, 1]) - _EDGE), 0)
         high = min(math.floor(max(corner[0, 1], corner[1, 1], corner[2, 1]) + _EDGE), height - 1)
         for row in range(low, high + 1):

@@ -13,19 +13,19 @@ from flywheel.tasks.pose.start import start_examples, start_scene
 
 @pytest.fixture(scope="module")
 def examples(part):
-    return list(start_examples(part, 150, 30))
+    return list(start_examples(part, 100, 30))
 
 
 def test_the_same_examples_come_at_every_call(part, examples):
-    again = list(start_examples(part, 150, 30))
+    again = list(start_examples(part, 100, 30))
     assert [e.sample for e in examples] == [e.sample for e in again]
     assert [e.answer for e in examples] == [e.answer for e in again]
 
 
 def test_those_to_train_on_come_first_and_all_differ(examples):
-    assert [e.split for e in examples] == [Split.TRAIN] * 150 + [Split.TEST] * 30
-    assert len({e.sample.id for e in examples}) == 180
-    assert len({e.sample.metadata["scene"] for e in examples}) == 180
+    assert [e.split for e in examples] == [Split.TRAIN] * 100 + [Split.TEST] * 30
+    assert len({e.sample.id for e in examples}) == 130
+    assert len({e.sample.metadata["scene"] for e in examples}) == 130
 
 
 def test_the_answer_holds_the_camera_of_the_sample_and_is_exact(examples):
@@ -41,7 +41,7 @@ def test_the_part_is_brighter_than_the_floor_where_the_answer_says(part, example
         points = pose.transform(part.points)
         # Points at the far side are hidden by brighter ones: all lie within the part's outline.
         u, v = np.rint(project(points, pose.camera)).astype(int).T
-        assert np.median(pixels[v, u]) > np.median(pixels) + 20
+        assert np.quantile(pixels[v, u], 0.7) > np.median(pixels) + 20
 
 
 def test_parts_are_turned_in_every_way_and_hardly_tilted(part):
@@ -50,7 +50,7 @@ def test_parts_are_turned_in_every_way_and_hardly_tilted(part):
     turned = np.array([scene.view.rotation.T @ scene.pose.rotation for scene in scenes])
     yaws = np.degrees(np.arctan2(turned[:, 1, 0], turned[:, 0, 0]))
     assert np.ptp(np.sort(yaws)) > 340
-    assert np.degrees(np.arccos(turned[:, 2, 2].clip(-1, 1))).max() <= 10.0001
+    assert np.degrees(np.arccos(turned[:, 2, 2].clip(-1, 1))).max() <= 15.0001
 
 
 def test_nothing_hides_the_part_and_it_fills_about_half_of_the_picture(part):

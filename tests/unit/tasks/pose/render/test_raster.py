@@ -3,20 +3,16 @@
 import numpy as np
 import pytest
 
-from flywheel.tasks.pose.render.raster import cover, face_planes, rasterise
+from flywheel.tasks.pose.render.raster import corners_of, cover, face_planes, rasterise
 
 CAMERA = np.array([20.0, 20.0, 15.5, 15.5])
-
-
-def corners_of(points, faces):
-    return (points[:, :2] / points[:, 2:] * CAMERA[:2] + CAMERA[2:])[faces]
 
 
 def drawn(points, faces, side=32):
     planes = face_planes(points, faces)
     near = np.zeros((side, side), dtype=np.float32)
     seen = np.full((side, side), -1, dtype=np.int32)
-    rasterise(corners_of(points, faces), planes, CAMERA, near, seen, 0)
+    rasterise(corners_of(points, faces, CAMERA), planes, CAMERA, near, seen, 0)
     return near, seen
 
 
@@ -32,7 +28,7 @@ ONE = np.array([[0, 1, 2]], dtype=np.int32)
 def test_exactly_the_samples_inside_are_taken():
     points = triangle([0.4, 0.9, 0.6])
     _, seen = drawn(points, ONE)
-    a, b, c = corners_of(points, ONE)[0]
+    a, b, c = corners_of(points, ONE, CAMERA)[0]
     places = np.stack(np.meshgrid(np.arange(32), np.arange(32)), axis=-1)
     sides = [(places - p) @ [q[1] - p[1], p[0] - q[0]] for p, q in ((a, b), (b, c), (c, a))]
     inside = np.all(np.array(sides) > 0, axis=0)
@@ -79,9 +75,16 @@ def test_a_face_that_reaches_out_of_the_image_is_cut_there():
     assert near.shape == (32, 32)
 
 
-def test_cover_marks_what_a_face_covers_from_either_side():
-    corners = corners_of(triangle([0.4, 0.9, 0.6]), ONE)
-    for each in (corners, corners[:, ::-1].copy()):
-        mask = np.zeros((32, 32), dtype=np.float32)
-        cover(each, mask)
-        np.testing.assert_array_equal(mask == 1, drawn(triangle([0.4, 0.9, 0.6]), ONE)[1] == 0)
+def test_cover_marks_what_a_face_covers_that_shows_its_outer_side():
+    corners = corners_of(triangle([0.4, 0.9, 0.6]), ONE, CAMERA)
+    seen, unseen = np.zeros((2, 32, 32), dtype=np.float32)
+    cover(corners, seen)
+    cover(corners[:, ::-1].copy(), unseen)
+    np.testing.assert_array_equal(seen == 1, drawn(triangle([0.4, 0.9, 0.6]), ONE)[1] == 0)
+    assert not unseen.any()
+
+
+def test_corners_are_where_the_camera_sees_them():
+    points = triangle([0.4, 0.9, 0.6])
+    expected = points[:, :2] / points[:, 2:] * CAMERA[:2] + CAMERA[2:]
+    np.testing.assert_allclose(corners_of(points, ONE, CAMERA)[0], expected)
