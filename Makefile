@@ -9,22 +9,26 @@ PIP := -m pip --disable-pip-version-check --quiet install
 QUIET := 2>&1 | { grep -v -E "^(WARNING: Location .* is ignored|Looking in)" || true; }
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo down test check bench prove clean
+.PHONY: help setup demo demo-pose down test check bench prove clean
 
 help:  ## say what there is
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: .venv/.stamp .venv-label-studio/.stamp  ## install flywheel and Label Studio, each in its own environment
 
 demo: setup  ## run the digits demo: servers, traffic, labels, nights
 	@$(BIN)/flywheel demo $(if $(FRESH),--fresh)
 
-down:  ## stop the demo's servers
-	@$(BIN)/flywheel demo --down
+demo-pose: setup  ## run the pose demo: a robot cell, keypoints, five nights
+	@$(BIN)/flywheel demo pose $(if $(FRESH),--fresh)
+
+down:  ## stop the demos' servers
+	@for name in digits pose; do if test -d demo/$$name; then $(BIN)/flywheel demo $$name --down; fi; done
 
 test: setup  ## check, then run every test with real servers
 	@$(MAKE) --no-print-directory check
-	@$(BIN)/pytest -q
+	@$(BIN)/pytest -q -n auto tests/unit
+	@$(BIN)/pytest -q tests/integration
 
 check: .venv/.stamp  ## format, lint and types
 	@$(BIN)/ruff format --check .
