@@ -89,6 +89,7 @@ def albedo(which: Array, places: Array, frames: Array, surfaces: Array, tile: Ar
     surfaces (S, 14), rows of `Surface`; the noise tile.
     """
     colours = np.empty(places.shape)
+    texels_per_m = _GRAINS_PER_M * len(tile)
     for one in range(len(places)):
         kind = which[one]
         height = _coordinate(frames, kind, 2, places, one)
@@ -99,8 +100,9 @@ def albedo(which: Array, places: Array, frames: Array, surfaces: Array, tile: Ar
         if surfaces[kind, 6] > 0.0:
             share = _share(surfaces, kind, along, across, tile)
         if grain > 0.0:
-            noise = _noise(tile, along * _GRAINS_PER_M, across * _GRAINS_PER_M)
-            bright += grain * (noise - 0.5)
+            # The nearest texel: grain is finer than a pixel anyway.
+            column, row = math.floor(along * texels_per_m), math.floor(across * texels_per_m)
+            bright += grain * (tile[row & (len(tile) - 1), column & (len(tile) - 1)] - 0.5)
         for channel in range(3):
             first, second = surfaces[kind, channel], surfaces[kind, channel + 3]
             colours[one, channel] = bright * (first + share * (second - first))
