@@ -41,13 +41,13 @@ class Moment:
 
 
 def draw_moment(night: int, rng: np.random.Generator) -> Moment:
-    """A cell and a shift; severity rises more and more slowly with the nights, from 0.3 to 0.6."""
+    """A cell and a shift; severity rises more and more slowly with the nights, from 0.2 to 0.5."""
     cell = CELLS[int(rng.choice(len(CELLS), p=[cell.share for cell in CELLS]))]
     return Moment(
         cell=cell,
         is_day=bool(rng.random() < 0.5),
         drift=1.0 - math.exp(-night / 8.0),
-        severity=0.6 - 0.3 * math.exp(-night / 6.0),
+        severity=0.5 - 0.3 * math.exp(-night / 6.0),
     )
 
 
@@ -86,7 +86,7 @@ def draw_bin(part: Part, moment: Moment, rng: np.random.Generator) -> list[Scene
 
 def _lying(rng: np.random.Generator) -> Array:
     """(3, 3): turned in any way; most lie nearly flat, the others lean on something."""
-    most = _MOST_TILT_DEG if rng.random() < 0.4 else _FLAT_DEG
+    most = _MOST_TILT_DEG if rng.random() < 0.3 else _FLAT_DEG
     return leaning(rng.uniform(0.0, 360.0), rng.uniform(0.0, most), rng.uniform(0.0, 360.0))
 
 
