@@ -3,3 +3,9 @@
 Knows one part at a time, described by a part.toml and a mesh. Refuses to know the robot, its
 calibration, and how pictures come in.
 """
+
+from flywheel.tasks.pose.grasp import picks_per_hour
+from flywheel.tasks.pose.part import load_part
+from flywheel.tasks.pose.task import pose_task, task
+
+__all__ = ["load_part", "picks_per_hour", "pose_task", "task"]

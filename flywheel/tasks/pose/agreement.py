@@ -61,7 +61,7 @@ def merge(part: Part, answers: Sequence[Json]) -> Json:
     if len(answers) == 1:
         return answers[0]
     poses = [read_pose(answer) for answer in answers]
-    rotations = np.array([_nearest(part, pose.rotation, poses[0].rotation) for pose in poses])
+    rotations = np.array([nearest_turn(part, pose.rotation, poses[0].rotation) for pose in poses])
     positions = np.array([pose.position_m for pose in poses])
     std_cm = np.maximum([pose.std_cm for pose in poses], _LEAST_STD_CM)
     std_deg = np.maximum([pose.std_deg for pose in poses], _LEAST_STD_DEG)
@@ -80,7 +80,8 @@ def merge(part: Part, answers: Sequence[Json]) -> Json:
     return write_pose(merged)
 
 
-def _nearest(part: Part, rotation: Array, wanted: Array) -> Array:
+def nearest_turn(part: Part, rotation: Array, wanted: Array) -> Array:
+    """(3, 3), the rotation after which the part looks the same that is nearest to the wanted one."""
     turned = rotation @ part.symmetries
     nearest: Array = turned[np.argmin(angle_deg(turned, wanted))]
     return nearest

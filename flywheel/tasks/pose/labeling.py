@@ -18,7 +18,7 @@ from flywheel.errors import AnnotationError
 from flywheel.records import Array, Json, Sample
 from flywheel.task import Labeling
 from flywheel.tasks.pose.camera import Camera, is_number, project
-from flywheel.tasks.pose.image import IMAGE_PIXELS, picture
+from flywheel.tasks.pose.image import IMAGE_PIXELS, PICTURE_SCALE, picture
 from flywheel.tasks.pose.misfit import Marks, explain, fit
 from flywheel.tasks.pose.part import Part
 from flywheel.tasks.pose.pnp import check_points
@@ -31,8 +31,6 @@ _VISIBLE_STD_PX = 1.0
 """one sigma of a mark, in pixels of the sample's image, which people see eight times as large"""
 _HIDDEN_STD_PX = 3.0
 """of a mark where nothing is to be seen: placed by knowing the part"""
-_PICTURE_PIXELS = 8 * IMAGE_PIXELS
-"""side of what `picture` gives; Label Studio wants to know it, though it counts in percent"""
 _MARK_PERCENT = 0.8
 """radius of a drawn mark"""
 _GOLDEN_DEG = 137.508
@@ -86,7 +84,8 @@ def _result(part: Part, pose: Pose, sample: Sample) -> list[dict[str, Json]]:
     points = pose.transform(np.array(list(part.keypoints.values())))
     pixels = project(points, Camera.of(sample.metadata, f"sample {sample.id[:12]}"))
     places = (pixels + 0.5) / IMAGE_PIXELS * 100.0
-    size = {"original_width": _PICTURE_PIXELS, "original_height": _PICTURE_PIXELS}
+    side = IMAGE_PIXELS * PICTURE_SCALE
+    size = {"original_width": side, "original_height": side}
     regions: list[dict[str, Json]] = []
     for name, (x, y), is_hidden in zip(
         part.keypoints, places, hidden_points(part, pose), strict=True

@@ -94,7 +94,9 @@ def test_the_merged_std_holds_in_simulation(part, answer):
     for _ in range(60):
         turns, shifts = rng.normal(0, 2, (3, 3)), rng.normal(0, 0.002, (3, 3))
         std = (0.2 * np.sqrt(3), 2 * np.sqrt(3))
-        merged = read_pose(merge(part, [answer(*pair, std) for pair in zip(turns, shifts, strict=False)]))
+        merged = read_pose(
+            merge(part, [answer(*pair, std) for pair in zip(turns, shifts, strict=False)])
+        )
         found.append((100 * (merged.position_m - [0, 0, 0.5])) ** 2 / merged.std_cm**2)
     assert np.sum(found, axis=1).mean() == pytest.approx(0.9, abs=0.25)
 
