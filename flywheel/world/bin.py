@@ -52,7 +52,7 @@ class RobotCell:
         scenes = self._scenes(night, "held", number, rng)
         return [self._arrival(scene, metadata, None) for scene, metadata in scenes]
 
-    def grasped(self, answer: Json, truth: Json) -> bool:
+    def is_right(self, answer: Json, truth: Json) -> bool:
         """Whether the robot gets hold of the part when it goes where the answer says.
 
         Raises:

@@ -60,7 +60,7 @@ def decode(sample: Sample) -> Array:
 def encode(pixels: Array) -> bytes:
     """(H, W, 3) uint8, RGB -> PNG bytes, the same for the same pixels."""
     buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "PNG")
+    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
 
 

@@ -24,7 +24,7 @@ from flywheel.tasks.pose.render.scene import Light, Scene
 from flywheel.tasks.pose.render.texture import Surface
 
 _SEED = 23
-_CAMERA = Camera(fx=160.0, fy=160.0, cx=31.5, cy=31.5)
+_CAMERA = Camera(fx=200.0, fy=200.0, cx=31.5, cy=31.5)
 _EYE_M = np.array([0.0, -0.15, 0.43])
 """for a part of 10 cm; all lengths grow with the part"""
 _PART_M = 0.1
