@@ -18,6 +18,9 @@ from flywheel.world import Arrival, DriftingScans, choosing_hand
 from flywheel.world.annotators import Hand
 from flywheel.world.hands import Arrived
 
+_SKILL_PX = 0.4
+"""how exactly a person marks a keypoint, in pixels of the sample; they are shown eight times larger"""
+
 
 class World(Protocol):
     """A simulated production, fixed by its seed; it knows the truth."""
@@ -80,7 +83,7 @@ def find_show(name: str) -> Show:
     Raises:
         UserError: there is none.
     """
-    shows = {"digits": digits}
+    shows = {"digits": digits, "pose": pose}
     if name not in shows:
         raise UserError(f"{name!r} is no demo; known are {', '.join(shows)}")
     return shows[name]()
@@ -102,3 +105,44 @@ def digits() -> Show:
             "cleo": Habits(error_rate=0.07, seconds_per_answer=2.0, leave_rate=0.05),
         },
     )
+
+
+def pose() -> Show:
+    """A robot that grasps brackets from a bin: five nights, and the metric revisited after three."""
+    # Only this demo needs the packages of the extra "pose".
+    from flywheel.tasks.pose.part import EXAMPLE_PART, load_part
+    from flywheel.world.bin import RobotCell
+    from flywheel.world.keypoint_people import marking_hand
+
+    part = load_part(EXAMPLE_PART)
+    return Show(
+        name="pose",
+        settings="tasks/pose/pose.toml",
+        directory=Path("demo/pose"),
+        target="demo-pose",
+        nights=5,
+        world=lambda seed: RobotCell(part=part, seed=seed),
+        hand=lambda _task, arrived: marking_hand(arrived, part, _SKILL_PX),
+        people={
+            "ada": Habits(error_rate=0.02, seconds_per_answer=35.0, leave_rate=0.1),
+            "ben": Habits(error_rate=0.04, seconds_per_answer=28.0, leave_rate=0.1),
+            "cleo": Habits(error_rate=0.08, seconds_per_answer=20.0, leave_rate=0.05),
+        },
+        revisit=Revisit(
+            after_night=3,
+            section=_GRASPS_COUNT,
+            because=(
+                "orientation is good enough to ask for more: what counts now is whether the "
+                "gripper closes on the part, with position, angle and run time as bounds"
+            ),
+        ),
+    )
+
+
+_GRASPS_COUNT = """
+optimize = "grasped"
+higher_is_better = true
+requirement = 0.95
+require = ["error_cm.p90 < 1.0", "error_deg.p90 < 10", "latency_ms.p95 < 100"]
+ignore = ["flywheel.tasks.pose:picks_per_hour", "error_deg.median", "error_cm.below(0.5)"]
+"""

@@ -19,6 +19,8 @@ from flywheel.tasks.pose.image import IMAGE_PIXELS, PICTURE_SCALE
 from flywheel.tasks.pose.part import Part
 from flywheel.tasks.pose.posing import Pose, read_pose
 from flywheel.tasks.pose.sight import hidden_points
+from flywheel.world.annotators import Hand
+from flywheel.world.hands import Arrived
 
 _LEAST_SEEN = 3
 """with fewer keypoints to be seen nobody can tell how the part lies"""
@@ -41,6 +43,26 @@ class Mark(NamedTuple):
     """px"""
     is_visible: bool
     """False: the person says that it is hidden and where it must be"""
+
+
+def marking_hand(arrived: Arrived, part: Part, skill_px: float) -> Hand:
+    """Marks the keypoints that can be seen, or by mistake swaps two names or drags one away."""
+
+    def draw(sample_id: str, errs: bool, rng: np.random.Generator) -> list[dict[str, Json]] | None:
+        arrival = arrived(sample_id)
+        if arrival is None:
+            return None
+        marks = placed_keypoints(
+            part,
+            arrival.truth,
+            rng,
+            skill_px=skill_px,
+            error_rate=float(errs),
+            seen=arrival.seen,
+        )
+        return submitted(marks)
+
+    return draw
 
 
 def placed_keypoints(

@@ -133,5 +133,5 @@ def test_the_metric_is_revisited_after_its_night_and_the_file_says_so(turned):
 
 
 def test_a_demo_that_is_none_is_told_with_those_there_are():
-    with pytest.raises(UserError, match="'letters' is no demo; known are digits"):
+    with pytest.raises(UserError, match="'letters' is no demo; known are digits, pose"):
         find_show("letters")
