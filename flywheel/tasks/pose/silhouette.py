@@ -21,14 +21,14 @@ from flywheel.tasks.pose.camera import Camera
 from flywheel.tasks.pose.part import Part
 from flywheel.tasks.pose.posing import Pose
 
-_NUM_VIEWS = 600
+_NUM_VIEWS = 800
 _DISTANCE = 5.0
 """of the drawn views, in diameters of the part"""
 _FOCAL_PX, _CANVAS_PX = 300.0, 96
 _ALIGNED_PX = 32
 _SPAN = 3.2
 """side of an aligned outline, in roots of the part's area"""
-_SHADOW = (0.3, 0.93)
+_SHADOW = (0.25, 0.62)
 """share of the floor's brightness, in all colours alike, that counts as its shadow"""
 _LEAST_PX, _MOST_SHARE = 25, 0.6
 """area of a part, in pixels and as a share of the picture, beyond which it is none"""
@@ -146,7 +146,7 @@ def _all_sides(count: int) -> Array:
     """(M, 3, 3) rotations that show a part from evenly spread sides (Fibonacci's sphere)."""
     index = np.arange(count) + 0.5
     polar, turn = np.arccos(1.0 - 2.0 * index / count), math.pi * (1.0 + math.sqrt(5.0)) * index
-    sides: Array = Rotation.from_euler("xz", np.stack([polar, turn], axis=1)).as_matrix()
+    sides: Array = Rotation.from_euler("zx", np.stack([turn, polar], axis=1)).as_matrix()
     return sides
 
 
