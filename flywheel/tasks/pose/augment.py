@@ -20,7 +20,7 @@ _MOST_SHIFT = 0.08
 _MOVED = 0.6
 """share of the pictures that are moved at all: moving blurs, and production's pictures are sharp"""
 _CONTRAST, _BRIGHTNESS, _CAST, _NOISE = 0.3, 0.12, 0.1, 0.03
-_BLURRED, _COVERED = 0.25, 0.4
+_BLURRED, _COVERED = 0.25, 0.3
 """shares of the pictures"""
 _COVER_SIDES = (0.1, 0.35)
 """of the picture's side"""
@@ -86,7 +86,7 @@ def _blur(colours: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     count = len(colours)
     is_blurred = _draw(count, generator, colours, 0.0, 1.0) < _BLURRED
     share = (_draw(count, generator, colours, 0.0, 1.0) * is_blurred).view(-1, 1, 1, 1)
-    mean = functional.avg_pool2d(functional.pad(colours, (1, 1, 1, 1), mode="replicate"), 3, 1)
+    mean = functional.avg_pool2d(colours, 3, stride=1, padding=1, count_include_pad=False)
     return colours + share * (mean - colours)
 
 
