@@ -1,15 +1,10 @@
 """A small fully convolutional network that sees keypoints, and the loss that it is trained with.
 
-Keypoints and then a pose (`answers.py`), not the pose itself, because
-  - a keypoint is where something can be seen: convolutions find it wherever the part lies, while a
-    pose must be learned anew for every place and camera;
-  - the camera enters in closed form: the network answers in rays, so one network serves any camera;
-  - every point has its own doubt and all must fit one rigid part: the misfit tells when not to trust;
-  - people mark the same points, so that a correction is about what they see.
-Price: a point outside of the picture can only be guessed at its border.
+Refuses to know which part the keypoints belong to, and the pose that they show (`answers.py`).
 
-Shapes: B pictures, K keypoints, S symmetries, H x W cells of the heatmaps, a quarter as many
-as pixels along each side. Inputs are (B, 5, 4 H, 4 W): RGB of 0..1, then x / z and y / z of each pixel's ray.
+Shapes: B pictures, K keypoints, S symmetries, H x W cells of the heatmaps, a quarter as many as
+pixels along each side. Inputs are (B, 5, 4 H, 4 W): RGB of 0..1, then x / z and y / z of the ray
+of each pixel.
 """
 
 from __future__ import annotations
@@ -22,7 +17,7 @@ from torch.nn import functional
 
 _FINE, _MIDDLE, _COARSE = 24, 48, 96
 """features in cells of 2, 4 and at least 8 pixels"""
-LEAST_STD_PX = 0.15
+_LEAST_STD_PX = 0.15
 _MOST_STD_PX = 30.0
 _START_LOG_STD = math.log(4.0)
 
@@ -46,7 +41,16 @@ class KeypointNet(nn.Module):
     """Encoder and decoder over RGB; each keypoint is the mean under its heatmap of what cells say.
 
     A cell says where the keypoint is as its own ray and an offset in pixels, which makes up for
-    cells of 4 x 4 pixels.
+    cells of 4 x 4 pixels. Why keypoints and not the pose itself:
+
+    * A keypoint is where something can be seen; convolutions find it wherever the part lies, while
+      a pose must be learned anew for every place and every camera.
+    * The camera enters in closed form, as rays: the convolutions see colours only.
+    * Each point has its own doubt and all must fit one rigid part, so the misfit tells, too, when
+      not to trust an answer.
+    * People mark the same points, so that a correction is about what they see.
+
+    Price: a point outside of the picture can hardly be guessed.
     """
 
     def __init__(self, num_keypoints: int) -> None:
@@ -82,7 +86,7 @@ class KeypointNet(nn.Module):
         log_px = _START_LOG_STD + (heat * doubt).sum(dim=2)
         camera, steps = _camera(inputs[:, 3:])
         pixel = torch.linalg.det(steps).abs().sqrt()
-        least, most = math.log(LEAST_STD_PX), math.log(_MOST_STD_PX)
+        least, most = math.log(_LEAST_STD_PX), math.log(_MOST_STD_PX)
         return {
             "keypoints": heat @ cells.transpose(1, 2) + offset @ steps,
             "log_std": log_px.clamp(least, most) + pixel.log()[:, None],
@@ -106,7 +110,7 @@ def loss(output: Output, target: torch.Tensor) -> torch.Tensor:
     gaps = output["keypoints"][:, None] - target  # (B, S, K, 2)
     distance = gaps.abs().sum(dim=3) / pixel
     log_b = output["log_std"][:, None] - pixel.log() - math.log(math.sqrt(2.0))
-    least = math.log(LEAST_STD_PX / math.sqrt(2.0))
+    least = math.log(_LEAST_STD_PX / math.sqrt(2.0))
     losses = distance + distance * (-log_b).exp() + 2.0 * (log_b - least)
     return losses.mean(dim=2).min(dim=1).values
 
