@@ -20,7 +20,9 @@ from flywheel.tasks.pose.pnp import Solution, solve_batch
 from flywheel.tasks.pose.posing import Pose, write_pose
 
 _GOOD_CM, _GOOD_DEG = 1.0, 5.0
-_SPREAD = 1.0
+_SPREAD = 1.3
+"""measured on held-out start data: errors of one picture's keypoints go together, so that a pose
+is off by 1.2 (cm) to 1.4 (degrees) times what they say one by one"""
 
 
 def pose_answers(part: Part, output: Mapping[str, torch.Tensor]) -> list[Answer]:

@@ -147,7 +147,7 @@ def test_confidence_falls_with_doubt_and_with_misfit(part, draw_poses):
     assert misfit < 0.5 * sure
 
 
-def test_confidence_is_about_the_share_that_is_right(part, draw_poses):
+def test_confidence_is_about_the_share_that_is_right_and_rather_less(part, draw_poses):
     poses = draw_poses(300, 0)
     answers = pose_answers(part, _output(part, poses, std_px=0.5, shift_px=0.5))
     found = [read_pose(answer.value) for answer in answers]
@@ -155,7 +155,7 @@ def test_confidence_is_about_the_share_that_is_right(part, draw_poses):
         np.linalg.norm(f.position_m - p.position_m) < 0.01 and angle_deg(f.rotation, p.rotation) < 5
         for f, p in zip(found, poses, strict=True)
     ]
-    assert np.mean([a.confidence for a in answers]) == pytest.approx(np.mean(right), abs=0.1)
+    assert 0.5 * np.mean(right) < np.mean([a.confidence for a in answers]) < np.mean(right) + 0.05
 
 
 def test_an_untrained_network_answers_too(part, network, inputs):
