@@ -26,6 +26,7 @@ from flywheel.records import (
     Choice,
     Failure,
     FailureState,
+    Json,
     Prediction,
     Sample,
     Share,
@@ -86,9 +87,15 @@ class Letters:
     def choose(
         self, *payloads: bytes, answer: str = "a", digest: str = "0123456789abcdef" * 4
     ) -> list[str]:
-        """Put samples into a batch, the first one the hardest; their ids."""
+        """Put payloads into a batch, the first one the hardest; the ids of their samples."""
         samples = [Sample.of(payload, "text/plain") for payload in payloads]
-        self.blobs.put_all(payloads)
+        return self.choose_samples(samples, answer, digest)
+
+    def choose_samples(
+        self, samples: list[Sample], answer: Json, digest: str = "0123456789abcdef" * 4
+    ) -> list[str]:
+        """The same with samples of any kind, for which the model gave one answer."""
+        self.blobs.put_all(sample.payload for sample in samples)
         with self.ledger.begin() as connection:
             append_predictions(connection, [_logged(sample, answer, digest) for sample in samples])
             failures = [_failure(sample) for sample in samples]

@@ -59,7 +59,7 @@ def _config(part: Part) -> str:
   <KeyPointLabels name="keypoint" toName="image" strokeWidth="2" opacity="0.9">
 {labels}
   </KeyPointLabels>
-  <Image name="image" value="$image" zoom="true" zoomControl="true" rotateControl="false"/>
+  <Image name="image" value="$image" maxWidth="640px" zoom="true" zoomControl="true" rotateControl="false"/>
   <Choices name="visibility" toName="image" choice="single" perRegion="true" showInline="true">
     <Choice value="visible"/>
     <Choice value="{_HIDDEN}"/>

@@ -24,7 +24,7 @@ from flywheel.tasks.pose.scores import pose_scores
 from flywheel.tasks.pose.start import start_examples
 from flywheel.tasks.pose.tensors import pose_inputs, pose_targets
 
-NUM_START_TRAIN, NUM_START_TEST = 1_500, 200
+NUM_START_TRAIN, NUM_START_TEST = 1_000, 200
 
 _CELLS = ("north", "south", "west")
 _DARK = 0.15
