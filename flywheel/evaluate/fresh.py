@@ -5,6 +5,8 @@ Refuses to know the test. One gain a sample, in an order that nobody chose after
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from flywheel.evaluate.book import Book, Part
@@ -22,8 +24,11 @@ def fresh_outcomes(book: Book, statistic: Statistic, *, higher_is_better: bool) 
 
     Formula: for the mean of a score, the difference of the two scores. For any other statistic M,
     (n + 1) (M(base + candidate's row) - M(base + champion's row)): what one more sample moves it,
-    its sensitivity curve (Tukey 1977), where base is the champion's n rows that earlier decisions
-    have seen, else the start data's; both are fixed before the fresh labels are looked at.
+    its sensitivity curve (Tukey 1977). Base are the champion's n rows that earlier decisions have
+    seen; below 30 of them, the rows of both models that the challenge opened in its first night.
+    These do not know which model gave which row: for two models of which neither is better every
+    sign stays a fair coin, given the base. Start data would not do: where production is harder,
+    all its rows lie on one side of a quantile, and nothing moves it.
     """
     test = book["test"]
     fresh = test.where(test.marks["fresh"])
@@ -43,26 +48,36 @@ def _gains(book: Book, fresh: Part, statistic: Statistic) -> Array:
     candidate, champion = fresh.scores["candidate"], fresh.scores["champion"]
     if statistic.mean_of is not None:
         return candidate[statistic.mean_of] - champion[statistic.mean_of]
-    base = _base(book)
+    base = _base(book["test"])
     return _moved(statistic, base, candidate) - _moved(statistic, base, champion)
 
 
-def _base(book: Book) -> Part:
-    """The champion's rows that a sample is added to."""
-    test = book["test"]
-    seen = test.where(~test.marks["fresh"])
-    start = book.get("start")
-    if len(seen.ids) < _FEWEST_BASE and start is not None and "champion" in start.scores:
-        return start
-    return seen if len(seen.ids) >= _FEWEST_BASE else test
+class _Base(NamedTuple):
+    """The n rows that a sample is added to."""
+
+    scores: ScoreTable
+    weights: Array
+    """(n,)"""
 
 
-def _moved(statistic: Statistic, base: Part, rows: ScoreTable) -> Array:
+def _base(test: Part) -> _Base:
+    fresh = test.marks["fresh"]
+    seen = test.where(~fresh)
+    if len(seen.ids) >= _FEWEST_BASE:
+        return _Base(seen.scores["champion"], seen.weights)
+    order = test.marks["order"]
+    opened = test.where(fresh & (order == order[fresh].min())) if fresh.any() else seen
+    champion, candidate = (opened.scores[name] for name in ("champion", "candidate"))
+    both = {name: np.concatenate([champion[name], candidate[name]]) for name in champion}
+    return _Base(both, np.tile(opened.weights, 2))
+
+
+def _moved(statistic: Statistic, base: _Base, rows: ScoreTable) -> Array:
     """(m,) the statistic of the base with each of m rows added, times the rows there are then."""
     columns = sorted(statistic.columns) or sorted(rows)  # a function of the task's own reads any
-    size = len(base.ids)
+    size = len(base.weights)
     number = len(rows[columns[0]])
-    joined = {name: np.concatenate([base.scores["champion"][name], rows[name]]) for name in columns}
+    joined = {name: np.concatenate([base.scores[name], rows[name]]) for name in columns}
     chunk = max(1, _CHUNK_ELEMENTS // (size + number))
     values = []
     for start in range(0, number, chunk):
