@@ -87,12 +87,14 @@ def check(directory: Directory = HERE) -> None:
     import numpy as np
 
     from flywheel.checks import check_task
+    from flywheel.model import cpu_threads
     from flywheel.project import load_project
     from flywheel.task import load_task
 
     project = load_project(directory)
     task = load_task(project.project.task, project.directory)
-    broken = check_task(task, np.random.default_rng(project.project.seed))
+    with cpu_threads(project.train.cpu_threads):
+        broken = check_task(task, np.random.default_rng(project.project.seed))
     for law in broken:
         console.print(f"[red]✗[/] {law.law}: {law.why}", highlight=False)
     if broken:

@@ -34,6 +34,9 @@ from flywheel.records import (
 )
 from flywheel.task import Baseline, Labeling, Task
 
+# Tests run on every core at once; threads that wait for each other's core make them ten times slower.
+torch.set_num_threads(1)
+
 _SIDES = ("left", "right")
 
 
