@@ -26,7 +26,7 @@ def test_a_perfect_answer_has_no_error_and_is_grasped(part, make_pose):
 
 
 def test_a_shift_is_told_in_centimetres_and_takes_its_part_of_the_area(part, make_pose):
-    moved = make_pose(position_m=(0.02, 0.0, 0.5))
+    moved = make_pose(position_m=(0.0, 0.02, 0.5))
     scores = pose_scores(part, write_pose(moved), write_pose(make_pose()))
     assert (scores["error_cm"], scores["add_cm"]) == pytest.approx((2.0, 2.0))
     assert scores["add_auc"] == pytest.approx(0.8)
