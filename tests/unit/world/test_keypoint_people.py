@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from flywheel.errors import AnnotationError
+from flywheel.tasks.pose.agreement import agree
 from flywheel.tasks.pose.camera import project
 from flywheel.tasks.pose.labeling import pose_labeling
 from flywheel.tasks.pose.part import EXAMPLE_PART, load_part
@@ -11,7 +12,8 @@ from flywheel.tasks.pose.posing import read_pose
 from flywheel.tasks.pose.rotation import angle_deg
 from flywheel.tasks.pose.sight import hidden_points
 from flywheel.tasks.pose.start import start_examples
-from flywheel.world.keypoint_people import placed_keypoints, submitted
+from flywheel.world import Arrival
+from flywheel.world.keypoint_people import marking_hand, placed_keypoints, submitted
 
 
 @pytest.fixture(scope="module")
@@ -116,3 +118,35 @@ def test_marks_stay_inside_of_the_picture(part, examples):
         places = np.array([mark[:2] for mark in marks.values()])
         assert places.min() >= -0.5
         assert places.max() <= 63.5
+
+
+@pytest.fixture
+def hand(part, examples):
+    """Marks the first example, whatever it is asked for."""
+    example = examples[0]
+    sample = example.sample
+    arrival = Arrival(
+        payload=sample.payload,
+        media_type=sample.media_type,
+        metadata=sample.metadata,
+        truth=example.answer,
+    )
+    return marking_hand(lambda name: arrival if name == sample.id else None, part, 0.4)
+
+
+def test_a_hand_marks_what_arrived_and_nothing_else(part, examples, hand):
+    sample, rng = examples[0].sample, np.random.default_rng(0)
+    found = pose_labeling(part).answer(hand(sample.id, False, rng), sample)
+    assert agree(part, found, examples[0].answer)
+    assert hand("another", False, rng) is None
+
+
+def test_a_hand_that_errs_is_told_what_looks_wrong(part, examples, hand):
+    sample, told = examples[0].sample, 0
+    for seed in range(10):
+        result = hand(sample.id, True, np.random.default_rng(seed))
+        try:
+            pose_labeling(part).answer(result, sample)
+        except AnnotationError:
+            told += 1
+    assert told >= 8
