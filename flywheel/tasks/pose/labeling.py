@@ -19,7 +19,7 @@ from flywheel.records import Array, Json, Sample
 from flywheel.task import Labeling
 from flywheel.tasks.pose.camera import Camera, is_number, project
 from flywheel.tasks.pose.image import IMAGE_PIXELS, PICTURE_SCALE, picture
-from flywheel.tasks.pose.misfit import Marks, explain, fit
+from flywheel.tasks.pose.misfit import Marks, explain, fit, outlier
 from flywheel.tasks.pose.part import Part
 from flywheel.tasks.pose.pnp import check_points
 from flywheel.tasks.pose.posing import Pose, read_pose, write_pose
@@ -27,9 +27,9 @@ from flywheel.tasks.pose.sight import hidden_points
 
 _UNUSABLE = "unusable"
 _HIDDEN = "hidden"
-_VISIBLE_STD_PX = 1.0
+_VISIBLE_STD_PX = 0.85
 """one sigma of a mark, in pixels of the sample's image, which people see eight times as large"""
-_HIDDEN_STD_PX = 3.0
+_HIDDEN_STD_PX = 2.5
 """of a mark where nothing is to be seen: placed by knowing the part"""
 _MARK_PERCENT = 0.8
 """radius of a drawn mark"""
@@ -132,7 +132,7 @@ def _answer(part: Part, result: list[dict[str, Json]], sample: Sample) -> Json:
             f"an annotation has {error}; mark other keypoints, or choose {_UNUSABLE!r}"
         ) from error
     found = fit(seen)
-    if not found.is_good:
+    if not found.is_good or outlier(seen, found):
         raise AnnotationError(explain(seen, found))
     return write_pose(found.pose)
 

@@ -12,15 +12,16 @@ import itertools
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import stats
 
 from flywheel.records import Array
 from flywheel.tasks.pose.camera import Camera, project, rays
 from flywheel.tasks.pose.pnp import Solution, solve_batch
 from flywheel.tasks.pose.posing import Pose
 
-_MOST_RATIO = 2.5
-"""root of chi^2 over its degrees of freedom, above which marks do not belong together: with eight
-marks that are as good as their std says, it happens once in more than a million"""
+_FALSE_ALARM = 1e-4
+"""chance that marks which are as good as their std says are taken for a mistake, and the chance
+that one of them is: a person who works exactly hears it once in a thousand pictures"""
 _NO_WEIGHT = 1e6
 """times its std, a mark counts for nothing"""
 _PREFER_SWAP = 2.0
@@ -48,13 +49,20 @@ class Fit:
     pose: Pose
     ratio: float
     """root of chi^2 over its degrees of freedom, about 1 for good marks; infinite for no pose"""
+    freedom: int
+    """2 K - 6 for K marks that count"""
     distances_px: Array
     """(K,) of the marks from where the pose puts them; NaN where that is behind the camera"""
 
     @property
+    def chi2(self) -> float:
+        """Sum of the squared distances over their variances."""
+        return self.ratio**2 * max(self.freedom, 1)
+
+    @property
     def is_good(self) -> bool:
-        """Whether the marks belong together."""
-        return self.ratio <= _MOST_RATIO
+        """Whether the marks belong together, by chi^2."""
+        return self.chi2 <= float(stats.chi2.isf(_FALSE_ALARM, max(self.freedom, 1)))
 
     @property
     def residual_px(self) -> float:
@@ -65,6 +73,19 @@ class Fit:
 def fit(marks: Marks) -> Fit:
     """The pose of marks of which `pnp.check_points` holds."""
     return _fits(marks, marks.pixels[None], marks.std_px[None], len(marks.names))[0]
+
+
+def outlier(marks: Marks, found: Fit) -> bool:
+    """Whether one mark is so far from where the others put it that it must be a mistake.
+
+    Formula: chi^2 falls by more than its quantile for two numbers when the mark is left out. It
+    sees a point that slipped by a few pixels, which all marks together still hide.
+    Source: Baarda (1968), A testing procedure for use in geodetic networks.
+    """
+    if found.freedom <= 2:  # four marks: without one of them nothing is left to compare
+        return False
+    without, _ = _best_without(marks)
+    return found.chi2 - without.chi2 > float(stats.chi2.isf(_FALSE_ALARM, 2))
 
 
 def explain(marks: Marks, found: Fit) -> str:
@@ -116,13 +137,13 @@ def _fits(marks: Marks, pixels: Array, std_px: Array, num_counted: int) -> list[
     freedom = 2 * num_counted - 6
     chi2 = solution.residual**2 * 2 * len(marks.names)
     ratios = np.where(solution.in_front & (freedom > 0), np.sqrt(chi2 / max(freedom, 1)), np.inf)
-    return [
-        _fit(marks, solution, index, pixels[index], float(ratio))
-        for index, ratio in enumerate(ratios)
-    ]
+    quality = [(float(ratio), freedom) for ratio in ratios]
+    return [_fit(marks, solution, index, pixels[index], one) for index, one in enumerate(quality)]
 
 
-def _fit(marks: Marks, solution: Solution, index: int, pixels: Array, ratio: float) -> Fit:
+def _fit(
+    marks: Marks, solution: Solution, index: int, pixels: Array, quality: tuple[float, int]
+) -> Fit:
     covariance = solution.covariance[index]
     pose = Pose(
         rotation=solution.rotation[index],
@@ -132,4 +153,5 @@ def _fit(marks: Marks, solution: Solution, index: int, pixels: Array, ratio: flo
         std_deg=float(np.degrees(np.sqrt(np.trace(covariance[:3, :3])))),
     )
     seen = project(pose.transform(marks.points), marks.camera)
-    return Fit(pose=pose, ratio=ratio, distances_px=np.linalg.norm(seen - pixels, axis=1))
+    distances = np.linalg.norm(seen - pixels, axis=1)
+    return Fit(pose=pose, ratio=quality[0], freedom=quality[1], distances_px=distances)

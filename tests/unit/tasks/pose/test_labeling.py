@@ -109,7 +109,7 @@ def test_hidden_marks_count_for_less(labeling, answer, marks, sample):
         {**r, "from_name": "visibility", "value": {"choices": ["hidden"]}} for r in _visible(marks)
     ]
     unsure, sure = labeling.answer(seen + hidden, sample), labeling.answer(seen, sample)
-    assert unsure["std_deg"] == pytest.approx(3 * sure["std_deg"], rel=0.05)
+    assert unsure["std_deg"] == pytest.approx(2.5 / 0.85 * sure["std_deg"], rel=0.05)
 
 
 def test_marks_of_several_regions_and_unknown_extras_are_read(
@@ -184,8 +184,8 @@ def test_the_marks_of_a_careful_person_are_about_as_unsure_as_they_say(
     for _ in range(40):
         noisy = copy.deepcopy(_visible(marks))
         for region in noisy:
-            region["value"]["x"] += rng.normal(0, 100 / 64)
-            region["value"]["y"] += rng.normal(0, 100 / 64)
+            region["value"]["x"] += rng.normal(0, 0.85 * 100 / 64)
+            region["value"]["y"] += rng.normal(0, 0.85 * 100 / 64)
         found, true = read_pose(labeling.answer(noisy, sample)), read_pose(answer)
         errors.append(np.linalg.norm(found.position_m - true.position_m) * 100 / found.std_cm)
     assert np.sqrt(np.mean(np.square(errors))) == pytest.approx(1.0, abs=0.35)
