@@ -71,7 +71,14 @@ def _published(one: Published) -> Entry:
     low = one.value if one.low is None else one.low
     high = one.value if one.high is None else one.high
     number = Estimate(value=one.value, low=low, high=high, num_samples=0)
-    return Entry(name=one.name, kind="published", metric=number, note=note, is_fair=not other)
+    return Entry(
+        name=one.name,
+        kind="published",
+        metric=number,
+        note=note,
+        is_fair=not other,
+        is_same_metric=one.same_metric,
+    )
 
 
 def _check(name: str, baseline: Baseline) -> None:

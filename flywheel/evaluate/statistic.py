@@ -38,6 +38,11 @@ class Statistic(Protocol):
         ...
 
     @property
+    def level_of(self) -> str | None:
+        """The score whose mean or quantile it is, within whose range it lies; None otherwise."""
+        ...
+
+    @property
     def is_share(self) -> bool:
         """Whether it lies in 0..1 whatever the scores are."""
         ...

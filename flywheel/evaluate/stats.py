@@ -88,7 +88,8 @@ def estimate(
     of Student's interval and `bootstrap_mean`; any other statistic the hull of BCa and
     value +- t * bootstrap standard error, with Kish's number of clusters - 1 degrees of freedom.
     BCa alone covers skewed scores too seldom below 100 samples, and at small tails no number of
-    resamples can see beyond the largest score drawn. A statistic that is a share ends at 0 and 1. Where resamples say nothing because all are
+    resamples can see beyond the largest score drawn. A statistic that is a share ends at 0 and 1; a mean or quantile of a score,
+    such as an error, does not fall below 0 when no sample's does. Where resamples say nothing because all are
     equal, it is the rule of three, see `_unseen` and `_unseen_by`.
 
     Raises:
@@ -140,8 +141,16 @@ def _estimate(contrast: Contrast, tail: float, rng: np.random.Generator) -> Esti
     low, high = min(found[0], contrast.value), max(found[1], contrast.value)
     if contrast.statistic.is_share:
         low, high = max(low, 1.0 - len(contrast.tables)), min(high, 1.0)
+    elif _is_never_negative(contrast):
+        low = max(low, 0.0)
     size = len(contrast.weights)
     return Estimate(value=contrast.value, low=low, high=high, num_samples=size)
+
+
+def _is_never_negative(contrast: Contrast) -> bool:
+    """Whether it is one model's mean or quantile of a score that no sample has below 0."""
+    name = contrast.statistic.level_of
+    return name is not None and len(contrast.tables) == 1 and contrast.tables[0][name].min() >= 0
 
 
 def _mean_bounds(contrast: Contrast, tail: float, rng: np.random.Generator) -> tuple[float, float]:

@@ -33,6 +33,8 @@ class Entry:
     note: str = ""
     is_fair: bool = True
     """False: shown, but no bound for the model: other data, split, metric, input or compute"""
+    is_same_metric: bool = True
+    """False: a number of another metric, which has no place on this one's axis"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -64,7 +64,11 @@ def required_by(report: Report) -> float | None:
 def _entries(report: Report) -> Iterator[tuple[str, str]]:
     places = {"entries": "the frozen test set", "start_entries": "the start data"}
     for part, place in places.items():
-        shown = [entry for entry in getattr(report, part) if entry.kind != "requirement"]
+        shown = [
+            entry
+            for entry in getattr(report, part)
+            if entry.kind != "requirement" and entry.is_same_metric
+        ]
         if any(entry.metric is not None and entry.kind != "published" for entry in shown):
             title = f"{report.metric} in night {report.night} on {place}, with intervals"
             required = required_by(report)

@@ -35,6 +35,8 @@ class Shown:
     """a data URI; None when there is no picture"""
     fault: str
     """why there is no picture; empty when there is one"""
+    is_drawn: bool
+    """whether answer and label are drawn over the picture, so that nobody must read them"""
 
 
 def show_cases(loop: Loop, cases: Sequence[Case], edge_pixels: int) -> list[Shown]:
@@ -56,8 +58,9 @@ def _show(loop: Loop, case: Case, edge_pixels: int) -> Shown:
             (sample,) = load_samples(connection, loop.blobs, [case.sample_id])
         uri = _small(_picture(loop.task, sample, case), edge_pixels)
     except _NOT_SHOWN as error:
-        return Shown(case=case, uri=None, fault=str(error) or type(error).__name__)
-    return Shown(case=case, uri=uri, fault="")
+        fault = str(error) or type(error).__name__
+        return Shown(case=case, uri=None, fault=fault, is_drawn=False)
+    return Shown(case=case, uri=uri, fault="", is_drawn=loop.task.drawing is not None)
 
 
 def _picture(task: Task, sample: Sample, case: Case) -> bytes:

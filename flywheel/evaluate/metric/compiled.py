@@ -85,6 +85,14 @@ class _Compiled:
         return tuple(found)
 
     @property
+    def level_of(self) -> str | None:
+        """The score whose mean or quantile it is, within whose range it lies; None otherwise."""
+        match self.tree:
+            case Aggregate(kind="mean" | "quantile", score=score):
+                return score
+        return None
+
+    @property
     def is_share(self) -> bool:
         """Whether it lies in 0..1 whatever the scores are."""
         return isinstance(self.tree, Aggregate) and self.tree.kind in _SHARES

@@ -147,6 +147,7 @@ class Widest:
     mean_of: str | None = None
     quantiles: tuple | None = None
     is_share: bool = False
+    level_of: str | None = None
 
     def __call__(self, scores, weights):
         return np.array([np.max(scores["y"][row > 0]) for row in weights])
@@ -167,6 +168,14 @@ def test_a_share_and_its_difference_end_where_shares_do(rng, formula):
     assert estimate(share, better, rng).high == 1.0
     found = paired_difference(share, better, measured(p=poor, a=right), rng)
     assert -1.0 <= found.low <= found.value <= found.high <= 1.0
+
+
+@pytest.mark.parametrize("formula", ["y.mean", "y.p90"])
+def test_errors_have_no_negative_bound_and_signed_scores_do(rng, formula):
+    statistic = compile_formula(formula, None)
+    errors = np.r_[np.full(18, 0.01), 5.0, 40.0]
+    assert estimate(statistic, measured(errors), rng).low == 0.0
+    assert estimate(statistic, measured(errors - 0.02), rng).low < 0.0
 
 
 def test_the_same_seed_gives_the_same_bytes():
