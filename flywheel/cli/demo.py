@@ -55,7 +55,13 @@ def run_demo(show: Show, directory: Path, nights: int, *, fresh: bool, console: 
             console.rule("the metric is revisited")
             project = revisit_metric(project, show.revisit, console)
     console.rule("what the nights brought")
-    tell_story(show, project, console)
+    with _bar(console) as progress:
+        bar = progress.add_task("other ways of labeling are trained", total=None)
+        tell_story(
+            show,
+            project,
+            lambda done, total: progress.update(bar, completed=done, total=total),
+        )
     _show_nights(project, console)
     _say_where(project, console)
 

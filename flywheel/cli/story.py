@@ -6,9 +6,7 @@ it never had. Models are only read; nothing is decided here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-
-from rich.console import Console
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from flywheel.cli.shows import Show
 from flywheel.decide import condition
@@ -18,6 +16,7 @@ from flywheel.ledger.history import reported_nights, reports_of
 from flywheel.ledger.models import current_release, release_history, rescored_reports
 from flywheel.ledger.nights import last_night
 from flywheel.loop import Loop, open_loop
+from flywheel.model import cpu_threads
 from flywheel.project import Project
 from flywheel.records import Answer, Estimate, Report, Watched
 from flywheel.report import Pair, Story, nights_frame, write_story
@@ -32,19 +31,25 @@ _EXAM_SAMPLES = 600
 _PAIRS = 12
 
 
-def tell_story(show: Show, project: Project, console: Console) -> None:
-    """Measure the models of all nights and the other arms, and write the page."""
-    with open_loop(project.directory) as loop, console.status("  measuring what else could be"):
+def tell_story(show: Show, project: Project, progress: Callable[[int, int], None]) -> None:
+    """Measure the models of all nights and the other arms, and write the page.
+
+    Most of the time goes into the arms' training; `progress` gets the number of models that are
+    trained and of all.
+    """
+    with open_loop(project.directory) as loop, cpu_threads(project.train.cpu_threads):
         with loop.ledger.read() as connection:
             last = last_night(connection)
             numbers = reported_nights(connection, last.number) if last else []
             reports = reports_of(connection, numbers)
         if len(reports) < 2:
             return
-        write_story(loop, _story(show, loop, reports))
+        write_story(loop, _story(show, loop, reports, progress))
 
 
-def _story(show: Show, loop: Loop, reports: Sequence[Report]) -> Story:
+def _story(
+    show: Show, loop: Loop, reports: Sequence[Report], progress: Callable[[int, int], None]
+) -> Story:
     world = show.world(loop.project.project.seed)
     newest, metric = reports[-1].night, loop.project.metric
     exam = Exam(
@@ -67,7 +72,7 @@ def _story(show: Show, loop: Loop, reports: Sequence[Report]) -> Story:
             f"Measured by the simulated world on {_EXAM_SAMPLES} samples like those of night "
             f"{newest}, which the product never sees."
         ),
-        lines=tuple(_lines(loop, reports, exam, school)),
+        lines=(*_served(loop, reports, exam), *_arms(loop, reports, exam, school, progress)),
         label=f"{metric.optimize} ({direction} is better)",
         required=metric.requirement,
         caption=(
@@ -84,7 +89,8 @@ def _story(show: Show, loop: Loop, reports: Sequence[Report]) -> Story:
     )
 
 
-def _lines(loop: Loop, reports: Sequence[Report], exam: Exam, school: School) -> Iterator[Line]:
+def _served(loop: Loop, reports: Sequence[Report], exam: Exam) -> Iterator[Line]:
+    """What served after each night, and the candidate of each night."""
     known: dict[str, Estimate | None] = {}
 
     def grade(digest: str | None) -> Estimate | None:
@@ -94,17 +100,34 @@ def _lines(loop: Loop, reports: Sequence[Report], exam: Exam, school: School) ->
 
     with loop.ledger.read() as connection:
         release = current_release(connection)
-        trained = nights_frame(connection)["train"]
     served = [report.champion_digest for report in reports[1:]]
     served.append(release.checkpoint_digest if release else None)
     numbers = [report.night for report in reports]
     yield _line("champion", zip(numbers, map(grade, served), strict=True))
     candidates = [grade(report.candidate_digest) for report in reports]
     yield _line("candidate", zip(numbers, candidates, strict=True))
+
+
+def _arms(
+    loop: Loop,
+    reports: Sequence[Report],
+    exam: Exam,
+    school: School,
+    progress: Callable[[int, int], None],
+) -> Iterator[Line]:
+    """As many labels at random, and all labels at once."""
+    with loop.ledger.read() as connection:
+        trained = nights_frame(connection)["train"]
+    numbers = [report.night for report in reports]
     counts = [int(trained[night]) - int(trained[0]) for night in numbers[1:]]
-    drawn = [exam.grade(weights) for weights in school.at_random(counts)]
+    drawn = []
+    progress(0, len(numbers))
+    for weights in school.at_random(counts):
+        drawn.append(exam.grade(weights))
+        progress(len(drawn), len(numbers))
     yield _line("random labels", zip(numbers[1:], drawn, strict=True))
     best = exam.grade(school.everything())
+    progress(len(numbers), len(numbers))
     yield _line("all labels at once", [(night, best) for night in (numbers[0], numbers[-1])])
 
 
