@@ -65,6 +65,7 @@ def _story(
         start=list(loop.task.start_data()) if loop.task.start_data else [],
         nights=nights,
         seed=loop.project.project.seed,
+        first=_first(loop),
     )
     direction = "higher" if metric.higher_is_better else "lower"
     return Story(
@@ -77,8 +78,9 @@ def _story(
         required=metric.requirement,
         caption=(
             "What served after each night, with its band; the candidate of each night; a model "
-            "that gets as many labels drawn at random, without mistakes; and one that gets the "
-            "label of every arrival of all nights at once. The red dashed line is the requirement."
+            "that gets as many labels drawn at random, without mistakes; and one that is trained "
+            "once on the labels of every arrival. These two continue from the first model as the "
+            "loop does. The red dashed line is the requirement."
         ),
         sheets=(_numbers(reports), *_revisited(loop, reports)),
         pairs=tuple(_pairs(loop, exam)),
@@ -106,6 +108,13 @@ def _served(loop: Loop, reports: Sequence[Report], exam: Exam) -> Iterator[Line]
     yield _line("champion", zip(numbers, map(grade, served), strict=True))
     candidates = [grade(report.candidate_digest) for report in reports]
     yield _line("candidate", zip(numbers, candidates, strict=True))
+
+
+def _first(loop: Loop) -> bytes | None:
+    """The weights that were released first."""
+    with loop.ledger.read() as connection:
+        releases = release_history(connection)
+    return loop.blobs.get(releases[0].checkpoint_digest) if releases else None
 
 
 def _arms(
@@ -212,7 +221,7 @@ def _pairs(loop: Loop, exam: Exam) -> Iterator[Pair]:
             before=data_uri(draw(arrival.sample, first[row].value, arrival.truth)),
             after=data_uri(draw(arrival.sample, now[row].value, arrival.truth)),
             told=", ".join(
-                f"{name} {then[row][name]:.3g} -> {scores[name]:.3g}" for name in columns
+                f"{name} {then[row][name]:.3g} → {scores[name]:.3g}" for name in columns
             ),
         )
 

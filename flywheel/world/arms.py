@@ -68,6 +68,8 @@ class School:
     start: Sequence[Example]
     nights: Sequence[Sequence[Arrival]]
     seed: int
+    first: bytes | None = None
+    """weights that the arms continue from, as the loop does; None: fresh ones"""
 
     def at_random(self, num_labels: Sequence[int]) -> Iterator[bytes]:
         """The weights after each night, where as many labels as given are known by then.
@@ -79,7 +81,7 @@ class School:
         """
         rng = np.random.default_rng([self.seed, 11])
         known: list[Arrival] = []
-        weights: bytes | None = None
+        weights = self.first
         for number, (arrivals, wanted) in enumerate(zip(self.nights, num_labels, strict=True)):
             more = min(wanted - len(known), len(arrivals))
             known += [arrivals[i] for i in rng.choice(len(arrivals), more, replace=False)]
@@ -87,8 +89,9 @@ class School:
             yield weights
 
     def everything(self) -> bytes:
-        """The weights from the label of every arrival, all at once and from fresh weights."""
-        return self._train([one for night in self.nights for one in night], None, len(self.nights))
+        """The weights from the label of every arrival, trained once."""
+        arrived = [one for night in self.nights for one in night]
+        return self._train(arrived, self.first, len(self.nights))
 
     def _train(self, known: Sequence[Arrival], before: bytes | None, number: int) -> bytes:
         begun = [example for example in self.start if example.split is Split.TRAIN]

@@ -1,5 +1,7 @@
 """The arms beside the loop: as many labels as asked for, and an exam that nobody trained on."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -53,9 +55,16 @@ def test_the_random_arm_knows_as_many_labels_as_it_is_given(school, trained):
     assert trained == [(20 + 12, None), (20 + 30, b"w1")]
 
 
-def test_all_labels_at_once_are_those_of_every_arrival_from_fresh_weights(school, trained):
+def test_all_labels_at_once_are_those_of_every_arrival(school, trained):
     assert school.everything() == b"w1"
     assert trained == [(20 + 60, None)]
+
+
+def test_arms_continue_from_the_first_model(school, trained):
+    school = dataclasses.replace(school, first=b"w0")
+    list(school.at_random([12, 30]))
+    school.everything()
+    assert [champion for _, champion in trained] == [b"w0", b"w1", b"w0"]
 
 
 def test_the_random_arm_is_the_same_every_time(school):
