@@ -211,7 +211,7 @@ def _say_where(project: Project, console: Console) -> None:
         f"labeling      {login.url}/projects/{labeling[-1] if labeling else ''}",
         f"  log in as   {login.email}, password in {login.password_file}",
         f"report        {project.server_url}/reports/night-{night.number if night else 0:04d}.html",
-        f"what it brought {project.server_url}/reports/{STORY_PAGE}",
+        f"all nights    {project.server_url}/reports/{STORY_PAGE}",
         "stop it       make down",
     ]
     for line in lines:

@@ -24,7 +24,7 @@ _PAGE = """<!doctype html>
 
 def index(name: str, served: Served | None, reports: Path) -> str:
     """The page as HTML, newest report first."""
-    names = sorted((path.name for path in reports.glob("night-*.html")), reverse=True)
+    names = sorted((path.name for path in reports.glob("*.html")), reverse=True)
     links = "\n".join(f'<li><a href="/reports/{escape(n)}">{escape(n)}</a></li>' for n in names)
     return _PAGE.format(
         name=escape(name),
