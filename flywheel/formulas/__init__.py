@@ -6,7 +6,15 @@ compute anything: that is the part of `flywheel.evaluate.metric`.
 
 from flywheel.formulas.conditions import Limit, contradiction, parse_condition
 from flywheel.formulas.parse import LATENCY, parse_formula
-from flywheel.formulas.tree import Aggregate, Combination, Formula, Function, Number, leaves
+from flywheel.formulas.tree import (
+    Aggregate,
+    Combination,
+    Formula,
+    Function,
+    Number,
+    is_share,
+    leaves,
+)
 
 __all__ = [
     "LATENCY",
@@ -17,6 +25,7 @@ __all__ = [
     "Limit",
     "Number",
     "contradiction",
+    "is_share",
     "leaves",
     "parse_condition",
     "parse_formula",

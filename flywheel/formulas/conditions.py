@@ -12,19 +12,10 @@ from itertools import combinations, permutations
 
 from flywheel.errors import SettingsError
 from flywheel.formulas.parse import parse_formula
-from flywheel.formulas.tree import Aggregate, Formula
+from flywheel.formulas.tree import Aggregate, Formula, is_share
 
 _SIGN = re.compile(r"(<=|>=|<|>)")
 _NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[-+]?[0-9]{1,2})?", re.IGNORECASE)
-_SHARES = (
-    "below",
-    "above",
-    "precision",
-    "recall",
-    "fbeta",
-    "average_precision",
-    "mean_average_precision",
-)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,7 +69,7 @@ def contradiction(limits: Sequence[Limit]) -> str | None:
     formula limited twice on the same side, of which one has no effect.
     """
     for limit in limits:
-        if _is_share(limit.formula) and _misses(limit, 0.0, 1.0):
+        if is_share(limit.formula) and _misses(limit, 0.0, 1.0):
             return f"{limit.text!r} can never be met: it is a share, which lies between 0 and 1"
     for first, second in combinations(limits, 2):
         if first.formula == second.formula and first.is_upper == second.is_upper:
@@ -96,10 +87,6 @@ def _excludes(low: Limit, high: Limit) -> bool:
         return False
     is_strict = low.is_strict or high.is_strict
     return low.bound > high.bound or (is_strict and low.bound == high.bound)
-
-
-def _is_share(formula: Formula) -> bool:
-    return isinstance(formula, Aggregate) and formula.kind in _SHARES
 
 
 def _misses(limit: Limit, least: float, most: float) -> bool:

@@ -9,6 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+_SHARES = (
+    "below",
+    "above",
+    "precision",
+    "recall",
+    "fbeta",
+    "average_precision",
+    "mean_average_precision",
+)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Number:
@@ -50,6 +60,11 @@ class Combination:
 
 
 Formula = Number | Aggregate | Function | Combination
+
+
+def is_share(formula: Formula) -> bool:
+    """Whether it lies in 0..1 whatever the scores are."""
+    return isinstance(formula, Aggregate) and formula.kind in _SHARES
 
 
 def leaves(formula: Formula) -> Iterator[Number | Aggregate | Function]:

@@ -25,6 +25,7 @@ from flywheel.formulas import (
     Formula,
     Function,
     Number,
+    is_share,
     leaves,
     parse_condition,
     parse_formula,
@@ -32,15 +33,6 @@ from flywheel.formulas import (
 from flywheel.records import Array
 from flywheel.task import load_function
 
-_SHARES = {
-    "below",
-    "above",
-    "precision",
-    "recall",
-    "fbeta",
-    "average_precision",
-    "mean_average_precision",
-}
 _BETAS = {"precision": 0.0, "recall": math.inf}
 _OPERATIONS = {"+": operator.add, "-": operator.sub, "*": operator.mul}
 
@@ -95,7 +87,7 @@ class _Compiled:
     @property
     def is_share(self) -> bool:
         """Whether it lies in 0..1 whatever the scores are."""
-        return isinstance(self.tree, Aggregate) and self.tree.kind in _SHARES
+        return is_share(self.tree)
 
     def __call__(self, scores: ScoreTable, weights: Array) -> Array:
         """Scores (N,) each and weights (B, N), 0 allowed -> (B,); NaN where it is not defined."""
