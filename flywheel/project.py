@@ -1,7 +1,7 @@
 """flywheel.toml -> Project. Unknown keys and impossible values are errors, all told at once.
 
-Every section of the file is one frozen class here, every key one field with its unit and
-range. Secrets are not settings: tokens come from the environment.
+Every section of the file is one frozen class, here or in `flywheel.settings`, every key one
+field with its unit and range. Secrets are not settings: tokens come from the environment.
 """
 
 from __future__ import annotations
@@ -15,9 +15,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidationError,
     model_validator,
@@ -33,16 +31,12 @@ from flywheel.formulas.settings import (
     one_formula,
     text_list,
 )
+from flywheel.settings.base import Fraction, Section
+from flywheel.settings.labeling import Cost, LabelingSettings, People, Quality
 
 FILE_NAME = "flywheel.toml"
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
-
 _MODELS = ("candidate", "champion", "requirement")
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 def _known_zone(name: str) -> str:
@@ -72,7 +66,7 @@ def _sample_condition(text: str) -> str:
     return " ".join(found.groups())
 
 
-class Identity(_Section):
+class Identity(Section):
     """Section [project]."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9-]{1,39}$")
@@ -85,7 +79,7 @@ class Identity(_Section):
     """of everything drawn at random"""
 
 
-class Storage(_Section):
+class Storage(Section):
     """Section [storage]."""
 
     ledger: str = "sqlite:///.flywheel/ledger.db"
@@ -94,7 +88,7 @@ class Storage(_Section):
     """fsspec URL or folder for payloads and weights"""
 
 
-class Serve(_Section):
+class Serve(Section):
     """Section [serve]."""
 
     host: str = "127.0.0.1"
@@ -105,7 +99,7 @@ class Serve(_Section):
     """samples that one forward pass takes together"""
 
 
-class Collect(_Section):
+class Collect(Section):
     """Section [collect]."""
 
     low_confidence: Fraction = 0.7
@@ -114,31 +108,7 @@ class Collect(_Section):
     """low-confidence predictions waiting that trigger a label-hard-cases run"""
 
 
-class LabelingSettings(_Section):
-    """Section [labeling]."""
-
-    url: str = "http://127.0.0.1:8780"
-    """Label Studio; its token is LABEL_STUDIO_API_KEY"""
-    samples_per_night: int = Field(default=50, ge=1)
-    """budget: samples sent to people per night, all runs together"""
-    probability_share: Annotated[float, Field(gt=0, lt=1)] = 0.5
-    """of the budget; only these grow the test set"""
-    annotations_per_sample: int = Field(default=1, ge=1, le=20)
-    """people who are asked"""
-    agreement: int = Field(default=1, ge=1, le=20)
-    """people who must give the same answer to make it a label"""
-
-    @model_validator(mode="after")
-    def _people_can_agree(self) -> LabelingSettings:
-        if self.agreement > self.annotations_per_sample:
-            raise ValueError(
-                f"agreement = {self.agreement} can never be reached with "
-                f"annotations_per_sample = {self.annotations_per_sample}; lower it or ask more people"
-            )
-        return self
-
-
-class Sensors(_Section):
+class Sensors(Section):
     """Section [sensors]: what the world says back as labels, which train and never test."""
 
     correction_reliability: Fraction = 0.0
@@ -147,7 +117,7 @@ class Sensors(_Section):
     """the same of the model's own answer, once the outcome says that it worked"""
 
 
-class Dataset(_Section):
+class Dataset(Section):
     """Section [dataset]."""
 
     group: str | None = None
@@ -158,7 +128,7 @@ class Dataset(_Section):
     """cosine of two model inputs from which a training sample counts as a copy of a test sample"""
 
 
-class Train(_Section):
+class Train(Section):
     """Section [train]."""
 
     epochs: int = Field(default=20, ge=1)
@@ -174,7 +144,7 @@ class Train(_Section):
     """of training and evaluation on a CPU; 0: as many as torch likes; 1 suits small networks"""
 
 
-class Metric(_Section):
+class Metric(Section):
     """Section [metric]: the one number that decides; threshold n - 1, optimize the nth."""
 
     optimize: Annotated[str, AfterValidator(one_formula)] = "correct"
@@ -197,25 +167,7 @@ class Metric(_Section):
         return self
 
 
-class People(_Section):
-    """Section [people]: what the annotators know; whoever is not named is a random person."""
-
-    domain_experts: Annotated[tuple[str, ...], Field(strict=False)] = ()
-    """annotators who know the field, by the name that their annotations carry"""
-    deep_experts: Annotated[tuple[str, ...], Field(strict=False)] = ()
-    """those who know this very question"""
-
-    @model_validator(mode="after")
-    def _one_tier_each(self) -> People:
-        if both := sorted(set(self.domain_experts) & set(self.deep_experts)):
-            raise ValueError(
-                f"{both[0]!r} is in domain_experts and in deep_experts; "
-                "a person is in one of them: keep deep_experts for those who know most"
-            )
-        return self
-
-
-class Published(_Section):
+class Published(Section):
     """Section [[published]]: a result that others report, with the checklist of a fair comparison."""
 
     name: str = Field(min_length=1)
@@ -245,7 +197,7 @@ class Published(_Section):
         return self
 
 
-class Gate(_Section):
+class Gate(Section):
     """Section [gate]."""
 
     alpha: Annotated[float, Field(gt=0, le=0.5)] = 0.05
@@ -270,7 +222,7 @@ class Gate(_Section):
     """true: a candidate that surely misses a requirement is rejected even if the champion does too"""
 
 
-class Abstain(_Section):
+class Abstain(Section):
     """Section [abstain]: when the system defers to its fallback instead of answering."""
 
     max_failure_rate: Annotated[float, Field(gt=0, lt=1)] | None = None
@@ -282,14 +234,14 @@ class Abstain(_Section):
     whose mean the metric is lies below 1"""
 
 
-class Schedule(_Section):
+class Schedule(Section):
     """Section [schedule]."""
 
     cron: Annotated[str, AfterValidator(_cron_line)] = "0 2 * * *"
     timezone: Annotated[str, AfterValidator(_known_zone)] = "UTC"
 
 
-class Prefect(_Section):
+class Prefect(Section):
     """Section [prefect]."""
 
     url: str = "http://127.0.0.1:4280"
@@ -306,7 +258,7 @@ def _told_apart(results: tuple[Published, ...]) -> tuple[Published, ...]:
     return results
 
 
-class _Settings(_Section):
+class _Settings(Section):
     project: Identity
     storage: Storage = Storage()
     serve: Serve = Serve()
@@ -317,6 +269,8 @@ class _Settings(_Section):
     train: Train = Train()
     metric: Metric = Metric()
     people: People = People()
+    quality: Quality = Quality()
+    cost: Cost = Cost()
     published: Annotated[
         tuple[Published, ...], Field(strict=False), AfterValidator(_told_apart)
     ] = ()

@@ -23,7 +23,7 @@ from flywheel.evaluate.rows import Rows
 from flywheel.evaluate.scoring import score_entrants
 from flywheel.ledger.codec import to_json
 from flywheel.model import Model
-from flywheel.project import People, Published
+from flywheel.project import Published
 from flywheel.records import (
     Annotation,
     Array,
@@ -33,6 +33,7 @@ from flywheel.records import (
     Reuse,
     content_id,
 )
+from flywheel.settings.labeling import People
 from flywheel.task import Predictor, Task
 
 _TRAIN_ROWS = 1_000

@@ -22,8 +22,8 @@ from flywheel.evaluate.context import BaselineLine
 from flywheel.evaluate.rows import Rows
 from flywheel.evaluate.scoring import score_answers
 from flywheel.evaluate.stats import FEWEST_SAMPLES
-from flywheel.project import People
 from flywheel.records import Annotation, Json, canonical
+from flywheel.settings.labeling import People
 from flywheel.task import Task
 
 _SPLITS = 10

@@ -20,8 +20,8 @@ from flywheel.ledger.labeling import (
     settle,
     unsettled_samples,
 )
-from flywheel.project import LabelingSettings
 from flywheel.records import SENSOR, Annotation, FailureState, Json, Label
+from flywheel.settings.labeling import LabelingSettings
 from flywheel.task import Task
 
 _SOURCE = "annotators"

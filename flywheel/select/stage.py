@@ -17,7 +17,6 @@ from flywheel.ledger import Ledger
 from flywheel.ledger.batches import add_batch, num_chosen
 from flywheel.ledger.failures import move_failures, strongest_failures
 from flywheel.ledger.windows import embeddings, move_watermark, population, watermark
-from flywheel.project import LabelingSettings
 from flywheel.records import (
     Batch,
     Choice,
@@ -30,6 +29,7 @@ from flywheel.records import (
 )
 from flywheel.select.poisson import inclusion_probabilities, poisson_sample
 from flywheel.select.spread import spread, stack_embeddings
+from flywheel.settings.labeling import LabelingSettings
 
 _MARK = "selected"
 _POOL = 2_000

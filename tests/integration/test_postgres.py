@@ -32,7 +32,6 @@ from flywheel.ledger.nights import add_skip, skips_of
 from flywheel.ledger.predictions import Logged, append_predictions
 from flywheel.ledger.samples import Placed, add_samples
 from flywheel.ledger.tables import locks, metadata, predictions, samples
-from flywheel.project import LabelingSettings
 from flywheel.records import (
     FailureState,
     Feedback,
@@ -43,6 +42,7 @@ from flywheel.records import (
     Split,
 )
 from flywheel.select import select_batch
+from flywheel.settings.labeling import LabelingSettings
 
 pytestmark = pytest.mark.integration
 

@@ -14,8 +14,9 @@ from prefect.client.orchestration import get_client
 
 from flywheel import stack
 from flywheel.errors import BusyError
-from flywheel.project import Identity, LabelingSettings, Project
+from flywheel.project import Identity, Project
 from flywheel.project import Prefect as PrefectSettings
+from flywheel.settings.labeling import LabelingSettings
 
 pytestmark = pytest.mark.integration
 

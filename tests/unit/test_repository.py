@@ -47,6 +47,7 @@ LAYERS = (
         "flywheel.faults",
         "flywheel.cron",
         "flywheel.formulas",
+        "flywheel.settings",
         "flywheel.details",
     ),
     ("flywheel.errors",),

@@ -7,7 +7,7 @@ import pytest
 
 from flywheel.errors import RefusedError, UnavailableError
 from flywheel.label import make_labels
-from flywheel.project import LabelingSettings
+from flywheel.settings.labeling import LabelingSettings
 from flywheel.world import Arrival, Crowd, Person, Worked, choosing_hand
 
 pytestmark = pytest.mark.integration

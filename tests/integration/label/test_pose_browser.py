@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import expect, sync_playwright
 
 from flywheel.label import make_labels
-from flywheel.project import LabelingSettings
+from flywheel.settings.labeling import LabelingSettings
 from flywheel.tasks.pose import load_part, pose_task
 from flywheel.tasks.pose.camera import project
 from flywheel.tasks.pose.part import EXAMPLE_PART

@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 
 from flywheel.label import PullResult, make_labels
-from flywheel.project import LabelingSettings
+from flywheel.settings.labeling import LabelingSettings
 
 pytestmark = pytest.mark.integration
 

@@ -8,8 +8,9 @@ import pytest
 from flywheel.errors import SettingsError, TaskError
 from flywheel.evaluate.people import people_tables
 from flywheel.evaluate.rows import Rows
-from flywheel.project import People, load_project
+from flywheel.project import load_project
 from flywheel.records import Annotation
+from flywheel.settings.labeling import People
 
 _NIGHT = datetime(2030, 1, 1, tzinfo=UTC)
 _EXPERTS = People(domain_experts=("D1", "D2", "D3", "D4"), deep_experts=("E1", "E2"))

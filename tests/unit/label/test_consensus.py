@@ -6,8 +6,8 @@ from flywheel.label import LabelResult, make_labels
 from flywheel.ledger.datasets import add_labels
 from flywheel.ledger.failures import count_failures
 from flywheel.ledger.labeling import annotations_of, newest_labels, unsettled_samples
-from flywheel.project import LabelingSettings
 from flywheel.records import FailureState, Label
+from flywheel.settings.labeling import LabelingSettings
 
 TWO_OF_THREE = LabelingSettings(annotations_per_sample=3, agreement=2)
 

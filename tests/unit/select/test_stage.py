@@ -6,10 +6,10 @@ from flywheel.collect import collect
 from flywheel.ledger.batches import num_chosen, origins
 from flywheel.ledger.failures import count_failures, failures_in
 from flywheel.ledger.tables import batches, choices, labeling_tasks, samples
-from flywheel.project import LabelingSettings
 from flywheel.records import FailureState, Sample, Share, Split
 from flywheel.select import select_batch
 from flywheel.select import stage as select_stage
+from flywheel.settings.labeling import LabelingSettings
 
 
 @pytest.fixture
