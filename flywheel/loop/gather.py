@@ -25,7 +25,7 @@ from flywheel.ledger.nights import add_skip
 from flywheel.ledger.outbox import num_sent_since, waiting
 from flywheel.ledger.payloads import move_payloads
 from flywheel.loop.context import Loop, NightRun
-from flywheel.loop.results import Deployed, Ingested, Routed
+from flywheel.loop.results import Deployed, Ingested, Routed, TakenIn
 from flywheel.project import secret
 from flywheel.records import Share
 from flywheel.select import select_batch
@@ -114,31 +114,47 @@ def route(night: NightRun) -> Routed:
     )
 
 
-def ingest(night: NightRun) -> Ingested:
-    """Take in what people answered and what sensors said, and write the dataset version that follows from it."""
+def take_in(night: NightRun) -> TakenIn:
+    """Take in what people answered and what sensors said, and make labels of it."""
     loop = night.loop
     pulled, note = _pull(night)
     labeled = make_labels(loop.ledger, loop.task, loop.project.labeling, loop.now(), night.number)
     told = label_from_sensors(
         loop.ledger, loop.task, loop.project.sensors, loop.now(), night.number
     )
-    made = make_version(loop.ledger, loop.blobs, loop.task, loop.project.dataset, now=loop.now())
-    for dropped in made.dropped:
-        _set_aside(night, f"sample {dropped.sample_id}", dropped.reason)
-    return Ingested(
+    return TakenIn(
         num_annotations=pulled.num_annotations if pulled else 0,
         num_skipped=pulled.num_skipped if pulled else 0,
         num_deleted=pulled.num_deleted if pulled else 0,
         num_refused=pulled.num_refused if pulled else 0,
         num_labels=labeled.num_labels,
         num_disputed=labeled.num_disputed,
+        num_from_sensors=told.num_labels,
+        note=note,
+    )
+
+
+def ingest(night: NightRun) -> Ingested:
+    """Take in what people answered and what sensors said, and write the dataset version that follows from it."""
+    loop = night.loop
+    taken = take_in(night)
+    made = make_version(loop.ledger, loop.blobs, loop.task, loop.project.dataset, now=loop.now())
+    for dropped in made.dropped:
+        _set_aside(night, f"sample {dropped.sample_id}", dropped.reason)
+    return Ingested(
+        num_annotations=taken.num_annotations,
+        num_skipped=taken.num_skipped,
+        num_deleted=taken.num_deleted,
+        num_refused=taken.num_refused,
+        num_labels=taken.num_labels,
+        num_disputed=taken.num_disputed,
         dataset_id=made.version.id,
         is_new=made.version.created_at >= night.started_at,
         num_train=made.version.num_train,
         num_test=made.version.num_test,
         num_dropped=len(made.dropped),
-        num_from_sensors=told.num_labels,
-        note=note,
+        num_from_sensors=taken.num_from_sensors,
+        note=taken.note,
     )
 
 

@@ -18,6 +18,7 @@ from flywheel.loop.results import (
     Released,
     Retrained,
     Routed,
+    TakenIn,
 )
 from flywheel.loop.retrain import retrain
 from flywheel.records import Verdict
@@ -42,6 +43,8 @@ def _release(night: NightRun) -> Released:
 DEPLOY = Step(name="deploy", result=Deployed, run=gather.deploy)
 COLLECT = Step(name="collect", result=Collected, run=gather.collect)
 ROUTE = Step(name="route", result=Routed, run=gather.route)
+TAKE_IN = Step(name="take-in", result=TakenIn, run=gather.take_in)
+"""between nights, what ingest begins with"""
 INGEST = Step(name="ingest", result=Ingested, run=gather.ingest)
 RETRAIN = Step(name="retrain", result=Retrained, run=retrain)
 EVALUATE = Step(name="evaluate", result=Evaluated, run=_evaluate)

@@ -39,6 +39,25 @@ class Routed:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class TakenIn:
+    """The annotations that came back, and the labels made of them."""
+
+    num_annotations: int
+    """new or changed"""
+    num_skipped: int
+    num_deleted: int
+    num_refused: int
+    """annotations that are no answers of the task; set aside with their reasons"""
+    num_labels: int
+    """new or changed"""
+    num_disputed: int
+    """samples whose annotators do not agree; they wait"""
+    num_from_sensors: int
+    """labels that sensors gave, new or changed; they only train"""
+    note: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Ingested:
     """The annotations that came back, and the dataset version made of them."""
 
