@@ -40,6 +40,7 @@ LAYERS = (
         "flywheel.model",
         "flywheel.splits",
         "flywheel.consensus",
+        "flywheel.crowd",
     ),
     ("flywheel.task", "flywheel.project", "flywheel"),
     (
@@ -55,6 +56,7 @@ LAYERS = (
 # Within a layer one part may import another only as written here.
 NEIGHBOURS = {
     ("flywheel.ledger", "flywheel.blobs"): "its samples and manifests have their bytes there",
+    ("flywheel.crowd", "flywheel.consensus"): "both mean the same by answers that agree",
     ("flywheel", "flywheel.project"): "re-exports it",
     ("flywheel", "flywheel.task"): "re-exports it",
     ("flywheel.world", "flywheel.tasks"): "the world of a bundled task shows that task's data",

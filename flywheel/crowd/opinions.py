@@ -1,0 +1,130 @@
+"""What people answered about samples, as numbers of groups of answers that agree.
+
+The task's own rule says which answers agree, so classes, keypoints, poses and boxes all look
+alike from here on. Refuses to know where answers are from, and which people are good.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+
+from flywheel.consensus import largest_groups
+from flywheel.records import Array
+
+_Given = TypeVar("_Given")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Opinion:
+    """One person's answer on one sample; the newest, when there were several."""
+
+    sample: str
+    person: str
+    group: int
+    """of answers on this sample that agree, from 0: see `group_answers`"""
+    is_right: bool | None = None
+    """on a gold sample, whether it agrees with the known answer; None: not known"""
+    name: str | None = None
+    """canonical text, where answers are names that mean the same on every sample (classes); None
+    where they are only near each other"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Opinions:
+    """Opinions as arrays; A opinions, S samples, P people, G groups of all samples together."""
+
+    samples: tuple[str, ...]
+    people: tuple[str, ...]
+    sample: Array = field(repr=False)
+    """(A,) int, index into samples"""
+    person: Array = field(repr=False)
+    """(A,) int, index into people"""
+    group: Array = field(repr=False)
+    """(A,) int in 0..G-1; those of one sample follow each other, in the order of its numbers"""
+    is_right: Array = field(repr=False)
+    """(A,) float: 1 right, 0 wrong, NaN not known"""
+    sample_of_group: Array = field(repr=False)
+    """(G,) int, not falling"""
+    number_of_group: Array = field(repr=False)
+    """(G,) int, the group's number on its sample"""
+
+
+def group_answers(
+    answers: Sequence[_Given], agree: Callable[[_Given, _Given], bool]
+) -> tuple[int, ...]:
+    """The number of each answer's group, from 0, the largest first.
+
+    Group 0 is the first of `flywheel.consensus.largest_groups`, the next is that of the answers
+    that are left, and so on. So each answer is in one group, though nearness is not transitive;
+    where tied groups share answers the first has them.
+
+    Args:
+        answers: of one sample, one a person, oldest first.
+        agree: whether two answers are the same for all that people can tell; symmetric.
+    """
+    known: dict[tuple[int, int], bool] = {}
+
+    def agree_at(one: int, other: int) -> bool:
+        if (one, other) not in known:  # each pair is asked once, however many groups there are
+            known[one, other] = agree(answers[one], answers[other])
+        return known[one, other]
+
+    numbers = [0] * len(answers)
+    left, number = list(range(len(answers))), 0
+    while left:
+        members = set(largest_groups(left, agree_at)[0])
+        for place in members:
+            numbers[place] = number
+        left = [place for place in left if place not in members]
+        number += 1
+    return tuple(numbers)
+
+
+def pack(opinions: Sequence[Opinion], people: Sequence[str] = ()) -> Opinions:
+    """Opinions as arrays, sorted by sample, group and person.
+
+    Args:
+        opinions: in any order.
+        people: who is to be among the people though they may have answered nothing.
+
+    Raises:
+        ValueError: a person has two opinions on one sample.
+    """
+    ordered = sorted(opinions, key=lambda one: (one.sample, one.group, one.person))
+    _refuse_twice(ordered)
+    samples = sorted({one.sample for one in ordered})
+    everyone = sorted({one.person for one in ordered} | set(people))
+    place, number = _places(samples), _places(everyone)
+    groups = sorted({(place[one.sample], one.group) for one in ordered})
+    index = {group: at for at, group in enumerate(groups)}
+    known = [float("nan") if one.is_right is None else float(one.is_right) for one in ordered]
+    pairs = np.array(groups, dtype=np.intp).reshape(-1, 2)
+    return Opinions(
+        samples=tuple(samples),
+        people=tuple(everyone),
+        sample=np.array([place[one.sample] for one in ordered], dtype=np.intp),
+        person=np.array([number[one.person] for one in ordered], dtype=np.intp),
+        group=np.array([index[place[one.sample], one.group] for one in ordered], dtype=np.intp),
+        is_right=np.array(known, dtype=float),
+        sample_of_group=pairs[:, 0],
+        number_of_group=pairs[:, 1],
+    )
+
+
+def _places(names: Sequence[str]) -> Mapping[str, int]:
+    return {name: at for at, name in enumerate(names)}
+
+
+def _refuse_twice(opinions: Sequence[Opinion]) -> None:
+    seen: set[tuple[str, str]] = set()
+    for one in opinions:
+        if (one.sample, one.person) in seen:
+            raise ValueError(
+                f"{one.person!r} has two opinions on sample {one.sample[:12]!r}; "
+                "one a person is allowed: hand in the newest"
+            )
+        seen.add((one.sample, one.person))
