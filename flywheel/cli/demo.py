@@ -26,9 +26,9 @@ from flywheel.cli.shows import Show, World
 from flywheel.cli.story import tell_story
 from flywheel.errors import UserError
 from flywheel.ledger import Ledger
+from flywheel.ledger.campaigns import labeling_projects
 from flywheel.ledger.models import current_release
 from flywheel.ledger.nights import current_night_number, last_night
-from flywheel.ledger.outbox import projects_used
 from flywheel.project import FILE_NAME, Project, load_project, secret
 from flywheel.records import content_id
 from flywheel.report import STORY_PAGE, nights_frame
@@ -154,7 +154,7 @@ def _people_work(
     console: Console,
 ) -> None:
     with _reading(project) as connection:
-        labeling = projects_used(connection)
+        labeling = labeling_projects(connection)
     if not labeling:
         console.print("  nothing was sent to people", highlight=False)
         return
@@ -204,7 +204,7 @@ def _show_nights(project: Project, console: Console) -> None:
 def _say_where(project: Project, console: Console) -> None:
     login = stack.login(project)
     with _reading(project) as connection:
-        labeling = projects_used(connection)
+        labeling = labeling_projects(connection)
         night = last_night(connection)
     lines = [
         f"flow runs     {project.prefect.url}/runs",

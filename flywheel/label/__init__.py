@@ -4,19 +4,25 @@ Where the project trusts sensors, what they say labels samples too.
 """
 
 from flywheel.label.consensus import LabelResult, make_labels
-from flywheel.label.pull import PullResult, pull
-from flywheel.label.send import SendResult, send
+from flywheel.label.intake import PullResult
+from flywheel.label.pull import pull
+from flywheel.label.send import Sender, SendResult, Webhook, send
 from flywheel.label.sensors import SensorResult, label_from_sensors
 from flywheel.label.studio import Studio
+from flywheel.label.sweep import SweepResult, sweep
 
 __all__ = [
     "LabelResult",
     "PullResult",
     "SendResult",
+    "Sender",
     "SensorResult",
     "Studio",
+    "SweepResult",
+    "Webhook",
     "label_from_sensors",
     "make_labels",
     "pull",
     "send",
+    "sweep",
 ]

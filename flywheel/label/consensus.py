@@ -1,27 +1,24 @@
-"""Turns the annotations of a sample into its label, when enough people agree on it.
+"""Turns what people answered into labels, as far as it is likely enough to be right.
 
-The label changes with the annotations: it is withdrawn when they no longer agree. Only
-samples whose annotations changed are looked at. It refuses to know where annotations are from.
+A label changes with the annotations, and with what is known of the people: it is withdrawn when
+they no longer agree, or when someone turns out to guess. The model never counts as a person:
+what it says must not get into the labels that it is tested on. Refuses to know where annotations
+are from.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from flywheel.consensus import consensus
+from flywheel.label.evidence import Answered, Evidence, weigh_evidence
 from flywheel.ledger import Ledger
 from flywheel.ledger.datasets import add_labels
 from flywheel.ledger.failures import move_failures
-from flywheel.ledger.labeling import (
-    annotations_of,
-    newest_labels,
-    settle,
-    unsettled_samples,
-)
-from flywheel.records import SENSOR, Annotation, FailureState, Json, Label
-from flywheel.settings.labeling import LabelingSettings
+from flywheel.ledger.labeling import newest_labels, settle, unsettled_samples
+from flywheel.ledger.people import save_people
+from flywheel.project import Project
+from flywheel.records import SENSOR, FailureState, Label
 from flywheel.task import Task
 
 _SOURCE = "annotators"
@@ -39,27 +36,36 @@ class LabelResult:
 
 
 def make_labels(
-    ledger: Ledger, task: Task, rules: LabelingSettings, now: datetime, night: int | None
+    ledger: Ledger, task: Task, project: Project, now: datetime, night: int | None
 ) -> LabelResult:
     """Label every sample whose annotations changed since the last call; in one transaction.
 
-    A label row is appended only when the consensus changed, with a NULL answer when there is
-    none any more. Failures that got a label move to LABELED.
+    The labels of other samples in the window of `weigh_evidence` follow when what is known of the
+    people has changed so much that their answer is another. A label row is appended only for a
+    change, with a NULL answer when there is no label any more. Failures that got a label move to
+    LABELED.
     """
     with ledger.begin() as connection:
-        changed = unsettled_samples(connection)
-        answers = _answers(changed, annotations_of(connection, changed))
-        before = newest_labels(connection, changed)
-        after = {key: _label(key, answers[key], task, rules.agreement) for key in changed}
-        news = [label for key, label in after.items() if _is_news(before.get(key), label)]
+        changed = set(unsettled_samples(connection))
+        if not changed:
+            return LabelResult(num_labels=0, num_withdrawn=0, num_disputed=0)
+        evidence = weigh_evidence(connection, task, project.people, sorted(changed))
+        looked_at = sorted(changed.union(evidence.samples))
+        before = newest_labels(connection, looked_at)
+        after = {key: label_of(key, evidence, task, project) for key in looked_at}
+        news = [
+            label
+            for key, label in after.items()
+            if _is_news(before.get(key), label, by_annotations=key in changed)
+        ]
         add_labels(connection, news, now)
         labeled = [label.sample_id for label in news if label.answer is not None]
         move_failures(connection, labeled, FailureState.LABELED, night, now)
-        settle(connection, changed)
+        save_people(connection, evidence.measured(), now)
+        settle(connection, sorted(changed))
+    enough = project.labeling.annotations_per_sample
     disputed = [
-        key
-        for key, label in after.items()
-        if label.answer is None and len(answers[key]) >= rules.annotations_per_sample
+        key for key in changed if after[key].answer is None and after[key].num_annotations >= enough
     ]
     return LabelResult(
         num_labels=len(labeled),
@@ -68,26 +74,40 @@ def make_labels(
     )
 
 
-def _answers(sample_ids: Sequence[str], annotations: Sequence[Annotation]) -> dict[str, list[Json]]:
-    """The answers of each sample, one a person: the newest."""
-    found: dict[str, dict[str, Json]] = {sample_id: {} for sample_id in sample_ids}
-    for annotation in annotations:
-        found[annotation.sample_id][annotation.annotator] = annotation.answer
-    return {sample_id: list(answers.values()) for sample_id, answers in found.items()}
-
-
-def _label(sample_id: str, answers: Sequence[Json], task: Task, agreement: int) -> Label:
-    found = consensus(answers, agreement, task.agree, task.merge)
+def label_of(sample_id: str, evidence: Evidence, task: Task, project: Project) -> Label:
+    """The label of a sample as people see it now; its answer is None when there is none."""
+    answered = evidence.samples.get(sample_id)
+    group = _winner(answered, project) if answered is not None else None
     return Label(
         sample_id=sample_id,
-        answer=found.answer if found else None,
-        reliability=found.reliability if found else 0.0,
-        num_annotations=len(answers),
+        answer=None if answered is None or group is None else task.merge(answered.members(group)),
+        reliability=0.0 if answered is None or group is None else answered.chances[group],
+        num_annotations=len(answered.people) if answered is not None else 0,
         source=_SOURCE,
     )
 
 
-def _is_news(before: Label | None, after: Label) -> bool:
+def _winner(answered: Answered, project: Project) -> int | None:
+    """The likeliest group, when it is likely enough and people enough stand behind it.
+
+    An expert is enough.
+    """
+    ranked = sorted(answered.chances, key=lambda group: -answered.chances[group])
+    best = ranked[0]
+    if len(ranked) > 1 and answered.chances[ranked[1]] >= answered.chances[best]:
+        return None
+    people = answered.people_of(best)
+    backed = len(people) >= project.labeling.agreement or project.people.experts & set(people)
+    if not backed or answered.chances[best] < project.labeling.min_reliability:
+        return None
+    return best
+
+
+def _is_news(before: Label | None, after: Label, *, by_annotations: bool) -> bool:
     if before is None or before.source == SENSOR:  # people who do not agree yet withdraw nothing
         return after.answer is not None
-    return (before.answer, before.reliability) != (after.answer, after.reliability)
+    if before.source != _SOURCE:  # the start data's stays, whatever people say of it
+        return False
+    if by_annotations:
+        return (before.answer, before.reliability) != (after.answer, after.reliability)
+    return bool(before.answer != after.answer)

@@ -1,38 +1,39 @@
 """What passes between the ledger and Label Studio, as plain frozen records.
 
-`Bridge` is all that sending and pulling ask of a labeling server; `flywheel.label.studio`
-fulfils it. Nothing here knows HTTP or the SDK.
+`Bridge` is all that the label stage asks of a labeling server; `flywheel.label.studio` fulfils
+it. Nothing here knows HTTP or the SDK.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
-from flywheel.records import Json, Share
+from flywheel.records import Json
+
+BRIDGE = "the bridge to Label Studio"
+"""lock in the ledger: one process at a time writes there"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Item:
     """One sample on its way to people."""
 
+    key: str
+    """of the sample in this campaign; two labeling tasks of one key are one too many"""
     sample_id: str
-    picture: bytes = field(repr=False)
-    """PNG"""
+    image: str
+    """address of the picture, as the labeler's browser asks for it"""
     result: list[dict[str, Json]]
-    """the pre-annotation, in Label Studio's result format"""
-    model_version: str
-    """first 12 characters of the digest of the model that predicted"""
-    confidence: float
-    """0..1, the model's"""
+    """the pre-annotation, in Label Studio's result format; empty when people are asked blind"""
     priority: float
     """0..1, 1 is labeled first"""
-    reason: str
-    share: Share
-    inclusion_probability: float | None
-    """in (0, 1]; None for a targeted sample"""
+    people: int
+    """who are asked"""
+    shown: dict[str, Json]
+    """what else people see in the data manager: reason, confidence, model; empty when blind"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,6 +43,7 @@ class ReturnedAnnotation:
     id: str
     """never given twice, even by a server that starts again from nothing"""
     annotator: str
+    """e-mail of the person; their number where Label Studio no longer knows them"""
     result: list[dict[str, Json]]
     skipped: bool
     lead_time_seconds: float | None
@@ -53,12 +55,26 @@ class LabelingTask:
     """One labeling task with all the annotations that it has now."""
 
     external_id: int
-    sample_id: str | None
-    """None: someone put it there by hand"""
+    key: str | None
+    """data.key, or data.sample_id where there is none; None: someone put it there by hand"""
     is_finished: bool
     """as many people as were asked have answered"""
     updated_at: datetime
     annotations: tuple[ReturnedAnnotation, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Glimpse:
+    """One labeling task in brief, as a sweep sees it."""
+
+    external_id: int
+    key: str | None
+    data: dict[str, Json]
+    """what people see of it; as it is now, whoever wrote it"""
+    updated_at: datetime
+    is_begun: bool
+    """somebody has annotated, skipped or drafted"""
+    is_finished: bool
 
 
 class StudioProject(NamedTuple):
@@ -69,17 +85,51 @@ class StudioProject(NamedTuple):
     """the page that people open"""
 
 
-class Bridge(Protocol):
-    """What sending and pulling ask of a labeling server."""
+class Pictures(Protocol):
+    """How pictures get to where the labelers' browsers find them."""
 
-    def ensure_project(self, title: str, config: str, annotations_per_sample: int) -> StudioProject:
-        """The project of this title, created or brought up to date."""
+    def publish(self, project_id: int, pictures: Mapping[str, bytes]) -> dict[str, str]:
+        """name -> PNG bytes; name -> address for the labeling task. Safe to repeat."""
 
-    def push(self, project_id: int, items: Sequence[Item]) -> dict[str, int]:
-        """Create the labeling tasks that are not there yet; sample id -> external id of all."""
 
-    def find(self, project_id: int, sample_ids: Collection[str]) -> dict[str, int]:
-        """sample id -> external id of those samples that have a labeling task."""
+class Bridge(Pictures, Protocol):
+    """What the label stage asks of a labeling server. A project that is gone holds nothing."""
+
+    def ensure_project(self, title: str, config: str, project_id: int | None) -> StudioProject:
+        """The project of this id, else of this title, created or brought up to date."""
+
+    def page(self, project_id: int) -> str:
+        """The page of a project that people open."""
+
+    def is_there(self, project_id: int) -> bool:
+        """Whether the project still exists."""
+
+    def push(self, project_id: int, items: Sequence[Item], after: int) -> dict[str, int]:
+        """Create the labeling tasks that are not there yet; key -> external id of all.
+
+        `after` is the highest external id that is known to be there: look-ups begin behind it.
+        """
 
     def pull(self, project_id: int, since: datetime | None) -> Iterator[LabelingTask]:
         """Every labeling task that changed since then, with all its annotations."""
+
+    def fetch(self, project_id: int, external_ids: Collection[int]) -> Iterator[LabelingTask]:
+        """These labeling tasks, with all their annotations; those that are gone are missing."""
+
+    def glimpse(self, project_id: int) -> Iterator[Glimpse]:
+        """Every labeling task of a project in brief."""
+
+    def ask_more(self, external_id: int, people: int) -> None:
+        """Raise the number of people asked in one labeling task, and open it again."""
+
+    def reorder(self, project_id: int, priorities: Mapping[int, float]) -> set[int]:
+        """external id -> new priority; which were moved: those that nobody has begun."""
+
+    def withdraw(self, project_id: int, external_ids: Collection[int]) -> set[int]:
+        """Delete labeling tasks that nobody has begun; which of the given are gone now."""
+
+    def restore(self, external_id: int, data: Mapping[str, Json]) -> None:
+        """Write the data of a labeling task as it was sent, see `flywheel.label.shapes.task_data`."""
+
+    def listen(self, project_id: int, url: str, secret: str) -> None:
+        """Have Label Studio tell an address of every annotation; registered once."""

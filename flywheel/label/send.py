@@ -2,26 +2,62 @@
 
 A kill between the two is mended by the next run: it finds the labeling tasks that are there.
 It refuses to know why a sample was chosen. A labeling task that people delete is their
-decision: it is never created again (see `flywheel.label.pull`).
+decision: it is never created again (see `flywheel.label.sweep`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from flywheel.blobs import Blobs
-from flywheel.errors import AnnotationError, PayloadError, TaskError
-from flywheel.label.exchange import Bridge, Item
+from flywheel.errors import AnnotationError, FlywheelError, PayloadError, TaskError
+from flywheel.label.exchange import BRIDGE, Bridge, Item, StudioProject
+from flywheel.label.pictures import check_picture
+from flywheel.label.plan import plan_part
+from flywheel.label.queue import place
+from flywheel.label.shapes import task_data
 from flywheel.ledger import Ledger
-from flywheel.ledger.outbox import Waiting, mark_sent, set_aside, waiting
+from flywheel.ledger.campaigns import EVERYONE, Campaign, all_campaigns, found_project
+from flywheel.ledger.locks import hold
+from flywheel.ledger.outbox import (
+    Waiting,
+    highest_external_id,
+    mark_sent,
+    num_waiting,
+    set_aside,
+    waiting,
+)
+from flywheel.ledger.requests import finish_requests, open_requests
 from flywheel.ledger.samples import load_samples
 from flywheel.project import Project
-from flywheel.records import Sample
+from flywheel.records import Json, Sample
 from flywheel.task import Task
 
-_SAMPLES_PER_COMMIT = 100  # their payloads are in memory together
+_SAMPLES_PER_COMMIT = 250  # their payloads are in memory together
+
+
+class Webhook(NamedTuple):
+    """Where Label Studio is to tell of annotations."""
+
+    url: str
+    secret: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sender:
+    """What sending works with."""
+
+    ledger: Ledger
+    blobs: Blobs
+    studio: Bridge
+    task: Task
+    project: Project
+    blinded: frozenset[str] = frozenset()
+    """slices in which nobody is shown the model's answer, see `flywheel.label.anchored`"""
+    webhook: Webhook | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,74 +69,177 @@ class SendResult:
     """samples that cannot be shown to people; the skips say why"""
     num_waiting: int
     """samples that came while we sent; the next run takes them"""
-    project_url: str
-    """the page on which people label"""
+    num_more: int
+    """labeling tasks in which more people are asked now"""
+    project_url: str | None
+    """the page on which people label; None before anything was sent"""
 
 
-def send(
-    ledger: Ledger, blobs: Blobs, studio: Bridge, task: Task, project: Project, now: datetime
-) -> SendResult:
+def send(sender: Sender, now: datetime) -> SendResult:
     """Send every sample that waits, the hardest first; run again after a fault, it goes on.
 
     Raises:
+        BusyError: another process is sending.
         UnavailableError: Label Studio does not answer; what is not sent yet still waits.
         RefusedError: Label Studio refuses the token or the labeling config.
         TaskError: the task writes pre-annotations that do not fit its labeling config.
     """
-    page = studio.ensure_project(
-        _title(project), task.labeling.config, project.labeling.annotations_per_sample
-    )
-    with ledger.read() as connection:
-        todo = waiting(connection)
+    ledger = sender.ledger
     num_sent = num_refused = 0
-    for start in range(0, len(todo), _SAMPLES_PER_COMMIT):
-        part = todo[start : start + _SAMPLES_PER_COMMIT]
-        items, refused = _items(ledger, blobs, task, part)
-        sent = studio.push(page.id, items)
-        with ledger.begin() as connection:
-            mark_sent(connection, page.id, sent, now)
-            set_aside(connection, refused, now)
-        num_sent += len(sent)
-        num_refused += len(refused)
-    with ledger.read() as connection:
-        num_waiting = len(waiting(connection))
-    return SendResult(
-        num_sent=num_sent,
-        num_refused=num_refused,
-        num_waiting=num_waiting,
-        project_url=page.url,
+    pages: dict[int, StudioProject] = {}
+    with hold(ledger, BRIDGE, lambda: now):
+        with ledger.read() as connection:
+            todo = waiting(connection)
+        for start in range(0, len(todo), _SAMPLES_PER_COMMIT):
+            part, refused = _planned(sender, todo[start : start + _SAMPLES_PER_COMMIT], now)
+            for campaign, rows in _by_campaign(ledger, part):
+                if campaign.id not in pages:
+                    pages[campaign.id] = _project(sender, campaign)
+                ready, unfit = _send_part(sender, pages[campaign.id].id, campaign, rows, now)
+                num_sent += ready
+                refused |= unfit
+            with ledger.begin() as connection:
+                set_aside(connection, refused, now)
+            num_refused += len(refused)
+        num_more = _ask_more(sender, now)
+        return _result(sender, pages, (num_sent, num_refused, num_more))
+
+
+def _planned(
+    sender: Sender, part: Sequence[Waiting], now: datetime
+) -> tuple[list[tuple[Waiting, Sample]], dict[str, str]]:
+    """What waits, with its samples; and why others cannot be loaded, by key."""
+    loaded, faults = list[tuple[Waiting, Sample]](), dict[str, str]()
+    with sender.ledger.read() as connection:
+        for row in part:
+            try:
+                loaded.append((row, load_samples(connection, sender.blobs, [row.sample_id])[0]))
+            except FlywheelError as error:
+                faults[row.sample_id] = str(error)
+                bare = Sample(id=row.sample_id, payload=b"", media_type="", metadata=row.metadata)
+                loaded.append((row, bare))
+    with sender.ledger.begin() as connection:
+        placed = plan_part(connection, loaded, sender.task, sender.project, sender.blinded, now)
+    ready = [(row, sample) for row, (_, sample) in zip(placed, loaded, strict=True)]
+    return (
+        [(row, sample) for row, sample in ready if row.sample_id not in faults],
+        {str(row.key): faults[row.sample_id] for row, _ in ready if row.sample_id in faults},
     )
 
 
-def _title(project: Project) -> str:
-    """The title of the project's project in Label Studio."""
-    return f"flywheel: {project.name}"
-
-
-def _items(
-    ledger: Ledger, blobs: Blobs, task: Task, part: Sequence[Waiting]
-) -> tuple[list[Item], dict[str, str]]:
-    """What can be shown to people, and why the others cannot."""
+def _by_campaign(
+    ledger: Ledger, part: Sequence[tuple[Waiting, Sample]]
+) -> Iterator[tuple[Campaign, list[tuple[Waiting, Sample]]]]:
     with ledger.read() as connection:
-        samples = load_samples(connection, blobs, [row.sample_id for row in part])
-    items, refused = list[Item](), dict[str, str]()
-    for row, sample in zip(part, samples, strict=True):
+        known = all_campaigns(connection)
+    for campaign in known:
+        rows = [(row, sample) for row, sample in part if row.campaign == campaign.id]
+        if rows:
+            yield campaign, rows
+
+
+def _project(sender: Sender, campaign: Campaign) -> StudioProject:
+    """The campaign's project in Label Studio, created when it is not there."""
+    studio = sender.studio
+    found = studio.ensure_project(
+        campaign.title, sender.task.labeling.config, campaign.external_project
+    )
+    if found.id != campaign.external_project:
+        with sender.ledger.begin() as connection:
+            found_project(connection, campaign.id, found.id)
+    if sender.webhook is not None:
+        studio.listen(found.id, sender.webhook.url, sender.webhook.secret)
+    return found
+
+
+def _send_part(
+    sender: Sender,
+    project_id: int,
+    campaign: Campaign,
+    part: Sequence[tuple[Waiting, Sample]],
+    now: datetime,
+) -> tuple[int, dict[str, str]]:
+    """Send what can be shown to people; how many, and why the others cannot, by key."""
+    pictures, results, refused = dict[str, bytes](), dict[str, list[Json]](), dict[str, str]()
+    for row, sample in part:
         try:
-            items.append(_item(row, sample, task))
+            picture = sender.task.labeling.picture(sample)
+            check_picture(row.sample_id, picture)
+            results[str(row.key)] = _pre_annotation(row, sample, sender.task)
+            pictures[row.sample_id] = picture
         except (PayloadError, AnnotationError, TaskError) as error:
-            refused[row.sample_id] = str(error)
-    return items, refused
+            refused[str(row.key)] = str(error)
+    addresses = sender.studio.publish(project_id, pictures)
+    items = [
+        _item(row, addresses[row.sample_id], results[str(row.key)], sender.project, now)
+        for row, _ in part
+        if str(row.key) in results
+    ]
+    with sender.ledger.read() as connection:
+        after = highest_external_id(connection, campaign.id)
+    sent = sender.studio.push(project_id, items, after)
+    with sender.ledger.begin() as connection:
+        data = {item.key: task_data(item) for item in items}
+        mark_sent(connection, sent, data, {item.key: item.priority for item in items}, now)
+    return len(sent), refused
 
 
-def _item(row: Waiting, sample: Sample, task: Task) -> Item:
+def _pre_annotation(row: Waiting, sample: Sample, task: Task) -> list[dict[str, Json]]:
+    if row.model_digest is None or not row.shown:
+        return []
+    return task.labeling.result(row.answer, sample)
+
+
+def _item(
+    row: Waiting, image: str, result: list[dict[str, Json]], project: Project, now: datetime
+) -> Item:
+    shown: dict[str, Json] = {}
+    if row.shown and row.confidence is not None and row.model_digest is not None:
+        shown = {
+            "reason": row.reason,
+            "confidence": round(float(row.confidence), 4),
+            "model": row.model_digest[:12],
+        }
     return Item(
+        key=str(row.key),
         sample_id=row.sample_id,
-        picture=task.labeling.picture(sample),
-        result=task.labeling.result(row.answer, sample),
-        model_version=row.model_digest[:12],
-        confidence=row.confidence,
-        priority=row.priority,
-        reason=row.reason,
-        share=row.share,
-        inclusion_probability=row.inclusion_probability,
+        image=image,
+        result=result,
+        priority=place(row.priority, row.created_at, now, project.labeling.ageing_nights),
+        people=row.people,
+        shown=shown,
+    )
+
+
+def _ask_more(sender: Sender, now: datetime) -> int:
+    """Tell Label Studio of the people who are to be asked besides."""
+    with sender.ledger.read() as connection:
+        wanted = open_requests(connection)
+    for one in wanted:
+        sender.studio.ask_more(one.external_id, one.people)
+    with sender.ledger.begin() as connection:
+        finish_requests(connection, wanted, now)
+    return len(wanted)
+
+
+def _result(
+    sender: Sender, pages: dict[int, StudioProject], numbers: tuple[int, int, int]
+) -> SendResult:
+    with sender.ledger.read() as connection:
+        left = num_waiting(connection)
+        newest = [
+            campaign
+            for campaign in all_campaigns(connection)
+            if campaign.audience == EVERYONE and campaign.external_project is not None
+        ]
+    url = None
+    if newest:
+        page = pages.get(newest[-1].id)
+        url = page.url if page else sender.studio.page(int(newest[-1].external_project or 0))
+    return SendResult(
+        num_sent=numbers[0],
+        num_refused=numbers[1],
+        num_more=numbers[2],
+        num_waiting=left,
+        project_url=url,
     )

@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, func, insert, select
 
-from flywheel.ledger.tables import batches, choices, labeling_tasks
-from flywheel.records import Batch, Share
+from flywheel.ledger.outbox import Asked, enqueue
+from flywheel.ledger.tables import batches, choices
+from flywheel.records import Batch, Purpose, Share
 
 
 class Origin(NamedTuple):
@@ -54,10 +55,16 @@ def add_batch(connection: Connection, batch: Batch) -> None:
             for choice in batch.choices
         ],
     )
-    connection.execute(
-        insert(labeling_tasks),
-        [{"sample_id": c.sample_id, "state": "waiting", "note": ""} for c in batch.choices],
+    asked = (
+        Asked(
+            sample_id=choice.sample_id,
+            purpose=Purpose.CHOICE,
+            people=choice.people,
+            priority=choice.priority,
+        )
+        for choice in batch.choices
     )
+    enqueue(connection, asked, batch.night, batch.created_at)
 
 
 def num_chosen(connection: Connection, night: int) -> dict[Share, int]:

@@ -6,7 +6,7 @@ answer means is not known here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Row, func, insert, select, update
 
 from flywheel.ledger.tables import annotations as table
 from flywheel.ledger.tables import labels
-from flywheel.records import Annotation, Label
+from flywheel.records import Annotation, Label, Purpose
 
 _CHUNK = 500
 
@@ -26,6 +26,8 @@ class Returned:
 
     annotation: Annotation
     refused: str | None
+    labeling_task: str
+    """campaign/external id of the one that it is on"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,16 +41,28 @@ class Changes:
 
 
 def save_annotations(
-    connection: Connection, by_sample: Mapping[str, Sequence[Returned]], now: datetime
+    connection: Connection, by_task: Mapping[str, tuple[str, Sequence[Returned]]], now: datetime
 ) -> Changes:
-    """Store all that each of these samples has now; what it has no longer counts as deleted."""
-    stored = _stored(connection, list(by_sample))
+    """Store all that each of these labeling tasks has now; what it has no longer is deleted.
+
+    Args:
+        connection: to the ledger.
+        by_task: campaign/external id of a labeling task -> its sample and its annotations.
+        now: when this was read.
+    """
+    stored = _stored(connection, list({sample_id for sample_id, _ in by_task.values()}))
     saved, deleted = list[Returned](), list[str]()
-    for sample_id, returned in by_sample.items():
+    for labeling_task, (sample_id, returned) in by_task.items():
         known = stored.get(sample_id, {})
         saved += [item for item in returned if _is_news(item, known.get(item.annotation.id))]
         present = {item.annotation.id for item in returned}
-        deleted += [key for key, row in known.items() if key not in present and not row.deleted_at]
+        deleted += [
+            key
+            for key, row in known.items()
+            if row.labeling_task in (labeling_task, None)  # None: from before this was noted
+            and key not in present
+            and not row.deleted_at
+        ]
     known_ids = {key for rows in stored.values() for key in rows}
     for item in saved:
         _save(connection, item, item.annotation.id in known_ids)
@@ -65,15 +79,15 @@ def unsettled_samples(connection: Connection) -> list[str]:
     return list(connection.execute(query).scalars())
 
 
-def settle(connection: Connection, sample_ids: Iterable[str]) -> None:
+def settle(connection: Connection, sample_ids: Sequence[str]) -> None:
     """The consensus has taken in all annotations of these samples."""
-    for sample_id in sample_ids:
-        mine = table.c.sample_id == sample_id
+    for start in range(0, len(sample_ids), _CHUNK):
+        mine = table.c.sample_id.in_(sample_ids[start : start + _CHUNK])
         connection.execute(update(table).where(mine).values(settled=True))
 
 
 def annotations_of(connection: Connection, sample_ids: Sequence[str]) -> list[Annotation]:
-    """The answers that stand, oldest first: not deleted, not refused, not skipped."""
+    """The answers that stand, oldest first: not deleted, not refused, not skipped, not on gold."""
     found: list[Annotation] = []
     for start in range(0, len(sample_ids), _CHUNK):
         query = select(table).where(
@@ -81,9 +95,10 @@ def annotations_of(connection: Connection, sample_ids: Sequence[str]) -> list[An
             table.c.deleted_at.is_(None),
             table.c.refused.is_(None),
             table.c.skipped.is_(False),
+            table.c.purpose != Purpose.GOLD.value,
         )
         rows = connection.execute(query.order_by(table.c.updated_at, table.c.id))
-        found.extend(_annotation(row) for row in rows)
+        found.extend(annotation_of(row) for row in rows)
     return found
 
 
@@ -113,7 +128,8 @@ def _stored(connection: Connection, sample_ids: Sequence[str]) -> dict[str, dict
     return found
 
 
-def _annotation(row: Row[Any]) -> Annotation:
+def annotation_of(row: Row[Any]) -> Annotation:
+    """The record of a row."""
     return Annotation(
         id=row.id,
         sample_id=row.sample_id,
@@ -122,6 +138,7 @@ def _annotation(row: Row[Any]) -> Annotation:
         skipped=row.skipped,
         lead_time_seconds=row.lead_time_seconds,
         updated_at=row.updated_at,
+        purpose=Purpose(row.purpose),
     )
 
 
@@ -135,6 +152,8 @@ def _save(connection: Connection, item: Returned, is_known: bool) -> None:
     annotation = item.annotation
     values = {
         "sample_id": annotation.sample_id,
+        "purpose": annotation.purpose.value,
+        "labeling_task": item.labeling_task,
         "annotator": annotation.annotator,
         "answer": annotation.answer,
         "skipped": annotation.skipped,

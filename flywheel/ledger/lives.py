@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Row, Select, func, select
 from flywheel.ledger import tables
 from flywheel.ledger.tables import (
     batches,
+    campaigns,
     checkpoints,
     choices,
     dataset_versions,
@@ -43,7 +44,8 @@ class Life(NamedTuple):
     transitions: _Rows
     choice: Row[Any] | None
     """with population, night and created_at of its batch"""
-    labeling_task: Row[Any] | None
+    labeling_tasks: _Rows
+    """with the external_project of their campaigns"""
     annotations: _Rows
     labels: _Rows
 
@@ -72,6 +74,11 @@ def read_life(connection: Connection, sample_id: str) -> Life:
         .join(batches, batches.c.id == choices.c.batch_id)
         .where(choices.c.sample_id == sample_id)
     )
+    posted = (
+        select(labeling_tasks, campaigns.c.external_project)
+        .outerjoin(campaigns, campaigns.c.id == labeling_tasks.c.campaign)
+        .where(labeling_tasks.c.sample_id == sample_id)
+    )
     return Life(
         sample=sample,
         predictions=_all(connection, _of(predictions, sample_id).order_by("seq")),
@@ -79,7 +86,7 @@ def read_life(connection: Connection, sample_id: str) -> Life:
         failure=connection.execute(_of(failures, sample_id)).first(),
         transitions=_all(connection, _of(transitions, sample_id).order_by("seq")),
         choice=connection.execute(chosen).first(),
-        labeling_task=connection.execute(_of(labeling_tasks, sample_id)).first(),
+        labeling_tasks=_all(connection, posted.order_by(labeling_tasks.c.seq)),
         annotations=_all(
             connection, _of(tables.annotations, sample_id).order_by("updated_at", "id")
         ),

@@ -1,133 +1,220 @@
 """The outbox to Label Studio: which samples wait to be sent, are with people, or came to an end.
 
-A row is written with the choice, long before anything is sent; it knows no HTTP.
+A row is written with the choice, long before anything is sent. It gets its campaign and its key
+in a transaction of their own, so that a second try sends the same. It knows no HTTP.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, bindparam, func, select, update
+from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from flywheel.ledger.nights import add_skip, current_night_number
-from flywheel.ledger.tables import choices, labeling_tasks, predictions
-from flywheel.records import Json, Share
+from flywheel.ledger.tables import choices, labeling_tasks, predictions, samples
+from flywheel.records import Json, Purpose
 
-_CHUNK = 500  # ids in one IN (...): both databases limit the parameters of a statement
+CHUNK = 500  # ids in one IN (...): both databases limit the parameters of a statement
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Asked:
+    """A sample about which people are to be asked."""
+
+    sample_id: str
+    purpose: Purpose
+    people: int
+    priority: float
+    """0..1, 1 is labeled first"""
 
 
 class Waiting(NamedTuple):
-    """A sample that waits to be sent, with what the model said and why it was chosen."""
+    """A labeling task that waits to be sent, with what the model said and why it was chosen."""
 
     sample_id: str
-    answer: Json
-    confidence: float
-    model_digest: str
-    reason: str
+    purpose: Purpose
+    campaign: int | None
+    key: str | None
+    """None, as the campaign: not planned yet"""
+    shown: bool
+    """whether people see the model's answer"""
+    people: int
     priority: float
-    share: Share
-    inclusion_probability: float | None
+    created_at: datetime
+    metadata: dict[str, Json]
+    """of the sample"""
+    answer: Json
+    """logged; None for a gold sample of the start data, as are the next three"""
+    confidence: float | None
+    model_digest: str | None
+    reason: str | None
 
 
-class Posted(NamedTuple):
-    """Where a sample's labeling task is."""
+class Sent(NamedTuple):
+    """A labeling task that was planned for a campaign, and where it is."""
 
-    external_project: int | None
-    """None, as the id: not sent yet, or sent without our knowing"""
+    sample_id: str
+    purpose: Purpose
+    key: str
     external_id: int | None
     state: str
+    data: dict[str, Json] | None
+    """as it was sent; None where that was not kept"""
+    seen_at: datetime | None
+
+
+def enqueue(connection: Connection, asked: Iterable[Asked], night: int, now: datetime) -> None:
+    """Let samples wait to be sent, at the expense of a night; one purpose at a time each."""
+    rows = [
+        {
+            "sample_id": one.sample_id,
+            "purpose": one.purpose.value,
+            "people": one.people,
+            "priority": one.priority,
+            "state": "waiting",
+            "note": "",
+            "shown": False,
+            "night": night,
+            "created_at": now,
+        }
+        for one in asked
+    ]
+    if rows:
+        connection.execute(insert(labeling_tasks), rows)
 
 
 def waiting(connection: Connection) -> list[Waiting]:
     """What is to be sent, the hardest first."""
+    table = labeling_tasks.c
     query = (
         select(
-            labeling_tasks.c.sample_id,
-            predictions.c.answer,
-            predictions.c.confidence,
-            predictions.c.model_digest,
+            *(table.sample_id, table.purpose, table.campaign, table.key, table.shown),
+            *(table.people, table.priority, table.created_at, samples.c.metadata),
+            *(predictions.c.answer, predictions.c.confidence, predictions.c.model_digest),
             choices.c.reason,
-            choices.c.priority,
-            choices.c.share,
-            choices.c.inclusion_probability,
         )
-        .join(choices, choices.c.sample_id == labeling_tasks.c.sample_id)
-        .join(predictions, predictions.c.id == choices.c.prediction_id)
-        .where(labeling_tasks.c.state == "waiting")
-        .order_by(choices.c.priority.desc(), labeling_tasks.c.sample_id)
+        .join(samples, samples.c.id == table.sample_id)
+        .outerjoin(choices, choices.c.sample_id == table.sample_id)
+        .outerjoin(predictions, predictions.c.id == choices.c.prediction_id)
+        .where(table.state == "waiting")
+        .order_by(table.priority.desc(), table.sample_id)
     )
-    return [
-        Waiting._make((*row[:6], Share(row.share), row.inclusion_probability))
-        for row in connection.execute(query)
+    return [Waiting._make((row[0], Purpose(row[1]), *row[2:])) for row in connection.execute(query)]
+
+
+def num_waiting(connection: Connection) -> int:
+    """How many labeling tasks are to be sent."""
+    mine = labeling_tasks.c.state == "waiting"
+    return connection.execute(select(func.count()).where(mine)).scalar_one()
+
+
+def plan(
+    connection: Connection, planned: Mapping[tuple[str, Purpose], tuple[int, str, bool]]
+) -> None:
+    """Give labeling tasks that wait their campaign, their key and whether the answer is shown."""
+    rows = [
+        {"sample": sample_id, "why": purpose.value, "project": campaign, "name": key, "see": shown}
+        for (sample_id, purpose), (campaign, key, shown) in planned.items()
     ]
+    if rows:
+        statement = update(labeling_tasks).where(
+            labeling_tasks.c.sample_id == bindparam("sample"),
+            labeling_tasks.c.purpose == bindparam("why"),
+        )
+        values = {name: bindparam(bound) for name, bound in _PLANNED.items()}
+        connection.execute(statement.values(values), rows)
+
+
+_PLANNED = {"campaign": "project", "key": "name", "shown": "see"}
 
 
 def mark_sent(
-    connection: Connection, project_id: int, external_ids: Mapping[str, int], now: datetime
+    connection: Connection,
+    external_ids: Mapping[str, int],
+    data: Mapping[str, dict[str, Json]],
+    places: Mapping[str, float],
+    now: datetime,
 ) -> None:
-    """Record under which external ids samples that waited were sent; others stay as they are."""
-    known = posted(connection, list(external_ids))
-    new = {key: value for key, value in external_ids.items() if known[key].state == "waiting"}
-    values = {"external_project": project_id, "state": "sent", "sent_at": now}
-    _update(connection, {**values, "external_id": bindparam("external")}, new)
+    """Record under which external ids the labeling tasks of these keys are now with people."""
+    values: dict[str, Any] = {
+        "state": "sent",
+        "sent_at": func.coalesce(labeling_tasks.c.sent_at, now),
+    }
+    for name, column in (("external_id", external_ids), ("data", data), ("place", places)):
+        update_by_key(connection, {name: bindparam("value")}, column)
+    update_by_key(connection, values, dict.fromkeys(external_ids), only_state="waiting")
+
+
+def update_by_key(
+    connection: Connection,
+    values: Mapping[str, Any],
+    keys: Mapping[str, object],
+    only_state: str | None = None,
+) -> None:
+    """Set columns of labeling tasks; bindparam("value") stands for what differs from key to key."""
+    if not keys:
+        return
+    statement = update(labeling_tasks).where(labeling_tasks.c.key == bindparam("name"))
+    if only_state is not None:
+        statement = statement.where(labeling_tasks.c.state == only_state)
+    rows = [{"name": key, "value": value} for key, value in keys.items()]
+    connection.execute(statement.values(dict(values)), rows)
+
+
+def set_aside(
+    connection: Connection, notes: Mapping[str, str], now: datetime, state: str = "refused"
+) -> None:
+    """Take labeling tasks, by key, out of labeling for good, and note each reason as a skip."""
+    short = {key: note[:500] for key, note in notes.items()}
+    update_by_key(connection, {"state": state, "note": bindparam("value")}, short)
+    night = current_night_number(connection)
+    for row in sent_by_key(connection, list(short)).values():
+        add_skip(connection, f"sample {row.sample_id}", short[row.key], night, now)
+
+
+def send_again(connection: Connection, keys: Sequence[str]) -> None:
+    """Let labeling tasks that are no longer there wait again, in the campaign that they had."""
+    values = {"state": "waiting", "external_id": None, "place": None, "seen_at": None}
+    update_by_key(connection, values, dict.fromkeys(keys))
+
+
+def sent_by_key(connection: Connection, keys: Sequence[str]) -> dict[str, Sent]:
+    """The labeling tasks of these keys; unknown ones are missing."""
+    found: dict[str, Sent] = {}
+    for start in range(0, len(keys), CHUNK):
+        query = _SENT.where(labeling_tasks.c.key.in_(keys[start : start + CHUNK]))
+        found.update((row.key, _sent(row)) for row in connection.execute(query))
+    return found
+
+
+def sent_in(connection: Connection, campaign: int) -> list[Sent]:
+    """Every labeling task that was planned for a campaign."""
+    query = _SENT.where(labeling_tasks.c.campaign == campaign).order_by(labeling_tasks.c.seq)
+    return [_sent(row) for row in connection.execute(query)]
+
+
+def highest_external_id(connection: Connection, campaign: int) -> int:
+    """The newest labeling task that is known to be in a campaign's project; 0 when there is none."""
+    query = select(func.max(labeling_tasks.c.external_id)).where(
+        labeling_tasks.c.campaign == campaign
+    )
+    return connection.execute(query).scalar() or 0
 
 
 def num_sent_since(connection: Connection, since: datetime) -> int:
-    """How many samples were sent since a time."""
+    """How many labeling tasks were sent since a time."""
     mine = labeling_tasks.c.sent_at >= since
     return connection.execute(select(func.count()).where(mine)).scalar_one()
 
 
-def set_aside(connection: Connection, notes: Mapping[str, str], now: datetime) -> None:
-    """Take samples out of labeling for good, each with its reason, and note it as a skip."""
-    short = {sample_id: note[:500] for sample_id, note in notes.items()}
-    _update(connection, {"state": "refused", "note": bindparam("external")}, short)
-    night = current_night_number(connection)
-    for sample_id, note in short.items():
-        add_skip(connection, f"sample {sample_id}", note, night, now)
+_SENT = select(
+    *(labeling_tasks.c[name] for name in ("sample_id", "purpose", "key", "external_id")),
+    *(labeling_tasks.c[name] for name in ("state", "data", "seen_at")),
+)
 
 
-def mark_finished(connection: Connection, is_finished: Mapping[str, bool]) -> None:
-    """Record which sent samples have all the annotations that were asked for, or no longer."""
-    states = {key: "done" if value else "sent" for key, value in is_finished.items()}
-    _update(connection, {"state": bindparam("external")}, states)
-
-
-def posted(connection: Connection, sample_ids: Sequence[str]) -> dict[str, Posted]:
-    """Where the labeling tasks of these samples are; those never chosen are missing."""
-    columns = (labeling_tasks.c.external_project, labeling_tasks.c.external_id)
-    found: dict[str, Posted] = {}
-    for start in range(0, len(sample_ids), _CHUNK):
-        query = select(labeling_tasks.c.sample_id, *columns, labeling_tasks.c.state).where(
-            labeling_tasks.c.sample_id.in_(sample_ids[start : start + _CHUNK])
-        )
-        found.update((row[0], Posted(*row[1:])) for row in connection.execute(query))
-    return found
-
-
-def projects_used(connection: Connection) -> list[int]:
-    """The external projects that anything was ever sent to."""
-    column = labeling_tasks.c.external_project
-    query = select(column).where(column.is_not(None)).distinct().order_by(column)
-    return list(connection.execute(query).scalars())
-
-
-def open_samples(connection: Connection, project_id: int) -> list[str]:
-    """The samples that are with people in an external project."""
-    query = select(labeling_tasks.c.sample_id).where(
-        labeling_tasks.c.state == "sent", labeling_tasks.c.external_project == project_id
-    )
-    return list(connection.execute(query).scalars())
-
-
-def _update(
-    connection: Connection, values: Mapping[str, object], external: Mapping[str, object]
-) -> None:
-    """Set columns of many rows; `external` is the value that differs from row to row."""
-    if not external:
-        return
-    statement = update(labeling_tasks).where(labeling_tasks.c.sample_id == bindparam("sample"))
-    rows = [{"sample": key, "external": value} for key, value in external.items()]
-    connection.execute(statement.values(values), rows)
+def _sent(row: Any) -> Sent:
+    return Sent(row.sample_id, Purpose(row.purpose), *row[2:])

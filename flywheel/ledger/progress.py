@@ -12,7 +12,7 @@ from sqlalchemy import Connection, case, func, select
 from flywheel.ledger import tables
 from flywheel.ledger.tables import labeling_tasks, labels
 
-_STATES = ("waiting", "sent", "done", "refused")
+_STATES = ("waiting", "sent", "done", "refused", "withdrawn")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,12 +33,12 @@ class Agreement:
     """How much people agree, over the labels that at least two people gave."""
 
     mean_reliability: float
-    """0..1, the mean share of annotators who gave the label's answer"""
+    """0..1, the mean chance of these labels to be right"""
     num_labels: int
 
 
 def count_labeling(connection: Connection) -> dict[str, int]:
-    """How many labeling tasks are waiting, sent, done and refused."""
+    """How many labeling tasks are waiting, sent, done, refused and withdrawn."""
     query = select(labeling_tasks.c.state, func.count()).group_by(labeling_tasks.c.state)
     counts = {row[0]: int(row[1]) for row in connection.execute(query)}
     return {state: counts.get(state, 0) for state in _STATES}

@@ -169,18 +169,59 @@ choices = Table(
     Index("ix_choices_batch_id", "batch_id"),
 )
 
-# The outbox: a row is written with the choice; external_id follows once Label Studio has it.
+# A project in Label Studio that we fill until it is full; experts have their own.
+campaigns = Table(
+    "campaigns",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("audience", String(20), nullable=False),  # everyone or experts
+    Column("title", String(200), nullable=False),
+    Column("external_project", Integer),  # once Label Studio has it
+    Column("state", String(20), nullable=False),  # open, full or lost
+    Column("created_at", Utc, nullable=False),
+)
+
+# The outbox: a row is written with the choice; the external id follows once Label Studio has it.
 labeling_tasks = Table(
     "labeling_tasks",
     metadata,
-    Column("sample_id", String(64), ForeignKey("samples.id"), primary_key=True),
-    Column("external_project", Integer),
+    _sequence(),
+    _sample(),
+    Column("purpose", String(20), nullable=False),  # choice, gold or review
+    Column("campaign", Integer, ForeignKey("campaigns.id")),  # none while it waits
+    Column("key", String(64), unique=True),  # of the sample in this campaign
     Column("external_id", Integer),
-    Column("state", String(20), nullable=False),  # waiting, sent, done, refused
+    Column("state", String(20), nullable=False),  # waiting, sent, done, refused or withdrawn
     Column("note", String(500), nullable=False, default=""),
+    Column("people", Integer, nullable=False),  # who are asked
+    Column("shown", Boolean, nullable=False),  # whether they see the model's answer
+    Column("priority", Float, nullable=False),  # its own, without ageing
+    Column("place", Float),  # in the queue, as Label Studio has it
+    Column("data", JSON(none_as_null=True)),  # as it was sent
+    Column("night", Integer, nullable=False),  # whose budget asked for it
+    Column("created_at", Utc, nullable=False),
     Column("sent_at", Utc),
+    Column("seen_at", Utc),  # Label Studio's own time of the change that was read last
+    UniqueConstraint("sample_id", "purpose", name="uq_labeling_tasks_sample_id_purpose"),
     Index("ix_labeling_tasks_state", "state"),
-    Index("ix_labeling_tasks_external_id", "external_id"),
+    Index("ix_labeling_tasks_campaign", "campaign", "external_id"),
+    Index("ix_labeling_tasks_night", "night"),
+)
+
+# Answers that were asked for after a labeling task had been sent: a second opinion, say.
+requests = Table(
+    "requests",
+    metadata,
+    _sequence(),
+    _sample(),
+    Column("purpose", String(20), nullable=False),
+    Column("people", Integer, nullable=False),  # more of them
+    Column("reason", String(500), nullable=False),
+    Column("night", Integer, nullable=False),
+    Column("at", Utc, nullable=False),
+    Column("done_at", Utc),  # once Label Studio asks them
+    Index("ix_requests_night", "night"),
+    Index("ix_requests_sample_id", "sample_id"),
 )
 
 annotations = Table(
@@ -188,6 +229,8 @@ annotations = Table(
     metadata,
     Column("id", String(64), primary_key=True),
     _sample(),
+    Column("purpose", String(20), nullable=False),  # of its labeling task
+    Column("labeling_task", String(40)),  # campaign/external id
     Column("annotator", String(200), nullable=False),
     Column("answer", JSON(none_as_null=True)),
     Column("skipped", Boolean, nullable=False),
@@ -198,6 +241,20 @@ annotations = Table(
     Column("settled", Boolean, nullable=False),  # false until the consensus has taken it in
     Index("ix_annotations_sample_id", "sample_id"),
     Index("ix_annotations_settled", "settled"),
+    Index("ix_annotations_updated_at", "updated_at"),
+)
+
+# What each person's answers showed of them, as of the last time that labels were made.
+people = Table(
+    "people",
+    metadata,
+    Column("annotator", String(200), primary_key=True),
+    Column("reliability", Float, nullable=False),
+    Column("low", Float, nullable=False),
+    Column("high", Float, nullable=False),
+    Column("num_answers", Integer, nullable=False),  # that it rests on
+    Column("num_gold", Integer, nullable=False),
+    Column("measured_at", Utc, nullable=False),
 )
 
 labels = Table(

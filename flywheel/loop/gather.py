@@ -12,17 +12,19 @@ from flywheel.dataset import make_version
 from flywheel.errors import FlywheelError, RefusedError, UnavailableError
 from flywheel.label import (
     PullResult,
+    Sender,
     SendResult,
     Studio,
     label_from_sensors,
     make_labels,
     pull,
     send,
+    sweep,
 )
 from flywheel.ledger.batches import batch_since
 from flywheel.ledger.models import current_release
 from flywheel.ledger.nights import add_skip
-from flywheel.ledger.outbox import num_sent_since, waiting
+from flywheel.ledger.outbox import num_sent_since, num_waiting
 from flywheel.ledger.payloads import move_payloads
 from flywheel.loop.context import Loop, NightRun
 from flywheel.loop.results import Deployed, Ingested, Routed, TakenIn
@@ -100,7 +102,7 @@ def route(night: NightRun) -> Routed:
     with loop.ledger.read() as connection:  # a run that was killed may have stored and sent it
         stored = batch_since(connection, night.number, night.started_at)
         num_sent = num_sent_since(connection, night.started_at)
-        num_waiting = len(waiting(connection))
+        still_waiting = num_waiting(connection)
     chosen = stored.num_chosen if stored else dict.fromkeys(Share, 0)
     return Routed(
         batch_id=stored.id if stored else batch.id,
@@ -108,7 +110,7 @@ def route(night: NightRun) -> Routed:
         num_targeted=chosen[Share.TARGETED],
         population=stored.population if stored else batch.population,
         num_sent=num_sent,
-        num_waiting=num_waiting,
+        num_waiting=still_waiting,
         project_url=sent.project_url if sent else None,
         note=note,
     )
@@ -118,15 +120,15 @@ def take_in(night: NightRun) -> TakenIn:
     """Take in what people answered and what sensors said, and make labels of it."""
     loop = night.loop
     pulled, note = _pull(night)
-    labeled = make_labels(loop.ledger, loop.task, loop.project.labeling, loop.now(), night.number)
+    labeled = make_labels(loop.ledger, loop.task, loop.project, loop.now(), night.number)
     told = label_from_sensors(
         loop.ledger, loop.task, loop.project.sensors, loop.now(), night.number
     )
     return TakenIn(
-        num_annotations=pulled.num_annotations if pulled else 0,
-        num_skipped=pulled.num_skipped if pulled else 0,
-        num_deleted=pulled.num_deleted if pulled else 0,
-        num_refused=pulled.num_refused if pulled else 0,
+        num_annotations=pulled.num_annotations,
+        num_skipped=pulled.num_skipped,
+        num_deleted=pulled.num_deleted,
+        num_refused=pulled.num_refused,
         num_labels=labeled.num_labels,
         num_disputed=labeled.num_disputed,
         num_from_sensors=told.num_labels,
@@ -165,22 +167,32 @@ def _studio(loop: Loop) -> Studio:
 def _send(night: NightRun) -> tuple[SendResult | None, str]:
     loop = night.loop
     try:
-        studio = _studio(loop)
-        sent = send(loop.ledger, loop.blobs, studio, loop.task, loop.project, loop.now())
+        sender = Sender(
+            ledger=loop.ledger,
+            blobs=loop.blobs,
+            studio=_studio(loop),
+            task=loop.task,
+            project=loop.project,
+        )
+        sent = send(sender, loop.now())
     except (UnavailableError, RefusedError) as error:
         _set_aside(night, "route", str(error))
         return None, f"not sent, the batch waits in the ledger: {error}"
     return sent, ""
 
 
-def _pull(night: NightRun) -> tuple[PullResult | None, str]:
+def _pull(night: NightRun) -> tuple[PullResult, str]:
+    """What changed; in the night also what left no trace."""
     loop = night.loop
     try:
         studio = _studio(loop)
-        pulled = pull(loop.ledger, loop.blobs, studio, loop.task, loop.project, loop.now())
+        pulled = pull(loop.ledger, loop.blobs, studio, loop.task, loop.now())
+        if night.keeps_results:
+            swept = sweep(loop.ledger, loop.blobs, studio, loop.task, loop.now())
+            pulled += swept.read
     except (UnavailableError, RefusedError) as error:
         _set_aside(night, "ingest", str(error))
-        return None, f"no annotations read, they wait in Label Studio: {error}"
+        return PullResult(), f"no annotations read, they wait in Label Studio: {error}"
     return pulled, ""
 
 

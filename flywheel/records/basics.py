@@ -44,6 +44,17 @@ class Share(enum.StrEnum):
     TARGETED = "targeted"
 
 
+class Purpose(enum.StrEnum):
+    """Why people are asked about a sample."""
+
+    CHOICE = "choice"
+    """it was chosen for labeling"""
+    GOLD = "gold"
+    """its answer is known: it measures people, and its label stays"""
+    REVIEW = "review"
+    """to the experts: people dispute it, or the model contradicts its label"""
+
+
 class Split(enum.StrEnum):
     """Where a sample may be used; fixed by its group before anyone has looked at it."""
 

@@ -12,6 +12,7 @@ from flywheel.records.basics import (
     FailureState,
     FeedbackKind,
     Json,
+    Purpose,
     Share,
     Split,
     content_id,
@@ -118,6 +119,8 @@ class Choice:
     """0..1, 1 is labeled first"""
     inclusion_probability: float | None
     """of the Poisson draw, in (0, 1]; None for a targeted sample, which has none"""
+    people: int = 1
+    """who are asked about it"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -149,6 +152,7 @@ class Annotation:
     skipped: bool
     lead_time_seconds: float | None
     updated_at: datetime
+    purpose: Purpose = Purpose.CHOICE
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -158,8 +162,8 @@ class Label:
     sample_id: str
     answer: Json
     reliability: float
-    """0..1, the share of annotators who gave this answer, or one that agrees with it; what the
-    project trusts a sensor"""
+    """0..1, the chance that the answer is right, given who gave it and how reliable they are; what
+    the project trusts a sensor"""
     num_annotations: int
     source: str
     """annotators, sensor, or start for the data that the project began with"""

@@ -19,7 +19,7 @@ from flywheel.blobs import Blobs
 from flywheel.ledger.lives import Life, Uses, read_life, uses_of, versions_since
 from flywheel.ledger.lookup import find_sample
 from flywheel.loop import Loop
-from flywheel.records import SENSOR, FailureState, Json, Share, Split, canonical
+from flywheel.records import SENSOR, FailureState, Json, Purpose, Share, Split, canonical
 from flywheel.report import text
 
 
@@ -61,6 +61,7 @@ def trace(loop: Loop, key: str) -> list[Event]:
         *_served(life),
         *_failed(life),
         *_chosen(life),
+        *map(_posted, life.labeling_tasks),
         *_labeled(life),
         *_versioned(versions),
         *_used(uses, tested),
@@ -106,17 +107,17 @@ def _chosen(life: Life) -> Iterator[Event]:
         odds = text.number(row.inclusion_probability)
         detail += f"; inclusion probability {odds} of {row.population} samples"
     yield Event(at=row.created_at, what="batch", detail=detail)
-    if life.labeling_task is not None:
-        yield _posted(life.labeling_task, row.created_at)
 
 
-def _posted(row: Row[Any], chosen_at: datetime) -> Event:
+def _posted(row: Row[Any]) -> Event:
     if row.sent_at is None:
         detail = f"{row.state}, not sent"
     else:
         detail = f"{row.state}; number {row.external_id} in project {row.external_project}"
     note = f"; {row.note}" if row.note else ""
-    return Event(at=row.sent_at or chosen_at, what="labeling task", detail=f"{detail}{note}")
+    why = "" if row.purpose == Purpose.CHOICE.value else f"{row.purpose}: "
+    at = row.sent_at or row.created_at
+    return Event(at=at, what="labeling task", detail=f"{why}{detail}{note}")
 
 
 def _labeled(life: Life) -> Iterator[Event]:

@@ -12,12 +12,12 @@ from typing import Any
 from sqlalchemy import Connection
 
 from flywheel.ledger.backlog import LogSize, measure_log
+from flywheel.ledger.campaigns import labeling_projects
 from flywheel.ledger.datasets import latest_version
 from flywheel.ledger.failures import count_failures
 from flywheel.ledger.history import get_night
 from flywheel.ledger.models import current_release, get_decision, last_challenge, report_of_night
 from flywheel.ledger.nights import finished_steps, last_night
-from flywheel.ledger.outbox import projects_used
 from flywheel.ledger.progress import count_labeling
 from flywheel.loop import Loop
 from flywheel.records import (
@@ -162,7 +162,7 @@ def _why_waiting(connection: Connection, number: int) -> str:
 
 def _page(loop: Loop, connection: Connection) -> str:
     """The labeling project that was made last; the address is settled by Label Studio's paths."""
-    projects = projects_used(connection)
+    projects = labeling_projects(connection)
     url = loop.project.labeling.url.rstrip("/")
     return f"{url}/projects/{projects[-1]}/data" if projects else url
 

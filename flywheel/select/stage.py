@@ -14,8 +14,9 @@ import numpy as np
 from sqlalchemy import Connection
 
 from flywheel.ledger import Ledger
-from flywheel.ledger.batches import add_batch, num_chosen
+from flywheel.ledger.batches import add_batch
 from flywheel.ledger.failures import move_failures, strongest_failures
+from flywheel.ledger.requests import answers_asked
 from flywheel.ledger.windows import embeddings, move_watermark, population, watermark
 from flywheel.records import (
     Batch,
@@ -47,24 +48,39 @@ class _Draw:
 
 
 def select_batch(
-    ledger: Ledger, settings: LabelingSettings, *, seed: int, night: int, now: datetime
+    ledger: Ledger,
+    settings: LabelingSettings,
+    *,
+    seed: int,
+    night: int,
+    now: datetime,
+    most_answers: int | None = None,
 ) -> Batch:
     """Choose and store a batch, and queue its samples for labeling.
 
     One transaction: a batch is stored with the watermark behind it, or not at all. Run again
     for the same night it spends only what is left of the night's budget; when nothing is left,
     what came since waits for the next budget, so that everything gets its chance to be drawn.
+
+    Args:
+        ledger: of the project.
+        settings: how many answers a night asks for, and of how many people.
+        seed: of the draw.
+        night: whose budget it spends.
+        now: when.
+        most_answers: that the money allows; None is no limit besides the settings'.
     """
     with ledger.begin() as connection:
         after = watermark(connection, _MARK)
         upto = watermark(connection, "predictions collected")
-        spent = num_chosen(connection, night)
         rng = np.random.default_rng([seed, night, upto])
-        left = max(settings.samples_per_night - sum(spent.values()), 0)
-        if left == 0:
+        each = settings.annotations_per_sample
+        budget = settings.samples_per_night * each - answers_asked(connection, night)
+        left = max(min(budget, budget if most_answers is None else most_answers), 0)
+        if left < each:
             upto = after
-        drawn = _probability_share(connection, (after, upto), left, settings.probability_share, rng)
-        targeted = _targeted_share(connection, left - len(drawn.choices), rng)
+        drawn = _probability_share(connection, (after, upto), left // each, settings, rng)
+        targeted = _targeted_share(connection, left - len(drawn.choices) * each, settings, rng)
         chosen = (*drawn.choices, *targeted)
         batch = Batch(
             id=_batch_id(chosen, night, (after, upto)),
@@ -87,13 +103,13 @@ def _probability_share(
     connection: Connection,
     window: tuple[int, int],
     left: int,
-    share: float,
+    settings: LabelingSettings,
     rng: np.random.Generator,
 ) -> _Draw:
     candidates = population(connection, *window, Split.TEST)
     confidence = np.array([candidate.confidence for candidate in candidates])
     uncertainty = 1.0 - np.clip(confidence, 0.0, 1.0)  # rounding may leave a bit more than 1
-    wanted = inclusion_probabilities(uncertainty, left * share)
+    wanted = inclusion_probabilities(uncertainty, left * settings.probability_share)
     drawn, probabilities = poisson_sample(wanted, left, rng)
     choices = [
         Choice(
@@ -105,6 +121,7 @@ def _probability_share(
             # still a random part of the draw, and the estimate stays unbiased.
             priority=float(rng.random()),
             inclusion_probability=float(probabilities[index]),
+            people=settings.annotations_per_sample,
         )
         for index in drawn
     ]
@@ -116,18 +133,32 @@ def _probability_share(
     )
 
 
-def _targeted_share(connection: Connection, size: int, rng: np.random.Generator) -> list[Choice]:
+def _targeted_share(
+    connection: Connection, left: int, settings: LabelingSettings, rng: np.random.Generator
+) -> list[Choice]:
+    """As many as the answers left pay for; hard samples take more of them."""
+    size = left // settings.annotations_per_sample
     if size == 0:
         return []
     waiting = strongest_failures(connection, FailureState.SEEN, Split.TRAIN, _POOL)
     places = embeddings(connection, [failure.prediction_id for failure in waiting])
     vectors = stack_embeddings([places[failure.prediction_id] for failure in waiting])
     strength = np.array([failure.strength for failure in waiting])
-    return [_targeted(waiting[index]) for index in spread(strength, vectors, size, rng)]
+    chosen = []
+    for index in spread(strength, vectors, size, rng):
+        choice = _targeted(waiting[index], settings)
+        left -= choice.people
+        if left < 0:
+            break
+        chosen.append(choice)
+    return chosen
 
 
-def _targeted(failure: Failure) -> Choice:
+def _targeted(failure: Failure, settings: LabelingSettings) -> Choice:
     reasons = (f"{s.name.replace('_', ' ')} {s.strength:.2f}" for s in failure.signals)
+    people = settings.annotations_per_sample
+    if failure.strength >= settings.hard_strength:
+        people = settings.annotations_per_hard_sample or people
     return Choice(
         sample_id=failure.sample_id,
         prediction_id=failure.prediction_id,
@@ -135,6 +166,7 @@ def _targeted(failure: Failure) -> Choice:
         reason=", ".join(reasons),
         priority=failure.strength,
         inclusion_probability=None,
+        people=people,
     )
 
 

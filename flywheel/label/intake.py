@@ -1,0 +1,197 @@
+"""Takes what labeling tasks hold now into the ledger, annotation by annotation.
+
+Taken in twice, nothing changes. How it was found that something changed is not known here: a
+pull and a sweep both end here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+
+from sqlalchemy import Connection, bindparam
+
+from flywheel.blobs import Blobs
+from flywheel.errors import FlywheelError
+from flywheel.faults import UNREADABLE
+from flywheel.label.exchange import LabelingTask, ReturnedAnnotation
+from flywheel.ledger import Ledger
+from flywheel.ledger.campaigns import Campaign
+from flywheel.ledger.labeling import Returned, save_annotations
+from flywheel.ledger.nights import add_skip, current_night_number
+from flywheel.ledger.outbox import Sent, mark_sent, sent_by_key, update_by_key
+from flywheel.ledger.samples import load_samples
+from flywheel.records import Annotation, Json, Sample, canonical
+from flywheel.task import Task
+
+_PART = 500
+"""labeling tasks whose samples are in memory together"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PullResult:
+    """What pulling came to; the numbers count what was not known before."""
+
+    num_annotations: int = 0
+    """new or changed answers of the task"""
+    num_skipped: int = 0
+    """labeling tasks that a person skipped"""
+    num_refused: int = 0
+    """annotations that are no answer of the task; the skips say why"""
+    num_deleted: int = 0
+    """annotations that are gone"""
+    num_unknown: int = 0
+    """labeling tasks that people worked on and we did not send; ignored, and counted as often
+    as they are read"""
+    num_again: int = 0
+    """labeling tasks that wait again, because their project is gone"""
+
+    def __add__(self, other: PullResult) -> PullResult:
+        sums = {
+            one.name: getattr(self, one.name) + getattr(other, one.name) for one in fields(self)
+        }
+        return PullResult(**sums)
+
+
+def take_in(
+    ledger: Ledger,
+    blobs: Blobs,
+    task: Task,
+    campaign: Campaign,
+    changed: Sequence[LabelingTask],
+    now: datetime,
+) -> PullResult:
+    """Store what labeling tasks of a campaign have now; each part in a transaction of its own."""
+    total = PullResult()
+    for start in range(0, len(changed), _PART):
+        part = changed[start : start + _PART]
+        with ledger.read() as connection:  # pictures may be slow to load: no lock is held meanwhile
+            ours = _ours(connection, part)
+            answers = [
+                (row, found, _answers(connection, blobs, task, campaign, row, found))
+                for row, found in ours
+            ]
+        with ledger.begin() as connection:
+            total += _store(connection, campaign, answers, now)
+        worked_on = sum(bool(found.annotations) for found in part)
+        num_unknown = worked_on - sum(bool(found.annotations) for _, found in ours)
+        total += PullResult(num_unknown=num_unknown)
+    return total
+
+
+def _ours(connection: Connection, part: Sequence[LabelingTask]) -> list[tuple[Sent, LabelingTask]]:
+    """The labeling tasks that we sent, each with its row; also by a run that was killed."""
+    rows = sent_by_key(connection, [found.key for found in part if found.key is not None])
+    return [(rows[found.key], found) for found in part if found.key in rows]
+
+
+def _store(
+    connection: Connection,
+    campaign: Campaign,
+    answers: Sequence[tuple[Sent, LabelingTask, list[Returned]]],
+    now: datetime,
+) -> PullResult:
+    changes = save_annotations(
+        connection,
+        {_name(campaign, found): (row.sample_id, returned) for row, found, returned in answers},
+        now,
+    )
+    _note_states(connection, [(row, found) for row, found, _ in answers], now)
+    refused = [item for item in changes.saved if item.refused is not None]
+    night = current_night_number(connection)
+    for item in refused:
+        subject = f"annotation {item.annotation.id} of sample {item.annotation.sample_id}"
+        add_skip(connection, subject, str(item.refused), night, now)
+    num_skipped = sum(item.annotation.skipped for item in changes.saved)
+    return PullResult(
+        num_annotations=len(changes.saved) - num_skipped - len(refused),
+        num_skipped=num_skipped,
+        num_refused=len(refused),
+        num_deleted=changes.num_deleted,
+    )
+
+
+def _note_states(
+    connection: Connection, pairs: Sequence[tuple[Sent, LabelingTask]], now: datetime
+) -> None:
+    """Where each labeling task is, how far it has come, and which of its changes was read.
+
+    Of two labeling tasks with one key, the one that the ledger knows says how far it has come.
+    """
+    unnoted = {row.key: found.external_id for row, found in pairs if row.external_id is None}
+    mark_sent(connection, unnoted, {}, {}, now)
+    own = {
+        row.key: found
+        for row, found in pairs
+        if row.external_id in (None, found.external_id)
+        and row.state not in ("refused", "withdrawn")
+    }
+    states = {key: "done" if found.is_finished else "sent" for key, found in own.items()}
+    update_by_key(connection, {"state": bindparam("value")}, states)
+    seen = {key: found.updated_at for key, found in own.items()}
+    update_by_key(connection, {"seen_at": bindparam("value")}, seen)
+
+
+def _answers(
+    connection: Connection,
+    blobs: Blobs,
+    task: Task,
+    campaign: Campaign,
+    row: Sent,
+    found: LabelingTask,
+) -> list[Returned]:
+    """What the annotations of one sample say; a payload is in memory only as long as it is read."""
+    name = _name(campaign, found)
+    sample, told = None, None
+    if not all(annotation.skipped for annotation in found.annotations):
+        try:
+            (sample,) = load_samples(connection, blobs, [row.sample_id])
+        except FlywheelError as error:
+            told = f"its sample cannot be loaded: {error}"[:500]
+    returned = []
+    for annotation in found.annotations:
+        answer, refused = _read(annotation, sample, told, task)
+        record = _annotation(annotation, row, answer)
+        returned.append(Returned(annotation=record, refused=refused, labeling_task=name))
+    return returned
+
+
+def _read(
+    annotation: ReturnedAnnotation, sample: Sample | None, told: str | None, task: Task
+) -> tuple[Json, str | None]:
+    """The answer, or why there is none."""
+    if annotation.skipped:
+        return None, None
+    if sample is None:
+        return None, told
+    try:
+        answer = task.labeling.answer(annotation.result, sample)
+        fault = _fault(answer)
+    except UNREADABLE as error:
+        return None, f"{error or type(error).__name__}"[:500]
+    return (None, fault) if fault else (answer, None)
+
+
+def _annotation(annotation: ReturnedAnnotation, row: Sent, answer: Json) -> Annotation:
+    return Annotation(
+        id=annotation.id,
+        sample_id=row.sample_id,
+        annotator=annotation.annotator,
+        answer=answer,
+        skipped=annotation.skipped,
+        lead_time_seconds=annotation.lead_time_seconds,
+        updated_at=annotation.updated_at,
+        purpose=row.purpose,
+    )
+
+
+def _fault(answer: Json) -> str | None:
+    """Why an answer cannot be stored; raises what is unreadable."""
+    if canonical(answer) == "null":
+        return "labeling.answer of the task gave None; it raises AnnotationError for no answer"
+    return None
+
+
+def _name(campaign: Campaign, found: LabelingTask) -> str:
+    return f"{campaign.id}/{found.external_id}"

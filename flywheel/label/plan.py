@@ -1,0 +1,126 @@
+"""Into which campaign a labeling task goes, under which key, and whether it shows the model's answer.
+
+All three are stored before anything is sent, so that whoever tries again sends the same. It
+refuses to know Label Studio.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from flywheel.ledger.campaigns import (
+    EVERYONE,
+    EXPERTS,
+    Campaign,
+    all_campaigns,
+    begin_campaign,
+)
+from flywheel.ledger.outbox import Waiting, plan
+from flywheel.project import Project
+from flywheel.records import Purpose, Sample, content_id
+from flywheel.task import Task
+
+EVERYWHERE = "everywhere"
+"""of a blinding that is not about one slice"""
+
+
+def plan_part(
+    connection: Connection,
+    part: Sequence[tuple[Waiting, Sample]],
+    task: Task,
+    project: Project,
+    blinded: frozenset[str],
+    now: datetime,
+) -> list[Waiting]:
+    """Store where labeling tasks are to go; those that have a place already keep it.
+
+    Args:
+        connection: to the ledger, in a transaction.
+        part: what waits, with the samples.
+        task: whose slices they are.
+        project: its name is part of every key.
+        blinded: slices in which people take over too much of the model's answer, or EVERYWHERE.
+        now: when a campaign begins that has to.
+
+    Returns:
+        What waits, in the same order, each with campaign and key.
+    """
+    planned: dict[tuple[str, Purpose], tuple[int, str, bool]] = {}
+    room = _Room(connection, project, now)
+    for row, sample in part:
+        if row.campaign is None:
+            campaign = room.take(row.purpose)
+            key = key_of(project, campaign, row)
+            planned[row.sample_id, row.purpose] = (
+                campaign,
+                key,
+                _is_shown(key, row.purpose, sample, task, blinded, project.quality.blind_share),
+            )
+    plan(connection, planned)
+    return [_placed(row, planned) for row, _ in part]
+
+
+def key_of(project: Project, campaign: int, row: Waiting) -> str:
+    """The key of a sample in a campaign: always the same, and of no other."""
+    return content_id(f"{project.name}/{campaign}/{row.purpose}/{row.sample_id}".encode())
+
+
+class _Room:
+    """The campaigns that still take something; a new one is begun when there is none."""
+
+    def __init__(self, connection: Connection, project: Project, now: datetime) -> None:
+        self._connection = connection
+        self._project = project
+        self._now = now
+        known = all_campaigns(connection)
+        self._numbers = {
+            audience: sum(campaign.audience == audience for campaign in known)
+            for audience in (EVERYONE, EXPERTS)
+        }
+        self._open = {one.audience: one for one in known if one.state == "open"}
+        self._filled = {one.audience: one.num_labeling_tasks for one in self._open.values()}
+
+    def take(self, purpose: Purpose) -> int:
+        """A place for one labeling task; the id of its campaign."""
+        audience = EXPERTS if purpose is Purpose.REVIEW else EVERYONE
+        limit = self._project.labeling.campaign_samples
+        campaign = self._open.get(audience)
+        if campaign is None or self._filled[audience] >= limit:
+            campaign = self._begin(audience)
+        self._filled[audience] += 1
+        return campaign.id
+
+    def _begin(self, audience: str) -> Campaign:
+        self._numbers[audience] += 1
+        number = self._numbers[audience]
+        title = f"flywheel: {self._project.name}"
+        title += " experts" if audience == EXPERTS else ""
+        title += f" {number}" if number > 1 else ""
+        campaign = begin_campaign(self._connection, audience, title, self._now)
+        self._open[audience], self._filled[audience] = campaign, 0
+        return campaign
+
+
+def _is_shown(
+    key: str,
+    purpose: Purpose,
+    sample: Sample,
+    task: Task,
+    blinded: frozenset[str],
+    blind_share: float,
+) -> bool:
+    """Blind are all gold samples, a share by the hash of the key, and what is blinded."""
+    drawn = int(key[:8], 16) / 16**8 < blind_share
+    if purpose is Purpose.GOLD or drawn or EVERYWHERE in blinded:
+        return False
+    return not any(name in blinded and holds(sample) for name, holds in task.slices.items())
+
+
+def _placed(row: Waiting, planned: Mapping[tuple[str, Purpose], tuple[int, str, bool]]) -> Waiting:
+    campaign, key, shown = planned.get(
+        (row.sample_id, row.purpose), (row.campaign, row.key, row.shown)
+    )
+    return row._replace(campaign=campaign, key=key, shown=shown)

@@ -1,0 +1,244 @@
+"""Holds the ledger against all of a campaign's project, and mends or tells what differs.
+
+A pull asks what changed since a time; a sweep looks at everything, so it also finds what left no
+trace, and what a server's clock that was set back has hidden. What it does:
+
+    missing             a person deleted it: set aside with a note, never sent again; when most
+                        are missing, somebody's server was emptied: they are sent again
+    twice               the copies that nobody has begun are deleted; of two that were begun both
+                        stay, and the answers of both count
+    edited by hand      what we wrote is written again
+    made by hand        told, and left alone
+    unread change       read
+    unnoted             a run that was killed had sent it: noted
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+
+from sqlalchemy import bindparam
+
+from flywheel.blobs import Blobs
+from flywheel.errors import UnavailableError
+from flywheel.label.exchange import BRIDGE, Bridge, Glimpse
+from flywheel.label.intake import PullResult, take_in
+from flywheel.label.lost import lose_deleted_projects
+from flywheel.ledger import Ledger
+from flywheel.ledger.campaigns import Campaign, all_campaigns
+from flywheel.ledger.locks import hold
+from flywheel.ledger.nights import add_skip, current_night_number
+from flywheel.ledger.outbox import (
+    Sent,
+    mark_sent,
+    send_again,
+    sent_in,
+    set_aside,
+    update_by_key,
+)
+from flywheel.records import Json
+from flywheel.task import Task
+
+_FEW = 10
+_GONE = "its labeling task was deleted in Label Studio before it was finished; it is not sent again"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SweepResult:
+    """What a sweep found, besides what it read."""
+
+    num_missing: int = 0
+    """open labeling tasks that somebody deleted; their samples are set aside"""
+    num_again: int = 0
+    """that disappeared all at once, or with their project; they wait again"""
+    num_copies: int = 0
+    """labeling tasks that were there once more, and are gone now"""
+    num_twins: int = 0
+    """of which two were begun; both count"""
+    num_restored: int = 0
+    """that somebody had edited by hand"""
+    num_foreign: int = 0
+    """that somebody made by hand; left alone"""
+    num_unnoted: int = 0
+    """that a run which was killed had sent"""
+    read: PullResult = field(default_factory=PullResult)
+    """changes that no pull had seen"""
+
+    def __add__(self, other: SweepResult) -> SweepResult:
+        sums = {
+            one.name: getattr(self, one.name) + getattr(other, one.name) for one in fields(self)
+        }
+        return SweepResult(**sums)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _View:
+    """A campaign as the ledger and as Label Studio have it."""
+
+    campaign: Campaign
+    project_id: int
+    rows: Mapping[str, Sent]
+    """planned for it, by key"""
+    there: Mapping[str, list[Glimpse]]
+    """by key, the one that the ledger knows first, else the oldest"""
+    strangers: Sequence[Glimpse]
+    """with a key that is none of ours"""
+
+
+def sweep(ledger: Ledger, blobs: Blobs, studio: Bridge, task: Task, now: datetime) -> SweepResult:
+    """Look at every labeling task of the campaigns that are not lost.
+
+    Raises:
+        BusyError: another process is sending.
+        UnavailableError: Label Studio does not answer; the next sweep starts over.
+    """
+    total = SweepResult()
+    with hold(ledger, BRIDGE, lambda: now):
+        total += SweepResult(num_again=lose_deleted_projects(ledger, studio, now))
+        with ledger.read() as connection:
+            known = all_campaigns(connection)
+        for campaign in known:
+            if campaign.external_project is not None and campaign.state != "lost":
+                total += _sweep_campaign(ledger, blobs, studio, task, campaign, now)
+    return total
+
+
+def _sweep_campaign(
+    ledger: Ledger, blobs: Blobs, studio: Bridge, task: Task, campaign: Campaign, now: datetime
+) -> SweepResult:
+    view = _look(ledger, studio, campaign)
+    num_unnoted = _note(ledger, view, now)
+    num_restored, foreign = _restore(studio, view)
+    num_copies, num_twins = _drop_copies(studio, view)
+    num_missing, num_again = _settle_missing(ledger, view, now)
+    _tell_foreign(ledger, view, foreign, now)
+    unread = _unread(view)
+    found = list(studio.fetch(view.project_id, unread)) if unread else []
+    return SweepResult(
+        num_missing=num_missing,
+        num_again=num_again,
+        num_copies=num_copies,
+        num_twins=num_twins,
+        num_restored=num_restored,
+        num_foreign=len(foreign),
+        num_unnoted=num_unnoted,
+        read=take_in(ledger, blobs, task, campaign, found, now),
+    )
+
+
+def _look(ledger: Ledger, studio: Bridge, campaign: Campaign) -> _View:
+    project_id = int(campaign.external_project or 0)
+    glimpses = list(studio.glimpse(project_id))
+    if not glimpses and not studio.is_there(project_id):
+        raise UnavailableError(
+            f"project {project_id} in Label Studio was deleted this moment; run this again"
+        )
+    with ledger.read() as connection:  # after: what was sent meanwhile is in both
+        rows = {row.key: row for row in sent_in(connection, campaign.id) if row.key}
+    there, strangers = defaultdict[str, list[Glimpse]](list), list[Glimpse]()
+    for glimpse in glimpses:
+        if glimpse.key in rows:
+            there[glimpse.key].append(glimpse)
+        else:
+            strangers.append(glimpse)
+    for key, copies in there.items():
+        known = rows[key].external_id
+        copies.sort(key=lambda one: (one.external_id != known, not one.is_begun, one.external_id))
+    return _View(
+        campaign=campaign, project_id=project_id, rows=rows, there=there, strangers=strangers
+    )
+
+
+def _note(ledger: Ledger, view: _View, now: datetime) -> int:
+    """Labeling tasks that are there and that the ledger thinks unsent, or knows by another id."""
+    first = {key: copies[0].external_id for key, copies in view.there.items()}
+    unsent = {key: first[key] for key in first if view.rows[key].state == "waiting"}
+    moved = {
+        key: number
+        for key, number in first.items()
+        if key not in unsent and view.rows[key].external_id != number
+    }
+    with ledger.begin() as connection:
+        mark_sent(connection, unsent, {}, {}, now)
+        update_by_key(connection, {"external_id": bindparam("value")}, moved)
+    return len(unsent)
+
+
+def _restore(studio: Bridge, view: _View) -> tuple[int, list[Glimpse]]:
+    """Write again what somebody edited; how many, and which are strangers all the same."""
+    renamed = {row.external_id: row for key, row in view.rows.items() if key not in view.there}
+    edited, foreign = dict[int, dict[str, Json]](), list[Glimpse]()
+    for glimpse in view.strangers:
+        row = renamed.get(glimpse.external_id)
+        if row is not None and row.data is not None and row.state in ("sent", "done"):
+            edited[glimpse.external_id] = row.data
+        else:
+            foreign.append(glimpse)
+    for key, copies in view.there.items():
+        data = view.rows[key].data
+        if data is not None and any(copies[0].data.get(name) != data[name] for name in data):
+            edited[copies[0].external_id] = data
+    for external_id, data in edited.items():
+        studio.restore(external_id, data)
+    return len(edited), foreign
+
+
+def _drop_copies(studio: Bridge, view: _View) -> tuple[int, int]:
+    """Delete copies that nobody has begun; how many are gone, and how many keys have two begun."""
+    spare = [one.external_id for copies in view.there.values() for one in copies[1:]]
+    gone = studio.withdraw(view.project_id, spare) if spare else set()
+    twins = sum(
+        any(one.external_id not in gone for one in copies[1:]) for copies in view.there.values()
+    )
+    return len(gone), twins
+
+
+def _settle_missing(ledger: Ledger, view: _View, now: datetime) -> tuple[int, int]:
+    """Open labeling tasks that are not there, under no key and no number.
+
+    A few are decisions of people and set aside. Many at once are an accident, such as a server
+    restored from an old back-up: those wait again.
+
+    Returns:
+        How many are set aside, and how many wait again.
+    """
+    numbers = {glimpse.external_id for glimpse in view.strangers}
+    still_open = [key for key, row in view.rows.items() if row.state == "sent"]
+    missing = [
+        key
+        for key in still_open
+        if key not in view.there and view.rows[key].external_id not in numbers
+    ]
+    with ledger.begin() as connection:
+        if len(missing) > _FEW and 2 * len(missing) > len(still_open):
+            send_again(connection, missing)
+            return 0, len(missing)
+        set_aside(connection, dict.fromkeys(missing, _GONE), now)
+    return len(missing), 0
+
+
+def _tell_foreign(ledger: Ledger, view: _View, foreign: Sequence[Glimpse], now: datetime) -> None:
+    if not foreign:
+        return
+    project = f"project {view.project_id} in Label Studio"
+    reason = (
+        f"{len(foreign)} labeling tasks were made by hand, number {foreign[0].external_id} for "
+        "one; they are left alone, and what people answer there is no label of ours"
+    )
+    with ledger.begin() as connection:
+        add_skip(connection, project, reason, current_night_number(connection), now)
+
+
+def _unread(view: _View) -> list[int]:
+    """Numbers of the labeling tasks with a change that was not read; both of twins, always."""
+    found = []
+    for key, copies in view.there.items():
+        row = view.rows[key]
+        if len(copies) > 1:
+            found += [one.external_id for one in copies if one.is_begun]
+        elif copies[0].updated_at != row.seen_at and (copies[0].is_begun or row.seen_at):
+            found.append(copies[0].external_id)
+    return found

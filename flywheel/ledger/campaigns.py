@@ -1,0 +1,102 @@
+"""Campaigns: the projects in Label Studio that are ours, one filled after the other.
+
+A campaign that is lost, since its project was deleted, gives back what it had not finished. What
+a project looks like is not known here.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Row, func, insert, null, select, update
+
+from flywheel.ledger.tables import campaigns, labeling_tasks
+
+EVERYONE, EXPERTS = "everyone", "experts"
+
+
+class Campaign(NamedTuple):
+    """A project in Label Studio and what it is for."""
+
+    id: int
+    audience: str
+    """EVERYONE or EXPERTS"""
+    title: str
+    external_project: int | None
+    """None: Label Studio does not have it yet"""
+    state: str
+    """open, full (takes no more) or lost (its project was deleted)"""
+    num_labeling_tasks: int
+
+
+def all_campaigns(connection: Connection) -> list[Campaign]:
+    """Every campaign, oldest first."""
+    filled = (
+        select(labeling_tasks.c.campaign, func.count().label("number"))
+        .where(labeling_tasks.c.campaign.is_not(None))
+        .group_by(labeling_tasks.c.campaign)
+        .subquery()
+    )
+    query = (
+        select(campaigns, func.coalesce(filled.c.number, 0).label("number"))
+        .outerjoin(filled, filled.c.campaign == campaigns.c.id)
+        .order_by(campaigns.c.id)
+    )
+    return [_campaign(row) for row in connection.execute(query)]
+
+
+def begin_campaign(connection: Connection, audience: str, title: str, now: datetime) -> Campaign:
+    """Open a campaign; those before it of the same audience are full from now on."""
+    former = (campaigns.c.audience == audience, campaigns.c.state == "open")
+    connection.execute(update(campaigns).where(*former).values(state="full"))
+    row = {"audience": audience, "title": title, "state": "open", "created_at": now}
+    connection.execute(insert(campaigns), row)
+    return all_campaigns(connection)[-1]
+
+
+def found_project(connection: Connection, campaign: int, external_project: int) -> None:
+    """Record which project in Label Studio a campaign is."""
+    mine = campaigns.c.id == campaign
+    connection.execute(update(campaigns).where(mine).values(external_project=external_project))
+
+
+def lose_campaign(connection: Connection, campaign: int) -> int:
+    """The project is gone: what it had not finished waits again; how many labeling tasks.
+
+    What people had already answered stays.
+    """
+    mine = campaigns.c.id == campaign
+    connection.execute(update(campaigns).where(mine).values(state="lost"))
+    unfinished = (
+        labeling_tasks.c.campaign == campaign,
+        labeling_tasks.c.state.in_(("waiting", "sent")),
+    )
+    anew: dict[str, object] = {
+        "campaign": None,
+        "key": None,
+        "external_id": None,
+        "state": "waiting",
+    }
+    anew |= {"data": null(), "place": None, "sent_at": None, "seen_at": None}
+    return connection.execute(update(labeling_tasks).where(*unfinished).values(anew)).rowcount
+
+
+def labeling_projects(connection: Connection) -> list[int]:
+    """The projects in Label Studio in which everyone labels, oldest first."""
+    return [
+        one.external_project
+        for one in all_campaigns(connection)
+        if one.external_project is not None and one.audience == EVERYONE and one.state != "lost"
+    ]
+
+
+def _campaign(row: Row[Any]) -> Campaign:
+    return Campaign(
+        id=row.id,
+        audience=row.audience,
+        title=row.title,
+        external_project=row.external_project,
+        state=row.state,
+        num_labeling_tasks=int(row.number),
+    )

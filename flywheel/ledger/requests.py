@@ -1,0 +1,105 @@
+"""How many answers each night asked for, and which of them are still to be asked for.
+
+An answer is asked for with the labeling task, or later, as a second opinion. What an answer
+costs is not known here.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import NamedTuple
+
+from sqlalchemy import Connection, and_, func, insert, select, update
+
+from flywheel.ledger.tables import labeling_tasks, requests
+from flywheel.records import Purpose
+
+
+class Request(NamedTuple):
+    """More people to be asked in a labeling task that is with people already."""
+
+    seq: int
+    sample_id: str
+    purpose: Purpose
+    campaign: int
+    external_id: int
+    people: int
+    """who are asked in all"""
+
+
+def answers_asked(connection: Connection, night: int) -> int:
+    """The answers that a night's budget has paid for so far; what was withdrawn is given back."""
+    asked = select(func.sum(labeling_tasks.c.people)).where(
+        labeling_tasks.c.night == night, labeling_tasks.c.state.not_in(("refused", "withdrawn"))
+    )
+    more = select(func.sum(requests.c.people)).where(requests.c.night == night)
+    return sum(connection.execute(query).scalar() or 0 for query in (asked, more))
+
+
+def ask_more(
+    connection: Connection,
+    sample_ids: list[str],
+    purpose: Purpose,
+    reason: str,
+    night: int,
+    now: datetime,
+) -> None:
+    """Ask one more person about each of these samples."""
+    rows = [
+        {
+            "sample_id": sample_id,
+            "purpose": purpose.value,
+            "people": 1,
+            "reason": reason,
+            "night": night,
+            "at": now,
+        }
+        for sample_id in sample_ids
+    ]
+    if rows:
+        connection.execute(insert(requests), rows)
+
+
+def open_requests(connection: Connection) -> list[Request]:
+    """Requests of which Label Studio has not been told; with the number of people wanted in all."""
+    table = labeling_tasks.c
+    wanted = (
+        select(
+            requests.c.sample_id,
+            requests.c.purpose,
+            func.sum(requests.c.people).label("more"),
+            func.max(requests.c.seq).label("seq"),
+        )
+        .group_by(requests.c.sample_id, requests.c.purpose)
+        .having(func.count() > func.count(requests.c.done_at))
+        .subquery()
+    )
+    query = (
+        select(
+            *(wanted.c.seq, table.sample_id, table.purpose, table.campaign, table.external_id),
+            table.people + wanted.c.more,
+        )
+        .join(
+            wanted,
+            and_(table.sample_id == wanted.c.sample_id, table.purpose == wanted.c.purpose),
+        )
+        .where(table.external_id.is_not(None), table.state.in_(("sent", "done")))
+        .order_by(wanted.c.seq)
+    )
+    rows = connection.execute(query)
+    return [Request(row[0], row[1], Purpose(row[2]), *row[3:]) for row in rows]
+
+
+def finish_requests(connection: Connection, done: list[Request], now: datetime) -> None:
+    """Label Studio asks these people now; their labeling tasks are open again."""
+    for one in done:
+        mine = (requests.c.sample_id == one.sample_id, requests.c.purpose == one.purpose.value)
+        told = update(requests).where(
+            *mine, requests.c.seq <= one.seq, requests.c.done_at.is_(None)
+        )
+        connection.execute(told.values(done_at=now))
+        task = (
+            labeling_tasks.c.sample_id == one.sample_id,
+            labeling_tasks.c.purpose == one.purpose.value,
+        )
+        connection.execute(update(labeling_tasks).where(*task).values(state="sent"))
