@@ -1,0 +1,122 @@
+"""Samples whose answer is known, and those of which it is not clear. What an answer is, is not known here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from sqlalchemy import Connection, exists, select
+
+from flywheel.ledger.labeling import newest_labels
+from flywheel.ledger.outbox import CHUNK
+from flywheel.ledger.tables import choices, labeling_tasks, labels, predictions, requests, samples
+from flywheel.records import Json, Purpose, Split
+
+_SCANNED = 2000
+
+
+class Asking(NamedTuple):
+    """How far people have been asked about a sample."""
+
+    state: str
+    """of its labeling task"""
+    people: int
+    """who are asked in all, second opinions included"""
+
+
+class Contradicted(NamedTuple):
+    """A label that may train, to be held against the model."""
+
+    sample_id: str
+    label: Json
+
+
+def gold_candidates(connection: Connection, min_reliability: float) -> tuple[list[str], list[str]]:
+    """Samples whose label several people gave with such a reliability, and those of the start data.
+
+    Those that were gold already are out. Only the newest rows are looked at, 2,000 of each.
+    """
+    was_gold = exists().where(
+        labeling_tasks.c.sample_id == labels.c.sample_id,
+        labeling_tasks.c.purpose == Purpose.GOLD.value,
+    )
+    trusted = (
+        labels.c.source == "annotators",
+        labels.c.reliability >= min_reliability,
+        labels.c.num_annotations >= 2,
+        labels.c.answer.is_not(None),
+    )
+    found = []
+    for rule in (trusted, (labels.c.source == "start",)):
+        query = select(labels.c.sample_id).where(*rule, ~was_gold)
+        rows = connection.execute(query.order_by(labels.c.seq.desc()).limit(_SCANNED)).scalars()
+        found.append(sorted(set(rows)))
+    newest = newest_labels(connection, found[0])
+    still = [key for key in found[0] if newest[key].reliability >= min_reliability]
+    return still, found[1]
+
+
+def how_asked(connection: Connection, sample_ids: Sequence[str]) -> dict[str, Asking]:
+    """How far people have been asked about chosen samples."""
+    found: dict[str, Asking] = {}
+    table = labeling_tasks.c
+    for start in range(0, len(sample_ids), CHUNK):
+        part = sample_ids[start : start + CHUNK]
+        query = select(table.sample_id, table.state, table.people).where(
+            table.sample_id.in_(part), table.purpose == Purpose.CHOICE.value
+        )
+        found.update((row[0], Asking(row[1], row[2])) for row in connection.execute(query))
+        more = select(requests.c.sample_id, requests.c.people).where(
+            requests.c.sample_id.in_(part), requests.c.purpose == Purpose.CHOICE.value
+        )
+        for sample_id, people in connection.execute(more):
+            asking = found[sample_id]
+            found[sample_id] = asking._replace(people=asking.people + people)
+    return found
+
+
+def reviewed(connection: Connection, sample_ids: Sequence[str]) -> set[str]:
+    """Those of the samples that went to the experts already."""
+    found: set[str] = set()
+    for start in range(0, len(sample_ids), CHUNK):
+        query = select(labeling_tasks.c.sample_id).where(
+            labeling_tasks.c.sample_id.in_(sample_ids[start : start + CHUNK]),
+            labeling_tasks.c.purpose == Purpose.REVIEW.value,
+        )
+        found.update(connection.execute(query).scalars())
+    return found
+
+
+def doubtable(connection: Connection, limit: int) -> list[Contradicted]:
+    """The newest labels of people on samples that may train and that no expert has looked at."""
+    was_reviewed = exists().where(
+        labeling_tasks.c.sample_id == labels.c.sample_id,
+        labeling_tasks.c.purpose == Purpose.REVIEW.value,
+    )
+    query = (
+        select(labels.c.sample_id)
+        .join(samples, samples.c.id == labels.c.sample_id)
+        .where(
+            labels.c.source == "annotators",
+            samples.c.split == Split.TRAIN.value,
+            ~was_reviewed,
+        )
+        .order_by(labels.c.seq.desc())
+        .limit(limit)
+    )
+    ids = list(dict.fromkeys(connection.execute(query).scalars()))
+    newest = newest_labels(connection, ids)
+    return [Contradicted(key, newest[key].answer) for key in ids if newest[key].answer is not None]
+
+
+def logged_answers(connection: Connection, sample_ids: Sequence[str]) -> dict[str, Json]:
+    """What the model said when each sample was chosen."""
+    found: dict[str, Json] = {}
+    for start in range(0, len(sample_ids), CHUNK):
+        query = (
+            select(choices.c.sample_id, predictions.c.answer)
+            .join(predictions, predictions.c.id == choices.c.prediction_id)
+            .where(choices.c.sample_id.in_(sample_ids[start : start + CHUNK]))
+        )
+        found.update((row[0], row[1]) for row in connection.execute(query))
+    return found

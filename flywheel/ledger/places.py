@@ -1,0 +1,100 @@
+"""The places of open labeling tasks in the queue, and what they follow from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import NamedTuple
+
+from sqlalchemy import Connection, bindparam, select, update
+
+from flywheel.ledger.nights import current_night_number
+from flywheel.ledger.outbox import CHUNK, update_by_key
+from flywheel.ledger.tables import campaigns, choices, failures, labeling_tasks, transitions
+from flywheel.records import FailureState, Purpose, Share, Signal
+
+
+class Place(NamedTuple):
+    """An open labeling task in the queue."""
+
+    sample_id: str
+    purpose: Purpose
+    key: str | None
+    """None: it is not planned yet"""
+    external_project: int | None
+    external_id: int | None
+    """None: not sent yet"""
+    priority: float
+    """its own, without ageing"""
+    place: float | None
+    """as Label Studio has it"""
+    created_at: datetime
+    share: Share | None
+    """None for a gold sample that was never chosen"""
+
+
+def open_places(connection: Connection) -> list[Place]:
+    """Every labeling task that waits or is with people and that nobody has finished."""
+    table = labeling_tasks.c
+    query = (
+        select(
+            *(table.sample_id, table.purpose, table.key, campaigns.c.external_project),
+            *(table.external_id, table.priority, table.place, table.created_at, choices.c.share),
+        )
+        .outerjoin(campaigns, campaigns.c.id == table.campaign)
+        .outerjoin(choices, choices.c.sample_id == table.sample_id)
+        .where(table.state.in_(("waiting", "sent")))
+        .order_by(table.seq)
+    )
+    return [
+        Place._make((row[0], Purpose(row[1]), *row[2:8], Share(row[8]) if row[8] else None))
+        for row in connection.execute(query)
+    ]
+
+
+def move_places(
+    connection: Connection, priorities: Mapping[str, float], places: Mapping[str, float]
+) -> None:
+    """Record new priorities by sample of a choice, and new places by key."""
+    if priorities:
+        mine = (
+            labeling_tasks.c.sample_id == bindparam("sample"),
+            labeling_tasks.c.purpose == Purpose.CHOICE.value,
+        )
+        rows = [{"sample": key, "value": value} for key, value in priorities.items()]
+        moved = update(labeling_tasks).where(*mine).values(priority=bindparam("value"))
+        connection.execute(moved, rows)
+    update_by_key(connection, {"place": bindparam("value")}, places)
+
+
+def withdraw(connection: Connection, sample_ids: list[str], note: str, now: datetime) -> None:
+    """Nobody needs to look at these samples any longer; their failures are merely seen again."""
+    night = current_night_number(connection)
+    for start in range(0, len(sample_ids), CHUNK):
+        part = sample_ids[start : start + CHUNK]
+        task = (
+            labeling_tasks.c.sample_id.in_(part),
+            labeling_tasks.c.purpose == Purpose.CHOICE.value,
+        )
+        gone = {"state": "withdrawn", "note": note[:500]}
+        connection.execute(update(labeling_tasks).where(*task).values(gone))
+        mine = failures.c.sample_id.in_(part)
+        connection.execute(update(failures).where(mine).values(state=FailureState.SEEN.value))
+        rows = [
+            {"sample_id": key, "state": FailureState.SEEN.value, "night": night, "at": now}
+            for key in part
+        ]
+        connection.execute(transitions.insert(), rows)
+
+
+def weaken(connection: Connection, signals: Mapping[str, tuple[Signal, ...]]) -> None:
+    """Replace the signals of failures by those that a new model leaves of them."""
+    for sample_id, left in signals.items():
+        strength = 1.0
+        for signal in left:
+            strength *= 1.0 - signal.strength
+        values = {
+            "signals": {signal.name: signal.strength for signal in left},
+            "strength": 1.0 - strength,
+        }
+        connection.execute(update(failures).where(failures.c.sample_id == sample_id).values(values))
