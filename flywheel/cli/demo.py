@@ -33,8 +33,8 @@ from flywheel.project import FILE_NAME, Project, load_project, secret
 from flywheel.records import content_id
 from flywheel.report import STORY_PAGE, nights_frame
 from flywheel.stack.credentials import ensure_credentials
-from flywheel.task import load_task
-from flywheel.world import send
+from flywheel.task import Task, load_task
+from flywheel.world import Arrival, send
 from flywheel.world.annotators import Crowd, Person
 
 
@@ -158,12 +158,8 @@ def _people_work(
     if not labeling:
         console.print("  nothing was sent to people", highlight=False)
         return
-    arrived = {
-        content_id(arrival.payload): arrival
-        for day in range(number)
-        for arrival in world.traffic(day)
-    }
     task = load_task(project.project.task, project.directory)
+    arrived = {arrival.sample.id: arrival for arrival in _ever_seen(task, world, number)}
     admin = ensure_credentials(project.state)
     people = _people(show, admin.secret_key)
     crowd = Crowd(project.labeling.url, admin.email, admin.password, people)
@@ -180,6 +176,20 @@ def _people_work(
         f"{worked.left} left for later",
         highlight=False,
     )
+
+
+def _ever_seen(task: Task, world: World, nights: int) -> Iterator[Arrival]:
+    """What people may be asked about: production, and the start data, which gold samples are of."""
+    for day in range(nights):
+        yield from world.traffic(day)
+    for example in task.start_data() if task.start_data else ():
+        sample = example.sample
+        yield Arrival(
+            payload=sample.payload,
+            media_type=sample.media_type,
+            metadata=sample.metadata,
+            truth=example.answer,
+        )
 
 
 def _people(show: Show, secret_key: str) -> list[Person]:
