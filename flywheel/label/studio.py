@@ -1,44 +1,52 @@
-"""Label Studio, seen through its SDK; the only module that imports it.
+"""Fulfils `flywheel.label.exchange.Bridge` against a real Label Studio: exactly once, and fast.
 
-It creates labeling tasks exactly once and reads annotations back as plain records. It refuses
-to know the ledger. The SDK never repeats a request here: after a lost answer it would create
-labeling tasks a second time, so a repeat looks up first what is already there.
+A labeling task is told by data.key alone: numbers are given out again on SQLite once the newest
+labeling tasks are deleted. So before anything is created, and again after every answer that got
+lost, the keys are looked up. It refuses to know the ledger.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import time
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TypeVar
 
 import httpx
-from label_studio_sdk import LabelStudio
-from label_studio_sdk.core.api_error import ApiError
-from label_studio_sdk.data_manager import Column, Filters, Operator, Type
-from label_studio_sdk.label_interface.interface import LabelInterface
 
-from flywheel.errors import FlywheelError, RefusedError, TaskError, UnavailableError
-from flywheel.label.exchange import Item, LabelingTask, StudioProject
-from flywheel.label.shapes import (
-    MODEL_VERSION,
-    labeling_task,
-    new_task,
-    prediction,
-    uploads,
-)
+from flywheel.errors import RefusedError, TaskError, UnavailableError
+from flywheel.label.client import Client, GoneError, TooLargeError, condition, misfits
+from flywheel.label.exchange import Glimpse, Item, LabelingTask, StudioProject
+from flywheel.label.pictures import BY_UPLOAD, PicturePlace, pictures_of
+from flywheel.label.shapes import MODEL_VERSION, glimpse, labeling_task, new_task, score
 from flywheel.records import Json
 
 _QUEUE = "Uncertainty sampling"  # lowest prediction score first, each person another one
-_ITEMS_PER_IMPORT = 250
-_IDS_PER_LOOKUP = 50  # they travel in the address, which proxies cut at 8 kB
-_TASKS_PER_PAGE = 200
+_ITEMS_PER_IMPORT = 500
+_BYTES_PER_IMPORT = 8_000_000
+_KEYS_PER_LOOKUP = 400  # they travel in the address, which proxies cut at 8 kB
+_KEY_START = 10  # characters of a key that are looked up; the whole is compared here
+_IDS_PER_REQUEST = 400
 _OVERLAP = timedelta(minutes=5)  # a slow write may become visible after a later one
-_ATTEMPTS = 4
-_PAUSE_SECONDS = 1.0  # doubled after every attempt
-_TIMEOUT_SECONDS = 60.0
+_ANNOTATIONS = (
+    "id,data,updated_at,is_labeled,annotations.id,annotations.project,annotations.created_at,"
+    "annotations.updated_at,annotations.completed_by,annotations.result,"
+    "annotations.was_cancelled,annotations.lead_time"
+)
+_BRIEF = "id,data,updated_at,is_labeled,total_annotations,cancelled_annotations,draft_exists"
+_ACTIONS = sorted(["ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED"])
+# Naming a column in a filter is what makes the server compute it.
+_EITHER = condition("draft_exists", "in_list", [True, False], "Boolean")
+_NOT_BEGUN = (
+    condition("total_annotations", "equal", 0, "Number"),
+    condition("cancelled_annotations", "equal", 0, "Number"),
+    condition("draft_exists", "equal", False, "Boolean"),
+)
+
+
+_V = TypeVar("_V", int, str)
 
 
 class Studio:
@@ -49,14 +57,21 @@ class Studio:
     ledger), and RefusedError when it answers no.
     """
 
-    def __init__(self, url: str, client: LabelStudio) -> None:
-        self.url = url
-        # The SDK has no call for uploads, and its typed models fail on some rows of a listing.
-        self._http = client._client_wrapper.httpx_client  # noqa: SLF001
+    def __init__(self, client: Client, pictures: PicturePlace = BY_UPLOAD) -> None:
+        self._client = client
+        self._pictures = pictures_of(pictures, client)
+        self._people: dict[int, str] = {}
+        self._most_bytes = _BYTES_PER_IMPORT
 
     @classmethod
     def connect(
-        cls, url: str, token: str | None, transport: httpx.BaseTransport | None = None
+        cls,
+        url: str,
+        token: str | None,
+        pictures: PicturePlace = BY_UPLOAD,
+        *,
+        transport: httpx.BaseTransport | None = None,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> Studio:
         """The server at an address, with the access token of one of its users.
 
@@ -64,66 +79,71 @@ class Studio:
             UnavailableError: nothing answers there.
             RefusedError: the token is missing or wrong.
         """
-        url = url.rstrip("/")
-        if not token:
-            raise RefusedError(
-                f"Label Studio at {url} needs a token; set LABEL_STUDIO_API_KEY to the access token "
-                f"from {url}/user/account"
-            )
-        http = httpx.Client(
-            timeout=_TIMEOUT_SECONDS,
-            follow_redirects=True,
-            limits=httpx.Limits(max_keepalive_connections=0),
-            transport=transport,
-        )
-        with _told(url):
-            client = LabelStudio(base_url=url, api_key=token, httpx_client=http, max_retries=0)
-        studio = cls(url, client)
-        studio._call("GET", "api/current-user/whoami")
-        return studio
+        return cls(Client.connect(url, token, transport, sleep), pictures)
 
-    def ensure_project(self, title: str, config: str, annotations_per_sample: int) -> StudioProject:
-        """The project of exactly this title, created or brought up to date."""
+    def publish(self, project_id: int, pictures: Mapping[str, bytes]) -> dict[str, str]:
+        """Bring pictures to where browsers find them; sample id -> address.
+
+        Raises:
+            PayloadError: no browser can show one of them.
+        """
+        return self._pictures.publish(project_id, pictures)
+
+    def page(self, project_id: int) -> str:
+        """The page of a project that people open."""
+        return f"{self._client.url}/projects/{project_id}/data"
+
+    def is_there(self, project_id: int) -> bool:
+        """Whether the project still exists."""
+        return self._project(project_id) is not None
+
+    def ensure_project(self, title: str, config: str, project_id: int | None) -> StudioProject:
+        """The project of this id, else of exactly this title, created or brought up to date.
+
+        One person is asked in each labeling task, unless it says otherwise: with more for the
+        whole project, Label Studio leaves our order and takes begun ones first.
+        """
         wanted = {
             "label_config": config,
-            "maximum_annotations": annotations_per_sample,
+            "maximum_annotations": 1,
             "sampling": _QUEUE,
             "show_collab_predictions": True,
         }
-        found = self._find_project(title)
-        if found is None:
-            new = {"title": title, "model_version": MODEL_VERSION, **wanted}
-            found = self._call("POST", "api/projects/", json=new)
+        found = self._project(project_id) if project_id is not None else None
+        found = found or self._client.settle(lambda: self._found_or_new(title, wanted))
         changed = {key: value for key, value in wanted.items() if found[key] != value}
         if changed:
-            self._call("PATCH", f"api/projects/{found['id']}/", json=changed)
-        return StudioProject(found["id"], f"{self.url}/projects/{found['id']}/data")
+            self._client.call("PATCH", f"api/projects/{found['id']}/", json=changed)
+        return StudioProject(found["id"], self.page(found["id"]))
 
-    def push(self, project_id: int, items: Sequence[Item]) -> dict[str, int]:
-        """Create the labeling tasks that are not there yet; sample id -> external id of all.
+    def push(self, project_id: int, items: Sequence[Item], after: int = 0) -> dict[str, int]:
+        """Create the labeling tasks that are not there yet; key -> external id of all.
 
         Exactly once, however often it is called and wherever it was cut off, as long as one
-        process sends at a time.
+        process sends at a time. `after` is not needed: keys are looked up, whatever the number.
 
         Raises:
             TaskError: a pre-annotation does not fit the labeling config.
         """
-        config = self._call("GET", f"api/projects/{project_id}/")["label_config"]
+        del after
+        config = self._client.call("GET", f"api/projects/{project_id}/")["label_config"]
         _check_predictions(config, items)
-        sent: dict[str, int] = {}
-        for start in range(0, len(items), _ITEMS_PER_IMPORT):
-            sent |= self._push_some(project_id, items[start : start + _ITEMS_PER_IMPORT])
+        sent = dict[str, int]()
+        waiting = list({item.key: item for item in items}.values())
+        while waiting:
+            part, body = self._next_import(waiting)
+            try:
+                sent |= self._push_part(project_id, part, body)
+            except TooLargeError as error:
+                if len(part) == 1:
+                    raise RefusedError(
+                        f"the labeling task of sample {part[0].sample_id[:12]} has {len(body)} "
+                        f"bytes: {error}"
+                    ) from None
+                self._most_bytes = len(body) // 2
+            else:
+                waiting = waiting[len(part) :]
         return sent
-
-    def find(self, project_id: int, sample_ids: Collection[str]) -> dict[str, int]:
-        """sample id -> external id of those that are there; a project that is gone has none."""
-        ids, found = list(sample_ids), dict[str, int]()
-        for start in range(0, len(ids), _IDS_PER_LOOKUP):
-            part = ids[start : start + _IDS_PER_LOOKUP]
-            same = Filters.item(Column.data("sample_id"), Operator.IN_LIST, Type.String, part)
-            for row in self._rows(project_id, [same], "task_only"):
-                found.setdefault(row["data"]["sample_id"], row["id"])
-        return found
 
     def pull(self, project_id: int, since: datetime | None) -> Iterator[LabelingTask]:
         """Every labeling task that changed since then, with all the annotations it has now.
@@ -133,150 +153,211 @@ class Studio:
         filters = []
         if since is not None:
             start = (since - _OVERLAP).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-            filters.append(
-                Filters.item(Column.updated_at, Operator.GREATER_OR_EQUAL, Type.Datetime, start)
-            )
-        for row in self._rows(project_id, filters, "all"):
-            yield labeling_task(row)
+            filters.append(condition("updated_at", "greater_or_equal", start, "Datetime"))
+        yield from self._annotated(project_id, filters)
 
-    def _push_some(self, project_id: int, items: Sequence[Item]) -> dict[str, int]:
-        pictures: dict[str, str] = {}
-        for attempt in range(_ATTEMPTS):
+    def fetch(self, project_id: int, external_ids: Collection[int]) -> Iterator[LabelingTask]:
+        """These labeling tasks, with all their annotations; those that are gone are missing."""
+        for part in _parts(sorted(external_ids), _IDS_PER_REQUEST):
+            yield from self._annotated(project_id, [condition("id", "in_list", part, "Number")])
+
+    def glimpse(self, project_id: int) -> Iterator[Glimpse]:
+        """Every labeling task of a project in brief."""
+        for row in self._client.rows(project_id, _BRIEF, [_EITHER]):
+            yield glimpse(row)
+
+    def ask_more(self, external_id: int, people: int) -> None:
+        """Raise the number of people asked in one labeling task, and open it again.
+
+        One that is gone stays gone; a sweep tells of it.
+        """
+        try:
+            self._ask(external_id, people)
+        except GoneError:
+            return
+
+    def reorder(self, project_id: int, priorities: Mapping[int, float]) -> set[int]:
+        """external id -> new priority; which were moved: those that nobody has begun."""
+        moved = set[int]()
+        for part in _parts(sorted(priorities), _IDS_PER_REQUEST):
+            filters = [condition("id", "in_list", part, "Number"), *_NOT_BEGUN]
+            for row in self._client.rows(project_id, "id,predictions", filters, fields="all"):
+                if self._place(row["predictions"], score(priorities[row["id"]])):
+                    moved.add(row["id"])
+        return moved
+
+    def withdraw(self, project_id: int, external_ids: Collection[int]) -> set[int]:
+        """Delete labeling tasks that nobody has begun; which of the given are gone now.
+
+        The server itself picks, in the request that deletes, those without annotation, skip or
+        draft. Whoever answers in the milliseconds between loses an answer that nobody waits
+        for; whoever has one open without having touched it is told so when they submit.
+        """
+        gone = set[int]()
+        for part in _parts(sorted(external_ids), _IDS_PER_REQUEST):
+            those = condition("id", "in_list", part, "Number")
+            body = {"filters": {"conjunction": "and", "items": [those, *_NOT_BEGUN]}}
+            action = {"id": "delete_tasks", "project": project_id}
             try:
-                found = self.find(project_id, [item.sample_id for item in items])
-                missing = [item for item in items if item.sample_id not in found]
-                return found | self._create(project_id, missing, pictures)
-            except UnavailableError:
-                if attempt == _ATTEMPTS - 1:
-                    raise
-                time.sleep(_PAUSE_SECONDS * 2**attempt)
-        raise AssertionError("the loop above returns or raises")
+                self._client.call("POST", "api/dm/actions/", params=action, json=body)
+            except GoneError:
+                return set(external_ids)
+            left = {row["id"] for row in self._client.rows(project_id, "id", [those])}
+            gone |= set(part) - left
+        return gone
 
-    def _create(
-        self, project_id: int, items: Sequence[Item], pictures: dict[str, str]
-    ) -> dict[str, int]:
-        """Import new labeling tasks; `pictures` remembers what is uploaded for a next attempt."""
-        if not items:
-            return {}
-        for part in uploads([item for item in items if item.sample_id not in pictures]):
-            pictures |= self._upload(project_id, part)
-        answer = self._call(
-            "POST",
-            f"api/projects/{project_id}/import",
-            params={"return_task_ids": "true"},
-            json=[new_task(item, pictures[item.sample_id]) for item in items],
-        )
-        if "task_ids" not in answer:
-            raise UnavailableError(
-                f"Label Studio at {self.url} imports {len(items)} labeling tasks in the background; "
-                "send again in a minute, those that have arrived are found then"
-            )
-        return dict(zip((item.sample_id for item in items), answer["task_ids"], strict=True))
+    def restore(self, external_id: int, data: Mapping[str, Json]) -> None:
+        """Write the data of a labeling task as it was sent; one that is gone stays gone."""
+        try:
+            self._client.call("PATCH", f"api/tasks/{external_id}/", json={"data": dict(data)})
+        except GoneError:
+            return
 
-    def _upload(self, project_id: int, items: Sequence[Item]) -> dict[str, str]:
-        """Upload pictures; sample id -> address on the server."""
-        files = {
-            f"f{number}": (f"{item.sample_id}.png", item.picture, "image/png")
-            for number, item in enumerate(items)
-        }
-        path = f"api/projects/{project_id}/import"
-        answer = self._call("POST", path, params={"commit_to_project": "false"}, files=files)
-        rows = self._call(
-            "GET",
-            f"api/projects/{project_id}/file-uploads",
-            params={"ids": json.dumps(answer["file_upload_ids"])},
-        )
-        # Stored as upload/<project>/<8 random characters>-<sample id>.png
-        return {
-            row["file"].rpartition("-")[2].removesuffix(".png"): f"/data/{row['file']}"
-            for row in rows
+    def listen(self, project_id: int, url: str, secret: str) -> None:
+        """Have Label Studio tell an address of every annotation; registered once.
+
+        It names what happened and sends nothing else; our secret is in X-Flywheel-Secret.
+        """
+        wanted = {
+            "url": url,
+            "send_payload": False,
+            "send_for_all_actions": False,
+            "is_active": True,
+            "headers": {"X-Flywheel-Secret": secret},
+            "actions": _ACTIONS,
         }
 
-    def _find_project(self, title: str) -> Json | None:
+        def attempt() -> None:
+            known = self._client.call("GET", "api/webhooks/", params={"project": project_id})
+            same = [hook for hook in known if hook["url"] == url]
+            if not same:
+                body = {"project": project_id, **wanted}
+                self._client.ask("POST", "api/webhooks/", json=body)
+            for hook in same:
+                hook["actions"] = sorted(hook["actions"])
+                if any(hook[name] != value for name, value in wanted.items()):
+                    self._client.call("PATCH", f"api/webhooks/{hook['id']}/", json=wanted)
+
+        self._client.settle(attempt)
+
+    def _project(self, project_id: int) -> Json | None:
+        try:
+            return self._client.call("GET", f"api/projects/{project_id}/")
+        except GoneError:
+            return None
+
+    def _found_or_new(self, title: str, wanted: Mapping[str, Json]) -> Json:
         """The oldest project of exactly this title; Label Studio itself finds similar ones too."""
         page, found = 1, list[Json]()
         while True:
             params = {"title": title, "page": page, "page_size": 100}
-            answer = self._call("GET", "api/projects/", params=params)
+            answer = self._client.call("GET", "api/projects/", params=params)
             found += [row for row in answer["results"] if row["title"] == title]
             if not answer.get("next"):
-                return min(found, key=lambda row: int(row["id"]), default=None)
+                break
             page += 1
+        if found:
+            return min(found, key=lambda row: int(row["id"]))
+        new = {"title": title, "model_version": MODEL_VERSION, **wanted}
+        return self._client.ask("POST", "api/projects/", json=new)
 
-    def _rows(self, project_id: int, filters: list[Any], fields: str) -> Iterator[Json]:
-        """Labeling tasks as raw JSON, in order of their ids: writes in between lose none."""
-        last_id, is_last = 0, False
-        while not is_last:
-            newer = Filters.item(Column.id, Operator.GREATER, Type.Number, last_id)
-            chosen = Filters.create(Filters.AND, [newer, *filters])
-            query = json.dumps({"filters": chosen, "ordering": ["tasks:id"]})
-            params = {"project": project_id, "fields": fields, "query": query}
-            paging = {"page": 1, "page_size": _TASKS_PER_PAGE}
-            response = self._request("GET", "api/tasks", params=params | paging)
-            if response.status_code == httpx.codes.NOT_FOUND:
-                return
-            rows = self._json(response)["tasks"]
-            yield from rows
-            is_last = len(rows) < _TASKS_PER_PAGE
-            last_id = rows[-1]["id"] if rows else 0
+    def _next_import(self, waiting: Sequence[Item]) -> tuple[list[Item], bytes]:
+        """What goes into the next request, and its body."""
+        texts, size = list[bytes](), 0
+        for item in waiting[:_ITEMS_PER_IMPORT]:
+            text = json.dumps(new_task(item), allow_nan=False).encode()
+            if texts and size + len(text) > self._most_bytes:
+                break
+            texts.append(text)
+            size += len(text)
+        return list(waiting[: len(texts)]), b"[" + b",".join(texts) + b"]"
 
-    def _call(self, method: str, path: str, **arguments: Any) -> Json:
-        return self._json(self._request(method, path, **arguments))
+    def _push_part(self, project_id: int, items: Sequence[Item], body: bytes) -> dict[str, int]:
+        wanted = {item.key: item.people for item in items}
 
-    def _request(self, method: str, path: str, **arguments: Any) -> httpx.Response:
-        with _told(self.url):
-            return self._http.request(path, method=method, **arguments)
+        def attempt() -> dict[str, int]:
+            found = self._look_up(project_id, wanted)
+            for key, row in found.items():
+                if row["overlap"] < wanted[key]:
+                    self._ask(row["id"], wanted[key])
+            missing = [item for item in items if item.key not in found]
+            whole = body if len(missing) == len(items) else self._next_import(missing)[1]
+            new = self._create(project_id, missing, whole) if missing else {}
+            for key, external_id in new.items():
+                if wanted[key] > 1:
+                    self._ask(external_id, wanted[key])
+            return {key: row["id"] for key, row in found.items()} | new
 
-    def _json(self, response: httpx.Response) -> Json:
-        try:
-            body = response.json()
-        except ValueError:
-            body = "a page that is no JSON"
-        if response.is_success and isinstance(body, dict | list):
-            return body
-        raise _fault(self.url, response.status_code, body)
+        return self._client.settle(attempt)
 
+    def _look_up(self, project_id: int, keys: Collection[str]) -> dict[str, Json]:
+        """key -> row of those that are there, the oldest of two."""
+        found = dict[str, Json]()
+        for part in _parts(sorted(keys), _KEYS_PER_LOOKUP):
+            starts = "|".join(sorted({re.escape(key[:_KEY_START]) for key in part}))
+            same = condition("data.key", "regex", f"^({starts})", "String")
+            for row in self._client.rows(project_id, "id,data,overlap", [same]):
+                if row["data"]["key"] in keys:
+                    found.setdefault(row["data"]["key"], row)
+        return found
 
-@contextmanager
-def _told(url: str) -> Iterator[None]:
-    """Turn what the SDK and its HTTP client raise into our two errors."""
-    try:
-        yield
-    except httpx.HTTPError as error:
-        raise UnavailableError(
-            f"Label Studio at {url} does not answer ({type(error).__name__}: {error}); "
-            "start it (flywheel up), or mend labeling.url; the work waits in the ledger"
-        ) from error
-    except json.JSONDecodeError as error:
-        raise UnavailableError(
-            f"what answers at {url} is not Label Studio ({error}); check labeling.url and any "
-            "proxy before it; the work waits in the ledger"
-        ) from error
-    except ApiError as error:
-        # Its text holds response headers, a session cookie among them: no chaining.
-        raise _fault(url, error.status_code or 0, error.body) from None
-
-
-def _fault(url: str, status: int, body: Json) -> FlywheelError:
-    if status == httpx.codes.UNAUTHORIZED:
-        return RefusedError(
-            f"Label Studio at {url} refuses the token in LABEL_STUDIO_API_KEY (401); "
-            f"copy a valid one from {url}/user/account"
+    def _create(self, project_id: int, items: Sequence[Item], body: bytes) -> dict[str, int]:
+        answer = self._client.ask(
+            "POST",
+            f"api/projects/{project_id}/import",
+            params={"return_task_ids": "true"},
+            content=body,
+            headers={"Content-Type": "application/json"},
         )
-    detail = body.get("validation_errors") or body.get("detail") if isinstance(body, dict) else body
-    reason = f"Label Studio at {url} answers {status}: {str(detail)[:500]}"
-    if status >= 500 or status in {httpx.codes.REQUEST_TIMEOUT, httpx.codes.TOO_MANY_REQUESTS}:
-        return UnavailableError(f"{reason}; look into its log, the work waits in the ledger")
-    return RefusedError(
-        f"{reason}; check labeling.url, the rights of the token's user and the labeling config"
-    )
+        if "task_ids" not in answer:
+            raise UnavailableError(
+                f"Label Studio at {self._client.url} imports {len(items)} labeling tasks in the "
+                "background; send again in a minute, those that have arrived are found then"
+            )
+        return dict(zip((item.key for item in items), answer["task_ids"], strict=True))
+
+    def _ask(self, external_id: int, people: int) -> None:
+        path = f"api/tasks/{external_id}/"
+        row = self._client.call("PATCH", path, json={"overlap": people})
+        answered = {one["completed_by"] for one in row["annotations"] if not one["was_cancelled"]}
+        if row["is_labeled"] and len(answered) < people:
+            self._client.call("PATCH", path, json={"is_labeled": False})
+
+    def _place(self, predictions: Sequence[Json], wanted: float) -> bool:
+        """Give our prediction another score; False where somebody has deleted it."""
+        ours = [one for one in predictions if one["model_version"] == MODEL_VERSION]
+        for one in ours:
+            if one["score"] != wanted:
+                path = f"api/predictions/{one['id']}/"
+                self._client.call("PATCH", path, json={"score": wanted})
+        return bool(ours)
+
+    def _annotated(self, project_id: int, filters: Sequence[Json]) -> Iterator[LabelingTask]:
+        # Expanded, annotations are written by one serializer and not by one for each row.
+        more = {"fields": "all", "expand": "annotations"}
+        for row in self._client.rows(project_id, _ANNOTATIONS, filters, **more):
+            self._know({one["completed_by"] for one in row["annotations"]} - {None})
+            yield labeling_task(row, self._people)
+
+    def _know(self, numbers: Collection[int]) -> None:
+        """Learn the e-mails of people; each that nobody knows is asked for once."""
+        if all(number in self._people for number in numbers):
+            return
+        for user in self._client.call("GET", "api/users/"):
+            self._people[user["id"]] = user["email"]
+        for number in numbers:
+            self._people.setdefault(number, str(number))
+
+
+def _parts(values: Sequence[_V], size: int) -> Iterator[list[_V]]:
+    for start in range(0, len(values), size):
+        yield list(values[start : start + size])
 
 
 def _check_predictions(config: str, items: Sequence[Item]) -> None:
     """Label Studio itself would take a wrong pre-annotation and fail to open it."""
-    interface = LabelInterface(config)
     for item in items:
-        faults = interface.validate_prediction(prediction(item), return_errors=True)
+        faults = misfits(config, new_task(item)["predictions"][0]) if item.result else []
         if faults:
             raise TaskError(
                 f"the pre-annotation of sample {item.sample_id[:12]} does not fit the labeling "

@@ -227,7 +227,7 @@ def test_only_flows_import_prefect():
 
 
 def test_one_file_imports_label_studios_sdk():
-    assert importers("label_studio_sdk") == {"flywheel/label/studio.py"}
+    assert importers("label_studio_sdk") == {"flywheel/label/client.py"}
 
 
 @pytest.mark.parametrize("stage", NOT_TORCH)
