@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
@@ -17,20 +17,28 @@ from torch import nn
 from torch.nn import functional
 
 from flywheel.ledger import Ledger
+from flywheel.ledger.campaigns import all_campaigns, begin_campaign, found_project
+from flywheel.ledger.datasets import add_labels
 from flywheel.ledger.feedback import append_feedback, feedback_id
+from flywheel.ledger.labeling import Returned, save_annotations
+from flywheel.ledger.outbox import Asked, enqueue, mark_sent, plan
 from flywheel.ledger.predictions import Logged, append_predictions
 from flywheel.model import weights_of
 from flywheel.project import Gate, Metric
 from flywheel.records import (
+    Annotation,
     Answer,
     Decision,
     Feedback,
+    Label,
     Prediction,
+    Purpose,
     Report,
     Reuse,
     Sample,
     Split,
     Verdict,
+    content_id,
 )
 from flywheel.task import Baseline, Labeling, Task
 
@@ -172,6 +180,92 @@ class Production:
         return Logged(sample=sample, group=group or sample.id, split=split, prediction=prediction)
 
 
+class Crew:
+    """People who are asked and who answer, straight into a ledger; one campaign an audience."""
+
+    def __init__(self, production: Production) -> None:
+        self.ledger = production.ledger
+        self.production = production
+        self.now = production.now
+        self._count = 0
+        self._places: dict[tuple[str, Purpose], str] = {}
+        self._given: dict[str, dict[str, Returned]] = {}
+
+    def ask(self, samples, *, people=1, purpose=Purpose.CHOICE, night=0, shown=True, sent=True):
+        """Ask about samples, or about so many new ones; their ids."""
+        if isinstance(samples, int):
+            samples = [one.sample_id for one in self.production.predict(*[0.5] * samples)]
+        asked = [
+            Asked(sample_id=one, purpose=purpose, people=people, priority=0.5) for one in samples
+        ]
+        with self.ledger.begin() as connection:
+            enqueue(connection, asked, night, self.now)
+            if sent:
+                self._send(connection, samples, purpose, shown=shown)
+        return list(samples)
+
+    def _send(self, connection, samples, purpose, *, shown):
+        audience = "experts" if purpose is Purpose.REVIEW else "everyone"
+        known = {one.audience: one.id for one in all_campaigns(connection)}
+        campaign = known.get(audience)
+        if campaign is None:
+            campaign = begin_campaign(connection, audience, f"toy {audience}", self.now).id
+            found_project(connection, campaign, 70 + campaign)
+        numbers = {}
+        for one in samples:
+            self._count += 1
+            key = content_id(f"{campaign}/{purpose}/{one}".encode())
+            plan(connection, {(one, purpose): (campaign, key, shown)})
+            numbers[key] = self._count
+            self._places[one, purpose] = f"{campaign}/{self._count}"
+        mark_sent(connection, numbers, {}, {}, self.now)
+
+    def answer(self, sample_id, person, seconds=30.0, *, refused=None, **changes):
+        """What a person does with a sample; changes are fields of the annotation. Its id."""
+        self._count += 1
+        fields = {
+            "id": f"annotation {self._count}",
+            "sample_id": sample_id,
+            "annotator": person,
+            "answer": None if refused or changes.get("skipped") else "cat",
+            "skipped": False,
+            "lead_time_seconds": seconds,
+            "updated_at": self.now + timedelta(seconds=self._count),
+        }
+        given = Annotation(**(fields | changes))
+        place = self._places[sample_id, given.purpose]
+        there = self._given.setdefault(place, {})
+        there[given.id] = Returned(annotation=given, refused=refused, labeling_task=place)
+        self._save(place, sample_id)
+        return given.id
+
+    def remove(self, sample_id, name, purpose=Purpose.CHOICE):
+        """Somebody deletes an annotation."""
+        place = self._places[sample_id, purpose]
+        del self._given[place][name]
+        self._save(place, sample_id)
+
+    def _save(self, place, sample_id):
+        with self.ledger.begin() as connection:
+            there = list(self._given[place].values())
+            save_annotations(connection, {place: (sample_id, there)}, self.now)
+
+    def label(self, samples, reliability=0.9, answer="cat"):
+        """The consensus on samples; None withdraws it."""
+        made = [
+            Label(
+                sample_id=one,
+                answer=answer,
+                reliability=reliability,
+                num_annotations=1,
+                source="annotators",
+            )
+            for one in samples
+        ]
+        with self.ledger.begin() as connection:
+            add_labels(connection, made, self.now)
+
+
 @pytest.fixture
 def ledger(tmp_path) -> Iterator[Ledger]:
     with closing(Ledger.open(f"sqlite:///{tmp_path}/ledger.db")) as opened:
@@ -181,6 +275,11 @@ def ledger(tmp_path) -> Iterator[Ledger]:
 @pytest.fixture
 def production(ledger) -> Production:
     return Production(ledger)
+
+
+@pytest.fixture
+def crew(production) -> Crew:
+    return Crew(production)
 
 
 @pytest.fixture

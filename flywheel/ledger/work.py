@@ -1,0 +1,134 @@
+"""What people did, as work: who spent how many seconds on what, and what came of it.
+
+Skips, refused and deleted annotations took time as well. Every function reads a bounded number of
+rows, or sums them up where they are. What a second costs is not known here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import ColumnElement, Connection, Row, and_, case, func, select
+
+from flywheel.ledger.outbox import CHUNK
+from flywheel.ledger.tables import annotations as given
+from flywheel.ledger.tables import labeling_tasks, labels, samples
+from flywheel.records import Purpose, Split
+
+_BY_PEOPLE = "annotators"
+
+
+class Work(NamedTuple):
+    """One annotation as work."""
+
+    annotator: str
+    sample_id: str
+    purpose: Purpose
+    split: Split
+    campaign: int | None
+    """in which it was given; None where that was not kept"""
+    night: int | None
+    """whose budget asked for the labeling task"""
+    shown: bool
+    """whether the person saw the model's answer"""
+    seconds: float | None
+    """None: not measured"""
+    is_given: bool
+    """an answer as Label Studio counts them: neither skipped nor deleted"""
+    at: datetime
+
+
+class Spent(NamedTuple):
+    """What one person did since a time."""
+
+    annotator: str
+    num_annotations: int
+    num_timed: int
+    """of these, with a lead time"""
+    seconds: float
+    """of those together, each cut to what it may count"""
+
+
+def recent_work(connection: Connection, limit: int) -> list[Work]:
+    """The newest annotations of every kind, oldest first."""
+    asked = labeling_tasks.c
+    mine = and_(asked.sample_id == given.c.sample_id, asked.purpose == given.c.purpose)
+    query = (
+        select(
+            *(given.c.annotator, given.c.sample_id, given.c.purpose, samples.c.split),
+            *(given.c.labeling_task, asked.campaign, asked.night, asked.shown),
+            *(given.c.lead_time_seconds, given.c.skipped, given.c.deleted_at, given.c.updated_at),
+        )
+        .join(samples, samples.c.id == given.c.sample_id)
+        .outerjoin(labeling_tasks, mine)
+        .order_by(given.c.updated_at.desc(), given.c.id.desc())
+        .limit(limit)
+    )
+    return [_work(row) for row in connection.execute(query)][::-1]
+
+
+def spent_since(
+    connection: Connection, since: datetime, caps: Mapping[str, float], cap: float | None
+) -> list[Spent]:
+    """What everybody did since a time, by name; a person's annotations count their cap at most.
+
+    Args:
+        connection: to the ledger.
+        since: an annotation counts with its last change.
+        caps: person -> seconds that one annotation may count.
+        cap: the same of everyone else; None is no limit.
+    """
+    query = (
+        select(
+            given.c.annotator,
+            func.count(),
+            func.count(given.c.lead_time_seconds),
+            func.coalesce(func.sum(_capped(given.c.lead_time_seconds, caps, cap)), 0.0),
+        )
+        .where(given.c.updated_at >= since)
+        .group_by(given.c.annotator)
+        .order_by(given.c.annotator)
+    )
+    return [
+        Spent(row[0], int(row[1]), int(row[2]), float(row[3])) for row in connection.execute(query)
+    ]
+
+
+def people_labels(connection: Connection, sample_ids: Sequence[str]) -> dict[str, float]:
+    """The reliability of each sample's label, of those that people gave and that stand."""
+    found: dict[str, float] = {}
+    for start in range(0, len(sample_ids), CHUNK):
+        mine = labels.c.sample_id.in_(sample_ids[start : start + CHUNK])
+        newest = select(func.max(labels.c.seq)).where(mine).group_by(labels.c.sample_id)
+        query = select(labels.c.sample_id, labels.c.reliability).where(
+            labels.c.seq.in_(newest), labels.c.answer.is_not(None), labels.c.source == _BY_PEOPLE
+        )
+        found.update((row[0], float(row[1])) for row in connection.execute(query))
+    return found
+
+
+def _work(row: Row[Any]) -> Work:
+    told = (row.labeling_task or "").partition("/")[0]
+    return Work(
+        annotator=row.annotator,
+        sample_id=row.sample_id,
+        purpose=Purpose(row.purpose),
+        split=Split(row.split),
+        campaign=int(told) if told.isdecimal() else row.campaign,
+        night=row.night,
+        shown=bool(row.shown),
+        seconds=row.lead_time_seconds,
+        is_given=not row.skipped and row.deleted_at is None,
+        at=row.updated_at,
+    )
+
+
+def _capped(
+    seconds: ColumnElement[Any], caps: Mapping[str, float], cap: float | None
+) -> ColumnElement[Any]:
+    """The lead time, cut to its person's cap; no clock runs backwards."""
+    limit: Any = case(dict(caps), value=given.c.annotator, else_=cap) if caps else cap
+    whole = case((seconds < 0, 0.0), else_=seconds)
+    return whole if limit is None else case((seconds > limit, limit), else_=whole)
