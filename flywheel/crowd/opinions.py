@@ -47,6 +47,8 @@ class Opinions:
     """(A,) int in 0..G-1; those of one sample follow each other, in the order of its numbers"""
     is_right: Array = field(repr=False)
     """(A,) float: 1 right, 0 wrong, NaN not known"""
+    name: Array = field(repr=False)
+    """(A,) int in 0..K-1, of the name that was answered; -1 where the answer is no name"""
     sample_of_group: Array = field(repr=False)
     """(G,) int, not falling"""
     number_of_group: Array = field(repr=False)
@@ -99,6 +101,7 @@ def pack(opinions: Sequence[Opinion], people: Sequence[str] = ()) -> Opinions:
     samples = sorted({one.sample for one in ordered})
     everyone = sorted({one.person for one in ordered} | set(people))
     place, number = _places(samples), _places(everyone)
+    names = _places(sorted({one.name for one in ordered if one.name is not None}))
     groups = sorted({(place[one.sample], one.group) for one in ordered})
     index = {group: at for at, group in enumerate(groups)}
     known = [float("nan") if one.is_right is None else float(one.is_right) for one in ordered]
@@ -110,6 +113,9 @@ def pack(opinions: Sequence[Opinion], people: Sequence[str] = ()) -> Opinions:
         person=np.array([number[one.person] for one in ordered], dtype=np.intp),
         group=np.array([index[place[one.sample], one.group] for one in ordered], dtype=np.intp),
         is_right=np.array(known, dtype=float),
+        name=np.array(
+            [-1 if one.name is None else names[one.name] for one in ordered], dtype=np.intp
+        ),
         sample_of_group=pairs[:, 0],
         number_of_group=pairs[:, 1],
     )

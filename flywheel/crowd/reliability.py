@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special
 
-from flywheel.crowd import grid, spread
+from flywheel.crowd import grid
+from flywheel.crowd.judges import GroupJudge, NameJudge, Voices
 from flywheel.crowd.opinions import Opinion, Opinions, pack
 from flywheel.records import Array
 
@@ -20,10 +20,9 @@ _TAIL = 0.025
 _ROUNDS = 60
 _STILL = 1e-4
 """Change of a reliability below which the rounds end."""
-_SPREAD_EVERY = 4
-"""Rounds between looks at how wrong answers spread, which changes slowly."""
+_FEWEST_ROUNDS = 5
 _START = 0.75
-USUAL_TIER = "random"
+_USUAL_TIER = "random"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,10 +62,12 @@ def weigh(
 ) -> Crowd:
     """The reliability of every person and the chance of every group, from each other.
 
-    Each round takes the chances of the groups from the people (`spread.log_odds`), the evidence
-    on each person from the groups (what all others say of each answer), and the people from it
-    and from each other (`grid.fit_tier`), until nothing moves. Gold answers are certain evidence.
-    No random numbers: equal opinions give equal numbers, in whatever order they come.
+    Each round takes the chances of the groups from the people (`judges`), the evidence on each
+    person from the groups (what all others say of each answer), and the people from it and from
+    each other (`grid.fit_tier`), until nothing moves. Gold answers are certain evidence. Where
+    all answers are names, and there are enough of them, more rounds follow that know which names
+    are rare and which are confused. No random numbers: equal opinions give equal numbers, in
+    whatever order they come.
 
     Args:
         opinions: one a person and sample, at most.
@@ -80,129 +81,75 @@ def weigh(
     """
     tiers = tiers or {}
     packed = pack(opinions, people=tuple(tiers))
-    state = _State(packed, tiers, voices or {})
-    state.settle()
-    return state.crowd()
+    of_tier = _members(packed, tiers)
+    shared = Voices.of(packed, voices or {})
+    judge = GroupJudge(packed, shared)
+    means, beliefs = _settle(judge, of_tier, np.full(len(packed.people), _START))
+    chances = judge.chances
+    if NameJudge.serves(packed, shared):
+        by_name = NameJudge(packed, shared, chances)
+        means, beliefs = _settle(by_name, of_tier, means)
+        chances = by_name.chances
+    return Crowd(
+        people=_people(packed, of_tier, beliefs),
+        samples=_samples(packed, chances),
+        newcomers={tier: belief.newcomer for tier, belief in beliefs.items()},
+        alternatives=judge.alternatives,
+    )
 
 
-class _State:
-    """The numbers that the rounds improve; see `weigh`."""
+def _members(packed: Opinions, tiers: Mapping[str, str]) -> dict[str, Array]:
+    """Tier -> the places of its people; "random" is always among them."""
+    names = [tiers.get(person, _USUAL_TIER) for person in packed.people]
+    return {
+        tier: np.flatnonzero([name == tier for name in names])
+        for tier in sorted({_USUAL_TIER, *names})
+    }
 
-    def __init__(
-        self, packed: Opinions, tiers: Mapping[str, str], voices: Mapping[str, str]
-    ) -> None:
-        self.packed = packed
-        self.tiers = [tiers.get(person, USUAL_TIER) for person in packed.people]
-        self.is_gold = ~np.isnan(packed.is_right)
-        self.weight, self.same_voice = _shares(packed, voices)
-        num_groups = len(packed.sample_of_group)
-        votes = np.bincount(packed.group, self.weight, num_groups)
-        self.groups = spread.Groups(sample=packed.sample_of_group, votes=votes)
-        self.means: Array = np.full(len(packed.people), _START)
-        self.theta = 4.0
-        self.odds: Array = np.zeros(num_groups)
-        self.beliefs: dict[str, grid.Tier] = {}
 
-    def settle(self) -> None:
-        """Rounds until no reliability moves."""
-        for number in range(_ROUNDS):
-            before = self.means
-            self._look_at_groups(fits_theta=number % _SPREAD_EVERY == 1)
-            self._look_at_people()
-            if number > _SPREAD_EVERY and np.abs(self.means - before).max(initial=0.0) < _STILL:
-                break
-        self._look_at_groups(fits_theta=False)
+def _settle(
+    judge: GroupJudge | NameJudge, of_tier: Mapping[str, Array], means: Array
+) -> tuple[Array, dict[str, grid.Tier]]:
+    """Rounds until no reliability moves; the judge is left with the chances of the last one."""
+    beliefs: dict[str, grid.Tier] = {}
+    for number in range(_ROUNDS):
+        evidence, before = judge.look(means), means
+        likelihoods = grid.log_likelihoods(judge.packed.person, evidence, len(means))
+        means = means.copy()
+        for tier, members in of_tier.items():
+            beliefs[tier] = grid.fit_tier(likelihoods[members])
+            means[members] = beliefs[tier].means
+        moved = np.abs(means - before).max(initial=0.0)
+        if number + 1 >= _FEWEST_ROUNDS and moved < _STILL:
+            break
+    judge.look(means)
+    return means, beliefs
 
-    def _look_at_groups(self, *, fits_theta: bool) -> None:
-        logit = special.logit(self.means)[self.packed.person]
-        support = np.bincount(self.packed.group, self.weight * logit, len(self.odds))
-        if fits_theta:
-            self.theta = spread.fit_theta(self.groups, support)
-        self.odds = spread.log_odds(self.groups, support, self.theta)
 
-    def _look_at_people(self) -> None:
-        evidence = self._evidence()
-        number = len(self.means)
-        likelihoods = grid.log_likelihoods(self.packed.person, evidence, number)
-        self.means = self.means.copy()
-        for tier in sorted({USUAL_TIER, *self.tiers}):
-            members = np.flatnonzero([one == tier for one in self.tiers])
-            self.beliefs[tier] = grid.fit_tier(likelihoods[members])
-            self.means[members] = self.beliefs[tier].means
+def _samples(packed: Opinions, chances: Array) -> dict[str, dict[int, float]]:
+    found: dict[str, dict[int, float]] = {name: {} for name in packed.samples}
+    places = packed.sample_of_group.tolist(), packed.number_of_group.tolist()
+    for sample, number, chance in zip(*places, chances.tolist(), strict=True):
+        found[packed.samples[sample]][number] = chance
+    return found
 
-    def _evidence(self) -> Array:
-        """(A,) log odds that each answer is right, by what all others say; infinite on gold.
 
-        Formula: the odds of its group against every other group and none, without what the
-        answer's own voice adds to them.
-        """
-        packed, odds = self.packed, np.minimum(self.odds, 60.0)
-        exp = np.exp(odds)
-        total = 1.0 + self.groups.total(exp)[packed.sample]
-        rest = np.maximum(total - exp[packed.group], 1.0)
-        logit = special.logit(self.means)[packed.person]
-        own = np.bincount(self.same_voice, self.weight * logit)[self.same_voice]
-        evidence = odds[packed.group] - own - np.log(rest)
-        known = np.where(packed.is_right == 1, np.inf, -np.inf)
-        return np.where(self.is_gold, known, evidence)
-
-    def crowd(self) -> Crowd:
-        """The result."""
-        chances = self._known(spread.chances(self.groups, self.odds))
-        samples: dict[str, dict[int, float]] = {name: {} for name in self.packed.samples}
-        places = zip(
-            self.packed.sample_of_group.tolist(),
-            self.packed.number_of_group.tolist(),
-            chances.tolist(),
-            strict=True,
-        )
-        for sample, number, chance in places:
-            samples[self.packed.samples[sample]][number] = chance
-        return Crowd(
-            people={person.person: person for person in self._people()},
-            samples=samples,
-            newcomers={tier: belief.newcomer for tier, belief in self.beliefs.items()},
-            alternatives=1.0 + self.theta,
-        )
-
-    def _known(self, chances: Array) -> Array:
-        """(G,) chances, on gold samples the share of a group's answers that are right."""
-        packed, gold = self.packed, np.flatnonzero(self.is_gold)
-        right = np.bincount(packed.group[gold], packed.is_right[gold], len(chances))
-        number = np.bincount(packed.group[gold], minlength=len(chances))
-        is_known = np.isin(packed.sample_of_group, packed.sample[gold])
-        return np.where(is_known, right / np.maximum(number, 1), chances)
-
-    def _people(self) -> list[Reliability]:
-        answers = np.bincount(self.packed.person, minlength=len(self.means))
-        gold = np.bincount(self.packed.person, self.is_gold, len(self.means))
-        found, seen = [], dict.fromkeys(self.beliefs, 0)
-        for index, (person, tier) in enumerate(zip(self.packed.people, self.tiers, strict=True)):
-            low, high = grid.interval(self.beliefs[tier].log_density[seen[tier]], _TAIL)
-            seen[tier] += 1
-            found.append(
-                Reliability(
-                    person=person,
-                    tier=tier,
-                    mean=float(self.means[index]),
-                    low=low,
-                    high=high,
-                    num_answers=int(answers[index]),
-                    num_gold=int(gold[index]),
-                )
+def _people(
+    packed: Opinions, of_tier: Mapping[str, Array], beliefs: Mapping[str, grid.Tier]
+) -> dict[str, Reliability]:
+    answers = np.bincount(packed.person, minlength=len(packed.people))
+    gold = np.bincount(packed.person, ~np.isnan(packed.is_right), len(packed.people))
+    found = {}
+    for tier, members in of_tier.items():
+        for place, index in enumerate(members.tolist()):
+            low, high = grid.interval(beliefs[tier].log_density[place], _TAIL)
+            found[packed.people[index]] = Reliability(
+                person=packed.people[index],
+                tier=tier,
+                mean=float(beliefs[tier].means[place]),
+                low=low,
+                high=high,
+                num_answers=int(answers[index]),
+                num_gold=int(gold[index]),
             )
-        return found
-
-
-def _shares(packed: Opinions, voices: Mapping[str, str]) -> tuple[Array, Array]:
-    """(A,) weight of each opinion, and (A,) numbers that opinions of one voice in one group share.
-
-    Each of the k opinions of a voice on a sample counts 1 / k.
-    """
-    names = [voices.get(person, f"\0{person}") for person in packed.people]
-    number = np.unique(names, return_inverse=True)[1].astype(np.intp) if names else np.zeros(0, int)
-    voice = number[packed.person]
-    on_sample = packed.sample * (len(names) + 1) + voice
-    _, place, count = np.unique(on_sample, return_inverse=True, return_counts=True)
-    in_group = np.unique(packed.group * (len(names) + 1) + voice, return_inverse=True)[1]
-    return 1.0 / count[place], in_group
+    return dict(sorted(found.items()))
