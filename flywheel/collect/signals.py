@@ -32,16 +32,21 @@ def signals_of(
     A confidence outside 0..1, as rounding makes them, counts as the nearer end.
     """
     confidence = min(max(confidence, 0.0), 1.0)
-    found = []
-    if confidence < low_confidence:
-        strength = (low_confidence - confidence) / low_confidence
-        found.append(Signal(name="low_confidence", strength=strength))
+    found = low_confidence_signals(confidence, low_confidence)
     if feedback is not None:
         kind, value = FeedbackKind(feedback[0]), feedback[1]
         if kind is FeedbackKind.CORRECTION:
             value = _same(value, answer, agree)
         found += _contradictions(confidence, kind, value)
     return tuple(found)
+
+
+def low_confidence_signals(confidence: float, threshold: float) -> list[Signal]:
+    """The signal of a confidence alone, if it is one: see `signals_of`."""
+    confidence = min(max(confidence, 0.0), 1.0)
+    if confidence >= threshold:
+        return []
+    return [Signal(name="low_confidence", strength=(threshold - confidence) / threshold)]
 
 
 def _contradictions(confidence: float, kind: FeedbackKind, value: Json) -> list[Signal]:

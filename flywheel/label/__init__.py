@@ -6,6 +6,7 @@ Where the project trusts sensors, what they say labels samples too.
 from flywheel.label.consensus import LabelResult, make_labels
 from flywheel.label.intake import PullResult
 from flywheel.label.pull import pull
+from flywheel.label.queue import QueueResult, order_queue, targeted
 from flywheel.label.send import Sender, SendResult, Webhook, send
 from flywheel.label.sensors import SensorResult, label_from_sensors
 from flywheel.label.studio import Studio
@@ -14,6 +15,7 @@ from flywheel.label.sweep import SweepResult, sweep
 __all__ = [
     "LabelResult",
     "PullResult",
+    "QueueResult",
     "SendResult",
     "Sender",
     "SensorResult",
@@ -22,7 +24,9 @@ __all__ = [
     "Webhook",
     "label_from_sensors",
     "make_labels",
+    "order_queue",
     "pull",
     "send",
     "sweep",
+    "targeted",
 ]

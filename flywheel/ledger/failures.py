@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, insert, select, update
 
-from flywheel.ledger.tables import failures, samples, transitions
+from flywheel.ledger.tables import choices, failures, samples, transitions
 from flywheel.records import Failure, FailureState, Signal, Split
 
 _ORDER = {state: place for place, state in enumerate(FailureState)}
@@ -20,7 +20,7 @@ def add_failures(
     connection: Connection, found: Sequence[Failure], night: int | None, now: datetime
 ) -> int:
     """Record failures; one that is known gets the new signals added. How many were new."""
-    known = _by_sample(connection, [failure.sample_id for failure in found])
+    known = failures_of(connection, [failure.sample_id for failure in found])
     new = 0
     for failure in found:
         earlier = known.get(failure.sample_id)
@@ -48,7 +48,7 @@ def move_failures(
     now: datetime,
 ) -> int:
     """Move failures forward to a state; one that is there or further stays. How many moved."""
-    known = _by_sample(connection, list(sample_ids))
+    known = failures_of(connection, list(sample_ids))
     moved = [key for key, failure in known.items() if _ORDER[failure.state] < _ORDER[state]]
     for sample_id in moved:
         connection.execute(
@@ -67,11 +67,16 @@ def num_moved(connection: Connection, state: FailureState, night: int) -> int:
 def strongest_failures(
     connection: Connection, state: FailureState, split: Split, limit: int
 ) -> list[Failure]:
-    """The failures of a state and split with the strongest signals, strongest first."""
+    """The failures with the strongest signals that are in no batch yet, strongest first."""
     query = (
         select(failures)
         .join(samples, samples.c.id == failures.c.sample_id)
-        .where(failures.c.state == state.value, samples.c.split == split.value)
+        .outerjoin(choices, choices.c.sample_id == failures.c.sample_id)
+        .where(
+            failures.c.state == state.value,
+            samples.c.split == split.value,
+            choices.c.sample_id.is_(None),  # one that was withdrawn is not chosen again
+        )
         .order_by(failures.c.strength.desc(), failures.c.sample_id)
         .limit(limit)
     )
@@ -91,7 +96,8 @@ def count_failures(connection: Connection) -> dict[FailureState, int]:
     return {state: counts.get(state, 0) for state in FailureState}
 
 
-def _by_sample(connection: Connection, sample_ids: list[str]) -> dict[str, Failure]:
+def failures_of(connection: Connection, sample_ids: list[str]) -> dict[str, Failure]:
+    """The failures of these samples; those that never failed are missing."""
     found: dict[str, Failure] = {}
     for start in range(0, len(sample_ids), _CHUNK):
         chunk = sample_ids[start : start + _CHUNK]

@@ -124,7 +124,7 @@ def plan(
             labeling_tasks.c.sample_id == bindparam("sample"),
             labeling_tasks.c.purpose == bindparam("why"),
         )
-        values = {name: bindparam(bound) for name, bound in _PLANNED.items()}
+        values: dict[str, Any] = {name: bindparam(bound) for name, bound in _PLANNED.items()}
         connection.execute(statement.values(values), rows)
 
 
@@ -177,7 +177,7 @@ def set_aside(
 
 def send_again(connection: Connection, keys: Sequence[str]) -> None:
     """Let labeling tasks that are no longer there wait again, in the campaign that they had."""
-    values = {"state": "waiting", "external_id": None, "place": None, "seen_at": None}
+    values: dict[str, Any] = {"state": "waiting", "external_id": None, "place": None, "seen_at": None}
     update_by_key(connection, values, dict.fromkeys(keys))
 
 
@@ -194,14 +194,6 @@ def sent_in(connection: Connection, campaign: int) -> list[Sent]:
     """Every labeling task that was planned for a campaign."""
     query = _SENT.where(labeling_tasks.c.campaign == campaign).order_by(labeling_tasks.c.seq)
     return [_sent(row) for row in connection.execute(query)]
-
-
-def highest_external_id(connection: Connection, campaign: int) -> int:
-    """The newest labeling task that is known to be in a campaign's project; 0 when there is none."""
-    query = select(func.max(labeling_tasks.c.external_id)).where(
-        labeling_tasks.c.campaign == campaign
-    )
-    return connection.execute(query).scalar() or 0
 
 
 def num_sent_since(connection: Connection, since: datetime) -> int:

@@ -36,6 +36,27 @@ def answers_asked(connection: Connection, night: int) -> int:
     return sum(connection.execute(query).scalar() or 0 for query in (asked, more))
 
 
+def asked_besides(connection: Connection, night: int) -> dict[str, int]:
+    """Answers that a night asked for besides those of its batch, by purpose or reason."""
+    purposes = (
+        select(labeling_tasks.c.purpose, func.sum(labeling_tasks.c.people))
+        .where(
+            labeling_tasks.c.night == night,
+            labeling_tasks.c.purpose != Purpose.CHOICE.value,
+            labeling_tasks.c.state.not_in(("refused", "withdrawn")),
+        )
+        .group_by(labeling_tasks.c.purpose)
+    )
+    reasons = (
+        select(requests.c.reason, func.sum(requests.c.people))
+        .where(requests.c.night == night)
+        .group_by(requests.c.reason)
+    )
+    return {
+        row[0]: int(row[1]) for query in (purposes, reasons) for row in connection.execute(query)
+    }
+
+
 def ask_more(
     connection: Connection,
     sample_ids: list[str],

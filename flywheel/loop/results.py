@@ -33,6 +33,16 @@ class Routed:
     """labeling tasks created now, those of earlier nights that had waited included"""
     num_waiting: int
     """labeling tasks that could not be sent and wait in the ledger"""
+    num_gold: int = 0
+    """samples whose answer is known, asked to measure people"""
+    num_second: int = 0
+    """second opinions, each worth more than a new sample"""
+    num_suspects: int = 0
+    """labels that the model contradicts, asked once more"""
+    num_review: int = 0
+    """samples in dispute that went to the experts"""
+    num_withdrawn: int = 0
+    """samples that no longer matter to the model that serves now"""
     project_url: str | None
     """page of the labeling project"""
     note: str

@@ -46,10 +46,8 @@ class LabelingSettings(Section):
     """how pictures get to Label Studio: over its API, by a folder that it shares with us, or
     fetched by people's browsers from somewhere else"""
     pictures_folder: str | None = None
-    """for folder: one below the server's LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT; for url: the
-    folder or fsspec URL that is served"""
-    pictures_root: str | None = None
-    """for folder: that document root"""
+    """for folder: one that the server has under the same path, below its
+    LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT; for url: the folder or fsspec URL that is served"""
     pictures_url: Annotated[str, AfterValidator(_web_address)] | None = None
     """for url: the address of that folder; it must answer with Access-Control-Allow-Origin"""
 
@@ -69,8 +67,7 @@ class LabelingSettings(Section):
 
     @model_validator(mode="after")
     def _pictures_have_a_place(self) -> LabelingSettings:
-        needed = {"folder": ("pictures_folder", "pictures_root")}
-        needed["url"] = ("pictures_folder", "pictures_url")
+        needed = {"folder": ("pictures_folder",), "url": ("pictures_folder", "pictures_url")}
         for key in needed.get(self.pictures, ()):
             if getattr(self, key) is None:
                 raise ValueError(f"pictures = {self.pictures!r} needs {key}; write it")

@@ -1,0 +1,77 @@
+"""The queue after a new release: open samples are hard as far as the new model makes them so.
+
+Each release looks at the queue once; in between, samples only grow older.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from flywheel.collect import low_confidence_signals
+from flywheel.label import QueueResult, Studio, order_queue, targeted
+from flywheel.ledger.failures import failures_of
+from flywheel.ledger.known import logged_answers
+from flywheel.ledger.models import current_release
+from flywheel.ledger.places import open_places, weaken
+from flywheel.ledger.samples import load_samples
+from flywheel.ledger.windows import move_watermark, watermark
+from flywheel.loop.context import Loop, NightRun
+from flywheel.model import Model, cpu_threads, pick_device
+from flywheel.records import Answer, Failure, Json, Signal
+
+_MARK = "queue ordered for release"
+
+
+def requeue(night: NightRun, studio: Studio | None) -> QueueResult:
+    """Order what is open anew, and withdraw what the model that serves now leaves no doubt of."""
+    loop = night.loop
+    with loop.ledger.read() as connection:
+        release = current_release(connection)
+        seen = watermark(connection, _MARK)
+        ids = targeted(open_places(connection))
+    hardness: dict[str, float] = {}
+    if release is not None and release.number > seen:
+        signals = _signals(loop, release.checkpoint_digest, ids)
+        with loop.ledger.begin() as connection:
+            weaken(connection, signals)
+        hardness = {key: strength_of(left) for key, left in signals.items()}
+    ageing = loop.project.labeling.ageing_nights
+    ordered = order_queue(loop.ledger, studio, hardness, ageing, loop.now())
+    if release is not None and (studio is not None or not ids):
+        with loop.ledger.begin() as connection:
+            move_watermark(connection, _MARK, release.number)
+    return ordered
+
+
+def strength_of(signals: Sequence[Signal]) -> float:
+    """0..1, of signals together: 1 - prod(1 - strength)."""
+    return 1.0 - float(np.prod([1.0 - signal.strength for signal in signals]))
+
+
+def _signals(loop: Loop, digest: str, ids: list[str]) -> dict[str, tuple[Signal, ...]]:
+    """What there is to suspect in open samples, asked of the model that serves now."""
+    with loop.ledger.read() as connection:
+        before = logged_answers(connection, ids)
+        failures = failures_of(connection, ids)
+        samples = load_samples(connection, loop.blobs, ids)
+    device = pick_device(loop.project.train.device)
+    model = Model(loop.task, loop.blobs.get(digest), device)
+    with cpu_threads(loop.project.train.cpu_threads):
+        answers = model.answer_samples(samples)
+    return {
+        key: _left(loop, failures[key], before[key], answer)
+        for key, answer in zip(ids, answers, strict=True)
+    }
+
+
+def _left(loop: Loop, failure: Failure, before: Json, answer: Answer) -> tuple[Signal, ...]:
+    """The signals that still hold.
+
+    What the world said was said of the old answer: it counts as long as the new one agrees.
+    """
+    holds = loop.task.agree(before, answer.value)
+    told = [one for one in failure.signals if holds and one.name != "low_confidence"]
+    unsure = low_confidence_signals(answer.confidence, loop.project.collect.low_confidence)
+    return (*unsure, *told)
