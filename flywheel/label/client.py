@@ -24,9 +24,10 @@ from label_studio_sdk.label_interface.interface import LabelInterface
 from flywheel.errors import FlywheelError, RefusedError, UnavailableError
 from flywheel.records import Json
 
+_WHO = "api/current-user/whoami"
 _TASKS_PER_PAGE = 1000
 _ATTEMPTS = 6
-_PAUSE_SECONDS = 0.5  # doubled after every attempt: 15 s in all
+_PAUSE_SECONDS = 1.0  # doubled after every attempt: 31 s in all
 _LONGEST_PAUSE_SECONDS = 60.0
 _TIMEOUT_SECONDS = 120.0
 
@@ -98,7 +99,12 @@ class Client:
         with _told(url):
             sdk = LabelStudio(base_url=url, api_key=token, httpx_client=http, max_retries=0)
         client = cls(url, sdk, sleep)
-        client.call("GET", "api/current-user/whoami")
+        try:
+            client.ask("GET", _WHO)
+        except UnavailableError as error:
+            if isinstance(error.__cause__, httpx.ConnectError):
+                raise  # nothing listens there, and nobody need wait to hear so
+            client.call("GET", _WHO)
         return client
 
     def ask(self, method: str, path: str, **arguments: Any) -> Json:

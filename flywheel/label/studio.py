@@ -1,52 +1,38 @@
-"""Fulfils `flywheel.label.exchange.Bridge` against a real Label Studio: exactly once, and fast.
+"""Label Studio as the label stage sees it: fulfils `flywheel.label.exchange.Bridge`.
 
-A labeling task is told by data.key alone: numbers are given out again on SQLite once the newest
-labeling tasks are deleted. So before anything is created, and again after every answer that got
-lost, the keys are looked up. It refuses to know the ledger.
+What is created exactly once is in `flywheel.label.creating`; how requests travel, fail and are
+repeated is in `flywheel.label.client`. It refuses to know the ledger.
 """
 
 from __future__ import annotations
 
-import json
-import re
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import TypeVar
 
 import httpx
 
-from flywheel.errors import RefusedError, TaskError, UnavailableError
-from flywheel.label.client import Client, GoneError, TooLargeError, condition, misfits
+from flywheel.errors import TaskError
+from flywheel.label.client import Client, GoneError, condition, misfits
+from flywheel.label.creating import NOT_BEGUN, Creator, by_ids
 from flywheel.label.exchange import Glimpse, Item, LabelingTask, StudioProject
 from flywheel.label.pictures import BY_UPLOAD, PicturePlace, pictures_of
 from flywheel.label.shapes import MODEL_VERSION, glimpse, labeling_task, new_task, score
 from flywheel.records import Json
 
 _QUEUE = "Uncertainty sampling"  # lowest prediction score first, each person another one
-_ITEMS_PER_IMPORT = 500
-_BYTES_PER_IMPORT = 8_000_000
-_KEYS_PER_LOOKUP = 400  # they travel in the address, which proxies cut at 8 kB
-_KEY_START = 10  # characters of a key that are looked up; the whole is compared here
-_IDS_PER_REQUEST = 400
 _OVERLAP = timedelta(minutes=5)  # a slow write may become visible after a later one
 _ANNOTATIONS = (
     "id,data,updated_at,is_labeled,annotations.id,annotations.project,annotations.created_at,"
     "annotations.updated_at,annotations.completed_by,annotations.result,"
     "annotations.was_cancelled,annotations.lead_time"
 )
+_CONFIG_ONLY = {"include": "id,label_config"}
 _BRIEF = "id,data,updated_at,is_labeled,total_annotations,cancelled_annotations,draft_exists"
 _ACTIONS = sorted(["ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED"])
 # Naming a column in a filter is what makes the server compute it.
 _EITHER = condition("draft_exists", "in_list", [True, False], "Boolean")
-_NOT_BEGUN = (
-    condition("total_annotations", "equal", 0, "Number"),
-    condition("cancelled_annotations", "equal", 0, "Number"),
-    condition("draft_exists", "equal", False, "Boolean"),
-)
-
-
-_V = TypeVar("_V", int, str)
 
 
 class Studio:
@@ -61,7 +47,8 @@ class Studio:
         self._client = client
         self._pictures = pictures_of(pictures, client)
         self._people: dict[int, str] = {}
-        self._most_bytes = _BYTES_PER_IMPORT
+        self._creator = Creator(client)
+        self._configs: dict[int, str] = {}
 
     @classmethod
     def connect(
@@ -114,6 +101,7 @@ class Studio:
         changed = {key: value for key, value in wanted.items() if found[key] != value}
         if changed:
             self._client.call("PATCH", f"api/projects/{found['id']}/", json=changed)
+        self._configs[found["id"]] = config
         return StudioProject(found["id"], self.page(found["id"]))
 
     def push(self, project_id: int, items: Sequence[Item], after: int = 0) -> dict[str, int]:
@@ -126,24 +114,11 @@ class Studio:
             TaskError: a pre-annotation does not fit the labeling config.
         """
         del after
-        config = self._client.call("GET", f"api/projects/{project_id}/")["label_config"]
-        _check_predictions(config, items)
-        sent = dict[str, int]()
-        waiting = list({item.key: item for item in items}.values())
-        while waiting:
-            part, body = self._next_import(waiting)
-            try:
-                sent |= self._push_part(project_id, part, body)
-            except TooLargeError as error:
-                if len(part) == 1:
-                    raise RefusedError(
-                        f"the labeling task of sample {part[0].sample_id[:12]} has {len(body)} "
-                        f"bytes: {error}"
-                    ) from None
-                self._most_bytes = len(body) // 2
-            else:
-                waiting = waiting[len(part) :]
-        return sent
+        if project_id not in self._configs:
+            found = self._client.call("GET", f"api/projects/{project_id}/", params=_CONFIG_ONLY)
+            self._configs[project_id] = found["label_config"]
+        _check_predictions(self._configs[project_id], items)
+        return self._creator.create(project_id, items)
 
     def pull(self, project_id: int, since: datetime | None) -> Iterator[LabelingTask]:
         """Every labeling task that changed since then, with all the annotations it has now.
@@ -158,8 +133,8 @@ class Studio:
 
     def fetch(self, project_id: int, external_ids: Collection[int]) -> Iterator[LabelingTask]:
         """These labeling tasks, with all their annotations; those that are gone are missing."""
-        for part in _parts(sorted(external_ids), _IDS_PER_REQUEST):
-            yield from self._annotated(project_id, [condition("id", "in_list", part, "Number")])
+        for those, _ in by_ids(external_ids):
+            yield from self._annotated(project_id, [those])
 
     def glimpse(self, project_id: int) -> Iterator[Glimpse]:
         """Every labeling task of a project in brief."""
@@ -171,16 +146,14 @@ class Studio:
 
         One that is gone stays gone; a sweep tells of it.
         """
-        try:
-            self._ask(external_id, people)
-        except GoneError:
-            return
+        with suppress(GoneError):
+            self._creator.ask(external_id, people)
 
     def reorder(self, project_id: int, priorities: Mapping[int, float]) -> set[int]:
         """external id -> new priority; which were moved: those that nobody has begun."""
         moved = set[int]()
-        for part in _parts(sorted(priorities), _IDS_PER_REQUEST):
-            filters = [condition("id", "in_list", part, "Number"), *_NOT_BEGUN]
+        for those, _ in by_ids(priorities):
+            filters = [those, *NOT_BEGUN]
             for row in self._client.rows(project_id, "id,predictions", filters, fields="all"):
                 if self._place(row["predictions"], score(priorities[row["id"]])):
                     moved.add(row["id"])
@@ -193,25 +166,12 @@ class Studio:
         draft. Whoever answers in the milliseconds between loses an answer that nobody waits
         for; whoever has one open without having touched it is told so when they submit.
         """
-        gone = set[int]()
-        for part in _parts(sorted(external_ids), _IDS_PER_REQUEST):
-            those = condition("id", "in_list", part, "Number")
-            body = {"filters": {"conjunction": "and", "items": [those, *_NOT_BEGUN]}}
-            action = {"id": "delete_tasks", "project": project_id}
-            try:
-                self._client.call("POST", "api/dm/actions/", params=action, json=body)
-            except GoneError:
-                return set(external_ids)
-            left = {row["id"] for row in self._client.rows(project_id, "id", [those])}
-            gone |= set(part) - left
-        return gone
+        return self._creator.delete(project_id, external_ids)
 
     def restore(self, external_id: int, data: Mapping[str, Json]) -> None:
         """Write the data of a labeling task as it was sent; one that is gone stays gone."""
-        try:
+        with suppress(GoneError):
             self._client.call("PATCH", f"api/tasks/{external_id}/", json={"data": dict(data)})
-        except GoneError:
-            return
 
     def listen(self, project_id: int, url: str, secret: str) -> None:
         """Have Label Studio tell an address of every annotation; registered once.
@@ -261,68 +221,6 @@ class Studio:
         new = {"title": title, "model_version": MODEL_VERSION, **wanted}
         return self._client.ask("POST", "api/projects/", json=new)
 
-    def _next_import(self, waiting: Sequence[Item]) -> tuple[list[Item], bytes]:
-        """What goes into the next request, and its body."""
-        texts, size = list[bytes](), 0
-        for item in waiting[:_ITEMS_PER_IMPORT]:
-            text = json.dumps(new_task(item), allow_nan=False).encode()
-            if texts and size + len(text) > self._most_bytes:
-                break
-            texts.append(text)
-            size += len(text)
-        return list(waiting[: len(texts)]), b"[" + b",".join(texts) + b"]"
-
-    def _push_part(self, project_id: int, items: Sequence[Item], body: bytes) -> dict[str, int]:
-        wanted = {item.key: item.people for item in items}
-
-        def attempt() -> dict[str, int]:
-            found = self._look_up(project_id, wanted)
-            for key, row in found.items():
-                if row["overlap"] < wanted[key]:
-                    self._ask(row["id"], wanted[key])
-            missing = [item for item in items if item.key not in found]
-            whole = body if len(missing) == len(items) else self._next_import(missing)[1]
-            new = self._create(project_id, missing, whole) if missing else {}
-            for key, external_id in new.items():
-                if wanted[key] > 1:
-                    self._ask(external_id, wanted[key])
-            return {key: row["id"] for key, row in found.items()} | new
-
-        return self._client.settle(attempt)
-
-    def _look_up(self, project_id: int, keys: Collection[str]) -> dict[str, Json]:
-        """key -> row of those that are there, the oldest of two."""
-        found = dict[str, Json]()
-        for part in _parts(sorted(keys), _KEYS_PER_LOOKUP):
-            starts = "|".join(sorted({re.escape(key[:_KEY_START]) for key in part}))
-            same = condition("data.key", "regex", f"^({starts})", "String")
-            for row in self._client.rows(project_id, "id,data,overlap", [same]):
-                if row["data"]["key"] in keys:
-                    found.setdefault(row["data"]["key"], row)
-        return found
-
-    def _create(self, project_id: int, items: Sequence[Item], body: bytes) -> dict[str, int]:
-        answer = self._client.ask(
-            "POST",
-            f"api/projects/{project_id}/import",
-            params={"return_task_ids": "true"},
-            content=body,
-            headers={"Content-Type": "application/json"},
-        )
-        if "task_ids" not in answer:
-            raise UnavailableError(
-                f"Label Studio at {self._client.url} imports {len(items)} labeling tasks in the "
-                "background; send again in a minute, those that have arrived are found then"
-            )
-        return dict(zip((item.key for item in items), answer["task_ids"], strict=True))
-
-    def _ask(self, external_id: int, people: int) -> None:
-        path = f"api/tasks/{external_id}/"
-        row = self._client.call("PATCH", path, json={"overlap": people})
-        answered = {one["completed_by"] for one in row["annotations"] if not one["was_cancelled"]}
-        if row["is_labeled"] and len(answered) < people:
-            self._client.call("PATCH", path, json={"is_labeled": False})
-
     def _place(self, predictions: Sequence[Json], wanted: float) -> bool:
         """Give our prediction another score; False where somebody has deleted it."""
         ours = [one for one in predictions if one["model_version"] == MODEL_VERSION]
@@ -347,11 +245,6 @@ class Studio:
             self._people[user["id"]] = user["email"]
         for number in numbers:
             self._people.setdefault(number, str(number))
-
-
-def _parts(values: Sequence[_V], size: int) -> Iterator[list[_V]]:
-    for start in range(0, len(values), size):
-        yield list(values[start : start + size])
 
 
 def _check_predictions(config: str, items: Sequence[Item]) -> None:

@@ -1,0 +1,193 @@
+"""Creates labeling tasks exactly once, and deletes those that nobody has begun.
+
+A labeling task is told by data.key alone: numbers are given out again on SQLite once the newest
+labeling tasks are deleted. So before anything is created, and again after every answer that got
+lost, the keys are looked up. It refuses to know the ledger.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+
+from flywheel.errors import RefusedError, UnavailableError
+from flywheel.label.client import Client, GoneError, TooLargeError, condition
+from flywheel.label.exchange import Item
+from flywheel.label.shapes import new_task
+from flywheel.records import Json
+
+NOT_BEGUN = (
+    condition("total_annotations", "equal", 0, "Number"),
+    condition("cancelled_annotations", "equal", 0, "Number"),
+    condition("draft_exists", "equal", False, "Boolean"),
+)
+"""filters of the data manager for what nobody has annotated, skipped or drafted"""
+
+_ITEMS_PER_IMPORT = 1000
+_BYTES_PER_IMPORT = 8_000_000
+_KEYS_PER_LOOKUP = 400  # they travel in the address, which proxies cut at 8 kB
+_KEY_START = 10  # characters of a key that are looked up; the whole is compared here
+_IDS_PER_REQUEST = 400
+
+
+class Creator:
+    """Creates and deletes labeling tasks over one connection, in one process at a time."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._most_bytes = _BYTES_PER_IMPORT
+        self._made = dict[int, dict[str, int]]()
+        """by project that was empty when it was first looked at: all that was created since"""
+
+    def create(self, project_id: int, items: Sequence[Item]) -> dict[str, int]:
+        """Create the labeling tasks that are not there yet; key -> external id of all."""
+        sent = dict[str, int]()
+        waiting = list({item.key: item for item in items}.values())
+        while waiting:
+            part, body = self._next_import(waiting)
+            try:
+                sent |= self._create_once(project_id, part, body)
+            except TooLargeError as error:
+                if len(part) == 1:
+                    raise RefusedError(
+                        f"the labeling task of sample {part[0].sample_id[:12]} has {len(body)} "
+                        f"bytes: {error}"
+                    ) from None
+                self._most_bytes = len(body) // 2
+            else:
+                waiting = waiting[len(part) :]
+        return sent
+
+    def ask(self, external_id: int, people: int) -> None:
+        """Ask so many people in one labeling task, and open it again if fewer have answered."""
+        path = f"api/tasks/{external_id}/"
+        row = self._client.call("PATCH", path, json={"overlap": people})
+        answered = {one["completed_by"] for one in row["annotations"] if not one["was_cancelled"]}
+        if row["is_labeled"] and len(answered) < people:
+            self._client.call("PATCH", path, json={"is_labeled": False})
+
+    def delete(self, project_id: int, external_ids: Collection[int]) -> set[int]:
+        """Delete those that nobody has begun; which of the given are gone now."""
+        gone = set[int]()
+        for those, part in by_ids(external_ids):
+            body = {"filters": {"conjunction": "and", "items": [those, *NOT_BEGUN]}}
+            action = {"id": "delete_tasks", "project": project_id}
+            try:
+                self._client.call("POST", "api/dm/actions/", params=action, json=body)
+            except GoneError:
+                return set(external_ids)
+            left = {row["id"] for row in self._client.rows(project_id, "id", [those])}
+            gone |= set(part) - left
+        return gone
+
+    def _next_import(self, waiting: Sequence[Item]) -> tuple[list[Item], bytes]:
+        """What goes into the next request, and its body."""
+        texts, size = list[bytes](), 0
+        for item in waiting[:_ITEMS_PER_IMPORT]:
+            text = json.dumps(new_task(item), allow_nan=False).encode()
+            if texts and size + len(text) > self._most_bytes:
+                break
+            texts.append(text)
+            size += len(text)
+        return list(waiting[: len(texts)]), b"[" + b",".join(texts) + b"]"
+
+    def _create_once(self, project_id: int, items: Sequence[Item], body: bytes) -> dict[str, int]:
+        wanted = {item.key: item.people for item in items}
+        lost = list[UnavailableError]()
+
+        def attempt() -> dict[str, int]:
+            found = self._look_up(project_id, wanted)
+            missing = [item for item in items if item.key not in found]
+            if not missing:
+                return found
+            whole = body if len(missing) == len(items) else self._next_import(missing)[1]
+            try:
+                new = self._import(project_id, missing, whole)
+            except UnavailableError as error:
+                lost.append(error)
+                raise
+            self._ask_all((new[key], wanted[key]) for key in new if wanted[key] > 1)
+            return found | new
+
+        sent = self._client.settle(attempt)
+        if lost:
+            # What seemed lost may have been slow, and have come to its end after our look.
+            self._made.pop(project_id, None)
+            sent = self._look_up(project_id, wanted)
+        return sent
+
+    def _import(self, project_id: int, items: Sequence[Item], body: bytes) -> dict[str, int]:
+        answer = self._client.ask(
+            "POST",
+            f"api/projects/{project_id}/import",
+            params={"return_task_ids": "true"},
+            content=body,
+            headers={"Content-Type": "application/json"},
+        )
+        if "task_ids" not in answer:
+            raise UnavailableError(
+                f"Label Studio at {self._client.url} imports {len(items)} labeling tasks in the "
+                "background; send again in a minute, those that have arrived are found then"
+            )
+        new = dict(zip((item.key for item in items), answer["task_ids"], strict=True))
+        if project_id in self._made:
+            self._made[project_id] |= new
+        return new
+
+    def _look_up(self, project_id: int, wanted: Mapping[str, int]) -> dict[str, int]:
+        """key -> external id of those that are there, the oldest; its copies are deleted.
+
+        `wanted` says by key how many people are to be asked; a run that was killed may have left
+        fewer.
+        """
+        if self._is_new(project_id, wanted):
+            return {}
+        there = defaultdict[str, list[Json]](list)
+        for start in range(0, len(wanted), _KEYS_PER_LOOKUP):
+            part = list(wanted)[start : start + _KEYS_PER_LOOKUP]
+            starts = "|".join(sorted({re.escape(key[:_KEY_START]) for key in part}))
+            same = condition("data.key", "regex", f"^({starts})", "String")
+            for row in self._client.rows(project_id, "id,data,overlap", [same]):
+                there[row["data"]["key"]].append(row)
+        found = {key: there[key][0] for key in wanted if key in there}
+        copies = [row["id"] for key in found for row in there[key][1:]]
+        self.delete(project_id, copies)
+        self._ask_all(
+            (row["id"], wanted[key]) for key, row in found.items() if row["overlap"] < wanted[key]
+        )
+        return {key: row["id"] for key, row in found.items()}
+
+    def _is_new(self, project_id: int, keys: Collection[str]) -> bool:
+        """Whether none of the keys can be there, as all that is was created by us just now.
+
+        Whoever else had created something would have left a newer one.
+        """
+        query = json.dumps({"ordering": ["-tasks:id"]})
+        columns = {"include": "id,data", "resolve_uri": "false", "query": query}
+        params = {"project": project_id, "page": 1, "page_size": 1, **columns}
+        newest = self._client.call("GET", "api/tasks", params=params)["tasks"]
+        if not newest:
+            self._made[project_id] = {}
+            return True
+        made = self._made.get(project_id, {})
+        if made.get(newest[0]["data"].get("key")) != newest[0]["id"]:
+            self._made.pop(project_id, None)
+            return False
+        return made.keys().isdisjoint(keys)
+
+    def _ask_all(self, wanted: Iterable[tuple[int, int]]) -> None:
+        """External ids with people; one that a person has deleted meanwhile is left to a sweep."""
+        for external_id, people in wanted:
+            with suppress(GoneError):
+                self.ask(external_id, people)
+
+
+def by_ids(external_ids: Collection[int]) -> Iterator[tuple[Json, list[int]]]:
+    """Filters that name labeling tasks, as many as fit into an address, each with its ids."""
+    ordered = sorted(external_ids)
+    for start in range(0, len(ordered), _IDS_PER_REQUEST):
+        part = ordered[start : start + _IDS_PER_REQUEST]
+        yield condition("id", "in_list", part, "Number"), part
