@@ -1,12 +1,14 @@
-"""What the model server tells Prefect: an event when enough hard samples are waiting."""
+"""What the model server tells Prefect: hard samples are waiting, or annotations are."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from prefect.events import emit_event
+from prefect.client.orchestration import get_client
+from prefect.events import Event, emit_event
 
 HARD_SAMPLES_WAITING = "flywheel.hard-samples-waiting"
+ANNOTATIONS_WAITING = "flywheel.annotations-waiting"
 
 
 def hard_samples_event(project_name: str) -> Callable[[int], None]:
@@ -15,8 +17,32 @@ def hard_samples_event(project_name: str) -> Callable[[int], None]:
     def emit(num_samples: int) -> None:
         emit_event(
             event=HARD_SAMPLES_WAITING,
-            resource={"prefect.resource.id": f"flywheel.project.{project_name}"},
+            resource=_resource(project_name),
             payload={"num_samples": num_samples},
         )
 
     return emit
+
+
+def annotations_event(project_name: str) -> Callable[[int], None]:
+    """A callable for the model server; the event starts a take-in-labels run.
+
+    It returns when Prefect has the event and raises when it has not, so that the model server
+    tells it again: the last annotation of the day has no other one behind it.
+    """
+
+    def post(num_events: int) -> None:
+        event = Event(
+            event=ANNOTATIONS_WAITING,
+            resource=_resource(project_name),
+            payload={"num_events": num_events},
+        )
+        with get_client(sync_client=True) as client:
+            body = [event.model_dump(mode="json")]
+            client.request("POST", "/events", json=body).raise_for_status()
+
+    return post
+
+
+def _resource(project_name: str) -> dict[str, str]:
+    return {"prefect.resource.id": f"flywheel.project.{project_name}"}

@@ -45,7 +45,8 @@ def check_registrable(project: Project) -> None:
         raise SettingsError(
             f"project.name = {project.name!r} is scheduled on this Prefect server for {directory}; "
             f"write another name, or first run flywheel unschedule {directory} (if that folder is "
-            f"gone: prefect deployment delete nightly/{project.name}, and label-hard-cases/...)"
+            f"gone: prefect deployment delete nightly/{project.name}, and the same for "
+            "label-hard-cases/ and take-in-labels/)"
         )
 
 
@@ -99,7 +100,7 @@ def _name(client: SyncPrefectClient, deployment: DeploymentResponse) -> str:
 
 
 def _delete_pool(client: SyncPrefectClient, deployment: DeploymentResponse) -> None:
-    """The pool is the project's own; both deployments name it, and one of them finds it gone."""
+    """The pool is the project's own; all its deployments name it, and all but one find it gone."""
     pool = deployment.work_pool_name
     if pool != f"{_TAG}-{deployment.name}":
         return  # someone else's

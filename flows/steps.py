@@ -60,6 +60,7 @@ def _may_help(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
 deploy = _prefect_task(night.DEPLOY, minutes=5)
 collect = _prefect_task(night.COLLECT, minutes=60)
 route = _prefect_task(night.ROUTE, minutes=60)
+take_in = _prefect_task(night.TAKE_IN, minutes=60)
 ingest = _prefect_task(night.INGEST, minutes=60)
 retrain = _prefect_task(night.RETRAIN, minutes=720)
 evaluate = _prefect_task(night.EVALUATE, minutes=120)

@@ -240,7 +240,7 @@ def rollback(
 
 @app.command()
 def schedule(directory: Directory = HERE) -> None:
-    """Register the nightly run and the label-hard-cases trigger, and serve both."""
+    """Register the nightly run and the triggers between nights, and serve them."""
     from flywheel.cli.scheduling import register
     from flywheel.project import load_project
 
@@ -249,7 +249,7 @@ def schedule(directory: Directory = HERE) -> None:
 
 @app.command()
 def unschedule(directory: Directory = HERE) -> None:
-    """Take back what schedule did: the deployments, the trigger and the worker of this project."""
+    """Take back what schedule did: the deployments, the triggers and the worker of this project."""
     from flywheel.cli.scheduling import unregister
     from flywheel.project import load_project
 
@@ -261,13 +261,17 @@ def serve(directory: Directory = HERE) -> None:
     """Run the model server in the foreground; up starts it in the background."""
     from flywheel import stack
     from flywheel.project import load_project
-    from flywheel.serve import run
+    from flywheel.serve import Listeners, run
 
     project = load_project(directory)
     os.environ.update(stack.environment(project))  # before Prefect reads it
-    from flows.events import hard_samples_event
+    from flows.events import annotations_event, hard_samples_event
 
-    run(project, on_hard_samples=hard_samples_event(project.name))
+    listeners = Listeners(
+        on_hard_samples=hard_samples_event(project.name),
+        on_annotations=annotations_event(project.name),
+    )
+    run(project, listeners=listeners)
 
 
 @app.command()

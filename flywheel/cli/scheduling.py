@@ -22,7 +22,7 @@ _SAID_LINES = 15
 
 
 def register(project: Project, *, progress: Callable[[str], None]) -> None:
-    """Register the nightly run and the label-hard-cases trigger, and start a worker for both.
+    """Register the nightly run and the triggers between nights, and start a worker for them.
 
     Raises:
         SettingsError: the cron line means no time, or another folder has this project's name.
@@ -39,6 +39,7 @@ def register(project: Project, *, progress: Callable[[str], None]) -> None:
     _deploy(project)
     progress(f"nightly            at {project.schedule.cron} {project.schedule.timezone}")
     progress(f"label-hard-cases   when {project.collect.hard_samples} hard samples are waiting")
+    progress("take-in-labels     when Label Studio tells of annotations")
     progress(f"deployments        {project.prefect.url}/deployments?tags={project.name}")
     progress(f"undo               flywheel unschedule {project.directory}")
 

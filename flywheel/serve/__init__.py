@@ -2,7 +2,18 @@
 
 from flywheel.serve.app import create_app
 from flywheel.serve.client import ModelServer, ServedModel
+from flywheel.serve.notify import Listeners
 from flywheel.serve.run import run
+from flywheel.serve.webhook import Webhook, webhook_of
 from flywheel.serve.wire import CanaryAnswer
 
-__all__ = ["CanaryAnswer", "ModelServer", "ServedModel", "create_app", "run"]
+__all__ = [
+    "CanaryAnswer",
+    "Listeners",
+    "ModelServer",
+    "ServedModel",
+    "Webhook",
+    "create_app",
+    "run",
+    "webhook_of",
+]

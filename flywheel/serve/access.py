@@ -1,4 +1,7 @@
-"""Who may talk to the model server: beyond this machine, only who has the token."""
+"""Who may talk to the model server: beyond this machine, only who has the token.
+
+Label Studio cannot send that token; its events have a secret of their own.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from flywheel.errors import SettingsError
 from flywheel.project import secret
 
+EVENTS_PATH = "/label-studio/events"
+"""where Label Studio sends its events, with their own secret"""
+
 _VARIABLE = "FLYWHEEL_SERVER_TOKEN"
-_OPEN_PATHS = frozenset({"/health"})
+_OPEN_PATHS = frozenset({"/health", EVENTS_PATH})
 
 
 def required_token(host: str) -> str | None:
@@ -23,7 +29,7 @@ def required_token(host: str) -> str | None:
         SettingsError: the host is not loopback and there is no token.
     """
     token = secret(_VARIABLE)
-    if token is None and not _is_loopback(host):
+    if token is None and not is_loopback(host):
         raise SettingsError(
             f"serve.host = {host!r} can be reached from other machines, and {_VARIABLE} is not "
             f"set; set it to a long random text, or write serve.host = '127.0.0.1'"
@@ -32,7 +38,7 @@ def required_token(host: str) -> str | None:
 
 
 class TokenGate:
-    """ASGI middleware: every path but /health needs `Authorization: Bearer TOKEN`."""
+    """ASGI middleware: every path but the open ones needs `Authorization: Bearer TOKEN`."""
 
     def __init__(self, app: ASGIApp, token: str) -> None:
         self._app = app
@@ -52,7 +58,8 @@ class TokenGate:
         return hmac.compare_digest(given.encode("latin-1"), self._expected)
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches the host, a name or an address."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

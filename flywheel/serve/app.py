@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
@@ -24,8 +24,11 @@ from flywheel.errors import (
 from flywheel.ledger import Ledger
 from flywheel.project import Project
 from flywheel.serve.access import TokenGate, required_token
+from flywheel.serve.hints import Hints
 from flywheel.serve.host import Host
+from flywheel.serve.notify import Listeners
 from flywheel.serve.routes import router
+from flywheel.serve.webhook import router as webhook_router
 from flywheel.task import Task
 
 _LOGGER = logging.getLogger(__name__)
@@ -35,6 +38,7 @@ _STATUS = {
     TaskError: 422,
     UnavailableError: 503,
 }
+_NOBODY = Listeners()
 _MOST_THREADS = 256
 _SPARE_THREADS = 8
 
@@ -45,14 +49,12 @@ def create_app(
     ledger: Ledger,
     blobs: Blobs,
     *,
-    on_hard_samples: Callable[[int], None] | None = None,
+    listeners: Listeners = _NOBODY,
     durable: bool = True,
 ) -> FastAPI:
     """The model server of a project, with the current release loaded.
 
-    `on_hard_samples` is called with the number of low-confidence predictions, in a thread of
-    its own, whenever another collect.hard_samples of them have been stored. `durable=False`
-    stores nothing and is for the benchmark.
+    `durable=False` stores nothing and is for the benchmark.
 
     Raises:
         SettingsError: the host is not loopback and FLYWHEEL_SERVER_TOKEN is not set.
@@ -60,12 +62,15 @@ def create_app(
         TaskError: they belong to another network than the task's.
     """
     token = required_token(project.serve.host)
-    host = Host(project, task, ledger, blobs, on_hard_samples=on_hard_samples, durable=durable)
+    tell = listeners.on_hard_samples
+    host = Host(project, task, ledger, blobs, on_hard_samples=tell, durable=durable)
     host.start(datetime.now(UTC))
     # No /docs: that page loads its scripts from the internet.
     app = FastAPI(title=project.name, docs_url=None, redoc_url=None, lifespan=_lifespan)
     app.state.host = host
+    app.state.hints = listeners.on_annotations and Hints(listeners.on_annotations)
     app.include_router(router)
+    app.include_router(webhook_router)
     reports = project.state / "reports"
     reports.mkdir(parents=True, exist_ok=True)
     app.mount("/reports", StaticFiles(directory=reports))
@@ -81,11 +86,16 @@ def create_app(
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Requests wait in threads for their batch, so a full batch needs as many of them."""
     host: Host = app.state.host
+    hints: Hints | None = app.state.hints
     limiter = to_thread.current_default_thread_limiter()
     wanted = min(_MOST_THREADS, host.project.serve.max_batch + _SPARE_THREADS)
     limiter.total_tokens = max(limiter.total_tokens, wanted)
-    yield
-    host.close()
+    try:
+        yield
+    finally:  # also when a second signal cuts the end short
+        host.close()
+        if hints:
+            hints.close()
 
 
 def _answer_fault(request: Request, error: Exception) -> JSONResponse:

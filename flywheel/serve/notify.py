@@ -9,8 +9,21 @@ import logging
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 
 _LOGGER = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Listeners:
+    """What the outside is told by, each called in a thread of its own; None: it is not told."""
+
+    on_hard_samples: Callable[[int], None] | None = None
+    """called with the number of low-confidence predictions, whenever another
+    collect.hard_samples of them have been stored"""
+    on_annotations: Callable[[int], None] | None = None
+    """called with the number of events that Label Studio has sent: at once after a quiet
+    minute, then once a minute; a call that raises is made again"""
 
 
 class HardSamples:

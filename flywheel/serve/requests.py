@@ -1,7 +1,7 @@
 """Reads what callers send, and turns down what no sample or command can be.
 
-The body is read by the event loop, in the only asynchronous functions of the library: only
-so can a body that is too large be turned down before it has arrived.
+The body is read by the event loop, in asynchronous functions: only so can a body that is too
+large be turned down before it has arrived.
 """
 
 from __future__ import annotations

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Callable
 from contextlib import closing
 
 import torch
@@ -16,12 +15,14 @@ from flywheel.errors import BusyError, SettingsError
 from flywheel.ledger import Ledger
 from flywheel.project import Project
 from flywheel.serve.app import create_app
+from flywheel.serve.notify import Listeners
 from flywheel.task import load_task
 
+_NOBODY = Listeners()
 _BACKLOG = 2048
 
 
-def run(project: Project, *, on_hard_samples: Callable[[int], None] | None = None) -> None:
+def run(project: Project, *, listeners: Listeners = _NOBODY) -> None:
     """Serve until SIGTERM or SIGINT; requests that are inside by then still get their answer.
 
     Raises:
@@ -38,7 +39,7 @@ def run(project: Project, *, on_hard_samples: Callable[[int], None] | None = Non
         closing(Ledger.open(project.ledger_url)) as ledger,
     ):
         blobs = Blobs.open(project.blobs_url)
-        app = create_app(project, task, ledger, blobs, on_hard_samples=on_hard_samples)
+        app = create_app(project, task, ledger, blobs, listeners=listeners)
         config = uvicorn.Config(app, access_log=False, log_level="warning")
         uvicorn.Server(config).run(sockets=[listener])
 

@@ -1,6 +1,6 @@
-"""The secrets of the local Label Studio: drawn once, kept in a file that only the owner reads.
+"""The secrets of the local servers: drawn once, kept in a file that only the owner reads.
 
-Label Studio applies them when it makes its first user, so they live and die with its data.
+Label Studio applies its own when it makes its first user, so they live and die with its data.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from flywheel.errors import UserError
@@ -18,7 +18,7 @@ _EMAIL = "flywheel@example.com"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Credentials:
-    """Of the one user that the local Label Studio is born with."""
+    """Of the one user that the local Label Studio is born with, and of its events."""
 
     email: str
     password: str = field(repr=False)
@@ -26,6 +26,9 @@ class Credentials:
     """legacy API token, 40 characters"""
     secret_key: str = field(repr=False)
     """signs sessions and tokens"""
+    webhook_secret: str | None = field(default=None, repr=False)
+    """by which the model server knows Label Studio's events; None in a file that was written
+    before there was one, until the next start adds it"""
 
 
 def credentials_file(state: Path) -> Path:
@@ -59,6 +62,9 @@ def ensure_credentials(state: Path) -> Credentials:
     """
     known = read_credentials(state)
     if known is not None:
+        if known.webhook_secret is None:
+            known = replace(known, webhook_secret=secrets.token_urlsafe(32))
+            _store(known, credentials_file(state))
         return known
     if (_data(state) / "label_studio.sqlite3").exists():
         raise UserError(
@@ -70,6 +76,7 @@ def ensure_credentials(state: Path) -> Credentials:
         password=secrets.token_urlsafe(16),
         token=secrets.token_hex(20),
         secret_key=secrets.token_urlsafe(48),
+        webhook_secret=secrets.token_urlsafe(32),
     )
     _store(drawn, credentials_file(state))
     return drawn

@@ -89,12 +89,14 @@ def running(project: Project) -> list[Server]:
 
 
 def environment(project: Project) -> dict[str, str]:
-    """What clients of the stack need in their environment; what is set already wins."""
+    """What the model server and clients need in their environment; what is set already wins."""
     known = {"PREFECT_API_URL": f"{project.prefect.url.rstrip('/')}/api"}
     credentials = read_credentials(project.state)
     if credentials is not None and _is_here(project.labeling.url):
         known["LABEL_STUDIO_API_KEY"] = credentials.token
-    names = ("PREFECT_API_URL", "LABEL_STUDIO_API_KEY")
+        if credentials.webhook_secret is not None:
+            known["FLYWHEEL_WEBHOOK_SECRET"] = credentials.webhook_secret
+    names = ("PREFECT_API_URL", "LABEL_STUDIO_API_KEY", "FLYWHEEL_WEBHOOK_SECRET")
     return known | {name: os.environ[name] for name in names if os.environ.get(name)}
 
 

@@ -9,7 +9,7 @@ import yaml
 from prefect import Flow
 from prefect.client.schemas.schedules import CronSchedule
 
-from flows.events import HARD_SAMPLES_WAITING
+from flows.events import ANNOTATIONS_WAITING, HARD_SAMPLES_WAITING
 from flywheel.project import Schedule
 
 ROOT = Path(__file__).parents[2]
@@ -74,7 +74,19 @@ def test_the_module_tells_when_it_runs_and_why_again_is_safe(entry):
 
 @each
 def test_runs_of_one_project_never_overlap(entry):
-    assert entry["concurrency_limit"] == {"limit": 1, "collision_strategy": "CANCEL_NEW"}
+    assert entry["concurrency_limit"]["limit"] == 1
+
+
+@pytest.mark.parametrize(
+    ("flow", "strategy"),
+    [
+        ("nightly", "CANCEL_NEW"),
+        ("label_hard_cases", "CANCEL_NEW"),
+        ("take_in_labels", "ENQUEUE"),  # the last annotation has no event behind it
+    ],
+)
+def test_a_run_that_comes_too_soon_is_left_out_where_another_follows(flow, strategy):
+    assert DEPLOYMENTS[flow]["concurrency_limit"]["collision_strategy"] == strategy
 
 
 @each
@@ -94,12 +106,20 @@ def test_the_default_schedule_is_one_that_prefect_knows():
     CronSchedule(cron=Schedule().cron, timezone=Schedule().timezone)
 
 
-def test_the_trigger_waits_for_the_event_of_its_own_project():
-    [trigger] = DEPLOYMENTS["label_hard_cases"]["triggers"]
-    assert trigger["expect"] == [HARD_SAMPLES_WAITING]
+@pytest.mark.parametrize(
+    ("flow", "event"),
+    [("label_hard_cases", HARD_SAMPLES_WAITING), ("take_in_labels", ANNOTATIONS_WAITING)],
+)
+def test_a_trigger_waits_for_the_event_of_its_own_project(flow, event):
+    [trigger] = DEPLOYMENTS[flow]["triggers"]
+    assert trigger["expect"] == [event]
     assert trigger["match"] == {"prefect.resource.id": "flywheel.project.digits"}
 
 
-def test_a_burst_of_events_fires_once_a_minute_at_most():
-    [trigger] = DEPLOYMENTS["label_hard_cases"]["triggers"]
-    assert (trigger["posture"], trigger["threshold"], trigger["within"]) == ("Reactive", 1, 60)
+@pytest.mark.parametrize(
+    ("flow", "seconds"),
+    [("label_hard_cases", 60), ("take_in_labels", 0)],  # the model server has counted the minute
+)
+def test_a_burst_of_events_fires_once_a_minute_at_most(flow, seconds):
+    [trigger] = DEPLOYMENTS[flow]["triggers"]
+    assert (trigger["posture"], trigger["threshold"], trigger["within"]) == ("Reactive", 1, seconds)

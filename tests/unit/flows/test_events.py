@@ -1,9 +1,19 @@
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import httpx
 import pytest
 from prefect.events.clients import AssertingEventsClient
 from prefect.events.worker import EventsWorker
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows.events import HARD_SAMPLES_WAITING, hard_samples_event
+from flows.events import (
+    ANNOTATIONS_WAITING,
+    HARD_SAMPLES_WAITING,
+    annotations_event,
+    hard_samples_event,
+)
 
 
 @pytest.fixture
@@ -23,6 +33,32 @@ def emitted():
     AssertingEventsClient.reset()
 
 
+@pytest.fixture
+def posted():
+    """(path, body) of all that a server in Prefect's place is sent."""
+    posted = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_error(404)  # as it says when it wants no token against forged requests
+
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            posted.append((self.path, json.loads(body)))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    with temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{server.server_port}/api"}):
+        yield posted
+    server.shutdown()
+    server.server_close()
+
+
 def test_the_event_names_its_project_and_how_many_samples_wait(emitted):
     hard_samples_event("digits")(50)
     [event] = emitted()
@@ -35,3 +71,19 @@ def test_projects_have_events_of_their_own(emitted):
     hard_samples_event("digits")(1)
     hard_samples_event("pose")(1)
     assert len({event.resource.id for event in emitted()}) == 2
+
+
+def test_prefect_has_the_event_of_annotations_when_the_call_returns(posted):
+    annotations_event("digits")(3)
+    [(path, [event])] = posted
+    assert (path, event["event"]) == ("/api/events", ANNOTATIONS_WAITING)
+    assert event["resource"] == {"prefect.resource.id": "flywheel.project.digits"}
+    assert event["payload"] == {"num_events": 3}
+
+
+def test_an_event_of_annotations_that_prefect_does_not_take_is_told_to_the_caller():
+    with (
+        temporary_settings({PREFECT_API_URL: "http://127.0.0.1:1/api"}),
+        pytest.raises(httpx.ConnectError),
+    ):
+        annotations_event("digits")(3)

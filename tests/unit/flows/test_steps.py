@@ -9,7 +9,17 @@ from prefect.states import Failed
 from flows import steps
 from flywheel.errors import BusyError, FlywheelError, RefusedError, SettingsError, UnavailableError
 
-NAMES = ("deploy", "collect", "route", "ingest", "retrain", "evaluate", "decide", "release")
+NAMES = (
+    "deploy",
+    "collect",
+    "route",
+    "take_in",
+    "ingest",
+    "retrain",
+    "evaluate",
+    "decide",
+    "release",
+)
 
 
 def prefect_task(name):
@@ -25,7 +35,7 @@ def is_tried_again(name, error):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_step_has_its_name_a_time_limit_and_waits_longer_each_time(name):
     task = prefect_task(name)
-    assert task.name == name
+    assert task.name == name.replace("_", "-")
     assert 60 <= task.timeout_seconds <= 86_400
     assert (task.retries, task.retry_delay_seconds) == (3, [2, 10, 30])
 

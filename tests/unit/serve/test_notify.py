@@ -3,6 +3,7 @@ import threading
 
 import pytest
 
+from flywheel.serve import Listeners
 from flywheel.serve.notify import HardSamples
 
 
@@ -14,7 +15,8 @@ def told():
 def test_it_is_called_once_for_each_full_count_of_hard_predictions(release, serve, predict, told):
     release(0.0)
     arrived = threading.Event()
-    client = serve(on_hard_samples=lambda count: (told.append(count), arrived.set()))
+    tell = lambda count: (told.append(count), arrived.set())  # noqa: E731
+    client = serve(listeners=Listeners(on_hard_samples=tell))
     for confidence in (0.1, 0.9, 0.2, 0.8, 0.71):
         predict(client, 1.0, confidence)
     assert told == []
@@ -46,7 +48,7 @@ def test_a_call_that_fails_is_logged_and_breaks_nothing(release, serve, predict,
         raise RuntimeError(f"no one listens to {count}")
 
     release(0.0)
-    client = serve(on_hard_samples=fail)
+    client = serve(listeners=Listeners(on_hard_samples=fail))
     with caplog.at_level(logging.ERROR, logger="flywheel.serve.notify"):
         assert all(predict(client, 1.0, 0.1).is_success for _ in range(8))
     assert "serving goes on" in caplog.text

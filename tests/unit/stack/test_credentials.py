@@ -1,7 +1,13 @@
+import json
+
 import pytest
 
 from flywheel.errors import UserError
 from flywheel.stack.credentials import credentials_file, ensure_credentials, read_credentials
+
+
+def secrets_of(drawn):
+    return {drawn.password, drawn.token, drawn.secret_key, drawn.webhook_secret}
 
 
 def test_only_the_owner_may_read_the_secrets(tmp_path):
@@ -16,7 +22,7 @@ def test_secrets_are_drawn_once(tmp_path):
 
 def test_two_projects_share_no_secret(tmp_path):
     one, two = ensure_credentials(tmp_path / "one"), ensure_credentials(tmp_path / "two")
-    assert not {one.password, one.token, one.secret_key} & {two.password, two.token, two.secret_key}
+    assert not secrets_of(one) & secrets_of(two)
 
 
 def test_the_token_fits_label_studios_column(tmp_path):
@@ -25,9 +31,19 @@ def test_the_token_fits_label_studios_column(tmp_path):
 
 def test_no_secret_is_printed(tmp_path):
     drawn = ensure_credentials(tmp_path)
-    assert not [
-        s for s in (drawn.password, drawn.token, drawn.secret_key) if s in f"{drawn!r} {drawn}"
-    ]
+    assert not [secret for secret in secrets_of(drawn) if secret in f"{drawn!r} {drawn}"]
+
+
+def test_a_file_from_before_there_were_events_gets_their_secret_and_keeps_the_rest(tmp_path):
+    new = ensure_credentials(tmp_path)
+    old = json.loads(credentials_file(tmp_path).read_text())
+    del old["webhook_secret"]
+    credentials_file(tmp_path).write_text(json.dumps(old))
+    assert read_credentials(tmp_path).webhook_secret is None
+    added = ensure_credentials(tmp_path)
+    assert added == read_credentials(tmp_path) == ensure_credentials(tmp_path)
+    assert secrets_of(added) - secrets_of(new) == {added.webhook_secret}
+    assert credentials_file(tmp_path).stat().st_mode & 0o777 == 0o600
 
 
 def test_reading_draws_nothing(tmp_path):

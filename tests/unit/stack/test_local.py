@@ -40,32 +40,38 @@ def test_nothing_runs_and_nothing_stops_before_the_first_start(project):
     assert stack.down(project, progress=print) == []
 
 
-def test_clients_learn_the_addresses_and_the_token(project, monkeypatch):
-    monkeypatch.delenv("PREFECT_API_URL", raising=False)
-    monkeypatch.delenv("LABEL_STUDIO_API_KEY", raising=False)
-    token = ensure_credentials(project.state).token
+@pytest.fixture
+def nothing_set(monkeypatch):
+    for name in ("PREFECT_API_URL", "LABEL_STUDIO_API_KEY", "FLYWHEEL_WEBHOOK_SECRET"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_clients_learn_the_addresses_and_the_secrets(project, nothing_set):
+    drawn = ensure_credentials(project.state)
     assert stack.environment(project) == {
         "PREFECT_API_URL": "http://127.0.0.1:4280/api",
-        "LABEL_STUDIO_API_KEY": token,
+        "LABEL_STUDIO_API_KEY": drawn.token,
+        "FLYWHEEL_WEBHOOK_SECRET": drawn.webhook_secret,
     }
 
 
 def test_what_is_set_already_wins(project, monkeypatch):
     ensure_credentials(project.state)
-    monkeypatch.setenv("PREFECT_API_URL", "http://elsewhere/api")
-    monkeypatch.setenv("LABEL_STUDIO_API_KEY", "mine")
-    assert stack.environment(project) == {
+    mine = {
         "PREFECT_API_URL": "http://elsewhere/api",
         "LABEL_STUDIO_API_KEY": "mine",
+        "FLYWHEEL_WEBHOOK_SECRET": "mine too",
     }
+    for name, value in mine.items():
+        monkeypatch.setenv(name, value)
+    assert stack.environment(project) == mine
 
 
-def test_the_local_token_is_not_offered_to_a_label_studio_elsewhere(project, monkeypatch):
-    monkeypatch.delenv("LABEL_STUDIO_API_KEY", raising=False)
+def test_the_local_secrets_are_not_offered_to_a_label_studio_elsewhere(project, nothing_set):
     ensure_credentials(project.state)
     elsewhere = LabelingSettings(url="https://labels.example.com")
     moved = project.model_copy(update={"labeling": elsewhere})
-    assert "LABEL_STUDIO_API_KEY" not in stack.environment(moved)
+    assert set(stack.environment(moved)) == {"PREFECT_API_URL"}
 
 
 def test_the_login_names_the_file_with_the_password(project):

@@ -1,0 +1,42 @@
+"""Take in what people have answered, without waiting for the night.
+
+When: on the event flywheel.annotations-waiting, which the model server sends when Label Studio
+    has told it of annotations (deployments/prefect.yaml); by hand: Quick run in the dashboard.
+Why a re-run is safe: the pull takes every annotation once, however often it looks, and labels
+    follow from the annotations in the ledger. The event says only that there is something to
+    look for: what a lost one would have told, the next run or the night finds as well.
+How it ends: Completed; named Skipped when the night itself is running and will do the same.
+Secrets: LABEL_STUDIO_API_KEY.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
+
+from flows.names import run_name
+from flows.steps import take_in
+from flywheel.errors import BusyError
+from flywheel.loop import between_nights, open_loop
+
+
+@flow(name="take-in-labels", flow_run_name=run_name)
+def take_in_labels(directory: Path = Path()) -> State[Any]:
+    """Pull the annotations since the last time and make labels of them.
+
+    Args:
+        directory: where the project's flywheel.toml is.
+    """
+    try:
+        with open_loop(directory) as loop, between_nights(loop) as run:
+            taken = take_in(run)
+    except BusyError as error:
+        return Completed(name="Skipped", message=str(error))
+    return Completed(
+        message=f"{taken.num_annotations} annotations, {taken.num_labels} labels; "
+        f"{taken.note or 'all well'}"
+    )
