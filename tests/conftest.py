@@ -10,13 +10,14 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 from PIL import Image
-from sqlalchemy import func, select
+from sqlalchemy import Row, func, select
 
 from flywheel.blobs import Blobs
 from flywheel.errors import AnnotationError, PayloadError
 from flywheel.ledger import Ledger
 from flywheel.ledger.batches import add_batch
 from flywheel.ledger.failures import add_failures, move_failures
+from flywheel.ledger.outbox import Asked, enqueue
 from flywheel.ledger.predictions import Logged, append_predictions
 from flywheel.ledger.samples import load_samples
 from flywheel.ledger.tables import labeling_tasks, labels, skips
@@ -28,6 +29,7 @@ from flywheel.records import (
     FailureState,
     Json,
     Prediction,
+    Purpose,
     Sample,
     Share,
     Signal,
@@ -85,14 +87,22 @@ class Letters:
     num_batches: int = 0
 
     def choose(
-        self, *payloads: bytes, answer: str = "a", digest: str = "0123456789abcdef" * 4
+        self,
+        *payloads: bytes,
+        answer: str = "a",
+        digest: str = "0123456789abcdef" * 4,
+        people: int = 1,
     ) -> list[str]:
         """Put payloads into a batch, the first one the hardest; the ids of their samples."""
         samples = [Sample.of(payload, "text/plain") for payload in payloads]
-        return self.choose_samples(samples, answer, digest)
+        return self.choose_samples(samples, answer, digest, people)
 
     def choose_samples(
-        self, samples: list[Sample], answer: Json, digest: str = "0123456789abcdef" * 4
+        self,
+        samples: list[Sample],
+        answer: Json,
+        digest: str = "0123456789abcdef" * 4,
+        people: int = 1,
     ) -> list[str]:
         """The same with samples of any kind, for which the model gave one answer."""
         self.blobs.put_all(sample.payload for sample in samples)
@@ -102,18 +112,36 @@ class Letters:
             add_failures(connection, failures, 0, NOW)
             ids = [sample.id for sample in samples]
             move_failures(connection, ids, FailureState.QUEUED, 0, NOW)
-            add_batch(connection, self._batch(ids))
+            add_batch(connection, self._batch(ids, people))
         return ids
 
     def samples(self, sample_ids: list[str]) -> list[Sample]:
         with self.ledger.read() as connection:
             return load_samples(connection, self.blobs, sample_ids)
 
-    def tasks(self) -> dict[str, tuple[str, int | None, str]]:
-        """sample id -> state, external id and note of its labeling task."""
+    def ask(self, sample_ids: list[str], purpose: Purpose, people: int = 1) -> None:
+        """Let samples that are there wait for people for another purpose."""
+        asked = [
+            Asked(sample_id=key, purpose=purpose, people=people, priority=0.5) for key in sample_ids
+        ]
+        with self.ledger.begin() as connection:
+            enqueue(connection, asked, 0, NOW)
+
+    def change(self, **sections: dict[str, object]) -> None:
+        """Settings of the project from now on: section -> its values, the others by default."""
+        named = {"project": self.project.project, "quality": {"blind_share": 0.0}, **sections}
+        self.project = Project(directory=self.project.directory, **named)
+
+    def rows(self, purpose: Purpose = Purpose.CHOICE) -> dict[str, Row]:
+        """sample id -> the row of its labeling task of a purpose."""
+        query = select(labeling_tasks).where(labeling_tasks.c.purpose == purpose.value)
         with self.ledger.read() as connection:
-            rows = connection.execute(select(labeling_tasks)).all()
-        return {row.sample_id: (row.state, row.external_id, row.note) for row in rows}
+            return {row.sample_id: row for row in connection.execute(query)}
+
+    def tasks(self, purpose: Purpose = Purpose.CHOICE) -> dict[str, tuple[str, int | None, str]]:
+        """sample id -> state, external id and note of its labeling task."""
+        rows = self.rows(purpose)
+        return {key: (row.state, row.external_id, row.note) for key, row in rows.items()}
 
     def labels(self, sample_id: str) -> list[str | None]:
         """Every answer that the sample's label had, the newest last."""
@@ -125,7 +153,7 @@ class Letters:
         with self.ledger.read() as connection:
             return connection.execute(select(func.count()).select_from(skips)).scalar_one()
 
-    def _batch(self, ids: list[str]) -> Batch:
+    def _batch(self, ids: list[str], people: int) -> Batch:
         self.num_batches += 1
         choices = tuple(
             Choice(
@@ -135,6 +163,7 @@ class Letters:
                 reason="low_confidence 0.70",
                 priority=1.0 - place / len(ids),
                 inclusion_probability=None,
+                people=people,
             )
             for place, sample_id in enumerate(ids)
         )
@@ -176,10 +205,12 @@ def letters(tmp_path) -> Iterator[Letters]:
         "name": f"letters-{tmp_path.name[-20:].strip('-_').replace('_', '-')}",
         "task": "t:t",
     }
-    yield Letters(
+    letters = Letters(
         ledger=ledger,
         blobs=Blobs.open(str(tmp_path / "blobs")),
         task=Task(**unused, labeling=labeling),
         project=Project(directory=tmp_path, project=identity),
     )
+    letters.change()  # nobody is asked blind, unless a test wants it
+    yield letters
     ledger.close()

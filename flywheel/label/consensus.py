@@ -46,26 +46,28 @@ def make_labels(
     LABELED.
     """
     with ledger.begin() as connection:
-        changed = set(unsettled_samples(connection))
+        changed = unsettled_samples(connection)
         if not changed:
             return LabelResult(num_labels=0, num_withdrawn=0, num_disputed=0)
-        evidence = weigh_evidence(connection, task, project.people, sorted(changed))
-        looked_at = sorted(changed.union(evidence.samples))
+        evidence = weigh_evidence(connection, task, project.people, list(changed))
+        looked_at = sorted({*changed, *evidence.samples})
         before = newest_labels(connection, looked_at)
         after = {key: label_of(key, evidence, task, project) for key in looked_at}
         news = [
             label
             for key, label in after.items()
-            if _is_news(before.get(key), label, by_annotations=key in changed)
+            if _is_news(before.get(key), label, by_annotations=changed.get(key, False))
         ]
         add_labels(connection, news, now)
         labeled = [label.sample_id for label in news if label.answer is not None]
         move_failures(connection, labeled, FailureState.LABELED, night, now)
         save_people(connection, evidence.measured(), now)
-        settle(connection, sorted(changed))
+        settle(connection, list(changed))
     enough = project.labeling.annotations_per_sample
     disputed = [
-        key for key in changed if after[key].answer is None and after[key].num_annotations >= enough
+        key
+        for key, is_answered in changed.items()
+        if is_answered and after[key].answer is None and after[key].num_annotations >= enough
     ]
     return LabelResult(
         num_labels=len(labeled),

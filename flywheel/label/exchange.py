@@ -104,10 +104,10 @@ class Bridge(Pictures, Protocol):
     def is_there(self, project_id: int) -> bool:
         """Whether the project still exists."""
 
-    def push(self, project_id: int, items: Sequence[Item], after: int) -> dict[str, int]:
+    def push(self, project_id: int, items: Sequence[Item]) -> dict[str, int]:
         """Create the labeling tasks that are not there yet; key -> external id of all.
 
-        `after` is the highest external id that is known to be there: look-ups begin behind it.
+        Only the key says what is there: numbers may be given out again.
         """
 
     def pull(self, project_id: int, since: datetime | None) -> Iterator[LabelingTask]:

@@ -117,14 +117,19 @@ def _note_states(
 ) -> None:
     """Where each labeling task is, how far it has come, and which of its changes was read.
 
-    Of two labeling tasks with one key, the one that the ledger knows says how far it has come.
+    Of two labeling tasks with one key, the one that the ledger knows says how far it has come;
+    when it knows none, one on which people have worked.
     """
-    unnoted = {row.key: found.external_id for row, found in pairs if row.external_id is None}
+    ordered = sorted(pairs, key=lambda pair: (not pair[1].annotations, pair[1].external_id))
+    unnoted = dict[str, int]()
+    for row, found in ordered:
+        if row.external_id is None:
+            unnoted.setdefault(row.key, found.external_id)
     mark_sent(connection, unnoted, {}, {}, now)
     own = {
         row.key: found
         for row, found in pairs
-        if row.external_id in (None, found.external_id)
+        if found.external_id == unnoted.get(row.key, row.external_id)
         and row.state not in ("refused", "withdrawn")
     }
     states = {key: "done" if found.is_finished else "sent" for key, found in own.items()}

@@ -11,6 +11,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
+from flywheel.faults import UNREADABLE
 from flywheel.ledger.campaigns import (
     EVERYONE,
     EXPERTS,
@@ -25,6 +26,8 @@ from flywheel.task import Task
 
 EVERYWHERE = "everywhere"
 """of a blinding that is not about one slice"""
+_LONGEST_TITLE = 50
+"""characters that Label Studio allows"""
 
 
 def plan_part(
@@ -63,6 +66,16 @@ def plan_part(
     return [_placed(row, planned) for row, _ in part]
 
 
+def title_of(name: str, audience: str, number: int) -> str:
+    """The title of a campaign's project; no other campaign of any project has the same."""
+    end = " experts" if audience == EXPERTS else ""
+    end += f" {number}" if number > 1 else ""
+    room = _LONGEST_TITLE - len("flywheel: ") - len(end)
+    if len(name) > room:  # what is cut off may be all that tells two projects apart
+        name = f"{name[: room - 7]}~{content_id(name.encode())[:6]}"
+    return f"flywheel: {name}{end}"
+
+
 def key_of(project: Project, campaign: int, row: Waiting) -> str:
     """The key of a sample in a campaign: always the same, and of no other."""
     return content_id(f"{project.name}/{campaign}/{row.purpose}/{row.sample_id}".encode())
@@ -95,10 +108,7 @@ class _Room:
 
     def _begin(self, audience: str) -> Campaign:
         self._numbers[audience] += 1
-        number = self._numbers[audience]
-        title = f"flywheel: {self._project.name}"
-        title += " experts" if audience == EXPERTS else ""
-        title += f" {number}" if number > 1 else ""
+        title = title_of(self._project.name, audience, self._numbers[audience])
         campaign = begin_campaign(self._connection, audience, title, self._now)
         self._open[audience], self._filled[audience] = campaign, 0
         return campaign
@@ -112,11 +122,17 @@ def _is_shown(
     blinded: frozenset[str],
     blind_share: float,
 ) -> bool:
-    """Blind are all gold samples, a share by the hash of the key, and what is blinded."""
+    """Blind are all gold samples, a share by the hash of the key, and what is blinded.
+
+    So is a sample that cannot be read: of it nobody can tell in which slices it is.
+    """
     drawn = int(key[:8], 16) / 16**8 < blind_share
     if purpose is Purpose.GOLD or drawn or EVERYWHERE in blinded:
         return False
-    return not any(name in blinded and holds(sample) for name, holds in task.slices.items())
+    try:
+        return not any(task.slices[name](sample) for name in blinded & task.slices.keys())
+    except UNREADABLE:
+        return False
 
 
 def _placed(row: Waiting, planned: Mapping[tuple[str, Purpose], tuple[int, str, bool]]) -> Waiting:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from flywheel.blobs import Blobs
+from flywheel.errors import BusyError
 from flywheel.label.exchange import Bridge
 from flywheel.label.intake import PullResult, take_in
 from flywheel.label.lost import lose_deleted_projects
@@ -31,13 +32,20 @@ def pull(ledger: Ledger, blobs: Blobs, studio: Bridge, task: Task, now: datetime
         UnavailableError: Label Studio does not answer; the next pull brings the same.
         RefusedError: Label Studio refuses the token.
     """
-    total = PullResult(num_again=lose_deleted_projects(ledger, studio, now))
+    total = PullResult(num_again=_lose(ledger, studio, now))
     with ledger.read() as connection:
         known = all_campaigns(connection)
     for campaign in known:
         if campaign.external_project is not None and campaign.state != "lost":
             total += _pull_campaign(ledger, blobs, studio, task, campaign, now)
     return total
+
+
+def _lose(ledger: Ledger, studio: Bridge, now: datetime) -> int:
+    try:
+        return lose_deleted_projects(ledger, studio, now)
+    except BusyError:
+        return 0  # who sends there sees to it, and the next pull
 
 
 def _pull_campaign(

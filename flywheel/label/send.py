@@ -1,7 +1,7 @@
 """Sends the samples that wait to Label Studio, each exactly once, and says so in the ledger.
 
-A kill between the two is mended by the next run: it finds the labeling tasks that are there.
-It refuses to know why a sample was chosen. A labeling task that people delete is their
+A kill between the two is mended by the next run: it finds the labeling tasks that are there. What
+was in a project that is gone is sent again. It refuses to know why a sample was chosen. A labeling task that people delete is their
 decision: it is never created again (see `flywheel.label.sweep`).
 """
 
@@ -13,8 +13,15 @@ from datetime import datetime
 from typing import NamedTuple
 
 from flywheel.blobs import Blobs
-from flywheel.errors import AnnotationError, FlywheelError, PayloadError, TaskError
+from flywheel.errors import (
+    AnnotationError,
+    FlywheelError,
+    PayloadError,
+    TaskError,
+    UnavailableError,
+)
 from flywheel.label.exchange import BRIDGE, Bridge, Item, StudioProject
+from flywheel.label.lost import lose_deleted_projects
 from flywheel.label.pictures import check_picture
 from flywheel.label.plan import plan_part
 from flywheel.label.queue import place
@@ -22,14 +29,7 @@ from flywheel.label.shapes import task_data
 from flywheel.ledger import Ledger
 from flywheel.ledger.campaigns import EVERYONE, Campaign, all_campaigns, found_project
 from flywheel.ledger.locks import hold
-from flywheel.ledger.outbox import (
-    Waiting,
-    highest_external_id,
-    mark_sent,
-    num_waiting,
-    set_aside,
-    waiting,
-)
+from flywheel.ledger.outbox import Waiting, mark_sent, num_waiting, set_aside, waiting
 from flywheel.ledger.requests import finish_requests, open_requests
 from flywheel.ledger.samples import load_samples
 from flywheel.project import Project
@@ -88,6 +88,7 @@ def send(sender: Sender, now: datetime) -> SendResult:
     num_sent = num_refused = 0
     pages: dict[int, StudioProject] = {}
     with hold(ledger, BRIDGE, lambda: now):
+        lose_deleted_projects(ledger, sender.studio, now)
         with ledger.read() as connection:
             todo = waiting(connection)
         for start in range(0, len(todo), _SAMPLES_PER_COMMIT):
@@ -95,7 +96,7 @@ def send(sender: Sender, now: datetime) -> SendResult:
             for campaign, rows in _by_campaign(ledger, part):
                 if campaign.id not in pages:
                     pages[campaign.id] = _project(sender, campaign)
-                ready, unfit = _send_part(sender, pages[campaign.id].id, campaign, rows, now)
+                ready, unfit = _send_part(sender, pages[campaign.id].id, rows, now)
                 num_sent += ready
                 refused |= unfit
             with ledger.begin() as connection:
@@ -144,7 +145,12 @@ def _project(sender: Sender, campaign: Campaign) -> StudioProject:
     found = studio.ensure_project(
         campaign.title, sender.task.labeling.config, campaign.external_project
     )
-    if found.id != campaign.external_project:
+    if campaign.external_project not in (None, found.id):
+        raise UnavailableError(
+            f"project {campaign.external_project} in Label Studio was deleted this moment; run this "
+            "again, and what was in it is sent to a new one"
+        )
+    if campaign.external_project is None:
         with sender.ledger.begin() as connection:
             found_project(connection, campaign.id, found.id)
     if sender.webhook is not None:
@@ -155,7 +161,6 @@ def _project(sender: Sender, campaign: Campaign) -> StudioProject:
 def _send_part(
     sender: Sender,
     project_id: int,
-    campaign: Campaign,
     part: Sequence[tuple[Waiting, Sample]],
     now: datetime,
 ) -> tuple[int, dict[str, str]]:
@@ -175,9 +180,7 @@ def _send_part(
         for row, _ in part
         if str(row.key) in results
     ]
-    with sender.ledger.read() as connection:
-        after = highest_external_id(connection, campaign.id)
-    sent = sender.studio.push(project_id, items, after)
+    sent = sender.studio.push(project_id, items)
     with sender.ledger.begin() as connection:
         data = {item.key: task_data(item) for item in items}
         mark_sent(connection, sent, data, {item.key: item.priority for item in items}, now)
@@ -230,7 +233,9 @@ def _result(
         newest = [
             campaign
             for campaign in all_campaigns(connection)
-            if campaign.audience == EVERYONE and campaign.external_project is not None
+            if campaign.audience == EVERYONE
+            and campaign.external_project is not None
+            and campaign.state != "lost"
         ]
     url = None
     if newest:

@@ -83,7 +83,7 @@ class _View:
     rows: Mapping[str, Sent]
     """planned for it, by key"""
     there: Mapping[str, list[Glimpse]]
-    """by key, the one that the ledger knows first, else the oldest"""
+    """by key, one that was begun first, before others the one that the ledger knows"""
     strangers: Sequence[Glimpse]
     """with a key that is none of ours"""
 
@@ -111,9 +111,9 @@ def _sweep_campaign(
 ) -> SweepResult:
     view = _look(ledger, studio, campaign)
     num_unnoted = _note(ledger, view, now)
-    num_restored, foreign = _restore(studio, view)
+    restored, foreign = _restore(studio, view)
     num_copies, num_twins = _drop_copies(studio, view)
-    num_missing, num_again = _settle_missing(ledger, view, now)
+    num_missing, num_again = _settle_missing(ledger, view, restored, now)
     _tell_foreign(ledger, view, foreign, now)
     unread = _unread(view)
     found = list(studio.fetch(view.project_id, unread)) if unread else []
@@ -122,7 +122,7 @@ def _sweep_campaign(
         num_again=num_again,
         num_copies=num_copies,
         num_twins=num_twins,
-        num_restored=num_restored,
+        num_restored=len(restored),
         num_foreign=len(foreign),
         num_unnoted=num_unnoted,
         read=take_in(ledger, blobs, task, campaign, found, now),
@@ -146,7 +146,7 @@ def _look(ledger: Ledger, studio: Bridge, campaign: Campaign) -> _View:
             strangers.append(glimpse)
     for key, copies in there.items():
         known = rows[key].external_id
-        copies.sort(key=lambda one: (one.external_id != known, not one.is_begun, one.external_id))
+        copies.sort(key=lambda one: (not one.is_begun, one.external_id != known, one.external_id))
     return _View(
         campaign=campaign, project_id=project_id, rows=rows, there=there, strangers=strangers
     )
@@ -167,14 +167,14 @@ def _note(ledger: Ledger, view: _View, now: datetime) -> int:
     return len(unsent)
 
 
-def _restore(studio: Bridge, view: _View) -> tuple[int, list[Glimpse]]:
-    """Write again what somebody edited; how many, and which are strangers all the same."""
+def _restore(studio: Bridge, view: _View) -> tuple[set[int], list[Glimpse]]:
+    """Write again what somebody edited; their numbers, and which are strangers all the same."""
     renamed = {row.external_id: row for key, row in view.rows.items() if key not in view.there}
     edited, foreign = dict[int, dict[str, Json]](), list[Glimpse]()
     for glimpse in view.strangers:
         row = renamed.get(glimpse.external_id)
-        if row is not None and row.data is not None and row.state in ("sent", "done"):
-            edited[glimpse.external_id] = row.data
+        if row is not None and row.state in ("sent", "done") and _is_of(glimpse, row.data):
+            edited[glimpse.external_id] = dict(row.data or {})
         else:
             foreign.append(glimpse)
     for key, copies in view.there.items():
@@ -183,7 +183,17 @@ def _restore(studio: Bridge, view: _View) -> tuple[int, list[Glimpse]]:
             edited[copies[0].external_id] = data
     for external_id, data in edited.items():
         studio.restore(external_id, data)
-    return len(edited), foreign
+    return set(edited), foreign
+
+
+def _is_of(glimpse: Glimpse, data: Mapping[str, Json] | None) -> bool:
+    """Whether this was sent with such data, apart from its key.
+
+    Its number says nothing: that of a deleted one may be given out again.
+    """
+    return data is not None and any(
+        glimpse.data.get(name) == data.get(name) is not None for name in ("sample_id", "image")
+    )
 
 
 def _drop_copies(studio: Bridge, view: _View) -> tuple[int, int]:
@@ -196,8 +206,10 @@ def _drop_copies(studio: Bridge, view: _View) -> tuple[int, int]:
     return len(gone), twins
 
 
-def _settle_missing(ledger: Ledger, view: _View, now: datetime) -> tuple[int, int]:
-    """Open labeling tasks that are not there, under no key and no number.
+def _settle_missing(
+    ledger: Ledger, view: _View, restored: set[int], now: datetime
+) -> tuple[int, int]:
+    """Open labeling tasks that are not there, under their key or another.
 
     A few are decisions of people and set aside. Many at once are an accident, such as a server
     restored from an old back-up: those wait again.
@@ -205,12 +217,11 @@ def _settle_missing(ledger: Ledger, view: _View, now: datetime) -> tuple[int, in
     Returns:
         How many are set aside, and how many wait again.
     """
-    numbers = {glimpse.external_id for glimpse in view.strangers}
     still_open = [key for key, row in view.rows.items() if row.state == "sent"]
     missing = [
         key
         for key in still_open
-        if key not in view.there and view.rows[key].external_id not in numbers
+        if key not in view.there and view.rows[key].external_id not in restored
     ]
     with ledger.begin() as connection:
         if len(missing) > _FEW and 2 * len(missing) > len(still_open):

@@ -9,9 +9,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, func, insert, null, select, update
+from sqlalchemy import Connection, Row, and_, exists, func, insert, or_, select, update
 
-from flywheel.ledger.tables import campaigns, labeling_tasks
+from flywheel.ledger.outbox import wait_again
+from flywheel.ledger.tables import campaigns, labeling_tasks, requests
 
 EVERYONE, EXPERTS = "everyone", "experts"
 
@@ -64,22 +65,19 @@ def found_project(connection: Connection, campaign: int, external_project: int) 
 def lose_campaign(connection: Connection, campaign: int) -> int:
     """The project is gone: what it had not finished waits again; how many labeling tasks.
 
-    What people had already answered stays.
+    So does what it had finished and was to ask more people about. What people had already
+    answered stays.
     """
     mine = campaigns.c.id == campaign
     connection.execute(update(campaigns).where(mine).values(state="lost"))
-    unfinished = (
-        labeling_tasks.c.campaign == campaign,
-        labeling_tasks.c.state.in_(("waiting", "sent")),
+    table = labeling_tasks.c
+    more = exists().where(
+        requests.c.sample_id == table.sample_id,
+        requests.c.purpose == table.purpose,
+        requests.c.done_at.is_(None),
     )
-    anew: dict[str, object] = {
-        "campaign": None,
-        "key": None,
-        "external_id": None,
-        "state": "waiting",
-    }
-    anew |= {"data": null(), "place": None, "sent_at": None, "seen_at": None}
-    return connection.execute(update(labeling_tasks).where(*unfinished).values(anew)).rowcount
+    unfinished = or_(table.state.in_(("waiting", "sent")), and_(table.state == "done", more))
+    return wait_again(connection, and_(table.campaign == campaign, unfinished), in_place=False)
 
 
 def labeling_projects(connection: Connection) -> list[int]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, case, func, insert, select, update
 
 from flywheel.ledger.tables import annotations as table
 from flywheel.ledger.tables import labels
@@ -27,7 +27,7 @@ class Returned:
     annotation: Annotation
     refused: str | None
     labeling_task: str
-    """campaign/external id of the one that it is on"""
+    """campaign/external id of the one that it is on; in the ledger none, once that one is gone"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,10 +59,9 @@ def save_annotations(
         deleted += [
             key
             for key, row in known.items()
-            if row.labeling_task in (labeling_task, None)  # None: from before this was noted
-            and key not in present
-            and not row.deleted_at
+            if row.labeling_task == labeling_task and key not in present and not row.deleted_at
         ]
+        _move(connection, labeling_task, [known[key] for key in present & known.keys()])
     known_ids = {key for rows in stored.values() for key in rows}
     for item in saved:
         _save(connection, item, item.annotation.id in known_ids)
@@ -72,11 +71,19 @@ def save_annotations(
     return Changes(saved=tuple(saved), num_deleted=len(deleted))
 
 
-def unsettled_samples(connection: Connection) -> list[str]:
-    """The samples whose annotations changed since the consensus last looked."""
-    column = table.c.sample_id
-    query = select(column).where(table.c.settled.is_(False)).distinct().order_by(column)
-    return list(connection.execute(query).scalars())
+def unsettled_samples(connection: Connection) -> dict[str, bool]:
+    """The samples whose annotations changed since the consensus last looked.
+
+    True where one may make a label; those on gold samples only measure people.
+    """
+    makes_label = case((table.c.purpose != Purpose.GOLD.value, 1), else_=0)
+    query = (
+        select(table.c.sample_id, func.max(makes_label))
+        .where(table.c.settled.is_(False))
+        .group_by(table.c.sample_id)
+        .order_by(table.c.sample_id)
+    )
+    return {row[0]: bool(row[1]) for row in connection.execute(query)}
 
 
 def settle(connection: Connection, sample_ids: Sequence[str]) -> None:
@@ -140,6 +147,14 @@ def annotation_of(row: Row[Any]) -> Annotation:
         updated_at=row.updated_at,
         purpose=Purpose(row.purpose),
     )
+
+
+def _move(connection: Connection, labeling_task: str, known: Sequence[Row[Any]]) -> None:
+    """Note that annotations are on this labeling task, which was thought to be gone."""
+    for row in known:
+        if row.labeling_task != labeling_task:
+            mine = table.c.id == row.id
+            connection.execute(update(table).where(mine).values(labeling_task=labeling_task))
 
 
 def _is_news(item: Returned, known: Row[Any] | None) -> bool:

@@ -11,10 +11,24 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, bindparam, func, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    String,
+    bindparam,
+    cast,
+    func,
+    insert,
+    null,
+    or_,
+    select,
+    tuple_,
+    update,
+)
 
 from flywheel.ledger.nights import add_skip, current_night_number
-from flywheel.ledger.tables import choices, labeling_tasks, predictions, samples
+from flywheel.ledger.tables import annotations as given
+from flywheel.ledger.tables import choices, labeling_tasks, predictions, requests, samples
 from flywheel.records import Json, Purpose
 
 CHUNK = 500  # ids in one IN (...): both databases limit the parameters of a statement
@@ -42,6 +56,7 @@ class Waiting(NamedTuple):
     shown: bool
     """whether people see the model's answer"""
     people: int
+    """who are still to be asked: those who answered where it was before need not"""
     priority: float
     created_at: datetime
     metadata: dict[str, Json]
@@ -92,7 +107,8 @@ def waiting(connection: Connection) -> list[Waiting]:
     query = (
         select(
             *(table.sample_id, table.purpose, table.campaign, table.key, table.shown),
-            *(table.people, table.priority, table.created_at, samples.c.metadata),
+            *(table.people - num_elsewhere(), table.priority, table.created_at),
+            samples.c.metadata,
             *(predictions.c.answer, predictions.c.confidence, predictions.c.model_digest),
             choices.c.reason,
         )
@@ -102,7 +118,29 @@ def waiting(connection: Connection) -> list[Waiting]:
         .where(table.state == "waiting")
         .order_by(table.priority.desc(), table.sample_id)
     )
-    return [Waiting._make((row[0], Purpose(row[1]), *row[2:])) for row in connection.execute(query)]
+    return [
+        Waiting._make((row[0], Purpose(row[1]), *row[2:5], max(row[5], 1), *row[6:]))
+        for row in connection.execute(query)
+    ]
+
+
+def num_elsewhere() -> ColumnElement[int]:
+    """Of how many people the answers stand that a labeling task got before it was where it is."""
+    table, one = labeling_tasks.c, given.c
+    here = func.coalesce(cast(table.campaign, String) + "/" + cast(table.external_id, String), "")
+    return (
+        select(func.count(one.annotator.distinct()))
+        .where(
+            one.sample_id == table.sample_id,
+            one.purpose == table.purpose,
+            one.deleted_at.is_(None),
+            one.refused.is_(None),
+            one.skipped.is_(False),
+            or_(one.labeling_task.is_(None), one.labeling_task != here),
+        )
+        .correlate(labeling_tasks)
+        .scalar_subquery()
+    )
 
 
 def num_waiting(connection: Connection) -> int:
@@ -177,8 +215,30 @@ def set_aside(
 
 def send_again(connection: Connection, keys: Sequence[str]) -> None:
     """Let labeling tasks that are no longer there wait again, in the campaign that they had."""
-    values: dict[str, Any] = {"state": "waiting", "external_id": None, "place": None, "seen_at": None}
-    update_by_key(connection, values, dict.fromkeys(keys))
+    for start in range(0, len(keys), CHUNK):
+        mine = labeling_tasks.c.key.in_(keys[start : start + CHUNK])
+        wait_again(connection, mine, in_place=True)
+
+
+def wait_again(connection: Connection, which: ColumnElement[bool], *, in_place: bool) -> int:
+    """Let labeling tasks that are no longer there wait again; how many.
+
+    The answers that they brought stay, but are theirs no longer: when the number is given out
+    again, what is missing there was not deleted. More people are asked again.
+
+    Args:
+        connection: to the ledger, in a transaction.
+        which: condition on labeling_tasks.
+        in_place: whether they keep their campaign and their key.
+    """
+    mine = select(labeling_tasks.c.sample_id, labeling_tasks.c.purpose).where(which)
+    for table, column in ((given, "labeling_task"), (requests, "done_at")):
+        theirs = tuple_(table.c.sample_id, table.c.purpose).in_(mine)
+        connection.execute(update(table).where(theirs).values({column: None}))
+    anew: dict[str, Any] = {"state": "waiting", "external_id": None, "place": None, "seen_at": None}
+    if not in_place:
+        anew |= {"campaign": None, "key": None, "data": null(), "sent_at": None}
+    return connection.execute(update(labeling_tasks).where(which).values(anew)).rowcount
 
 
 def sent_by_key(connection: Connection, keys: Sequence[str]) -> dict[str, Sent]:

@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, and_, func, insert, select, update
 
-from flywheel.ledger.tables import labeling_tasks, requests
+from flywheel.ledger.outbox import num_elsewhere, wait_again
+from flywheel.ledger.tables import campaigns, labeling_tasks, requests
 from flywheel.records import Purpose
 
 
@@ -65,7 +66,7 @@ def ask_more(
     night: int,
     now: datetime,
 ) -> None:
-    """Ask one more person about each of these samples."""
+    """Ask one more person about each of these samples; where its project is gone, elsewhere."""
     rows = [
         {
             "sample_id": sample_id,
@@ -77,12 +78,24 @@ def ask_more(
         }
         for sample_id in sample_ids
     ]
-    if rows:
-        connection.execute(insert(requests), rows)
+    if not rows:
+        return
+    connection.execute(insert(requests), rows)
+    lost = select(campaigns.c.id).where(campaigns.c.state == "lost")
+    gone = and_(
+        labeling_tasks.c.sample_id.in_(sample_ids),
+        labeling_tasks.c.purpose == purpose.value,
+        labeling_tasks.c.state == "done",
+        labeling_tasks.c.campaign.in_(lost),
+    )
+    wait_again(connection, gone, in_place=False)
 
 
 def open_requests(connection: Connection) -> list[Request]:
-    """Requests of which Label Studio has not been told; with the number of people wanted in all."""
+    """Requests of which Label Studio has not been told, with the number of people wanted in all.
+
+    That is of the labeling task as it is there now: those who answered elsewhere do not count.
+    """
     table = labeling_tasks.c
     wanted = (
         select(
@@ -98,7 +111,7 @@ def open_requests(connection: Connection) -> list[Request]:
     query = (
         select(
             *(wanted.c.seq, table.sample_id, table.purpose, table.campaign, table.external_id),
-            table.people + wanted.c.more,
+            table.people + wanted.c.more - num_elsewhere(),
         )
         .join(
             wanted,

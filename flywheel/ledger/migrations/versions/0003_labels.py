@@ -113,6 +113,7 @@ def _rebuild_labeling_tasks() -> None:
     moved = [_moved(row, chosen, campaigns) for row in rows]
     if moved:
         connection.execute(sa.insert(new), moved)
+    _name_labeling_tasks(connection, moved)
 
 
 def _chosen(connection: sa.Connection) -> dict[str, dict[str, object]]:
@@ -127,12 +128,27 @@ def _chosen(connection: sa.Connection) -> dict[str, dict[str, object]]:
 
 def _campaigns(connection: sa.Connection, projects: set[int]) -> dict[int, int]:
     table = sa.Table("campaigns", sa.MetaData(), autoload_with=connection)
-    numbers = {project: number for number, project in enumerate(sorted(projects), 1)}
-    for project, number in numbers.items():
-        row = {"id": number, "audience": "everyone", "title": f"project {project}"}
-        row |= {"external_project": project, "state": "full", "created_at": _naive_now()}
+    for project in sorted(projects):
+        row: dict[str, object] = {"external_project": project, "created_at": _naive_now()}
+        row |= {"audience": "everyone", "title": f"project {project}", "state": "full"}
         connection.execute(sa.insert(table), row)
-    return numbers
+    # The database counts them, or PostgreSQL would give the first number to the next one too.
+    query = sa.select(table.c.external_project, table.c.id)
+    return {row[0]: row[1] for row in connection.execute(query)}
+
+
+def _name_labeling_tasks(connection: sa.Connection, moved: list[dict[str, object]]) -> None:
+    """Each sample had one labeling task, on which its annotations are."""
+    table = sa.table("annotations", sa.column("sample_id"), sa.column("labeling_task"))
+    rows = [
+        {"sample": row["sample_id"], "name": f"{row['campaign']}/{row['external_id']}"}
+        for row in moved
+        if row["external_id"] is not None
+    ]
+    if rows:
+        mine = table.c.sample_id == sa.bindparam("sample")
+        named = sa.update(table).where(mine).values(labeling_task=sa.bindparam("name"))
+        connection.execute(named, rows)
 
 
 def _naive_now() -> datetime:
