@@ -282,6 +282,12 @@ def crew(production) -> Crew:
     return Crew(production)
 
 
+@pytest.fixture(scope="session")
+def make_crew() -> Callable[[Ledger], Crew]:
+    """ledger -> a crew of it, for laws that need a ledger for each example."""
+    return lambda ledger: Crew(Production(ledger))
+
+
 @pytest.fixture
 def blank_report():
     """(**changes) -> a report in which nothing was measured."""

@@ -1,0 +1,178 @@
+"""What people's work costs: minutes and money of every annotation, and the price of an answer.
+
+Bounded, however long there has been labeling: the newest annotations count. Money is worked out
+from the time that Label Studio measured, cut where somebody left a labeling task lying open.
+Refuses to know budgets.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+from sqlalchemy import Connection
+
+from flywheel.label.ratio import ratio, spread_of
+from flywheel.ledger.campaigns import EVERYONE, EXPERTS
+from flywheel.ledger.work import Work, recent_work
+from flywheel.project import Project
+from flywheel.records import Array, Purpose
+from flywheel.settings.labeling import Cost
+
+_WINDOW = 20_000
+"""annotations"""
+_FEWEST = 20
+"""answers from which their price is measured, and no longer that of [cost] seconds_per_answer"""
+_TAIL = 0.01
+"""of the sum of a night's answers; times are skewed, so that it fails in up to 0.06 of nights"""
+_HOUR = 3600.0
+
+
+class Costed(NamedTuple):
+    """One annotation with what it cost."""
+
+    work: Work
+    minutes: float
+    money: float
+    """in [cost] currency"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Price:
+    """What an answer costs, skips and deleted annotations included, in [cost] currency."""
+
+    mean: float
+    low: float
+    """of the 0.95 interval of the mean"""
+    high: float
+    most: float
+    """upper end of what an answer costs, averaged over as many as a night asks for"""
+    num_answers: int
+    """that it was measured on; 0: it is assumed"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Costs:
+    """What the newest annotations cost, and what is to be expected of the next ones."""
+
+    rows: tuple[Costed, ...]
+    """oldest first"""
+    caps: Mapping[str, float]
+    """person -> seconds that one annotation may count"""
+    cap: float | None
+    """the same of everyone else; None before anything was measured"""
+    usual_seconds: float
+    """what an annotation takes of which the time was not measured"""
+    prices: Mapping[str, Price]
+    """of an answer of EVERYONE and of EXPERTS"""
+
+
+def read_costs(connection: Connection, project: Project) -> Costs:
+    """The newest annotations with what they cost, and the price of an answer."""
+    work = recent_work(connection, _WINDOW)
+    caps, cap = _caps(work)
+    usual = _usual_seconds(work, caps, cap, project.cost)
+    rows = tuple(_costed(one, caps.get(one.annotator, cap), usual, project.cost) for one in work)
+    return Costs(
+        rows=rows,
+        caps=caps,
+        cap=cap,
+        usual_seconds=usual,
+        prices={
+            audience: _price(
+                [one for one in rows if audience_of(one.work.purpose) == audience],
+                audience,
+                project,
+            )
+            for audience in (EVERYONE, EXPERTS)
+        },
+    )
+
+
+def audience_of(purpose: Purpose) -> str:
+    """Whom a labeling task is for."""
+    return EXPERTS if purpose is Purpose.REVIEW else EVERYONE
+
+
+def per_hour(cost: Cost, annotator: str) -> float:
+    """What an hour of somebody's work costs."""
+    return cost.per_hour_of.get(annotator, cost.per_hour)
+
+
+def _caps(work: Sequence[Work]) -> tuple[dict[str, float], float | None]:
+    """How long an annotation of each person may count, and of those with too few of them."""
+    seconds: defaultdict[str, list[float]] = defaultdict(list)
+    for one in work:
+        if one.seconds is not None and one.seconds > 0:
+            seconds[one.annotator].append(one.seconds)
+    everyone = [value for of in seconds.values() for value in of]
+    if not everyone:
+        return {}, None
+    caps = {person: _cap(np.array(of)) for person, of in seconds.items() if len(of) >= _FEWEST}
+    return caps, _cap(np.array(everyone))
+
+
+def _cap(seconds: Array) -> float:
+    """Above it somebody was away: 3 robust standard deviations of the logarithm, 5 to 20 medians."""
+    logs = np.log(seconds)
+    middle = np.median(logs)
+    deviation = 1.4826 * float(np.median(np.abs(logs - middle)))
+    return float(np.exp(middle + np.clip(3.0 * deviation, np.log(5.0), np.log(20.0))))
+
+
+def _usual_seconds(
+    work: Sequence[Work], caps: Mapping[str, float], cap: float | None, cost: Cost
+) -> float:
+    timed = [
+        _counted(one.seconds, caps.get(one.annotator, cap))
+        for one in work
+        if one.seconds is not None
+    ]
+    return cost.seconds_per_answer if len(timed) < _FEWEST else float(np.mean(timed))
+
+
+def _costed(one: Work, cap: float | None, usual: float, cost: Cost) -> Costed:
+    seconds = usual if one.seconds is None else _counted(one.seconds, cap)
+    return Costed(one, seconds / 60.0, seconds * per_hour(cost, one.annotator) / _HOUR)
+
+
+def _counted(seconds: float, cap: float | None) -> float:
+    return max(seconds if cap is None else min(seconds, cap), 0.0)
+
+
+def _price(rows: Sequence[Costed], audience: str, project: Project) -> Price:
+    money = np.array([one.money for one in rows])
+    given = np.array([float(one.work.is_given) for one in rows])
+    mean = ratio(money, given) if given.sum() >= _FEWEST else None
+    if mean is None:
+        assumed = project.cost.seconds_per_answer * _dearest(audience, project) / _HOUR
+        return Price(mean=assumed, low=assumed, high=assumed, most=assumed, num_answers=0)
+    number = _answers_of_a_night(project, mean.value)
+    noise = float(stats.norm.isf(_TAIL)) * spread_of(money, given) / np.sqrt(number)
+    return Price(
+        mean=mean.value,
+        low=mean.low,
+        high=mean.high,
+        most=mean.value + float(np.hypot(mean.high - mean.value, noise)),
+        num_answers=mean.num_samples,
+    )
+
+
+def _answers_of_a_night(project: Project, price: float) -> int:
+    """As many as the settings ask for, or as the money allows."""
+    number = project.labeling.samples_per_night * project.labeling.annotations_per_sample
+    money = project.cost.per_night
+    return number if money is None or price <= 0 else max(min(number, int(money / price)), 1)
+
+
+def _dearest(audience: str, project: Project) -> float:
+    """The dearest hour of those who may answer; of experts who are not named, of anyone."""
+    cost, experts = project.cost, project.people.experts
+    if audience == EXPERTS and experts:
+        return max(per_hour(cost, one) for one in experts)
+    others = [cost.per_hour_of[one] for one in cost.per_hour_of if one not in experts]
+    return max([cost.per_hour, *others])
