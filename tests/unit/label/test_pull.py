@@ -1,42 +1,25 @@
 import dataclasses
+from copy import deepcopy
 
 import pytest
-from sqlalchemy import select
 
 from flywheel.errors import PayloadError, TaskError, UnavailableError
 from flywheel.label import PullResult, pull
-from flywheel.ledger.payloads import move_payloads
-from flywheel.ledger.tables import annotations
+from flywheel.label.exchange import BRIDGE
+from flywheel.ledger.locks import hold
+from flywheel.records import Purpose
 
 
 @pytest.fixture
-def stored(letters):
-    """All annotations in the ledger, by annotator."""
+def pull_with(letters, studio, now):
+    """Pull with another way to read annotations."""
 
-    def read():
-        with letters.ledger.read() as connection:
-            return {row.annotator: row for row in connection.execute(select(annotations))}
-
-    return read
-
-
-@pytest.fixture
-def lose(letters, tmp_path):
-    """Lose a sample's payload."""
-
-    def run(sample_id):
-        move_payloads(letters.ledger, letters.blobs)
-        (tmp_path / "blobs" / sample_id[:2] / sample_id).unlink()
+    def run(answer):
+        labeling = dataclasses.replace(letters.task.labeling, answer=answer)
+        task = dataclasses.replace(letters.task, labeling=labeling)
+        return pull(letters.ledger, letters.blobs, studio, task, now)
 
     return run
-
-
-@pytest.fixture
-def sample_id(letters, send_now):
-    """A sample that is with people."""
-    (sample_id,) = letters.choose(b"x1")
-    send_now()
-    return sample_id
 
 
 def test_an_annotation_comes_back_once(sample_id, says, pull_now, stored):
@@ -62,7 +45,7 @@ def test_a_changed_answer_replaces_the_earlier_one(sample_id, says, pull_now, st
 
 def test_an_older_state_never_overwrites_a_newer_one(sample_id, studio, says, pull_now, stored):
     says(sample_id, "b")
-    old = dict(studio.tasks)
+    old = deepcopy(studio.tasks)
     says(sample_id, "c")
     pull_now()
     studio.tasks = old
@@ -82,13 +65,12 @@ def test_a_deleted_annotation_is_marked_and_kept(sample_id, studio, says, pull_n
 
 def test_an_annotation_that_is_back_counts_again(sample_id, studio, says, pull_now, stored):
     says(sample_id, "b")
-    kept = dict(studio.tasks)
+    kept = deepcopy(studio.tasks)
     pull_now()
     studio.remove(sample_id, by="ann")
     pull_now()
-    studio.tasks = {
-        key: dataclasses.replace(task, updated_at=studio._tick()) for key, task in kept.items()
-    }
+    studio.tasks = kept
+    studio.edit(sample_id)
     assert pull_now() == PullResult(num_annotations=1)
     assert stored()["ann"].deleted_at is None
 
@@ -118,29 +100,19 @@ def test_whatever_an_annotation_holds_pulling_goes_on(
 
 
 @pytest.mark.parametrize("answer", [float("nan"), None, object()])
-def test_an_answer_that_cannot_be_stored_is_set_aside(
-    answer, letters, sample_id, studio, says, now
-):
-    labeling = dataclasses.replace(letters.task.labeling, answer=lambda *_: answer)
-    task = dataclasses.replace(letters.task, labeling=labeling)
+def test_an_answer_that_cannot_be_stored_is_set_aside(answer, sample_id, says, pull_with):
     says(sample_id, "a")
-    pulled = pull(letters.ledger, letters.blobs, studio, task, letters.project, now)
-    assert pulled == PullResult(num_refused=1)
+    assert pull_with(lambda *_: answer) == PullResult(num_refused=1)
 
 
 def test_an_annotation_is_read_with_the_sample_that_it_is_about(
-    letters, sample_id, studio, says, now
+    letters, sample_id, says, pull_with
 ):
     read = letters.task.labeling.answer
     seen = []
-    labeling = dataclasses.replace(
-        letters.task.labeling,
-        answer=lambda result, sample: seen.append(sample) or read(result, sample),
-    )
-    task = dataclasses.replace(letters.task, labeling=labeling)
     letters.choose(b"x2")  # not with people: its payload is nobody's business
     says(sample_id, "b")
-    pull(letters.ledger, letters.blobs, studio, task, letters.project, now)
+    pull_with(lambda result, sample: seen.append(sample) or read(result, sample))
     assert seen == letters.samples([sample_id])
 
 
@@ -165,16 +137,13 @@ def test_a_skip_needs_no_sample(sample_id, studio, pull_now, lose):
 
 @pytest.mark.parametrize("error", [PayloadError, TaskError])
 def test_an_answer_that_does_not_fit_its_sample_is_set_aside(
-    error, letters, sample_id, studio, says, now
+    error, letters, sample_id, says, pull_with
 ):
     def answer(_result, sample):
         raise error(f"sample {sample.id[:12]} has no camera")
 
-    labeling = dataclasses.replace(letters.task.labeling, answer=answer)
-    task = dataclasses.replace(letters.task, labeling=labeling)
     says(sample_id, "a")
-    pulled = pull(letters.ledger, letters.blobs, studio, task, letters.project, now)
-    assert (pulled, letters.num_skips()) == (PullResult(num_refused=1), 1)
+    assert (pull_with(answer), letters.num_skips()) == (PullResult(num_refused=1), 1)
 
 
 def test_a_mended_annotation_is_an_answer_again(sample_id, says, pull_now, stored):
@@ -186,20 +155,30 @@ def test_a_mended_annotation_is_an_answer_again(sample_id, says, pull_now, store
 
 
 def test_what_we_did_not_send_is_reported_and_ignored(sample_id, studio, says, pull_now, stored):
-    studio.put("f" * 64)
-    studio.put(None)
-    says("f" * 64, "a")
-    assert pull_now() == PullResult(num_unknown=1)
+    others = [studio.put(1, {"sample_id": "f" * 64}), studio.put(1, {"text": "hello"})]
+    for number in others:
+        says(number, "a")
+    assert pull_now() == PullResult(num_unknown=2)
     assert stored() == {}
 
 
-def test_a_copy_of_our_labeling_task_does_not_speak_for_it(sample_id, studio, says, pull_now):
+def test_a_copy_of_our_labeling_task_does_not_speak_for_it(
+    letters, sample_id, studio, says, pull_now
+):
     says(sample_id, "a")
-    original, copy = min(studio.tasks), studio.put(sample_id)
-    studio.tasks[copy] = dataclasses.replace(
-        studio.tasks[original], external_id=copy, annotations=()
-    )
+    studio.copy(sample_id)
     assert pull_now() == PullResult(num_annotations=1)
+    assert letters.tasks()[sample_id][0] == "done"
+
+
+def test_of_two_labeling_tasks_the_answers_of_both_count(sample_id, studio, says, pull_now, stored):
+    says(sample_id, "a", by="ann")
+    copy = studio.copy(sample_id)
+    says(copy, "b", by="bob")
+    assert pull_now() == PullResult(num_annotations=2)
+    studio.remove(copy, by="bob")
+    assert pull_now() == PullResult(num_deleted=1)
+    assert (stored()["ann"].deleted_at, stored()["ann"].answer) == (None, "a")
 
 
 def test_a_finished_labeling_task_is_done_and_may_open_again(
@@ -213,13 +192,17 @@ def test_a_finished_labeling_task_is_done_and_may_open_again(
     assert letters.tasks()[sample_id][0] == "sent"
 
 
-def test_a_deleted_open_labeling_task_is_set_aside_and_not_sent_again(
-    letters, sample_id, studio, pull_now, send_now
+def test_a_labeling_task_is_done_when_as_many_people_answered_as_were_asked(
+    letters, studio, says, send_now, pull_now
 ):
-    studio.tasks.clear()
-    assert pull_now() == PullResult(num_lost=1)
-    assert letters.tasks()[sample_id][0] == "refused"
-    assert (send_now().num_sent, len(studio.tasks), letters.num_skips()) == (0, 0, 1)
+    (sample_id,) = letters.choose(b"x1", people=2)
+    send_now()
+    states = []
+    for person in ("ann", "bob"):
+        says(sample_id, "a", by=person)
+        pull_now()
+        states.append(letters.tasks()[sample_id][0])
+    assert states == ["sent", "done"]
 
 
 def test_a_finished_labeling_task_that_is_deleted_keeps_its_annotations(
@@ -237,13 +220,13 @@ def test_work_on_what_a_killed_run_had_sent_is_not_lost(
     letters, sample_id, studio, says, pull_now, send_now, stored
 ):
     (late,) = letters.choose(b"x2")
-    studio.loses_answers = True
+    studio.breaks_after["push"] = UnavailableError("the answer got lost")
     with pytest.raises(UnavailableError):
         send_now()
     says(late, "c")
     assert pull_now() == PullResult(num_annotations=1)
     assert stored()["ann"].sample_id == late
-    assert letters.tasks()[late][:2] == ("done", studio.find(7, [late])[late])
+    assert letters.tasks()[late][:2] == ("done", studio.find(late))
 
 
 def test_a_pull_that_breaks_off_is_made_up_for_by_the_next(sample_id, studio, says, pull_now):
@@ -253,3 +236,57 @@ def test_a_pull_that_breaks_off_is_made_up_for_by_the_next(sample_id, studio, sa
         pull_now()
     studio.is_down = False
     assert pull_now() == PullResult(num_annotations=1)
+
+
+def test_an_annotation_has_the_purpose_of_its_labeling_task(
+    letters, sample_id, studio, says, send_now, pull_now, stored
+):
+    letters.ask([sample_id], Purpose.GOLD)
+    send_now()
+    gold = letters.rows(Purpose.GOLD)[sample_id].external_id
+    says(sample_id, "a", by="ann")
+    says(gold, "b", by="bob")
+    assert pull_now() == PullResult(num_annotations=2)
+    assert {name: row.purpose for name, row in stored().items()} == {"ann": "choice", "bob": "gold"}
+    studio.remove(gold, by="bob")
+    assert pull_now() == PullResult(num_deleted=1)
+    assert stored()["ann"].deleted_at is None
+
+
+def test_every_campaign_is_read(letters, studio, says, send_now, pull_now):
+    letters.change(labeling={"campaign_samples": 10})
+    ids = letters.choose(*(b"sample %d" % number for number in range(25)))
+    send_now()
+    assert len(studio.projects) == 3
+    for sample_id in ids:
+        says(sample_id, "a")
+    assert pull_now() == PullResult(num_annotations=25)
+    assert pull_now() == PullResult()
+
+
+def test_what_was_open_in_a_deleted_project_waits_again_and_its_answers_stay(
+    letters, studio, says, send_now, pull_now, stored
+):
+    answered, open_one = letters.choose(b"x1", b"x2")
+    send_now()
+    says(answered, "a")
+    pull_now()
+    studio.delete_project(1)
+    assert pull_now() == PullResult(num_again=1)
+    assert pull_now() == PullResult()
+    assert letters.tasks()[answered][0] == "done"
+    assert letters.tasks()[open_one][:2] == ("waiting", None)
+    assert stored()["ann"].deleted_at is None
+    assert letters.num_skips() == 1
+
+
+def test_a_project_that_is_deleted_while_somebody_sends_is_left_to_them(
+    letters, sample_id, studio, pull_now, now, monkeypatch
+):
+    """The samples were sent to a project of which the ledger knew no longer."""
+    studio.delete_project(1)
+    with hold(letters.ledger, BRIDGE, lambda: now), monkeypatch.context() as patch:
+        patch.setattr("flywheel.ledger.locks._me", lambda: "elsewhere:1:1.0")
+        assert pull_now() == PullResult()
+    assert letters.tasks()[sample_id][0] == "sent"
+    assert pull_now() == PullResult(num_again=1)
