@@ -15,6 +15,7 @@ from flywheel.label import (
     Sender,
     SendResult,
     Studio,
+    Webhook,
     label_from_sensors,
     make_labels,
     pull,
@@ -31,7 +32,7 @@ from flywheel.loop.results import Deployed, Ingested, Routed, TakenIn
 from flywheel.project import secret
 from flywheel.records import Share
 from flywheel.select import select_batch
-from flywheel.serve import ModelServer
+from flywheel.serve import ModelServer, webhook_of
 
 
 def model_server(loop: Loop) -> ModelServer:
@@ -166,6 +167,7 @@ def _studio(loop: Loop) -> Studio:
 
 def _send(night: NightRun) -> tuple[SendResult | None, str]:
     loop = night.loop
+    hook = webhook_of(loop.project)
     try:
         sender = Sender(
             ledger=loop.ledger,
@@ -173,6 +175,7 @@ def _send(night: NightRun) -> tuple[SendResult | None, str]:
             studio=_studio(loop),
             task=loop.task,
             project=loop.project,
+            webhook=None if hook is None else Webhook(hook.url, hook.secret),
         )
         sent = send(sender, loop.now())
     except (UnavailableError, RefusedError) as error:
