@@ -24,7 +24,6 @@ from label_studio_sdk.label_interface.interface import LabelInterface
 from flywheel.errors import FlywheelError, RefusedError, UnavailableError
 from flywheel.records import Json
 
-_WHO = "api/current-user/whoami"
 _TASKS_PER_PAGE = 1000
 _ATTEMPTS = 6
 _PAUSE_SECONDS = 1.0  # doubled after every attempt: 31 s in all
@@ -99,12 +98,7 @@ class Client:
         with _told(url):
             sdk = LabelStudio(base_url=url, api_key=token, httpx_client=http, max_retries=0)
         client = cls(url, sdk, sleep)
-        try:
-            client.ask("GET", _WHO)
-        except UnavailableError as error:
-            if isinstance(error.__cause__, httpx.ConnectError):
-                raise  # nothing listens there, and nobody need wait to hear so
-            client.call("GET", _WHO)
+        client.settle(client._meet)
         return client
 
     def ask(self, method: str, path: str, **arguments: Any) -> Json:
@@ -179,6 +173,15 @@ class Client:
             if not rows or len(rows) >= answer["total"]:
                 return
             last_id = rows[-1]["id"]
+
+    def _meet(self) -> None:
+        try:
+            self.ask("GET", "api/current-user/whoami")
+        except UnavailableError as error:
+            if isinstance(error.__cause__, httpx.ConnectError):
+                # Nothing listens there, and nobody need wait to hear so.
+                raise _SpentError(str(error)) from error
+            raise
 
     def _send(self, method: str, path: str, **arguments: Any) -> httpx.Response:
         send = partial(self._wrapper.httpx_client.request, path, method=method, **arguments)

@@ -104,16 +104,15 @@ class Studio:
         self._configs[found["id"]] = config
         return StudioProject(found["id"], self.page(found["id"]))
 
-    def push(self, project_id: int, items: Sequence[Item], after: int = 0) -> dict[str, int]:
+    def push(self, project_id: int, items: Sequence[Item]) -> dict[str, int]:
         """Create the labeling tasks that are not there yet; key -> external id of all.
 
         Exactly once, however often it is called and wherever it was cut off, as long as one
-        process sends at a time. `after` is not needed: keys are looked up, whatever the number.
+        process sends at a time.
 
         Raises:
             TaskError: a pre-annotation does not fit the labeling config.
         """
-        del after
         if project_id not in self._configs:
             found = self._client.call("GET", f"api/projects/{project_id}/", params=_CONFIG_ONLY)
             self._configs[project_id] = found["label_config"]

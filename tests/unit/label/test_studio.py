@@ -1,20 +1,26 @@
-"""What Studio makes of a server's answers; the real server is in tests/integration/label."""
+"""What the bridge makes of a server's answers; the real server is in tests/integration/label."""
 
+import dataclasses
 import json
+import re
+from datetime import UTC, datetime
+from urllib.parse import parse_qs
 
 import httpx
-import jwt
 import pytest
 
-from flywheel.errors import RefusedError, UnavailableError
+from flywheel.errors import RefusedError, TaskError, UnavailableError
 from flywheel.label import Studio
 from flywheel.label.exchange import Item
-from flywheel.records import Share
+from flywheel.label.shapes import new_task, task_data
 
-TOKEN = "0123456789abcdef0123456789abcdef01234567"
+CONFIG = (
+    '<View><Image name="image" value="$image"/><Choices name="letter" toName="image">'
+    '<Choice value="a"/></Choices></View>'
+)
 
 
-def _connect(answer) -> Studio:
+def _connect(answer, waits=None) -> Studio:
     """A studio whose server says `answer(request)` to all but the first question, who we are."""
 
     def handle(request: httpx.Request) -> httpx.Response:
@@ -22,149 +28,294 @@ def _connect(answer) -> Studio:
             return httpx.Response(200, json={"id": 1})
         return answer(request)
 
-    return Studio.connect("http://studio", TOKEN, httpx.MockTransport(handle))
+    transport = httpx.MockTransport(handle)
+    sleep = (waits if waits is not None else []).append
+    return Studio.connect("http://studio", "t" * 40, transport=transport, sleep=sleep)
 
 
-def _item(number: int, size: int = 10) -> Item:
+def _item(number: int, people: int = 1, letter: str = "a", size: int = 10) -> Item:
+    region = {"type": "choices", "from_name": "letter", "to_name": "image"}
     return Item(
+        key=f"{number:064x}"[::-1],
         sample_id=f"{number:064x}",
-        picture=b"p" * size,
-        result=[],
-        model_version="0123456789ab",
-        confidence=0.5,
+        image=f"/{number}.png",
+        result=[{"id": "r1", **region, "value": {"choices": [letter]}}],
         priority=0.5,
-        reason="low_confidence 0.50",
-        share=Share.PROBABILITY,
-        inclusion_probability=0.25,
+        people=people,
+        shown={"reason": "r" * size},
     )
 
 
 class Server:
-    """Takes uploads and imports, and counts them."""
-
-    config = '<View><Image name="i" value="$image"/></View>'
+    """One project in memory. `mischief` may answer in its place, before or after it has worked."""
 
     def __init__(self) -> None:
-        self.uploads: list[int] = []
-        self.lookups: list[str] = []
-        self.imported: list[dict] = []
+        self.rows: list[dict] = []
+        self.requests: list[httpx.Request] = []
+        self.bodies: list[int] = []
+        self.most_bytes = 10**9
+        self.lost: list[httpx.Response | Exception] = []
+        """what comes in place of the answers to the next imports"""
+        self.is_slow = False
+        """what was imported is not to be seen before the next import has come too"""
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(request)
         path = request.url.path
         if path == "/api/tasks":
-            self.lookups.append(str(request.url))
-            return httpx.Response(200, json={"tasks": []})
-        if path.endswith("/file-uploads"):
-            return httpx.Response(200, json=self._files())
-        if "commit_to_project" in str(request.url):
-            self.uploads.append(request.content.count(b"filename="))
-            self.names = request.content
-            return httpx.Response(201, json={"file_upload_ids": [1]})
+            return httpx.Response(200, json=self._listed(parse_qs(request.url.query.decode())))
         if path.endswith("/import"):
-            self.imported += json.loads(request.content)
-            return httpx.Response(
-                201, json={"task_ids": list(range(len(json.loads(request.content))))}
-            )
-        return httpx.Response(200, json={"label_config": self.config})
+            return self._imported(request)
+        if path.startswith("/api/tasks/"):
+            return self._patched(int(path.split("/")[3]), json.loads(request.content))
+        if path == "/api/dm/actions/":
+            (those, *_) = json.loads(request.content)["filters"]["items"]
+            self.rows = [row for row in self.rows if row["id"] not in those["value"]]
+            return httpx.Response(200, json={})
+        return httpx.Response(200, json={"label_config": CONFIG})
 
-    def _files(self) -> list[dict]:
-        names = [part.split(b'"')[0].decode() for part in self.names.split(b'filename="')[1:]]
-        return [{"file": f"upload/1/00000000-{name}"} for name in names]
+    def put(self, item: Item, **more) -> None:
+        number = max((row["id"] for row in self.rows), default=0) + 1
+        kept = {"id": number, "overlap": 1, "is_labeled": False, "annotations": []}
+        self.rows.append({**kept, "data": new_task(item)["data"], **more})
 
+    def _listed(self, params: dict) -> dict:
+        query = json.loads(params["query"][0])
+        rows = [row for row in self.rows if not row.get("is_unseen")]
+        for one in query.get("filters", {}).get("items", []):
+            rows = [row for row in rows if _passes(row, one)]
+        rows = sorted(rows, key=lambda row: row["id"], reverse="-tasks:id" in query["ordering"])
+        return {"tasks": rows[: int(params["page_size"][0])], "total": len(rows)}
 
-@pytest.mark.parametrize("token", ["", None])
-def test_without_a_token_nothing_is_asked(token):
-    with pytest.raises(RefusedError, match="LABEL_STUDIO_API_KEY"):
-        Studio.connect("http://studio", token)
+    def _imported(self, request: httpx.Request) -> httpx.Response:
+        self.bodies.append(len(request.content))
+        if len(request.content) > self.most_bytes:
+            return httpx.Response(413, text="<html>too large</html>")
+        for row in self.rows:
+            row.pop("is_unseen", None)
+        before = len(self.rows)
+        for task in json.loads(request.content):
+            self.put(_item(int(task["data"]["sample_id"], 16)), is_unseen=self.is_slow)
+        self.is_slow = False
+        if self.lost:
+            fault = self.lost.pop(0)
+            if isinstance(fault, Exception):
+                raise fault
+            return fault
+        return httpx.Response(201, json={"task_ids": [row["id"] for row in self.rows[before:]]})
 
-
-@pytest.mark.parametrize("status", [408, 429, 500, 503])
-def test_a_server_in_trouble_is_unavailable(status):
-    studio = _connect(lambda _: httpx.Response(status, json={"detail": "busy"}))
-    with pytest.raises(UnavailableError, match=f"{status}: busy"):
-        studio.ensure_project("letters", "<View/>", 1)
-
-
-@pytest.mark.parametrize("status", [400, 403, 413])
-def test_a_server_that_says_no_refuses(status):
-    studio = _connect(lambda _: httpx.Response(status, json={"detail": "never"}))
-    with pytest.raises(RefusedError, match=f"{status}: never"):
-        studio.ensure_project("letters", "<View/>", 1)
-
-
-def test_an_error_never_holds_the_token_or_a_cookie():
-    headers = {"set-cookie": "sessionid=secret"}
-    studio = _connect(lambda _: httpx.Response(400, json={"detail": "no"}, headers=headers))
-    with pytest.raises(RefusedError) as error:
-        studio.ensure_project("letters", "<View/>", 1)
-    assert "secret" not in str(error.value)
-    assert TOKEN not in str(error.value)
-
-
-def test_another_web_server_is_no_label_studio():
-    page = httpx.Response(200, text="<html>Welcome</html>")
-    with pytest.raises(RefusedError, match="no JSON"):
-        Studio.connect("http://studio", TOKEN, httpx.MockTransport(lambda _: page))
-
-
-def test_a_proxy_that_answers_a_token_refresh_with_a_page_is_told():
-    page = httpx.Response(502, text="<html>Bad gateway</html>")
-    token = jwt.encode({"token_type": "refresh", "exp": 4_000_000_000}, "k" * 32, "HS256")
-    with pytest.raises(UnavailableError, match="is not Label Studio"):
-        Studio.connect("http://studio", token, httpx.MockTransport(lambda _: page))
+    def _patched(self, number: int, change: dict) -> httpx.Response:
+        (row,) = [row for row in self.rows if row["id"] == number]
+        row.update(change)
+        return httpx.Response(200, json=row)
 
 
-def test_no_request_is_repeated_by_the_sdk():
-    seen = []
-    studio = _connect(lambda request: seen.append(request) or httpx.Response(503))
+def _passes(row: dict, one: dict) -> bool:
+    column, value = one["filter"].removeprefix("filter:tasks:"), one["value"]
+    has = row["data"].get("key", "") if column == "data.key" else row[column]
+    tests = {
+        "greater": lambda: has > value,
+        "in_list": lambda: has in value,
+        "regex": lambda: bool(re.search(value, has)),
+    }
+    return tests[one["operator"]]()
+
+
+@pytest.fixture
+def server():
+    return Server()
+
+
+LOST = [
+    httpx.RemoteProtocolError("Server disconnected without sending a response."),
+    httpx.ReadTimeout("timed out"),
+    httpx.Response(500, json={"detail": "database is locked"}),
+    httpx.Response(502, text="<html>Bad gateway</html>"),
+    httpx.Response(429, json={"detail": "slowly"}, headers={"Retry-After": "7"}),
+    httpx.Response(201, text='{"task_ids": [1,', headers={"content-type": "application/json"}),
+    httpx.Response(201, json={"import": 1}),
+]
+
+
+@pytest.mark.parametrize("fault", LOST, ids=lambda fault: repr(fault)[:40])
+def test_whatever_becomes_of_an_answer_each_labeling_task_is_created_once(server, fault):
+    server.lost = [fault]
+    sent = _connect(server).push(1, [_item(number) for number in range(3)])
+    assert sent == {row["data"]["key"]: row["id"] for row in server.rows}
+    assert len(server.rows) == 3
+
+
+def test_an_import_that_ends_after_our_look_leaves_no_copies(server):
+    server.lost, server.is_slow = [httpx.ReadTimeout("timed out")], True
+    sent = _connect(server).push(1, [_item(1), _item(2)])
+    assert sorted(sent.values()) == [row["id"] for row in server.rows] == [1, 2]
+
+
+def test_what_an_earlier_run_created_is_found_whatever_its_number(server):
+    for number in (2, 1):
+        server.put(_item(number))
+    sent = _connect(server).push(1, [_item(number) for number in (1, 2, 3)])
+    assert sent == {_item(2).key: 1, _item(1).key: 2, _item(3).key: 3}
+
+
+def test_keys_that_begin_alike_are_not_taken_for_each_other(server):
+    like = dataclasses.replace(_item(1), key=_item(1).key[:-1] + "f")
+    server.put(like)
+    assert _connect(server).push(1, [_item(1)]) == {_item(1).key: 2}
+
+
+def test_copies_of_an_earlier_run_are_deleted(server):
+    for number in (1, 2, 1):
+        server.put(_item(number))
+    assert _connect(server).push(1, [_item(1)]) == {_item(1).key: 1}
+    assert [row["id"] for row in server.rows] == [1, 2]
+
+
+def test_two_items_of_one_key_are_one(server):
+    assert len(_connect(server).push(1, [_item(1), _item(1)])) == len(server.rows) == 1
+
+
+def test_a_new_project_is_not_searched_for_keys_again_and_again(server):
+    studio = _connect(server)
+    for start in range(0, 50, 10):
+        studio.push(1, [_item(number) for number in range(start, start + 10)])
+    assert not any("regex" in str(request.url) for request in server.requests)
+
+
+def test_what_another_process_adds_meanwhile_is_looked_up(server):
+    studio = _connect(server)
+    studio.push(1, [_item(1)])
+    server.put(_item(2))
+    assert studio.push(1, [_item(2)]) == {_item(2).key: 2}
+
+
+def test_a_number_that_is_given_out_again_is_no_sign_of_being_alone(server):
+    studio = _connect(server)
+    studio.push(1, [_item(1), _item(2)])
+    server.rows.pop()
+    server.put(_item(3))
+    assert studio.push(1, [_item(3)]) == {_item(3).key: 2}
+
+
+def test_a_look_up_fits_into_an_address(server):
+    server.put(_item(0))
+    _connect(server).push(1, [_item(number) for number in range(1000)])
+    lookups = [str(one.url) for one in server.requests if "regex" in str(one.url)]
+    assert len(lookups) == 3
+    assert max(map(len, lookups)) < 8_000
+
+
+def test_more_people_are_asked_where_the_item_says_so(server):
+    _connect(server).push(1, [_item(1), _item(2, people=3)])
+    assert [row["overlap"] for row in server.rows] == [1, 3]
+
+
+def test_a_run_that_was_killed_before_it_asked_for_more_people_is_made_up_for(server):
+    server.put(_item(1))
+    server.put(_item(2), overlap=3)
+    _connect(server).push(1, [_item(1, people=2), _item(2, people=2)])
+    assert [row["overlap"] for row in server.rows] == [2, 3]
+
+
+def test_one_who_was_fast_does_not_end_what_two_are_asked(server):
+    done = {"completed_by": 1, "was_cancelled": False}
+    server.put(_item(1), is_labeled=True, annotations=[done])
+    _connect(server).ask_more(1, 2)
+    assert not server.rows[0]["is_labeled"]
+
+
+def test_what_enough_people_have_answered_stays_done(server):
+    given = [{"completed_by": number, "was_cancelled": False} for number in (1, 2)]
+    server.put(_item(1), is_labeled=True, annotations=given)
+    _connect(server).ask_more(1, 2)
+    assert server.rows[0]["is_labeled"]
+
+
+def test_what_a_proxy_takes_no_body_of_goes_in_halves(server):
+    server.most_bytes = 3_000
+    assert len(_connect(server).push(1, [_item(number) for number in range(40)])) == 40
+    assert len(server.rows) == 40
+    assert sum(size > server.most_bytes for size in server.bodies) < 5
+
+
+def test_a_labeling_task_too_large_for_a_proxy_is_named(server):
+    server.most_bytes = 2_000
+    with pytest.raises(RefusedError, match=r"sample 000000000000 has 3\d\d\d bytes: .*413"):
+        _connect(server).push(1, [_item(1), _item(2, size=3_000)])
+    assert len(server.rows) == 1
+
+
+def test_what_is_down_inside_a_push_is_not_waited_for_again_and_again():
+    waits = []
     with pytest.raises(UnavailableError):
-        studio.ensure_project("letters", "<View/>", 1)
-    assert len(seen) == 1
+        _connect(lambda _: httpx.Response(502), waits).push(1, [_item(1)])
+    assert len(waits) == 5
 
 
-def test_uploads_stay_within_what_label_studio_takes():
-    server = Server()
-    _connect(server).push(1, [_item(number) for number in range(230)])
-    assert server.uploads == [100, 100, 30]
+def test_a_config_is_kept_from_being_refused_item_by_item(server):
+    with pytest.raises(TaskError, match=r"sample 000000000000 .*mend labeling\.result"):
+        _connect(server).push(1, [_item(1), _item(2, letter="z")])
+    assert server.rows == []
 
 
-def test_large_pictures_go_in_smaller_uploads():
-    server = Server()
-    _connect(server).push(1, [_item(number, size=9_000_000) for number in range(3)])
-    assert server.uploads == [1, 1, 1]
+def test_small_pages_of_a_server_end_no_listing(server):
+    for number in range(7):
+        server.put(_item(number), updated_at="2026-03-01T00:00:00Z")
+
+    def pages_of_three(request):
+        body = server(request).json()
+        return httpx.Response(200, json={**body, "tasks": body["tasks"][:3]})
+
+    found = [one.external_id for one in _connect(pages_of_three).pull(1, None)]
+    assert found == [1, 2, 3, 4, 5, 6, 7]
 
 
-def test_a_look_up_fits_into_an_address():
-    server = Server()
-    _connect(server).find(1, [f"{number:064x}" for number in range(120)])
-    assert len(server.lookups) == 3
-    assert max(len(address) for address in server.lookups) < 8_000
+def test_people_are_e_mails_and_numbers_where_nobody_knows_them():
+    asked = []
+
+    def answer(request):
+        if request.url.path == "/api/users/":
+            asked.append(1)
+            return httpx.Response(200, json=[{"id": 1, "email": "a@example.com"}])
+        rows = [_row(number, by) for number, by in enumerate((1, 7, 1, 7, None), 1)]
+        return httpx.Response(200, json={"tasks": rows, "total": 5})
+
+    found = [one.annotations[0].annotator for one in _connect(answer).pull(1, None)]
+    assert found == ["a@example.com", "7", "a@example.com", "7", "nobody"]
+    assert len(asked) == 2  # at the first number, and at the first unknown one
 
 
-def test_every_item_gets_its_own_picture():
-    server = Server()
-    _connect(server).push(1, [_item(number) for number in range(3)])
-    for task in server.imported:
-        assert task["data"]["image"] == f"/data/upload/1/00000000-{task['data']['sample_id']}.png"
+def _row(number: int, by: int | None) -> dict:
+    times = {"created_at": "2026-03-01T00:00:00.5Z", "updated_at": "2026-03-01T00:00:00.7Z"}
+    given = {"id": number, "project": 1, "completed_by": by, "result": None, **times}
+    annotation = {**given, "was_cancelled": True, "lead_time": None}
+    return {"id": number, "data": {}, "is_labeled": False, **times, "annotations": [annotation]}
 
 
-def test_a_project_that_is_gone_has_no_labeling_tasks():
+def test_an_annotation_has_an_id_that_no_restarted_server_gives_again():
+    body = {"tasks": [_row(5, None)], "total": 1}
+    (task,) = _connect(lambda _: httpx.Response(200, json=body)).pull(1, None)
+    assert task.annotations[0].id == "1-5-20260301T000000.500000"
+    assert task.updated_at == datetime(2026, 3, 1, 0, 0, 0, 700_000, UTC)
+
+
+def test_a_blind_labeling_task_has_a_place_and_shows_nothing():
+    blind = dataclasses.replace(_item(1), result=[], shown={}, priority=0.75)
+    (prediction,) = new_task(blind)["predictions"]
+    assert (prediction["result"], prediction["score"]) == ([], 0.25)
+    assert task_data(blind).keys() == {"image", "sample_id", "key"}
+
+
+def test_a_project_that_is_gone_holds_nothing():
     studio = _connect(lambda _: httpx.Response(404, json={"detail": "gone"}))
-    assert list(studio.pull(1, None)) == []
-    assert studio.find(1, ["a"]) == {}
+    assert not studio.is_there(1)
+    assert [*studio.pull(1, None), *studio.glimpse(1), *studio.fetch(1, [5])] == []
+    assert (studio.withdraw(1, [5]), studio.reorder(1, {5: 0.5})) == ({5}, set())
 
 
-def test_an_import_in_the_background_is_looked_up_later(monkeypatch):
-    monkeypatch.setattr("flywheel.label.studio._PAUSE_SECONDS", 0.0)
-
-    class Hosted(Server):
-        def __call__(self, request: httpx.Request) -> httpx.Response:
-            if request.url.path == "/api/tasks" and self.imported:
-                found = [{"id": 5, "data": task["data"]} for task in self.imported]
-                return httpx.Response(200, json={"tasks": found})
-            answer = super().__call__(request)
-            return httpx.Response(201, json={"import": 1}) if self.imported else answer
-
-    server = Hosted()
-    assert _connect(server).push(1, [_item(1)]) == {f"{1:064x}": 5}
-    assert len(server.imported) == 1
+def test_the_404_of_a_proxy_does_not_mean_that_a_project_is_gone():
+    studio = _connect(lambda _: httpx.Response(404, text="<html>no backend</html>"))
+    with pytest.raises(RefusedError, match="no JSON"):
+        studio.is_there(1)
+    with pytest.raises(RefusedError, match="no JSON"):
+        list(studio.pull(1, None))
