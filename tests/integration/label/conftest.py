@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
 import httpx
 import pytest
+from playwright.sync_api import Page, sync_playwright
 
-from flywheel.label import PullResult, SendResult, Studio, pull, send
+from flywheel.label import PullResult, Sender, SendResult, Studio, pull, send
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
 
 
 @pytest.fixture
@@ -73,9 +77,33 @@ def people(label_studio) -> Iterator[People]:
 
 
 @pytest.fixture
+def page(label_studio) -> Iterator[Page]:
+    """A page of a real browser, in which the project's one user is logged in."""
+    if CHROMIUM is None:
+        pytest.skip("chromium is not installed")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        page = browser.new_page(viewport={"width": 1400, "height": 1000})
+        page.goto(f"{label_studio.url}/user/login/")
+        page.fill("input[name=email]", label_studio.email)
+        page.fill("input[name=password]", label_studio.password)
+        page.press("input[name=password]", "Enter")
+        page.wait_for_url(lambda url: "login" not in url, wait_until="commit")
+        yield page
+        browser.close()
+
+
+@pytest.fixture
 def send_now(letters, studio) -> Callable[..., SendResult]:
     def run(through: Studio = studio) -> SendResult:
-        return send(letters.ledger, letters.blobs, through, letters.task, letters.project, NOW)
+        sender = Sender(
+            ledger=letters.ledger,
+            blobs=letters.blobs,
+            studio=through,
+            task=letters.task,
+            project=letters.project,
+        )
+        return send(sender, NOW)
 
     return run
 
@@ -83,7 +111,7 @@ def send_now(letters, studio) -> Callable[..., SendResult]:
 @pytest.fixture
 def pull_now(letters, studio) -> Callable[[], PullResult]:
     def run() -> PullResult:
-        return pull(letters.ledger, letters.blobs, studio, letters.task, letters.project, NOW)
+        return pull(letters.ledger, letters.blobs, studio, letters.task, NOW)
 
     return run
 
