@@ -3,8 +3,11 @@
 Where the project trusts sensors, what they say labels samples too.
 """
 
+from flywheel.label.budget import affordable_answers
 from flywheel.label.consensus import LabelResult, make_labels
+from flywheel.label.extras import Extras, ask_besides
 from flywheel.label.intake import PullResult
+from flywheel.label.pictures import PicturePlace
 from flywheel.label.pull import pull
 from flywheel.label.queue import QueueResult, order_queue, targeted
 from flywheel.label.send import Sender, SendResult, Webhook, send
@@ -13,7 +16,9 @@ from flywheel.label.studio import Studio
 from flywheel.label.sweep import SweepResult, sweep
 
 __all__ = [
+    "Extras",
     "LabelResult",
+    "PicturePlace",
     "PullResult",
     "QueueResult",
     "SendResult",
@@ -22,6 +27,8 @@ __all__ = [
     "Studio",
     "SweepResult",
     "Webhook",
+    "affordable_answers",
+    "ask_besides",
     "label_from_sensors",
     "make_labels",
     "order_queue",

@@ -12,27 +12,19 @@ from flywheel.dataset import make_version
 from flywheel.errors import FlywheelError, RefusedError, UnavailableError
 from flywheel.label import (
     PullResult,
-    Sender,
-    SendResult,
-    Studio,
-    Webhook,
     label_from_sensors,
     make_labels,
     pull,
-    send,
     sweep,
 )
-from flywheel.ledger.batches import batch_since
 from flywheel.ledger.models import current_release
 from flywheel.ledger.nights import add_skip
-from flywheel.ledger.outbox import num_sent_since, num_waiting
 from flywheel.ledger.payloads import move_payloads
 from flywheel.loop.context import Loop, NightRun
-from flywheel.loop.results import Deployed, Ingested, Routed, TakenIn
+from flywheel.loop.results import Deployed, Ingested, TakenIn
+from flywheel.loop.routing import open_studio
 from flywheel.project import secret
-from flywheel.records import Share
-from flywheel.select import select_batch
-from flywheel.serve import ModelServer, webhook_of
+from flywheel.serve import ModelServer
 
 
 def model_server(loop: Loop) -> ModelServer:
@@ -89,34 +81,6 @@ def collect(night: NightRun) -> Collected:
     return collect_failures(loop.ledger, threshold, night.number, loop.now(), loop.task.agree)
 
 
-def route(night: NightRun) -> Routed:
-    """Choose a batch within the budget and send it to Label Studio."""
-    loop = night.loop
-    batch = select_batch(
-        loop.ledger,
-        loop.project.labeling,
-        seed=loop.project.project.seed,
-        night=night.number,
-        now=loop.now(),
-    )
-    sent, note = _send(night)
-    with loop.ledger.read() as connection:  # a run that was killed may have stored and sent it
-        stored = batch_since(connection, night.number, night.started_at)
-        num_sent = num_sent_since(connection, night.started_at)
-        still_waiting = num_waiting(connection)
-    chosen = stored.num_chosen if stored else dict.fromkeys(Share, 0)
-    return Routed(
-        batch_id=stored.id if stored else batch.id,
-        num_probability=chosen[Share.PROBABILITY],
-        num_targeted=chosen[Share.TARGETED],
-        population=stored.population if stored else batch.population,
-        num_sent=num_sent,
-        num_waiting=still_waiting,
-        project_url=sent.project_url if sent else None,
-        note=note,
-    )
-
-
 def take_in(night: NightRun) -> TakenIn:
     """Take in what people answered and what sensors said, and make labels of it."""
     loop = night.loop
@@ -161,34 +125,11 @@ def ingest(night: NightRun) -> Ingested:
     )
 
 
-def _studio(loop: Loop) -> Studio:
-    return Studio.connect(loop.project.labeling.url, secret("LABEL_STUDIO_API_KEY") or "")
-
-
-def _send(night: NightRun) -> tuple[SendResult | None, str]:
-    loop = night.loop
-    hook = webhook_of(loop.project)
-    try:
-        sender = Sender(
-            ledger=loop.ledger,
-            blobs=loop.blobs,
-            studio=_studio(loop),
-            task=loop.task,
-            project=loop.project,
-            webhook=None if hook is None else Webhook(hook.url, hook.secret),
-        )
-        sent = send(sender, loop.now())
-    except (UnavailableError, RefusedError) as error:
-        _set_aside(night, "route", str(error))
-        return None, f"not sent, the batch waits in the ledger: {error}"
-    return sent, ""
-
-
 def _pull(night: NightRun) -> tuple[PullResult, str]:
     """What changed; in the night also what left no trace."""
     loop = night.loop
     try:
-        studio = _studio(loop)
+        studio = open_studio(loop)
         pulled = pull(loop.ledger, loop.blobs, studio, loop.task, loop.now())
         if night.keeps_results:
             swept = sweep(loop.ledger, loop.blobs, studio, loop.task, loop.now())

@@ -21,6 +21,7 @@ from flywheel.loop.results import (
     TakenIn,
 )
 from flywheel.loop.retrain import retrain
+from flywheel.loop.routing import route
 from flywheel.records import Verdict
 
 
@@ -42,7 +43,7 @@ def _release(night: NightRun) -> Released:
 
 DEPLOY = Step(name="deploy", result=Deployed, run=gather.deploy)
 COLLECT = Step(name="collect", result=Collected, run=gather.collect)
-ROUTE = Step(name="route", result=Routed, run=gather.route)
+ROUTE = Step(name="route", result=Routed, run=route)
 TAKE_IN = Step(name="take-in", result=TakenIn, run=gather.take_in)
 """between nights, what ingest begins with"""
 INGEST = Step(name="ingest", result=Ingested, run=gather.ingest)

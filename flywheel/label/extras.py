@@ -1,0 +1,217 @@
+"""What a night asks people besides new samples: gold ones, doubtful labels, second opinions.
+
+All of it is paid from the night's answers, before new samples are chosen with the rest. Run again
+in the same night it asks for no more than is missing. Refuses to know Label Studio.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+
+import numpy as np
+from sqlalchemy import Connection
+
+from flywheel.crowd import Doubt, rank_second_opinions
+from flywheel.label.evidence import Evidence, weigh_evidence
+from flywheel.ledger import Ledger
+from flywheel.ledger.known import gold_candidates, how_asked, reviewed
+from flywheel.ledger.labeling import newest_labels
+from flywheel.ledger.outbox import Asked, enqueue
+from flywheel.ledger.requests import answers_asked, ask_more, asked_besides
+from flywheel.project import Project
+from flywheel.records import Purpose
+from flywheel.task import Task
+
+_TRUSTED = 0.95
+"""chance to be right from which a label of several people may measure others"""
+_FEW_TRUSTED = 20
+"""below, gold samples come from the start data too"""
+_SECOND = "a second opinion is worth more than a new sample"
+_SUSPECT = "the model contradicts the label"
+_FIRST_IN_LINE = 1.0
+"""priority of what people disagree on"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Extras:
+    """Answers asked for besides new samples."""
+
+    num_gold: int = 0
+    num_suspects: int = 0
+    """labels that the model contradicts"""
+    num_second: int = 0
+    """second opinions"""
+    num_review: int = 0
+    """disputed samples that went to the experts"""
+
+
+class _Budget:
+    """Answers that may still be asked for tonight."""
+
+    def __init__(self, left: int) -> None:
+        self.left = max(left, 0)
+
+    def afford(self, number: int, each: int = 1) -> int:
+        """How many of a number of things, at so many answers each, can be had; they are paid."""
+        can = max(min(number, self.left // each), 0)
+        self.left -= can * each
+        return can
+
+
+class _Asking(NamedTuple):
+    """What every part of this needs."""
+
+    connection: Connection
+    project: Project
+    evidence: Evidence
+    already: dict[str, int]
+    budget: _Budget
+    total: int
+    """answers of the whole night"""
+    night: int
+    now: datetime
+
+
+def ask_besides(
+    ledger: Ledger,
+    task: Task,
+    project: Project,
+    suspects: Sequence[str],
+    when: tuple[int, datetime],
+    *,
+    most_answers: int | None,
+    rng: np.random.Generator,
+) -> Extras:
+    """Ask what is worth more than a new sample, in one transaction.
+
+    Args:
+        ledger: of the project.
+        task: says which answers agree.
+        project: its [labeling], [quality] and [people].
+        suspects: samples whose label the model contradicts, the surest first.
+        when: night and time.
+        most_answers: that the money allows; None is no limit.
+        rng: of the draw of gold samples.
+    """
+    settings = project.labeling
+    total = settings.samples_per_night * settings.annotations_per_sample
+    with ledger.begin() as connection:
+        left = total - answers_asked(connection, when[0])
+        asking = _Asking(
+            connection=connection,
+            project=project,
+            evidence=weigh_evidence(connection, task, project.people, suspects),
+            already=asked_besides(connection, when[0]),
+            budget=_Budget(left if most_answers is None else min(left, most_answers)),
+            total=total,
+            night=when[0],
+            now=when[1],
+        )
+        num_gold = _ask_gold(asking, rng)
+        num_review = _ask_experts(asking)
+        num_suspects = _ask_about_suspects(asking, suspects)
+        num_second = _ask_second_opinions(asking)
+    return Extras(
+        num_gold=num_gold, num_suspects=num_suspects, num_second=num_second, num_review=num_review
+    )
+
+
+def _ask_gold(asking: _Asking, rng: np.random.Generator) -> int:
+    """Samples whose answer is known, drawn by chance from the trusted ones of production."""
+    quality = asking.project.quality
+    wanted = round(quality.gold_share * asking.total)
+    wanted -= asking.already.get(Purpose.GOLD.value, 0)
+    trusted, start = gold_candidates(asking.connection, _TRUSTED)
+    pool = trusted if len(trusted) >= _FEW_TRUSTED else trusted + start
+    number = min(max(wanted, 0) // quality.gold_people, len(pool))
+    number = asking.budget.afford(number, quality.gold_people)
+    drawn = [pool[index] for index in rng.permutation(len(pool))[:number]]
+    asked = (
+        Asked(
+            sample_id=sample_id,
+            purpose=Purpose.GOLD,
+            people=quality.gold_people,
+            # Anywhere in the queue, so that its place gives nothing away.
+            priority=float(rng.random()),
+        )
+        for sample_id in drawn
+    )
+    enqueue(asking.connection, asked, asking.night, asking.now)
+    return number
+
+
+def _ask_experts(asking: _Asking) -> int:
+    """What everybody who may be asked has answered without coming to a label."""
+    if not asking.project.people.experts:
+        return 0
+    stuck = [key for key in _disputed(asking) if key not in _open_to_more(asking, [key])]
+    return _send_to_experts(asking, stuck, asking.budget.left)
+
+
+def _ask_about_suspects(asking: _Asking, suspects: Sequence[str]) -> int:
+    """Labels that the model contradicts go to the experts; without any, to one more person."""
+    wanted = round(asking.project.quality.suspect_share * asking.total)
+    wanted -= asking.already.get(_SUSPECT, 0) + asking.already.get(Purpose.REVIEW.value, 0)
+    if asking.project.people.experts:
+        return _send_to_experts(asking, suspects, wanted)
+    able = _open_to_more(asking, suspects)
+    chosen = able[: asking.budget.afford(min(len(able), max(wanted, 0)))]
+    ask_more(asking.connection, chosen, Purpose.CHOICE, _SUSPECT, asking.night, asking.now)
+    return len(chosen)
+
+
+def _ask_second_opinions(asking: _Asking) -> int:
+    """One more person, where that is worth more than a new sample."""
+    evidence, project = asking.evidence, asking.project
+    labels = newest_labels(asking.connection, list(evidence.samples))
+    keys = _open_to_more(asking, list(evidence.samples))
+    doubts = [
+        Doubt(
+            sample=key,
+            chances=tuple(evidence.samples[key].chances.values()),
+            is_label=key in labels and labels[key].answer is not None,
+        )
+        for key in keys
+    ]
+    ranked = rank_second_opinions(doubts, evidence.crowd, project.labeling.annotations_per_sample)
+    chosen = ranked[: asking.budget.afford(len(ranked))]
+    ask_more(asking.connection, chosen, Purpose.CHOICE, _SECOND, asking.night, asking.now)
+    return len(chosen)
+
+
+def _disputed(asking: _Asking) -> list[str]:
+    """Samples in the window that people answered and that have no label."""
+    keys = list(asking.evidence.samples)
+    labels = newest_labels(asking.connection, keys)
+    return [key for key in keys if key not in labels or labels[key].answer is None]
+
+
+def _open_to_more(asking: _Asking, sample_ids: Sequence[str]) -> list[str]:
+    """Those whose askings are all answered, and of which one more person can be asked."""
+    asked = how_asked(asking.connection, list(sample_ids))
+    people = len(asking.evidence.crowd.people)
+    most = min(asking.project.labeling.most_annotations, people)
+    samples = asking.evidence.samples
+    return [
+        key
+        for key in sample_ids
+        if key in asked
+        and asked[key].state == "done"
+        and asked[key].people < most
+        and len(samples[key].people if key in samples else ()) >= asked[key].people
+    ]
+
+
+def _send_to_experts(asking: _Asking, sample_ids: Sequence[str], most: int) -> int:
+    known = reviewed(asking.connection, sample_ids)
+    new = [key for key in sample_ids if key not in known]
+    chosen = new[: asking.budget.afford(min(len(new), max(most, 0)))]
+    asked = (
+        Asked(sample_id=sample_id, purpose=Purpose.REVIEW, people=1, priority=_FIRST_IN_LINE)
+        for sample_id in chosen
+    )
+    enqueue(asking.connection, asked, asking.night, asking.now)
+    return len(chosen)

@@ -1,0 +1,144 @@
+"""The route step: what people are asked tonight, and in which order.
+
+First the queue is put in order, then what is worth more than a new sample is asked, then new
+samples are chosen with the answers that are left, and all of it is sent. A Label Studio that is
+down or refuses is a note here: everything waits in the ledger, and the night goes on.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from flywheel.errors import RefusedError, UnavailableError
+from flywheel.label import (
+    Extras,
+    PicturePlace,
+    Sender,
+    SendResult,
+    Studio,
+    Webhook,
+    affordable_answers,
+    ask_besides,
+    send,
+)
+from flywheel.ledger.batches import batch_since
+from flywheel.ledger.nights import add_skip
+from flywheel.ledger.outbox import num_sent_since, num_waiting
+from flywheel.loop.context import Loop, NightRun
+from flywheel.loop.requeue import requeue
+from flywheel.loop.results import Routed
+from flywheel.project import secret
+from flywheel.records import Batch, Share
+from flywheel.select import select_batch
+from flywheel.serve import webhook_of
+
+_GOLD = 5
+"""number of the random stream that gold samples are drawn with"""
+
+
+def open_studio(loop: Loop) -> Studio:
+    """The project's Label Studio.
+
+    Raises:
+        UnavailableError: nothing answers there.
+        RefusedError: the token is missing or wrong.
+    """
+    settings = loop.project.labeling
+    pictures = PicturePlace(
+        way=settings.pictures,
+        folder=settings.pictures_folder or "",
+        url=settings.pictures_url or "",
+    )
+    return Studio.connect(settings.url, secret("LABEL_STUDIO_API_KEY") or "", pictures)
+
+
+def route(night: NightRun) -> Routed:
+    """Put the queue in order, ask what is worth asking within the budget, and send it."""
+    studio, note = _studio_or_note(night)
+    num_withdrawn = requeue(night, studio).num_withdrawn
+    extras = _ask_besides(night)
+    batch = _choose(night)
+    sent = None
+    if studio is not None:
+        sent, note = _send(night, studio)
+    with night.loop.ledger.read() as connection:  # a killed run may have stored and sent it
+        stored = batch_since(connection, night.number, night.started_at)
+        num_sent = num_sent_since(connection, night.started_at)
+        still_waiting = num_waiting(connection)
+    chosen = stored.num_chosen if stored else dict.fromkeys(Share, 0)
+    return Routed(
+        batch_id=stored.id if stored else batch.id,
+        num_probability=chosen[Share.PROBABILITY],
+        num_targeted=chosen[Share.TARGETED],
+        population=stored.population if stored else batch.population,
+        num_sent=num_sent,
+        num_waiting=still_waiting,
+        num_gold=extras.num_gold,
+        num_second=extras.num_second,
+        num_suspects=extras.num_suspects,
+        num_review=extras.num_review,
+        num_withdrawn=num_withdrawn,
+        project_url=sent.project_url if sent else None,
+        note=note,
+    )
+
+
+def _studio_or_note(night: NightRun) -> tuple[Studio | None, str]:
+    try:
+        return open_studio(night.loop), ""
+    except (UnavailableError, RefusedError) as error:
+        return None, _note(night, error)
+
+
+def _ask_besides(night: NightRun) -> Extras:
+    loop = night.loop
+    seed = [loop.project.project.seed, night.number, _GOLD]
+    return ask_besides(
+        loop.ledger,
+        loop.task,
+        loop.project,
+        (),
+        (night.number, loop.now()),
+        most_answers=_affordable(night),
+        rng=np.random.default_rng(seed),
+    )
+
+
+def _choose(night: NightRun) -> Batch:
+    loop = night.loop
+    return select_batch(
+        loop.ledger,
+        loop.project.labeling,
+        seed=loop.project.project.seed,
+        night=night.number,
+        now=loop.now(),
+        most_answers=_affordable(night),
+    )
+
+
+def _affordable(night: NightRun) -> int | None:
+    with night.loop.ledger.read() as connection:
+        return affordable_answers(connection, night.loop.project, night.number, night.loop.now())
+
+
+def _send(night: NightRun, studio: Studio) -> tuple[SendResult | None, str]:
+    loop = night.loop
+    hook = webhook_of(loop.project)
+    sender = Sender(
+        ledger=loop.ledger,
+        blobs=loop.blobs,
+        studio=studio,
+        task=loop.task,
+        project=loop.project,
+        webhook=None if hook is None else Webhook(hook.url, hook.secret),
+    )
+    try:
+        return send(sender, loop.now()), ""
+    except (UnavailableError, RefusedError) as error:
+        return None, _note(night, error)
+
+
+def _note(night: NightRun, error: Exception) -> str:
+    with night.loop.ledger.begin() as connection:
+        add_skip(connection, "route", str(error), night.number, night.loop.now())
+    return f"not sent, the batch waits in the ledger: {error}"
