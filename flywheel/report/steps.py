@@ -75,6 +75,11 @@ def _route_page(run: NightRun, result: Routed) -> str:
         [
             ("probability share", f"{result.num_probability} of {result.population:,} samples"),
             ("targeted share", result.num_targeted),
+            ("gold samples", f"{result.num_gold}, their answer is known: they measure people"),
+            ("second opinions", f"{result.num_second}, each worth more than a new sample"),
+            ("labels in doubt", f"{result.num_suspects}, the model contradicts them"),
+            ("to the experts", f"{result.num_review}, people do not agree on them"),
+            ("withdrawn", f"{result.num_withdrawn}, the new model leaves no doubt of them"),
             ("sent now", result.num_sent),
             (
                 "waiting",

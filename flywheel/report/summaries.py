@@ -84,9 +84,18 @@ def _collect(result: Collected) -> str:
 
 
 def _route(result: Routed) -> str:
+    besides = (
+        (result.num_gold, "gold"),
+        (result.num_second, "second opinions"),
+        (result.num_suspects, "labels in doubt"),
+        (result.num_review, "to the experts"),
+        (result.num_withdrawn, "withdrawn"),
+    )
     said = (
         f"{result.num_probability} drawn from {result.population:,} samples, "
-        f"{result.num_targeted} targeted; {result.num_sent} sent, {result.num_waiting} wait"
+        f"{result.num_targeted} targeted"
+        + "".join(f", {number} {what}" for number, what in besides if number)
+        + f"; {result.num_sent} sent, {result.num_waiting} wait"
     )
     return f"{said}; {result.note}" if result.note else said
 
