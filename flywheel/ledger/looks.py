@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, and_, select
 
-from flywheel.ledger.tables import annotations, choices, labeling_tasks, predictions
+from flywheel.ledger.tables import annotations as given
+from flywheel.ledger.tables import choices, labeling_tasks, predictions
 from flywheel.records import Json, Purpose
 
 
@@ -24,7 +25,7 @@ class Look(NamedTuple):
 
 def recent_looks(connection: Connection, limit: int) -> list[Look]:
     """The newest answers that stand on samples that were chosen, oldest first."""
-    table = annotations.c
+    table = given.c
     query = (
         select(
             *(table.sample_id, table.annotator, table.answer),
