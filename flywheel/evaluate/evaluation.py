@@ -19,7 +19,7 @@ from flywheel.evaluate.context import BaselineLine, Context
 from flywheel.evaluate.latency import latency_part
 from flywheel.evaluate.measure import Rules, measure
 from flywheel.evaluate.people import people_tables
-from flywheel.evaluate.rows import Rows
+from flywheel.evaluate.rows import Rows, slice_marks
 from flywheel.evaluate.scoring import score_entrants
 from flywheel.ledger.codec import to_json
 from flywheel.model import Model
@@ -151,9 +151,7 @@ def _marks(task: Task, rows: Rows) -> dict[str, Array]:
         "order": np.zeros(number, dtype=np.int64),
         **rows.marks,
     }
-    for name, belongs in task.slices.items():
-        marks[f"slice/{name}"] = np.array([belongs(sample) for sample in rows.samples], dtype=bool)
-    return marks
+    return marks | slice_marks(task, rows)
 
 
 def _some(rows: Rows, most: int, rng: np.random.Generator) -> Rows:

@@ -19,7 +19,7 @@ from flywheel.evaluate.metric import check_scores
 from flywheel.evaluate.scoring import CONFIDENCE
 from flywheel.evaluate.statistic import Statistic
 from flywheel.evaluate.stats import FEWEST_SAMPLES, Measured, estimate, paired_difference
-from flywheel.records import Array, Entry, Estimate
+from flywheel.records import Array, Entry, Estimate, TierSlice
 
 GUARD_ALPHA = 0.05
 """chance that the bound of a difference that can only veto fails; slices share it"""
@@ -73,6 +73,19 @@ class Lines:
         part = self.book.get("test")
         return None if part is None or not part.ids else part.where(part.marks[f"slice/{name}"])
 
+    def tier_slice(self, statistic: Statistic, tier: str, part: str, name: str) -> TierSlice | None:
+        """A tier of people on a slice; None where the book does not tell which rows are in it."""
+        rows = self.book.get(part)
+        if rows is None or f"slice/{name}" not in rows.marks:
+            return None
+        rows = rows.where(rows.marks[f"slice/{name}"])
+        known = None
+        if not _lacks(rows, tier, statistic):
+            rng = self._rng("tier", tier, name)
+            known = _rounded(estimate(statistic, _measured(rows, tier, statistic), rng))
+        samples = {row.partition("/")[0] for row in rows.ids}  # a sample may have several rows
+        return TierSlice(tier=tier, name=name, metric=known, num_samples=len(samples))
+
     def entry(self, statistic: Statistic, name: str, kind: str, part: str, note: str) -> Entry:
         """One line of a table."""
         known = self.value(statistic, part, name)
@@ -106,10 +119,7 @@ class Lines:
         rows = self.book.get(part)
         if rows is None or not rows.ids or entrant not in rows.scores:
             return None
-        missing = statistic.columns - rows.scores[entrant].keys()
-        if missing and missing <= {CONFIDENCE, LATENCY}:  # only models have these
-            return None
-        return _measured(rows, entrant, statistic)
+        return None if _lacks(rows, entrant, statistic) else _measured(rows, entrant, statistic)
 
     def _rng(self, *names: str) -> np.random.Generator:
         number = zlib.crc32("|".join(names).encode())
@@ -117,6 +127,12 @@ class Lines:
 
 
 LATENCY_PART = "latency"
+
+
+def _lacks(part: Part, entrant: str, statistic: Statistic) -> bool:
+    """Whether a statistic needs what only models have."""
+    missing = statistic.columns - part.scores[entrant].keys()
+    return bool(missing) and missing <= {CONFIDENCE, LATENCY}
 
 
 def _measured(part: Part, entrant: str, statistic: Statistic) -> Measured:

@@ -7,6 +7,7 @@ and when a decision is replayed. Refuses to run a model and to decide anything.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -29,6 +30,7 @@ from flywheel.records import (
     Guarded,
     Report,
     SliceComparison,
+    TierSlice,
     Watched,
     canonical,
     content_id,
@@ -82,6 +84,7 @@ def measure(
         difference=lines.gain(metric, lines.place(metric), higher_is_better=up, tail=GUARD_ALPHA),
         start_difference=lines.gain(metric, "start", higher_is_better=up),
         slices=_slices(lines, metric, higher_is_better=up),
+        people_slices=tuple(_people_slices(lines, metric)),
         watched=tuple(_watched(lines, rules)),
         fresh=(fresh_outcomes(book, metric, higher_is_better=up) if context.challenge else None),
         guarded=_guarded(book, context, metric, rules),
@@ -142,6 +145,14 @@ def _slices(
             )
         )
     return tuple(found)
+
+
+def _people_slices(lines: Lines, metric: Statistic) -> Iterator[TierSlice]:
+    for line in lines.context.baselines:
+        for name in lines.context.slices if line.part != "test" else ():
+            found = lines.tier_slice(metric, line.name, line.part, name)
+            if found is not None:
+                yield found
 
 
 def _watched(lines: Lines, rules: Rules) -> list[Watched]:
@@ -221,7 +232,12 @@ def _latency(lines: Lines, directory: Path | None) -> float | None:
 
 
 def _with_id(report: Report) -> Report:
-    """The report with the hash of its content, the time left out, as its id."""
+    """The report with the hash of its content, the time left out, as its id.
+
+    What older versions did not measure is left out where it is empty: their reports keep their ids.
+    """
     content = dataclasses.asdict(report)
     del content["id"], content["created_at"]
+    if not report.people_slices:
+        del content["people_slices"]
     return dataclasses.replace(report, id=content_id(canonical(content).encode()))

@@ -11,7 +11,7 @@ import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -19,7 +19,7 @@ import numpy as np
 from flywheel.consensus import largest_groups
 from flywheel.evaluate.book import Part
 from flywheel.evaluate.context import BaselineLine
-from flywheel.evaluate.rows import Rows
+from flywheel.evaluate.rows import Rows, slice_marks
 from flywheel.evaluate.scoring import score_answers
 from flywheel.evaluate.stats import FEWEST_SAMPLES
 from flywheel.records import Annotation, Json, canonical
@@ -124,6 +124,8 @@ def people_tables(
 ) -> tuple[dict[str, Part], list[BaselineLine]]:
     """The scores of every tier that can be measured on the rows, and a line for each tier.
 
+    Rows are marked with the slices that their samples are in.
+
     A person of a tier is judged alone: leave one out, each answer against the consensus of all
     others on the same sample. An ensemble (3 random people or 2 experts at least) is judged as
     one: its consensus against that of everyone outside of the tier; where nobody outside of it
@@ -149,6 +151,7 @@ def people_tables(
     known = [given.get(sample_id, {}) for sample_id in rows.ids]
     levels = dict.fromkeys(people.domain_experts, "domain")
     levels |= dict.fromkeys(people.deep_experts, "deep")
+    marks = slice_marks(task, rows)
     parts, lines, vote = {}, [], _voting(task)
     for tier in _TIERS:
         duels = [
@@ -157,7 +160,7 @@ def people_tables(
             for duel in _duels(index, answers, _sides(tier, answers, levels, rng), vote)
         ]
         if duels:
-            parts[tier.part] = _part(task, tier, rows, duels)
+            parts[tier.part] = _part(task, tier, replace(rows, marks=marks), duels)
         note = _note(tier, known, levels, len({duel.index for duel in duels}))
         lines.append(BaselineLine(name=tier.name, kind="human", part=tier.part, note=note))
     return parts, lines
@@ -248,6 +251,7 @@ def _part(task: Task, tier: _Tier, rows: Rows, duels: Sequence[_Duel]) -> Part:
         ids=tuple(ids),
         weights=rows.weight_array()[indices] * np.array(list(shares.values())),
         clusters=rows.cluster_array()[indices],
+        marks={name: values[indices] for name, values in rows.marks.items()},
         scores={tier.name: {name: columns[:, column] for column, name in enumerate(names)}},
     )
 

@@ -13,6 +13,7 @@ import numpy as np
 from flywheel.evaluate.book import Part
 from flywheel.evaluate.statistic import ScoreTable
 from flywheel.records import Array, Json, Sample
+from flywheel.task import Task
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,3 +65,11 @@ class Rows:
             marks=self.marks,
             scores=scores,
         )
+
+
+def slice_marks(task: Task, rows: Rows) -> dict[str, Array]:
+    """slice/NAME -> (N,) boolean, which rows are in it, for each slice of the task."""
+    return {
+        f"slice/{name}": np.array([belongs(sample) for sample in rows.samples], dtype=bool)
+        for name, belongs in task.slices.items()
+    }

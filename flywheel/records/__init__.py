@@ -31,6 +31,7 @@ from flywheel.records.judged import (
     Reuse,
     RiskPoint,
     SliceComparison,
+    TierSlice,
     Watched,
 )
 from flywheel.records.loop import (
@@ -87,6 +88,7 @@ __all__ = [
     "Signal",
     "SliceComparison",
     "Split",
+    "TierSlice",
     "Verdict",
     "Watched",
     "canonical",

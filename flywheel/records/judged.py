@@ -50,6 +50,20 @@ class SliceComparison:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class TierSlice:
+    """How good people of one tier are on one slice."""
+
+    tier: str
+    """random person, ensemble of random people, domain expert, deep expert or mixture of experts"""
+    name: str
+    """of the slice"""
+    metric: Estimate | None
+    """None: not enough data to say"""
+    num_samples: int
+    """on which the tier can be measured"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Watched:
     """A formula beside the metric: one that must keep a bound, or one that is ignored for now."""
 
@@ -202,6 +216,8 @@ class Report:
     start_difference: Estimate | None = None
     """the same on the held-out start data"""
     slices: tuple[SliceComparison, ...]
+    people_slices: tuple[TierSlice, ...] = ()
+    """of every tier of people that was measured at all; none in reports of older versions"""
     watched: tuple[Watched, ...]
     fresh: FreshOutcomes | None
     guarded: Guarded | None
