@@ -1,6 +1,21 @@
-"""What the answers of many people are worth: pure mathematics, no ledger and no server."""
+"""What the answers of many people are worth: pure mathematics, no ledger and no server.
+
+groups = group_answers(answers, task.agree)     which answers of a sample agree
+crowd = weigh([Opinion(...), ...], tiers)       how good people are, and which answers right
+crowd.people["ann"].low, .samples["s1"][0]      with an interval; chance of a group
+rank_second_opinions(doubts, crowd, 3)          samples worth asking about again
+"""
 
 from flywheel.crowd.opinions import Opinion, group_answers
 from flywheel.crowd.reliability import Crowd, Reliability, weigh
+from flywheel.crowd.value import Doubt, rank_second_opinions
 
-__all__ = ["Crowd", "Opinion", "Reliability", "group_answers", "weigh"]
+__all__ = [
+    "Crowd",
+    "Doubt",
+    "Opinion",
+    "Reliability",
+    "group_answers",
+    "rank_second_opinions",
+    "weigh",
+]

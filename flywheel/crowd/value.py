@@ -1,0 +1,193 @@
+"""Label again or label new: what one more answer is worth, here and on a new sample.
+
+The unit is the worth of one clean training label. Refuses to know what a sample shows, who is to
+answer and what the answer costs in money: the one cost is the answer itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from flywheel.crowd.reliability import Crowd
+
+_RESOLVED = 0.5
+"""chance of being right from which the likeliest answer is a label"""
+
+_CERTAIN = 1e-6
+"""Nobody is nearer than this to being always right, or never."""
+
+_SAME = 9
+"""Decimals to which chances are the same."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Doubt:
+    """A sample that may be asked about again."""
+
+    sample: str
+    chances: tuple[float, ...]
+    """of each group of its answers to be right; together at most 1"""
+    is_label: bool
+    """whether it has a label now; a disputed sample has none"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Asking:
+    """What an answer of one more person is like, and when answers are a label."""
+
+    reliability: float
+    """chance that the answer is right, in 0..1"""
+    alternatives: float
+    """ways to be wrong, at least 1"""
+    resolved: float = _RESOLVED
+    """chance of being right from which the likeliest answer is a label"""
+
+    @classmethod
+    def of(cls, crowd: Crowd, resolved: float = _RESOLVED) -> Asking:
+        """A person of mean reliability, by answers; of a newcomer's while nobody has answered."""
+        people = crowd.people.values()
+        answers = sum(one.num_answers for one in people)
+        mean = math.fsum(one.mean * one.num_answers for one in people) / max(answers, 1)
+        return cls(
+            reliability=mean if answers else crowd.newcomers["random"],
+            alternatives=max(crowd.alternatives, 1.0),
+            resolved=resolved,
+        )
+
+
+def rank_second_opinions(
+    doubts: Sequence[Doubt], crowd: Crowd, num_answers: int, resolved: float = _RESOLVED
+) -> list[str]:
+    """The samples on which one more answer is worth more than on a new sample, the best first.
+
+    The gain of one more answer is the expected worth of the label after it, less its worth now
+    (see `worth`); that of an answer on a new sample is the expected worth of a label of
+    `num_answers` answers, divided by their number. Both by a person of mean reliability
+    (`Asking.of`). Source of the idea: Sheng, Provost and Ipeirotis 2008; they rank by the
+    uncertainty of a label and do not price new samples, we compare expected worths.
+
+    Args:
+        doubts: samples that may be asked about again.
+        crowd: what is known of the people.
+        num_answers: people who are asked about a new sample, at least 1.
+        resolved: chance of being right from which the likeliest answer is a label.
+    """
+    asking = Asking.of(crowd, resolved)
+    new = worth_of_new(num_answers, asking) / num_answers
+    gains = [(gain_of_answer(doubt, asking), doubt.sample) for doubt in doubts]
+    return [sample for gain, sample in sorted(gains, key=_best_first) if gain > new]
+
+
+def gain_of_answer(doubt: Doubt, asking: Asking) -> float:
+    """Expected worth of a sample's label after one more answer, less its worth now.
+
+    A label that another answer puts in doubt loses its worth until it resolves, so the gain may
+    be below zero.
+    """
+    after = math.fsum(
+        likely * _worth_of_groups(chances, asking)
+        for likely, chances in _after_one_more(doubt.chances, asking)
+    )
+    best = max(doubt.chances, default=0.0)
+    return after - (worth(1 - best, asking.alternatives) if doubt.is_label else 0.0)
+
+
+def worth_of_new(num_answers: int, asking: Asking) -> float:
+    """Expected worth of the label of a new sample after so many answers; 0 where none resolves.
+
+    Raises:
+        ValueError: nobody is asked.
+    """
+    if num_answers < 1:
+        raise ValueError(f"num_answers is {num_answers}; it must be 1 or more: ask somebody")
+    states: dict[tuple[int, ...], float] = {(): 1.0}  # sizes of the groups -> chance
+    for _ in range(num_answers):
+        following: defaultdict[tuple[int, ...], float] = defaultdict(float)
+        for sizes, likely in states.items():
+            outcomes = _after_one_more(_chances_of(sizes, asking), asking)
+            for place, (next_likely, _) in enumerate(outcomes):
+                grown = [*sizes, 0]
+                grown[place] += 1
+                following[tuple(sorted(size for size in grown if size))] += likely * next_likely
+        states = following
+    return math.fsum(
+        likely * _worth_of_groups(_chances_of(sizes, asking), asking)
+        for sizes, likely in states.items()
+    )
+
+
+def _chances_of(sizes: Sequence[int], asking: Asking) -> tuple[float, ...]:
+    """Of groups of so many answers, all by people of the same reliability."""
+    right = min(max(asking.reliability, _CERTAIN), 1 - _CERTAIN)
+    odds = math.log(right * asking.alternatives / (1 - right))
+    unseen = max(asking.alternatives + 1 - len(sizes), 0.0)
+    top = max([size * odds for size in sizes], default=0.0)
+    weights = [math.exp(size * odds - top) for size in sizes]
+    return _divided(weights, math.fsum([*weights, unseen * math.exp(-top)]))
+
+
+def worth(error: float, alternatives: float) -> float:
+    """Worth of a training label that is wrong with a chance, in 0..1 of a clean one's.
+
+    Formula: max(0, 1 - rho e)^2 with rho = K / (K - 1), K - 1 the alternatives.
+    Derivation: let a label of K classes be wrong with chance e, and then any of the K - 1 others.
+    It is the clean label with chance 1 - rho e, and a class drawn blindly from all K with rho e:
+    that gives the same distribution, as the blind draw is right in 1 / K. So everything that the
+    labels say of an input - the mean of a score, a gradient, the slope of a regression - is
+    shrunk by 1 - rho e, while the noise stays of the order of one label. An estimate from n such
+    labels, stretched back, has 1 / (1 - rho e)^2 times the variance: n labels are worth
+    n (1 - rho e)^2 clean ones. A label at chance level, e = 1 / rho, is worth nothing, and one
+    below it no more. It is also how the number of examples grows that learning from noisy labels
+    needs (Angluin and Laird 1988: 1 / (1 - 2 e)^2 for two classes).
+    """
+    rho = (alternatives + 1) / alternatives
+    return max(0.0, 1 - rho * error) ** 2
+
+
+def _worth_of_groups(chances: Sequence[float], asking: Asking) -> float:
+    """Of the label that the groups make: the likeliest; 0 where it is unlikely, or not alone."""
+    ranked = sorted((round(one, _SAME) for one in chances), reverse=True)
+    is_tied = len(ranked) > 1 and ranked[0] == ranked[1]
+    if not ranked or is_tied or ranked[0] < asking.resolved:
+        return 0.0
+    return worth(1 - ranked[0], asking.alternatives)
+
+
+def _after_one_more(
+    chances: Sequence[float], asking: Asking
+) -> list[tuple[float, tuple[float, ...]]]:
+    """Each thing that may be answered: how likely it is, and the chances of the groups then.
+
+    Model: the true answer is one of 1 + M, M the alternatives; a person gives it with the chance
+    r, and each of the others with (1 - r) / M. The answers that nobody has given are alike.
+    """
+    # As many answers were given as there are ways to be wrong, and one more, at least.
+    alternatives = max(asking.alternatives, len(chances) - 1.0)
+    right, wrong = asking.reliability, (1 - asking.reliability) / alternatives
+    unseen = alternatives + 1 - len(chances)
+    none = max(0.0, 1 - math.fsum(chances))
+    if unseen <= 0:
+        chances, none = _divided(chances, 1 - none), 0.0
+    found = []
+    for place, chance in enumerate(chances):
+        joint = [one * (right if at == place else wrong) for at, one in enumerate(chances)]
+        likely = chance * right + (1 - chance) * wrong
+        found.append((likely, _divided(joint, likely)))
+    if unseen > 0 and none > 0:
+        own = none / max(unseen, 1.0) * right
+        rest = none * max(unseen - 1, 0.0) / max(unseen, 1.0) * wrong
+        joint = [*(one * wrong for one in chances), own]
+        likely = 1 - math.fsum(one for one, _ in found)
+        found.append((max(likely, 0.0), _divided(joint, math.fsum([*joint, rest]))))
+    return found
+
+
+def _divided(joint: Sequence[float], total: float) -> tuple[float, ...]:
+    return tuple(one / total if total > 0 else 0.0 for one in joint)
+
+
+def _best_first(gained: tuple[float, str]) -> tuple[float, str]:
+    return -gained[0], gained[1]
