@@ -37,6 +37,8 @@ class Work(NamedTuple):
     """None: not measured"""
     is_given: bool
     """an answer as Label Studio counts them: neither skipped nor deleted"""
+    is_answer: bool
+    """one that the task can read, too"""
     at: datetime
 
 
@@ -59,7 +61,8 @@ def recent_work(connection: Connection, limit: int) -> list[Work]:
         select(
             *(given.c.annotator, given.c.sample_id, given.c.purpose, samples.c.split),
             *(given.c.labeling_task, asked.campaign, asked.night, asked.shown),
-            *(given.c.lead_time_seconds, given.c.skipped, given.c.deleted_at, given.c.updated_at),
+            *(given.c.lead_time_seconds, given.c.skipped, given.c.refused, given.c.deleted_at),
+            given.c.updated_at,
         )
         .join(samples, samples.c.id == given.c.sample_id)
         .outerjoin(labeling_tasks, mine)
@@ -111,6 +114,7 @@ def people_labels(connection: Connection, sample_ids: Sequence[str]) -> dict[str
 
 def _work(row: Row[Any]) -> Work:
     told = (row.labeling_task or "").partition("/")[0]
+    is_given = not row.skipped and row.deleted_at is None
     return Work(
         annotator=row.annotator,
         sample_id=row.sample_id,
@@ -120,7 +124,8 @@ def _work(row: Row[Any]) -> Work:
         night=row.night,
         shown=bool(row.shown),
         seconds=row.lead_time_seconds,
-        is_given=not row.skipped and row.deleted_at is None,
+        is_given=is_given,
+        is_answer=is_given and row.refused is None,
         at=row.updated_at,
     )
 

@@ -23,6 +23,7 @@ def row(sample, person="ada", money=1.0, **changes):
         "shown": True,
         "seconds": 60.0,
         "is_given": True,
+        "is_answer": True,
         "at": None,
     }
     return Costed(Work(**(fields | changes)), minutes=money, money=money)

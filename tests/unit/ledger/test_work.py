@@ -41,10 +41,10 @@ def test_skips_and_deleted_annotations_are_work_and_no_answers(read, crew):
     crew.remove(two, gone)
     crew.answer(three, "ada", 4.0, refused="two choices")
     rows = read(recent_work, 10)
-    assert [(row.seconds, row.is_given) for row in rows] == [
-        (1.0, False),
-        (2.0, False),
-        (4.0, True),
+    assert [(row.seconds, row.is_given, row.is_answer) for row in rows] == [
+        (1.0, False, False),
+        (2.0, False, False),
+        (4.0, True, False),
     ]
 
 
