@@ -98,8 +98,11 @@ def order_queue(
 
 
 def _withdraw(studio: Bridge | None, calm: Sequence[Place]) -> list[str]:
-    """Take samples out of Label Studio, as far as nobody has begun them; which are gone."""
-    gone = [one.sample_id for one in calm if one.external_id is None]
+    """Take samples out of Label Studio, as far as nobody has begun them; which are gone.
+
+    One that is planned and not noted as sent may be there all the same: it stays in the queue.
+    """
+    gone = [one.sample_id for one in calm if one.key is None]
     by_project: dict[int, dict[int, str]] = defaultdict(dict)
     for one in calm:
         if one.external_id is not None and one.external_project is not None:
