@@ -42,14 +42,17 @@ class Creator:
         self._made = dict[int, dict[str, int]]()
         """by project that was empty when it was first looked at: all that was created since"""
 
-    def create(self, project_id: int, items: Sequence[Item]) -> dict[str, int]:
-        """Create the labeling tasks that are not there yet; key -> external id of all."""
+    def create(self, project_id: int, items: Sequence[Item], usual: int) -> dict[str, int]:
+        """Create the labeling tasks that are not there yet; key -> external id of all.
+
+        `usual` people are asked in each unless the server is told otherwise, one by one.
+        """
         sent = dict[str, int]()
         waiting = list({item.key: item for item in items}.values())
         while waiting:
             part, body = self._next_import(waiting)
             try:
-                sent |= self._create_once(project_id, part, body)
+                sent |= self._create_once(project_id, part, body, usual)
             except TooLargeError as error:
                 if len(part) == 1:
                     raise RefusedError(
@@ -94,7 +97,9 @@ class Creator:
             size += len(text)
         return list(waiting[: len(texts)]), b"[" + b",".join(texts) + b"]"
 
-    def _create_once(self, project_id: int, items: Sequence[Item], body: bytes) -> dict[str, int]:
+    def _create_once(
+        self, project_id: int, items: Sequence[Item], body: bytes, usual: int
+    ) -> dict[str, int]:
         wanted = {item.key: item.people for item in items}
         lost = list[UnavailableError]()
 
@@ -109,7 +114,7 @@ class Creator:
             except UnavailableError as error:
                 lost.append(error)
                 raise
-            self._ask_all((new[key], wanted[key]) for key in new if wanted[key] > 1)
+            self._ask_all((new[key], wanted[key]) for key in new if wanted[key] != usual)
             return found | new
 
         sent = self._client.settle(attempt)

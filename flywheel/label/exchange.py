@@ -95,8 +95,13 @@ class Pictures(Protocol):
 class Bridge(Pictures, Protocol):
     """What the label stage asks of a labeling server. A project that is gone holds nothing."""
 
-    def ensure_project(self, title: str, config: str, project_id: int | None) -> StudioProject:
-        """The project of this id, else of this title, created or brought up to date."""
+    def ensure_project(
+        self, title: str, config: str, project_id: int | None, people: int = 1
+    ) -> StudioProject:
+        """The project of this id, else of this title, created or brought up to date.
+
+        A new one asks so many people in each labeling task that says nothing else.
+        """
 
     def page(self, project_id: int) -> str:
         """The page of a project that people open."""

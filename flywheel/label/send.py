@@ -27,7 +27,7 @@ from flywheel.label.plan import plan_part
 from flywheel.label.queue import place
 from flywheel.label.shapes import task_data
 from flywheel.ledger import Ledger
-from flywheel.ledger.campaigns import EVERYONE, Campaign, all_campaigns, found_project
+from flywheel.ledger.campaigns import EVERYONE, EXPERTS, Campaign, all_campaigns, found_project
 from flywheel.ledger.locks import hold
 from flywheel.ledger.outbox import Waiting, mark_sent, num_waiting, set_aside, waiting
 from flywheel.ledger.requests import finish_requests, open_requests
@@ -142,8 +142,9 @@ def _by_campaign(
 def _project(sender: Sender, campaign: Campaign) -> StudioProject:
     """The campaign's project in Label Studio, created when it is not there."""
     studio = sender.studio
+    people = 1 if campaign.audience == EXPERTS else sender.project.labeling.annotations_per_sample
     found = studio.ensure_project(
-        campaign.title, sender.task.labeling.config, campaign.external_project
+        campaign.title, sender.task.labeling.config, campaign.external_project, people
     )
     if campaign.external_project not in (None, found.id):
         raise UnavailableError(

@@ -28,7 +28,7 @@ _ANNOTATIONS = (
     "annotations.updated_at,annotations.completed_by,annotations.result,"
     "annotations.was_cancelled,annotations.lead_time"
 )
-_CONFIG_ONLY = {"include": "id,label_config"}
+_SETTINGS_ONLY = {"include": "id,label_config,maximum_annotations"}
 _BRIEF = "id,data,updated_at,is_labeled,total_annotations,cancelled_annotations,draft_exists"
 _ACTIONS = sorted(["ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED"])
 # Naming a column in a filter is what makes the server compute it.
@@ -48,7 +48,8 @@ class Studio:
         self._pictures = pictures_of(pictures, client)
         self._people: dict[int, str] = {}
         self._creator = Creator(client)
-        self._configs: dict[int, str] = {}
+        self._settings: dict[int, tuple[str, int]] = {}
+        """by project: labeling config, and people who are asked unless told otherwise"""
 
     @classmethod
     def connect(
@@ -84,24 +85,28 @@ class Studio:
         """Whether the project still exists."""
         return self._project(project_id) is not None
 
-    def ensure_project(self, title: str, config: str, project_id: int | None) -> StudioProject:
+    def ensure_project(
+        self, title: str, config: str, project_id: int | None, people: int = 1
+    ) -> StudioProject:
         """The project of this id, else of exactly this title, created or brought up to date.
 
-        One person is asked in each labeling task, unless it says otherwise: with more for the
-        whole project, Label Studio leaves our order and takes begun ones first.
+        A new project asks so many people in each labeling task unless that says otherwise, which
+        takes a request each. It is never changed: Label Studio would change the labeling tasks
+        that are there. With more than one, it gives people begun ones first, so that a sample's
+        answers come together.
         """
         wanted = {
             "label_config": config,
-            "maximum_annotations": 1,
             "sampling": _QUEUE,
             "show_collab_predictions": True,
         }
+        new = {**wanted, "maximum_annotations": people}
         found = self._project(project_id) if project_id is not None else None
-        found = found or self._client.settle(lambda: self._found_or_new(title, wanted))
+        found = found or self._client.settle(lambda: self._found_or_new(title, new))
         changed = {key: value for key, value in wanted.items() if found[key] != value}
         if changed:
             self._client.call("PATCH", f"api/projects/{found['id']}/", json=changed)
-        self._configs[found["id"]] = config
+        self._settings[found["id"]] = (config, found["maximum_annotations"])
         return StudioProject(found["id"], self.page(found["id"]))
 
     def push(self, project_id: int, items: Sequence[Item]) -> dict[str, int]:
@@ -113,11 +118,12 @@ class Studio:
         Raises:
             TaskError: a pre-annotation does not fit the labeling config.
         """
-        if project_id not in self._configs:
-            found = self._client.call("GET", f"api/projects/{project_id}/", params=_CONFIG_ONLY)
-            self._configs[project_id] = found["label_config"]
-        _check_predictions(self._configs[project_id], items)
-        return self._creator.create(project_id, items)
+        if project_id not in self._settings:
+            found = self._client.call("GET", f"api/projects/{project_id}/", params=_SETTINGS_ONLY)
+            self._settings[project_id] = (found["label_config"], found["maximum_annotations"])
+        config, usual = self._settings[project_id]
+        _check_predictions(config, items)
+        return self._creator.create(project_id, items, usual)
 
     def pull(self, project_id: int, since: datetime | None) -> Iterator[LabelingTask]:
         """Every labeling task that changed since then, with all the annotations it has now.

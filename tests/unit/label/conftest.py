@@ -81,7 +81,9 @@ class SmallStudio:
         self._up()
         return {name: f"/{project_id}/{name}.png" for name in pictures}
 
-    def ensure_project(self, title: str, config: str, project_id: int | None) -> StudioProject:
+    def ensure_project(
+        self, title: str, config: str, project_id: int | None, people: int = 1
+    ) -> StudioProject:
         self._up()
         if project_id not in self.projects:
             same = [key for key, name in self.projects.items() if name == title]
