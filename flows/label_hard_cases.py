@@ -6,7 +6,7 @@ Why a re-run is safe: the collection and the choice move watermarks in the trans
     store them; sending looks up before it creates. What is chosen here is paid from the coming
     night's labeling budget, so however often this runs, the budget holds.
 How it ends: Completed; named Skipped when the night itself is running and will do the same.
-Secrets: LABEL_STUDIO_API_KEY.
+Secrets: LABEL_STUDIO_API_KEY; FLYWHEEL_WEBHOOK_SECRET as in the night.
 """
 
 from __future__ import annotations

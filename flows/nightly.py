@@ -6,7 +6,8 @@ Why a re-run is safe: every finished step has its result in the ledger and is no
     before they are sent, the release pointer moves last.
 How it ends: Completed, with the verdict as the state's name; REJECT is a normal end. Failed
     means a fault, and running it again continues the same night.
-Knobs: flywheel.toml. Secrets, from the environment: LABEL_STUDIO_API_KEY, and
+Knobs: flywheel.toml. Secrets, from the environment: LABEL_STUDIO_API_KEY,
+    FLYWHEEL_WEBHOOK_SECRET when Label Studio shall tell of annotations at once, and
     FLYWHEEL_SERVER_TOKEN when the model server is not on loopback.
 """
 

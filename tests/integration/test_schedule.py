@@ -1,4 +1,4 @@
-"""Schedule and trigger on a real Prefect server: nights and label runs begin by themselves.
+"""Schedule and triggers on a real Prefect server: nights and other runs begin by themselves.
 
 One project lives through the module, in the order of the tests: it is scheduled every minute
 until its first night is over, then nightly; its model server gets traffic; at last it is
@@ -66,6 +66,7 @@ def make(tmp_path_factory, prefect_server, label_studio, free_url):
 
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("LABEL_STUDIO_API_KEY", label_studio.token)
+        environment.setenv("FLYWHEEL_WEBHOOK_SECRET", "only the two of us know")
         environment.setenv("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
         environment.setenv("OMP_NUM_THREADS", "1")
         environment.setenv("PREFECT_WORKER_QUERY_SECONDS", "2")  # else it looks every ten
@@ -103,6 +104,13 @@ def label_run(project):
     """The run that a burst of hard samples has started, when it is over."""
     assert send_noise(project, 120) >= 60
     return wait_for(lambda: ended(project, "label-hard-cases"), seconds=90)
+
+
+@pytest.fixture(scope="module")
+def take_in_run(project, label_run, label_studio):
+    """The run that an annotation in Label Studio has started, when it is over."""
+    annotate(project, label_studio)
+    return wait_for(lambda: ended(project, "take-in-labels"), seconds=90)
 
 
 def flywheel(command, project, code=0):
@@ -177,6 +185,22 @@ def predict(project, picture):
     return response.json()
 
 
+def annotate(project, label_studio):
+    """Answer a labeling task of the project over Label Studio's API, as its model did."""
+    headers = {"Authorization": f"Token {label_studio.token}"}
+    with httpx.Client(base_url=f"{label_studio.url}/api", headers=headers, timeout=30) as client:
+        [found] = [
+            one["id"]
+            for one in client.get("/projects").json()["results"]
+            if project.name in one["title"]
+        ]
+        wanted = {"project": found, "fields": "all"}
+        tasks = client.get("/tasks", params=wanted).json()["tasks"]
+        task = next(task for task in tasks if task["predictions"])
+        answer = {"result": task["predictions"][0]["result"]}
+        client.post(f"/tasks/{task['id']}/annotations/", json=answer).raise_for_status()
+
+
 def test_a_night_begins_by_itself_when_its_cron_says_so(every_minute, first_night):
     assert first_night["state_name"] == "PROMOTE"
     assert re.fullmatch(r"nightjar nightly \d{4}-\d\d-\d\d \d\d:\d\d", first_night["name"])
@@ -203,6 +227,18 @@ def test_a_burst_of_events_makes_one_run(project, label_run):
     assert len(runs(project, "label-hard-cases")) == 1
 
 
+def test_an_annotation_is_taken_in_without_waiting_for_the_night(take_in_run):
+    assert take_in_run["state"]["message"].startswith("1 annotations, 1 labels")
+
+
+def test_one_event_of_label_studio_made_the_run(project, take_in_run):
+    chosen = {"event": {"name": ["flywheel.annotations-waiting"]}}
+    [event] = api(project, "/events/filter", filter=chosen)["events"]
+    assert event["resource"]["prefect.resource.id"] == f"flywheel.project.{project.name}"
+    assert event["payload"] == {"num_events": 1}
+    assert len(runs(project, "take-in-labels")) == 1
+
+
 def test_a_run_shows_a_form_that_says_what_it_wants(project):
     for found in deployments(project):
         field = found["parameter_openapi_schema"]["properties"]["directory"]
@@ -214,12 +250,12 @@ def test_scheduling_again_changes_nothing(project):
     before = inventory(project)
     flywheel("schedule", project)
     assert inventory(project) == before
-    assert [len(found) for found in before.values()] == [2, 1, 1, 1, 1]
+    assert [len(found) for found in before.values()] == [3, 1, 2, 1, 1]
 
 
 def test_a_worker_that_was_stopped_takes_up_what_became_late(project, label_run):
     assert stack.down(project, only="worker") == ["worker"]
-    [label] = [d["id"] for d in deployments(project) if "label" in d["entrypoint"]]
+    [label] = [d["id"] for d in deployments(project) if "label_hard" in d["entrypoint"]]
     late = api(project, f"/deployments/{label}/create_flow_run")["id"]
     assert resume(project, progress=print)
     wait_for(lambda: late in [r["id"] for r in runs(project, "label-hard-cases", "COMPLETED")], 60)
