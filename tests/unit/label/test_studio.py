@@ -72,7 +72,7 @@ class Server:
             (those, *_) = json.loads(request.content)["filters"]["items"]
             self.rows = [row for row in self.rows if row["id"] not in those["value"]]
             return httpx.Response(200, json={})
-        return httpx.Response(200, json={"label_config": CONFIG})
+        return httpx.Response(200, json={"label_config": CONFIG, "maximum_annotations": 1})
 
     def put(self, item: Item, **more) -> None:
         number = max((row["id"] for row in self.rows), default=0) + 1
