@@ -27,7 +27,7 @@ class Returned:
     annotation: Annotation
     refused: str | None
     labeling_task: str
-    """campaign/external id of the one that it is on; in the ledger none, once that one is gone"""
+    """campaign/external id of the one that it is on"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -20,7 +20,6 @@ from sqlalchemy import (
     func,
     insert,
     null,
-    or_,
     select,
     tuple_,
     update,
@@ -31,6 +30,8 @@ from flywheel.ledger.tables import annotations as given
 from flywheel.ledger.tables import choices, labeling_tasks, predictions, requests, samples
 from flywheel.records import Json, Purpose
 
+_GONE = "/gone"
+"""behind the place of an answer whose labeling task is not there any more"""
 CHUNK = 500  # ids in one IN (...): both databases limit the parameters of a statement
 
 
@@ -136,7 +137,7 @@ def num_elsewhere() -> ColumnElement[int]:
             one.deleted_at.is_(None),
             one.refused.is_(None),
             one.skipped.is_(False),
-            or_(one.labeling_task.is_(None), one.labeling_task != here),
+            func.coalesce(one.labeling_task, "") != here,
         )
         .correlate(labeling_tasks)
         .scalar_subquery()
@@ -223,8 +224,9 @@ def send_again(connection: Connection, keys: Sequence[str]) -> None:
 def wait_again(connection: Connection, which: ColumnElement[bool], *, in_place: bool) -> int:
     """Let labeling tasks that are no longer there wait again; how many.
 
-    The answers that they brought stay, but are theirs no longer: when the number is given out
-    again, what is missing there was not deleted. More people are asked again.
+    The answers that they brought stay, and more people are asked for again. Where the place is
+    kept, the answers are noted as gone from it: when a number is given out again, what is missing
+    there was not deleted.
 
     Args:
         connection: to the ledger, in a transaction.
@@ -232,9 +234,12 @@ def wait_again(connection: Connection, which: ColumnElement[bool], *, in_place: 
         in_place: whether they keep their campaign and their key.
     """
     mine = select(labeling_tasks.c.sample_id, labeling_tasks.c.purpose).where(which)
-    for table, column in ((given, "labeling_task"), (requests, "done_at")):
-        theirs = tuple_(table.c.sample_id, table.c.purpose).in_(mine)
-        connection.execute(update(table).where(theirs).values({column: None}))
+    wanted = tuple_(requests.c.sample_id, requests.c.purpose).in_(mine)
+    connection.execute(update(requests).where(wanted).values(done_at=None))
+    if in_place:
+        place = given.c.labeling_task
+        theirs = (tuple_(given.c.sample_id, given.c.purpose).in_(mine), place.not_like(f"%{_GONE}"))
+        connection.execute(update(given).where(*theirs).values(labeling_task=place + _GONE))
     anew: dict[str, Any] = {"state": "waiting", "external_id": None, "place": None, "seen_at": None}
     if not in_place:
         anew |= {"campaign": None, "key": None, "data": null(), "sent_at": None}
