@@ -11,17 +11,20 @@ rank_second_opinions(doubts, crowd, 3)          samples worth asking about again
 from flywheel.crowd.anchoring import Compared, biased_people, measure_anchoring
 from flywheel.crowd.opinions import Opinion, group_answers
 from flywheel.crowd.reliability import Crowd, Reliability, weigh
+from flywheel.crowd.suspects import Judged, suspect_labels
 from flywheel.crowd.value import Doubt, rank_second_opinions
 
 __all__ = [
     "Compared",
     "Crowd",
     "Doubt",
+    "Judged",
     "Opinion",
     "Reliability",
     "biased_people",
     "group_answers",
     "measure_anchoring",
     "rank_second_opinions",
+    "suspect_labels",
     "weigh",
 ]

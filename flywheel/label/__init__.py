@@ -3,6 +3,7 @@
 Where the project trusts sensors, what they say labels samples too.
 """
 
+from flywheel.label.anchored import blinded_slices
 from flywheel.label.budget import affordable_answers
 from flywheel.label.consensus import LabelResult, make_labels
 from flywheel.label.extras import Extras, ask_besides
@@ -29,6 +30,7 @@ __all__ = [
     "Webhook",
     "affordable_answers",
     "ask_besides",
+    "blinded_slices",
     "label_from_sensors",
     "make_labels",
     "order_queue",

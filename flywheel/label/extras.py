@@ -14,10 +14,10 @@ from typing import NamedTuple
 import numpy as np
 from sqlalchemy import Connection
 
-from flywheel.crowd import Doubt, rank_second_opinions
+from flywheel.crowd import Doubt, Judged, rank_second_opinions, suspect_labels
 from flywheel.label.evidence import Evidence, weigh_evidence
 from flywheel.ledger import Ledger
-from flywheel.ledger.known import gold_candidates, how_asked, reviewed
+from flywheel.ledger.known import doubtable, gold_candidates, how_asked, reviewed
 from flywheel.ledger.labeling import newest_labels
 from flywheel.ledger.outbox import Asked, enqueue
 from flywheel.ledger.requests import answers_asked, ask_more, asked_besides
@@ -29,6 +29,8 @@ _TRUSTED = 0.95
 """chance to be right from which a label of several people may measure others"""
 _FEW_TRUSTED = 20
 """below, gold samples come from the start data too"""
+_LABELS = 5_000
+"""newest ones that are held against the model"""
 _SECOND = "a second opinion is worth more than a new sample"
 _SUSPECT = "the model contradicts the label"
 _FIRST_IN_LINE = 1.0
@@ -79,7 +81,6 @@ def ask_besides(
     ledger: Ledger,
     task: Task,
     project: Project,
-    suspects: Sequence[str],
     when: tuple[int, datetime],
     *,
     most_answers: int | None,
@@ -91,7 +92,6 @@ def ask_besides(
         ledger: of the project.
         task: says which answers agree.
         project: its [labeling], [quality] and [people].
-        suspects: samples whose label the model contradicts, the surest first.
         when: night and time.
         most_answers: that the money allows; None is no limit.
         rng: of the draw of gold samples.
@@ -99,6 +99,7 @@ def ask_besides(
     settings = project.labeling
     total = settings.samples_per_night * settings.annotations_per_sample
     with ledger.begin() as connection:
+        suspects = _suspects(connection, task)
         left = total - answers_asked(connection, when[0])
         asking = _Asking(
             connection=connection,
@@ -117,6 +118,23 @@ def ask_besides(
     return Extras(
         num_gold=num_gold, num_suspects=num_suspects, num_second=num_second, num_review=num_review
     )
+
+
+def _suspects(connection: Connection, task: Task) -> list[str]:
+    """Labels that the model contradicts, the surest first.
+
+    What it said when the sample was chosen counts: it cannot have learned from the label.
+    """
+    judged = [
+        Judged(
+            sample=held.sample_id,
+            agrees=task.agree(held.answer, held.label),
+            confidence=held.confidence,
+            name=held.answer if isinstance(held.answer, str) else None,
+        )
+        for held in doubtable(connection, _LABELS)
+    ]
+    return [one.sample for one in suspect_labels(judged)]
 
 
 def _ask_gold(asking: _Asking, rng: np.random.Generator) -> int:

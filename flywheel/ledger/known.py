@@ -24,11 +24,13 @@ class Asking(NamedTuple):
     """who are asked in all, second opinions included"""
 
 
-class Contradicted(NamedTuple):
-    """A label that may train, to be held against the model."""
+class Held(NamedTuple):
+    """A label that may train, held against what the model had said before there was one."""
 
     sample_id: str
     label: Json
+    answer: Json
+    confidence: float
 
 
 def gold_candidates(connection: Connection, min_reliability: float) -> tuple[list[str], list[str]]:
@@ -87,15 +89,21 @@ def reviewed(connection: Connection, sample_ids: Sequence[str]) -> set[str]:
     return found
 
 
-def doubtable(connection: Connection, limit: int) -> list[Contradicted]:
-    """The newest labels of people on samples that may train and that no expert has looked at."""
+def doubtable(connection: Connection, limit: int) -> list[Held]:
+    """The newest labels of people on samples that may train and that no expert has looked at.
+
+    Those that test are left out: to look again only where the model contradicts would bend the
+    test set towards the model.
+    """
     was_reviewed = exists().where(
         labeling_tasks.c.sample_id == labels.c.sample_id,
         labeling_tasks.c.purpose == Purpose.REVIEW.value,
     )
     query = (
-        select(labels.c.sample_id)
+        select(labels.c.sample_id, predictions.c.answer, predictions.c.confidence)
         .join(samples, samples.c.id == labels.c.sample_id)
+        .join(choices, choices.c.sample_id == labels.c.sample_id)
+        .join(predictions, predictions.c.id == choices.c.prediction_id)
         .where(
             labels.c.source == "annotators",
             samples.c.split == Split.TRAIN.value,
@@ -104,9 +112,11 @@ def doubtable(connection: Connection, limit: int) -> list[Contradicted]:
         .order_by(labels.c.seq.desc())
         .limit(limit)
     )
-    ids = list(dict.fromkeys(connection.execute(query).scalars()))
-    newest = newest_labels(connection, ids)
-    return [Contradicted(key, newest[key].answer) for key in ids if newest[key].answer is not None]
+    said = {row[0]: (row[1], row[2]) for row in connection.execute(query)}
+    newest = newest_labels(connection, list(said))
+    return [
+        Held(key, newest[key].answer, *said[key]) for key in said if newest[key].answer is not None
+    ]
 
 
 def logged_answers(connection: Connection, sample_ids: Sequence[str]) -> dict[str, Json]:

@@ -19,6 +19,7 @@ from flywheel.label import (
     Webhook,
     affordable_answers,
     ask_besides,
+    blinded_slices,
     send,
 )
 from flywheel.ledger.batches import batch_since
@@ -97,7 +98,6 @@ def _ask_besides(night: NightRun) -> Extras:
         loop.ledger,
         loop.task,
         loop.project,
-        (),
         (night.number, loop.now()),
         most_answers=_affordable(night),
         rng=np.random.default_rng(seed),
@@ -124,12 +124,16 @@ def _affordable(night: NightRun) -> int | None:
 def _send(night: NightRun, studio: Studio) -> tuple[SendResult | None, str]:
     loop = night.loop
     hook = webhook_of(loop.project)
+    with loop.ledger.read() as connection:
+        most = loop.project.quality.max_anchoring
+        blinded = blinded_slices(connection, loop.blobs, loop.task, most)
     sender = Sender(
         ledger=loop.ledger,
         blobs=loop.blobs,
         studio=studio,
         task=loop.task,
         project=loop.project,
+        blinded=blinded,
         webhook=None if hook is None else Webhook(hook.url, hook.secret),
     )
     try:
