@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
 
 import pytest
 from sqlalchemy import Row, select
@@ -293,13 +292,13 @@ def send_now(letters, studio, now) -> Callable[..., SendResult]:
 @pytest.fixture
 def pull_now(letters, studio, now) -> Callable[[], PullResult]:
     """Bring back what is new."""
-    return partial(pull, letters.ledger, letters.blobs, studio, letters.task, now)
+    return lambda: pull(letters.ledger, letters.blobs, studio, letters.task, now)
 
 
 @pytest.fixture
 def sweep_now(letters, studio, now) -> Callable[[], SweepResult]:
     """Hold the ledger against all that is there."""
-    return partial(sweep, letters.ledger, letters.blobs, studio, letters.task, now)
+    return lambda: sweep(letters.ledger, letters.blobs, studio, letters.task, now)
 
 
 @pytest.fixture
