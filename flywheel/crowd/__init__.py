@@ -1,15 +1,18 @@
 """What the answers of many people are worth: pure mathematics, no ledger and no server.
 
-groups = group_answers(answers, task.agree)     which answers of a sample agree
-crowd = weigh([Opinion(...), ...], tiers)       how good people are, and which answers right
-crowd.people["ann"].low, .samples["s1"][0]      with an interval; chance of a group
-rank_second_opinions(doubts, crowd, 3)          samples worth asking about again
-    measure_anchoring([Compared(...), ...])         what showing the model's answer does to people
-    biased_people(compared, most=0.1)               those on whom it surely does too much
+- `group_answers(answers, task.agree)`: which answers of a sample agree.
+- `weigh([Opinion(...), ...], tiers)`: how reliable everybody is, with an interval, and the chance
+  of every group to be right: `crowd.people["ann"].low`, `crowd.samples["s1"][0]`.
+- `rank_second_opinions([Doubt(...), ...], crowd, 3)`: samples worth asking about again.
+- `measure_anchoring([Compared(...), ...])`: what showing the model's answer does to people;
+  `biased_people(compared, most=0.1)`: those on whom it surely does too much.
+- `suspect_labels([Judged(...), ...])`: labels that the model surely contradicts.
+- `measure_pace({"ann": seconds})["ann"].mean`: minutes per answer, lunch breaks left out.
 """
 
 from flywheel.crowd.anchoring import Compared, biased_people, measure_anchoring
 from flywheel.crowd.opinions import Opinion, group_answers
+from flywheel.crowd.pace import measure_pace
 from flywheel.crowd.reliability import Crowd, Reliability, weigh
 from flywheel.crowd.suspects import Judged, suspect_labels
 from flywheel.crowd.value import Doubt, rank_second_opinions
@@ -24,6 +27,7 @@ __all__ = [
     "biased_people",
     "group_answers",
     "measure_anchoring",
+    "measure_pace",
     "rank_second_opinions",
     "suspect_labels",
     "weigh",

@@ -28,9 +28,8 @@ _SIZES = np.geomspace(1.0, 100.0, 9)
 _EVIDENCE = np.linspace(-15.0, 15.0, 121)
 """Log odds are spread over the two nearest of these."""
 
-_HYPER = stats.beta(4.0, 1.5).pdf(_MEANS)[:, None] * np.ones(len(_SIZES))
-"""Before anyone has answered: people are expected to be right about three times in four."""
-
+_FIRMNESS = 5.5
+"""a + b of what is expected of a tier's mean before anyone has answered"""
 
 _TINY = 1e-300
 
@@ -66,16 +65,18 @@ def log_likelihoods(person: Array, evidence: Array, num_people: int) -> Array:
     return np.asarray(counts.reshape(num_people, len(_EVIDENCE)) @ table)
 
 
-def fit_tier(likelihoods: Array) -> Tier:
+def fit_tier(likelihoods: Array, expected: float) -> Tier:
     """Posterior of every person of a tier, with its mean and size integrated out.
 
-    Model: r of a person ~ Beta(mean * size, (1 - mean) * size); the mean ~ Beta(4, 1.5), the size
-    uniform in its logarithm between 1 and 100.
+    Model: r of a person ~ Beta(mean * size, (1 - mean) * size); the mean ~ Beta(5.5 e, 5.5 (1 - e))
+    with e the expected mean; the size uniform in its logarithm between 1 and 100.
     """
     priors = _priors()
+    hyper = stats.beta(_FIRMNESS * expected, _FIRMNESS * (1.0 - expected)).pdf(_MEANS)
+    hyper = np.repeat(hyper, len(_SIZES))
     top = likelihoods.max(axis=1, keepdims=True)
     marginal = np.log(np.exp(likelihoods - top) @ priors)  # (P, H)
-    weight = np.log(_HYPER.ravel()) + marginal.sum(axis=0)
+    weight = np.log(hyper) + marginal.sum(axis=0)
     weight -= special.logsumexp(weight)
     # Under each mean and size the posterior is likelihood times prior over the marginal.
     mixed = np.exp(weight - marginal) @ priors.T  # (P, R)

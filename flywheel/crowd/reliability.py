@@ -21,6 +21,7 @@ _ROUNDS = 60
 _STILL = 1e-4
 """Change of a reliability below which the rounds end."""
 _FEWEST_ROUNDS = 5
+_EXPECTED_USUAL, _EXPECTED_EXPERT = 8 / 11, 0.95
 _START = 0.75
 _USUAL_TIER = "random"
 
@@ -72,7 +73,8 @@ def weigh(
     Args:
         opinions: one a person and sample, at most.
         tiers: person -> tier; who is not named is of the tier "random". Those who are named are
-            among the people of the result though they may have answered nothing.
+            expected to be right 19 times in 20 until their answers say otherwise, the others 8 in
+            11; they are among the people of the result though they may have answered nothing.
         voices: person -> voice; people of one voice count as one person together, on each sample
             (see `flywheel.crowd.collusion`).
 
@@ -107,6 +109,11 @@ def _members(packed: Opinions, tiers: Mapping[str, str]) -> dict[str, Array]:
     }
 
 
+def _expected(tier: str) -> float:
+    """Whoever was named an expert was named for a reason."""
+    return _EXPECTED_USUAL if tier == _USUAL_TIER else _EXPECTED_EXPERT
+
+
 def _settle(
     judge: GroupJudge | NameJudge, of_tier: Mapping[str, Array], means: Array
 ) -> tuple[Array, dict[str, grid.Tier]]:
@@ -117,7 +124,7 @@ def _settle(
         likelihoods = grid.log_likelihoods(judge.packed.person, evidence, len(means))
         means = means.copy()
         for tier, members in of_tier.items():
-            beliefs[tier] = grid.fit_tier(likelihoods[members])
+            beliefs[tier] = grid.fit_tier(likelihoods[members], _expected(tier))
             means[members] = beliefs[tier].means
         moved = np.abs(means - before).max(initial=0.0)
         if number + 1 >= _FEWEST_ROUNDS and moved < _STILL:
