@@ -75,6 +75,12 @@ def label_studio_program() -> Path:
 
 
 @pytest.fixture(scope="session")
+def credentials() -> Credentials:
+    """Of the user whom the template of Label Studio's data knows."""
+    return CREDENTIALS
+
+
+@pytest.fixture(scope="session")
 def label_studio_template(label_studio_program: Path, tmp_path_factory) -> Path:
     """Label Studio's data folder after its first start, one for each set of its versions."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "flywheel-tests"

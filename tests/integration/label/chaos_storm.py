@@ -1,0 +1,222 @@
+"""What happens to sending, pulling, sweeping and ordering, one kind of accident after the other.
+
+Refuses to know what must be true afterwards.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+from chaos_world import BUSY, DONE, KILLED, TOLD, World
+from faulty_proxy import Asked, FaultyProxy
+
+from flywheel.ledger.requests import ask_more, open_requests
+from flywheel.records import Purpose
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scale:
+    """How much of it."""
+
+    fault_rounds: int
+    """sends and pulls through the proxy"""
+    kill_stride: int
+    """1: every step of every action ends in a kill once"""
+    server_kills: tuple[float, ...]
+    """seconds after an import came in, at which the server is killed"""
+    races: int
+    """times that several start at once"""
+
+
+class Storm:
+    """All accidents, in an order that leaves something to break for each."""
+
+    def __init__(
+        self, world: World, proxy: FaultyProxy, scale: Scale, rng: np.random.Generator
+    ) -> None:
+        self.world, self.proxy, self.scale, self.rng = world, proxy, scale, rng
+        self._turn = 0
+        world.fired = proxy.fired
+
+    def blow(self) -> None:
+        """All of it."""
+        self._timed("first", self._begin)
+        self._timed("kills", self._kill_everywhere)
+        self._timed("faults", self._bad_network)
+        self._timed("server kills", self._kill_server)
+        self._timed("races", self._race)
+        self._timed("by hand", self._by_hand)
+
+    def _timed(self, name: str, part: Callable[[], None]) -> None:
+        began = time.monotonic()
+        part()
+        self.world.annotations()
+        print(f"{name}: {self.world.ended}", flush=True)
+        self.world.seconds[name] = time.monotonic() - began
+
+    def _begin(self) -> None:
+        """Some of everything is with people before anything breaks."""
+        ids = self.world.choose(10)
+        self.world.choose(6, people=2)
+        self.world.ask(ids[:2], Purpose.REVIEW)
+        self.world.ask(ids[2:5], Purpose.GOLD, people=3)
+        self.world.do("send")
+        for _ in range(10):
+            self._people_work()
+        self.world.do("pull")
+
+    def _kill_everywhere(self) -> None:
+        for action, prepare in (
+            ("send", self._something_to_send),
+            ("pull", self._something_to_pull),
+            ("sweep", self._something_to_sweep),
+            ("queue", self._something_to_order),
+        ):
+            die_at = 0
+            while True:
+                more = prepare()
+                ((code, told),) = self.world.run(action, die_at=die_at, **more)
+                if code == DONE:
+                    break
+                assert code == KILLED, told
+                die_at += self.scale.kill_stride
+
+    def _something_to_send(self) -> dict:
+        """As much for every run, or the steps would grow faster than the kills."""
+        if not any(row.state == "waiting" for row in self.world.rows()):
+            self.world.choose(1)
+            self.world.choose(1, people=2)
+        self._second_opinion()
+        return {}
+
+    def _something_to_pull(self) -> dict:
+        self._people_work()
+        self._people_work()
+        return {}
+
+    def _something_to_sweep(self) -> dict:
+        """One accident by hand after the other."""
+        self._turn += 1
+        project, task = self._open_task()
+        people = self.world.people
+        if self._turn % 4 == 0:
+            people.copy_task(project, task)
+        elif self._turn % 4 == 1:
+            people.edit_task(task, key=f"nonsense {self._turn}")
+        elif self._turn % 4 == 2:
+            people.edit_task(task, reason=None, image="/static/images/logo.png")
+        else:
+            people.delete_task(task)
+        return {}
+
+    def _something_to_order(self) -> dict:
+        self.world.choose(1)
+        still_open = [
+            row.sample_id
+            for row in self.world.rows()
+            if row.state in ("waiting", "sent") and row.purpose == Purpose.CHOICE.value
+        ]
+        picked = self.rng.permutation(still_open)[:8]
+        hardness = {str(key): float(self.rng.random()) for key in picked}
+        return {"hardness": hardness | {str(key): 0.0 for key in picked[:2]}}
+
+    def _second_opinion(self) -> None:
+        """Ask somebody more about a sample, unless we do so already."""
+        with_people = [
+            row.sample_id
+            for row in self.world.rows()
+            if row.state in ("sent", "done") and row.purpose == Purpose.CHOICE.value
+        ]
+        chosen = [str(self.rng.choice(with_people))]
+        now = datetime.now(UTC)
+        with self.world.letters.ledger.begin() as connection:
+            if not open_requests(connection):
+                ask_more(connection, chosen, Purpose.CHOICE, "a second opinion", 0, now)
+
+    def _bad_network(self) -> None:
+        for number in range(self.scale.fault_rounds):
+            self.world.choose(6)
+            self.world.choose(2, people=2)
+            self._second_opinion()
+            with self.world.busy_people():
+                for action in ("send", "pull", *(["sweep"] if number % 4 == 3 else [])):
+                    ((code, told),) = self.world.run(action, url=self.proxy.url)
+                    assert code in (DONE, TOLD), told
+                    if code == TOLD:
+                        assert "the work waits in the ledger" in told, told
+
+    def _kill_server(self) -> None:
+        self.proxy.rate = 0.0
+        for seconds in self.scale.server_kills:
+            for action, path in (("send", "/import?return_task_ids"), ("pull", "/api/tasks?")):
+                self.world.choose(4)
+                self._people_work()
+                self._kill_when(path, seconds)
+                ((code, told),) = self.world.run(action, url=self.proxy.url)
+                assert code == TOLD, told
+                self.proxy.when_sent = lambda asked: None
+                self.world.server.start()
+
+    def _kill_when(self, path: str, seconds: float) -> None:
+        def kill(asked: Asked) -> None:
+            if path in asked.path:
+                self.proxy.when_sent = lambda asked: None
+                time.sleep(seconds)
+                self.world.server.kill()
+
+        self.proxy.when_sent = kill
+
+    def _race(self) -> None:
+        for number in range(self.scale.races):
+            self.world.choose(3)
+            self.world.choose(1, people=2)
+            together = [("send", "send"), ("send", "sweep"), ("send", "pull", "sweep")][number % 3]
+            with self.world.busy_people():
+                codes = [code for code, _ in self.world.run(*together)]
+            assert set(codes) <= {DONE, BUSY}
+            assert DONE in codes
+
+    def _by_hand(self) -> None:
+        """What people do to labeling tasks that are not theirs, and to a whole project."""
+        world, people = self.world, self.world.people
+        world.do("send", "pull")
+        project, task = self._open_task()
+        people.copy_task(project, task)
+        project, task = self._open_task()
+        people.copy_task(project, task)
+        people.annotate(people.tasks(project)[-1], "a")
+        project, task = self._open_task()
+        people.annotate(task, "a")
+        people.copy_task(project, task)
+        people.annotate(people.tasks(project)[-1], "b")
+        project, task = self._open_task()
+        people.edit_task(task, key=None)
+        people.annotate(task, "c")
+        project, task = self._open_task()
+        people.delete_task(task)
+        number = people.make_task(project)
+        people.annotate({"id": number, "annotations": []}, "c")
+        people.delete_project(self._projects()[0])
+
+    def _people_work(self) -> None:
+        projects = self._projects()
+        self.world.people.something(int(self.rng.choice(projects)))
+
+    def _projects(self) -> list[int]:
+        return self.world.people.projects(self.world.letters.project.name)
+
+    def _open_task(self) -> tuple[int, dict]:
+        """A labeling task that nobody has touched, and its project."""
+        untouched = [
+            (project, task)
+            for project, tasks in self.world.there().items()
+            for task in tasks
+            if not task["annotations"]
+            and task["id"] not in self.world.people.foreign
+            and len(str(task["data"].get("key"))) == 64
+        ]
+        return untouched[int(self.rng.integers(len(untouched)))]
