@@ -16,11 +16,12 @@ import numpy as np
 from scipy import stats
 from sqlalchemy import Connection
 
+from flywheel.crowd.pace import measure_pace
 from flywheel.label.ratio import ratio, spread_of
 from flywheel.ledger.campaigns import EVERYONE, EXPERTS
 from flywheel.ledger.work import Work, recent_work
 from flywheel.project import Project
-from flywheel.records import Array, Purpose
+from flywheel.records import Purpose
 from flywheel.settings.labeling import Cost
 
 _WINDOW = 20_000
@@ -104,24 +105,17 @@ def per_hour(cost: Cost, annotator: str) -> float:
 
 
 def _caps(work: Sequence[Work]) -> tuple[dict[str, float], float | None]:
-    """How long an annotation of each person may count, and of those with too few of them."""
+    """How many seconds an annotation of each person may count, and of those who are not known."""
     seconds: defaultdict[str, list[float]] = defaultdict(list)
     for one in work:
-        if one.seconds is not None and one.seconds > 0:
+        if one.seconds is not None:
             seconds[one.annotator].append(one.seconds)
     everyone = [value for of in seconds.values() for value in of]
-    if not everyone:
+    usual = measure_pace({"": everyone}).get("")
+    if usual is None:
         return {}, None
-    caps = {person: _cap(np.array(of)) for person, of in seconds.items() if len(of) >= _FEWEST}
-    return caps, _cap(np.array(everyone))
-
-
-def _cap(seconds: Array) -> float:
-    """Above it somebody was away: 3 robust standard deviations of the logarithm, 5 to 20 medians."""
-    logs = np.log(seconds)
-    middle = np.median(logs)
-    deviation = 1.4826 * float(np.median(np.abs(logs - middle)))
-    return float(np.exp(middle + np.clip(3.0 * deviation, np.log(5.0), np.log(20.0))))
+    caps = {person: pace.cap * 60.0 for person, pace in measure_pace(seconds).items()}
+    return caps, usual.cap * 60.0
 
 
 def _usual_seconds(

@@ -100,7 +100,7 @@ def read_facts(loop: Loop, number: int) -> NightFacts:
             decision=get_decision(connection, number),
             report=report,
             steps=steps,
-            past=_comparable(connection, report, thin_out(nights, _POINTS)),
+            past=comparable_reports(connection, report, thin_out(nights, _POINTS)),
             num_reports=len(nights),
             recent=_recent(connection, nights[-_RECENT:]),
             cases=tuple(failures_of_night(connection, number, FailureState.SEEN, _CASES)),
@@ -126,18 +126,10 @@ def thin_out(numbers: Sequence[int], limit: int) -> list[int]:
     return [numbers[round(index * last / (limit - 1))] for index in range(limit)]
 
 
-def _recent(
-    connection: Connection, numbers: Sequence[int]
-) -> tuple[tuple[Report, Decision | None], ...]:
-    reports = reports_of(connection, numbers)
-    decisions = decisions_of(connection, numbers)
-    return tuple((report, decisions.get(report.night)) for report in reversed(reports))
-
-
-def _comparable(
+def comparable_reports(
     connection: Connection, report: Report | None, numbers: Sequence[int]
 ) -> tuple[Report, ...]:
-    """The reports of these nights; those that were measured anew, under the night's metric."""
+    """The reports of these nights; those that were measured anew, under the report's metric."""
     originals = reports_of(connection, numbers)
     if report is None or all(one.metric_id == report.metric_id for one in originals):
         return tuple(originals)
@@ -145,6 +137,14 @@ def _comparable(
     return tuple(
         one if one.metric_id == report.metric_id else anew.get(one.night, one) for one in originals
     )
+
+
+def _recent(
+    connection: Connection, numbers: Sequence[int]
+) -> tuple[tuple[Report, Decision | None], ...]:
+    reports = reports_of(connection, numbers)
+    decisions = decisions_of(connection, numbers)
+    return tuple((report, decisions.get(report.night)) for report in reversed(reports))
 
 
 def _version_id(report: Report | None, steps: dict[str, tuple[Any, float]]) -> str | None:

@@ -1,0 +1,142 @@
+"""What to do next about labeling, in sentences, the most pressing first.
+
+Each sentence says what is, in numbers, and what helps. Nothing is measured here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from flywheel.crowd.anchoring import Anchoring
+from flywheel.label.plan import EVERYWHERE
+from flywheel.project import Project
+from flywheel.report import text
+from flywheel.report.labeling_facts import LabelingFacts
+from flywheel.report.quality import Quality
+
+_DAY_SECONDS = 86_400
+
+
+class Flag(NamedTuple):
+    """Something that stands out about somebody."""
+
+    who: str
+    what: str
+    """guesses, anchored or colluding"""
+    why: str
+
+
+def next_steps(facts: LabelingFacts, quality: Quality, project: Project) -> list[str]:
+    """What a person should know and do; one sentence says so when there is nothing."""
+    found = [
+        *_about_people(facts, quality, project),
+        *_about_money(facts, project),
+        *_about_samples(facts, project),
+        *_about_worth(facts, project),
+    ]
+    return found or ["Nothing stands out: people agree, the budgets hold and the queue moves."]
+
+
+def flags(facts: LabelingFacts, quality: Quality, project: Project) -> list[Flag]:
+    """Who is flagged, as what, and why."""
+    found = []
+    for one in facts.people:
+        known = one.measured
+        if known and known.num_answers and known.high < project.labeling.min_reliability:
+            sure = f"{known.reliability:.2f} [{known.low:.2f}, {known.high:.2f}]"
+            why = f"right in {sure} of {known.num_answers:,} answers"
+            found.append(Flag(one.name, "guesses", why))
+        if one.name in quality.anchored:
+            found.append(Flag(one.name, "anchored", _anchored(quality.anchored[one.name])))
+    together = "give one another's answers, right or wrong, and count as one person"
+    return found + [Flag(" and ".join(group), "colluding", together) for group in quality.colluding]
+
+
+def _anchored(known: Anchoring) -> str:
+    points = f"{100 * known.difference:.0f} [{100 * known.low:.0f}, {100 * known.high:.0f}] points"
+    return (
+        f"agrees with the model {points} more often when its answer is shown "
+        f"({known.num_shown:,} answers) than blind ({known.num_blind:,})"
+    )
+
+
+def _about_people(facts: LabelingFacts, quality: Quality, project: Project) -> Iterator[str]:
+    where = _where_blind(quality)
+    helps = {
+        "guesses": "what they say hardly counts; show them the instructions again, or let others label",
+        "anchored": f"pre-annotation is off {where}"
+        if where
+        else "let them label blind for a while",
+        "colluding": "let them work apart",
+    }
+    for flag in flags(facts, quality, project):
+        verb = "is " if flag.what == "guesses" else ""
+        yield f"{flag.who} {verb}{flag.why}: {helps[flag.what]}"
+    if where and not quality.anchored:
+        yield f"People take over too much of the model's answer: pre-annotation is off {where}"
+    has_gold = project.quality.gold_share > 0 or any(one.num_gold for one in facts.people)
+    if facts.people and not has_gold:
+        yield "No gold samples are asked: set quality.gold_share, such as 0.05, to measure people"
+
+
+def _where_blind(quality: Quality) -> str:
+    if EVERYWHERE in quality.blinded:
+        return "everywhere"
+    names = ", ".join(sorted(quality.blinded))
+    return f"in slice {names}" if names else ""
+
+
+def _about_money(facts: LabelingFacts, project: Project) -> Iterator[str]:
+    budget, currency = facts.budget, project.cost.currency
+    for purse, name, key in (
+        (budget.tonight, f"night {budget.night}", "per_night"),
+        (budget.this_month, budget.month, "per_month"),
+    ):
+        if purse.limit is None or purse.left is None:
+            continue
+        if budget.prices and purse.left < min(one.most for one in budget.prices.values()):
+            yield (
+                f"The money of {name} is used up ({purse.spent + purse.committed:,.2f} of "
+                f"{purse.limit:,.2f} {currency}): nothing new is asked; raise cost.{key} or wait"
+            )
+
+
+def _about_samples(facts: LabelingFacts, project: Project) -> Iterator[str]:
+    if facts.num_disputed and not project.people.experts:
+        yield (
+            f"{facts.num_disputed} samples are disputed and nobody is named who could settle them: "
+            "write their e-mails to people.domain_experts or people.deep_experts"
+        )
+    waiting = facts.reviews.get("sent", 0)
+    if waiting:
+        yield f"{waiting} samples wait for the experts: {', '.join(sorted(project.people.experts))}"
+    oldest, ageing = facts.queue.oldest, project.labeling.ageing_nights
+    if oldest is not None:
+        nights = (facts.written_at - oldest).total_seconds() / _DAY_SECONDS
+        if nights > 2 * ageing:
+            yield (
+                f"A sample has waited {nights:.0f} nights: people are asked for more than they "
+                "answer; ask more people, or lower labeling.samples_per_night"
+            )
+    for campaign in facts.campaigns:
+        if campaign.state == "lost":
+            yield (
+                f"Project {campaign.title!r} was deleted in Label Studio: what it had not finished "
+                "is asked anew"
+            )
+
+
+def _about_worth(facts: LabelingFacts, project: Project) -> Iterator[str]:
+    gain, currency = facts.gain, project.cost.currency
+    if gain.gain is not None and gain.gain.low > 0 and gain.money is not None:
+        metric = facts.report.metric if facts.report is not None else "the metric"
+        yield (
+            f"The next {gain.num_labels:,} labels that train are expected to bring "
+            f"{text.estimate(gain.gain)} of {metric}, for {text.estimate(gain.money)} {currency}"
+        )
+    elif gain.gain is not None and gain.gain.high <= 0:
+        yield (
+            "More labels have not helped of late: before paying for more, look at what flywheel "
+            "advises on the night's page"
+        )

@@ -1,0 +1,51 @@
+"""How well people label and who stands out: what the label stage finds, brought to the page of labeling.
+
+The one place where findings on people come to that page. Nothing is decided here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from flywheel.crowd import biased_people, measure_anchoring
+from flywheel.crowd.anchoring import Anchoring
+from flywheel.label.anchored import read_compared
+from flywheel.label.plan import EVERYWHERE
+from flywheel.loop import Loop
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Quality:
+    """Findings on people; what was not looked for is empty."""
+
+    overall: Anchoring | None = None
+    """how much more often people give the model's answer when they see it"""
+    people: Mapping[str, Anchoring] = field(default_factory=dict)
+    """the same of each person"""
+    slices: Mapping[str, Anchoring] = field(default_factory=dict)
+    """the same on each slice"""
+    anchored: Mapping[str, Anchoring] = field(default_factory=dict)
+    """of people who surely take over more than [quality] max_anchoring"""
+    blinded: frozenset[str] = frozenset()
+    """slices in which nobody is shown the model's answer any longer, or EVERYWHERE"""
+    colluding: tuple[tuple[str, ...], ...] = ()
+    """people who give one another's answers, right or wrong; they count as one"""
+
+
+def read_quality(loop: Loop) -> Quality:
+    """What the newest annotations say of the people."""
+    most = loop.project.quality.max_anchoring
+    with loop.ledger.read() as connection:
+        compared = read_compared(connection, loop.blobs, loop.task)
+    measured = measure_anchoring(compared)
+    blinded = {name for name, one in measured.slices.items() if one.is_biased(most)}
+    if measured.overall is not None and measured.overall.is_biased(most):
+        blinded.add(EVERYWHERE)
+    return Quality(
+        overall=measured.overall,
+        people=measured.people,
+        slices=measured.slices,
+        anchored=biased_people(compared, most),
+        blinded=frozenset(blinded),
+    )
