@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from flywheel.crowd import grid
+from flywheel.crowd.collusion import SharedMistakes, shared_mistakes, voices_of
 from flywheel.crowd.judges import GroupJudge, NameJudge, Voices
 from flywheel.crowd.opinions import Opinion, Opinions, pack
 from flywheel.records import Array
@@ -23,6 +24,8 @@ _STILL = 1e-4
 _FEWEST_ROUNDS = 5
 _EXPECTED_USUAL, _EXPECTED_EXPERT = 8 / 11, 0.95
 _START = 0.75
+_LOOKS = 3
+"""at who shares mistakes"""
 _USUAL_TIER = "random"
 
 
@@ -54,6 +57,10 @@ class Crowd:
     """tier -> reliability of somebody of the tier of whom nothing is known"""
     alternatives: float
     """ways to be wrong, as far as wrong answers coincide: one over the chance that two do"""
+    voices: Mapping[str, str]
+    """person -> voice, of those who counted as one because they share mistakes"""
+    shared: tuple[SharedMistakes, ...]
+    """why"""
 
 
 def weigh(
@@ -65,18 +72,18 @@ def weigh(
 
     Each round takes the chances of the groups from the people (`judges`), the evidence on each
     person from the groups (what all others say of each answer), and the people from it and from
-    each other (`grid.fit_tier`), until nothing moves. Gold answers are certain evidence. Where
-    all answers are names, and there are enough of them, more rounds follow that know which names
-    are rare and which are confused. No random numbers: equal opinions give equal numbers, in
-    whatever order they come.
+    each other (`grid.fit_tier`), until nothing moves. Gold answers are certain evidence. People
+    who share mistakes (`collusion.shared_mistakes`) then become one voice, which counts as one
+    person on each sample, and all is done again. Where all answers are names, and there are
+    enough of them, more rounds follow that know which names are rare and which are confused. No
+    random numbers: equal opinions give equal numbers, in whatever order they come.
 
     Args:
         opinions: one a person and sample, at most.
         tiers: person -> tier; who is not named is of the tier "random". Those who are named are
             expected to be right 19 times in 20 until their answers say otherwise, the others 8 in
             11; they are among the people of the result though they may have answered nothing.
-        voices: person -> voice; people of one voice count as one person together, on each sample
-            (see `flywheel.crowd.collusion`).
+        voices: person -> voice; None finds them, {} takes everybody for independent.
 
     Raises:
         ValueError: a person has two opinions on one sample.
@@ -84,12 +91,21 @@ def weigh(
     tiers = tiers or {}
     packed = pack(opinions, people=tuple(tiers))
     of_tier = _members(packed, tiers)
-    shared = Voices.of(packed, voices or {})
-    judge = GroupJudge(packed, shared)
-    means, beliefs = _settle(judge, of_tier, np.full(len(packed.people), _START))
+    start: Array = np.full(len(packed.people), _START)
+    judge = GroupJudge(packed, Voices.of(packed, voices or {}))
+    means, beliefs = _settle(judge, of_tier, start)
+    shared: list[SharedMistakes] = []
+    for _ in range(_LOOKS if voices is None else 0):
+        found = shared_mistakes(packed, means, judge.alternatives)
+        if len(found) <= len(shared):
+            break
+        shared = found  # and better seen once they count as one
+        judge = GroupJudge(packed, Voices.of(packed, voices_of(shared)))
+        means, beliefs = _settle(judge, of_tier, start)
+    counted = Voices.of(packed, voices_of(shared) if voices is None else voices)
     chances = judge.chances
-    if NameJudge.serves(packed, shared):
-        by_name = NameJudge(packed, shared, chances)
+    if NameJudge.serves(packed, counted):
+        by_name = NameJudge(packed, counted, chances)
         means, beliefs = _settle(by_name, of_tier, means)
         chances = by_name.chances
     return Crowd(
@@ -97,6 +113,8 @@ def weigh(
         samples=_samples(packed, chances),
         newcomers={tier: belief.newcomer for tier, belief in beliefs.items()},
         alternatives=judge.alternatives,
+        voices=dict(voices_of(shared) if voices is None else voices),
+        shared=tuple(shared),
     )
 
 

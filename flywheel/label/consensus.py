@@ -2,12 +2,14 @@
 
 A label changes with the annotations, and with what is known of the people: it is withdrawn when
 they no longer agree, or when someone turns out to guess. The model never counts as a person:
-what it says must not get into the labels that it is tested on. Refuses to know where annotations
+what it says must not get into the labels that it is tested on. Where an expert has answered, the
+experts decide. Refuses to know where annotations
 are from.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -79,30 +81,52 @@ def make_labels(
 def label_of(sample_id: str, evidence: Evidence, task: Task, project: Project) -> Label:
     """The label of a sample as people see it now; its answer is None when there is none."""
     answered = evidence.samples.get(sample_id)
-    group = _winner(answered, project) if answered is not None else None
+    experts = _experts(answered, evidence, project)
+    group, reliability = None, 0.0
+    if answered is not None and experts:
+        group = _likeliest(answered, {answered.group_of(person) for person in experts})
+        reliability = max(evidence.crowd.people[person].mean for person in experts)
+    elif answered is not None:
+        group = _agreed(answered, project)
+    if answered is None or group is None:
+        answer, reliability = None, 0.0
+    else:
+        answer = task.merge(answered.members(group))
+        reliability = max(reliability, answered.chances[group])
     return Label(
         sample_id=sample_id,
-        answer=None if answered is None or group is None else task.merge(answered.members(group)),
-        reliability=0.0 if answered is None or group is None else answered.chances[group],
+        answer=answer,
+        reliability=reliability,
         num_annotations=len(answered.people) if answered is not None else 0,
         source=_SOURCE,
     )
 
 
-def _winner(answered: Answered, project: Project) -> int | None:
-    """The likeliest group, when it is likely enough and people enough stand behind it.
+def _experts(answered: Answered | None, evidence: Evidence, project: Project) -> list[str]:
+    """The experts who answered, without those who turned out to guess."""
+    people = answered.people if answered is not None else ()
+    least = project.labeling.min_reliability
+    return [
+        person
+        for person in people
+        if person in project.people.experts and evidence.crowd.people[person].mean >= least
+    ]
 
-    An expert is enough.
-    """
-    ranked = sorted(answered.chances, key=lambda group: -answered.chances[group])
-    best = ranked[0]
-    if len(ranked) > 1 and answered.chances[ranked[1]] >= answered.chances[best]:
+
+def _likeliest(answered: Answered, groups: Iterable[int]) -> int | None:
+    """The likeliest of some groups; None when two are as likely."""
+    ranked = sorted(groups, key=lambda group: -answered.chances[group])
+    if len(ranked) > 1 and answered.chances[ranked[1]] >= answered.chances[ranked[0]]:
         return None
-    people = answered.people_of(best)
-    backed = len(people) >= project.labeling.agreement or project.people.experts & set(people)
-    if not backed or answered.chances[best] < project.labeling.min_reliability:
+    return ranked[0]
+
+
+def _agreed(answered: Answered, project: Project) -> int | None:
+    """The likeliest group, when it is likely enough and people enough stand behind it."""
+    best = _likeliest(answered, answered.chances)
+    if best is None or len(answered.people_of(best)) < project.labeling.agreement:
         return None
-    return best
+    return best if answered.chances[best] >= project.labeling.min_reliability else None
 
 
 def _is_news(before: Label | None, after: Label, *, by_annotations: bool) -> bool:

@@ -39,6 +39,10 @@ class Answered:
         """The answers of a group, oldest first."""
         return [a for a, of in zip(self.answers, self.groups, strict=True) if of == group]
 
+    def group_of(self, person: str) -> int:
+        """The group of a person's answer."""
+        return self.groups[self.people.index(person)]
+
     def people_of(self, group: int) -> list[str]:
         """Who gave them."""
         return [p for p, of in zip(self.people, self.groups, strict=True) if of == group]

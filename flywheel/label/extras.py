@@ -210,7 +210,7 @@ def _disputed(asking: _Asking) -> list[str]:
 def _open_to_more(asking: _Asking, sample_ids: Sequence[str]) -> list[str]:
     """Those whose askings are all answered, and of which one more person can be asked."""
     asked = how_asked(asking.connection, list(sample_ids))
-    people = len(asking.evidence.crowd.people)
+    people = sum(one.num_answers > 0 for one in asking.evidence.crowd.people.values())
     most = min(asking.project.labeling.most_annotations, people)
     samples = asking.evidence.samples
     return [

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
@@ -340,3 +341,7 @@ def blank_decision():
         return Decision(**(fields | changes))
 
     return build
+
+# A law does not fail because the machine is busy.
+hypothesis.settings.register_profile("flywheel", deadline=None)
+hypothesis.settings.load_profile("flywheel")
