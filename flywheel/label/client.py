@@ -162,7 +162,10 @@ class Client:
                 "filters": {"conjunction": "and", "items": [newer, *filters]},
                 "ordering": ["tasks:id"],
             }
-            paging = {"page_size": _TASKS_PER_PAGE, "query": json.dumps(query)}
+            paging = {
+                "page_size": _TASKS_PER_PAGE,
+                "query": json.dumps(query, separators=(",", ":")),
+            }
             try:
                 answer = self.call("GET", "api/tasks", params={**fixed, **paging, **more})
             except GoneError:
