@@ -1,0 +1,192 @@
+"""What a new release makes of the samples that are still open."""
+
+import dataclasses
+
+import pytest
+from sqlalchemy import select
+
+from flywheel.blobs import Blobs
+from flywheel.ledger.batches import add_batch
+from flywheel.ledger.failures import add_failures, failures_of, move_failures
+from flywheel.ledger.models import add_checkpoint, add_release
+from flywheel.ledger.predictions import Logged, append_predictions
+from flywheel.ledger.tables import labeling_tasks
+from flywheel.loop.context import Loop, NightRun
+from flywheel.loop.requeue import requeue
+from flywheel.project import Project
+from flywheel.records import (
+    Batch,
+    Checkpoint,
+    Choice,
+    Failure,
+    FailureState,
+    Prediction,
+    Share,
+    Signal,
+    Split,
+)
+
+UNSURE = Signal(name="low_confidence", strength=0.5)
+FAILED = Signal(name="outcome_contradiction", strength=0.8)
+
+
+@pytest.fixture
+def run(tmp_path, ledger, production, points_task):
+    """A night of a project about points."""
+    project = Project(directory=tmp_path, project={"name": "points", "task": "t:t"})
+    blobs = Blobs.open(str(tmp_path / "blobs"))
+    now = production.now
+    loop = Loop(project=project, task=points_task, ledger=ledger, blobs=blobs, now=lambda: now)
+    return NightRun(loop=loop, number=3, started_at=now)
+
+
+@pytest.fixture
+def choose(run):
+    """Samples that wait to be labeled, each with the answer that the old model gave."""
+
+    def put(samples, answers, signals=(UNSURE,), share=Share.TARGETED):
+        loop, now = run.loop, run.loop.now()
+        loop.blobs.put_all(sample.payload for sample in samples)
+        ids = [sample.id for sample in samples]
+        with loop.ledger.begin() as connection:
+            append_predictions(
+                connection, [_logged(*pair, now) for pair in zip(samples, answers, strict=True)]
+            )
+            add_failures(connection, [_failure(key, signals, now) for key in ids], 0, now)
+            move_failures(connection, ids, FailureState.QUEUED, 0, now)
+            choices = tuple(_choice(key, share) for key in ids)
+            name = f"batch of {ids[0]}"[:64]
+            add_batch(
+                connection, Batch(id=name, choices=choices, night=0, population=9, created_at=now)
+            )
+        return ids
+
+    return put
+
+
+@pytest.fixture
+def release(run):
+    """Release the model of these weights."""
+
+    def put(weights):
+        digest = run.loop.blobs.put(weights)
+        made = Checkpoint(
+            digest=digest,
+            parent_digest=None,
+            dataset_id="d",
+            seed=0,
+            settings={},
+            device="cpu",
+            losses=(),
+            train_seconds=0.0,
+            created_at=run.loop.now(),
+        )
+        with run.loop.ledger.begin() as connection:
+            add_checkpoint(connection, made)
+            add_release(connection, digest, "a decision", run.loop.now())
+
+    return put
+
+
+@pytest.fixture
+def states(run):
+    """sample id -> state and priority of its labeling task."""
+
+    def read():
+        table = labeling_tasks.c
+        query = select(table.sample_id, table.state, table.priority)
+        with run.loop.ledger.read() as connection:
+            return {row[0]: (row[1], row[2]) for row in connection.execute(query)}
+
+    return read
+
+
+def _logged(sample, answer, now):
+    prediction = Prediction(
+        id=sample.id[:32],
+        sample_id=sample.id,
+        answer=answer,
+        confidence=0.4,
+        embedding=[],
+        latency_ms=1.0,
+        model_digest="old",
+        created_at=now,
+    )
+    return Logged(sample=sample, group=sample.id, split=Split.TRAIN, prediction=prediction)
+
+
+def _failure(sample_id, signals, now):
+    return Failure(
+        sample_id=sample_id,
+        prediction_id=sample_id[:32],
+        signals=signals,
+        state=FailureState.SEEN,
+        created_at=now,
+    )
+
+
+def _choice(sample_id, share):
+    return Choice(
+        sample_id=sample_id,
+        prediction_id=sample_id[:32],
+        share=share,
+        reason="low confidence 0.50",
+        priority=0.5,
+        inclusion_probability=None if share is Share.TARGETED else 0.5,
+    )
+
+
+def test_what_the_new_model_is_sure_of_is_withdrawn(
+    run, choose, release, states, draw_points, line_weights
+):
+    samples, sides = draw_points(20, 1)
+    choose(samples, sides)
+    release(line_weights(50.0, 0.0))  # sure of all that is not on the line
+    result = requeue(run, None)
+    gone = [key for key, (state, _) in states().items() if state == "withdrawn"]
+    assert result.num_withdrawn == len(gone) > 15
+    with run.loop.ledger.read() as connection:
+        failures = failures_of(connection, gone)
+    assert {failure.state for failure in failures.values()} == {FailureState.SEEN}
+
+
+def test_what_it_is_unsure_of_stays_with_a_new_priority(
+    run, choose, release, states, draw_points, line_weights
+):
+    samples, sides = draw_points(20, 1)
+    choose(samples, sides)
+    release(line_weights(0.0, 0.0))  # always one half
+    assert requeue(run, None).num_withdrawn == 0
+    assert [one for _, one in states().values()] == pytest.approx([(0.7 - 0.5) / 0.7] * 20)
+
+
+def test_a_failure_in_the_world_counts_as_long_as_the_answer_is_the_same(
+    run, choose, release, states, draw_points, line_weights
+):
+    samples, sides = draw_points(40, 1)
+    others = ["left" if side == "right" else "right" for side in sides]
+    same = choose(samples[:20], sides[:20], (UNSURE, FAILED))
+    changed = choose(samples[20:], others[20:], (UNSURE, FAILED))
+    release(line_weights(1e4, 0.0))
+    requeue(run, None)
+    assert [states()[key][1] for key in same] == pytest.approx([0.8] * 20)
+    assert {states()[key][0] for key in changed} == {"withdrawn"}
+
+
+def test_what_was_drawn_by_chance_stays_whatever_the_model_says(
+    run, choose, release, states, draw_points, line_weights
+):
+    samples, sides = draw_points(5, 1)
+    choose(samples, sides, share=Share.PROBABILITY)
+    release(line_weights(1e4, 0.0))
+    assert requeue(run, None).num_withdrawn == 0
+    assert {state for state, _ in states().values()} == {"waiting"}
+
+
+def test_a_release_looks_once(run, choose, release, states, draw_points, line_weights):
+    samples, sides = draw_points(10, 1)
+    release(line_weights(1e4, 0.0))
+    requeue(run, None)
+    choose(samples, sides)
+    assert requeue(dataclasses.replace(run, number=4), None).num_withdrawn == 0
+    assert {state for state, _ in states().values()} == {"waiting"}
