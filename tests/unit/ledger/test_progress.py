@@ -33,7 +33,7 @@ def annotation(sample_id, annotator, now, *, skipped=False, refused=None, second
         lead_time_seconds=seconds,
         updated_at=now,
     )
-    return Returned(annotation=given, refused=refused)
+    return Returned(annotation=given, refused=refused, labeling_task="1/1")
 
 
 def label(sample_id, reliability, number, answer="cat"):
@@ -47,7 +47,8 @@ def label(sample_id, reliability, number, answer="cat"):
 
 
 def test_an_empty_ledger_counts_0_and_measures_nothing(connection):
-    assert count_labeling(connection) == {"waiting": 0, "sent": 0, "done": 0, "refused": 0}
+    states = ("waiting", "sent", "done", "refused", "withdrawn")
+    assert count_labeling(connection) == dict.fromkeys(states, 0)
     assert count_annotators(connection) == []
     assert measure_agreement(connection) is None
 
@@ -60,7 +61,7 @@ def test_people_are_counted_busiest_first_by_what_they_did(sample_id, ledger, pr
         annotation(sample_id, "cyd", now, refused="two choices"),
     ]
     with ledger.begin() as connection:
-        save_annotations(connection, {sample_id: given}, now)
+        save_annotations(connection, {"1/1": (sample_id, given)}, now)
         counts = {c.annotator: c for c in count_annotators(connection)}
     assert list(counts) == ["bob", "ada", "cyd"]
     assert (counts["ada"].num_answers, counts["ada"].num_skipped) == (0, 1)
@@ -72,8 +73,9 @@ def test_people_are_counted_busiest_first_by_what_they_did(sample_id, ledger, pr
 def test_what_was_deleted_does_not_count(sample_id, ledger, production):
     given = [annotation(sample_id, "ada", production.now)]
     with ledger.begin() as connection:
-        save_annotations(connection, {sample_id: given}, production.now)
-        save_annotations(connection, {sample_id: []}, production.now + timedelta(hours=1))
+        save_annotations(connection, {"1/1": (sample_id, given)}, production.now)
+        later = production.now + timedelta(hours=1)
+        save_annotations(connection, {"1/1": (sample_id, [])}, later)
         assert count_annotators(connection) == []
 
 

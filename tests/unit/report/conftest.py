@@ -18,6 +18,7 @@ from flywheel.collect import collect
 from flywheel.errors import PayloadError
 from flywheel.label import make_labels
 from flywheel.ledger import Ledger
+from flywheel.ledger.campaigns import EVERYONE, all_campaigns, begin_campaign, found_project
 from flywheel.ledger.codec import to_json
 from flywheel.ledger.datasets import add_version, write_manifest
 from flywheel.ledger.failures import move_failures
@@ -32,7 +33,7 @@ from flywheel.ledger.models import (
     report_of_night,
 )
 from flywheel.ledger.nights import FinishedStep, add_skip, finish_night, finish_step, open_night
-from flywheel.ledger.outbox import mark_finished, mark_sent
+from flywheel.ledger.outbox import mark_sent, plan, update_by_key
 from flywheel.ledger.predictions import Logged, append_predictions
 from flywheel.loop import Loop, NightRun, results
 from flywheel.loop.replay import Exhibit
@@ -144,8 +145,7 @@ class Story:
         shares = [choice.share.value for choice in self.batch.choices]
         ids = {choice.sample_id: number for number, choice in enumerate(self.batch.choices)}
         if sent:
-            with self.loop.ledger.begin() as connection:
-                mark_sent(connection, 7, ids, self.now())
+            self._send(ids, self.now())
         routed = results.Routed(
             batch_id=self.batch.id,
             num_probability=shares.count("probability"),
@@ -157,6 +157,16 @@ class Story:
             note=note,
         )
         return self.step(night, "route", routed)
+
+    def _send(self, ids, now):
+        """Into project 7; here the key of a labeling task is its sample."""
+        with self.loop.ledger.begin() as connection:
+            if not all_campaigns(connection):
+                begun = begin_campaign(connection, EVERYONE, "flywheel: colors", now)
+                found_project(connection, begun.id, 7)
+            purpose = records.Purpose.CHOICE
+            plan(connection, {(key, purpose): (1, key, True) for key in ids})
+            mark_sent(connection, ids, {}, {}, now)
 
     def annotate(self, answer="blue", people=("ada", HOSTILE)):
         given = {
@@ -172,18 +182,20 @@ class Story:
                         updated_at=self.now(),
                     ),
                     refused=None,
+                    labeling_task=f"1/{number}",
                 )
                 for person in people
             ]
-            for choice in self.batch.choices
+            for number, choice in enumerate(self.batch.choices)
         }
+        by_task = {f"1/{number}": one for number, one in enumerate(given.items())}
         with self.loop.ledger.begin() as connection:
-            save_annotations(connection, given, self.now())
-            mark_finished(connection, dict.fromkeys(given, True))
+            save_annotations(connection, by_task, self.now())
+            update_by_key(connection, {"state": "done"}, dict.fromkeys(given))
 
     def ingest(self, night):
         ledger, task, project = self.loop.ledger, self.loop.task, self.loop.project
-        labeled = make_labels(ledger, task, project.labeling, self.now(), night)
+        labeled = make_labels(ledger, task, project, self.now(), night)
         version = self.version()
         with self.loop.ledger.begin() as connection:
             add_skip(connection, f"annotation {night} {HOSTILE}", HOSTILE, night, self.now())

@@ -107,7 +107,7 @@ def test_a_deleted_annotation_is_told_twice(story):
     story.gather(0)
     story.annotate(people=("ada",))
     with story.loop.ledger.begin() as connection:
-        save_annotations(connection, {prediction.sample_id: []}, story.now())
+        save_annotations(connection, {"1/0": (prediction.sample_id, [])}, story.now())
     said = [d for what, d in told(story.loop, prediction.id) if what == "annotation"]
     assert said == ["ada: blue", "of ada is gone"]
 
