@@ -225,6 +225,19 @@ def nights(
 
 
 @app.command()
+def labels(
+    directory: Directory = HERE,
+    csv: Annotated[Path | None, typer.Option(help="write the people to this file")] = None,
+) -> None:
+    """Show who labels, how well and at what cost, what waits, and what to do next."""
+    from flywheel.cli.labels import show_labels
+    from flywheel.loop import open_loop
+
+    with open_loop(directory) as loop:
+        show_labels(loop, console, csv)
+
+
+@app.command()
 def rollback(
     reason: Annotated[str, typer.Option(help="kept with the release")],
     directory: Directory = HERE,

@@ -1,6 +1,7 @@
 """What people look at: the pages of a night and of its steps, a sample's life, where things stand."""
 
 from flywheel.report.dossier import write_dossier
+from flywheel.report.labeling import LABELING_PAGE, write_labeling
 from flywheel.report.life import Event, trace
 from flywheel.report.night import night_page
 from flywheel.report.nights import nights_frame
@@ -11,6 +12,7 @@ from flywheel.report.story import STORY_PAGE, Pair, Story, write_story
 from flywheel.report.summaries import STEP_NAMES, falls_short, step_results, summarize
 
 __all__ = [
+    "LABELING_PAGE",
     "STEP_NAMES",
     "STORY_PAGE",
     "Event",
@@ -26,6 +28,7 @@ __all__ = [
     "summarize",
     "trace",
     "write_dossier",
+    "write_labeling",
     "write_report",
     "write_story",
 ]

@@ -19,6 +19,7 @@ from flywheel.report.lineage import checkpoint_of, versions_of
 from flywheel.report.measured import measured_sheets, production_line
 from flywheel.report.rendering import put, render
 from flywheel.report.sheets import Sheet, facts_sheet
+from flywheel.report.tiers import people_sheet
 from flywheel.report.weighed import budget_sheet, error_sheet
 
 _PAGE_FILE = "index.html"
@@ -44,7 +45,7 @@ def write_dossier(loop: Loop, exhibit: Exhibit, folder: Path) -> Path:
         override=newest if is_overridden else None,
         production_line=production_line(report),
         next_step=advice(loop, report),
-        measured=measured_sheets(report),
+        measured=(*measured_sheets(report), people_sheet(loop, report)),
         weighed=(budget_sheet(report, decision), error_sheet(report)),
         versions=versions,
         origins=(_origin("candidate", candidate), _origin("champion", champion)),

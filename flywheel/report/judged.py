@@ -14,6 +14,7 @@ from flywheel.report import markdown, tables
 from flywheel.report.evidence import evidence_picture
 from flywheel.report.measured import measured_sheets, models_sheet, production_line
 from flywheel.report.pictures import data_uri
+from flywheel.report.tiers import people_sheet
 from flywheel.report.weighed import budget_sheet, error_sheet, evidence_of
 
 
@@ -21,7 +22,7 @@ def evaluate_page(run: NightRun, result: Evaluated) -> str:
     """The number of the night, everyone on the frozen test set, requirements and slices."""
     with run.loop.ledger.read() as connection:
         report = get_report(connection, result.report_id)
-    sheets = (models_sheet(report), *measured_sheets(report))
+    sheets = (models_sheet(report), *measured_sheets(report), people_sheet(run.loop, report))
     number = f"**{markdown.plain(production_line(report))}**"
     return "\n\n".join([number, *map(tables.sheet, sheets)])
 

@@ -21,10 +21,15 @@ _DAY_SECONDS = 86_400
 class Flag(NamedTuple):
     """Something that stands out about somebody."""
 
-    who: str
+    people: tuple[str, ...]
     what: str
     """guesses, anchored or colluding"""
     why: str
+
+    @property
+    def who(self) -> str:
+        """All of them."""
+        return " and ".join(self.people)
 
 
 def next_steps(facts: LabelingFacts, quality: Quality, project: Project) -> list[str]:
@@ -46,11 +51,11 @@ def flags(facts: LabelingFacts, quality: Quality, project: Project) -> list[Flag
         if known and known.num_answers and known.high < project.labeling.min_reliability:
             sure = f"{known.reliability:.2f} [{known.low:.2f}, {known.high:.2f}]"
             why = f"right in {sure} of {known.num_answers:,} answers"
-            found.append(Flag(one.name, "guesses", why))
+            found.append(Flag((one.name,), "guesses", why))
         if one.name in quality.anchored:
-            found.append(Flag(one.name, "anchored", _anchored(quality.anchored[one.name])))
+            found.append(Flag((one.name,), "anchored", _anchored(quality.anchored[one.name])))
     together = "give one another's answers, right or wrong, and count as one person"
-    return found + [Flag(" and ".join(group), "colluding", together) for group in quality.colluding]
+    return found + [Flag(group, "colluding", together) for group in quality.colluding]
 
 
 def _anchored(known: Anchoring) -> str:
@@ -67,7 +72,7 @@ def _about_people(facts: LabelingFacts, quality: Quality, project: Project) -> I
         "guesses": "what they say hardly counts; show them the instructions again, or let others label",
         "anchored": f"pre-annotation is off {where}"
         if where
-        else "let them label blind for a while",
+        else "ask them to look first, or raise quality.blind_share",
         "colluding": "let them work apart",
     }
     for flag in flags(facts, quality, project):

@@ -7,6 +7,7 @@ from flywheel.ledger.models import get_decision, report_of_night
 from flywheel.loop import Loop
 from flywheel.report import markdown, text
 from flywheel.report.judged import advice
+from flywheel.report.labeling import LABELING_PAGE
 from flywheel.report.measured import production_line
 from flywheel.report.summaries import STEP_NAMES, step_results, summarize
 
@@ -45,7 +46,9 @@ def night_page(loop: Loop, number: int) -> str:
 
 def _links(loop: Loop, number: int, project_url: str | None) -> str:
     page = f"{loop.project.server_url}/reports/{report_name(number)}"
+    people = f"{loop.project.server_url}/reports/{LABELING_PAGE}"
     links = [f"- {markdown.link('the whole report', page)}"]
+    links.append(f"- {markdown.link('who labels, how well and at what cost', people)}")
     if project_url is not None:
         links.append(f"- {markdown.link('the labeling project', project_url)}")
     return "\n".join(links)

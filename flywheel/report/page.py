@@ -16,11 +16,13 @@ from flywheel.report.distributions import draw_distributions
 from flywheel.report.drawings import draw_loss, draw_report, label_of, required_by
 from flywheel.report.facts import NightFacts, read_facts
 from flywheel.report.judged import advice
+from flywheel.report.labeling import LABELING_PAGE, write_labeling
 from flywheel.report.measured import measured_sheets, production_line
 from flywheel.report.night import report_name
 from flywheel.report.pictures import show_cases
 from flywheel.report.rendering import put, render
 from flywheel.report.summaries import STEP_NAMES, summarize
+from flywheel.report.tiers import people_sheet
 from flywheel.report.weighed import budget_sheet, error_sheet
 
 _EDGE_PIXELS = 160
@@ -36,10 +38,14 @@ _MEANING = {
 def write_report(loop: Loop, number: int) -> Path:
     """Write the page of a night and return its path; an older one is replaced in one piece.
 
+    The page of labeling, to which it links, is written before it.
+
     Raises:
         UnknownIdError: there was no such night.
     """
-    page = _render(loop, read_facts(loop, number))
+    facts = read_facts(loop, number)
+    write_labeling(loop)
+    page = _render(loop, facts)
     return put(loop.project.state / "reports" / report_name(number), page)
 
 
@@ -53,10 +59,11 @@ def _render(loop: Loop, facts: NightFacts) -> str:
         kept=_kept(facts),
         next_step=advice(loop, report) if report else None,
         production_line=production_line(report) if report else "",
-        measured=measured_sheets(report) if report else (),
+        measured=(*measured_sheets(report), people_sheet(loop, report)) if report else (),
         weighed=(budget_sheet(report, facts.decision), error_sheet(report)) if report else (),
         shown=show_cases(loop, facts.cases, _EDGE_PIXELS),
         steps=_steps(facts),
+        labeling_page=LABELING_PAGE,
         project_url=facts.steps["route"][0].project_url if "route" in facts.steps else None,
         charts=_charts(facts),
         distributions=draw_distributions(loop, report) if report else {},

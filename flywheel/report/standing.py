@@ -18,7 +18,7 @@ from flywheel.ledger.failures import count_failures
 from flywheel.ledger.history import get_night
 from flywheel.ledger.models import current_release, get_decision, last_challenge, report_of_night
 from flywheel.ledger.nights import finished_steps, last_night
-from flywheel.ledger.progress import count_labeling
+from flywheel.ledger.progress import count_annotators, count_labeling
 from flywheel.loop import Loop
 from flywheel.records import (
     DatasetVersion,
@@ -30,6 +30,7 @@ from flywheel.records import (
 )
 from flywheel.report import text
 from flywheel.report.judged import advice
+from flywheel.report.labeling import LABELING_PAGE
 from flywheel.report.weighed import budget_line
 
 
@@ -49,6 +50,8 @@ class Status:
     failures: dict[FailureState, int]
     labeling: dict[str, int]
     """labeling tasks that are waiting, sent, done, refused"""
+    people: str
+    """who labels, and where to read how well and at what cost; one sentence"""
     dataset: DatasetVersion | None
     budget: str
     """where the error budget of the test set stands, one sentence"""
@@ -68,6 +71,7 @@ class Status:
         yield f"predictions   {_log(self.log)}"
         yield f"failures      {_counts({k.value: n for k, n in self.failures.items()})}"
         yield f"labeling      {_counts(self.labeling)}"
+        yield f"people        {self.people}"
         yield f"dataset       {_dataset(self.dataset)}"
         yield f"budget        {self.budget}"
         yield f"sealed        {_sealed(self.num_sealed)}"
@@ -93,6 +97,7 @@ def status(loop: Loop) -> Status:
             release=current_release(connection),
             failures=count_failures(connection),
             labeling=labeling,
+            people=_people(loop, connection),
             dataset=latest_version(connection),
             budget=_budget(loop, connection, report),
             num_sealed=report.reuse.num_sealed if report is not None else None,
@@ -150,6 +155,18 @@ def _budget(loop: Loop, connection: Connection, report: Report | None) -> str:
     last = last_challenge(connection)
     is_open = last is not None and not last[1]
     return budget_line(last[0] if last and is_open else None, report, loop.project.gate)
+
+
+def _people(loop: Loop, connection: Connection) -> str:
+    counts = count_annotators(connection)
+    if not counts:
+        return "nobody has answered yet"
+    answers = sum(one.num_answers for one in counts)
+    page = loop.project.state / "reports" / LABELING_PAGE
+    where = f"flywheel labels {loop.project.directory}"
+    if page.exists():
+        where += f", or {loop.project.server_url}/reports/{LABELING_PAGE}"
+    return f"{len(counts):,} have given {answers:,} answers; how well and at what cost: {where}"
 
 
 def _why_waiting(connection: Connection, number: int) -> str:

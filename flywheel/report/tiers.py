@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from sqlalchemy import Connection
 
 from flywheel.label.cost import Costs, read_costs
 from flywheel.label.ratio import ratio
-from flywheel.project import Project
+from flywheel.loop import Loop
 from flywheel.records import Estimate, Report
 from flywheel.report import text
 from flywheel.report.sheets import Sheet
@@ -50,10 +49,12 @@ def tier_prices(costs: Costs, people: People) -> dict[str, Estimate]:
     return found
 
 
-def people_sheet(connection: Connection, project: Project, report: Report) -> Sheet:
+def people_sheet(loop: Loop, report: Report) -> Sheet:
     """`tiers_sheet` with the prices of now."""
-    prices = tier_prices(read_costs(connection, project), project.people)
-    return tiers_sheet(report, prices, project.cost.currency)
+    with loop.ledger.read() as connection:
+        costs = read_costs(connection, loop.project)
+    prices = tier_prices(costs, loop.project.people)
+    return tiers_sheet(report, prices, loop.project.cost.currency)
 
 
 def tiers_sheet(report: Report, prices: Mapping[str, Estimate], currency: str) -> Sheet:

@@ -1,4 +1,4 @@
-"""The page at /: what serves, and the reports. It loads nothing from anywhere."""
+"""The page at /: what serves, how labeling stands, and the reports. It loads nothing from anywhere."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from flywheel.serve.host import Served
 
+_TITLES = {"labeling.html": "labeling: people, queue and money", "story.html": "all nights"}
 _PAGE = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -23,9 +24,12 @@ _PAGE = """<!doctype html>
 
 
 def index(name: str, served: Served | None, reports: Path) -> str:
-    """The page as HTML, newest report first."""
+    """The page as HTML: what is about all nights first, then the newest report."""
     names = sorted((path.name for path in reports.glob("*.html")), reverse=True)
-    links = "\n".join(f'<li><a href="/reports/{escape(n)}">{escape(n)}</a></li>' for n in names)
+    names.sort(key=lambda name: name.startswith("night-"))
+    links = "\n".join(
+        f'<li><a href="/reports/{escape(n)}">{escape(_TITLES.get(n, n))}</a></li>' for n in names
+    )
     return _PAGE.format(
         name=escape(name),
         served=_sentence(served),

@@ -251,7 +251,7 @@ class Crew:
             there = list(self._given[place].values())
             save_annotations(connection, {place: (sample_id, there)}, self.now)
 
-    def label(self, samples, reliability=0.9, answer="cat"):
+    def label(self, samples, reliability=0.9, answer="cat", source="annotators"):
         """The consensus on samples; None withdraws it."""
         made = [
             Label(
@@ -259,7 +259,7 @@ class Crew:
                 answer=answer,
                 reliability=reliability,
                 num_annotations=1,
-                source="annotators",
+                source=source,
             )
             for one in samples
         ]
@@ -341,6 +341,7 @@ def blank_decision():
         return Decision(**(fields | changes))
 
     return build
+
 
 # A law does not fail because the machine is busy.
 hypothesis.settings.register_profile("flywheel", deadline=None)

@@ -16,6 +16,7 @@ COMMANDS = {
     "night": [],
     "label": [],
     "status": [],
+    "labels": [],
     "trace": ["0123abcd"],
     "report": [],
     "rollback": ["--reason", "test"],
@@ -128,6 +129,12 @@ def test_status_of_a_fresh_project_says_what_to_do(flywheel, fresh):
     done = flywheel("status", fresh)
     assert (done.code, done.err) == (0, "")
     assert "flywheel night" in done.out
+
+
+def test_labels_of_a_fresh_project_say_that_nobody_has_answered(flywheel, fresh):
+    done = flywheel("labels", fresh)
+    assert (done.code, done.err) == (0, "")
+    assert "No annotation has come back yet." in done.out
 
 
 @pytest.mark.parametrize(

@@ -173,10 +173,10 @@ def test_the_same_ledger_gives_the_same_bytes(four_nights, written):
     assert write_report(four_nights.loop, 0).read_bytes() == written[0].read_bytes()
 
 
-def test_nothing_but_the_page_is_left_in_its_folder(four_nights):
+def test_nothing_but_the_pages_is_left_in_their_folder(four_nights):
     path = write_report(four_nights.loop, 0)
     assert path == four_nights.loop.project.state / "reports" / "night-0000.html"
-    assert list(path.parent.iterdir()) == [path]
+    assert sorted(one.name for one in path.parent.iterdir()) == ["labeling.html", "night-0000.html"]
 
 
 def test_a_page_that_cannot_be_written_leaves_the_old_one_whole(four_nights, monkeypatch):
@@ -186,7 +186,13 @@ def test_a_page_that_cannot_be_written_leaves_the_old_one_whole(four_nights, mon
     with pytest.raises(OSError, match="no space"):
         write_report(four_nights.loop, 0)
     assert path.read_bytes() == before
-    assert list(path.parent.iterdir()) == [path]
+    assert sorted(one.name for one in path.parent.iterdir()) == ["labeling.html", "night-0000.html"]
+
+
+def test_the_page_of_labeling_is_written_beside_it_and_linked(four_nights):
+    path = write_report(four_nights.loop, 0)
+    assert path.with_name("labeling.html").exists()
+    assert "labeling.html" in [link["href"] for link in Page(path).all("a")]
 
 
 def _full_disk(_path, _target):

@@ -22,6 +22,13 @@ def test_the_page_names_the_serving_model_and_links_the_newest_report_first(repo
     ]
 
 
+def test_the_page_of_labeling_stands_before_the_nights(reports, server):
+    (reports / "labeling.html").write_text("<h1>labeling</h1>")
+    page = server.get("/").text
+    assert re.findall(r'href="([^"]+)"', page)[0] == "/reports/labeling.html"
+    assert "labeling: people, queue and money" in page
+
+
 def test_the_page_loads_nothing_from_elsewhere(server):
     assert "//" not in server.get("/").text
 

@@ -1,0 +1,63 @@
+"""How labeling stands, at a terminal: the same sheets as on its page. Decides nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from flywheel.loop import Loop
+from flywheel.report.labeling_facts import read_labeling
+from flywheel.report.labeling_frame import people_frame
+from flywheel.report.labeling_sheets import (
+    budget_sheet,
+    cost_sheets,
+    people_sheets,
+    queue_sheet,
+)
+from flywheel.report.labeling_words import flags, next_steps
+from flywheel.report.quality import read_quality
+from flywheel.report.sheets import Sheet
+
+
+def show_labels(loop: Loop, console: Console, csv: Path | None) -> None:
+    """Print people, queue, budgets, costs and next steps; write the people to a file if asked to."""
+    facts, quality = read_labeling(loop), read_quality(loop)
+    project, currency = loop.project, loop.project.cost.currency
+    sheets = (
+        *people_sheets(facts, quality, currency),
+        queue_sheet(facts, project),
+        budget_sheet(facts, currency),
+        *cost_sheets(facts, currency),
+    )
+    for sheet in sheets:
+        for part in _shown(sheet):
+            console.print(part, highlight=False)
+    console.print("[bold]Next steps[/]")
+    for step in next_steps(facts, quality, project):
+        console.print(f"- {escape(step)}", highlight=False)
+    if csv is not None:
+        people_frame(facts, quality, flags(facts, quality, project)).to_csv(csv)
+        console.print(f"wrote {escape(str(csv))}", highlight=False, soft_wrap=True)
+
+
+def _shown(sheet: Sheet) -> Iterator[Table | str]:
+    """Its heading, its table and its note."""
+    yield f"[bold]{escape(sheet.title)}[/]"
+    if sheet.rows:
+        table = Table(
+            box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=bool(sheet.headings)
+        )
+        for column in range(len(sheet.rows[0])):
+            heading = sheet.headings[column] if sheet.headings else ""
+            is_value = column in sheet.values
+            table.add_column(
+                escape(heading), justify="right" if is_value else "left", overflow="fold"
+            )
+        for row in sheet.rows:
+            table.add_row(*map(escape, row))
+        yield table
+    yield f"[dim]{escape(sheet.note)}[/]\n" if sheet.note else ""

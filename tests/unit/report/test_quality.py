@@ -1,0 +1,69 @@
+"""What the newest annotations say of the people, brought to the page of labeling."""
+
+import dataclasses
+
+import pytest
+
+from flywheel.label.plan import EVERYWHERE
+from flywheel.ledger.batches import add_batch
+from flywheel.records import Batch, Choice, Purpose, Share
+from flywheel.report.quality import read_quality
+
+
+@pytest.fixture
+def asked(loop, make_crew):
+    """Samples of which the model said "cat", every second one blind; and the crew."""
+    crew = make_crew(loop.ledger)
+    made = crew.production.predict(*[0.5] * 200)
+    choices = tuple(
+        Choice(
+            sample_id=one.sample_id,
+            prediction_id=one.id,
+            share=Share.TARGETED,
+            reason="low confidence",
+            priority=0.5,
+            inclusion_probability=None,
+        )
+        for one in made
+    )
+    batch = Batch(id="b", choices=choices, night=0, population=200, created_at=crew.now)
+    ids = [one.sample_id for one in made]
+    with loop.ledger.begin() as connection:
+        add_batch(connection, batch)
+        for shown in (True, False):
+            crew._send(connection, ids[shown::2], Purpose.CHOICE, shown=shown)
+    return crew, ids
+
+
+def test_without_answers_nothing_is_found(loop):
+    found = read_quality(loop)
+    assert (found.overall, found.people, found.anchored, found.blinded) == (
+        None,
+        {},
+        {},
+        frozenset(),
+    )
+
+
+def test_who_takes_over_the_models_answer_is_found_and_who_does_not_is_not(loop, asked):
+    crew, ids = asked
+    for number, sample in enumerate(ids):
+        is_shown = number % 2 == 1
+        crew.answer(sample, "cleo", answer="cat" if is_shown or number % 4 == 0 else "dog")
+        crew.answer(sample, "ada", answer="cat" if number % 3 else "dog")
+    found = read_quality(loop)
+    assert set(found.anchored) == {"cleo"}
+    assert found.people["cleo"].difference == pytest.approx(0.5)
+    assert abs(found.people["ada"].difference) < 0.05
+    assert found.blinded == {EVERYWHERE}
+
+
+def test_slices_are_told_apart(loop, asked):
+    crew, ids = asked
+    for number, sample in enumerate(ids):
+        crew.answer(sample, "cleo", answer="cat" if number % 2 else "dog")
+    slices = {"all of it": lambda _: True, "none of it": lambda _: False}
+    sliced = dataclasses.replace(loop, task=dataclasses.replace(loop.task, slices=slices))
+    found = read_quality(sliced)
+    assert set(found.slices) == {"all of it"}
+    assert found.blinded == {EVERYWHERE, "all of it"}

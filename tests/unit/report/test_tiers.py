@@ -1,0 +1,74 @@
+"""People as a baseline: every tier with its slices, and what one of its answers costs."""
+
+import dataclasses
+
+import pytest
+
+from flywheel.ledger.models import report_of_night
+from flywheel.records import Estimate, TierSlice
+from flywheel.report import write_dossier, write_report
+from flywheel.report.judged import evaluate_page
+from flywheel.report.tiers import people_sheet, tier_of, tiers_sheet
+from flywheel.settings.labeling import People
+
+
+def near(value):
+    return Estimate(value=value, low=value - 0.05, high=value + 0.05, num_samples=30)
+
+
+@pytest.fixture
+def sliced(judged):
+    parts = (
+        TierSlice(tier="random person", name="dark", metric=near(0.8), num_samples=30),
+        TierSlice(tier="random person", name="bright", metric=None, num_samples=3),
+    )
+    return dataclasses.replace(judged[0], people_slices=parts)
+
+
+def test_people_are_of_the_tier_that_the_settings_name():
+    people = People(domain_experts=("dan",), deep_experts=("eve",))
+    found = [tier_of(one, people) for one in ("ada", "dan", "eve")]
+    assert found == ["random person", "domain expert", "deep expert"]
+
+
+def test_a_tier_stands_over_its_slices_with_intervals_and_the_cost_of_an_answer(sliced):
+    rows = tiers_sheet(sliced, {"random person": near(0.25)}, "EUR").rows
+    place = [row[0] for row in rows].index("random person")
+    assert rows[place : place + 3] == (
+        ("random person", "all", "0.910 [0.870, 0.950]", "40", "0.250 [0.200, 0.300]"),
+        ("", "dark", "0.800 [0.750, 0.850]", "30", ""),
+        ("", "bright", "not enough data", "3", ""),
+    )
+
+
+def test_a_tier_that_nobody_was_paid_for_has_no_cost(sliced):
+    costs = {row[-1] for row in tiers_sheet(sliced, {}, "EUR").rows}
+    assert costs == {"not enough data", ""}
+
+
+def test_a_report_without_slices_of_people_says_so(judged):
+    assert "No tier has answers enough for its slices yet" in tiers_sheet(judged[0], {}, "EUR").note
+    bare = dataclasses.replace(judged[0], entries=())
+    assert tiers_sheet(bare, {}, "EUR").note == "No tier of people is in this report."
+
+
+def test_an_answer_costs_what_members_of_the_tier_were_paid(loop, make_crew, sliced):
+    crew = make_crew(loop.ledger)
+    for sample in crew.ask(6):
+        crew.answer(sample, "ada", 60.0)
+    rows = {row[0]: row[-1] for row in people_sheet(loop, sliced).rows if row[0]}
+    assert rows["random person"].startswith("0.500 [")
+
+
+def test_it_is_on_the_page_of_the_night_of_the_step_and_in_the_dossier(
+    four_nights, exhibit, tmp_path
+):
+    loop = four_nights.loop
+    pages = [
+        write_report(loop, 3).read_text(),
+        write_dossier(loop, exhibit, tmp_path / "dossier").read_text(),
+        evaluate_page(four_nights.run(3), four_nights.results(3)["evaluate"]),
+    ]
+    with loop.ledger.read() as connection:
+        assert report_of_night(connection, 3) is not None
+    assert all("People, tier by tier" in page for page in pages)
