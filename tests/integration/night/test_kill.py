@@ -27,8 +27,14 @@ TABLES = {
     "failures": "select sample_id, state from failures order by sample_id",
     "batches": "select id, night, population from batches order by id",
     "choices": "select sample_id, share, inclusion_probability from choices order by sample_id",
-    "outbox": "select sample_id, state, external_project from labeling_tasks order by sample_id",
-    "annotations": "select sample_id, annotator, answer from annotations order by sample_id",
+    "campaigns": "select id, audience, title, external_project, state from campaigns order by id",
+    "outbox": "select sample_id, purpose, campaign, key, state, people, shown, night "
+    "from labeling_tasks order by sample_id, purpose",
+    "requests": "select sample_id, purpose, people, night, done_at is null from requests "
+    "order by sample_id, purpose, night",
+    "annotations": "select sample_id, purpose, annotator, answer from annotations "
+    "order by sample_id, purpose, annotator",
+    "annotators": "select annotator, num_answers, num_gold from people order by annotator",
     "labels": "select sample_id, answer, source from labels order by sample_id",
     "versions": "select id, parent_id from dataset_versions order by seq",
     "checkpoints": "select digest from checkpoints order by digest",

@@ -5,8 +5,11 @@ from sqlalchemy import select
 from flywheel.collect import collect
 from flywheel.ledger.batches import num_chosen, origins
 from flywheel.ledger.failures import count_failures, failures_in
+from flywheel.ledger.outbox import Asked, enqueue
+from flywheel.ledger.places import withdraw
+from flywheel.ledger.requests import answers_asked, ask_more
 from flywheel.ledger.tables import batches, choices, labeling_tasks, samples
-from flywheel.records import FailureState, Sample, Share, Split
+from flywheel.records import FailureState, Purpose, Sample, Share, Split
 from flywheel.select import select_batch
 from flywheel.select import stage as select_stage
 from flywheel.settings.labeling import LabelingSettings
@@ -14,12 +17,18 @@ from flywheel.settings.labeling import LabelingSettings
 
 @pytest.fixture
 def choose(ledger, production):
-    """Collect and select; a night, a budget and a seed may be given."""
+    """Collect and select; a night, a budget, a seed and more settings may be given."""
 
-    def run(night=0, budget=10, seed=0, share=0.5):
+    def run(night=0, budget=10, seed=0, share=0.5, most_answers=None, **more):
         collect(ledger, 0.7, night, production.now)
-        settings = LabelingSettings(samples_per_night=budget, probability_share=share)
-        return select_batch(ledger, settings, seed=seed, night=night, now=production.now)
+        settings = LabelingSettings(samples_per_night=budget, probability_share=share, **more)
+        return select_batch(
+            *(ledger, settings),
+            seed=seed,
+            night=night,
+            now=production.now,
+            most_answers=most_answers,
+        )
 
     return run
 
@@ -213,3 +222,91 @@ def test_a_batch_without_a_population_has_neither(production, choose):
     production.predict(0.1, split=Split.TRAIN)
     batch = choose()
     assert (batch.mean_confidence, batch.least_probability) == (None, None)
+
+
+def spent(ledger, night=0):
+    with ledger.read() as connection:
+        return answers_asked(connection, night)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize(("each", "hard"), [(1, 3), (2, 5), (3, None), (3, 1), (4, 9)])
+def test_a_nights_answers_hold_however_many_people_each_sample_takes(
+    ledger, traffic, choose, seed, each, hard
+):
+    traffic()
+    people = {"annotations_per_sample": each, "annotations_per_hard_sample": hard}
+    batch = choose(budget=8, seed=seed, hard_strength=0.5, **people)
+    assert sum(choice.people for choice in batch.choices) == spent(ledger) <= 8 * each
+    if hard != 1:  # the pool of targeted samples is as large as if all were usual ones
+        assert spent(ledger) > 8 * each - max(each, hard or 0)
+
+
+def test_as_many_people_are_asked_as_the_settings_say(ledger, traffic, choose):
+    traffic()
+    batch = choose(budget=6, annotations_per_sample=3)
+    assert {choice.people for choice in batch.choices} == {3}
+    assert {row[0] for row in stored(ledger, labeling_tasks.c.people)} == {3}
+    assert len(batch.choices) == 6
+
+
+def test_hard_samples_are_asked_of_more_people_and_drawn_ones_never(traffic, choose):
+    """Asking about a drawn sample differently would make its label another than its share's."""
+    traffic()
+    batch = choose(budget=30, hard_strength=0.8, annotations_per_hard_sample=4)
+    by_share = {share: {} for share in Share}
+    for choice in batch.choices:
+        by_share[choice.share].setdefault(choice.people, []).append(choice.priority)
+    assert set(by_share[Share.PROBABILITY]) == {1}
+    assert set(by_share[Share.TARGETED]) == {1, 4}
+    assert max(by_share[Share.TARGETED][1]) < 0.8 <= min(by_share[Share.TARGETED][4])
+
+
+def test_answers_that_were_asked_for_besides_are_paid_from_the_same_budget(
+    ledger, production, traffic, choose
+):
+    traffic()
+    first = choose(budget=4, annotations_per_sample=2)
+    ids = [choice.sample_id for choice in first.choices]
+    traffic(5)
+    gold = [Asked(sample_id=ids[0], purpose=Purpose.GOLD, people=3, priority=0.5)]
+    with ledger.begin() as connection:
+        enqueue(connection, gold, 1, production.now)
+        ask_more(connection, ids[:2], Purpose.CHOICE, "disputed", 1, production.now)
+    batch = choose(night=1, budget=4, annotations_per_sample=2)
+    assert len(batch.choices) == 1
+    assert spent(ledger, 1) == 7
+
+
+def test_money_that_is_spent_chooses_nothing_and_the_next_night_looks_at_it_all(
+    ledger, traffic, choose
+):
+    """Nobody's chance to be drawn may hang on what is in the purse."""
+    traffic()
+    assert choose(most_answers=0) == choose(most_answers=0)
+    assert stored(ledger, batches.c.id) == []
+    batch = choose(night=1)
+    assert (batch.population, len(batch.choices)) == (40, 10)
+
+
+@pytest.mark.parametrize("most", [1, 3, 7, 10, 99])
+def test_no_more_is_asked_than_the_money_allows(ledger, traffic, choose, most):
+    traffic()
+    choose(most_answers=most)
+    assert spent(ledger) == min(most, 10)
+
+
+@pytest.mark.parametrize("most", [1, 2])
+def test_money_for_less_than_one_sample_leaves_it_for_later(traffic, choose, most):
+    traffic()
+    assert choose(annotations_per_sample=3, most_answers=most).choices == ()
+    assert choose(night=1, annotations_per_sample=3).population == 40
+
+
+def test_what_is_withdrawn_frees_its_answers_for_another(ledger, production, traffic, choose):
+    traffic()
+    chosen = [choice.sample_id for choice in choose(budget=5).choices]
+    with ledger.begin() as connection:
+        withdraw(connection, chosen[:2], "no longer", production.now)
+    traffic(5)
+    assert len(choose(budget=5).choices) == 2
