@@ -12,9 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from sqlalchemy import Connection, bindparam
+
 from flywheel.label.exchange import BRIDGE, Bridge
 from flywheel.ledger import Ledger
 from flywheel.ledger.locks import hold
+from flywheel.ledger.outbox import update_by_key
 from flywheel.ledger.places import Place, move_places, open_places, withdraw
 from flywheel.records import Purpose, Share
 
@@ -80,9 +83,16 @@ def order_queue(
             queue = open_places(connection)
         chosen = set(targeted(queue))
         fresh = {key: value for key, value in hardness.items() if key in chosen}
-        calm = [one for one in queue if fresh.get(one.sample_id) == 0.0]
-        gone = _withdraw(studio, [one for one in calm if one.purpose is Purpose.CHOICE])
+        calm = [
+            one
+            for one in queue
+            if one.is_leaving or (fresh.get(one.sample_id) == 0.0 and one.purpose is Purpose.CHOICE)
+        ]
         with ledger.begin() as connection:
+            _note(connection, calm, _CALM)
+        gone = _withdraw(studio, calm)
+        with ledger.begin() as connection:
+            _note(connection, calm, "")
             withdraw(connection, gone, _CALM, now)
             kept = {key: value for key, value in fresh.items() if value > 0.0}
             move_places(connection, kept, {})
@@ -95,6 +105,12 @@ def order_queue(
         with ledger.begin() as connection:
             move_places(connection, {}, moved)
     return QueueResult(num_moved=len(moved), num_withdrawn=len(gone))
+
+
+def _note(connection: Connection, leaving: Sequence[Place], note: str) -> None:
+    """Say what is about to be withdrawn: after a kill, a sweep would think that people did it."""
+    notes = {one.key: note for one in leaving if one.key is not None}
+    update_by_key(connection, {"note": bindparam("value")}, notes)
 
 
 def _withdraw(studio: Bridge | None, calm: Sequence[Place]) -> list[str]:

@@ -39,6 +39,7 @@ from flywheel.ledger.outbox import (
     set_aside,
     update_by_key,
 )
+from flywheel.ledger.places import withdraw
 from flywheel.records import Json
 from flywheel.task import Task
 
@@ -115,7 +116,7 @@ def _sweep_campaign(
     num_copies, num_twins = _drop_copies(studio, view)
     num_missing, num_again = _settle_missing(ledger, view, restored, now)
     _tell_foreign(ledger, view, foreign, now)
-    unread = _unread(view)
+    unread = restored.union(_unread(view))
     found = list(studio.fetch(view.project_id, unread)) if unread else []
     return SweepResult(
         num_missing=num_missing,
@@ -211,8 +212,9 @@ def _settle_missing(
 ) -> tuple[int, int]:
     """Open labeling tasks that are not there, under their key or another.
 
-    A few are decisions of people and set aside. Many at once are an accident, such as a server
-    restored from an old back-up: those wait again.
+    Those that a run was withdrawing when it was killed are withdrawn. A few are decisions of
+    people and set aside. Many at once are an accident, such as a server restored from an old
+    back-up: those wait again.
 
     Returns:
         How many are set aside, and how many wait again.
@@ -223,7 +225,11 @@ def _settle_missing(
         for key in still_open
         if key not in view.there and view.rows[key].external_id not in restored
     ]
+    ours = {view.rows[key].sample_id: note for key in missing if (note := view.rows[key].note)}
+    missing = [key for key in missing if not view.rows[key].note]
     with ledger.begin() as connection:
+        for note in set(ours.values()):
+            withdraw(connection, [key for key in ours if ours[key] == note], note, now)
         if len(missing) > _FEW and 2 * len(missing) > len(still_open):
             send_again(connection, missing)
             return 0, len(missing)

@@ -80,6 +80,8 @@ class Sent(NamedTuple):
     data: dict[str, Json] | None
     """as it was sent; None where that was not kept"""
     seen_at: datetime | None
+    note: str
+    """why it came to an end, or is about to"""
 
 
 def enqueue(connection: Connection, asked: Iterable[Asked], night: int, now: datetime) -> None:
@@ -241,6 +243,7 @@ def wait_again(connection: Connection, which: ColumnElement[bool], *, in_place: 
         theirs = (tuple_(given.c.sample_id, given.c.purpose).in_(mine), place.not_like(f"%{_GONE}"))
         connection.execute(update(given).where(*theirs).values(labeling_task=place + _GONE))
     anew: dict[str, Any] = {"state": "waiting", "external_id": None, "place": None, "seen_at": None}
+    anew["note"] = ""
     if not in_place:
         anew |= {"campaign": None, "key": None, "data": null(), "sent_at": None}
     return connection.execute(update(labeling_tasks).where(which).values(anew)).rowcount
@@ -269,7 +272,7 @@ def num_sent_since(connection: Connection, since: datetime) -> int:
 
 _SENT = select(
     *(labeling_tasks.c[name] for name in ("sample_id", "purpose", "key", "external_id")),
-    *(labeling_tasks.c[name] for name in ("state", "data", "seen_at")),
+    *(labeling_tasks.c[name] for name in ("state", "data", "seen_at", "note")),
 )
 
 

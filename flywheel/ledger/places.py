@@ -31,6 +31,8 @@ class Place(NamedTuple):
     created_at: datetime
     share: Share | None
     """None for a gold sample that was never chosen"""
+    is_leaving: bool
+    """a run that ended early was about to withdraw it, and may have done so"""
 
 
 def open_places(connection: Connection) -> list[Place]:
@@ -40,6 +42,7 @@ def open_places(connection: Connection) -> list[Place]:
         select(
             *(table.sample_id, table.purpose, table.key, campaigns.c.external_project),
             *(table.external_id, table.priority, table.place, table.created_at, choices.c.share),
+            table.note != "",
         )
         .outerjoin(campaigns, campaigns.c.id == table.campaign)
         .outerjoin(choices, choices.c.sample_id == table.sample_id)
@@ -47,7 +50,9 @@ def open_places(connection: Connection) -> list[Place]:
         .order_by(table.seq)
     )
     return [
-        Place._make((row[0], Purpose(row[1]), *row[2:8], Share(row[8]) if row[8] else None))
+        Place._make(
+            (row[0], Purpose(row[1]), *row[2:8], Share(row[8]) if row[8] else None, bool(row[9]))
+        )
         for row in connection.execute(query)
     ]
 

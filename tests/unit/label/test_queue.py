@@ -136,6 +136,28 @@ def test_what_a_killed_run_may_have_sent_is_not_withdrawn_behind_its_back(
     assert studio.tasks == {}
 
 
+@pytest.mark.parametrize("hardness", [0.0, 0.9])
+def test_what_a_killed_run_was_withdrawing_is_withdrawn(letters, studio, send_now, order, hardness):
+    (sample_id,) = letters.choose(b"x1")
+    send_now()
+    studio.breaks_after["withdraw"] = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        order({sample_id: 0.0})
+    assert order({sample_id: hardness}) == QueueResult(num_withdrawn=1)
+    assert letters.tasks()[sample_id][0] == "withdrawn"
+
+
+def test_what_was_begun_before_it_could_be_withdrawn_is_deleted_by_people_only(
+    letters, studio, says, send_now, order, sweep_now
+):
+    (sample_id,) = letters.choose(b"x1", people=2)
+    send_now()
+    says(sample_id, "a")
+    assert order({sample_id: 0.0}) == QueueResult()
+    studio.tasks.clear()
+    assert sweep_now().num_missing == 1
+
+
 def test_only_what_was_chosen_because_it_is_hard_is_withdrawn(letters, studio, send_now, order):
     """Gold samples measure people, and experts were asked for a reason."""
     (sample_id,) = letters.choose(b"x1")

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from flywheel.errors import BusyError, UnavailableError
-from flywheel.label import PullResult, SweepResult
+from flywheel.label import PullResult, SweepResult, order_queue
 from flywheel.ledger.locks import hold
 from flywheel.ledger.requests import ask_more
 from flywheel.records import Purpose
@@ -202,8 +202,8 @@ def test_what_people_answered_while_the_key_was_away_comes_with_it(
     studio.edit(sample_id, key="mine")
     says(sample_id, "b")
     assert pull_now() == PullResult(num_unknown=1)
-    sweep_now()
-    assert pull_now() == PullResult(num_annotations=1)
+    assert sweep_now().read == PullResult(num_annotations=1)
+    assert pull_now() == PullResult()
     assert stored()["ann"].sample_id == sample_id
 
 
@@ -263,6 +263,17 @@ def test_what_a_killed_run_had_sent_is_noted(letters, studio, says, sweep_now, s
     assert letters.tasks()[sample_id] == (state, studio.find(sample_id), "")
     assert (send_now().num_sent, len(studio.tasks)) == (0, 1)
     assert sweep_now() == NOTHING
+
+
+def test_what_a_killed_run_was_withdrawing_was_not_deleted_by_a_person(
+    letters, sample_id, studio, sweep_now, now
+):
+    studio.breaks_after["withdraw"] = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        order_queue(letters.ledger, studio, {sample_id: 0.0}, 7.0, now)
+    assert sweep_now() == NOTHING
+    assert letters.tasks()[sample_id][0] == "withdrawn"
+    assert letters.num_skips() == 0
 
 
 def test_a_labeling_task_under_another_number_is_the_same_one(
