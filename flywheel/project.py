@@ -31,7 +31,7 @@ from flywheel.formulas.settings import (
     one_formula,
     text_list,
 )
-from flywheel.settings.base import Fraction, Section
+from flywheel.settings.base import Fraction, Section, web_address
 from flywheel.settings.labeling import Cost, LabelingSettings, People, Quality
 
 FILE_NAME = "flywheel.toml"
@@ -94,6 +94,9 @@ class Serve(Section):
     host: str = "127.0.0.1"
     """beyond loopback the server needs FLYWHEEL_SERVER_TOKEN"""
     port: int = Field(default=8700, ge=1, le=65535)
+    public_url: Annotated[str, AfterValidator(web_address)] | None = None
+    """address by which a Label Studio on another machine reaches the model server, to tell it of
+    annotations; beside each other they need none"""
     max_payload_bytes: int = Field(default=10_000_000, gt=0)
     max_batch: int = Field(default=64, ge=1, le=4096)
     """samples that one forward pass takes together"""

@@ -11,7 +11,7 @@ from flywheel.label.intake import PullResult
 from flywheel.label.pictures import PicturePlace
 from flywheel.label.pull import pull
 from flywheel.label.queue import QueueResult, order_queue, targeted
-from flywheel.label.send import Sender, SendResult, Webhook, send
+from flywheel.label.send import Sender, SendResult, send
 from flywheel.label.sensors import SensorResult, label_from_sensors
 from flywheel.label.studio import Studio
 from flywheel.label.sweep import SweepResult, sweep
@@ -27,7 +27,6 @@ __all__ = [
     "SensorResult",
     "Studio",
     "SweepResult",
-    "Webhook",
     "affordable_answers",
     "ask_besides",
     "blinded_slices",

@@ -208,7 +208,7 @@ labeling_tasks = Table(
     Index("ix_labeling_tasks_night", "night"),
 )
 
-# Answers that were asked for after a labeling task had been sent: a second opinion, say.
+# Answers asked for after a labeling task had been sent: a second opinion, say.
 requests = Table(
     "requests",
     metadata,

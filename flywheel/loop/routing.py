@@ -16,7 +16,6 @@ from flywheel.label import (
     Sender,
     SendResult,
     Studio,
-    Webhook,
     affordable_answers,
     ask_besides,
     blinded_slices,
@@ -123,7 +122,6 @@ def _affordable(night: NightRun) -> int | None:
 
 def _send(night: NightRun, studio: Studio) -> tuple[SendResult | None, str]:
     loop = night.loop
-    hook = webhook_of(loop.project)
     with loop.ledger.read() as connection:
         most = loop.project.quality.max_anchoring
         blinded = blinded_slices(connection, loop.blobs, loop.task, most)
@@ -134,7 +132,7 @@ def _send(night: NightRun, studio: Studio) -> tuple[SendResult | None, str]:
         task=loop.task,
         project=loop.project,
         blinded=blinded,
-        webhook=None if hook is None else Webhook(hook.url, hook.secret),
+        webhook=webhook_of(loop.project),
     )
     try:
         return send(sender, loop.now()), ""

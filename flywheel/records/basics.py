@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import hashlib
 import json
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy.typing as npt
@@ -35,6 +36,15 @@ def canonical(value: Json) -> str:
 def same_json(one: Json, other: Json) -> bool:
     """Whether two values are equal JSON: 1 and 1.0 are not, and the order of keys is nothing."""
     return canonical(one) == canonical(other)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Webhook:
+    """Where a labeling server shall send its events."""
+
+    url: str
+    secret: str = field(repr=False)
+    """value of the header X-Flywheel-Secret"""
 
 
 class Share(enum.StrEnum):

@@ -4,7 +4,7 @@ from flywheel.serve.app import create_app
 from flywheel.serve.client import ModelServer, ServedModel
 from flywheel.serve.notify import Listeners
 from flywheel.serve.run import run
-from flywheel.serve.webhook import Webhook, webhook_of
+from flywheel.serve.webhook import webhook_of
 from flywheel.serve.wire import CanaryAnswer
 
 __all__ = [
@@ -12,7 +12,6 @@ __all__ = [
     "Listeners",
     "ModelServer",
     "ServedModel",
-    "Webhook",
     "create_app",
     "run",
     "webhook_of",

@@ -8,12 +8,12 @@ read, since its body holds tokens, and the pull is the truth.
 from __future__ import annotations
 
 import hmac
-from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from fastapi import APIRouter, HTTPException, Request, Response
 
 from flywheel.project import Project, secret
+from flywheel.records import Webhook
 from flywheel.serve.access import EVENTS_PATH, is_loopback
 from flywheel.serve.hints import Hints
 
@@ -25,23 +25,16 @@ _MOST_BYTES = 1_000_000
 router = APIRouter()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Webhook:
-    """Where Label Studio shall send the events of a project."""
-
-    url: str
-    secret: str = field(repr=False)
-    """value of the header X-Flywheel-Secret"""
-
-
 def webhook_of(project: Project) -> Webhook | None:
     """The webhook to register for a project; None: none, and only the sweeps find annotations.
 
     There is none without FLYWHEEL_WEBHOOK_SECRET, nor when the settings do not tell how Label
     Studio reaches the model server: from another machine, neither loopback nor `0.0.0.0` is an
-    address of it.
+    address of it, so [serve] public_url must.
     """
     shared = secret(_VARIABLE)
+    if shared is not None and project.serve.public_url is not None:
+        return Webhook(url=project.serve.public_url.rstrip("/") + EVENTS_PATH, secret=shared)
     is_beside = is_loopback(urlsplit(project.labeling.url).hostname or "")
     host = project.serve.host
     if shared is None or not (is_beside or _is_seen_from_afar(host)):

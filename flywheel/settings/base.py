@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -13,3 +14,14 @@ class Section(BaseModel):
     """One section; every key is a field with its unit and range."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+def web_address(url: str) -> str:
+    """The address as it is.
+
+    Raises:
+        ValueError: it is none of the web.
+    """
+    if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc:
+        raise ValueError("is no web address; write one such as https://pictures.example.com/")
+    return url

@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
-from flywheel.settings.base import Fraction, Section
-
-
-def _web_address(url: str) -> str:
-    if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc:
-        raise ValueError("is no web address; write one such as https://pictures.example.com/")
-    return url
+from flywheel.settings.base import Fraction, Section, web_address
 
 
 class LabelingSettings(Section):
@@ -48,7 +41,7 @@ class LabelingSettings(Section):
     pictures_folder: str | None = None
     """for folder: one that the server has under the same path, below its
     LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT; for url: the folder or fsspec URL that is served"""
-    pictures_url: Annotated[str, AfterValidator(_web_address)] | None = None
+    pictures_url: Annotated[str, AfterValidator(web_address)] | None = None
     """for url: the address of that folder; it must answer with Access-Control-Allow-Origin"""
 
     @model_validator(mode="after")

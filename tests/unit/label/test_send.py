@@ -2,11 +2,10 @@ import dataclasses
 
 import pytest
 
-from flywheel.errors import BusyError, UnavailableError
-from flywheel.label import Webhook
+from flywheel.errors import BusyError, RefusedError, UnavailableError
 from flywheel.ledger.locks import hold
 from flywheel.ledger.requests import ask_more
-from flywheel.records import Purpose
+from flywheel.records import Purpose, Webhook
 
 LOST = UnavailableError("the answer got lost")
 
@@ -230,7 +229,7 @@ def test_the_page_is_that_of_the_campaign_in_which_everyone_labels(letters, stud
 def test_label_studio_is_told_where_to_tell_of_annotations(letters, studio, send_now):
     letters.choose(b"x1")
     for _ in range(2):
-        send_now(webhook=Webhook("http://here/hook", "hush"))
+        send_now(webhook=Webhook(url="http://here/hook", secret="hush"))
     assert studio.hooks == {(1, "http://here/hook"): "hush"}
 
 
@@ -267,3 +266,15 @@ def test_a_second_opinion_on_what_still_waits_is_asked_for_with_it(letters, stud
     second_opinion(letters, sample_id, now)
     assert (send_now().num_more, send_now().num_more) == (1, 0)
     assert studio.tasks[studio.find(sample_id)].people == 2
+
+
+def test_a_server_that_refuses_to_tell_of_annotations_gets_its_samples_all_the_same(
+    letters, studio, send_now
+):
+    def refuse(*_):
+        raise RefusedError("Label Studio answers 403: a reserved network address")
+
+    studio.listen = refuse
+    letters.choose(b"x1")
+    assert send_now(webhook=Webhook(url="http://here/hook", secret="hush")).num_sent == 1
+    assert letters.num_skips() == 1

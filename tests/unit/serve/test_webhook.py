@@ -5,7 +5,8 @@ from queue import Queue
 import pytest
 
 from flywheel.project import LabelingSettings, Serve
-from flywheel.serve import Listeners, Webhook, webhook_of
+from flywheel.records import Webhook
+from flywheel.serve import Listeners, webhook_of
 
 PATH = "/label-studio/events"
 SECRET = "only the two of us know"
