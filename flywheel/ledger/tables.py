@@ -4,16 +4,11 @@ Only the schema is here; who reads and writes which table stands in the modules 
 A change here needs a migration (flywheel/ledger/migrations); a test compares the two.
 """
 
-from datetime import UTC, datetime
-from typing import Any
-
 from sqlalchemy import (
     JSON,
     BigInteger,
     Boolean,
     Column,
-    DateTime,
-    Dialect,
     Float,
     ForeignKey,
     Index,
@@ -22,9 +17,10 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
-    TypeDecorator,
     UniqueConstraint,
 )
+
+from flywheel.ledger.utc import Utc
 
 metadata = MetaData(
     naming_convention={
@@ -37,25 +33,6 @@ metadata = MetaData(
 
 # SQLite counts rows by itself only in a column that is exactly INTEGER.
 _Sequence = BigInteger().with_variant(Integer, "sqlite")
-
-
-class Utc(TypeDecorator[datetime]):
-    """A time with its zone, stored in UTC; SQLite would otherwise forget the zone."""
-
-    impl = DateTime
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
-        """Aware time -> naive UTC."""
-        del dialect
-        if value is not None and value.tzinfo is None:
-            raise ValueError(f"{value!r} has no time zone; pass datetime.now(UTC) or the like")
-        return value and value.astimezone(UTC).replace(tzinfo=None)
-
-    def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:
-        """Naive UTC -> aware time."""
-        del dialect
-        return value and value.replace(tzinfo=UTC)
 
 
 def _sequence() -> Column[int]:

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from flywheel.ledger.tables import Utc
+from flywheel.ledger.utc import Utc
 
 revision = "0001"
 down_revision = None

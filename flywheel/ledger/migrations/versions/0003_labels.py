@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import sqlalchemy as sa
 from alembic import op
 
-from flywheel.ledger.tables import Utc
+from flywheel.ledger.utc import Utc
 
 revision = "0003"
 down_revision = "0002"
