@@ -65,17 +65,22 @@ def tiers_sheet(report: Report, prices: Mapping[str, Estimate], currency: str) -
             continue
         cost = _cost(entry.name, prices)
         samples = f"{entry.metric.num_samples:,}" if entry.metric is not None else "-"
-        rows.append((entry.name, "all", text.estimate(entry.metric), samples, cost))
+        rows.append((entry.name, text.estimate(entry.metric), samples, cost))
         rows += [
-            ("", part.name, text.estimate(part.metric), f"{part.num_samples:,}", "")
+            (f"on {part.name}", text.estimate(part.metric), f"{part.num_samples:,}", "")
             for part in report.people_slices
             if part.tier == entry.name
         ]
     return Sheet(
         key="tiers",
         title="People, tier by tier",
-        headings=("who", "slice", "value [interval]", "samples", f"{currency} an answer"),
-        values=(2, 3, 4),
+        headings=(
+            "who, and on which slice",
+            "value [interval]",
+            "samples",
+            f"{currency} an answer",
+        ),
+        values=(1, 2, 3),
         rows=tuple(rows),
         note=_note(report, has_rows=bool(rows)),
     )
@@ -90,7 +95,8 @@ def _note(report: Report, *, has_rows: bool) -> str:
     if not has_rows:
         return "No tier of people is in this report."
     said = (
-        f"{report.metric} of people's answers on the probability share, held against other people."
+        f"What people's answers reach of {report.metric} on the probability share, held against "
+        "those of other people."
     )
     if not report.people_slices:
         said += " No tier has answers enough for its slices yet."

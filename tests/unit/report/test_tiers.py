@@ -35,9 +35,9 @@ def test_a_tier_stands_over_its_slices_with_intervals_and_the_cost_of_an_answer(
     rows = tiers_sheet(sliced, {"random person": near(0.25)}, "EUR").rows
     place = [row[0] for row in rows].index("random person")
     assert rows[place : place + 3] == (
-        ("random person", "all", "0.910 [0.870, 0.950]", "40", "0.250 [0.200, 0.300]"),
-        ("", "dark", "0.800 [0.750, 0.850]", "30", ""),
-        ("", "bright", "not enough data", "3", ""),
+        ("random person", "0.910 [0.870, 0.950]", "40", "0.250 [0.200, 0.300]"),
+        ("on dark", "0.800 [0.750, 0.850]", "30", ""),
+        ("on bright", "not enough data", "3", ""),
     )
 
 
