@@ -31,6 +31,9 @@ _ANNOTATIONS = (
 _SETTINGS_ONLY = {"include": "id,label_config,maximum_annotations"}
 _BRIEF = "id,data,updated_at,is_labeled,total_annotations,cancelled_annotations,draft_exists"
 _ACTIONS = sorted(["ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED"])
+_ANSWERED = condition("total_annotations", "greater", 0, "Number")
+_UNANSWERED = condition("total_annotations", "equal", 0, "Number")
+_SKIPPED = condition("cancelled_annotations", "greater", 0, "Number")
 # Naming a column in a filter is what makes the server compute it.
 _EITHER = condition("draft_exists", "in_list", [True, False], "Boolean")
 
@@ -128,13 +131,16 @@ class Studio:
     def pull(self, project_id: int, since: datetime | None) -> Iterator[LabelingTask]:
         """Every labeling task that changed since then, with all the annotations it has now.
 
-        Some that changed shortly before come again. A project that is gone has none.
+        Without a time, all that people have worked on. Some that changed shortly before come
+        again. A project that is gone has none.
         """
-        filters = []
-        if since is not None:
-            start = (since - _OVERLAP).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-            filters.append(condition("updated_at", "greater_or_equal", start, "Datetime"))
-        yield from self._annotated(project_id, filters)
+        if since is None:
+            yield from self._annotated(project_id, [_ANSWERED])
+            yield from self._annotated(project_id, [_SKIPPED, _UNANSWERED])
+            return
+        start = (since - _OVERLAP).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        changed = condition("updated_at", "greater_or_equal", start, "Datetime")
+        yield from self._annotated(project_id, [changed])
 
     def fetch(self, project_id: int, external_ids: Collection[int]) -> Iterator[LabelingTask]:
         """These labeling tasks, with all their annotations; those that are gone are missing."""

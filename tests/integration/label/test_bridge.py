@@ -161,7 +161,7 @@ def test_a_number_that_sqlite_gives_out_again_is_another_labeling_task(
 
 def since_the_newest(studio, project):
     """A time from which on only what changes from now on is new."""
-    return max(one.updated_at for one in studio.pull(project, None)) + OVERLAP + _MOMENT
+    return max(one.updated_at for one in studio.glimpse(project)) + OVERLAP + _MOMENT
 
 
 _MOMENT = timedelta(microseconds=1)
@@ -191,6 +191,14 @@ def test_every_change_of_an_annotation_is_seen_and_nothing_else(studio, people, 
     since = since_the_newest(studio, project)
     people.http.post(f"/api/tasks/{second}/drafts", json={"result": result("a")})
     assert list(studio.pull(project, since)) == []
+
+
+def test_the_first_pull_brings_what_people_have_worked_on(studio, people, project, sent):
+    people.annotate(sent[2], result("a"))
+    people.annotate(sent[1], [], was_cancelled=True)
+    people.annotate(sent[2], [], was_cancelled=True)
+    found = {one.external_id: one.annotations for one in studio.pull(project, None)}
+    assert {key: len(given) for key, given in found.items()} == {sent[2]: 2, sent[1]: 1}
 
 
 def test_annotations_deleted_all_at_once_are_seen_as_well(studio, people, project, sent):

@@ -13,6 +13,7 @@ from flywheel.label import Studio
 from flywheel.label.exchange import Item
 from flywheel.label.shapes import new_task, task_data
 
+START = datetime(2026, 1, 1, tzinfo=UTC)
 CONFIG = (
     '<View><Image name="image" value="$image"/><Choices name="letter" toName="image">'
     '<Choice value="a"/></Choices></View>'
@@ -113,6 +114,7 @@ def _passes(row: dict, one: dict) -> bool:
     column, value = one["filter"].removeprefix("filter:tasks:"), one["value"]
     has = row["data"].get("key", "") if column == "data.key" else row[column]
     tests = {
+        "greater_or_equal": lambda: has >= value,
         "greater": lambda: has > value,
         "in_list": lambda: has in value,
     }
@@ -272,7 +274,7 @@ def test_small_pages_of_a_server_end_no_listing(server):
         body = server(request).json()
         return httpx.Response(200, json={**body, "tasks": body["tasks"][:3]})
 
-    found = [one.external_id for one in _connect(pages_of_three).pull(1, None)]
+    found = [one.external_id for one in _connect(pages_of_three).pull(1, START)]
     assert found == [1, 2, 3, 4, 5, 6, 7]
 
 
@@ -286,7 +288,7 @@ def test_people_are_e_mails_and_numbers_where_nobody_knows_them():
         rows = [_row(number, by) for number, by in enumerate((1, 7, 1, 7, None), 1)]
         return httpx.Response(200, json={"tasks": rows, "total": 5})
 
-    found = [one.annotations[0].annotator for one in _connect(answer).pull(1, None)]
+    found = [one.annotations[0].annotator for one in _connect(answer).pull(1, START)]
     assert found == ["a@example.com", "7", "a@example.com", "7", "nobody"]
     assert len(asked) == 2  # at the first number, and at the first unknown one
 
@@ -300,7 +302,7 @@ def _row(number: int, by: int | None) -> dict:
 
 def test_an_annotation_has_an_id_that_no_restarted_server_gives_again():
     body = {"tasks": [_row(5, None)], "total": 1}
-    (task,) = _connect(lambda _: httpx.Response(200, json=body)).pull(1, None)
+    (task,) = _connect(lambda _: httpx.Response(200, json=body)).pull(1, START)
     assert task.annotations[0].id == "1-5-20260301T000000.500000"
     assert task.updated_at == datetime(2026, 3, 1, 0, 0, 0, 700_000, UTC)
 
