@@ -200,25 +200,36 @@ def _failure(sample: Sample) -> Failure:
     )
 
 
-@pytest.fixture
-def letters(tmp_path) -> Iterator[Letters]:
-    """A project about letters; `choose` makes its samples wait for people."""
-    ledger = Ledger.open(f"sqlite:///{tmp_path}/ledger.db")
+def _open_letters(folder: Path) -> Letters:
+    ledger = Ledger.open(f"sqlite:///{folder}/ledger.db")
     labeling = Labeling(config=CONFIG, picture=_picture, result=_result, answer=_answer)
     unused = dict.fromkeys(("model", "inputs", "targets", "loss", "answers", "scores"), _not_needed)
     identity = {
-        "name": f"letters-{tmp_path.name[-20:].strip('-_').replace('_', '-')}",
+        "name": f"letters-{folder.name[-20:].strip('-_').replace('_', '-')}",
         "task": "t:t",
     }
     letters = Letters(
         ledger=ledger,
-        blobs=Blobs.open(str(tmp_path / "blobs")),
+        blobs=Blobs.open(str(folder / "blobs")),
         task=Task(**unused, labeling=labeling),
-        project=Project(directory=tmp_path, project=identity),
+        project=Project(directory=folder, project=identity),
     )
     letters.change()  # nobody is asked blind, unless a test wants it
+    return letters
+
+
+@pytest.fixture
+def letters(tmp_path) -> Iterator[Letters]:
+    """A project about letters; `choose` makes its samples wait for people."""
+    letters = _open_letters(tmp_path)
     yield letters
-    ledger.close()
+    letters.ledger.close()
+
+
+@pytest.fixture(scope="session")
+def open_letters() -> Callable[[Path], Letters]:
+    """(folder) -> such a project, for laws that need one for each example."""
+    return _open_letters
 
 
 BEFORE_CAMPAIGNS = {

@@ -67,7 +67,7 @@ def take_in(
     for start in range(0, len(changed), _PART):
         part = changed[start : start + _PART]
         with ledger.read() as connection:  # pictures may be slow to load: no lock is held meanwhile
-            ours = _ours(connection, part)
+            ours = _ours(connection, campaign, part)
             answers = [
                 (row, found, _answers(connection, blobs, task, campaign, row, found))
                 for row, found in ours
@@ -80,9 +80,12 @@ def take_in(
     return total
 
 
-def _ours(connection: Connection, part: Sequence[LabelingTask]) -> list[tuple[Sent, LabelingTask]]:
-    """The labeling tasks that we sent, each with its row; also by a run that was killed."""
-    rows = sent_by_key(connection, [found.key for found in part if found.key is not None])
+def _ours(
+    connection: Connection, campaign: Campaign, part: Sequence[LabelingTask]
+) -> list[tuple[Sent, LabelingTask]]:
+    """The labeling tasks that we sent there, each with its row; also by a run that was killed."""
+    keys = [found.key for found in part if found.key is not None]
+    rows = sent_by_key(connection, keys, campaign.id)
     return [(rows[found.key], found) for found in part if found.key in rows]
 
 
@@ -94,7 +97,10 @@ def _store(
 ) -> PullResult:
     changes = save_annotations(
         connection,
-        {_name(campaign, found): (row.sample_id, returned) for row, found, returned in answers},
+        {
+            _name(campaign, found): (row.sample_id, row.purpose, returned)
+            for row, found, returned in answers
+        },
         now,
     )
     _note_states(connection, [(row, found) for row, found, _ in answers], now)

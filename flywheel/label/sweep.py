@@ -170,14 +170,18 @@ def _note(ledger: Ledger, view: _View, now: datetime) -> int:
 
 def _restore(studio: Bridge, view: _View) -> tuple[set[int], list[Glimpse]]:
     """Write again what somebody edited; their numbers, and which are strangers all the same."""
-    renamed = {row.external_id: row for key, row in view.rows.items() if key not in view.there}
+    renamed = defaultdict[int | None, list[Sent]](list)
+    for key, row in view.rows.items():
+        if key not in view.there and row.state in ("sent", "done"):
+            renamed[row.external_id].append(row)
     edited, foreign = dict[int, dict[str, Json]](), list[Glimpse]()
     for glimpse in view.strangers:
-        row = renamed.get(glimpse.external_id)
-        if row is not None and row.state in ("sent", "done") and _is_of(glimpse, row.data):
-            edited[glimpse.external_id] = dict(row.data or {})
-        else:
+        here = renamed[glimpse.external_id]
+        same = next((row for row in here if _is_of(glimpse, row.data or {})), None)
+        if same is None:
             foreign.append(glimpse)
+        else:
+            edited[glimpse.external_id] = dict(same.data or {})
     for key, copies in view.there.items():
         data = view.rows[key].data
         if data is not None and any(copies[0].data.get(name) != data[name] for name in data):
@@ -187,14 +191,13 @@ def _restore(studio: Bridge, view: _View) -> tuple[set[int], list[Glimpse]]:
     return set(edited), foreign
 
 
-def _is_of(glimpse: Glimpse, data: Mapping[str, Json] | None) -> bool:
+def _is_of(glimpse: Glimpse, data: Mapping[str, Json]) -> bool:
     """Whether this was sent with such data, apart from its key.
 
-    Its number says nothing: that of a deleted one may be given out again.
+    Its number alone says nothing: that of a deleted one may be given out again.
     """
-    return data is not None and any(
-        glimpse.data.get(name) == data.get(name) is not None for name in ("sample_id", "image")
-    )
+    names = data.keys() & {"sample_id", "image"}
+    return any(glimpse.data.get(name) == data[name] for name in names)
 
 
 def _drop_copies(studio: Bridge, view: _View) -> tuple[int, int]:

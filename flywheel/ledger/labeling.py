@@ -41,19 +41,26 @@ class Changes:
 
 
 def save_annotations(
-    connection: Connection, by_task: Mapping[str, tuple[str, Sequence[Returned]]], now: datetime
+    connection: Connection,
+    by_task: Mapping[str, tuple[str, Purpose, Sequence[Returned]]],
+    now: datetime,
 ) -> Changes:
     """Store all that each of these labeling tasks has now; what it has no longer is deleted.
 
     Args:
         connection: to the ledger.
-        by_task: campaign/external id of a labeling task -> its sample and its annotations.
+        by_task: campaign/external id of a labeling task -> its sample, its purpose and its
+            annotations. The purpose tells it from another one that had this number before.
         now: when this was read.
     """
-    stored = _stored(connection, list({sample_id for sample_id, _ in by_task.values()}))
+    stored = _stored(connection, list({sample_id for sample_id, _, _ in by_task.values()}))
     saved, deleted = list[Returned](), list[str]()
-    for labeling_task, (sample_id, returned) in by_task.items():
-        known = stored.get(sample_id, {})
+    for labeling_task, (sample_id, purpose, returned) in by_task.items():
+        known = {
+            key: row
+            for key, row in stored.get(sample_id, {}).items()
+            if row.purpose == purpose.value
+        }
         saved += [item for item in returned if _is_news(item, known.get(item.annotation.id))]
         present = {item.annotation.id for item in returned}
         deleted += [

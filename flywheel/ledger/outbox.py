@@ -21,6 +21,7 @@ from sqlalchemy import (
     insert,
     null,
     select,
+    true,
     tuple_,
     update,
 )
@@ -249,11 +250,14 @@ def wait_again(connection: Connection, which: ColumnElement[bool], *, in_place: 
     return connection.execute(update(labeling_tasks).where(which).values(anew)).rowcount
 
 
-def sent_by_key(connection: Connection, keys: Sequence[str]) -> dict[str, Sent]:
-    """The labeling tasks of these keys; unknown ones are missing."""
+def sent_by_key(
+    connection: Connection, keys: Sequence[str], campaign: int | None = None
+) -> dict[str, Sent]:
+    """The labeling tasks of these keys, of one campaign or of any; unknown ones are missing."""
     found: dict[str, Sent] = {}
+    mine = true() if campaign is None else labeling_tasks.c.campaign == campaign
     for start in range(0, len(keys), CHUNK):
-        query = _SENT.where(labeling_tasks.c.key.in_(keys[start : start + CHUNK]))
+        query = _SENT.where(mine, labeling_tasks.c.key.in_(keys[start : start + CHUNK]))
         found.update((row.key, _sent(row)) for row in connection.execute(query))
     return found
 

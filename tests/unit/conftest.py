@@ -237,19 +237,19 @@ class Crew:
         place = self._places[sample_id, given.purpose]
         there = self._given.setdefault(place, {})
         there[given.id] = Returned(annotation=given, refused=refused, labeling_task=place)
-        self._save(place, sample_id)
+        self._save(place, sample_id, given.purpose)
         return given.id
 
     def remove(self, sample_id, name, purpose=Purpose.CHOICE):
         """Somebody deletes an annotation."""
         place = self._places[sample_id, purpose]
         del self._given[place][name]
-        self._save(place, sample_id)
+        self._save(place, sample_id, purpose)
 
-    def _save(self, place, sample_id):
+    def _save(self, place, sample_id, purpose):
         with self.ledger.begin() as connection:
             there = list(self._given[place].values())
-            save_annotations(connection, {place: (sample_id, there)}, self.now)
+            save_annotations(connection, {place: (sample_id, purpose, there)}, self.now)
 
     def label(self, samples, reliability=0.9, answer="cat", source="annotators"):
         """The consensus on samples; None withdraws it."""

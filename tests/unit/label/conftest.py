@@ -267,6 +267,12 @@ def studio() -> SmallStudio:
     return SmallStudio()
 
 
+@pytest.fixture(scope="session")
+def make_studio() -> Callable[[], SmallStudio]:
+    """A server for laws that need one for each example."""
+    return SmallStudio
+
+
 @pytest.fixture
 def now() -> datetime:
     return datetime(2026, 3, 2, tzinfo=UTC)

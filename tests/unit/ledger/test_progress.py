@@ -9,7 +9,7 @@ from flywheel.ledger.datasets import add_labels
 from flywheel.ledger.labeling import Returned, save_annotations
 from flywheel.ledger.progress import count_annotators, count_labeling, measure_agreement
 from flywheel.ledger.windows import move_watermark
-from flywheel.records import Annotation, Label
+from flywheel.records import Annotation, Label, Purpose
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_people_are_counted_busiest_first_by_what_they_did(sample_id, ledger, pr
         annotation(sample_id, "cyd", now, refused="two choices"),
     ]
     with ledger.begin() as connection:
-        save_annotations(connection, {"1/1": (sample_id, given)}, now)
+        save_annotations(connection, {"1/1": (sample_id, Purpose.CHOICE, given)}, now)
         counts = {c.annotator: c for c in count_annotators(connection)}
     assert list(counts) == ["bob", "ada", "cyd"]
     assert (counts["ada"].num_answers, counts["ada"].num_skipped) == (0, 1)
@@ -73,9 +73,9 @@ def test_people_are_counted_busiest_first_by_what_they_did(sample_id, ledger, pr
 def test_what_was_deleted_does_not_count(sample_id, ledger, production):
     given = [annotation(sample_id, "ada", production.now)]
     with ledger.begin() as connection:
-        save_annotations(connection, {"1/1": (sample_id, given)}, production.now)
+        save_annotations(connection, {"1/1": (sample_id, Purpose.CHOICE, given)}, production.now)
         later = production.now + timedelta(hours=1)
-        save_annotations(connection, {"1/1": (sample_id, [])}, later)
+        save_annotations(connection, {"1/1": (sample_id, Purpose.CHOICE, [])}, later)
         assert count_annotators(connection) == []
 
 

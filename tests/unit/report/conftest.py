@@ -188,7 +188,10 @@ class Story:
             ]
             for number, choice in enumerate(self.batch.choices)
         }
-        by_task = {f"1/{number}": one for number, one in enumerate(given.items())}
+        by_task = {
+            f"1/{number}": (key, records.Purpose.CHOICE, one)
+            for number, (key, one) in enumerate(given.items())
+        }
         with self.loop.ledger.begin() as connection:
             save_annotations(connection, by_task, self.now())
             update_by_key(connection, {"state": "done"}, dict.fromkeys(given))

@@ -6,7 +6,7 @@ from flywheel.errors import UnknownIdError, UserError
 from flywheel.ledger.datasets import add_version
 from flywheel.ledger.labeling import save_annotations
 from flywheel.ledger.outbox import set_aside
-from flywheel.records import content_id
+from flywheel.records import Purpose, content_id
 from flywheel.report import trace
 
 
@@ -107,7 +107,8 @@ def test_a_deleted_annotation_is_told_twice(story):
     story.gather(0)
     story.annotate(people=("ada",))
     with story.loop.ledger.begin() as connection:
-        save_annotations(connection, {"1/0": (prediction.sample_id, [])}, story.now())
+        nothing = {"1/0": (prediction.sample_id, Purpose.CHOICE, [])}
+        save_annotations(connection, nothing, story.now())
     said = [d for what, d in told(story.loop, prediction.id) if what == "annotation"]
     assert said == ["ada: blue", "of ada is gone"]
 

@@ -1,0 +1,247 @@
+"""Whatever happens, in whatever order: a last round without faults sets everything right.
+
+People answer, skip, take back, delete, copy and edit; answers get lost and runs are killed.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy import select
+
+from flywheel.errors import UnavailableError
+from flywheel.label import PullResult, Sender, SweepResult, make_labels, pull, send, sweep
+from flywheel.ledger.requests import ask_more
+from flywheel.ledger.tables import annotations
+from flywheel.records import Purpose
+
+NOW = datetime(2026, 3, 2, tzinfo=UTC)
+PEOPLE = ("ann", "bob", "cleo")
+LETTERS = "abc"
+
+number = st.integers(0, 5)
+person = st.sampled_from(PEOPLE)
+EVENTS = st.one_of(
+    st.tuples(st.just("choose"), st.integers(1, 3)),
+    st.tuples(st.sampled_from(["ask_gold", "ask_experts", "ask_more", "delete", "copy"]), number),
+    st.tuples(st.sampled_from(["send", "pull", "sweep", "label", "delete_project"])),
+    st.tuples(st.just("break_off"), st.sampled_from(["ensure_project", "half a push", "push"])),
+    st.tuples(st.just("kill"), st.sampled_from(["half a push", "push", "ask_more"])),
+    st.tuples(
+        st.sampled_from(["answer", "answer", "answer", "skip", "refuse", "remove"]), number, person
+    ),
+    st.tuples(
+        st.just("edit"), number, st.sampled_from([{"key": None}, {"key": "x"}, {"image": "y"}])
+    ),
+)
+
+
+class World:
+    """A project, a server, and what becomes of them; everybody is honest."""
+
+    def __init__(self, letters, studio) -> None:
+        self.letters, self.studio = letters, studio
+        self.ids: list[str] = []
+
+    def choose(self, people) -> None:
+        payload = f"{LETTERS[len(self.ids) % 3]} {len(self.ids)}".encode()
+        self.ids += self.letters.choose(payload, people=people)
+
+    def ask_gold(self, index) -> None:
+        self._ask(index, Purpose.GOLD)
+
+    def ask_experts(self, index) -> None:
+        self._ask(index, Purpose.REVIEW)
+
+    def ask_more(self, index) -> None:
+        with self.letters.ledger.begin() as connection:
+            ask_more(connection, self.ids[index:][:1], Purpose.CHOICE, "disputed", 0, NOW)
+
+    def send(self):
+        letters = self.letters
+        sender = Sender(
+            ledger=letters.ledger,
+            blobs=letters.blobs,
+            studio=self.studio,
+            task=letters.task,
+            project=letters.project,
+        )
+        return send(sender, NOW)
+
+    def break_off(self, call) -> None:
+        self._interrupted(call, UnavailableError("the answer got lost"))
+
+    def kill(self, call) -> None:
+        self._interrupted(call, KeyboardInterrupt())
+
+    def pull(self):
+        return pull(*self._where(), self.letters.task, NOW)
+
+    def sweep(self):
+        return sweep(*self._where(), self.letters.task, NOW)
+
+    def label(self):
+        letters = self.letters
+        return make_labels(letters.ledger, letters.task, letters.project, NOW, 0)
+
+    def answer(self, index, by) -> None:
+        for there in self._there(index):
+            self._says(there, self.letter_of(self.studio.tasks[there].data["sample_id"]), by)
+
+    def refuse(self, index, by) -> None:
+        for there in self._there(index):
+            self._says(there, "unusable", by)
+
+    def skip(self, index, by) -> None:
+        for there in self._there(index):
+            self.studio.answer(there, by=by, skip=True)
+
+    def remove(self, index, by) -> None:
+        for there in self._there(index):
+            if by in self.studio.tasks[there].given:
+                self.studio.remove(there, by)
+
+    def delete(self, index) -> None:
+        for there in self._there(index):
+            del self.studio.tasks[there]
+
+    def copy(self, index) -> None:
+        for there in self._there(index):
+            self.studio.copy(there)
+
+    def edit(self, index, data) -> None:
+        for there in self._there(index):
+            self.studio.edit(there, **data)
+
+    def delete_project(self) -> None:
+        if self.studio.projects:
+            self.studio.delete_project(max(self.studio.projects))
+
+    def letter_of(self, sample_id) -> str:
+        return LETTERS[self.ids.index(sample_id) % 3]
+
+    def rows(self):
+        return [row for purpose in Purpose for row in self.letters.rows(purpose).values()]
+
+    def annotations(self):
+        with self.letters.ledger.read() as connection:
+            return {row.id: row for row in connection.execute(select(annotations))}
+
+    def _ask(self, index, purpose) -> None:
+        for sample_id in self.ids[index:][:1]:
+            if sample_id not in self.letters.rows(purpose):
+                self.letters.ask([sample_id], purpose)
+
+    def _interrupted(self, call, error) -> None:
+        self.studio.breaks_after[call] = error
+        with suppress(type(error)):
+            self.send()
+        self.studio.breaks_after.clear()
+
+    def _where(self):
+        return self.letters.ledger, self.letters.blobs, self.studio
+
+    def _there(self, index):
+        """One labeling task; none while there are too few."""
+        return sorted(self.studio.tasks)[index:][:1]
+
+    def _says(self, there, letter, by) -> None:
+        self.studio.answer(there, *self.letters.task.labeling.result(letter, None), by=by)
+
+
+@pytest.fixture(scope="module")
+def new_world(open_letters, make_studio, tmp_path_factory):
+    """(folder) -> a world in it; its ledger is a copy, which is made sooner than a new one."""
+    template = tmp_path_factory.mktemp("template")
+    open_letters(template).ledger.close()
+
+    def make(folder):
+        shutil.copy(template / "ledger.db", folder)
+        return World(open_letters(folder), make_studio())
+
+    return make
+
+
+@settings(max_examples=60, deadline=None)
+@given(events=st.lists(EVENTS, max_size=25))
+def test_in_the_end_everything_is_there_once(new_world, events):
+    with tempfile.TemporaryDirectory() as folder:
+        world = new_world(Path(folder))
+        for name, *arguments in events:
+            getattr(world, name)(*arguments)
+        for _ in range(2):
+            last = (world.send(), world.pull(), world.sweep())
+            world.label()
+        _check_labeling_tasks(world)
+        _check_annotations(world)
+        _check_labels(world)
+        _check_quiet(last)
+        world.letters.ledger.close()
+
+
+def _check_labeling_tasks(world):
+    """Each is where the ledger says, once, or set aside with its reason."""
+    for row in world.rows():
+        there = {key: task for key, task in world.studio.tasks.items() if task.key == row.key}
+        if row.state == "refused":
+            assert row.note
+            assert not there
+        elif row.state == "sent" or there:
+            assert row.state in ("sent", "done")
+            assert row.external_id in there
+            assert len(there) == 1 or all(task.is_begun for task in there.values())
+        else:
+            assert row.state == "done"
+
+
+def _check_annotations(world):
+    """What stands on a labeling task of ours is there once, as it is now, and nothing else."""
+    rows = world.annotations()
+    keys = {row.key: row for row in world.rows() if row.key}
+    for external_id, task in world.studio.tasks.items():
+        if task.key in keys:
+            for one in task.given.values():
+                row = rows[one.id]
+                assert (row.sample_id, row.annotator) == (keys[task.key].sample_id, one.annotator)
+                assert (row.updated_at, row.skipped) == (one.updated_at, one.skipped)
+                assert (row.deleted_at, row.purpose) == (None, keys[task.key].purpose)
+            place = f"{keys[task.key].campaign}/{external_id}"
+            standing = {
+                key
+                for key, row in rows.items()
+                if (row.labeling_task, row.purpose) == (place, keys[task.key].purpose)
+                and row.sample_id == keys[task.key].sample_id
+                and row.deleted_at is None
+            }
+            assert standing == {one.id for one in task.given.values()}
+
+
+def _check_labels(world):
+    """Every sample of which an answer stands has the label that people gave it, and no other."""
+    standing = {
+        row.sample_id
+        for row in world.annotations().values()
+        if row.answer is not None and row.deleted_at is None and row.purpose != "gold"
+    }
+    for sample_id in world.ids:
+        newest = world.letters.labels(sample_id)[-1:]
+        if sample_id in standing:
+            assert newest == [world.letter_of(sample_id)]
+        else:
+            assert newest in ([], [None])
+
+
+def _check_quiet(last):
+    """The second of two rounds finds nothing to do."""
+    sent, pulled, swept = last
+    assert (sent.num_sent, sent.num_more, sent.num_waiting) == (0, 0, 0)
+    assert pulled == PullResult(num_unknown=pulled.num_unknown)
+    told = SweepResult(num_twins=swept.num_twins, num_foreign=swept.num_foreign)
+    assert swept == told
