@@ -29,6 +29,7 @@ _ITEMS_PER_IMPORT = 1000
 _BYTES_PER_IMPORT = 8_000_000
 _KEYS_PER_LOOKUP = 90  # they travel in the address, which proxies cut at 8 kB
 _IDS_PER_REQUEST = 400
+_LOOKED_UP = "id,data,overlap,total_predictions"
 
 
 class Creator:
@@ -136,6 +137,13 @@ class Creator:
                 f"Label Studio at {self._client.url} imports {len(items)} labeling tasks in the "
                 "background; send again in a minute, those that have arrived are found then"
             )
+        if answer["prediction_count"] < len(items):
+            # It repeats what a locked database refused, and has forgotten the predictions by then.
+            raise UnavailableError(
+                f"Label Studio at {self._client.url} created {len(items)} labeling tasks with "
+                f"{answer['prediction_count']} predictions; send again, they are replaced then. "
+                "It does so when its database is locked: give it PostgreSQL"
+            )
         new = dict(zip((item.key for item in items), answer["task_ids"], strict=True))
         if project_id in self._made:
             self._made[project_id] |= new
@@ -144,17 +152,24 @@ class Creator:
     def _look_up(self, project_id: int, wanted: Mapping[str, int]) -> dict[str, int]:
         """key -> external id of those that are there, the oldest; its copies are deleted.
 
-        `wanted` says by key how many people are to be asked; a run that was killed may have left
-        fewer.
+        So are those without a prediction, unless somebody has begun them: they have no place in
+        the queue. `wanted` says by key how many people are to be asked; a run that was killed may
+        have left fewer.
         """
         number = self._num_unknown(project_id, wanted)
         there = defaultdict[str, list[Json]](list)
         for filters in _by_keys(wanted, number):
-            for row in self._client.rows(project_id, "id,data,overlap", filters):
+            for row in self._client.rows(project_id, _LOOKED_UP, filters):
                 there[str(row["data"].get("key"))].append(row)
-        found = {key: there[key][0] for key in wanted if key in there}
-        copies = [row["id"] for key in found for row in there[key][1:]]
-        self.delete(project_id, copies)
+        mine = [sorted(there[key], key=_is_bare) for key in wanted if key in there]
+        spare = [row["id"] for rows in mine for row in rows if row is not rows[0] or _is_bare(row)]
+        gone = self.delete(project_id, spare)
+        found = {
+            str(row["data"]["key"]): row
+            for rows in mine
+            for row in reversed(rows)
+            if row["id"] not in gone
+        }
         self._ask_all(
             (row["id"], wanted[key]) for key, row in found.items() if row["overlap"] < wanted[key]
         )
@@ -184,6 +199,10 @@ class Creator:
         for external_id, people in wanted:
             with suppress(GoneError):
                 self.ask(external_id, people)
+
+
+def _is_bare(row: Json) -> bool:
+    return not row["total_predictions"]
 
 
 def _by_keys(keys: Collection[str], num_there: int) -> Iterator[list[Json]]:

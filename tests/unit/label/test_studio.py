@@ -58,6 +58,8 @@ class Server:
         """what comes in place of the answers to the next imports"""
         self.is_slow = False
         """what was imported is not to be seen before the next import has come too"""
+        self.num_bare = 0
+        """next imports of which the predictions are forgotten"""
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)
@@ -77,6 +79,7 @@ class Server:
     def put(self, item: Item, **more) -> None:
         number = max((row["id"] for row in self.rows), default=0) + 1
         kept = {"id": number, "overlap": 1, "is_labeled": False, "annotations": []}
+        kept["total_predictions"] = 1
         self.rows.append({**kept, "data": new_task(item)["data"], **more})
 
     def _listed(self, params: dict) -> dict:
@@ -94,15 +97,21 @@ class Server:
         for row in self.rows:
             row.pop("is_unseen", None)
         before = len(self.rows)
+        is_bare = self.num_bare > 0
         for task in json.loads(request.content):
-            self.put(_item(int(task["data"]["sample_id"], 16)), is_unseen=self.is_slow)
+            item = _item(int(task["data"]["sample_id"], 16))
+            self.put(item, is_unseen=self.is_slow, total_predictions=int(not is_bare))
         self.is_slow = False
+        self.num_bare -= is_bare
         if self.lost:
             fault = self.lost.pop(0)
             if isinstance(fault, Exception):
                 raise fault
             return fault
-        return httpx.Response(201, json={"task_ids": [row["id"] for row in self.rows[before:]]})
+        new = self.rows[before:]
+        count = sum(row["total_predictions"] for row in new)
+        told = {"task_ids": [row["id"] for row in new], "prediction_count": count}
+        return httpx.Response(201, json=told)
 
     def _patched(self, number: int, change: dict) -> httpx.Response:
         (row,) = [row for row in self.rows if row["id"] == number]
@@ -169,6 +178,22 @@ def test_copies_of_an_earlier_run_are_deleted(server):
         server.put(_item(number))
     assert _connect(server).push(1, [_item(1)]) == {_item(1).key: 1}
     assert [row["id"] for row in server.rows] == [1, 2]
+
+
+@pytest.mark.parametrize("num_bare", [1, 2])
+def test_labeling_tasks_whose_predictions_the_server_forgot_are_replaced(server, num_bare):
+    """It repeats an import that met a locked database, without the predictions."""
+    server.num_bare = num_bare
+    sent = _connect(server).push(1, [_item(1), _item(2)])
+    assert sent == {row["data"]["key"]: row["id"] for row in server.rows}
+    assert [row["total_predictions"] for row in server.rows] == [1, 1]
+
+
+def test_without_a_prediction_an_earlier_run_has_not_created_it(server):
+    server.put(_item(1), total_predictions=0)
+    server.put(_item(1))
+    assert _connect(server).push(1, [_item(1)]) == {_item(1).key: 2}
+    assert [row["id"] for row in server.rows] == [2]
 
 
 def test_two_items_of_one_key_are_one(server):
