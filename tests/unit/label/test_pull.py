@@ -227,6 +227,9 @@ def test_work_on_what_a_killed_run_had_sent_is_not_lost(
     says(late, "c")
     assert pull_now() == PullResult(num_annotations=1)
     assert stored()["ann"].sample_id == late
+    assert letters.tasks()[late][0] == "waiting"
+    assert send_now().num_sent == 1
+    assert pull_now() == PullResult()
     assert letters.tasks()[late][:2] == ("done", studio.find(late))
 
 
@@ -291,6 +294,32 @@ def test_a_project_that_is_deleted_while_somebody_sends_is_left_to_them(
         assert pull_now() == PullResult()
     assert letters.tasks()[sample_id][0] == "sent"
     assert pull_now() == PullResult(num_again=1)
+
+
+def test_an_answer_is_not_gone_because_its_number_is_that_of_another_purpose(
+    letters, sample_id, studio, says, send_now, pull_now, stored
+):
+    """The gold one had none yet, and the number of the one that was deleted."""
+    number = studio.find(sample_id)
+    says(sample_id, "a")
+    pull_now()
+    del studio.tasks[number]
+    letters.ask([sample_id], Purpose.GOLD)
+    send_now()
+    assert letters.rows(Purpose.GOLD)[sample_id].external_id == number
+    assert pull_now() == PullResult()
+    assert stored()["ann"].deleted_at is None
+
+
+def test_what_somebody_moved_to_another_project_is_not_ours(
+    letters, studio, says, send_now, pull_now, stored
+):
+    letters.change(labeling={"campaign_samples": 10})
+    (first, *_) = letters.choose(*(b"sample %d" % number for number in range(12)))
+    send_now()
+    copy = studio.put(2, studio.tasks[studio.find(first)].data)
+    says(copy, "a")
+    assert (pull_now(), stored()) == (PullResult(num_unknown=1), {})
 
 
 @pytest.fixture
