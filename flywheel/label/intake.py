@@ -20,7 +20,7 @@ from flywheel.ledger import Ledger
 from flywheel.ledger.campaigns import Campaign
 from flywheel.ledger.labeling import Returned, save_annotations
 from flywheel.ledger.nights import add_skip, current_night_number
-from flywheel.ledger.outbox import Sent, mark_sent, sent_by_key, update_by_key
+from flywheel.ledger.outbox import Sent, sent_by_key, update_by_key
 from flywheel.ledger.samples import load_samples
 from flywheel.records import Annotation, Json, Sample, canonical
 from flywheel.task import Task
@@ -103,7 +103,7 @@ def _store(
         },
         now,
     )
-    _note_states(connection, [(row, found) for row, found, _ in answers], now)
+    _note_states(connection, [(row, found) for row, found, _ in answers])
     refused = [item for item in changes.saved if item.refused is not None]
     night = current_night_number(connection)
     for item in refused:
@@ -118,25 +118,17 @@ def _store(
     )
 
 
-def _note_states(
-    connection: Connection, pairs: Sequence[tuple[Sent, LabelingTask]], now: datetime
-) -> None:
-    """Where each labeling task is, how far it has come, and which of its changes was read.
+def _note_states(connection: Connection, pairs: Sequence[tuple[Sent, LabelingTask]]) -> None:
+    """How far each labeling task has come, and which of its changes was read.
 
-    Of two labeling tasks with one key, the one that the ledger knows says how far it has come;
-    when it knows none, one on which people have worked.
+    Of two labeling tasks with one key, the one that the ledger knows says so. One that a run sent
+    and did not note, since it was killed, still waits: the next one finds it, and sees to it that
+    enough people are asked.
     """
-    ordered = sorted(pairs, key=lambda pair: (not pair[1].annotations, pair[1].external_id))
-    unnoted = dict[str, int]()
-    for row, found in ordered:
-        if row.external_id is None:
-            unnoted.setdefault(row.key, found.external_id)
-    mark_sent(connection, unnoted, {}, {}, now)
     own = {
         row.key: found
         for row, found in pairs
-        if found.external_id == unnoted.get(row.key, row.external_id)
-        and row.state not in ("refused", "withdrawn")
+        if found.external_id == row.external_id and row.state in ("sent", "done")
     }
     states = {key: "done" if found.is_finished else "sent" for key, found in own.items()}
     update_by_key(connection, {"state": bindparam("value")}, states)

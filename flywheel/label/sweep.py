@@ -10,7 +10,7 @@ trace, and what a server's clock that was set back has hidden. What it does:
     edited by hand      what we wrote is written again
     made by hand        told, and left alone
     unread change       read
-    unnoted             a run that was killed had sent it: noted
+    unnoted             a run that was killed had sent it: the next one to send finds it
 """
 
 from __future__ import annotations
@@ -33,7 +33,6 @@ from flywheel.ledger.locks import hold
 from flywheel.ledger.nights import add_skip, current_night_number
 from flywheel.ledger.outbox import (
     Sent,
-    mark_sent,
     send_again,
     sent_in,
     set_aside,
@@ -111,7 +110,7 @@ def _sweep_campaign(
     ledger: Ledger, blobs: Blobs, studio: Bridge, task: Task, campaign: Campaign, now: datetime
 ) -> SweepResult:
     view = _look(ledger, studio, campaign)
-    num_unnoted = _note(ledger, view, now)
+    num_unnoted = _note(ledger, view)
     restored, foreign = _restore(studio, view)
     num_copies, num_twins = _drop_copies(studio, view)
     num_missing, num_again = _settle_missing(ledger, view, restored, now)
@@ -153,17 +152,16 @@ def _look(ledger: Ledger, studio: Bridge, campaign: Campaign) -> _View:
     )
 
 
-def _note(ledger: Ledger, view: _View, now: datetime) -> int:
-    """Labeling tasks that are there and that the ledger thinks unsent, or knows by another id."""
+def _note(ledger: Ledger, view: _View) -> int:
+    """Note which are known by another id; how many are there that the ledger thinks unsent."""
     first = {key: copies[0].external_id for key, copies in view.there.items()}
-    unsent = {key: first[key] for key in first if view.rows[key].state == "waiting"}
+    unsent = {key for key in first if view.rows[key].state == "waiting"}
     moved = {
         key: number
         for key, number in first.items()
         if key not in unsent and view.rows[key].external_id != number
     }
     with ledger.begin() as connection:
-        mark_sent(connection, unsent, {}, {}, now)
         update_by_key(connection, {"external_id": bindparam("value")}, moved)
     return len(unsent)
 
@@ -183,7 +181,8 @@ def _restore(studio: Bridge, view: _View) -> tuple[set[int], list[Glimpse]]:
         else:
             edited[glimpse.external_id] = dict(same.data or {})
     for key, copies in view.there.items():
-        data = view.rows[key].data
+        row = view.rows[key]
+        data = row.data if row.state != "waiting" else None
         if data is not None and any(copies[0].data.get(name) != data[name] for name in data):
             edited[copies[0].external_id] = data
     for external_id, data in edited.items():

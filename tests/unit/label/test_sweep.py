@@ -251,18 +251,25 @@ def test_a_deletion_that_no_pull_saw_is_read(sample_id, studio, says, pull_now, 
 
 
 @pytest.mark.parametrize("answered", [False, True])
-def test_what_a_killed_run_had_sent_is_noted(letters, studio, says, sweep_now, send_now, answered):
+def test_what_a_killed_run_had_sent_is_found_by_the_next(
+    letters, studio, says, sweep_now, send_now, answered
+):
+    """A sweep noted it as sent, and nobody saw to it that two people were asked."""
     (sample_id,) = letters.choose(b"x1")
     studio.breaks_after["push"] = KeyboardInterrupt()
     with pytest.raises(KeyboardInterrupt):
         send_now()
     if answered:
         says(sample_id, "a")
-    assert counts(sweep_now()) == {"num_unnoted": 1}
+    found = sweep_now()
+    assert counts(found) == {"num_unnoted": 1}
+    assert found.read == PullResult(num_annotations=int(answered))
+    assert letters.tasks()[sample_id] == ("waiting", None, "")
+    assert (send_now().num_sent, len(studio.tasks)) == (1, 1)
+    assert sweep_now() == NOTHING
     state = "done" if answered else "sent"
     assert letters.tasks()[sample_id] == (state, studio.find(sample_id), "")
-    assert (send_now().num_sent, len(studio.tasks)) == (0, 1)
-    assert sweep_now() == NOTHING
+    assert letters.rows()[sample_id].data == studio.tasks[studio.find(sample_id)].data
 
 
 def test_what_a_killed_run_was_withdrawing_was_not_deleted_by_a_person(
