@@ -1,24 +1,16 @@
 """The ledger on a real PostgreSQL, started for these tests on a free port of loopback."""
 
-import os
-import shutil
-import signal
 import socket
-import subprocess
-import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
-from pathlib import Path
 
 import numpy as np
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, func, insert, select, text
-from sqlalchemy.exc import OperationalError
 
 from flywheel.collect import collect
 from flywheel.collect import stage as collect_stage
@@ -53,69 +45,15 @@ pytestmark = pytest.mark.integration
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def _programs() -> Path | None:
-    """The folder of initdb and postgres, on the path or where distributions put it."""
-    found = shutil.which("initdb")
-    folders = [Path(found).parent] if found else []
-    folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    return next((path for path in folders if (path / "postgres").exists()), None)
-
-
-def _as_owner() -> dict[str, str]:
-    """PostgreSQL refuses to run as root; then it runs as its own user."""
-    return {"user": "postgres", "group": "postgres"} if os.getuid() == 0 else {}
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    """The URL of a server without any database of ours."""
-    programs = _programs()
-    if programs is None:
-        pytest.skip("no PostgreSQL here; apt-get install postgresql brings it")
-    owner, name = _as_owner(), "postgres"
-    with tempfile.TemporaryDirectory() as folder, socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-        probe.close()
-        if owner:
-            shutil.chown(folder, "postgres", "postgres")
-        init = [programs / "initdb", "-D", f"{folder}/data", "-U", name, "-A", "trust", "-N"]
-        subprocess.run(init, check=True, capture_output=True, cwd=folder, **owner)
-        start = [programs / "postgres", "-D", f"{folder}/data", "-k", folder, "-p", str(port)]
-        with Path(folder, "log").open("w") as log:
-            process = subprocess.Popen(
-                [*start, "-h", "127.0.0.1"], stdout=log, stderr=log, cwd=folder, **owner
-            )
-        try:
-            url = f"postgresql+psycopg://{name}@127.0.0.1:{port}"
-            _wait(f"{url}/postgres", process)
-            yield url
-        finally:
-            process.send_signal(signal.SIGINT)  # fast shutdown
-            process.wait(30)
-
-
-def _wait(url: str, process: subprocess.Popen) -> None:
-    engine, deadline = create_engine(url), time.monotonic() + 30
-    while True:
-        try:
-            engine.connect().close()
-            return engine.dispose()
-        except OperationalError:
-            assert process.poll() is None, "PostgreSQL ended while it was starting"
-            assert time.monotonic() < deadline, "PostgreSQL does not answer after 30 seconds"
-            time.sleep(0.1)
-
-
 @pytest.fixture
-def url(server, request):
+def url(postgres_server, request):
     """A new database."""
     name = f"db{abs(hash(request.node.nodeid))}"
-    engine = create_engine(f"{server}/postgres", isolation_level="AUTOCOMMIT")
+    engine = create_engine(f"{postgres_server.url}/postgres", isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         connection.execute(text(f"CREATE DATABASE {name}"))
     engine.dispose()
-    return f"{server}/{name}"
+    return f"{postgres_server.url}/{name}"
 
 
 @pytest.fixture
