@@ -24,8 +24,6 @@ _STILL = 1e-4
 _FEWEST_ROUNDS = 5
 _EXPECTED_USUAL, _EXPECTED_EXPERT = 8 / 11, 0.95
 _START = 0.75
-_LOOKS = 3
-"""at who shares mistakes"""
 _USUAL_TIER = "random"
 
 
@@ -94,12 +92,8 @@ def weigh(
     start: Array = np.full(len(packed.people), _START)
     judge = GroupJudge(packed, Voices.of(packed, voices or {}))
     means, beliefs = _settle(judge, of_tier, start)
-    shared: list[SharedMistakes] = []
-    for _ in range(_LOOKS if voices is None else 0):
-        found = shared_mistakes(packed, means, judge.alternatives)
-        if len(found) <= len(shared):
-            break
-        shared = found  # and better seen once they count as one
+    shared = shared_mistakes(packed, judge.alternatives) if voices is None else []
+    if shared:
         judge = GroupJudge(packed, Voices.of(packed, voices_of(shared)))
         means, beliefs = _settle(judge, of_tier, start)
     counted = Voices.of(packed, voices_of(shared) if voices is None else voices)

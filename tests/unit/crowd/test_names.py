@@ -78,7 +78,7 @@ def test_who_takes_one_name_for_another_is_found_out():
     truth = drawn(EVEN)
     people = [honest(0.85)] * 4 + [takes_one_for_two] * 2
     opinions = answered(truth, *people)
-    named, near = weigh(opinions), weigh(nameless(opinions))
+    named, near = weigh(opinions, voices={}), weigh(nameless(opinions), voices={})
     assert share_right(named, truth) > share_right(near, truth) + 0.02
     assert named.people["p4"].mean == pytest.approx(0.75, abs=0.06)
 

@@ -1,0 +1,221 @@
+"""People who share mistakes far more often than people who answer on their own.
+
+Copies of one another, several accounts of one person, those who all say the same to everything,
+and those who all take over what they are shown: they count as one voice. Refuses to know why
+they share mistakes, and what an answer is.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from flywheel.crowd.agreement import Pairs, robust_reliabilities
+from flywheel.crowd.opinions import Opinions
+from flywheel.records import Array
+
+_ERROR = 0.05
+_ODDS = 2.0
+"""Times the expected odds that honest people may reach, because they are unlike in more than
+their reliability."""
+_LOOKS = 10
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SharedMistakes:
+    """Two people who agree against others far too often."""
+
+    people: tuple[str, str]
+    num_splits: int
+    """samples on which two of the three, both and somebody else, agree against the third"""
+    share: float
+    """of these, on which the two agree"""
+    expected: float
+    """the same of independent people of their reliabilities"""
+    p_value: float
+
+
+def shared_mistakes(packed: Opinions, alternatives: float) -> list[SharedMistakes]:
+    """Pairs that share mistakes, voice by voice, the clearest pair of each first.
+
+    Method: take two people and any third one on a sample, and keep the samples on which two of
+    the three agree and one does not. Who agrees with whom is then a matter of chance: a sample
+    that is hard, or misleads everybody to the same wrong answer, does so to all three, and favours
+    no pair. Independent people of reliabilities r agree, a and b against c, in proportion to
+
+        r_a r_b (1 - r_c) + (1 - r_a) (1 - r_b) k (1 - (1 - r_c) k),
+
+    k the chance that two wrong answers coincide, r by `agreement.robust_reliabilities`. The number
+    of samples on which the pair is the one that agrees is held against this share with its odds
+    doubled, in a binomial test (over several third people a sample counts with their mean). Holm
+    over the pairs (1979), those left out that could never be found (Tarone 1990): nobody at all
+    is named wrongly in a look with a chance of 0.95.
+    Each look takes out the voice with the clearest pair, since honest people who agree against it
+    look as if they shared mistakes, too; the next look takes three people of three voices.
+    Blind spots: samples that only two people answered say nothing, and those who share mistakes
+    with most others are taken for the honest ones.
+
+    Args:
+        packed: opinions.
+        alternatives: one over the chance that two wrong answers coincide.
+    """
+    found: list[SharedMistakes] = []
+    for _ in range(_LOOKS):
+        more = _look(packed, alternatives, voices_of(found))
+        if not more:
+            break
+        found += more
+    return found
+
+
+def voices_of(pairs: Iterable[SharedMistakes]) -> dict[str, str]:
+    """Person -> voice, of everybody who shares mistakes: people linked by pairs are one voice.
+
+    A voice has the name of its first member.
+    """
+    voice: dict[str, str] = {}
+    for pair in pairs:
+        one, other = (voice.setdefault(person, person) for person in pair.people)
+        together = min(one, other)
+        for person, of in voice.items():
+            if of in (one, other):
+                voice[person] = together
+    return dict(sorted(voice.items()))
+
+
+def _look(packed: Opinions, alternatives: float, voices: Mapping[str, str]) -> list[SharedMistakes]:
+    """The pairs of the voice with the clearest one."""
+    numbers = {name: number for number, name in enumerate(packed.people)}
+    voice = np.array([numbers[voices.get(name, name)] for name in packed.people], dtype=np.intp)
+    found = _Splits.of(packed, voice, 1 / max(alternatives, 1.0))
+    if not len(found.number):
+        return []
+    chance = found.doubled / found.number
+    p_values = stats.binom.sf(np.ceil(found.agreeing - 1e-9) - 1, found.number, chance)
+    pairs = [
+        SharedMistakes(
+            people=(packed.people[found.first[at]], packed.people[found.second[at]]),
+            num_splits=int(found.number[at]),
+            share=float(found.agreeing[at] / found.number[at]),
+            expected=float(found.expected[at] / found.number[at]),
+            p_value=float(p_values[at]),
+        )
+        for at in _holm(p_values, chance**found.number)
+    ]
+    pairs.sort(key=lambda one: (one.p_value, one.people))
+    linked = voices_of(pairs)
+    return [pair for pair in pairs if linked[pair.people[0]] == linked[pairs[0].people[0]]]
+
+
+class _Splits(NamedTuple):
+    """Of N pairs of people: samples on which two of three agree, (N,) each."""
+
+    first: Array
+    second: Array
+    number: Array
+    agreeing: Array
+    expected: Array
+    doubled: Array
+    """expected, with every share's odds doubled"""
+
+    @classmethod
+    def of(cls, packed: Opinions, voice: Array, coincide: float) -> _Splits:
+        """Of all pairs with a sample at least; `voice` is (P,) each person's."""
+        tables, size = list(_tables(packed)), len(packed.people)
+        means = robust_reliabilities(_pairs(tables, voice), size, coincide)
+        parts = [
+            part
+            for person, group in tables
+            for part in _splits(person, group, voice, means, coincide)
+        ]
+        if not parts:
+            return cls(*np.zeros((6, 0)))
+        first, second, agreeing, expected = np.concatenate(parts, axis=1)
+        key, place, number = np.unique(
+            first.astype(np.intp) * size + second.astype(np.intp),
+            return_inverse=True,
+            return_counts=True,
+        )
+        doubled = _ODDS * expected / (1 + (_ODDS - 1) * expected)
+        sums = (np.bincount(place, column) for column in (agreeing, expected, doubled))
+        return cls(key // size, key % size, number, *sums)
+
+
+def _splits(
+    person: Array, group: Array, voice: Array, means: Array, coincide: float
+) -> Iterator[Array]:
+    """(4, S) first and second of a pair, whether they agree and how likely that was.
+
+    Args:
+        person: (S, n) of S samples with n answers.
+        group: (S, n) of the answers.
+        voice: (P,) of each person.
+        means: (P,) reliability of each person.
+        coincide: chance that two wrong answers are the same.
+    """
+    of, reliability = voice[person], means[person]
+    for a, b in itertools.combinations(range(person.shape[1]), 2):
+        agreeing, expected, splits = (np.zeros(len(person)) for _ in range(3))
+        for c in set(range(person.shape[1])) - {a, b}:
+            threes = ((a, b, c), (a, c, b), (b, c, a))
+            agree = np.stack([group[:, one] == group[:, two] for one, two, _ in threes])
+            apart = np.stack([of[:, one] != of[:, two] for one, two, _ in threes]).all(axis=0)
+            weight = np.stack([_weight(reliability[:, list(at)], coincide) for at in threes])
+            is_split = (agree.sum(axis=0) == 1) & apart
+            splits += is_split
+            agreeing += is_split & agree[0]
+            expected += is_split * weight[0] / weight.sum(axis=0)
+        kept = splits > 0
+        low, high = np.sort(person[kept][:, [a, b]], axis=1).T
+        yield np.stack([low, high, agreeing[kept] / splits[kept], expected[kept] / splits[kept]])
+
+
+def _weight(three: Array, coincide: float) -> Array:
+    """(S,) that the first two of (S, 3) reliabilities agree against the third."""
+    one, two, third = three.T
+    wrong = (1 - one) * (1 - two) * coincide * (1 - (1 - third) * coincide)
+    return np.asarray(one * two * (1 - third) + wrong)
+
+
+def _pairs(tables: Sequence[tuple[Array, Array]], voice: Array) -> Pairs:
+    """Of all people of different voices who answered a sample together."""
+    size, keys, agrees = len(voice), [], []
+    for person, group in tables:
+        for a, b in itertools.combinations(range(person.shape[1]), 2):
+            apart = voice[person[:, a]] != voice[person[:, b]]
+            low, high = np.sort(person[apart][:, [a, b]], axis=1).T
+            keys.append(low * size + high)
+            agrees.append(group[apart, a] == group[apart, b])
+    key, place, number = np.unique(
+        np.concatenate([np.zeros(0, dtype=np.intp), *keys]), return_inverse=True, return_counts=True
+    )
+    agreeing = np.bincount(place, np.concatenate([np.zeros(0), *agrees]), len(key))
+    return Pairs(key // size, key % size, number, agreeing)
+
+
+def _tables(packed: Opinions) -> Iterator[tuple[Array, Array]]:
+    """(S, n) people and (S, n) groups of the S samples with n answers, for each n of 3 or more."""
+    counts = np.bincount(packed.sample, minlength=len(packed.samples))
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.intp)
+    for width in sorted(set(counts[counts >= 3].tolist())):
+        places = starts[counts == width, None] + np.arange(width)
+        yield packed.person[places], packed.group[places]
+
+
+def _holm(p_values: Array, least: Array) -> Sequence[int]:
+    """The places of the hypotheses that are rejected; `least` is the least p-value each can have."""
+    number = 1
+    while np.count_nonzero(least <= _ERROR / number) > number:
+        number += 1
+    able = np.flatnonzero(least <= _ERROR / number)
+    rejected = []
+    for rank, place in enumerate(able[np.argsort(p_values[able], kind="stable")].tolist()):
+        if p_values[place] > _ERROR / (len(able) - rank):
+            break
+        rejected.append(place)
+    return rejected
