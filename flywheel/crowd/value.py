@@ -170,7 +170,7 @@ def _after_one_more(
     unseen = alternatives + 1 - len(chances)
     none = max(0.0, 1 - math.fsum(chances))
     if unseen <= 0:
-        chances, none = _divided(chances, 1 - none), 0.0
+        chances, none = _divided(chances, math.fsum(chances)), 0.0
     found = []
     for place, chance in enumerate(chances):
         joint = [one * (right if at == place else wrong) for at, one in enumerate(chances)]
