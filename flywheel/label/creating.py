@@ -76,7 +76,11 @@ class Creator:
         """Delete those that nobody has begun; which of the given are gone now."""
         gone = set[int]()
         for those, part in by_ids(external_ids):
-            body = {"filters": {"conjunction": "and", "items": [those, *NOT_BEGUN]}}
+            body = {
+                # Named twice: were the filters not understood, everything would be deleted.
+                "selectedItems": {"all": False, "included": part},
+                "filters": {"conjunction": "and", "items": [those, *NOT_BEGUN]},
+            }
             action = {"id": "delete_tasks", "project": project_id}
             try:
                 self._client.call("POST", "api/dm/actions/", params=action, json=body)

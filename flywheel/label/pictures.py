@@ -91,12 +91,14 @@ class _Upload:
         names, addresses = list(numbers), dict[str, str]()
         for start in range(0, len(names), _NAMES_PER_REQUEST):
             part = {numbers[name]: name for name in names[start : start + _NAMES_PER_REQUEST]}
-            for row in self._client.call(
+            rows = self._client.call(
                 "GET",
                 f"api/projects/{project_id}/file-uploads",
                 params={"ids": json.dumps(list(part), separators=(",", ":"))},
-            ):
-                addresses[part[row["id"]]] = f"/data/{row['file']}"
+            )
+            # Of a project that somebody is still setting up, all files are listed.
+            known = {row["id"]: row["file"] for row in rows}
+            addresses |= {name: f"/data/{known[number]}" for number, name in part.items()}
         return addresses
 
     def _upload(self, project_id: int, pictures: Mapping[str, bytes]) -> list[tuple[str, int]]:
