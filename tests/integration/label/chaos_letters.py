@@ -13,7 +13,7 @@ from flywheel.project import Project
 from flywheel.task import Labeling, Task
 
 _PATH = Path(__file__).parents[2] / "conftest.py"
-SAMPLES_PER_CAMPAIGN = 60
+SAMPLES_PER_CAMPAIGN = 80
 
 
 def _load() -> ModuleType:

@@ -17,6 +17,8 @@ from faulty_proxy import Asked, FaultyProxy
 from flywheel.ledger.requests import ask_more, open_requests
 from flywheel.records import Purpose
 
+_KEY_LENGTH = 64
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scale:
@@ -55,7 +57,6 @@ class Storm:
         began = time.monotonic()
         part()
         self.world.annotations()
-        print(f"{name}: {self.world.ended}", flush=True)
         self.world.seconds[name] = time.monotonic() - began
 
     def _begin(self) -> None:
@@ -83,6 +84,8 @@ class Storm:
                 if code == DONE:
                     break
                 assert code == KILLED, told
+                if action == "send" and die_at % 4 == 3:  # others come upon what it left
+                    self.world.do("pull" if die_at % 8 == 3 else "sweep")
                 die_at += self.scale.kill_stride
 
     def _something_to_send(self) -> dict:
@@ -101,7 +104,7 @@ class Storm:
     def _something_to_sweep(self) -> dict:
         """One accident by hand after the other."""
         self._turn += 1
-        project, task = self._open_task()
+        project, task = self._open_task(self._projects())
         people = self.world.people
         if self._turn % 4 == 0:
             people.copy_task(project, task)
@@ -184,23 +187,21 @@ class Storm:
         """What people do to labeling tasks that are not theirs, and to a whole project."""
         world, people = self.world, self.world.people
         world.do("send", "pull")
-        project, task = self._open_task()
+        doomed, *others = self._projects()
+        project, task = self._open_task(others)
         people.copy_task(project, task)
-        project, task = self._open_task()
-        people.copy_task(project, task)
-        people.annotate(people.tasks(project)[-1], "a")
-        project, task = self._open_task()
+        project, task = self._open_task(others)
+        people.annotate(people.copy_task(project, task), "a")
+        project, task = self._open_task(others)
         people.annotate(task, "a")
-        people.copy_task(project, task)
-        people.annotate(people.tasks(project)[-1], "b")
-        project, task = self._open_task()
+        people.annotate(people.copy_task(project, task), "b")
+        project, task = self._open_task(others)
         people.edit_task(task, key=None)
         people.annotate(task, "c")
-        project, task = self._open_task()
+        project, task = self._open_task(others)
         people.delete_task(task)
-        number = people.make_task(project)
-        people.annotate({"id": number, "annotations": []}, "c")
-        people.delete_project(self._projects()[0])
+        people.annotate(people.make_task(project), "c")
+        people.delete_project(doomed)
 
     def _people_work(self) -> None:
         projects = self._projects()
@@ -209,14 +210,17 @@ class Storm:
     def _projects(self) -> list[int]:
         return self.world.people.projects(self.world.letters.project.name)
 
-    def _open_task(self) -> tuple[int, dict]:
+    def _open_task(self, projects: list[int]) -> tuple[int, dict]:
         """A labeling task that nobody has touched, and its project."""
-        untouched = [
-            (project, task)
-            for project, tasks in self.world.there().items()
-            for task in tasks
-            if not task["annotations"]
-            and task["id"] not in self.world.people.foreign
-            and len(str(task["data"].get("key"))) == 64
-        ]
-        return untouched[int(self.rng.integers(len(untouched)))]
+        people = self.world.people
+        for project in self.rng.permutation(projects):
+            untouched = [
+                task
+                for task in people.brief(int(project))
+                if not task["annotations"]
+                and task["id"] not in people.foreign
+                and len(str(task["data"].get("key"))) == _KEY_LENGTH
+            ]
+            if untouched:
+                return int(project), untouched[int(self.rng.integers(len(untouched)))]
+        raise AssertionError("people have done everything; let the storm choose more samples")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -21,9 +22,10 @@ import httpx
 import numpy as np
 import psutil
 from chaos_letters import open_letters
-from sqlalchemy import select
+from sqlalchemy import Row, func, select
 
-from flywheel.ledger.tables import annotations, campaigns, labeling_tasks
+from flywheel.ledger.outbox import num_elsewhere
+from flywheel.ledger.tables import annotations, campaigns, labeling_tasks, requests
 from flywheel.records import Purpose
 from flywheel.stack import catalogue
 from flywheel.stack.supervise import start_all, stop_all
@@ -32,6 +34,8 @@ KILLED = -9
 DONE, CRASHED, TOLD, BUSY = 0, 1, 2, 3
 _PROGRAM = Path(__file__).with_name("chaos_child.py")
 _MOMENT_SECONDS = 0.01
+_BRIEF = "id,data,is_labeled,annotations.id,annotations.completed_by"
+
 
 class Server:
     """A Label Studio of its own, on a port that it keeps."""
@@ -54,6 +58,8 @@ class Server:
         with contextlib.suppress(psutil.TimeoutExpired):  # whoever started it waits for it, too
             process.wait(10)
         self.num_kills += 1
+        log = self._state / "logs" / "label-studio.log"
+        shutil.copy(log, log.with_name(f"before-kill-{self.num_kills}.log"))
 
     def stop(self) -> None:
         stop_all(self._state, lambda _: None)
@@ -80,10 +86,10 @@ class People:
         mine = [row for row in answer["results"] if row["title"].startswith(f"flywheel: {name}")]
         return sorted(row["id"] for row in mine)
 
-    def tasks(self, project_id: int) -> list[dict]:
-        """Every labeling task of a project, whole."""
+    def tasks(self, project_id: int, **more: str) -> list[dict]:
+        """Every labeling task of a project, whole unless columns are named."""
         query = json.dumps({"ordering": ["tasks:id"]})
-        params = {"project": project_id, "fields": "all", "query": query}
+        params = {"project": project_id, "fields": "all", "query": query, **more}
         rows, page = [], 1
         while True:
             paging = {"page": page, "page_size": 500}
@@ -93,8 +99,14 @@ class People:
                 return rows
             page += 1
 
+    def brief(self, project_id: int) -> list[dict]:
+        """The same without what people at work do not look at, in a fraction of the time."""
+        return self.tasks(project_id, include=_BRIEF, expand="annotations")
+
     def annotate(self, task: dict, letter: str = "", **more: object) -> None:
-        letter = letter or str(self._rng.choice(["a", "b", "c", "unusable"], p=[0.3, 0.3, 0.3, 0.1]))
+        letter = letter or str(
+            self._rng.choice(["a", "b", "c", "unusable"], p=[0.3, 0.3, 0.3, 0.1])
+        )
         given = {one["completed_by"] for one in task["annotations"]}
         left = [number for number in self.numbers if number not in given] or self.numbers
         body = {"result": self._result(letter, None), "lead_time": 2.5, "completed_by": left[0]}
@@ -125,18 +137,18 @@ class People:
         self.http.delete(f"/api/projects/{project_id}/").raise_for_status()
         self.did["projects deleted"] += 1
 
-    def copy_task(self, project_id: int, task: dict) -> None:
+    def copy_task(self, project_id: int, task: dict) -> dict:
         """As an export that is imported once more does it."""
         self.copied_keys.add(task["data"]["key"])
-        self._import(project_id, task["data"])
         self.did["labeling tasks copied"] += 1
+        return self._import(project_id, task["data"])
 
-    def make_task(self, project_id: int) -> int:
+    def make_task(self, project_id: int) -> dict:
         """One of their own."""
-        number = self._import(project_id, {"image": "/static/images/logo.png"})
-        self.foreign.add(number)
+        task = self._import(project_id, {"image": "/static/images/logo.png"})
+        self.foreign.add(task["id"])
         self.did["labeling tasks made by hand"] += 1
-        return number
+        return task
 
     def edit_task(self, task: dict, **data: object) -> None:
         """Other data; None takes a field away."""
@@ -146,7 +158,7 @@ class People:
 
     def something(self, project_id: int) -> None:
         """What people do all day."""
-        rows = [row for row in self.tasks(project_id) if row["id"] not in self.foreign]
+        rows = [row for row in self.brief(project_id) if row["id"] not in self.foreign]
         given = [one for row in rows for one in row["annotations"]]
         still_open = [row for row in rows if not row["is_labeled"]]
         draw = self._rng.random()
@@ -165,12 +177,14 @@ class People:
     def _one_of(self, rows: list[dict]) -> dict:
         return rows[int(self._rng.integers(len(rows)))]
 
-    def _import(self, project_id: int, data: dict) -> int:
+    def _import(self, project_id: int, data: dict) -> dict:
         path, params = f"/api/projects/{project_id}/import", {"return_task_ids": "true"}
-        return self._json("POST", path, params=params, json=[{"data": data}])["task_ids"][0]
+        answer = self._json("POST", path, params=params, json=[{"data": data}])
+        return {"id": answer["task_ids"][0], "data": data, "annotations": []}
 
     def _hire(self, email: str) -> int:
-        return self._json("POST", "/api/users/", json={"email": email, "username": email.split("@")[0]})["id"]
+        name = email.partition("@")[0]
+        return self._json("POST", "/api/users/", json={"email": email, "username": name})["id"]
 
     def _json(self, method: str, path: str, **arguments: object) -> dict:
         response = self.http.request(method, path, **arguments)
@@ -215,8 +229,7 @@ class World:
         """Let processes do something, all at once: exit code of each, and what it told."""
         fixed = {"directory": str(self._folder), "token": self.server.token, "die_at": die_at}
         orders = [
-            {**fixed, "url": url or self.server.url, "action": action, **more}
-            for action in actions
+            {**fixed, "url": url or self.server.url, "action": action, **more} for action in actions
         ]
         self._program.stdin.write(json.dumps(orders) + "\n")
         self._program.stdin.flush()
@@ -237,24 +250,20 @@ class World:
 
     def told(self) -> str:
         """What happened, in numbers."""
-        seconds = ", ".join(f"{name} {value:.0f} s" for name, value in self.seconds.items())
         rows, known = self.rows(), self.annotations()
-        states = Counter(row.state for row in rows)
-        there = self.there()
-        return "\n".join(
-            [
-                f"\nfaults: { {fault.name: number for fault, number in self.fired.items()} }",
-                f"processes: {dict(self.ended)}",
-                f"server killed and started again: {self.server.num_kills}",
-                f"people: {dict(self.people.did)}",
-                f"labeling tasks in the ledger: {len(rows)}, {dict(states)}",
-                f"labeling tasks there, by project: { {p: len(t) for p, t in there.items()} }",
-                f"annotations in the ledger: {len(known)}, of which "
-                f"{sum(row['deleted_at'] is not None for row in known.values())} deleted",
-                f"quiet: {self.quiet}",
-                f"time: {seconds}",
-            ]
-        )
+        facts = {
+            "faults": {fault.name: number for fault, number in self.fired.items()},
+            "processes": dict(self.ended),
+            "server killed and started again": self.server.num_kills,
+            "people": dict(self.people.did),
+            "labeling tasks in the ledger": dict(Counter(row.state for row in rows)),
+            "labeling tasks there, by project": {p: len(t) for p, t in self.there().items()},
+            "annotations in the ledger": len(known),
+            "of which deleted": sum(row["deleted_at"] is not None for row in known.values()),
+            "when all was quiet": self.quiet,
+            "seconds": {name: round(value) for name, value in self.seconds.items()},
+        }
+        return "".join(f"\n{name}: {value}" for name, value in facts.items())
 
     def choose(self, number: int, people: int = 1) -> list[str]:
         """New samples wait to be sent."""
@@ -269,12 +278,45 @@ class World:
 
     def rows(self) -> list:
         """The outbox with the campaigns' projects."""
-        query = select(labeling_tasks, campaigns.c.external_project, campaigns.c.audience,
-                       campaigns.c.state.label("campaign_state")).outerjoin(
-            campaigns, campaigns.c.id == labeling_tasks.c.campaign
-        ).order_by(labeling_tasks.c.seq)
+        query = (
+            select(
+                labeling_tasks,
+                campaigns.c.external_project,
+                campaigns.c.audience,
+                campaigns.c.state.label("campaign_state"),
+            )
+            .outerjoin(campaigns, campaigns.c.id == labeling_tasks.c.campaign)
+            .order_by(labeling_tasks.c.seq)
+        )
         with self.letters.ledger.read() as connection:
             return list(connection.execute(query))
+
+    def wanted(self) -> list[tuple[Row, int, int]]:
+        """Rows of the outbox, how many people were wanted in all, and who answered elsewhere."""
+        more = (
+            select(func.coalesce(func.sum(requests.c.people), 0))
+            .where(
+                requests.c.sample_id == labeling_tasks.c.sample_id,
+                requests.c.purpose == labeling_tasks.c.purpose,
+            )
+            .correlate(labeling_tasks)
+            .scalar_subquery()
+        )
+        query = select(labeling_tasks, labeling_tasks.c.people + more, num_elsewhere())
+        with self.letters.ledger.read() as connection:
+            return [(row, row[-2], row[-1]) for row in connection.execute(query)]
+
+    def facts(self) -> tuple:
+        """All that must not change when nothing happens; times of reading may."""
+        outbox = [
+            {name: value for name, value in row._mapping.items() if name != "seen_at"}
+            for row in self.rows()
+        ]
+        there = {
+            project: [(task["id"], task["data"], task["overlap"]) for task in tasks]
+            for project, tasks in self.there().items()
+        }
+        return outbox, self.annotations(), there
 
     def annotations(self) -> dict[str, dict]:
         """Every annotation in the ledger, as it stands."""
@@ -304,6 +346,11 @@ class World:
         if annotation["was_cancelled"]:
             return None
         return annotation["result"][0]["value"]["choices"][0]
+
+    @staticmethod
+    def number_of(row: dict) -> int:
+        """The number that Label Studio gave to an annotation in the ledger."""
+        return int(row["id"].split("-")[1])
 
     @staticmethod
     def answer_of(row: dict) -> str | None:

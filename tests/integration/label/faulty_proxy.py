@@ -14,12 +14,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import NamedTuple
+from typing import NamedTuple, Self
 from urllib.parse import urlsplit
 
 import numpy as np
 
 LARGE_BYTES = 2_500
+_LARGE_SHARE = 0.4
 _DELAY_SECONDS = 0.05
 _SERVER_SECONDS = 60
 
@@ -66,7 +67,7 @@ class FaultyProxy:
     def url(self) -> str:
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
-    def __enter__(self) -> FaultyProxy:
+    def __enter__(self) -> Self:
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
         return self
 
@@ -78,18 +79,25 @@ class FaultyProxy:
         """What happens to a request; writes suffer twice as often as reads."""
         with self._lock:
             self.num_requests += 1
-            possible = [
-                fault
-                for fault in Fault
-                if (fault is not Fault.TOO_LARGE_413 or len(asked.body) > LARGE_BYTES)
-                and (fault is not Fault.CUT_REQUEST or asked.body)
-            ]
             share = self.rate if asked.method == "GET" else 2 * self.rate
             if self._rng.random() >= share:
                 return None
-            fault = possible[self._rng.integers(len(possible))]
+            fault = self._pick(asked)
             self.fired[fault] += 1
             return fault
+
+    def _pick(self, asked: Asked) -> Fault:
+        """One of those that happened least often, so that in the end all did."""
+        is_large = len(asked.body) > LARGE_BYTES
+        is_due = not self.fired[Fault.TOO_LARGE_413] or self._rng.random() < _LARGE_SHARE
+        if is_large and is_due:
+            return Fault.TOO_LARGE_413
+        possible = [fault for fault in Fault if fault is not Fault.TOO_LARGE_413]
+        if not asked.body:
+            possible.remove(Fault.CUT_REQUEST)
+        least = min(self.fired[fault] for fault in possible)
+        possible = [fault for fault in possible if self.fired[fault] == least]
+        return possible[self._rng.integers(len(possible))]
 
 
 class _Handler(BaseHTTPRequestHandler):
