@@ -6,6 +6,7 @@ People answer, skip, take back, delete, copy and edit; answers get lost and runs
 from __future__ import annotations
 
 import shutil
+import sys
 import tempfile
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -170,13 +171,14 @@ def new_world(open_letters, make_studio, tmp_path_factory):
 
 
 @settings(max_examples=60, deadline=None)
-@given(events=st.lists(EVENTS, max_size=25))
-def test_in_the_end_everything_is_there_once(new_world, events):
-    with tempfile.TemporaryDirectory() as folder:
+@given(events=st.lists(EVENTS, max_size=25), few=st.sampled_from([1, 10]))
+def test_in_the_end_everything_is_there_once(new_world, events, few):
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.modules[sweep.__module__], "_FEW", few)
         world = new_world(Path(folder))
         for name, *arguments in events:
             getattr(world, name)(*arguments)
-        for _ in range(2):
+        for _ in range(3):  # what a sweep lets wait again is sent in the second
             last = (world.send(), world.pull(), world.sweep())
             world.label()
         _check_labeling_tasks(world)
@@ -239,7 +241,7 @@ def _check_labels(world):
 
 
 def _check_quiet(last):
-    """The second of two rounds finds nothing to do."""
+    """The last round finds nothing to do."""
     sent, pulled, swept = last
     assert (sent.num_sent, sent.num_more, sent.num_waiting) == (0, 0, 0)
     assert pulled == PullResult(num_unknown=pulled.num_unknown)
