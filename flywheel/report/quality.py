@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from flywheel.crowd import biased_people, measure_anchoring
 from flywheel.crowd.anchoring import Anchoring
 from flywheel.label.anchored import read_compared
+from flywheel.label.evidence import weigh_evidence
 from flywheel.label.plan import EVERYWHERE
 from flywheel.loop import Loop
 
@@ -38,6 +39,7 @@ def read_quality(loop: Loop) -> Quality:
     most = loop.project.quality.max_anchoring
     with loop.ledger.read() as connection:
         compared = read_compared(connection, loop.blobs, loop.task)
+        evidence = weigh_evidence(connection, loop.task, loop.project.people)
     measured = measure_anchoring(compared)
     blinded = {name for name, one in measured.slices.items() if one.is_biased(most)}
     if measured.overall is not None and measured.overall.is_biased(most):
@@ -48,4 +50,13 @@ def read_quality(loop: Loop) -> Quality:
         slices=measured.slices,
         anchored=biased_people(compared, most),
         blinded=frozenset(blinded),
+        colluding=_together(evidence.crowd.voices),
     )
+
+
+def _together(voices: Mapping[str, str]) -> tuple[tuple[str, ...], ...]:
+    """People by the voice that they share."""
+    groups: dict[str, list[str]] = {}
+    for person, voice in sorted(voices.items()):
+        groups.setdefault(voice, []).append(person)
+    return tuple(tuple(people) for people in groups.values() if len(people) > 1)
