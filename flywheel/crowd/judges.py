@@ -169,6 +169,14 @@ class NameJudge:
         )
         return _certain_on_gold(packed, evidence)
 
+    def by_chance(self) -> Array:
+        """(P,) share of right answers of who gives each name as often, whatever the sample."""
+        named, shares = self._named, np.exp(self._log_truth).sum(axis=0)
+        number = len(self.packed.people)
+        right = np.bincount(named.person, (shares / shares.sum())[named.name], number)
+        # Of who has answered nothing nothing is known: as if any name.
+        return (right + 1 / len(shares)) / (np.bincount(named.person, minlength=number) + 1)
+
 
 def _name_of_group(packed: Opinions) -> Array:
     """(G,) int, the name of a group's first answer."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from flywheel.crowd import grid
 from flywheel.crowd.collusion import SharedMistakes, shared_mistakes, voices_of
 from flywheel.crowd.judges import GroupJudge, NameJudge, Voices
 from flywheel.crowd.opinions import Opinion, Opinions, pack
+from flywheel.crowd.stretch import stretched, stretches
 from flywheel.records import Array
 
 _TAIL = 0.025
@@ -25,6 +27,7 @@ _FEWEST_ROUNDS = 5
 _EXPECTED_USUAL, _EXPECTED_EXPERT = 8 / 11, 0.95
 _START = 0.75
 _USUAL_TIER = "random"
+_LEAST_SKILL = 1 / 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,6 +44,16 @@ class Reliability:
     num_answers: int
     num_gold: int
     """of these, on gold samples"""
+    by_chance: float
+    """how often somebody would be right who answers without looking, each name as often as this
+    person; where answers are no names, who picks any of the alternatives"""
+
+    def is_guessing(self, least: float = _LEAST_SKILL) -> bool:
+        """Whether less than a third of what can be known is surely known: a spammer.
+
+        Formula: (high - by_chance) / (1 - by_chance) < least, as in Cohen's kappa (1960).
+        """
+        return self.high - self.by_chance < least * (1 - self.by_chance)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,18 +111,34 @@ def weigh(
         means, beliefs = _settle(judge, of_tier, start)
     counted = Voices.of(packed, voices_of(shared) if voices is None else voices)
     chances = judge.chances
+    by_chance: Array = np.full(len(packed.people), 1 / (1 + judge.alternatives))
     if NameJudge.serves(packed, counted):
         by_name = NameJudge(packed, counted, chances)
         means, beliefs = _settle(by_name, of_tier, means)
-        chances = by_name.chances
+        chances, by_chance = by_name.chances, by_name.by_chance()
+    measured = _Measured(
+        beliefs=beliefs,
+        wider=stretches(packed, counted.weight, chances, means),
+        by_chance=by_chance,
+    )
     return Crowd(
-        people=_people(packed, of_tier, beliefs),
+        people=_people(packed, of_tier, measured),
         samples=_samples(packed, chances),
         newcomers={tier: belief.newcomer for tier, belief in beliefs.items()},
         alternatives=judge.alternatives,
         voices=dict(voices_of(shared) if voices is None else voices),
         shared=tuple(shared),
     )
+
+
+class _Measured(NamedTuple):
+    """What is known of the people."""
+
+    beliefs: Mapping[str, grid.Tier]
+    wider: Array
+    """(P,) see `stretch.stretches`"""
+    by_chance: Array
+    """(P,)"""
 
 
 def _members(packed: Opinions, tiers: Mapping[str, str]) -> dict[str, Array]:
@@ -154,21 +183,25 @@ def _samples(packed: Opinions, chances: Array) -> dict[str, dict[int, float]]:
 
 
 def _people(
-    packed: Opinions, of_tier: Mapping[str, Array], beliefs: Mapping[str, grid.Tier]
+    packed: Opinions, of_tier: Mapping[str, Array], measured: _Measured
 ) -> dict[str, Reliability]:
     answers = np.bincount(packed.person, minlength=len(packed.people))
     gold = np.bincount(packed.person, ~np.isnan(packed.is_right), len(packed.people))
     found = {}
     for tier, members in of_tier.items():
+        belief = measured.beliefs[tier]
         for place, index in enumerate(members.tolist()):
-            low, high = grid.interval(beliefs[tier].log_density[place], _TAIL)
+            mean = float(belief.means[place])
+            bounds = grid.interval(belief.log_density[place], _TAIL)
+            low, high = stretched(bounds, mean, float(measured.wider[index]))
             found[packed.people[index]] = Reliability(
                 person=packed.people[index],
                 tier=tier,
-                mean=float(beliefs[tier].means[place]),
+                mean=mean,
                 low=low,
                 high=high,
                 num_answers=int(answers[index]),
                 num_gold=int(gold[index]),
+                by_chance=float(measured.by_chance[index]),
             )
     return dict(sorted(found.items()))

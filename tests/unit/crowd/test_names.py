@@ -74,6 +74,13 @@ def test_who_says_the_most_common_name_to_everything_says_nothing():
     assert share_right(crowd, truth) > share_right(weigh(nameless(opinions)), truth)
 
 
+def test_who_is_right_by_chance_only_is_guessing_though_right_more_often_than_not():
+    opinions = answered(drawn([0.6, 0.2, 0.1, 0.1]), *[honest(0.8)] * 5, always_the_first)
+    people = weigh(opinions).people
+    assert people["p5"].mean > 0.5
+    assert [name for name, one in people.items() if one.is_guessing()] == ["p5"]
+
+
 def test_who_takes_one_name_for_another_is_found_out():
     truth = drawn(EVEN)
     people = [honest(0.85)] * 4 + [takes_one_for_two] * 2

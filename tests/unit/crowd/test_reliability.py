@@ -6,6 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flywheel.crowd import Opinion, weigh
+from flywheel.crowd.opinions import pack
+from flywheel.crowd.stretch import stretches
 
 
 def say(*answers, sample="s", right=None):
@@ -132,6 +134,38 @@ def test_more_answers_make_an_interval_narrower(draw_crowd):
         opinions, _ = draw_crowd([0.8] * 5, samples=samples, gold=0.5)
         widths.append(np.mean([one.high - one.low for one in weigh(opinions).people.values()]))
     assert widths[1] < widths[0] / 2
+
+
+def test_who_guesses_is_told_from_who_is_bad_at_it(draw_crowd):
+    opinions, _ = draw_crowd([0.9, 0.9, 0.8, 0.8, 0.6, 0.2], samples=600, per=4)
+    people = weigh(opinions).people
+    assert [name for name, one in people.items() if one.is_guessing()] == ["p5"]
+    assert people["p5"].by_chance == pytest.approx(0.2, abs=0.05)
+
+
+def test_nobody_is_a_guesser_before_much_was_answered():
+    people = weigh(say(0, 0, 1, 2, 3), {"new": "random"}).people
+    assert not any(one.is_guessing() for one in people.values())
+
+
+def test_an_interval_is_wider_where_the_others_are_not_known_either(draw_crowd):
+    factors = []
+    for per in (2, 5):
+        opinions, _ = draw_crowd([0.8] * 6, per=per)
+        packed = pack(opinions)
+        chances = np.array(
+            [c for groups in weigh(opinions).samples.values() for c in groups.values()]
+        )
+        weight = np.ones(len(packed.sample))
+        factors.append(stretches(packed, weight, chances, np.full(6, 0.8)).mean())
+    assert factors[0] > factors[1] >= 1
+
+
+def test_gold_people_need_nobody_to_be_known():
+    packed = pack([one for n in range(9) for one in say(0, n % 2, sample=f"{n}", right=0)])
+    chances = np.where(packed.number_of_group == 0, 1.0, 0.0)
+    found = stretches(packed, np.ones(18), chances, np.array([0.9, 0.5]))
+    assert found == pytest.approx([1.0, 1.0])
 
 
 def test_a_voice_of_several_people_counts_once():
