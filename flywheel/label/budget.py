@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from flywheel.label.cost import Costs, Price, audience_of, per_hour, read_costs
 from flywheel.ledger.campaigns import EVERYONE, EXPERTS
 from flywheel.ledger.commitments import answers_open, asked_in
-from flywheel.ledger.work import spent_since
+from flywheel.ledger.spending import spent_since
 from flywheel.project import Project
 from flywheel.records import Purpose
 
@@ -157,7 +157,7 @@ def _whole(purse: Purse, each: float) -> int:
 
 def _spent(connection: Connection, project: Project, costs: Costs, since: datetime) -> float:
     total = 0.0
-    for one in spent_since(connection, since, costs.caps, costs.cap):
+    for one in spent_since(connection, since, costs.cuts, costs.cut):
         seconds = one.seconds + (one.num_annotations - one.num_timed) * costs.usual_seconds
         total += seconds * per_hour(project.cost, one.annotator) / _HOUR
     return total

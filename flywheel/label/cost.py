@@ -1,8 +1,8 @@
 """What people's work costs: minutes and money of every annotation, and the price of an answer.
 
 Bounded, however long there has been labeling: the newest annotations count. Money is worked out
-from the time that Label Studio measured, cut where somebody left a labeling task lying open.
-Refuses to know budgets.
+from the time that Label Studio measured; a labeling task that was left open counts as an ordinary
+one. Refuses to know budgets.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from sqlalchemy import Connection
 from flywheel.crowd.pace import measure_pace
 from flywheel.label.ratio import ratio, spread_of
 from flywheel.ledger.campaigns import EVERYONE, EXPERTS
+from flywheel.ledger.spending import Cut
 from flywheel.ledger.work import Work, recent_work
 from flywheel.project import Project
 from flywheel.records import Purpose
@@ -31,6 +32,7 @@ _FEWEST = 20
 _TAIL = 0.01
 """of the sum of a night's answers; times are skewed, so that it fails in up to 0.06 of nights"""
 _HOUR = 3600.0
+_NEWCOMER = ""
 
 
 class Costed(NamedTuple):
@@ -62,9 +64,9 @@ class Costs:
 
     rows: tuple[Costed, ...]
     """oldest first"""
-    caps: Mapping[str, float]
-    """person -> seconds that one annotation may count"""
-    cap: float | None
+    cuts: Mapping[str, Cut]
+    """person -> when an annotation of theirs was left open, and what it counts"""
+    cut: Cut | None
     """the same of everyone else; None before anything was measured"""
     usual_seconds: float
     """what an annotation takes of which the time was not measured"""
@@ -75,13 +77,13 @@ class Costs:
 def read_costs(connection: Connection, project: Project) -> Costs:
     """The newest annotations with what they cost, and the price of an answer."""
     work = recent_work(connection, _WINDOW)
-    caps, cap = _caps(work)
-    usual = _usual_seconds(work, caps, cap, project.cost)
-    rows = tuple(_costed(one, caps.get(one.annotator, cap), usual, project.cost) for one in work)
+    cuts, cut = _cuts(work)
+    usual = _usual_seconds(work, cuts, cut, project.cost)
+    rows = tuple(_costed(one, cuts.get(one.annotator, cut), usual, project.cost) for one in work)
     return Costs(
         rows=rows,
-        caps=caps,
-        cap=cap,
+        cuts=cuts,
+        cut=cut,
         usual_seconds=usual,
         prices={
             audience: _price(
@@ -104,38 +106,41 @@ def per_hour(cost: Cost, annotator: str) -> float:
     return cost.per_hour_of.get(annotator, cost.per_hour)
 
 
-def _caps(work: Sequence[Work]) -> tuple[dict[str, float], float | None]:
-    """How many seconds an annotation of each person may count, and of those who are not known."""
+def _cuts(work: Sequence[Work]) -> tuple[dict[str, Cut], Cut | None]:
+    """When each person, and somebody who is not known, has left a labeling task open.
+
+    It counts as an ordinary one, see `flywheel.crowd.pace`.
+    """
     seconds: defaultdict[str, list[float]] = defaultdict(list)
     for one in work:
         if one.seconds is not None:
             seconds[one.annotator].append(one.seconds)
-    everyone = [value for of in seconds.values() for value in of]
-    usual = measure_pace({"": everyone}).get("")
-    if usual is None:
+    if not seconds:
         return {}, None
-    caps = {person: pace.cap * 60.0 for person, pace in measure_pace(seconds).items()}
-    return caps, usual.cap * 60.0
+    everyone = [value for of in seconds.values() for value in of]
+    paces = measure_pace({**seconds, _NEWCOMER: [float(np.median(everyone))]})
+    cuts = {person: Cut(60.0 * one.cap, 60.0 * one.mean) for person, one in paces.items()}
+    return cuts, cuts.pop(_NEWCOMER, None)
 
 
 def _usual_seconds(
-    work: Sequence[Work], caps: Mapping[str, float], cap: float | None, cost: Cost
+    work: Sequence[Work], cuts: Mapping[str, Cut], cut: Cut | None, cost: Cost
 ) -> float:
     timed = [
-        _counted(one.seconds, caps.get(one.annotator, cap))
+        _counted(one.seconds, cuts.get(one.annotator, cut))
         for one in work
         if one.seconds is not None
     ]
     return cost.seconds_per_answer if len(timed) < _FEWEST else float(np.mean(timed))
 
 
-def _costed(one: Work, cap: float | None, usual: float, cost: Cost) -> Costed:
-    seconds = usual if one.seconds is None else _counted(one.seconds, cap)
+def _costed(one: Work, cut: Cut | None, usual: float, cost: Cost) -> Costed:
+    seconds = usual if one.seconds is None else _counted(one.seconds, cut)
     return Costed(one, seconds / 60.0, seconds * per_hour(cost, one.annotator) / _HOUR)
 
 
-def _counted(seconds: float, cap: float | None) -> float:
-    return max(seconds if cap is None else min(seconds, cap), 0.0)
+def _counted(seconds: float, cut: Cut | None) -> float:
+    return cut.counts if cut is not None and seconds > cut.above else max(seconds, 0.0)
 
 
 def _price(rows: Sequence[Costed], audience: str, project: Project) -> Price:

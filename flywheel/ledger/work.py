@@ -1,16 +1,16 @@
 """What people did, as work: who spent how many seconds on what, and what came of it.
 
 Skips, refused and deleted annotations took time as well. Every function reads a bounded number of
-rows, or sums them up where they are. What a second costs is not known here.
+rows. What a second costs is not known here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, case, func, select
+from sqlalchemy import Connection, Row, and_, func, select
 
 from flywheel.ledger.outbox import CHUNK
 from flywheel.ledger.tables import annotations as given
@@ -42,17 +42,6 @@ class Work(NamedTuple):
     at: datetime
 
 
-class Spent(NamedTuple):
-    """What one person did since a time."""
-
-    annotator: str
-    num_annotations: int
-    num_timed: int
-    """of these, with a lead time"""
-    seconds: float
-    """of those together, each cut to what it may count"""
-
-
 def recent_work(connection: Connection, limit: int) -> list[Work]:
     """The newest annotations of every kind, oldest first."""
     asked = labeling_tasks.c
@@ -70,33 +59,6 @@ def recent_work(connection: Connection, limit: int) -> list[Work]:
         .limit(limit)
     )
     return [_work(row) for row in connection.execute(query)][::-1]
-
-
-def spent_since(
-    connection: Connection, since: datetime, caps: Mapping[str, float], cap: float | None
-) -> list[Spent]:
-    """What everybody did since a time, by name; a person's annotations count their cap at most.
-
-    Args:
-        connection: to the ledger.
-        since: an annotation counts with its last change.
-        caps: person -> seconds that one annotation may count.
-        cap: the same of everyone else; None is no limit.
-    """
-    query = (
-        select(
-            given.c.annotator,
-            func.count(),
-            func.count(given.c.lead_time_seconds),
-            func.coalesce(func.sum(_capped(given.c.lead_time_seconds, caps, cap)), 0.0),
-        )
-        .where(given.c.updated_at >= since)
-        .group_by(given.c.annotator)
-        .order_by(given.c.annotator)
-    )
-    return [
-        Spent(row[0], int(row[1]), int(row[2]), float(row[3])) for row in connection.execute(query)
-    ]
 
 
 def people_labels(connection: Connection, sample_ids: Sequence[str]) -> dict[str, float]:
@@ -128,12 +90,3 @@ def _work(row: Row[Any]) -> Work:
         is_answer=is_given and row.refused is None,
         at=row.updated_at,
     )
-
-
-def _capped(
-    seconds: ColumnElement[Any], caps: Mapping[str, float], cap: float | None
-) -> ColumnElement[Any]:
-    """The lead time, cut to its person's cap; no clock runs backwards."""
-    limit: Any = case(dict(caps), value=given.c.annotator, else_=cap) if caps else cap
-    whole = case((seconds < 0, 0.0), else_=seconds)
-    return whole if limit is None else case((seconds > limit, limit), else_=whole)

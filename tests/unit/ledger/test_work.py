@@ -1,12 +1,10 @@
 """What people did, as work: every annotation counts, deleted and skipped ones too."""
 
-from datetime import timedelta
-
 import pytest
 from sqlalchemy import update
 
 from flywheel.ledger.tables import annotations
-from flywheel.ledger.work import people_labels, recent_work, spent_since
+from flywheel.ledger.work import people_labels, recent_work
 from flywheel.records import Purpose, Split
 
 
@@ -21,7 +19,6 @@ def read(ledger):
 
 def test_nobody_has_worked_yet(read, crew):
     assert read(recent_work, 10) == []
-    assert read(spent_since, crew.now, {}, None) == []
     assert read(people_labels, []) == {}
 
 
@@ -71,25 +68,6 @@ def test_gold_and_choice_of_one_sample_keep_apart(read, crew):
     crew.answer(sample, "ada", purpose=Purpose.GOLD)
     crew.answer(sample, "ben")
     assert [(row.night, row.shown) for row in read(recent_work, 9)] == [(2, False), (1, True)]
-
-
-def test_what_was_spent_is_summed_by_person_and_cut_to_their_caps(read, crew):
-    for sample, seconds in zip(crew.ask(4), (10.0, 900.0, None, -5.0), strict=True):
-        crew.answer(sample, "ada", seconds)
-    for sample in crew.ask(2):
-        crew.answer(sample, "ben", 50.0)
-    ada, ben = read(spent_since, crew.now, {"ada": 60.0}, 40.0)
-    assert (ada.annotator, ada.num_annotations, ada.num_timed, ada.seconds) == ("ada", 4, 3, 70.0)
-    assert (ben.num_annotations, ben.seconds) == (2, 80.0)
-    assert read(spent_since, crew.now, {"ada": 60.0}, None)[1].seconds == 100.0
-    assert read(spent_since, crew.now, {}, None)[0].seconds == 910.0
-
-
-def test_an_annotation_counts_from_its_last_change(read, crew):
-    old, new = crew.ask(2)
-    crew.answer(old, "ada", 10.0, updated_at=crew.now - timedelta(days=1))
-    crew.answer(new, "ada", 20.0)
-    assert read(spent_since, crew.now, {}, None)[0].seconds == 20.0
 
 
 def test_labels_are_those_that_people_gave_and_that_stand(read, crew):
