@@ -29,6 +29,8 @@ _TRUSTED = 0.95
 """chance to be right from which a label of several people may measure others"""
 _FEW_TRUSTED = 20
 """below, gold samples come from the start data too"""
+_LIKELY_WRONG = 0.2
+"""chance of a label to be wrong from which it is worth another look"""
 _LABELS = 5_000
 """newest ones that are held against the model"""
 _SECOND = "a second opinion is worth more than a new sample"
@@ -121,20 +123,31 @@ def ask_besides(
 
 
 def _suspects(connection: Connection, task: Task) -> list[str]:
-    """Labels that the model contradicts, the surest first.
+    """Labels that the model contradicts and that may well be wrong, the surest first.
 
     What it said when the sample was chosen counts: it cannot have learned from the label.
+    Formula: with a the share of labels that the model agrees with where it is as sure, and r the
+    label's reliability, a suspect is wrong with the chance (1 - r) a / ((1 - r) a + r (1 - a)),
+    by Bayes' rule and as if both erred on their own.
     """
+    held = {one.sample_id: one for one in doubtable(connection, _LABELS)}
     judged = [
         Judged(
-            sample=held.sample_id,
-            agrees=task.agree(held.answer, held.label),
-            confidence=held.confidence,
-            name=held.answer if isinstance(held.answer, str) else None,
+            sample=one.sample_id,
+            agrees=task.agree(one.answer, one.label),
+            confidence=one.confidence,
+            name=one.answer if isinstance(one.answer, str) else None,
         )
-        for held in doubtable(connection, _LABELS)
+        for one in held.values()
     ]
-    return [one.sample for one in suspect_labels(judged)]
+    found = []
+    for suspect in suspect_labels(judged):
+        as_sure = [one.agrees for one in judged if one.confidence >= suspect.threshold]
+        right, reliability = sum(as_sure) / len(as_sure), held[suspect.sample].reliability
+        wrong = (1.0 - reliability) * right
+        if wrong >= _LIKELY_WRONG * (wrong + reliability * (1.0 - right)):
+            found.append(suspect.sample)
+    return found
 
 
 def _ask_gold(asking: _Asking, rng: np.random.Generator) -> int:

@@ -29,6 +29,8 @@ class Held(NamedTuple):
 
     sample_id: str
     label: Json
+    reliability: float
+    """of the label"""
     answer: Json
     confidence: float
 
@@ -115,7 +117,9 @@ def doubtable(connection: Connection, limit: int) -> list[Held]:
     said = {row[0]: (row[1], row[2]) for row in connection.execute(query)}
     newest = newest_labels(connection, list(said))
     return [
-        Held(key, newest[key].answer, *said[key]) for key in said if newest[key].answer is not None
+        Held(key, newest[key].answer, newest[key].reliability, *said[key])
+        for key in said
+        if newest[key].answer is not None
     ]
 
 

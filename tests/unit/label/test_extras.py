@@ -168,6 +168,18 @@ def test_a_label_that_the_model_contradicts_is_asked_of_one_more_person(letters,
     assert asked_more(letters) == [suspect]
 
 
+def test_what_three_people_agree_on_stays_whatever_the_model_says(letters, answered, besides):
+    letters.change(
+        labeling={"annotations_per_sample": 3, "agreement": 2},
+        quality={"gold_share": 0.0, "suspect_share": 0.1},
+        people={"domain_experts": [EVE]},
+    )
+    given = {f"x{index}".encode(): dict.fromkeys((ANN, BOB, CLEO), "a") for index in range(20)}
+    given[b"y1"] = dict.fromkeys((ANN, BOB, CLEO), "b")
+    answered(given)
+    assert besides().num_suspects == 0
+
+
 def test_with_experts_it_goes_to_them(letters, answered, besides):
     letters.change(
         quality={"gold_share": 0.0, "suspect_share": 0.1}, people={"domain_experts": [EVE]}
