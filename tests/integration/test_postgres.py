@@ -17,17 +17,23 @@ from flywheel.collect import stage as collect_stage
 from flywheel.errors import BusyError
 from flywheel.ledger import Ledger
 from flywheel.ledger.campaigns import EVERYONE, all_campaigns, begin_campaign, lose_campaign
+from flywheel.ledger.commitments import answers_open, asked_in
 from flywheel.ledger.datasets import add_labels, current_labels
 from flywheel.ledger.failures import failures_in
 from flywheel.ledger.feedback import append_feedback, feedback_id
+from flywheel.ledger.labeling import Returned, save_annotations
 from flywheel.ledger.locks import hold
 from flywheel.ledger.nights import add_skip, skips_of
 from flywheel.ledger.outbox import Asked, enqueue, mark_sent, plan, send_again, waiting
 from flywheel.ledger.predictions import Logged, append_predictions
+from flywheel.ledger.queues import count_by_campaign, gold_answers, measure_queue
 from flywheel.ledger.requests import answers_asked, ask_more, finish_requests, open_requests
 from flywheel.ledger.samples import Placed, add_samples
+from flywheel.ledger.spending import Cut, spent_since
 from flywheel.ledger.tables import annotations, locks, metadata, predictions, samples
+from flywheel.ledger.work import recent_work
 from flywheel.records import (
+    Annotation,
     FailureState,
     Feedback,
     FeedbackKind,
@@ -289,3 +295,40 @@ def test_what_is_gone_waits_again_with_its_second_opinions(ledger):
         assert lose_campaign(connection, 1) == 1
         assert [row.people for row in waiting(connection)] == [3]
         assert answers_asked(connection, 0) == 4
+
+
+def test_work_and_what_is_still_asked_for_are_counted_as_on_sqlite(ledger):
+    entry = logged("one")
+    write(ledger, entry)
+    key, sample_id = "k" * 64, entry.sample.id
+    asked = Asked(sample_id=sample_id, purpose=Purpose.CHOICE, people=3, priority=0.5)
+    with ledger.begin() as connection:
+        enqueue(connection, [asked], 4, NOW)
+        begin_campaign(connection, EVERYONE, "flywheel: toy", NOW)
+        plan(connection, {(sample_id, Purpose.CHOICE): (1, key, True)})
+        mark_sent(connection, {key: 5}, {}, {}, NOW)
+        ask_more(connection, [sample_id], Purpose.CHOICE, "disputed", 6, NOW)
+        given = [_given(entry, "ada", 500.0), _given(entry, "ben", 20.0, skipped=True)]
+        save_annotations(connection, {"1/5": (sample_id, Purpose.CHOICE, given)}, NOW)
+        assert answers_open(connection) == {Purpose.CHOICE: 3}
+        assert asked_in(connection, 6) == {Purpose.CHOICE: 1}
+        cuts, cut = {"ada": Cut(60.0, 10.0)}, Cut(90.0, 30.0)
+        spent = spent_since(connection, NOW, cuts, cut)
+        assert [(one.annotator, one.seconds) for one in spent] == [("ada", 10.0), ("ben", 20.0)]
+        assert [one.is_given for one in recent_work(connection, 5)] == [True, False]
+        assert measure_queue(connection)[:3] == (0, 1, NOW)
+        assert count_by_campaign(connection) == {1: {"sent": 1}}
+        assert gold_answers(connection, 5) == []
+
+
+def _given(entry, person, seconds, *, skipped=False):
+    annotation = Annotation(
+        id=f"{person}'s",
+        sample_id=entry.sample.id,
+        annotator=person,
+        answer=None if skipped else "cat",
+        skipped=skipped,
+        lead_time_seconds=seconds,
+        updated_at=NOW,
+    )
+    return Returned(annotation=annotation, refused=None, labeling_task="1/5")
