@@ -33,7 +33,7 @@ def outcome(proof, name):
         ("4 of 12 guess, 10 classes", 0.05),
         ("4 of 12 one answer, points", 0.05),
         ("4 of 12 copy, 3 classes", 0.02),
-        ("honest, uneven", 0.02),
+        ("honest, uneven", 0.005),
     ],
 )
 def test_the_consensus_is_no_worse_than_the_majoritys_and_better_among_spammers(proof, name, gain):
