@@ -1,4 +1,4 @@
-"""Suspect labels: those that the model contradicts though it is as sure as where it is right.
+"""Suspect labels: those that the model contradicts, as many as it finds wrong where it is sure.
 
 Confident learning for any kind of answer: it needs to know only whether the model agrees with a
 label and how sure it is, not a chance for each class. Refuses to know answers and what becomes of
@@ -11,9 +11,10 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
-_FEWEST = 20
-"""Agreements on a name from which it has a threshold of its own."""
+_FIRMNESS = 20.0
+"""Answers that what holds for all names is worth for each."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,48 +37,76 @@ class Suspect:
 
     sample: str
     margin: float
-    """of the model's confidence over the threshold, 0 or more"""
+    """of the model's confidence over the threshold; below 0 for those that only the share of
+    mistakes makes suspect"""
     threshold: float
     """mean confidence of the model where it gives this answer and labels agree"""
 
 
 def suspect_labels(judged: Sequence[Judged]) -> list[Suspect]:
-    """Labels that the model contradicts with at least its usual confidence, the surest first.
+    """As many contradicted labels as there are mistakes, the surest first.
 
     Formula: the threshold of an answer is the mean confidence with which the model gives it where
-    labels agree; of a name with fewer than 20 agreements, and where answers are no names, the
-    mean over all agreements. A label is suspect when the model says something else with at least
-    the threshold of what it says.
-    Source: Northcutt, Jiang and Chuang, Confident Learning (2021), section 3.1.
-    Departure: their threshold averages the chance of a class over all samples labeled with it,
-    and they look at every class above its threshold. That needs a chance for each class; a pose
-    has none. Ours, of agreements only, is at least as high, so it names fewer labels.
+    labels agree. Above it the model is as good as right, so the share of its answers there that
+    labels contradict is the share of mistakes; that share of all labels under this answer is
+    suspect, those with the highest confidence among the contradicted ones. For names both are
+    drawn to those of all names by 20 answers; where answers are no names there is one of each.
+    Source: Northcutt, Jiang and Chuang, Confident Learning (2021): thresholds and counts of
+    section 3.1, pruned by noise rate as in 3.2.
+    Departure: they average, and count, the chance of each class over all labels; a pose has no
+    chance of each class, so we know the model's one answer and count by it.
     Law: the model must not have learned from the label, or it agrees with the mistakes.
 
     Raises:
         ValueError: a confidence is no finite number.
     """
     _refuse_unsure(judged)
-    agreeing = [one for one in judged if one.agrees]
-    if not agreeing:
+    if not any(one.agrees for one in judged):
         return []  # how sure the model is where it is right is not known
-    pooled = _mean(agreeing)
-    by_name: defaultdict[str, list[Judged]] = defaultdict(list)
-    for one in agreeing:
-        if one.name is not None:
-            by_name[one.name].append(one)
-    own = {name: _mean(given) for name, given in by_name.items() if len(given) >= _FEWEST}
-    found = []
+    answers: defaultdict[str | None, list[Judged]] = defaultdict(list)
     for one in judged:
-        threshold = pooled if one.name is None else own.get(one.name, pooled)
-        if not one.agrees and one.confidence >= threshold:
-            margin = one.confidence - threshold
-            found.append(Suspect(sample=one.sample, margin=margin, threshold=threshold))
+        answers[one.name].append(one)
+    usual = _measure(judged, _Usual(threshold=0.0, share=0.0), firmness=0.0)
+    found = [
+        suspect
+        for given in answers.values()
+        for suspect in _suspects(given, _measure(given, usual, _FIRMNESS))
+    ]
     return sorted(found, key=lambda one: (-one.margin, one.sample))
 
 
-def _mean(judged: Sequence[Judged]) -> float:
-    return math.fsum(one.confidence for one in judged) / len(judged)
+class _Usual(NamedTuple):
+    """Of the model, where it gives an answer."""
+
+    threshold: float
+    """mean confidence where labels agree"""
+    share: float
+    """of the answers above it that labels contradict"""
+
+
+def _measure(judged: Sequence[Judged], usual: _Usual, firmness: float) -> _Usual:
+    """Means to which `usual` is added as so many answers."""
+    agreeing = [one.confidence for one in judged if one.agrees]
+    total = math.fsum(agreeing) + firmness * usual.threshold
+    threshold = total / (len(agreeing) + firmness)
+    sure = [one.agrees for one in judged if one.confidence >= threshold]
+    share = (sure.count(False) + firmness * usual.share) / (len(sure) + firmness)
+    return _Usual(threshold, share)
+
+
+def _suspects(judged: Sequence[Judged], usual: _Usual) -> list[Suspect]:
+    """Of labels under one answer of the model."""
+    against = sorted(
+        (one for one in judged if not one.agrees), key=lambda one: (-one.confidence, one.sample)
+    )
+    return [
+        Suspect(
+            sample=one.sample,
+            margin=one.confidence - usual.threshold,
+            threshold=usual.threshold,
+        )
+        for one in against[: round(usual.share * len(judged))]
+    ]
 
 
 def _refuse_unsure(judged: Sequence[Judged]) -> None:

@@ -244,10 +244,12 @@ def _oracles(case: Case, life: Life) -> list[Array]:
     table = table[:, life.asked.any(axis=0)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        majority = get_majority_vote_label(table, life.chances, verbose=False)
-        crowdlab = get_label_quality_multiannotator(table, life.chances, verbose=False)
-    labels = crowdlab["label_quality"]["consensus_label"].to_numpy()
-    return [_dawid_skene(table, case.classes or 0), np.asarray(majority), labels]
+        majority = np.asarray(get_majority_vote_label(table, life.chances, verbose=False))
+        labels = majority
+        if life.asked.sum(axis=1).max() > 1:  # it refuses to look at single answers
+            found = get_label_quality_multiannotator(table, life.chances, verbose=False)
+            labels = found["label_quality"]["consensus_label"].to_numpy()
+    return [_dawid_skene(table, case.classes or 0), majority, labels]
 
 
 def _dawid_skene(table: Array, classes: int) -> Array:

@@ -12,23 +12,33 @@ def judged(agrees, confidence, name=None, sample="s"):
     return Judged(sample=sample, agrees=agrees, confidence=confidence, name=name)
 
 
-def test_a_contradiction_is_suspect_from_the_models_usual_confidence_on():
-    usual = [judged(True, 0.7), judged(True, 0.9)]
-    below, at, above = (judged(False, 0.8 + by, sample=f"{by}") for by in (-0.01, 0.0, 0.1))
-    found = suspect_labels([*usual, below, at, above])
-    assert [one.sample for one in found] == ["0.1", "0.0"]
+def test_what_contradicts_above_the_models_usual_confidence_is_suspect_the_surest_first():
+    usual = [judged(True, 0.7), judged(True, 0.9)] * 20
+    against = [judged(False, confidence, sample=f"{confidence}") for confidence in (0.8, 0.9, 0.3)]
+    found = suspect_labels([*usual, *against])
+    assert [one.sample for one in found[:2]] == ["0.9", "0.8"]
     assert found[0].margin == pytest.approx(0.1)
     assert found[0].threshold == pytest.approx(0.8)
 
 
-def test_each_name_has_its_own_threshold_once_it_is_seen_often():
-    sure, unsure = [judged(True, 0.95, "cat")] * 20, [judged(True, 0.6, "owl")] * 20
+def test_as_many_are_suspect_as_are_contradicted_where_the_model_is_sure():
+    """Two in ten of the sure ones are contradicted, so two in ten of all are mistakes."""
+    sure = [judged(True, 0.9)] * 32 + [judged(False, 0.95, sample=f"sure {n}") for n in range(8)]
+    unsure = [judged(True, 0.8)] * 32 + [judged(False, 0.5, sample=f"{n:02}") for n in range(28)]
+    found = [one.sample for one in suspect_labels(sure + unsure)]
+    assert len(found) == round(0.2 * 100)
+    assert found[:8] == [f"sure {n}" for n in range(8)]
+    assert found[8:] == [f"{n:02}" for n in range(12)]
+
+
+def test_each_name_is_held_against_its_own_confidence_once_it_is_seen_often():
+    sure, unsure = [judged(True, 0.95, "cat")] * 200, [judged(True, 0.6, "owl")] * 200
     cat, owl = judged(False, 0.7, "cat", "c"), judged(False, 0.7, "owl", "o")
     assert [one.sample for one in suspect_labels([*sure, *unsure, cat, owl])] == ["o"]
 
 
 def test_a_name_seen_seldom_is_held_against_all():
-    often, seldom = [judged(True, 0.9, "cat")] * 40, [judged(True, 0.3, "owl")] * 5
+    often, seldom = [judged(True, 0.9, "cat")] * 200, [judged(True, 0.3, "owl")]
     owl = judged(False, 0.5, "owl", "o")
     assert suspect_labels([*often, *seldom, owl]) == []
 
@@ -48,12 +58,12 @@ def test_a_confidence_must_be_a_number():
         st.tuples(st.booleans(), st.floats(0, 1), st.sampled_from(["a", "b", None])), max_size=30
     )
 )
-def test_only_contradicted_labels_are_suspect_and_the_surest_come_first(rows):
+def test_only_contradicted_labels_are_suspect_and_the_largest_margins_come_first(rows):
     table = {f"{at}": judged(*row, sample=f"{at}") for at, row in enumerate(rows)}
     found = suspect_labels(list(table.values()))
     margins = [one.margin for one in found]
     assert margins == sorted(margins, reverse=True)
-    assert all(not table[one.sample].agrees and one.margin >= 0 for one in found)
+    assert not any(table[one.sample].agrees for one in found)
 
 
 def test_wrong_labels_are_found_and_right_ones_mostly_left_alone():
@@ -64,5 +74,5 @@ def test_wrong_labels_are_found_and_right_ones_mostly_left_alone():
         agrees = is_model_right != is_mistake
         rows.append(judged(agrees, confidence, sample=f"{number}"))
     found = [int(one.sample) < 100 for one in suspect_labels(rows)]
-    assert sum(found) > 45
-    assert np.mean(found) > 0.85
+    assert sum(found) > 70
+    assert np.mean(found) > 0.7
