@@ -196,8 +196,8 @@ def _pulls(bench: Bench, project: int, number: int) -> dict[str, Work]:
 
 
 def _deltas(bench: Bench, project: int) -> dict[str, Work]:
-    """What changed is what people answer anew before each round, unmeasured."""
-    newest = max(one.updated_at for one in bench.studio.pull(project, None))
+    """What changed is what people answer now, before any round."""
+    newest = max(one.updated_at for one in bench.studio.glimpse(project))
     ids = [one.external_id for one in bench.studio.glimpse(project)][-CHANGED:]
     for number in ids:
         bench.http.post(f"/api/tasks/{number}/annotations/", json={"result": _result("a")})
