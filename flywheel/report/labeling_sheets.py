@@ -36,7 +36,7 @@ def people_sheets(facts: LabelingFacts, quality: Quality, currency: str) -> tupl
         values=(1, 2, 3, 4, 5),
         rows=tuple(_work_row(one) for one in facts.people),
         note=none
-        or "Money and minutes are of the newest 20,000 annotations; what was left open is cut.",
+        or "Of the newest 20,000 annotations; what was left open counts as an ordinary answer.",
         caption="Mean minutes per answer on the days with 3 answers or more.",
     )
     how = Sheet(
