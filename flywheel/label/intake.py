@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
+from typing import NamedTuple
 
 from sqlalchemy import Connection, bindparam
 
 from flywheel.blobs import Blobs
-from flywheel.errors import FlywheelError
+from flywheel.errors import FlywheelError, UserError
 from flywheel.faults import UNREADABLE
 from flywheel.label.exchange import LabelingTask, ReturnedAnnotation
 from flywheel.ledger import Ledger
@@ -54,15 +55,23 @@ class PullResult:
         return PullResult(**sums)
 
 
+class Intake(NamedTuple):
+    """Of which campaign labeling tasks are taken in, where to, and what reads them."""
+
+    ledger: Ledger
+    blobs: Blobs
+    task: Task
+    campaign: Campaign
+
+
 def take_in(
-    ledger: Ledger,
-    blobs: Blobs,
-    task: Task,
-    campaign: Campaign,
-    changed: Sequence[LabelingTask],
-    now: datetime,
+    intake: Intake, changed: Sequence[LabelingTask], now: datetime, *, only_later: bool = True
 ) -> PullResult:
-    """Store what labeling tasks of a campaign have now; each part in a transaction of its own."""
+    """Store what labeling tasks of a campaign have now; each part in a transaction of its own.
+
+    `only_later`: what was changed before that which is stored was read too late, and is left.
+    """
+    ledger, blobs, task, campaign = intake
     total = PullResult()
     for start in range(0, len(changed), _PART):
         part = changed[start : start + _PART]
@@ -73,7 +82,7 @@ def take_in(
                 for row, found in ours
             ]
         with ledger.begin() as connection:
-            total += _store(connection, campaign, answers, now)
+            total += _store(connection, campaign, answers, now, only_later=only_later)
         worked_on = sum(bool(found.annotations) for found in part)
         num_unknown = worked_on - sum(bool(found.annotations) for _, found in ours)
         total += PullResult(num_unknown=num_unknown)
@@ -94,6 +103,8 @@ def _store(
     campaign: Campaign,
     answers: Sequence[tuple[Sent, LabelingTask, list[Returned]]],
     now: datetime,
+    *,
+    only_later: bool,
 ) -> PullResult:
     changes = save_annotations(
         connection,
@@ -102,6 +113,7 @@ def _store(
             for row, found, returned in answers
         },
         now,
+        only_later=only_later,
     )
     _note_states(connection, [(row, found) for row, found, _ in answers])
     refused = [item for item in changes.saved if item.refused is not None]
@@ -171,8 +183,11 @@ def _read(
     try:
         answer = task.labeling.answer(annotation.result, sample)
         fault = _fault(answer)
+    except UserError as error:
+        return None, str(error)[:500]
     except UNREADABLE as error:
-        return None, f"{error or type(error).__name__}"[:500]
+        said = f"labeling.answer of the task fails on it ({type(error).__name__}: {error})"
+        return None, f"{said[:400]}; let it raise AnnotationError, or read such results too"
     return (None, fault) if fault else (answer, None)
 
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from flywheel.blobs import Blobs
 from flywheel.errors import BusyError
 from flywheel.label.exchange import Bridge
-from flywheel.label.intake import PullResult, take_in
+from flywheel.label.intake import Intake, PullResult, take_in
 from flywheel.label.lost import lose_deleted_projects
 from flywheel.ledger import Ledger
 from flywheel.ledger.campaigns import Campaign, all_campaigns
@@ -56,7 +56,7 @@ def _pull_campaign(
         before = watermark(connection, name)
     since = _EPOCH + timedelta(microseconds=before) if before else None
     changed = list(studio.pull(int(campaign.external_project or 0), since))
-    result = take_in(ledger, blobs, task, campaign, changed, now)
+    result = take_in(Intake(ledger, blobs, task, campaign), changed, now)
     newest = max((found.updated_at for found in changed), default=None)
     if newest is not None:
         with ledger.begin() as connection:

@@ -1,8 +1,8 @@
 """Sends the samples that wait to Label Studio, each exactly once, and says so in the ledger.
 
 A kill between the two is mended by the next run: it finds the labeling tasks that are there. What
-was in a project that is gone is sent again. It refuses to know why a sample was chosen. A labeling task that people delete is their
-decision: it is never created again (see `flywheel.label.sweep`).
+was in a project that is gone is sent again. A labeling task that people delete is their decision:
+it is never created again (see `flywheel.label.sweep`). It refuses to know why a sample was chosen.
 """
 
 from __future__ import annotations
@@ -12,25 +12,17 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from flywheel.blobs import Blobs
-from flywheel.errors import (
-    AnnotationError,
-    FlywheelError,
-    PayloadError,
-    RefusedError,
-    TaskError,
-    UnavailableError,
-)
+from flywheel.errors import FlywheelError, RefusedError, TaskError, UnavailableError, UserError
 from flywheel.label.exchange import BRIDGE, Bridge, Item, StudioProject
+from flywheel.label.items import blinded, item_of, misfit, picture_of, pre_annotation_of
 from flywheel.label.lost import lose_deleted_projects
-from flywheel.label.pictures import check_picture
 from flywheel.label.plan import plan_part
-from flywheel.label.queue import place
 from flywheel.label.shapes import task_data
 from flywheel.ledger import Ledger
 from flywheel.ledger.campaigns import EVERYONE, EXPERTS, Campaign, all_campaigns, found_project
 from flywheel.ledger.locks import hold
 from flywheel.ledger.nights import add_skip, current_night_number
-from flywheel.ledger.outbox import Waiting, mark_sent, num_waiting, set_aside, waiting
+from flywheel.ledger.outbox import Waiting, mark_sent, num_waiting, plan, set_aside, waiting
 from flywheel.ledger.requests import finish_requests, open_requests
 from flywheel.ledger.samples import load_samples
 from flywheel.project import Project
@@ -76,7 +68,6 @@ def send(sender: Sender, now: datetime) -> SendResult:
         BusyError: another process is sending.
         UnavailableError: Label Studio does not answer; what is not sent yet still waits.
         RefusedError: Label Studio refuses the token or the labeling config.
-        TaskError: the task writes pre-annotations that do not fit its labeling config.
     """
     ledger = sender.ledger
     num_sent = num_refused = 0
@@ -177,50 +168,46 @@ def _send_part(
     pictures, results, refused = dict[str, bytes](), dict[str, list[Json]](), dict[str, str]()
     for row, sample in part:
         try:
-            picture = sender.task.labeling.picture(sample)
-            check_picture(row.sample_id, picture)
-            results[str(row.key)] = _pre_annotation(row, sample, sender.task)
+            picture = picture_of(sample, sender.task)
+            results[str(row.key)] = pre_annotation_of(row, sample, sender.task)
             pictures[row.sample_id] = picture
-        except (PayloadError, AnnotationError, TaskError) as error:
+        except UserError as error:
             refused[str(row.key)] = str(error)
     addresses = sender.studio.publish(project_id, pictures)
     items = [
-        _item(row, addresses[row.sample_id], results[str(row.key)], sender.project, now)
+        item_of(row, addresses[row.sample_id], results[str(row.key)], sender.project, now)
         for row, _ in part
         if str(row.key) in results
     ]
-    sent = sender.studio.push(project_id, items)
+    try:
+        sent = sender.studio.push(project_id, items)
+    except TaskError:
+        items = _without_misfits(sender, part, items, now)
+        sent = sender.studio.push(project_id, items)
     with sender.ledger.begin() as connection:
         data = {item.key: task_data(item) for item in items}
         mark_sent(connection, sent, data, {item.key: item.priority for item in items}, now)
     return len(sent), refused
 
 
-def _pre_annotation(row: Waiting, sample: Sample, task: Task) -> list[dict[str, Json]]:
-    if row.model_digest is None or not row.shown:
-        return []
-    return task.labeling.result(row.answer, sample)
+def _without_misfits(
+    sender: Sender, part: Sequence[tuple[Waiting, Sample]], items: Sequence[Item], now: datetime
+) -> list[Item]:
+    """The items, of which those whose pre-annotation does not fit the labeling config are blind.
 
-
-def _item(
-    row: Waiting, image: str, result: list[dict[str, Json]], project: Project, now: datetime
-) -> Item:
-    shown: dict[str, Json] = {}
-    if row.shown and row.confidence is not None and row.model_digest is not None:
-        shown = {
-            "reason": row.reason,
-            "confidence": round(float(row.confidence), 4),
-            "model": row.model_digest[:12],
-        }
-    return Item(
-        key=str(row.key),
-        sample_id=row.sample_id,
-        image=image,
-        result=result,
-        priority=place(row.priority, row.created_at, now, project.labeling.ageing_nights),
-        people=row.people,
-        shown=shown,
-    )
+    It may be the answer of an old model, in a class that was renamed since; people do without.
+    """
+    faults = {item.key: misfit(item, sender.task) for item in items}
+    with sender.ledger.begin() as connection:
+        night = current_night_number(connection)
+        for row, _ in part:
+            fault = faults.get(str(row.key))
+            if fault is not None:
+                blind = (int(row.campaign or 0), str(row.key), False)
+                plan(connection, {(row.sample_id, row.purpose): blind})
+                subject = f"pre-annotation of sample {row.sample_id}"
+                add_skip(connection, subject, f"{row.answer!r} {fault}", night, now)
+    return [item if faults[item.key] is None else blinded(item) for item in items]
 
 
 def _ask_more(sender: Sender, now: datetime) -> int:

@@ -25,7 +25,7 @@ from sqlalchemy import bindparam
 from flywheel.blobs import Blobs
 from flywheel.errors import UnavailableError
 from flywheel.label.exchange import BRIDGE, Bridge, Glimpse
-from flywheel.label.intake import PullResult, take_in
+from flywheel.label.intake import Intake, PullResult, take_in
 from flywheel.label.lost import lose_deleted_projects
 from flywheel.ledger import Ledger
 from flywheel.ledger.campaigns import Campaign, all_campaigns
@@ -125,7 +125,8 @@ def _sweep_campaign(
         num_restored=len(restored),
         num_foreign=len(foreign),
         num_unnoted=num_unnoted,
-        read=take_in(ledger, blobs, task, campaign, found, now),
+        # What is there now counts, whatever the server's clock says of when it came to be so.
+        read=take_in(Intake(ledger, blobs, task, campaign), found, now, only_later=False),
     )
 
 

@@ -35,7 +35,7 @@ class Changes:
     """Which annotations of some samples were not stored like this before."""
 
     saved: tuple[Returned, ...]
-    """new, or newer than what was stored"""
+    """new, or changed at another time than what was stored"""
     num_deleted: int
     """stored, and not there any more"""
 
@@ -44,6 +44,8 @@ def save_annotations(
     connection: Connection,
     by_task: Mapping[str, tuple[str, Purpose, Sequence[Returned]]],
     now: datetime,
+    *,
+    only_later: bool = True,
 ) -> Changes:
     """Store all that each of these labeling tasks has now; what it has no longer is deleted.
 
@@ -52,6 +54,9 @@ def save_annotations(
         by_task: campaign/external id of a labeling task -> its sample, its purpose and its
             annotations. The purpose tells it from another one that had this number before.
         now: when this was read.
+        only_later: whether an annotation replaces what was stored of it only if it was changed
+            later, which is right for what was read some time ago. Otherwise if it was changed at
+            any other time: the server's clock may have been set back.
     """
     stored = _stored(connection, list({sample_id for sample_id, _, _ in by_task.values()}))
     saved, deleted = list[Returned](), list[str]()
@@ -61,7 +66,11 @@ def save_annotations(
             for key, row in stored.get(sample_id, {}).items()
             if row.purpose == purpose.value
         }
-        saved += [item for item in returned if _is_news(item, known.get(item.annotation.id))]
+        saved += [
+            item
+            for item in returned
+            if _is_news(item, known.get(item.annotation.id), only_later=only_later)
+        ]
         present = {item.annotation.id for item in returned}
         deleted += [
             key
@@ -164,10 +173,11 @@ def _move(connection: Connection, labeling_task: str, known: Sequence[Row[Any]])
             connection.execute(update(table).where(mine).values(labeling_task=labeling_task))
 
 
-def _is_news(item: Returned, known: Row[Any] | None) -> bool:
+def _is_news(item: Returned, known: Row[Any] | None, *, only_later: bool) -> bool:
     if known is None or known.deleted_at is not None:
         return True
-    return bool(item.annotation.updated_at > known.updated_at)
+    at, before = item.annotation.updated_at, known.updated_at
+    return bool(at > before if only_later else at != before)
 
 
 def _save(connection: Connection, item: Returned, is_known: bool) -> None:

@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from flywheel.errors import FlywheelError, RefusedError, TaskError, UnavailableError
+from flywheel.errors import FlywheelError, RefusedError, UnavailableError
 from flywheel.label import Studio
 
 pytestmark = pytest.mark.integration
@@ -170,15 +170,6 @@ def test_a_title_that_only_resembles_is_another_project(letters, studio):
     title, config = letters.project.name, letters.task.labeling.config
     longer = studio.ensure_project(f"{title} two", config, annotations_per_sample=1)
     assert studio.ensure_project(title, config, annotations_per_sample=1) != longer
-
-
-def test_a_pre_annotation_that_does_not_fit_the_config_is_the_task_s_fault(
-    letters, send_now, people, project_id
-):
-    letters.choose(b"x1", answer="z")
-    with pytest.raises(TaskError, match=r"mend labeling\.result"):
-        send_now()
-    assert people.tasks(project_id) == []
 
 
 def test_a_refusal_is_told_without_the_response_s_headers(studio):

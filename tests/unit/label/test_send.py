@@ -104,6 +104,23 @@ def test_an_answer_that_cannot_be_drawn_sets_its_sample_aside(letters, send_now)
     assert (send_now().num_refused, letters.tasks()[sample_id][0]) == (1, "refused")
 
 
+@pytest.mark.parametrize("part", ["picture", "result"])
+def test_an_error_of_the_task_sets_its_sample_aside_and_says_where(letters, send_now, part):
+    """A class that was renamed ended the night with a KeyError."""
+    (bad, good), whole = letters.choose(b"x1", b"x2"), getattr(letters.task.labeling, part)
+
+    def fails(*arguments):
+        if arguments[-1].id == bad:
+            raise KeyError("lens")
+        return whole(*arguments)
+
+    labeling = dataclasses.replace(letters.task.labeling, **{part: fails})
+    result = send_now(task=dataclasses.replace(letters.task, labeling=labeling))
+    assert (result.num_sent, result.num_refused) == (1, 1)
+    assert letters.tasks()[good][0] == "sent"
+    assert f"labeling.{part} of the task fails on it (KeyError: 'lens')" in letters.tasks()[bad][2]
+
+
 def test_a_sample_whose_payload_is_lost_is_set_aside_and_the_rest_goes_on(letters, send_now, lose):
     gone, good = letters.choose(b"x1", b"x2")
     lose(gone)

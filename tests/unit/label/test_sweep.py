@@ -241,6 +241,20 @@ def test_a_change_that_a_clock_which_was_set_back_hides_is_read(
     assert sweep_now() == NOTHING
 
 
+def test_an_answer_that_was_changed_by_a_clock_which_was_set_back_is_read(
+    sample_id, studio, says, pull_now, sweep_now, stored
+):
+    """It stayed as it was in the ledger for ever, since it seemed to be older."""
+    says(sample_id, "a")
+    pull_now()
+    studio._ticks -= 3600
+    says(sample_id, "b")
+    assert pull_now() == PullResult()
+    assert sweep_now().read == PullResult(num_annotations=1)
+    assert stored()["ann"].answer == "b"
+    assert (pull_now(), sweep_now()) == (PullResult(), NOTHING)
+
+
 def test_a_deletion_that_no_pull_saw_is_read(sample_id, studio, says, pull_now, sweep_now):
     says(sample_id, "a")
     pull_now()
