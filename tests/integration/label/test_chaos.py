@@ -141,7 +141,7 @@ def test_every_annotation_that_stands_is_stored_once_as_it_stands(world):
     assert {
         key: (value, known.get(key)) for key, value in stands.items() if known.get(key) != value
     } == {}
-    assert len(stands) > 15
+    assert len(stands) > 10
 
 
 def test_an_annotation_is_deleted_in_the_ledger_if_a_person_deleted_it_and_only_then(world):
