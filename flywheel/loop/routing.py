@@ -28,7 +28,7 @@ from flywheel.loop.context import Loop, NightRun
 from flywheel.loop.requeue import requeue
 from flywheel.loop.results import Routed
 from flywheel.project import secret
-from flywheel.records import Batch, Share
+from flywheel.records import Batch, Purpose, Share
 from flywheel.select import select_batch
 from flywheel.serve import webhook_of
 
@@ -111,13 +111,17 @@ def _choose(night: NightRun) -> Batch:
         seed=loop.project.project.seed,
         night=night.number,
         now=loop.now(),
-        most_answers=_affordable(night),
+        most_answers=_affordable(night, Purpose.CHOICE),
     )
 
 
-def _affordable(night: NightRun) -> int | None:
-    with night.loop.ledger.read() as connection:
-        return affordable_answers(connection, night.loop.project, night.number, night.loop.now())
+def _affordable(night: NightRun, purpose: Purpose | None = None) -> int | None:
+    """Answers that the money allows; without a purpose some may be of experts, who cost more."""
+    loop = night.loop
+    with loop.ledger.read() as connection:
+        return affordable_answers(
+            connection, loop.project, night.number, loop.now(), purpose=purpose
+        )
 
 
 def _send(night: NightRun, studio: Studio) -> tuple[SendResult | None, str]:
