@@ -1,6 +1,6 @@
 """Consensus, reliabilities and who is caught, in simulated crowds whose people are known.
 
-Run: python tests/proofs/prove_crowd.py [--lives 20] [--seed 0] [--quick]
+Run: python tests/proofs/prove_crowd.py [--lives 10] [--seed 0] [--quick]
 
 A life draws 600 samples, asks so many people of twelve about each, and shows the model's answer
 but for a blind share of 0.2; 5 % of the samples are gold. The model is right on 80 % of the
@@ -328,7 +328,7 @@ def _share(flags: Array) -> str:
 def main() -> None:
     """Simulate all cases and print the tables."""
     parser = argparse.ArgumentParser(description="consensus and reliabilities by simulation")
-    parser.add_argument("--lives", type=int, default=20, help="windows of each row")
+    parser.add_argument("--lives", type=int, default=10, help="windows of each row")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="4 lives, three answers a sample")
     arguments = parser.parse_args()
