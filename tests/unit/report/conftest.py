@@ -1,7 +1,6 @@
 """A project with a few nights in its ledger, written through the ledger's own functions."""
 
 import importlib.util
-import io
 import shutil
 from contextlib import closing, contextmanager
 from copy import copy
@@ -10,12 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from flywheel import records
 from flywheel.blobs import Blobs
 from flywheel.collect import collect
-from flywheel.errors import PayloadError
 from flywheel.label import make_labels
 from flywheel.ledger import Ledger
 from flywheel.ledger.campaigns import EVERYONE, all_campaigns, begin_campaign, found_project
@@ -46,7 +43,7 @@ from flywheel.task import Labeling, Task
 _SPEC = importlib.util.spec_from_file_location("figures", Path(__file__).with_name("figures.py"))
 figures = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(figures)
-digest_of = figures.digest_of
+digest_of, picture, row_of = figures.digest_of, figures.picture, figures.row_of
 
 SETTINGS = """
 [project]
@@ -60,22 +57,6 @@ requirement = 0.95
 HOSTILE = '<script>alert("x")</script>|`a`\n# [b](http://evil.test/c)'
 START = datetime(2026, 3, 1, 2, tzinfo=UTC)
 VERDICTS = tuple(map(records.Verdict, ("PROMOTE", "NO-VERDICT", "REJECT", "PROMOTE")))
-
-
-def picture(sample):
-    if not sample.payload:
-        raise PayloadError(f"sample {sample.id[:12]}: 0 bytes are no colour; send one byte or more")
-    shade = sample.payload[-1]
-    pixels = np.tile(np.linspace(0, shade, 200).astype(np.uint8), (150, 1))
-    data = io.BytesIO()
-    Image.fromarray(pixels).save(data, "PNG")
-    return data.getvalue()
-
-
-def row_of(sample_id, split, origin, answer):
-    return records.DatasetRow(
-        sample_id=sample_id, split=split, origin=origin, answer=answer, weight=1.0
-    )
 
 
 class Story:

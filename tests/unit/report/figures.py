@@ -1,9 +1,14 @@
-"""Reports and decisions as the judge writes them, and as an older version did."""
+"""Reports and decisions as the judge writes them, and as an older version did; pictures and rows."""
 
 import dataclasses
+import io
+
+import numpy as np
+from PIL import Image
 
 from flywheel import records
 from flywheel.decide.eprocess import e_value
+from flywheel.errors import PayloadError
 
 METRIC_ID = records.content_id(b"metric")
 SETTINGS = {"optimize": "correct", "higher_is_better": True, "requirement": 0.95}
@@ -230,3 +235,19 @@ def _unmeasured(report):
     fixed = [one for one in report.entries if one.kind in ("requirement", "published")]
     unknown = [dataclasses.replace(one, metric=None) for one in report.entries if one not in fixed]
     return dataclasses.replace(report, entries=(*unknown, *fixed), difference=None)
+
+
+def picture(sample):
+    if not sample.payload:
+        raise PayloadError(f"sample {sample.id[:12]}: 0 bytes are no colour; send one byte or more")
+    shade = sample.payload[-1]
+    pixels = np.tile(np.linspace(0, shade, 200).astype(np.uint8), (150, 1))
+    data = io.BytesIO()
+    Image.fromarray(pixels).save(data, "PNG")
+    return data.getvalue()
+
+
+def row_of(sample_id, split, origin, answer):
+    return records.DatasetRow(
+        sample_id=sample_id, split=split, origin=origin, answer=answer, weight=1.0
+    )
