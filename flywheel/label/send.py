@@ -29,7 +29,7 @@ from flywheel.project import Project
 from flywheel.records import Json, Sample, Webhook
 from flywheel.task import Task
 
-_SAMPLES_PER_COMMIT = 250  # their payloads are in memory together
+_SAMPLES_PER_COMMIT = 500  # their payloads are in memory together
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

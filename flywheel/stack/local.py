@@ -17,6 +17,7 @@ from flywheel.errors import SettingsError
 from flywheel.project import Project
 from flywheel.stack import catalogue
 from flywheel.stack.credentials import credentials_file, ensure_credentials, read_credentials
+from flywheel.stack.database import write_ahead
 from flywheel.stack.runs import close_dead_runs
 from flywheel.stack.service import Server, Service, read_servers
 from flywheel.stack.supervise import Progress, port_of, start_all, stop_all
@@ -65,6 +66,8 @@ def up(
     first = [service for service in built if service.url is not None]
     then = [service for service in built if service.url is None]
     started = start_all(first, project.state, progress)
+    if "label-studio" in chosen:
+        write_ahead(project.state / "label-studio")  # now or at a later start: it only speeds up
     if not then:
         return started
     _close_dead_runs(project, progress)

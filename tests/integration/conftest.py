@@ -24,6 +24,7 @@ from sqlalchemy.exc import OperationalError
 from flywheel.errors import UnavailableError
 from flywheel.stack import catalogue
 from flywheel.stack.credentials import Credentials
+from flywheel.stack.database import write_ahead
 from flywheel.stack.service import Service
 from flywheel.stack.supervise import start_all, stop_all
 
@@ -96,6 +97,7 @@ def label_studio_template(label_studio_program: Path, tmp_path_factory) -> Path:
         fresh = tmp_path_factory.mktemp("template")
         with _serving(catalogue.label_studio(fresh / "data", _free_url(), CREDENTIALS), fresh):
             pass
+        write_ahead(fresh / "data")
         template.parent.mkdir(parents=True, exist_ok=True)
         # Copied beside, then renamed: another session sees all of it or nothing.
         scratch = template.with_name(f"{template.name}.{os.getpid()}")
@@ -112,6 +114,7 @@ def label_studio(label_studio_template: Path, tmp_path_factory) -> Iterator[Labe
     state = tmp_path_factory.mktemp("label-studio")
     data, url = state / "data", _free_url()
     shutil.copytree(label_studio_template, data)
+    write_ahead(data)  # a template from before has it not
     with _serving(catalogue.label_studio(data, url, CREDENTIALS), state):
         yield LabelStudioServer(
             url=url,

@@ -1,0 +1,29 @@
+import sqlite3
+from contextlib import closing
+
+from flywheel.stack.database import write_ahead
+
+
+def made(folder):
+    with closing(sqlite3.connect(folder / "label_studio.sqlite3")) as connection:
+        connection.execute("CREATE TABLE task (id INTEGER)")
+
+
+def test_the_setting_stays_in_the_file(tmp_path):
+    made(tmp_path)
+    assert write_ahead(tmp_path)
+    with closing(sqlite3.connect(tmp_path / "label_studio.sqlite3")) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_before_the_first_start_there_is_nothing_to_set(tmp_path):
+    assert not write_ahead(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_busy_database_is_left_as_it_is(tmp_path, monkeypatch):
+    monkeypatch.setattr("flywheel.stack.database._PATIENCE_SECONDS", 0.05)
+    made(tmp_path)
+    with closing(sqlite3.connect(tmp_path / "label_studio.sqlite3")) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        assert not write_ahead(tmp_path)
