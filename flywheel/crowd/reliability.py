@@ -89,6 +89,10 @@ def weigh(
     enough of them, more rounds follow that know which names are rare and which are confused. No
     random numbers: equal opinions give equal numbers, in whatever order they come.
 
+    Bias: answers are right as far as others can tell. On samples that mislead most people to the
+    same wrong answer the majority is believed, and everybody looks better than they are; only gold
+    samples as hard as those would tell.
+
     Args:
         opinions: one a person and sample, at most.
         tiers: person -> tier; who is not named is of the tier "random". Those who are named are

@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flywheel.crowd import Opinion, weigh
@@ -180,6 +180,7 @@ def test_the_order_of_the_opinions_changes_nothing(draw_crowd):
     assert weigh(opinions) == weigh(opinions[::-1])
 
 
+@settings(max_examples=30)
 @given(
     st.lists(
         st.tuples(st.integers(0, 3), st.integers(0, 3), st.sampled_from([None, 0, 1])), max_size=6
