@@ -137,10 +137,14 @@ def _note_states(connection: Connection, pairs: Sequence[tuple[Sent, LabelingTas
     and did not note, since it was killed, still waits: the next one finds it, and sees to it that
     enough people are asked.
     """
+    # As they are now: since they were read, some may have been withdrawn, or their project lost.
+    rows = sent_by_key(connection, [row.key for row, _ in pairs])
     own = {
         row.key: found
-        for row, found in pairs
-        if found.external_id == row.external_id and row.state in ("sent", "done")
+        for before, found in pairs
+        if (row := rows.get(before.key)) is not None
+        and found.external_id == row.external_id
+        and row.state in ("sent", "done")
     }
     states = {key: "done" if found.is_finished else "sent" for key, found in own.items()}
     update_by_key(connection, {"state": bindparam("value")}, states)

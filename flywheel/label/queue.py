@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, bindparam
+from sqlalchemy import bindparam
 
 from flywheel.label.exchange import BRIDGE, Bridge
 from flywheel.ledger import Ledger
@@ -88,11 +88,8 @@ def order_queue(
             for one in queue
             if one.is_leaving or (fresh.get(one.sample_id) == 0.0 and one.purpose is Purpose.CHOICE)
         ]
+        gone = _take_out(ledger, studio, calm)
         with ledger.begin() as connection:
-            _note(connection, calm, _CALM)
-        gone = _withdraw(studio, calm)
-        with ledger.begin() as connection:
-            _note(connection, calm, "")
             withdraw(connection, gone, _CALM, now)
             kept = {key: value for key, value in fresh.items() if value > 0.0}
             move_places(connection, kept, {})
@@ -107,26 +104,45 @@ def order_queue(
     return QueueResult(num_moved=len(moved), num_withdrawn=len(gone))
 
 
-def _note(connection: Connection, leaving: Sequence[Place], note: str) -> None:
-    """Say what is about to be withdrawn: after a kill, a sweep would think that people did it."""
-    notes = {one.key: note for one in leaving if one.key is not None}
-    update_by_key(connection, {"note": bindparam("value")}, notes)
-
-
-def _withdraw(studio: Bridge | None, calm: Sequence[Place]) -> list[str]:
-    """Take samples out of Label Studio, as far as nobody has begun them; which are gone.
+def _take_out(ledger: Ledger, studio: Bridge | None, calm: Sequence[Place]) -> list[str]:
+    """Withdraw samples as far as nobody has begun them; which are gone.
 
     One that is planned and not noted as sent may be there all the same: it stays in the queue.
     """
-    gone = [one.sample_id for one in calm if one.key is None]
-    by_project: dict[int, dict[int, str]] = defaultdict(dict)
-    for one in calm:
-        if one.external_id is not None and one.external_project is not None:
-            by_project[one.external_project][one.external_id] = one.sample_id
-    if studio is not None:
-        for project, samples in by_project.items():
-            gone += [samples[number] for number in studio.withdraw(project, list(samples))]
-    return gone
+    unsent = [one.sample_id for one in calm if one.key is None]
+    leaving = [one for one in calm if one.external_id is not None]
+    if studio is None or not leaving:
+        return unsent
+    _note(ledger, leaving, _CALM)
+    gone, begun = _withdraw(studio, leaving)
+    _note(ledger, begun, "")
+    return unsent + [one.sample_id for one in gone]
+
+
+def _note(ledger: Ledger, leaving: Sequence[Place], note: str) -> None:
+    """Say what is about to be withdrawn: after a kill, a sweep would think that people did it."""
+    with ledger.begin() as connection:
+        notes = {str(one.key): note for one in leaving}
+        update_by_key(connection, {"note": bindparam("value")}, notes)
+
+
+def _withdraw(studio: Bridge, leaving: Sequence[Place]) -> tuple[list[Place], list[Place]]:
+    """Take labeling tasks out of Label Studio: which are gone, and which stay, since begun.
+
+    A number may have been given out again: what has another key by now is left to a sweep.
+    """
+    gone, begun = list[Place](), list[Place]()
+    by_project: dict[int, dict[Place, int]] = defaultdict(dict)
+    for one in leaving:
+        by_project[int(one.external_project or 0)][one] = int(one.external_id or 0)
+    for project, numbers in by_project.items():
+        keys = {one.external_id: one.key for one in studio.fetch(project, set(numbers.values()))}
+        ours = {one: number for one, number in numbers.items() if keys.get(number) == one.key}
+        deleted = studio.withdraw(project, set(ours.values())) if ours else set()
+        gone += [one for one, number in numbers.items() if number not in keys]
+        gone += [one for one, number in ours.items() if number in deleted]
+        begun += [one for one, number in ours.items() if number not in deleted]
+    return gone, begun
 
 
 def _move(studio: Bridge | None, wanted: Mapping[Place, float]) -> dict[str, float]:

@@ -8,6 +8,7 @@ from flywheel.label import PullResult, SweepResult, pull
 from flywheel.label.exchange import BRIDGE
 from flywheel.ledger import Ledger
 from flywheel.ledger.locks import hold
+from flywheel.ledger.places import withdraw
 from flywheel.records import Purpose
 
 
@@ -145,6 +146,19 @@ def test_an_answer_that_does_not_fit_its_sample_is_set_aside(
 
     says(sample_id, "a")
     assert (pull_with(answer), letters.num_skips()) == (PullResult(num_refused=1), 1)
+
+
+def test_what_is_withdrawn_while_a_pull_reads_it_stays_so(letters, sample_id, says, pull_with, now):
+    """The pull, which holds no lock, wrote that it was with people."""
+
+    def answer(_result, _sample):
+        with letters.ledger.begin() as connection:
+            withdraw(connection, [sample_id], "it no longer matters", now)
+        return "a"
+
+    says(sample_id, "a")
+    assert pull_with(answer) == PullResult(num_annotations=1)
+    assert letters.tasks()[sample_id][0] == "withdrawn"
 
 
 def test_a_mended_annotation_is_an_answer_again(sample_id, says, pull_now, stored):

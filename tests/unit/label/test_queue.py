@@ -158,6 +158,22 @@ def test_what_was_begun_before_it_could_be_withdrawn_is_deleted_by_people_only(
     assert sweep_now().num_missing == 1
 
 
+def test_whoever_has_the_number_of_a_deleted_one_is_not_withdrawn_in_its_place(
+    letters, studio, send_now, order, sweep_now
+):
+    """Numbers are given out again, and a labeling task of somebody else was deleted."""
+    (deleted,) = letters.choose(b"x1")
+    send_now()
+    number = studio.find(deleted)
+    del studio.tasks[number]
+    (other,) = letters.choose(b"x2")
+    send_now()
+    assert studio.find(other) == number
+    assert order({deleted: 0.0}) == QueueResult()
+    sweep_now()
+    assert (letters.tasks()[deleted][0], letters.tasks()[other][0]) == ("withdrawn", "sent")
+
+
 def test_only_what_was_chosen_because_it_is_hard_is_withdrawn(letters, studio, send_now, order):
     """Gold samples measure people, and experts were asked for a reason."""
     (sample_id,) = letters.choose(b"x1")
