@@ -238,7 +238,8 @@ class Studio:
         for one in ours:
             if one["score"] != wanted:
                 path = f"api/predictions/{one['id']}/"
-                self._client.call("PATCH", path, json={"score": wanted})
+                with suppress(GoneError):  # somebody has deleted it this moment
+                    self._client.call("PATCH", path, json={"score": wanted})
         return bool(ours)
 
     def _annotated(self, project_id: int, filters: Sequence[Json]) -> Iterator[LabelingTask]:
