@@ -14,6 +14,12 @@ import pytest
 from playwright.sync_api import Page, sync_playwright
 
 from flywheel.label import PullResult, Sender, SendResult, Studio, pull, send
+from flywheel.ledger.campaigns import (
+    EVERYONE,
+    begin_campaign,
+    found_project,
+    labeling_projects,
+)
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -117,6 +123,15 @@ def pull_now(letters, studio) -> Callable[[], PullResult]:
 
 
 @pytest.fixture
-def project_id(send_now) -> int:
-    """The project's number in Label Studio."""
-    return int(send_now().project_url.split("/")[-2])
+def project_id(letters, studio) -> int:
+    """The number of the project in Label Studio, with or before anything in it."""
+    with letters.ledger.read() as connection:
+        known = labeling_projects(connection)
+    if known:
+        return known[-1]
+    title = f"flywheel: {letters.project.name}"
+    page = studio.ensure_project(title, letters.task.labeling.config, None)
+    with letters.ledger.begin() as connection:
+        campaign = begin_campaign(connection, EVERYONE, title, NOW)
+        found_project(connection, campaign.id, page.id)
+    return page.id

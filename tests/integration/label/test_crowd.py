@@ -7,7 +7,6 @@ import pytest
 
 from flywheel.errors import RefusedError, UnavailableError
 from flywheel.label import make_labels
-from flywheel.settings.labeling import LabelingSettings
 from flywheel.world import Arrival, Crowd, Person, Worked, choosing_hand
 
 pytestmark = pytest.mark.integration
@@ -42,7 +41,7 @@ def labels_now(letters, pull_now):
     def run(ids):
         pull_now()
         make_labels(
-            letters.ledger, letters.task, LabelingSettings(), datetime(2026, 3, 2, tzinfo=UTC), 1
+            letters.ledger, letters.task, letters.project, datetime(2026, 3, 2, tzinfo=UTC), 1
         )
         return [letters.labels(sample_id) for sample_id in ids]
 

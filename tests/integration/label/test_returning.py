@@ -5,8 +5,9 @@ from functools import partial
 
 import pytest
 
-from flywheel.label import PullResult, make_labels
-from flywheel.settings.labeling import LabelingSettings
+from flywheel.label import PullResult, SweepResult, make_labels, sweep
+
+NOW = datetime(2026, 3, 2, tzinfo=UTC)
 
 pytestmark = pytest.mark.integration
 
@@ -34,9 +35,7 @@ def labels_now(letters, pull_now):
 
     def run(sample_id):
         pull_now()
-        make_labels(
-            letters.ledger, letters.task, LabelingSettings(), datetime(2026, 3, 2, tzinfo=UTC), 1
-        )
+        make_labels(letters.ledger, letters.task, letters.project, NOW, 1)
         return letters.labels(sample_id)
 
     return run
@@ -86,11 +85,12 @@ def test_a_finished_labeling_task_is_done(
     assert letters.tasks()[sample_id][0] == "done"
 
 
-def test_a_deleted_labeling_task_is_reported_and_not_sent_again(
-    letters, sample_id, external_id, people, pull_now, send_now
+def test_a_deleted_labeling_task_is_found_by_a_sweep_and_not_sent_again(
+    letters, sample_id, external_id, people, studio, send_now
 ):
     people.delete(f"/api/tasks/{external_id}/")
-    assert [pull_now(), pull_now()] == [PullResult(num_lost=1), PullResult()]
+    swept = [sweep(letters.ledger, letters.blobs, studio, letters.task, NOW) for _ in range(2)]
+    assert swept == [SweepResult(num_missing=1), SweepResult()]
     assert letters.tasks()[sample_id][0] == "refused"
     assert send_now().num_sent == 0
 
@@ -112,12 +112,3 @@ def test_work_on_a_labeling_task_that_we_did_not_send_is_reported(
     by_hand = people.tasks(project_id)[-1]["id"]
     people.annotate(by_hand, result("b"))
     assert pull_now() == PullResult(num_unknown=1)
-
-
-def test_only_what_changed_is_read_again(letters, studio, send_now, people, result, project_id):
-    ids = letters.choose(*(b"old %d" % number for number in range(210)))
-    send_now()
-    everything = list(studio.pull(project_id, None))
-    assert [found.sample_id for found in everything] == ids
-    late = datetime.now(UTC).replace(year=2100)
-    assert list(studio.pull(project_id, late)) == []

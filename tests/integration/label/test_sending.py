@@ -9,59 +9,11 @@ from flywheel.label import Studio
 pytestmark = pytest.mark.integration
 
 
-class DropsAnswers(httpx.BaseTransport):
-    """A network on which the first answers to a kind of request get lost, the request does not."""
-
-    def __init__(self, path: str, times: int) -> None:
-        self.path, self.times = path, times
-        self.network = httpx.HTTPTransport(limits=httpx.Limits(max_keepalive_connections=0))
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        response = self.network.handle_request(request)
-        if request.method == "POST" and request.url.path.endswith(self.path) and self.times:
-            response.read()
-            self.times -= 1
-            raise httpx.RemoteProtocolError("Server disconnected without sending a response.")
-        return response
-
-    def close(self) -> None:
-        self.network.close()
-
-
-@pytest.fixture
-def flaky(label_studio, monkeypatch):
-    """A connection that loses the first answers to imports."""
-    monkeypatch.setattr("flywheel.label.studio._PAUSE_SECONDS", 0.01)
-
-    def connect(times: int) -> Studio:
-        return Studio.connect(label_studio.url, label_studio.token, DropsAnswers("/import", times))
-
-    return connect
-
-
 def test_sending_twice_creates_nothing_twice(letters, send_now, people, project_id):
     ids = letters.choose(*(b"twice %d" % number for number in range(130)))
     assert [send_now().num_sent, send_now().num_sent] == [130, 0]
     sent = [task["data"]["sample_id"] for task in people.tasks(project_id)]
-    assert sent == ids
-
-
-@pytest.mark.parametrize("times", [1, 2, 3])
-def test_a_lost_answer_creates_nothing_twice(times, letters, send_now, flaky, people, project_id):
-    letters.choose(b"x1", b"x2", b"x3")
-    assert send_now(flaky(times)).num_sent == 3
-    assert len(people.tasks(project_id)) == 3
-
-
-def test_when_every_answer_is_lost_the_next_run_still_creates_nothing_twice(
-    letters, send_now, flaky, people, project_id
-):
-    letters.choose(b"x1", b"x2", b"x3")
-    with pytest.raises(UnavailableError, match="does not answer"):
-        send_now(flaky(99))
-    assert {state for state, _, _ in letters.tasks().values()} == {"waiting"}
-    assert send_now().num_sent == 3
-    assert len(people.tasks(project_id)) == 3
+    assert sorted(sent) == sorted(ids)
 
 
 class DiesAfterPush(Studio):
@@ -148,28 +100,6 @@ def _personal_token(server):
 def test_a_server_that_is_down_is_said_to_be(free_url):
     with pytest.raises(UnavailableError, match="flywheel up"):
         Studio.connect(free_url(), "0000111122223333444455556666777788889999")
-
-
-def test_a_config_that_the_server_refuses_is_an_error_with_its_reason(studio):
-    with pytest.raises(RefusedError, match="'Choice' is a required property"):
-        studio.ensure_project(
-            "no choices", '<View><Choices name="x" toName="y"/></View>', annotations_per_sample=1
-        )
-
-
-def test_a_project_is_found_again_and_brought_up_to_date(letters, studio, people):
-    title, config = letters.project.name, letters.task.labeling.config
-    first = studio.ensure_project(title, config, annotations_per_sample=1)
-    longer = config.replace('value="c"/>', 'value="c"/><Choice value="d"/>')
-    assert studio.ensure_project(title, longer, annotations_per_sample=2) == first
-    now = people.http.get(f"/api/projects/{first.id}/").json()
-    assert (now["label_config"], now["maximum_annotations"]) == (longer, 2)
-
-
-def test_a_title_that_only_resembles_is_another_project(letters, studio):
-    title, config = letters.project.name, letters.task.labeling.config
-    longer = studio.ensure_project(f"{title} two", config, annotations_per_sample=1)
-    assert studio.ensure_project(title, config, annotations_per_sample=1) != longer
 
 
 def test_a_refusal_is_told_without_the_response_s_headers(studio):
