@@ -18,6 +18,8 @@ from flywheel.ledger.requests import ask_more, open_requests
 from flywheel.records import Purpose
 
 _KEY_LENGTH = 64
+_NOW_AND_THEN = {1: ("queue",), 3: ("sweep",)}
+_TOGETHER = (("send", "send"), ("send", "sweep"), ("send", "pull", "queue"))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -142,15 +144,24 @@ class Storm:
 
     def _bad_network(self) -> None:
         for number in range(self.scale.fault_rounds):
+            self._delete_newest()  # its number is given out again
             self.world.choose(6)
             self.world.choose(2, people=2)
             self._second_opinion()
             with self.world.busy_people():
-                for action in ("send", "pull", *(["sweep"] if number % 4 == 3 else [])):
-                    ((code, told),) = self.world.run(action, url=self.proxy.url)
+                for action in ("send", "pull", *_NOW_AND_THEN.get(number % 4, ())):
+                    more = self._something_to_order() if action == "queue" else {}
+                    ((code, told),) = self.world.run(action, url=self.proxy.url, **more)
                     assert code in (DONE, TOLD), told
                     if code == TOLD:
                         assert "the work waits in the ledger" in told, told
+
+    def _delete_newest(self) -> None:
+        """A person deletes the newest labeling task of all, unless somebody has begun it."""
+        people = self.world.people
+        newest = people.brief(self._projects()[-1])[-1:]
+        if newest and not newest[0]["annotations"] and newest[0]["id"] not in people.foreign:
+            people.delete_task(newest[0])
 
     def _kill_server(self) -> None:
         self.proxy.rate = 0.0
@@ -177,9 +188,10 @@ class Storm:
         for number in range(self.scale.races):
             self.world.choose(3)
             self.world.choose(1, people=2)
-            together = [("send", "send"), ("send", "sweep"), ("send", "pull", "sweep")][number % 3]
+            together = _TOGETHER[number % len(_TOGETHER)]
+            more = self._something_to_order()
             with self.world.busy_people():
-                codes = [code for code, _ in self.world.run(*together)]
+                codes = [code for code, _ in self.world.run(*together, **more)]
             assert set(codes) <= {DONE, BUSY}
             assert DONE in codes
 

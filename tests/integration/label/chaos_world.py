@@ -75,6 +75,7 @@ class People:
         self.deleted_annotations = set[int]()
         self.deleted_keys = set[str]()
         self.copied_keys = set[str]()
+        self.begun_keys = set[str | None]()
         self.foreign = set[int]()
         """labeling tasks that they made by hand"""
         self._result, self._rng = result, rng
@@ -110,6 +111,7 @@ class People:
         given = {one["completed_by"] for one in task["annotations"]}
         left = [number for number in self.numbers if number not in given] or self.numbers
         body = {"result": self._result(letter, None), "lead_time": 2.5, "completed_by": left[0]}
+        self.begun_keys.add(task["data"].get("key"))
         self._json("POST", f"/api/tasks/{task['id']}/annotations/", json={**body, **more})
         self.did["annotated"] += 1
 

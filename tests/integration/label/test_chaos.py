@@ -111,16 +111,30 @@ def test_as_many_people_are_asked_as_were_wanted(world):
     assert wrong == []
 
 
+def _differences(row, task: dict, people) -> Iterator[object]:
+    """What is otherwise in a labeling task than it was sent; what people began is left alone.
+
+    A Label Studio whose database was locked forgets predictions, and whoever is quick begins then.
+    """
+    if task["data"] != row.data:
+        yield task["data"], row.data
+    models = [one["model_version"] for one in task["predictions"]]
+    if row.key not in people.begun_keys | people.copied_keys:
+        if models != ["flywheel"]:
+            yield models
+        elif bool(task["predictions"][0]["result"]) != row.shown:
+            yield task["predictions"], row.shown
+
+
 def test_labeling_tasks_are_there_as_they_were_sent(world):
     there = world.by_key()
-    wrong = []
-    for row in world.rows():
-        for task in there.get(str(row.key), []):
-            if task["id"] == row.external_id and row.key not in world.people.copied_keys:
-                models = [one["model_version"] for one in task["predictions"]]
-                has_answer = bool(task["predictions"] and task["predictions"][0]["result"])
-                if models != ["flywheel"] or has_answer != row.shown or task["data"] != row.data:
-                    wrong.append((row.seq, row.key, models, has_answer, task["data"], row.data))
+    wrong = [
+        (row.seq, row.key, difference)
+        for row in world.rows()
+        for task in there.get(str(row.key), [])
+        if task["id"] == row.external_id
+        for difference in _differences(row, task, world.people)
+    ]
     assert wrong == []
 
 
