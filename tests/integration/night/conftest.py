@@ -44,6 +44,8 @@ port = {port}
 url = "{label_studio}"
 samples_per_night = 20
 probability_share = 0.6
+[quality]
+blind_share = 0.5
 [dataset]
 test_groups = 0.5
 [train]
@@ -112,6 +114,22 @@ class SmallProject:
         except FlywheelError:
             return False
         return True
+
+    def as_predicted_if_drawn(self) -> Callable[[dict], str]:
+        """An answer to labeling tasks: the model's on what was drawn, the opposite on the rest.
+
+        As if the lamps had never changed anything, while the training labels say the opposite.
+        """
+        drawn = dict(self.rows("select sample_id, share from choices"))
+        said = dict(self.rows("select sample_id, answer from predictions"))
+        opposite = {"upper": "lower", "lower": "upper"}
+
+        def answer(task: dict) -> str:
+            name = task["data"]["sample_id"]
+            predicted = json.loads(said[name])
+            return predicted if drawn[name] == "probability" else opposite[predicted]
+
+        return answer
 
     def save(self, past: Path) -> None:
         """Copy all that is stored, while the model server may run."""

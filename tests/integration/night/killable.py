@@ -16,6 +16,7 @@ import flywheel.loop.gather
 import flywheel.loop.judge
 import flywheel.loop.release
 import flywheel.loop.retrain
+import flywheel.loop.routing
 from flywheel.label import Studio
 from flywheel.loop import NightRun, night
 from flywheel.serve import ModelServer
@@ -29,9 +30,12 @@ STEPS = {
 }
 INSIDE = {
     "collect: moved": (flywheel.loop.gather, "move_payloads", "after"),
-    "route: chosen": (flywheel.loop.gather, "select_batch", "after"),
+    "route: ordered": (flywheel.loop.routing, "requeue", "after"),
+    "route: asked": (flywheel.loop.routing, "ask_besides", "after"),
+    "route: chosen": (flywheel.loop.routing, "select_batch", "after"),
     "route: pushed": (Studio, "push", "after"),
     "ingest: pulled": (flywheel.loop.gather, "pull", "after"),
+    "ingest: swept": (flywheel.loop.gather, "sweep", "after"),
     "ingest: labeled": (flywheel.loop.gather, "make_labels", "after"),
     "retrain: weights": (flywheel.loop.retrain, "add_checkpoint", "before"),
     "retrain: checkpoint": (flywheel.loop.retrain, "move_failures", "after"),

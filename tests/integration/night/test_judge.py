@@ -130,13 +130,7 @@ def test_a_plan_says_what_a_gain_costs(story, flywheel):
 def test_a_person_may_overrule_the_gate_and_is_named(small, people):
     small.serve()
     small.night()
-    opposite = {"upper": "lower", "lower": "upper"}
-
-    def worse(task):
-        predicted = task["predictions"][0]["result"][0]["value"]["choices"][0]
-        return predicted if task["data"]["share"] == "probability" else opposite[predicted]
-
-    people.annotate_all(small.project.name, worse)
+    people.annotate_all(small.project.name, small.as_predicted_if_drawn())
     assert small.night().name == "REJECT"
     [(rejected,)] = small.rows("select id from decisions where verdict = 'REJECT'")
     wanted = Override(verdict=Verdict.PROMOTE, name="Ada", reason="labels were wrong")
