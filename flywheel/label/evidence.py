@@ -89,7 +89,9 @@ def weigh_evidence(
         for one, group in zip(annotations, grouped[key], strict=True)
     ]
     known = newest_labels(connection, [one.sample_id for one in gold])
-    crowd = weigh([*opinions, *_gold_opinions(gold, known, task)], _tiers(people))
+    own = _by_sample(annotations_of(connection, sorted({one.sample_id for one in gold})))
+    measured = [one for one in gold if not _made(own.get(one.sample_id, ()), one.annotator)]
+    crowd = weigh([*opinions, *_gold_opinions(measured, known, task)], _tiers(people))
     return Evidence(
         crowd=crowd,
         samples={
@@ -111,6 +113,11 @@ def _by_sample(annotations: Sequence[Annotation]) -> dict[str, list[Annotation]]
         newest[one.sample_id].pop(one.annotator, None)
         newest[one.sample_id][one.annotator] = one
     return {key: list(of.values()) for key, of in newest.items()}
+
+
+def _made(given: Sequence[Annotation], person: str) -> bool:
+    """Whether a person helped to make the label: nobody is measured against their own answer."""
+    return any(one.annotator == person for one in given)
 
 
 def _gold_opinions(

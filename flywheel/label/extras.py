@@ -126,8 +126,8 @@ def _suspects(connection: Connection, task: Task) -> list[str]:
     """Labels that the model contradicts and that may well be wrong, the surest first.
 
     What it said when the sample was chosen counts: it cannot have learned from the label.
-    Formula: with a the share of labels that the model agrees with where it is as sure, and r the
-    label's reliability, a suspect is wrong with the chance (1 - r) a / ((1 - r) a + r (1 - a)),
+    Formula: with a the share of labels that the model agrees with where it is at least as sure,
+    and r the label's reliability, a suspect is wrong with the chance (1 - r) a / ((1 - r) a + r (1 - a)),
     by Bayes' rule and as if both erred on their own.
     """
     held = {one.sample_id: one for one in doubtable(connection, _LABELS)}
@@ -142,7 +142,8 @@ def _suspects(connection: Connection, task: Task) -> list[str]:
     ]
     found = []
     for suspect in suspect_labels(judged):
-        as_sure = [one.agrees for one in judged if one.confidence >= suspect.threshold]
+        sure = held[suspect.sample].confidence
+        as_sure = [one.agrees for one in judged if one.confidence >= sure]
         right, reliability = sum(as_sure) / len(as_sure), held[suspect.sample].reliability
         wrong = (1.0 - reliability) * right
         if wrong >= _LIKELY_WRONG * (wrong + reliability * (1.0 - right)):

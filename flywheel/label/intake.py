@@ -65,11 +65,17 @@ class Intake(NamedTuple):
 
 
 def take_in(
-    intake: Intake, changed: Sequence[LabelingTask], now: datetime, *, only_later: bool = True
+    intake: Intake,
+    changed: Sequence[LabelingTask],
+    now: datetime,
+    *,
+    only_later: bool = True,
+    keeps: bool = False,
 ) -> PullResult:
     """Store what labeling tasks of a campaign have now; each part in a transaction of its own.
 
     `only_later`: what was changed before that which is stored was read too late, and is left.
+    `keeps`: what is stored stays though it is there no longer.
     """
     ledger, blobs, task, campaign = intake
     total = PullResult()
@@ -82,7 +88,7 @@ def take_in(
                 for row, found in ours
             ]
         with ledger.begin() as connection:
-            total += _store(connection, campaign, answers, now, only_later=only_later)
+            total += _store(connection, campaign, answers, now, only_later=only_later, keeps=keeps)
         worked_on = sum(bool(found.annotations) for found in part)
         num_unknown = worked_on - sum(bool(found.annotations) for _, found in ours)
         total += PullResult(num_unknown=num_unknown)
@@ -105,6 +111,7 @@ def _store(
     now: datetime,
     *,
     only_later: bool,
+    keeps: bool,
 ) -> PullResult:
     changes = save_annotations(
         connection,
@@ -114,6 +121,7 @@ def _store(
         },
         now,
         only_later=only_later,
+        keeps=keeps,
     )
     _note_states(connection, [(row, found) for row, found, _ in answers])
     refused = [item for item in changes.saved if item.refused is not None]

@@ -9,7 +9,7 @@ trace, and what a server's clock that was set back has hidden. What it does:
                         stay, and the answers of both count
     edited by hand      what we wrote is written again
     made by hand        told, and left alone
-    unread change       read
+    unread change       read; where most went back in time, nothing that was read is given up
     unnoted             a run that was killed had sent it: the next one to send finds it
 """
 
@@ -117,6 +117,13 @@ def _sweep_campaign(
     _tell_foreign(ledger, view, foreign, now)
     unread = restored.union(_unread(view))
     found = list(studio.fetch(view.project_id, unread)) if unread else []
+    intake, old = Intake(ledger, blobs, task, campaign), _back_in_time(view)
+    # What is there now counts, whatever the server's clock says of when it came to be so.
+    fresh = [one for one in found if one.external_id not in old]
+    read = take_in(intake, fresh, now, only_later=False)
+    if old:
+        _tell_back_in_time(ledger, view, len(old), now)
+        read += take_in(intake, [one for one in found if one.external_id in old], now, keeps=True)
     return SweepResult(
         num_missing=num_missing,
         num_again=num_again,
@@ -125,8 +132,7 @@ def _sweep_campaign(
         num_restored=len(restored),
         num_foreign=len(foreign),
         num_unnoted=num_unnoted,
-        # What is there now counts, whatever the server's clock says of when it came to be so.
-        read=take_in(Intake(ledger, blobs, task, campaign), found, now, only_later=False),
+        read=read,
     )
 
 
@@ -262,3 +268,27 @@ def _unread(view: _View) -> list[int]:
         elif copies[0].updated_at != row.seen_at and (copies[0].is_begun or row.seen_at):
             found.append(copies[0].external_id)
     return found
+
+
+def _back_in_time(view: _View) -> set[int]:
+    """Labeling tasks that are as they were before we read them last; none when they are few.
+
+    Many at once mean that the server was restored from a back-up: what is missing there was not
+    deleted by people, and what is older there is not what they said last.
+    """
+    found = set()
+    for key, copies in view.there.items():
+        seen = view.rows[key].seen_at
+        if seen is not None and copies[0].updated_at < seen:
+            found.add(copies[0].external_id)
+    return found if len(found) > _FEW else set()
+
+
+def _tell_back_in_time(ledger: Ledger, view: _View, number: int, now: datetime) -> None:
+    reason = (
+        f"{number} labeling tasks are older there than when they were read last, as after a "
+        "back-up was restored; every answer that had been read is kept"
+    )
+    with ledger.begin() as connection:
+        project = f"project {view.project_id} in Label Studio"
+        add_skip(connection, project, reason, current_night_number(connection), now)

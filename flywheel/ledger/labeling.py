@@ -46,6 +46,7 @@ def save_annotations(
     now: datetime,
     *,
     only_later: bool = True,
+    keeps: bool = False,
 ) -> Changes:
     """Store all that each of these labeling tasks has now; what it has no longer is deleted.
 
@@ -57,6 +58,7 @@ def save_annotations(
         only_later: whether an annotation replaces what was stored of it only if it was changed
             later, which is right for what was read some time ago. Otherwise if it was changed at
             any other time: the server's clock may have been set back.
+        keeps: what a labeling task has no longer stays all the same.
     """
     stored = _stored(connection, list({sample_id for sample_id, _, _ in by_task.values()}))
     saved, deleted = list[Returned](), list[str]()
@@ -72,11 +74,12 @@ def save_annotations(
             if _is_news(item, known.get(item.annotation.id), only_later=only_later)
         ]
         present = {item.annotation.id for item in returned}
-        deleted += [
+        gone = [
             key
             for key, row in known.items()
             if row.labeling_task == labeling_task and key not in present and not row.deleted_at
         ]
+        deleted += [] if keeps else gone
         _move(connection, labeling_task, [known[key] for key in present & known.keys()])
     known_ids = {key for rows in stored.values() for key in rows}
     for item in saved:

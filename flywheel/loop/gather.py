@@ -9,7 +9,7 @@ from __future__ import annotations
 from flywheel.collect import Collected
 from flywheel.collect import collect as collect_failures
 from flywheel.dataset import make_version
-from flywheel.errors import FlywheelError, RefusedError, UnavailableError
+from flywheel.errors import BusyError, FlywheelError, RefusedError, UnavailableError
 from flywheel.label import (
     PullResult,
     label_from_sensors,
@@ -134,7 +134,7 @@ def _pull(night: NightRun) -> tuple[PullResult, str]:
         if night.keeps_results:
             swept = sweep(loop.ledger, loop.blobs, studio, loop.task, loop.now())
             pulled += swept.read
-    except (UnavailableError, RefusedError) as error:
+    except (UnavailableError, RefusedError, BusyError) as error:
         _set_aside(night, "ingest", str(error))
         return PullResult(), f"no annotations read, they wait in Label Studio: {error}"
     return pulled, ""

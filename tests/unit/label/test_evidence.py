@@ -116,3 +116,14 @@ def test_equal_answers_give_equal_numbers(crew, gold, weigh):
         for person, answer in (("ann", "cat"), ("bob", "dog")):
             crew.answer(sample_id, person, answer=answer)
     assert weigh() == weigh()
+
+
+def test_nobody_is_measured_against_an_answer_of_their_own(crew, weigh):
+    (one,) = crew.ask(1)
+    crew.answer(one, "ann", answer="cat")
+    crew.label([one], answer="cat")
+    crew.ask([one], purpose=Purpose.GOLD)
+    for person in ("ann", "bob"):
+        crew.answer(one, person, answer="cat", purpose=Purpose.GOLD)
+    people = weigh().crowd.people
+    assert (people["ann"].num_gold, people["bob"].num_gold) == (0, 1)

@@ -1,6 +1,9 @@
 """Projects that somebody deleted in Label Studio: what was open in them is sent to new ones."""
 
-from flywheel.label import SweepResult
+import copy
+
+from flywheel.label import PullResult, SweepResult
+from flywheel.ledger.labeling import annotations_of
 from flywheel.ledger.requests import ask_more
 from flywheel.records import Purpose
 
@@ -77,3 +80,33 @@ def test_a_campaign_whose_project_is_there_goes_on_while_another_is_lost(
     assert sweep_now() == SweepResult(num_again=10)
     assert send_now().num_sent == 10
     assert sorted(task.project for task in studio.tasks.values()) == [2] * 10 + [3] * 2
+
+
+def test_what_a_back_up_that_was_restored_lacks_was_not_deleted_by_people(
+    letters, studio, send_now, says, pull_now, sweep_now
+):
+    ids = letters.choose(*(f"x{index}".encode() for index in range(12)))
+    send_now()
+    back_up = copy.deepcopy(studio.tasks)
+    for sample_id in ids:
+        says(sample_id, "b")
+    pull_now()
+    sweep_now()
+    studio.tasks = back_up
+    assert sweep_now().read == PullResult()
+    with letters.ledger.read() as connection:
+        assert [one.answer for one in annotations_of(connection, ids)] == ["b"] * 12
+    assert letters.num_skips() == 1
+
+
+def test_a_few_answers_that_are_gone_were_deleted_whatever_the_clock_says(
+    letters, studio, send_now, says, pull_now, sweep_now
+):
+    ids = letters.choose(*(f"x{index}".encode() for index in range(3)))
+    send_now()
+    back_up = copy.deepcopy(studio.tasks)
+    for sample_id in ids:
+        says(sample_id, "b")
+    pull_now()
+    studio.tasks = back_up
+    assert sweep_now().read == PullResult(num_deleted=3)
