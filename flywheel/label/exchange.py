@@ -75,6 +75,8 @@ class Glimpse:
     is_begun: bool
     """somebody has annotated, skipped or drafted"""
     is_finished: bool
+    people: int
+    """who are asked"""
 
 
 class StudioProject(NamedTuple):

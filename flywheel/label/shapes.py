@@ -60,6 +60,7 @@ def glimpse(row: Json) -> Glimpse:
             row["total_annotations"] or row["cancelled_annotations"] or row["draft_exists"]
         ),
         is_finished=row["is_labeled"],
+        people=row["overlap"],
     )
 
 

@@ -29,7 +29,9 @@ _ANNOTATIONS = (
     "annotations.was_cancelled,annotations.lead_time"
 )
 _SETTINGS_ONLY = {"include": "id,label_config,maximum_annotations"}
-_BRIEF = "id,data,updated_at,is_labeled,total_annotations,cancelled_annotations,draft_exists"
+_BRIEF = (
+    "id,data,updated_at,is_labeled,total_annotations,cancelled_annotations,draft_exists,overlap"
+)
 _ACTIONS = sorted(["ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED"])
 _ANSWERED = condition("total_annotations", "greater", 0, "Number")
 _UNANSWERED = condition("total_annotations", "equal", 0, "Number")

@@ -7,7 +7,8 @@ trace, and what a server's clock that was set back has hidden. What it does:
                         are missing, somebody's server was emptied: they are sent again
     twice               the copies that nobody has begun are deleted; of two that were begun both
                         stay, and the answers of both count
-    edited by hand      what we wrote is written again
+    edited by hand      what we wrote is written again; where fewer people are asked than were
+                        wanted, as in a copy that was begun first, more are
     made by hand        told, and left alone
     unread change       read; where most went back in time, nothing that was read is given up
     unnoted             a run that was killed had sent it: the next one to send finds it
@@ -39,6 +40,7 @@ from flywheel.ledger.outbox import (
     update_by_key,
 )
 from flywheel.ledger.places import withdraw
+from flywheel.ledger.requests import people_wanted
 from flywheel.records import Json
 from flywheel.task import Task
 
@@ -82,6 +84,8 @@ class _View:
     project_id: int
     rows: Mapping[str, Sent]
     """planned for it, by key"""
+    wanted: Mapping[str, int]
+    """who are to be asked, by key"""
     there: Mapping[str, list[Glimpse]]
     """by key, one that was begun first, before others the one that the ledger knows"""
     strangers: Sequence[Glimpse]
@@ -112,6 +116,7 @@ def _sweep_campaign(
     view = _look(ledger, studio, campaign)
     num_unnoted = _note(ledger, view)
     restored, foreign = _restore(studio, view)
+    restored |= _ask_enough(studio, view)
     num_copies, num_twins = _drop_copies(studio, view)
     num_missing, num_again = _settle_missing(ledger, view, restored, now)
     _tell_foreign(ledger, view, foreign, now)
@@ -145,6 +150,7 @@ def _look(ledger: Ledger, studio: Bridge, campaign: Campaign) -> _View:
         )
     with ledger.read() as connection:  # after: what was sent meanwhile is in both
         rows = {row.key: row for row in sent_in(connection, campaign.id) if row.key}
+        wanted = people_wanted(connection, campaign.id)
     there, strangers = defaultdict[str, list[Glimpse]](list), list[Glimpse]()
     for glimpse in glimpses:
         if glimpse.key in rows:
@@ -155,7 +161,12 @@ def _look(ledger: Ledger, studio: Bridge, campaign: Campaign) -> _View:
         known = rows[key].external_id
         copies.sort(key=lambda one: (not one.is_begun, one.external_id != known, one.external_id))
     return _View(
-        campaign=campaign, project_id=project_id, rows=rows, there=there, strangers=strangers
+        campaign=campaign,
+        project_id=project_id,
+        rows=rows,
+        wanted=wanted,
+        there=there,
+        strangers=strangers,
     )
 
 
@@ -195,6 +206,18 @@ def _restore(studio: Bridge, view: _View) -> tuple[set[int], list[Glimpse]]:
     for external_id, data in edited.items():
         studio.restore(external_id, data)
     return set(edited), foreign
+
+
+def _ask_enough(studio: Bridge, view: _View) -> set[int]:
+    """Ask as many people as were wanted; the numbers of the labeling tasks in which fewer were."""
+    fewer = {
+        copies[0].external_id: view.wanted[key]
+        for key, copies in view.there.items()
+        if view.rows[key].state in ("sent", "done") and copies[0].people < view.wanted[key]
+    }
+    for external_id, people in fewer.items():
+        studio.ask_more(external_id, people)
+    return set(fewer)
 
 
 def _is_of(glimpse: Glimpse, data: Mapping[str, Json]) -> bool:

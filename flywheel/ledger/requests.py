@@ -124,6 +124,27 @@ def open_requests(connection: Connection) -> list[Request]:
     return [Request(row[0], row[1], Purpose(row[2]), *row[3:]) for row in rows]
 
 
+def people_wanted(connection: Connection, campaign: int) -> dict[str, int]:
+    """By key, who are asked in each labeling task of a campaign, requests that are told included.
+
+    Those who answered elsewhere do not count.
+    """
+    table = labeling_tasks.c
+    more = (
+        select(func.coalesce(func.sum(requests.c.people), 0))
+        .where(
+            requests.c.sample_id == table.sample_id,
+            requests.c.purpose == table.purpose,
+            requests.c.done_at.is_not(None),
+        )
+        .correlate(labeling_tasks)
+        .scalar_subquery()
+    )
+    query = select(table.key, table.people + more - num_elsewhere())
+    rows = connection.execute(query.where(table.campaign == campaign, table.key.is_not(None)))
+    return {key: max(int(number), 1) for key, number in rows}
+
+
 def finish_requests(connection: Connection, done: list[Request], now: datetime) -> None:
     """Label Studio asks these people now; their labeling tasks are open again."""
     for one in done:

@@ -81,7 +81,7 @@ def _faults_of_live(row, tasks: list[dict], people) -> Iterator[str]:
         yield "has no labeling task"
     if tasks and not known:
         yield f"is known as {row.external_id}, and is {[task['id'] for task in tasks]}"
-    if len(tasks) > 1 and not (row.key in people.copied_keys and all(map(_is_begun, tasks))):
+    if len(tasks) > 1 and not all(map(_is_begun, tasks)):  # of two that are begun both count
         yield f"has {len(tasks)} labeling tasks"
     if any(task["is_labeled"] != (row.state == "done") for task in known):
         yield f"is {row.state}, and there it is not"

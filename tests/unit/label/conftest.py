@@ -131,6 +131,7 @@ class SmallStudio:
                 updated_at=task.updated_at,
                 is_begun=task.is_begun,
                 is_finished=task.is_finished,
+                people=task.people,
             )
 
     def ask_more(self, external_id: int, people: int) -> None:

@@ -9,6 +9,8 @@ import pytest
 from flywheel.errors import BusyError, UnavailableError
 from flywheel.label import PullResult, SweepResult, order_queue
 from flywheel.ledger.locks import hold
+from flywheel.ledger.requests import ask_more
+from flywheel.records import Purpose
 
 NOTHING = SweepResult()
 LOST = UnavailableError("the answer got lost")
@@ -158,6 +160,23 @@ def test_of_two_the_one_that_was_begun_stays(letters, sample_id, studio, says, s
     assert (counts(found), found.read) == ({"num_copies": 1}, PullResult(num_annotations=1))
     assert list(studio.tasks) == [copy]
     assert letters.tasks()[sample_id] == ("done", copy, "")
+    assert sweep_now() == NOTHING
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_in_a_copy_that_was_begun_as_many_are_asked_as_were_wanted(
+    letters, studio, says, send_now, sweep_now, now, more
+):
+    """A copy asks one person, and after one answer it was done."""
+    (sample_id,) = letters.choose(b"x1", people=2)
+    with letters.ledger.begin() as connection:
+        ask_more(connection, [sample_id] * more, Purpose.CHOICE, "disputed", 0, now)
+    send_now()
+    copy = studio.copy(sample_id)
+    says(copy, "b")
+    assert counts(sweep_now()) == {"num_copies": 1, "num_restored": 1}
+    assert (studio.tasks[copy].people, studio.tasks[copy].is_finished) == (2 + more, False)
+    assert letters.tasks()[sample_id] == ("sent", copy, "")
     assert sweep_now() == NOTHING
 
 
