@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -218,9 +219,23 @@ def _open_letters(folder: Path) -> Letters:
     return letters
 
 
+@pytest.fixture(scope="session")
+def put_ledger(tmp_path_factory) -> Callable[[Path], None]:
+    """(path) -> an empty ledger there, copied: its migrations take longer than most tests."""
+    template = tmp_path_factory.mktemp("ledger") / "ledger.db"
+    Ledger.open(f"sqlite:///{template}").close()
+
+    def put(path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(template, path)
+
+    return put
+
+
 @pytest.fixture
-def letters(tmp_path) -> Iterator[Letters]:
+def letters(tmp_path, put_ledger) -> Iterator[Letters]:
     """A project about letters; `choose` makes its samples wait for people."""
+    put_ledger(tmp_path / "ledger.db")
     letters = _open_letters(tmp_path)
     yield letters
     letters.ledger.close()

@@ -268,7 +268,8 @@ class Crew:
 
 
 @pytest.fixture
-def ledger(tmp_path) -> Iterator[Ledger]:
+def ledger(tmp_path, put_ledger) -> Iterator[Ledger]:
+    put_ledger(tmp_path / "ledger.db")
     with closing(Ledger.open(f"sqlite:///{tmp_path}/ledger.db")) as opened:
         yield opened
 

@@ -58,7 +58,8 @@ def task():
 
 
 @pytest.fixture
-def ledger(project):
+def ledger(project, put_ledger):
+    put_ledger(project.state / "ledger.db")
     with closing(Ledger.open(project.ledger_url)) as ledger:
         yield ledger
 
