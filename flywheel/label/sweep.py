@@ -84,8 +84,6 @@ class _View:
     project_id: int
     rows: Mapping[str, Sent]
     """planned for it, by key"""
-    wanted: Mapping[str, int]
-    """who are to be asked, by key"""
     there: Mapping[str, list[Glimpse]]
     """by key, one that was begun first, before others the one that the ledger knows"""
     strangers: Sequence[Glimpse]
@@ -116,7 +114,7 @@ def _sweep_campaign(
     view = _look(ledger, studio, campaign)
     num_unnoted = _note(ledger, view)
     restored, foreign = _restore(studio, view)
-    restored |= _ask_enough(studio, view)
+    restored |= _ask_enough(ledger, studio, view)
     num_copies, num_twins = _drop_copies(studio, view)
     num_missing, num_again = _settle_missing(ledger, view, restored, now)
     _tell_foreign(ledger, view, foreign, now)
@@ -150,7 +148,6 @@ def _look(ledger: Ledger, studio: Bridge, campaign: Campaign) -> _View:
         )
     with ledger.read() as connection:  # after: what was sent meanwhile is in both
         rows = {row.key: row for row in sent_in(connection, campaign.id) if row.key}
-        wanted = people_wanted(connection, campaign.id)
     there, strangers = defaultdict[str, list[Glimpse]](list), list[Glimpse]()
     for glimpse in glimpses:
         if glimpse.key in rows:
@@ -164,7 +161,6 @@ def _look(ledger: Ledger, studio: Bridge, campaign: Campaign) -> _View:
         campaign=campaign,
         project_id=project_id,
         rows=rows,
-        wanted=wanted,
         there=there,
         strangers=strangers,
     )
@@ -208,12 +204,14 @@ def _restore(studio: Bridge, view: _View) -> tuple[set[int], list[Glimpse]]:
     return set(edited), foreign
 
 
-def _ask_enough(studio: Bridge, view: _View) -> set[int]:
+def _ask_enough(ledger: Ledger, studio: Bridge, view: _View) -> set[int]:
     """Ask as many people as were wanted; the numbers of the labeling tasks in which fewer were."""
+    with ledger.read() as connection:  # now that it knows them by the numbers that they have
+        wanted = people_wanted(connection, view.campaign.id)
     fewer = {
-        copies[0].external_id: view.wanted[key]
+        copies[0].external_id: wanted[key]
         for key, copies in view.there.items()
-        if view.rows[key].state in ("sent", "done") and copies[0].people < view.wanted[key]
+        if view.rows[key].state in ("sent", "done") and copies[0].people < wanted[key]
     }
     for external_id, people in fewer.items():
         studio.ask_more(external_id, people)

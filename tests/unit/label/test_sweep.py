@@ -163,9 +163,10 @@ def test_of_two_the_one_that_was_begun_stays(letters, sample_id, studio, says, s
     assert sweep_now() == NOTHING
 
 
+@pytest.mark.parametrize("is_read", [False, True])
 @pytest.mark.parametrize("more", [0, 1])
 def test_in_a_copy_that_was_begun_as_many_are_asked_as_were_wanted(
-    letters, studio, says, send_now, sweep_now, now, more
+    letters, studio, says, send_now, pull_now, sweep_now, now, more, is_read
 ):
     """A copy asks one person, and after one answer it was done."""
     (sample_id,) = letters.choose(b"x1", people=2)
@@ -174,6 +175,8 @@ def test_in_a_copy_that_was_begun_as_many_are_asked_as_were_wanted(
     send_now()
     copy = studio.copy(sample_id)
     says(copy, "b")
+    if is_read:
+        pull_now()
     assert counts(sweep_now()) == {"num_copies": 1, "num_restored": 1}
     assert (studio.tasks[copy].people, studio.tasks[copy].is_finished) == (2 + more, False)
     assert letters.tasks()[sample_id] == ("sent", copy, "")
