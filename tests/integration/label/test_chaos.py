@@ -1,13 +1,14 @@
 """Whatever fails in whatever order: no labeling task twice, no answer lost, no sample forgotten.
 
 Against a real Label Studio of its own and a real ledger: sending, pulling, sweeping and ordering
-end in a SIGKILL at every third step, in the long form at every single one; a proxy loses, delays, cuts and refuses; the server itself is
-killed; two send at once; and people annotate, change, skip and delete all the while, and copy,
-edit and delete labeling tasks by hand. Then it becomes quiet, and each test is a law that must
-hold of what Label Studio itself has and of what the ledger has.
+end in a SIGKILL at every third step, in the long form at every single one; a proxy loses, delays,
+cuts and refuses; the server itself is killed; several start at once; and people annotate, change,
+skip and delete all the while, and copy, edit and delete labeling tasks by hand. Then it becomes
+quiet, and each test is a law that must hold of what Label Studio itself has and of what the ledger
+has. Whoever sends does not wait between two tries, so that a slow server meets all of them.
 
     pytest tests/integration/label/test_chaos.py -s                  the short form
-    CHAOS=long pytest tests/integration/label/test_chaos.py -s       every step, and far more of it
+    CHAOS=long pytest tests/integration/label/test_chaos.py -s       every step; 7 to 10 minutes
 """
 
 from __future__ import annotations
