@@ -33,7 +33,7 @@ from flywheel.ledger.tables import locks
 pytestmark = pytest.mark.integration
 
 SEED = 20260301
-SHORT = Scale(fault_rounds=5, kill_stride=3, server_kills=(0.03,), races=3)
+SHORT = Scale(fault_rounds=5, kill_stride=3, server_kills=(0.005,), races=3)
 LONG = Scale(fault_rounds=40, kill_stride=1, server_kills=tuple(np.linspace(0.0, 0.2, 9)), races=15)
 
 
