@@ -198,8 +198,16 @@ class Storm:
     def _by_hand(self) -> None:
         """What people do to labeling tasks that are not theirs, and to a whole project."""
         world, people = self.world, self.world.people
-        world.do("send", "pull")
+        world.do("send")
         doomed, *others = self._projects()
+        for _ in range(8):
+            people.annotate(self._open_task(others)[1])
+        world.do("pull")
+        rows = [row for project in others for row in people.brief(project)]
+        changed, deleted, *_ = [one for row in rows for one in row["annotations"]]
+        people.change(changed)
+        people.delete_annotation(deleted)
+        people.skip(self._open_task(others)[1])
         project, task = self._open_task(others)
         people.copy_task(project, task)
         project, task = self._open_task(others)
