@@ -10,10 +10,10 @@ from sqlalchemy import Connection
 
 from flywheel.blobs import Blobs
 from flywheel.crowd import Compared, measure_anchoring
-from flywheel.errors import FlywheelError
+from flywheel.crowd.anchoring import Anchorings
 from flywheel.label.plan import EVERYWHERE
-from flywheel.ledger.looks import Look, recent_looks
-from flywheel.ledger.samples import load_samples
+from flywheel.label.slices import slices_of
+from flywheel.ledger.looks import recent_looks
 from flywheel.task import Task
 
 _WINDOW = 2_000
@@ -28,7 +28,8 @@ def read_compared(connection: Connection, blobs: Blobs, task: Task) -> list[Comp
     out of the window.
     """
     looks = recent_looks(connection, _WINDOW)
-    slices = _slices(connection, blobs, task, looks)
+    samples = list(dict.fromkeys(look.sample_id for look in looks))
+    slices = slices_of(connection, blobs, task, samples)
     return [
         Compared(
             sample=look.sample_id,
@@ -44,26 +45,16 @@ def read_compared(connection: Connection, blobs: Blobs, task: Task) -> list[Comp
 def blinded_slices(
     connection: Connection, blobs: Blobs, task: Task, max_anchoring: float
 ) -> frozenset[str]:
+    """Where people are not shown the model's answer, as of now; see `where_biased`."""
+    return where_biased(measure_anchoring(read_compared(connection, blobs, task)), max_anchoring)
+
+
+def where_biased(measured: Anchorings, max_anchoring: float) -> frozenset[str]:
     """The slices in which people agree with the model surely too much more when they see it.
 
     EVERYWHERE when they do so over all.
     """
-    measured = measure_anchoring(read_compared(connection, blobs, task))
     found = {name for name, one in measured.slices.items() if one.is_biased(max_anchoring)}
     if measured.overall is not None and measured.overall.is_biased(max_anchoring):
         found.add(EVERYWHERE)
     return frozenset(found)
-
-
-def _slices(
-    connection: Connection, blobs: Blobs, task: Task, looks: list[Look]
-) -> dict[str, tuple[str, ...]]:
-    """Sample id -> the slices that it belongs to; a sample that cannot be loaded has none."""
-    found: dict[str, tuple[str, ...]] = {}
-    for sample_id in {look.sample_id for look in looks} if task.slices else ():
-        try:
-            (sample,) = load_samples(connection, blobs, [sample_id])
-        except FlywheelError:
-            continue
-        found[sample_id] = tuple(name for name, holds in task.slices.items() if holds(sample))
-    return found

@@ -13,8 +13,8 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection
 
-from flywheel.label.cost import Costs, Price, audience_of, per_hour, read_costs
-from flywheel.ledger.campaigns import EVERYONE, EXPERTS
+from flywheel.label.cost import Costs, Price, per_hour, read_costs
+from flywheel.ledger.campaigns import EVERYONE, EXPERTS, audience_of
 from flywheel.ledger.commitments import answers_open, asked_in
 from flywheel.ledger.spending import spent_since
 from flywheel.project import Project

@@ -18,11 +18,10 @@ from sqlalchemy import Connection
 
 from flywheel.crowd.pace import measure_pace
 from flywheel.label.ratio import ratio, spread_of
-from flywheel.ledger.campaigns import EVERYONE, EXPERTS
+from flywheel.ledger.campaigns import EVERYONE, EXPERTS, audience_of
 from flywheel.ledger.spending import Cut
 from flywheel.ledger.work import Work, recent_work
 from flywheel.project import Project
-from flywheel.records import Purpose
 from flywheel.settings.labeling import Cost
 
 _WINDOW = 20_000
@@ -94,11 +93,6 @@ def read_costs(connection: Connection, project: Project) -> Costs:
             for audience in (EVERYONE, EXPERTS)
         },
     )
-
-
-def audience_of(purpose: Purpose) -> str:
-    """Whom a labeling task is for."""
-    return EXPERTS if purpose is Purpose.REVIEW else EVERYONE
 
 
 def per_hour(cost: Cost, annotator: str) -> float:

@@ -13,18 +13,11 @@ from typing import TypeVar
 
 import numpy as np
 from scipy import stats
-from sqlalchemy import Connection
 
-from flywheel.blobs import Blobs
-from flywheel.errors import FlywheelError
 from flywheel.label.cost import Costed
 from flywheel.label.ratio import FEWEST, ratio
-from flywheel.ledger.samples import load_samples
-from flywheel.records import Array, Estimate, Sample, Split
-from flywheel.task import Task
+from flywheel.records import Array, Estimate, Split
 
-_PART = 250
-"""samples whose payloads are in memory together"""
 _TAIL = 0.025
 
 Key = TypeVar("Key", bound=Hashable)
@@ -99,19 +92,6 @@ def expenses_by(
     return {name: expense(groups[name], labels) for name in sorted(groups)}  # type: ignore[type-var]
 
 
-def slices_of(
-    connection: Connection, blobs: Blobs, task: Task, sample_ids: Sequence[str]
-) -> dict[str, tuple[str, ...]]:
-    """The slices that each sample is in; one that cannot be loaded is missing."""
-    found: dict[str, tuple[str, ...]] = {}
-    for start in range(0, len(sample_ids) if task.slices else 0, _PART):
-        part = sample_ids[start : start + _PART]
-        for sample in _loaded(connection, blobs, part):
-            names = (name for name, holds in task.slices.items() if holds(sample))
-            found[sample.id] = tuple(names)
-    return found
-
-
 def trend(nights: Mapping[int, Expense]) -> Estimate | None:
     """How much a label's cost changes from night to night: -0.03 is 3 % less each night.
 
@@ -129,13 +109,3 @@ def trend(nights: Mapping[int, Expense]) -> Estimate | None:
     half = float(stats.t.isf(_TAIL, len(known) - 2)) * fitted.stderr
     value, low, high = np.expm1([fitted.slope, fitted.slope - half, fitted.slope + half]).tolist()
     return Estimate(value=value, low=low, high=high, num_samples=len(known))
-
-
-def _loaded(connection: Connection, blobs: Blobs, sample_ids: Sequence[str]) -> list[Sample]:
-    """Those that can be loaded."""
-    try:
-        return load_samples(connection, blobs, sample_ids)
-    except FlywheelError:
-        if len(sample_ids) == 1:
-            return []
-    return [one for key in sample_ids for one in _loaded(connection, blobs, [key])]

@@ -33,7 +33,7 @@ def lose_deleted_projects(ledger: Ledger, studio: Bridge, now: datetime) -> int:
 def _used(ledger: Ledger) -> list[Campaign]:
     with ledger.read() as connection:
         known = all_campaigns(connection)
-    return [one for one in known if one.external_project is not None and one.state != "lost"]
+    return [one for one in known if one.is_used]
 
 
 def _lose(ledger: Ledger, campaign: Campaign, now: datetime) -> int:

@@ -17,6 +17,7 @@ from flywheel.ledger.campaigns import (
     EXPERTS,
     Campaign,
     all_campaigns,
+    audience_of,
     begin_campaign,
 )
 from flywheel.ledger.outbox import Waiting, plan
@@ -98,7 +99,7 @@ class _Room:
 
     def take(self, purpose: Purpose) -> int:
         """A place for one labeling task; the id of its campaign."""
-        audience = EXPERTS if purpose is Purpose.REVIEW else EVERYONE
+        audience = audience_of(purpose)
         limit = self._project.labeling.campaign_samples
         campaign = self._open.get(audience)
         if campaign is None or self._filled[audience] >= limit:

@@ -36,7 +36,7 @@ def pull(ledger: Ledger, blobs: Blobs, studio: Bridge, task: Task, now: datetime
     with ledger.read() as connection:
         known = all_campaigns(connection)
     for campaign in known:
-        if campaign.external_project is not None and campaign.state != "lost":
+        if campaign.is_used:
             total += _pull_campaign(ledger, blobs, studio, task, campaign, now)
     return total
 

@@ -12,19 +12,25 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from flywheel.blobs import Blobs
-from flywheel.errors import FlywheelError, RefusedError, TaskError, UnavailableError, UserError
-from flywheel.label.exchange import BRIDGE, Bridge, Item, StudioProject
+from flywheel.errors import RefusedError, TaskError, UnavailableError, UserError
+from flywheel.label.exchange import BRIDGE, Bridge, Item
 from flywheel.label.items import blinded, item_of, misfit, picture_of, pre_annotation_of
 from flywheel.label.lost import lose_deleted_projects
 from flywheel.label.plan import plan_part
 from flywheel.label.shapes import task_data
 from flywheel.ledger import Ledger
-from flywheel.ledger.campaigns import EVERYONE, EXPERTS, Campaign, all_campaigns, found_project
+from flywheel.ledger.campaigns import (
+    EXPERTS,
+    Campaign,
+    all_campaigns,
+    found_project,
+    labeling_projects,
+)
 from flywheel.ledger.locks import hold
 from flywheel.ledger.nights import add_skip, current_night_number
 from flywheel.ledger.outbox import Waiting, mark_sent, num_waiting, plan, set_aside, waiting
 from flywheel.ledger.requests import finish_requests, open_requests
-from flywheel.ledger.samples import load_samples
+from flywheel.ledger.samples import load_each
 from flywheel.project import Project
 from flywheel.records import Json, Sample, Webhook
 from flywheel.task import Task
@@ -71,7 +77,7 @@ def send(sender: Sender, now: datetime) -> SendResult:
     """
     ledger = sender.ledger
     num_sent = num_refused = 0
-    pages: dict[int, StudioProject] = {}
+    projects: dict[int, int] = {}
     with hold(ledger, BRIDGE, lambda: now):
         lose_deleted_projects(ledger, sender.studio, now)
         with ledger.read() as connection:
@@ -79,38 +85,37 @@ def send(sender: Sender, now: datetime) -> SendResult:
         for start in range(0, len(todo), _SAMPLES_PER_COMMIT):
             part, refused = _planned(sender, todo[start : start + _SAMPLES_PER_COMMIT], now)
             for campaign, rows in _by_campaign(ledger, part):
-                if campaign.id not in pages:
-                    pages[campaign.id] = _project(sender, campaign, now)
-                ready, unfit = _send_part(sender, pages[campaign.id].id, rows, now)
+                if campaign.id not in projects:
+                    projects[campaign.id] = _project(sender, campaign, now)
+                ready, unfit = _send_part(sender, projects[campaign.id], rows, now)
                 num_sent += ready
                 refused |= unfit
             with ledger.begin() as connection:
                 set_aside(connection, refused, now)
             num_refused += len(refused)
         num_more = _ask_more(sender, now)
-        return _result(sender, pages, (num_sent, num_refused, num_more))
+        return _result(sender, (num_sent, num_refused, num_more))
 
 
 def _planned(
     sender: Sender, part: Sequence[Waiting], now: datetime
 ) -> tuple[list[tuple[Waiting, Sample]], dict[str, str]]:
     """What waits, with its samples; and why others cannot be loaded, by key."""
-    loaded, faults = list[tuple[Waiting, Sample]](), dict[str, str]()
+    names = list(dict.fromkeys(row.sample_id for row in part))
     with sender.ledger.read() as connection:
-        for row in part:
-            try:
-                loaded.append((row, load_samples(connection, sender.blobs, [row.sample_id])[0]))
-            except FlywheelError as error:
-                faults[row.sample_id] = str(error)
-                bare = Sample(id=row.sample_id, payload=b"", media_type="", metadata=row.metadata)
-                loaded.append((row, bare))
+        samples, faults = load_each(connection, sender.blobs, names)
+    rows = [(row, samples.get(row.sample_id) or _bare(row)) for row in part]
     with sender.ledger.begin() as connection:
-        placed = plan_part(connection, loaded, sender.task, sender.project, sender.blinded, now)
-    ready = [(row, sample) for row, (_, sample) in zip(placed, loaded, strict=True)]
+        placed = plan_part(connection, rows, sender.task, sender.project, sender.blinded, now)
     return (
-        [(row, sample) for row, sample in ready if row.sample_id not in faults],
-        {str(row.key): faults[row.sample_id] for row, _ in ready if row.sample_id in faults},
+        [(row, samples[row.sample_id]) for row in placed if row.sample_id in samples],
+        {str(row.key): faults[row.sample_id] for row in placed if row.sample_id in faults},
     )
+
+
+def _bare(row: Waiting) -> Sample:
+    """A sample of which the payload is gone; it gets its place all the same, to be set aside."""
+    return Sample(id=row.sample_id, payload=b"", media_type="", metadata=row.metadata)
 
 
 def _by_campaign(
@@ -124,8 +129,8 @@ def _by_campaign(
             yield campaign, rows
 
 
-def _project(sender: Sender, campaign: Campaign, now: datetime) -> StudioProject:
-    """The campaign's project in Label Studio, created when it is not there."""
+def _project(sender: Sender, campaign: Campaign, now: datetime) -> int:
+    """The number of the campaign's project in Label Studio, created when it is not there."""
     studio = sender.studio
     people = 1 if campaign.audience == EXPERTS else sender.project.labeling.annotations_per_sample
     found = studio.ensure_project(
@@ -141,7 +146,7 @@ def _project(sender: Sender, campaign: Campaign, now: datetime) -> StudioProject
             found_project(connection, campaign.id, found.id)
     if sender.webhook is not None:
         _listen(sender, found.id, sender.webhook, now)
-    return found
+    return found.id
 
 
 def _listen(sender: Sender, project_id: int, webhook: Webhook, now: datetime) -> None:
@@ -221,26 +226,13 @@ def _ask_more(sender: Sender, now: datetime) -> int:
     return len(wanted)
 
 
-def _result(
-    sender: Sender, pages: dict[int, StudioProject], numbers: tuple[int, int, int]
-) -> SendResult:
+def _result(sender: Sender, numbers: tuple[int, int, int]) -> SendResult:
     with sender.ledger.read() as connection:
-        left = num_waiting(connection)
-        newest = [
-            campaign
-            for campaign in all_campaigns(connection)
-            if campaign.audience == EVERYONE
-            and campaign.external_project is not None
-            and campaign.state != "lost"
-        ]
-    url = None
-    if newest:
-        page = pages.get(newest[-1].id)
-        url = page.url if page else sender.studio.page(int(newest[-1].external_project or 0))
+        left, projects = num_waiting(connection), labeling_projects(connection)
     return SendResult(
         num_sent=numbers[0],
         num_refused=numbers[1],
         num_more=numbers[2],
         num_waiting=left,
-        project_url=url,
+        project_url=sender.studio.page(projects[-1]) if projects else None,
     )

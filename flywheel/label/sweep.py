@@ -103,7 +103,7 @@ def sweep(ledger: Ledger, blobs: Blobs, studio: Bridge, task: Task, now: datetim
         with ledger.read() as connection:
             known = all_campaigns(connection)
         for campaign in known:
-            if campaign.external_project is not None and campaign.state != "lost":
+            if campaign.is_used:
                 total += _sweep_campaign(ledger, blobs, studio, task, campaign, now)
     return total
 

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Row, and_, exists, func, insert, or_, select,
 
 from flywheel.ledger.outbox import wait_again
 from flywheel.ledger.tables import campaigns, labeling_tasks, requests
+from flywheel.records import Purpose
 
 EVERYONE, EXPERTS = "everyone", "experts"
 
@@ -29,6 +30,16 @@ class Campaign(NamedTuple):
     state: str
     """open, full (takes no more) or lost (its project was deleted)"""
     num_labeling_tasks: int
+
+    @property
+    def is_used(self) -> bool:
+        """Whether it has a project that may still be there."""
+        return self.external_project is not None and self.state != "lost"
+
+
+def audience_of(purpose: Purpose) -> str:
+    """Whom a labeling task is for."""
+    return EXPERTS if purpose is Purpose.REVIEW else EVERYONE
 
 
 def all_campaigns(connection: Connection) -> list[Campaign]:
@@ -83,9 +94,9 @@ def lose_campaign(connection: Connection, campaign: int) -> int:
 def labeling_projects(connection: Connection) -> list[int]:
     """The projects in Label Studio in which everyone labels, oldest first."""
     return [
-        one.external_project
+        int(one.external_project or 0)
         for one in all_campaigns(connection)
-        if one.external_project is not None and one.audience == EVERYONE and one.state != "lost"
+        if one.is_used and one.audience == EVERYONE
     ]
 
 

@@ -30,14 +30,26 @@ def add_failures(
             known[failure.sample_id] = failure
             new += 1
         elif (merged := _with_signals(earlier, failure.signals)) != earlier:
-            row = _row(merged)
-            connection.execute(
-                update(failures)
-                .where(failures.c.sample_id == failure.sample_id)
-                .values(signals=row["signals"], strength=row["strength"])
-            )
+            set_signals(connection, [merged])
             known[failure.sample_id] = merged
     return new
+
+
+def set_signals(connection: Connection, known: Iterable[Failure]) -> None:
+    """Give failures that are known the signals that they have now."""
+    for failure in known:
+        row = _row(failure)
+        mine = failures.c.sample_id == failure.sample_id
+        values = {"signals": row["signals"], "strength": row["strength"]}
+        connection.execute(update(failures).where(mine).values(values))
+
+
+def see_again(
+    connection: Connection, sample_ids: Iterable[str], night: int | None, now: datetime
+) -> None:
+    """Move failures that nobody is asked about any longer back to where they were merely seen."""
+    for sample_id in sample_ids:
+        _move(connection, sample_id, FailureState.SEEN, night, now)
 
 
 def move_failures(
@@ -51,10 +63,7 @@ def move_failures(
     known = failures_of(connection, list(sample_ids))
     moved = [key for key, failure in known.items() if _ORDER[failure.state] < _ORDER[state]]
     for sample_id in moved:
-        connection.execute(
-            update(failures).where(failures.c.sample_id == sample_id).values(state=state.value)
-        )
-        _note(connection, sample_id, state, night, now)
+        _move(connection, sample_id, state, night, now)
     return len(moved)
 
 
@@ -113,6 +122,14 @@ def _with_signals(failure: Failure, more: Iterable[Signal]) -> Failure:
         strengths[signal.name] = max(signal.strength, strengths.get(signal.name, 0.0))
     signals = tuple(Signal(name=name, strength=value) for name, value in strengths.items())
     return dataclasses.replace(failure, signals=signals)
+
+
+def _move(
+    connection: Connection, sample_id: str, state: FailureState, night: int | None, now: datetime
+) -> None:
+    mine = failures.c.sample_id == sample_id
+    connection.execute(update(failures).where(mine).values(state=state.value))
+    _note(connection, sample_id, state, night, now)
 
 
 def _note(

@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, bindparam, select, update
 
+from flywheel.ledger.failures import see_again
 from flywheel.ledger.nights import current_night_number
 from flywheel.ledger.outbox import CHUNK, update_by_key
-from flywheel.ledger.tables import campaigns, choices, failures, labeling_tasks, transitions
-from flywheel.records import FailureState, Purpose, Share, Signal
+from flywheel.ledger.tables import campaigns, choices, labeling_tasks
+from flywheel.records import Purpose, Share
 
 
 class Place(NamedTuple):
@@ -74,7 +75,6 @@ def move_places(
 
 def withdraw(connection: Connection, sample_ids: list[str], note: str, now: datetime) -> None:
     """Nobody needs to look at these samples any longer; their failures are merely seen again."""
-    night = current_night_number(connection)
     for start in range(0, len(sample_ids), CHUNK):
         part = sample_ids[start : start + CHUNK]
         task = (
@@ -83,23 +83,4 @@ def withdraw(connection: Connection, sample_ids: list[str], note: str, now: date
         )
         gone = {"state": "withdrawn", "note": note[:500]}
         connection.execute(update(labeling_tasks).where(*task).values(gone))
-        mine = failures.c.sample_id.in_(part)
-        connection.execute(update(failures).where(mine).values(state=FailureState.SEEN.value))
-        rows = [
-            {"sample_id": key, "state": FailureState.SEEN.value, "night": night, "at": now}
-            for key in part
-        ]
-        connection.execute(transitions.insert(), rows)
-
-
-def weaken(connection: Connection, signals: Mapping[str, tuple[Signal, ...]]) -> None:
-    """Replace the signals of failures by those that a new model leaves of them."""
-    for sample_id, left in signals.items():
-        strength = 1.0
-        for signal in left:
-            strength *= 1.0 - signal.strength
-        values = {
-            "signals": {signal.name: signal.strength for signal in left},
-            "strength": 1.0 - strength,
-        }
-        connection.execute(update(failures).where(failures.c.sample_id == sample_id).values(values))
+    see_again(connection, sample_ids, current_night_number(connection), now)

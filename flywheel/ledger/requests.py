@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, and_, func, insert, select, update
 
+from flywheel.ledger.commitments import asked_in
 from flywheel.ledger.outbox import num_elsewhere, wait_again
 from flywheel.ledger.tables import campaigns, labeling_tasks, requests
 from flywheel.records import Purpose
@@ -30,11 +31,7 @@ class Request(NamedTuple):
 
 def answers_asked(connection: Connection, night: int) -> int:
     """The answers that a night's budget has paid for so far; what was withdrawn is given back."""
-    asked = select(func.sum(labeling_tasks.c.people)).where(
-        labeling_tasks.c.night == night, labeling_tasks.c.state.not_in(("refused", "withdrawn"))
-    )
-    more = select(func.sum(requests.c.people)).where(requests.c.night == night)
-    return sum(connection.execute(query).scalar() or 0 for query in (asked, more))
+    return sum(asked_in(connection, night).values())
 
 
 def asked_besides(connection: Connection, night: int) -> dict[str, int]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, select
 
 from flywheel.blobs import Blobs
-from flywheel.errors import UnknownIdError
+from flywheel.errors import FlywheelError, UnknownIdError
 from flywheel.ledger.payloads import kept_payloads
 from flywheel.ledger.tables import samples
 from flywheel.ledger.writing import insert_new
@@ -53,6 +53,23 @@ def load_samples(connection: Connection, blobs: Blobs, sample_ids: Sequence[str]
         )
         for key in sample_ids
     ]
+
+
+def load_each(
+    connection: Connection, blobs: Blobs, sample_ids: Sequence[str]
+) -> tuple[dict[str, Sample], dict[str, str]]:
+    """Samples by id, those that can be loaded; and why the others cannot."""
+    try:
+        return {one.id: one for one in load_samples(connection, blobs, sample_ids)}, {}
+    except FlywheelError as error:
+        if len(sample_ids) == 1:
+            return {}, {sample_ids[0]: str(error)}
+    loaded, faults = dict[str, Sample](), dict[str, str]()
+    for key in sample_ids:
+        one, fault = load_each(connection, blobs, [key])
+        loaded |= one
+        faults |= fault
+    return loaded, faults
 
 
 def groups_of(connection: Connection, sample_ids: Sequence[str]) -> dict[str, str]:

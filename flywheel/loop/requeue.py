@@ -5,21 +5,19 @@ Each release looks at the queue once; in between, samples only grow older.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import numpy as np
+from dataclasses import replace
 
 from flywheel.collect import low_confidence_signals
 from flywheel.label import QueueResult, Studio, order_queue, targeted
-from flywheel.ledger.failures import failures_of
+from flywheel.ledger.failures import failures_of, set_signals
 from flywheel.ledger.known import logged_answers
 from flywheel.ledger.models import current_release
-from flywheel.ledger.places import open_places, weaken
+from flywheel.ledger.places import open_places
 from flywheel.ledger.samples import load_samples
 from flywheel.ledger.windows import move_watermark, watermark
 from flywheel.loop.context import Loop, NightRun
 from flywheel.model import Model, cpu_threads, pick_device
-from flywheel.records import Answer, Failure, Json, Signal
+from flywheel.records import Answer, Failure, Json
 
 _MARK = "queue ordered for release"
 
@@ -33,10 +31,10 @@ def requeue(night: NightRun, studio: Studio | None) -> QueueResult:
         ids = targeted(open_places(connection))
     hardness: dict[str, float] = {}
     if release is not None and release.number > seen:
-        signals = _signals(loop, release.checkpoint_digest, ids)
+        left = _failures_left(loop, release.checkpoint_digest, ids)
         with loop.ledger.begin() as connection:
-            weaken(connection, signals)
-        hardness = {key: strength_of(left) for key, left in signals.items()}
+            set_signals(connection, left)
+        hardness = {failure.sample_id: failure.strength for failure in left}
     ageing = loop.project.labeling.ageing_nights
     ordered = order_queue(loop.ledger, studio, hardness, ageing, loop.now())
     if release is not None and (studio is not None or not ids):
@@ -45,12 +43,7 @@ def requeue(night: NightRun, studio: Studio | None) -> QueueResult:
     return ordered
 
 
-def strength_of(signals: Sequence[Signal]) -> float:
-    """0..1, of signals together: 1 - prod(1 - strength)."""
-    return 1.0 - float(np.prod([1.0 - signal.strength for signal in signals]))
-
-
-def _signals(loop: Loop, digest: str, ids: list[str]) -> dict[str, tuple[Signal, ...]]:
+def _failures_left(loop: Loop, digest: str, ids: list[str]) -> list[Failure]:
     """What there is to suspect in open samples, asked of the model that serves now."""
     with loop.ledger.read() as connection:
         before = logged_answers(connection, ids)
@@ -60,18 +53,18 @@ def _signals(loop: Loop, digest: str, ids: list[str]) -> dict[str, tuple[Signal,
     model = Model(loop.task, loop.blobs.get(digest), device)
     with cpu_threads(loop.project.train.cpu_threads):
         answers = model.answer_samples(samples)
-    return {
-        key: _left(loop, failures[key], before[key], answer)
+    return [
+        _left(loop, failures[key], before[key], answer)
         for key, answer in zip(ids, answers, strict=True)
-    }
+    ]
 
 
-def _left(loop: Loop, failure: Failure, before: Json, answer: Answer) -> tuple[Signal, ...]:
-    """The signals that still hold.
+def _left(loop: Loop, failure: Failure, before: Json, answer: Answer) -> Failure:
+    """The failure with the signals that still hold.
 
     What the world said was said of the old answer: it counts as long as the new one agrees.
     """
     holds = loop.task.agree(before, answer.value)
     told = [one for one in failure.signals if holds and one.name != "low_confidence"]
     unsure = low_confidence_signals(answer.confidence, loop.project.collect.low_confidence)
-    return (*unsure, *told)
+    return replace(failure, signals=(*unsure, *told))

@@ -74,10 +74,9 @@ def campaign_rows(facts: LabelingFacts, project: Project) -> Iterator[CampaignRo
     studio = project.labeling.url.rstrip("/")
     for one in facts.campaigns:
         counts, spent = facts.states.get(one.id, {}), facts.by_campaign.get(one.id)
-        is_there = one.external_project is not None and one.state != "lost"
         yield CampaignRow(
             title=one.title,
-            url=f"{studio}/projects/{one.external_project}/data" if is_there else None,
+            url=f"{studio}/projects/{one.external_project}/data" if one.is_used else None,
             audience=one.audience,
             state=one.state,
             num_open=counts.get("waiting", 0) + counts.get("sent", 0),

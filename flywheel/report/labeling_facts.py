@@ -17,8 +17,9 @@ from sqlalchemy import Connection
 
 from flywheel.label.budget import Budget, read_budget
 from flywheel.label.cost import Costed, Costs, read_costs
-from flywheel.label.expense import Expense, expense, expenses_by, slices_of, trend
+from flywheel.label.expense import Expense, expense, expenses_by, trend
 from flywheel.label.gain import Gain, Point, expected_gain
+from flywheel.label.slices import slices_of
 from flywheel.ledger.campaigns import Campaign, all_campaigns
 from flywheel.ledger.datasets import get_version
 from flywheel.ledger.history import reported_nights

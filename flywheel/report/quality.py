@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 
 from flywheel.crowd import biased_people, measure_anchoring
 from flywheel.crowd.anchoring import Anchoring
-from flywheel.label.anchored import read_compared
+from flywheel.label.anchored import read_compared, where_biased
 from flywheel.label.evidence import weigh_evidence
-from flywheel.label.plan import EVERYWHERE
 from flywheel.loop import Loop
 
 
@@ -41,15 +40,12 @@ def read_quality(loop: Loop) -> Quality:
         compared = read_compared(connection, loop.blobs, loop.task)
         evidence = weigh_evidence(connection, loop.task, loop.project.people)
     measured = measure_anchoring(compared)
-    blinded = {name for name, one in measured.slices.items() if one.is_biased(most)}
-    if measured.overall is not None and measured.overall.is_biased(most):
-        blinded.add(EVERYWHERE)
     return Quality(
         overall=measured.overall,
         people=measured.people,
         slices=measured.slices,
         anchored=biased_people(compared, most),
-        blinded=frozenset(blinded),
+        blinded=where_biased(measured, most),
         colluding=_together(evidence.crowd.voices),
     )
 

@@ -7,7 +7,8 @@ import pytest
 
 from flywheel.blobs import Blobs
 from flywheel.label.cost import Costed
-from flywheel.label.expense import expense, expenses_by, slices_of, trend
+from flywheel.label.expense import expense, expenses_by, trend
+from flywheel.label.slices import slices_of
 from flywheel.ledger.work import Work
 from flywheel.records import Purpose, Split
 
