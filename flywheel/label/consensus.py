@@ -3,8 +3,7 @@
 A label changes with the annotations, and with what is known of the people: it is withdrawn when
 they no longer agree, or when someone turns out to guess. The model never counts as a person:
 what it says must not get into the labels that it is tested on. Where an expert has answered, the
-experts decide. Refuses to know where annotations
-are from.
+experts decide. Refuses to know where annotations are from.
 """
 
 from __future__ import annotations
@@ -20,10 +19,8 @@ from flywheel.ledger.failures import move_failures
 from flywheel.ledger.labeling import newest_labels, settle, unsettled_samples
 from flywheel.ledger.people import save_people
 from flywheel.project import Project
-from flywheel.records import SENSOR, FailureState, Label
+from flywheel.records import PEOPLE, SENSOR, FailureState, Label
 from flywheel.task import Task
-
-_SOURCE = "annotators"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,7 +95,7 @@ def label_of(sample_id: str, evidence: Evidence, task: Task, project: Project) -
         answer=answer,
         reliability=reliability,
         num_annotations=len(answered.people) if answered is not None else 0,
-        source=_SOURCE,
+        source=PEOPLE,
     )
 
 
@@ -132,7 +129,7 @@ def _agreed(answered: Answered, project: Project) -> int | None:
 def _is_news(before: Label | None, after: Label, *, by_annotations: bool) -> bool:
     if before is None or before.source == SENSOR:  # people who do not agree yet withdraw nothing
         return after.answer is not None
-    if before.source != _SOURCE:  # the start data's stays, whatever people say of it
+    if before.source != PEOPLE:  # the start data's stays, whatever people say of it
         return False
     if by_annotations:
         return (before.answer, before.reliability) != (after.answer, after.reliability)

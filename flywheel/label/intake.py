@@ -7,7 +7,7 @@ pull and a sweep both end here.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ from sqlalchemy import Connection, bindparam
 from flywheel.blobs import Blobs
 from flywheel.errors import FlywheelError, UserError
 from flywheel.faults import UNREADABLE
+from flywheel.label.counts import sums
 from flywheel.label.exchange import LabelingTask, ReturnedAnnotation
 from flywheel.ledger import Ledger
 from flywheel.ledger.campaigns import Campaign
@@ -49,10 +50,7 @@ class PullResult:
     """labeling tasks that wait again, because their project is gone"""
 
     def __add__(self, other: PullResult) -> PullResult:
-        sums = {
-            one.name: getattr(self, one.name) + getattr(other, one.name) for one in fields(self)
-        }
-        return PullResult(**sums)
+        return PullResult(**sums(self, other))
 
 
 class Intake(NamedTuple):

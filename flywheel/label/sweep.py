@@ -18,13 +18,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from sqlalchemy import bindparam
 
 from flywheel.blobs import Blobs
 from flywheel.errors import UnavailableError
+from flywheel.label.counts import sums
 from flywheel.label.exchange import BRIDGE, Bridge, Glimpse
 from flywheel.label.intake import Intake, PullResult, take_in
 from flywheel.label.lost import lose_deleted_projects
@@ -70,10 +71,7 @@ class SweepResult:
     """changes that no pull had seen"""
 
     def __add__(self, other: SweepResult) -> SweepResult:
-        sums = {
-            one.name: getattr(self, one.name) + getattr(other, one.name) for one in fields(self)
-        }
-        return SweepResult(**sums)
+        return SweepResult(**sums(self, other))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,7 +123,11 @@ def _sweep_campaign(
     fresh = [one for one in found if one.external_id not in old]
     read = take_in(intake, fresh, now, only_later=False)
     if old:
-        _tell_back_in_time(ledger, view, len(old), now)
+        told = (
+            f"{len(old)} labeling tasks are older there than when they were read last, as after a "
+            "back-up was restored; every answer that had been read is kept"
+        )
+        _tell(ledger, view, told, now)
         read += take_in(intake, [one for one in found if one.external_id in old], now, keeps=True)
     return SweepResult(
         num_missing=num_missing,
@@ -270,13 +272,13 @@ def _settle_missing(
 def _tell_foreign(ledger: Ledger, view: _View, foreign: Sequence[Glimpse], now: datetime) -> None:
     if not foreign:
         return
-    project = f"project {view.project_id} in Label Studio"
-    reason = (
+    _tell(
+        ledger,
+        view,
         f"{len(foreign)} labeling tasks were made by hand, number {foreign[0].external_id} for "
-        "one; they are left alone, and what people answer there is no label of ours"
+        "one; they are left alone, and what people answer there is no label of ours",
+        now,
     )
-    with ledger.begin() as connection:
-        add_skip(connection, project, reason, current_night_number(connection), now)
 
 
 def _unread(view: _View) -> list[int]:
@@ -305,11 +307,8 @@ def _back_in_time(view: _View) -> set[int]:
     return found if len(found) > _FEW else set()
 
 
-def _tell_back_in_time(ledger: Ledger, view: _View, number: int, now: datetime) -> None:
-    reason = (
-        f"{number} labeling tasks are older there than when they were read last, as after a "
-        "back-up was restored; every answer that had been read is kept"
-    )
+def _tell(ledger: Ledger, view: _View, reason: str, now: datetime) -> None:
+    """Note something about a project as a skip."""
     with ledger.begin() as connection:
         project = f"project {view.project_id} in Label Studio"
         add_skip(connection, project, reason, current_night_number(connection), now)

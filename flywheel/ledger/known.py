@@ -10,7 +10,7 @@ from sqlalchemy import Connection, exists, select
 from flywheel.ledger.labeling import newest_labels
 from flywheel.ledger.outbox import CHUNK
 from flywheel.ledger.tables import choices, labeling_tasks, labels, predictions, requests, samples
-from flywheel.records import Json, Purpose, Split
+from flywheel.records import PEOPLE, Json, Purpose, Split
 
 _SCANNED = 2000
 
@@ -45,7 +45,7 @@ def gold_candidates(connection: Connection, min_reliability: float) -> tuple[lis
         labeling_tasks.c.purpose == Purpose.GOLD.value,
     )
     trusted = (
-        labels.c.source == "annotators",
+        labels.c.source == PEOPLE,
         labels.c.reliability >= min_reliability,
         labels.c.num_annotations >= 2,
         labels.c.answer.is_not(None),
@@ -107,7 +107,7 @@ def doubtable(connection: Connection, limit: int) -> list[Held]:
         .join(choices, choices.c.sample_id == labels.c.sample_id)
         .join(predictions, predictions.c.id == choices.c.prediction_id)
         .where(
-            labels.c.source == "annotators",
+            labels.c.source == PEOPLE,
             samples.c.split == Split.TRAIN.value,
             ~was_reviewed,
         )

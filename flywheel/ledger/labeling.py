@@ -18,6 +18,8 @@ from flywheel.ledger.tables import labels
 from flywheel.records import Annotation, Label, Purpose
 
 _CHUNK = 500
+STANDS = (table.c.deleted_at.is_(None), table.c.refused.is_(None), table.c.skipped.is_(False))
+"""conditions on annotations that are answers: not deleted, not refused, not skipped"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,9 +120,7 @@ def annotations_of(connection: Connection, sample_ids: Sequence[str]) -> list[An
     for start in range(0, len(sample_ids), _CHUNK):
         query = select(table).where(
             table.c.sample_id.in_(sample_ids[start : start + _CHUNK]),
-            table.c.deleted_at.is_(None),
-            table.c.refused.is_(None),
-            table.c.skipped.is_(False),
+            *STANDS,
             table.c.purpose != Purpose.GOLD.value,
         )
         rows = connection.execute(query.order_by(table.c.updated_at, table.c.id))

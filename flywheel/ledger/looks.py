@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, and_, select
 
+from flywheel.ledger.labeling import STANDS
 from flywheel.ledger.tables import annotations as given
 from flywheel.ledger.tables import choices, labeling_tasks, predictions
 from flywheel.records import Json, Purpose
@@ -42,9 +43,7 @@ def recent_looks(connection: Connection, limit: int) -> list[Look]:
         .join(predictions, predictions.c.id == choices.c.prediction_id)
         .where(
             table.purpose == Purpose.CHOICE.value,
-            table.deleted_at.is_(None),
-            table.refused.is_(None),
-            table.skipped.is_(False),
+            *STANDS,
         )
         .order_by(table.updated_at.desc(), table.id.desc())
         .limit(limit)

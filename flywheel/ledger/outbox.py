@@ -26,6 +26,7 @@ from sqlalchemy import (
     update,
 )
 
+from flywheel.ledger.labeling import STANDS
 from flywheel.ledger.nights import add_skip, current_night_number
 from flywheel.ledger.tables import annotations as given
 from flywheel.ledger.tables import choices, labeling_tasks, predictions, requests, samples
@@ -137,9 +138,7 @@ def num_elsewhere() -> ColumnElement[int]:
         .where(
             one.sample_id == table.sample_id,
             one.purpose == table.purpose,
-            one.deleted_at.is_(None),
-            one.refused.is_(None),
-            one.skipped.is_(False),
+            *STANDS,
             func.coalesce(one.labeling_task, "") != here,
         )
         .correlate(labeling_tasks)

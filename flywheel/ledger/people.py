@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 
 from sqlalchemy import Connection, delete, insert, select
 
-from flywheel.ledger.labeling import annotation_of
+from flywheel.ledger.labeling import STANDS, annotation_of
 from flywheel.ledger.tables import annotations as given
 from flywheel.ledger.tables import people
 from flywheel.records import Annotation
@@ -35,9 +35,7 @@ def recent_annotations(connection: Connection, limit: int) -> list[Annotation]:
     query = (
         select(given)
         .where(
-            given.c.deleted_at.is_(None),
-            given.c.refused.is_(None),
-            given.c.skipped.is_(False),
+            *STANDS,
         )
         .order_by(given.c.updated_at.desc(), given.c.id.desc())
         .limit(limit)
@@ -48,32 +46,13 @@ def recent_annotations(connection: Connection, limit: int) -> list[Annotation]:
 def save_people(connection: Connection, measured: Sequence[Measured], now: datetime) -> None:
     """Replace what is known of everybody."""
     connection.execute(delete(people))
-    rows = [
-        {
-            "annotator": one.annotator,
-            "reliability": one.reliability,
-            "low": one.low,
-            "high": one.high,
-            "num_answers": one.num_answers,
-            "num_gold": one.num_gold,
-            "measured_at": now,
-        }
-        for one in measured
-    ]
+    rows = [{**asdict(one), "measured_at": now} for one in measured]
     if rows:
         connection.execute(insert(people), rows)
 
 
 def read_people(connection: Connection) -> list[Measured]:
     """What is known of everybody, as of the last time that labels were made; by name."""
-    return [
-        Measured(
-            annotator=row.annotator,
-            reliability=row.reliability,
-            low=row.low,
-            high=row.high,
-            num_answers=row.num_answers,
-            num_gold=row.num_gold,
-        )
-        for row in connection.execute(select(people).order_by(people.c.annotator))
-    ]
+    columns = [people.c[one.name] for one in fields(Measured)]
+    rows = connection.execute(select(*columns).order_by(people.c.annotator)).mappings()
+    return [Measured(**row) for row in rows]

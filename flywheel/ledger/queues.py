@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, func, select
 
-from flywheel.ledger.labeling import newest_labels
+from flywheel.ledger.labeling import STANDS, newest_labels
 from flywheel.ledger.tables import annotations as given
 from flywheel.ledger.tables import labeling_tasks
 from flywheel.records import Json, Purpose
@@ -83,9 +83,7 @@ def gold_answers(connection: Connection, limit: int) -> list[GoldAnswer]:
         select(given.c.annotator, given.c.sample_id, given.c.answer)
         .where(
             given.c.purpose == Purpose.GOLD.value,
-            given.c.deleted_at.is_(None),
-            given.c.refused.is_(None),
-            given.c.skipped.is_(False),
+            *STANDS,
         )
         .order_by(given.c.updated_at.desc(), given.c.id.desc())
         .limit(limit)

@@ -10,14 +10,12 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, and_, func, select
+from sqlalchemy import Connection, Row, and_, select
 
-from flywheel.ledger.outbox import CHUNK
+from flywheel.ledger.labeling import newest_labels
 from flywheel.ledger.tables import annotations as given
-from flywheel.ledger.tables import labeling_tasks, labels, samples
-from flywheel.records import Purpose, Split
-
-_BY_PEOPLE = "annotators"
+from flywheel.ledger.tables import labeling_tasks, samples
+from flywheel.records import PEOPLE, Purpose, Split
 
 
 class Work(NamedTuple):
@@ -63,15 +61,12 @@ def recent_work(connection: Connection, limit: int) -> list[Work]:
 
 def people_labels(connection: Connection, sample_ids: Sequence[str]) -> dict[str, float]:
     """The reliability of each sample's label, of those that people gave and that stand."""
-    found: dict[str, float] = {}
-    for start in range(0, len(sample_ids), CHUNK):
-        mine = labels.c.sample_id.in_(sample_ids[start : start + CHUNK])
-        newest = select(func.max(labels.c.seq)).where(mine).group_by(labels.c.sample_id)
-        query = select(labels.c.sample_id, labels.c.reliability).where(
-            labels.c.seq.in_(newest), labels.c.answer.is_not(None), labels.c.source == _BY_PEOPLE
-        )
-        found.update((row[0], float(row[1])) for row in connection.execute(query))
-    return found
+    newest = newest_labels(connection, sample_ids)
+    return {
+        key: label.reliability
+        for key, label in newest.items()
+        if label.answer is not None and label.source == PEOPLE
+    }
 
 
 def _work(row: Row[Any]) -> Work:

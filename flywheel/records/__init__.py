@@ -5,6 +5,7 @@ how a model is trained or who draws the labels.
 """
 
 from flywheel.records.basics import (
+    PEOPLE,
     SENSOR,
     Array,
     FailureState,
@@ -54,6 +55,7 @@ from flywheel.records.loop import (
 )
 
 __all__ = [
+    "PEOPLE",
     "SENSOR",
     "Abstention",
     "Annotation",

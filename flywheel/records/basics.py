@@ -19,6 +19,10 @@ SENSOR = "sensor"
 """source of a label and origin of a row that no person gave: it only trains"""
 
 
+PEOPLE = "annotators"
+"""source of a label that people gave"""
+
+
 def content_id(payload: bytes) -> str:
     """The id of a payload: the SHA-256 of its bytes, in hexadecimal."""
     return hashlib.sha256(payload).hexdigest()
