@@ -71,6 +71,8 @@ class _Asking(NamedTuple):
     connection: Connection
     project: Project
     evidence: Evidence
+    labeled: frozenset[str]
+    """samples of the evidence that have a label"""
     already: dict[str, int]
     budget: _Budget
     total: int
@@ -102,11 +104,13 @@ def ask_besides(
     total = settings.samples_per_night * settings.annotations_per_sample
     with ledger.begin() as connection:
         suspects = _suspects(connection, task)
+        evidence = weigh_evidence(connection, task, project.people, suspects)
         left = total - answers_asked(connection, when[0])
         asking = _Asking(
             connection=connection,
             project=project,
-            evidence=weigh_evidence(connection, task, project.people, suspects),
+            evidence=evidence,
+            labeled=_labeled(connection, evidence),
             already=asked_besides(connection, when[0]),
             budget=_Budget(left if most_answers is None else min(left, most_answers)),
             total=total,
@@ -179,7 +183,9 @@ def _ask_experts(asking: _Asking) -> int:
     """What everybody who may be asked has answered without coming to a label."""
     if not asking.project.people.experts:
         return 0
-    stuck = [key for key in _disputed(asking) if key not in _open_to_more(asking, [key])]
+    disputed = [key for key in asking.evidence.samples if key not in asking.labeled]
+    able = set(_open_to_more(asking, disputed))
+    stuck = [key for key in disputed if key not in able]
     return _send_to_experts(asking, stuck, asking.budget.left)
 
 
@@ -197,28 +203,25 @@ def _ask_about_suspects(asking: _Asking, suspects: Sequence[str]) -> int:
 
 def _ask_second_opinions(asking: _Asking) -> int:
     """One more person, where that is worth more than a new sample."""
-    evidence, project = asking.evidence, asking.project
-    labels = newest_labels(asking.connection, list(evidence.samples))
+    evidence, settings = asking.evidence, asking.project.labeling
     keys = _open_to_more(asking, list(evidence.samples))
     doubts = [
         Doubt(
             sample=key,
             chances=tuple(evidence.samples[key].chances.values()),
-            is_label=key in labels and labels[key].answer is not None,
+            is_label=key in asking.labeled,
         )
         for key in keys
     ]
-    ranked = rank_second_opinions(doubts, evidence.crowd, project.labeling.annotations_per_sample)
+    ranked = rank_second_opinions(doubts, evidence.crowd, settings.annotations_per_sample)
     chosen = ranked[: asking.budget.afford(len(ranked))]
     ask_more(asking.connection, chosen, Purpose.CHOICE, _SECOND, asking.night, asking.now)
     return len(chosen)
 
 
-def _disputed(asking: _Asking) -> list[str]:
-    """Samples in the window that people answered and that have no label."""
-    keys = list(asking.evidence.samples)
-    labels = newest_labels(asking.connection, keys)
-    return [key for key in keys if key not in labels or labels[key].answer is None]
+def _labeled(connection: Connection, evidence: Evidence) -> frozenset[str]:
+    labels = newest_labels(connection, list(evidence.samples))
+    return frozenset(key for key, label in labels.items() if label.answer is not None)
 
 
 def _open_to_more(asking: _Asking, sample_ids: Sequence[str]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, insert, select
 
 from flywheel.ledger.outbox import Asked, enqueue
 from flywheel.ledger.tables import batches, choices
@@ -65,18 +65,6 @@ def add_batch(connection: Connection, batch: Batch) -> None:
         for choice in batch.choices
     )
     enqueue(connection, asked, batch.night, batch.created_at)
-
-
-def num_chosen(connection: Connection, night: int) -> dict[Share, int]:
-    """How many samples a night's budget has paid for so far, by share."""
-    query = (
-        select(choices.c.share, func.count())
-        .join(batches, batches.c.id == choices.c.batch_id)
-        .where(batches.c.night == night)
-        .group_by(choices.c.share)
-    )
-    counts = {Share(row[0]): int(row[1]) for row in connection.execute(query)}
-    return {share: counts.get(share, 0) for share in Share}
 
 
 def batch_since(connection: Connection, night: int, since: datetime) -> BatchSize | None:
