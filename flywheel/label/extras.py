@@ -213,7 +213,9 @@ def _ask_second_opinions(asking: _Asking) -> int:
         )
         for key in keys
     ]
-    ranked = rank_second_opinions(doubts, evidence.crowd, settings.annotations_per_sample)
+    ranked = rank_second_opinions(
+        doubts, evidence.crowd, settings.annotations_per_sample, settings.min_reliability
+    )
     chosen = ranked[: asking.budget.afford(len(ranked))]
     ask_more(asking.connection, chosen, Purpose.CHOICE, _SECOND, asking.night, asking.now)
     return len(chosen)

@@ -48,7 +48,8 @@ def flags(facts: LabelingFacts, quality: Quality, project: Project) -> list[Flag
     found = []
     for one in facts.people:
         known = one.measured
-        if known and known.num_answers and known.high < project.labeling.min_reliability:
+        is_low = bool(known and known.high < project.labeling.min_reliability)
+        if known and known.num_answers and (is_low or one.name in quality.guessing):
             sure = f"{known.reliability:.2f} [{known.low:.2f}, {known.high:.2f}]"
             why = f"right in {sure} of {known.num_answers:,} answers"
             found.append(Flag((one.name,), "guesses", why))

@@ -29,6 +29,8 @@ class Quality:
     """of people who surely take over more than [quality] max_anchoring"""
     blinded: frozenset[str] = frozenset()
     """slices in which nobody is shown the model's answer any longer, or EVERYWHERE"""
+    guessing: frozenset[str] = frozenset()
+    """people whose answers are hardly better than chance, see `Reliability.is_guessing`"""
     colluding: tuple[tuple[str, ...], ...] = ()
     """people who give one another's answers, right or wrong; they count as one"""
 
@@ -46,6 +48,11 @@ def read_quality(loop: Loop) -> Quality:
         slices=measured.slices,
         anchored=biased_people(compared, most),
         blinded=where_biased(measured, most),
+        guessing=frozenset(
+            name
+            for name, one in evidence.crowd.people.items()
+            if one.num_answers and one.is_guessing()
+        ),
         colluding=_together(evidence.crowd.voices),
     )
 

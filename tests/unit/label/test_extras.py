@@ -117,6 +117,15 @@ def test_a_dispute_gets_another_person(letters, answered, besides):
     assert agreed not in asked_more(letters)
 
 
+def test_a_label_is_worth_what_the_project_takes_for_one(letters, answered, besides):
+    letters.change(
+        labeling={"annotations_per_sample": 2, "agreement": 2, "min_reliability": 1.0},
+        quality={"gold_share": 0.0, "suspect_share": 0.0},
+    )
+    answered({b"x1": {ANN: "a", BOB: "b"}, b"x2": {BOB: "c", CLEO: "c"}})
+    assert besides().num_second == 0  # one more answer would never be enough
+
+
 def test_nobody_is_asked_when_everybody_there_is_has_answered(letters, answered, besides):
     letters.change(
         labeling={"annotations_per_sample": 2, "agreement": 2}, quality={"gold_share": 0.0}

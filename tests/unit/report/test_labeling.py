@@ -151,6 +151,11 @@ def test_who_guesses_is_named_with_the_interval(advise):
     assert said.startswith("zed is right in 0.30 [0.25, 0.35] of 120 answers: what they say hardly")
 
 
+def test_who_is_hardly_better_than_chance_is_named_too(advise):
+    [said] = advise(Quality(guessing=frozenset({"zed"})), people=(person("zed", 0.55),))
+    assert said.startswith("zed is right in 0.55 [0.50, 0.60] of 120 answers: what they say hardly")
+
+
 def test_who_leans_on_the_model_is_named_and_where_it_is_off(advise):
     quality = Quality(anchored={"cleo": LEANS}, blinded=frozenset({"dark"}))
     [said] = advise(quality, people=(person(),))

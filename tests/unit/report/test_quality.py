@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 
 from flywheel.label.plan import EVERYWHERE
@@ -67,3 +68,14 @@ def test_slices_are_told_apart(loop, asked):
     found = read_quality(sliced)
     assert set(found.slices) == {"all of it"}
     assert found.blinded == {EVERYWHERE, "all of it"}
+
+
+def test_who_guesses_is_found_though_every_other_answer_is_right(loop, asked):
+    crew, ids = asked
+    rng = np.random.default_rng(0)
+    for sample in ids:
+        truth = str(rng.choice(["cat", "dog"]))
+        for person in ("ada", "ben", "cleo"):
+            crew.answer(sample, person, answer=truth)
+        crew.answer(sample, "zed", answer=str(rng.choice(["cat", "dog"])))
+    assert read_quality(loop).guessing == {"zed"}
