@@ -1,7 +1,6 @@
 """Turns many events into few calls: something has changed over there, so look now.
 
-An event says nothing but that it came, so a burst is worth one look when it begins and one
-when it is over. Who looks, and at what, is the business of who hands the function in.
+An event says nothing but that it came, so a burst is worth one look, when it is over. Who looks, and at what, is the business of who hands the function in.
 """
 
 from __future__ import annotations
@@ -18,9 +17,9 @@ _LOGGER = logging.getLogger(__name__)
 class Hints:
     """Calls `tell` with the number of events that came since its last call.
 
-    After a quiet time an event is told at once; those that follow are told together, `seconds`
-    after the last call began. So the last event of a burst always has a call after it. A call
-    that fails is made again as much later, with its events and those that came since.
+    Events are told together once none has come for `quiet` seconds, and `seconds` after the first
+    of them at the latest; calls begin at least `seconds` apart. So a burst has one call, after its
+    last event. A call that fails is made again as much later, with its events and those since.
     """
 
     def __init__(
@@ -28,23 +27,28 @@ class Hints:
         tell: Callable[[int], None],
         *,
         seconds: float = 60.0,
+        quiet: float = 5.0,
         clock: Callable[[], float] = time.monotonic,
         pause: Callable[[float], object] | None = None,
     ) -> None:
         self._tell = tell
         self._seconds = seconds
+        self._quiet = quiet
         self._clock = clock
         self._closing = threading.Event()
         self._pause = pause or self._closing.wait
         self._lock = threading.Lock()
         self._waiting = 0
         self._is_busy = False
-        self._next_at = clock()
+        self._next_at = self._first_at = self._last_at = clock()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="hints")
 
     def heard(self) -> None:
         """Count an event; who calls this never waits for `tell`."""
         with self._lock:
+            self._last_at = self._clock()
+            if self._waiting == 0:
+                self._first_at = self._last_at
             self._waiting += 1
             if not self._is_busy:
                 self._begin()
@@ -64,7 +68,8 @@ class Hints:
         self._pool.submit(self._work).add_done_callback(_note_failure)
 
     def _work(self) -> None:
-        self._pause(max(0.0, self._next_at - self._clock()))
+        while (left := self._due_at() - self._clock()) > 0 and not self._closing.is_set():
+            self._pause(left)
         self._next_at = self._clock() + self._seconds
         with self._lock:
             number, self._waiting = self._waiting, 0
@@ -74,6 +79,10 @@ class Hints:
             told = True
         finally:
             self._end(0 if told else number)
+
+    def _due_at(self) -> float:
+        over = min(self._last_at + self._quiet, self._first_at + self._seconds)
+        return max(self._next_at, over)
 
     def _end(self, num_left: int) -> None:
         with self._lock:

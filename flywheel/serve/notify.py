@@ -22,8 +22,8 @@ class Listeners:
     """called with the number of low-confidence predictions, whenever another
     collect.hard_samples of them have been stored"""
     on_annotations: Callable[[int], None] | None = None
-    """called with the number of events that Label Studio has sent: at once after a quiet
-    minute, then once a minute; a call that raises is made again"""
+    """called with the number of events that Label Studio has sent, once a burst of them is
+    over, and once a minute while it goes on; a call that raises is made again"""
 
 
 class HardSamples:
