@@ -47,7 +47,7 @@ clean:  ## remove both environments and all caches; a project's .flywheel stays
 .venv/.stamp: pyproject.toml constraints.txt
 	@echo "Installing flywheel into .venv (2 to 5 minutes, 2 GB) ..."
 	@$(call new-environment,.venv)
-	@$(SAFE) PYTHONWARNINGS=ignore $(BIN)/python $(PIP) -c constraints.txt -e '.[pose,postgres]' --group dev $(QUIET)
+	@$(SAFE) PYTHONWARNINGS=ignore $(BIN)/python $(PIP) -c constraints.txt -e '.[pose,postgres,s3,scale,docker,kubernetes]' --group dev $(QUIET)
 	@touch $@
 
 .venv-label-studio/.stamp: docker/label-studio.txt

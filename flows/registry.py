@@ -46,7 +46,7 @@ def check_registrable(project: Project) -> None:
             f"project.name = {project.name!r} is scheduled on this Prefect server for {directory}; "
             f"write another name, or first run flywheel unschedule {directory} (if that folder is "
             f"gone: prefect deployment delete nightly/{project.name}, and the same for "
-            "label-hard-cases/ and take-in-labels/)"
+            "label-hard-cases/ and ingest-labels/)"
         )
 
 

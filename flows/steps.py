@@ -16,6 +16,8 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.utilities.annotations import quote
 from sqlalchemy.exc import OperationalError
 
+from flows.events import tell
+from flows.places import do
 from flywheel.errors import UnavailableError
 from flywheel.loop import NightRun, Step, night
 from flywheel.report import step_page
@@ -34,7 +36,8 @@ def _prefect_task(step: Step[Result], *, minutes: int) -> Callable[[NightRun], R
         persist_result=False,
     )
     def run(under_way: NightRun) -> Result:
-        result = under_way.do(step)
+        result = do(under_way, step)
+        tell(under_way, result)
         project = under_way.loop.project.name
         create_markdown_artifact(
             key=f"{project}-{step.name}",

@@ -33,6 +33,7 @@ from flywheel.formulas.settings import (
 )
 from flywheel.settings.base import Fraction, Section, web_address
 from flywheel.settings.labeling import Cost, LabelingSettings, People, Quality
+from flywheel.settings.operations import Approval, Notify, Retention, Workers
 
 FILE_NAME = "flywheel.toml"
 
@@ -143,6 +144,10 @@ class Train(Section):
     """most of a training epoch that targeted samples may fill"""
     device: str = "auto"
     """auto (GPU when there is one), cpu, cuda, cuda:1"""
+    processes: int = Field(default=1, ge=1, le=64)
+    """that train together under torchrun, one a GPU; 1: in the run itself"""
+    enough_labels: int = Field(default=100, ge=1)
+    """labels that no candidate was trained on, from which a night begins without its hour"""
     cpu_threads: int = Field(default=0, ge=0)
     """of training and evaluation on a CPU; 0: as many as torch likes; 1 suits small networks"""
 
@@ -281,6 +286,10 @@ class _Settings(Section):
     abstain: Abstain = Abstain()
     schedule: Schedule = Schedule()
     prefect: Prefect = Prefect()
+    workers: Workers = Workers()
+    approval: Approval = Approval()
+    notify: Notify = Notify()
+    retention: Retention = Retention()
 
 
 class Project(_Settings):

@@ -39,7 +39,7 @@ def register(project: Project, *, progress: Callable[[str], None]) -> None:
     _deploy(project)
     progress(f"nightly            at {project.schedule.cron} {project.schedule.timezone}")
     progress(f"label-hard-cases   when {project.collect.hard_samples} hard samples are waiting")
-    progress("take-in-labels     when Label Studio tells of annotations")
+    progress("ingest-labels     when Label Studio tells of annotations")
     progress(f"deployments        {project.prefect.url}/deployments?tags={project.name}")
     progress(f"undo               flywheel unschedule {project.directory}")
 

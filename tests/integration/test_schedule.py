@@ -110,7 +110,7 @@ def label_run(project):
 def take_in_run(project, label_run, label_studio):
     """The run that an annotation in Label Studio has started, when it is over."""
     annotate(project, label_studio)
-    return wait_for(lambda: ended(project, "take-in-labels"), seconds=90)
+    return wait_for(lambda: ended(project, "ingest-labels"), seconds=90)
 
 
 def flywheel(command, project, code=0):
@@ -236,7 +236,7 @@ def test_one_event_of_label_studio_made_the_run(project, take_in_run):
     [event] = api(project, "/events/filter", filter=chosen)["events"]
     assert event["resource"]["prefect.resource.id"] == f"flywheel.project.{project.name}"
     assert event["payload"] == {"num_events": 1}
-    assert len(runs(project, "take-in-labels")) == 1
+    assert len(runs(project, "ingest-labels")) == 1
 
 
 def test_a_run_shows_a_form_that_says_what_it_wants(project):

@@ -82,7 +82,7 @@ def test_runs_of_one_project_never_overlap(entry):
     [
         ("nightly", "CANCEL_NEW"),
         ("label_hard_cases", "CANCEL_NEW"),
-        ("take_in_labels", "ENQUEUE"),  # the last annotation has no event behind it
+        ("ingest_labels", "ENQUEUE"),  # the last annotation has no event behind it
     ],
 )
 def test_a_run_that_comes_too_soon_is_left_out_where_another_follows(flow, strategy):
@@ -108,7 +108,7 @@ def test_the_default_schedule_is_one_that_prefect_knows():
 
 @pytest.mark.parametrize(
     ("flow", "event"),
-    [("label_hard_cases", HARD_SAMPLES_WAITING), ("take_in_labels", ANNOTATIONS_WAITING)],
+    [("label_hard_cases", HARD_SAMPLES_WAITING), ("ingest_labels", ANNOTATIONS_WAITING)],
 )
 def test_a_trigger_waits_for_the_event_of_its_own_project(flow, event):
     [trigger] = DEPLOYMENTS[flow]["triggers"]
@@ -118,7 +118,7 @@ def test_a_trigger_waits_for_the_event_of_its_own_project(flow, event):
 
 @pytest.mark.parametrize(
     ("flow", "seconds"),
-    [("label_hard_cases", 60), ("take_in_labels", 0)],  # the model server has counted the minute
+    [("label_hard_cases", 60), ("ingest_labels", 0)],  # the model server has counted the minute
 )
 def test_a_burst_of_events_fires_once_a_minute_at_most(flow, seconds):
     [trigger] = DEPLOYMENTS[flow]["triggers"]

@@ -24,8 +24,8 @@ from flywheel.errors import BusyError
 from flywheel.loop import between_nights, open_loop
 
 
-@flow(name="take-in-labels", flow_run_name=run_name)
-def take_in_labels(directory: Path = Path()) -> State[Any]:
+@flow(name="ingest-labels", flow_run_name=run_name)
+def ingest_labels(directory: Path = Path()) -> State[Any]:
     """Pull the annotations since the last time and make labels of them.
 
     Args:

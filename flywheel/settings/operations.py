@@ -1,0 +1,57 @@
+"""The sections about running it: where runs happen, who is asked and told, and what is kept."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from flywheel.settings.base import Section
+
+_POOL = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+
+
+class Workers(Section):
+    """Section [workers]: where the runs of this project happen."""
+
+    pool: Annotated[str, Field(pattern=_POOL)] | None = None
+    """work pool of the team that runs the flows; by default the project's own, with a worker on
+    this machine"""
+    gpu_pool: Annotated[str, Field(pattern=_POOL)] | None = None
+    """work pool that trains and scores; by default the run of the night does it itself"""
+    gpu_wait_minutes: int = Field(default=720, ge=1)
+    """how long a night waits for the GPU pool, training included"""
+    processes: int = Field(default=1, ge=1, le=256)
+    """processes on this machine over which scoring is spread; 1: none besides the run's own"""
+    cluster: str | None = None
+    """address of a Dask scheduler that scores instead, such as tcp://10.0.0.5:8786"""
+
+
+class Approval(Section):
+    """Section [approval]: whether a person has the last word before a model is released."""
+
+    wanted: bool = False
+    hours: float = Field(default=24.0, gt=0, le=24 * 30)
+    """until the deadline"""
+    at_deadline: Literal["decline", "approve"] = "decline"
+    """what happens when nobody has answered by then"""
+
+
+class Notify(Section):
+    """Section [notify]: when to tell somebody; where stands in FLYWHEEL_NOTIFY_URL."""
+
+    late_minutes: int = Field(default=30, ge=1)
+    """that a night may be late"""
+    stuck_seconds: int = Field(default=120, ge=60)
+    """that a run may go without a sign of life; then it is marked as crashed"""
+
+
+class Retention(Section):
+    """Section [retention]: what flywheel clean may forget; by default nothing is."""
+
+    unused_days: int | None = Field(default=None, ge=1)
+    """age from which predictions and payloads go that no failure, batch, label or decision names"""
+    checkpoints: int | None = Field(default=None, ge=2)
+    """weights of that many newest candidates that were never released stay"""
+    pages_days: int | None = Field(default=None, ge=1)
+    """age from which the pages of a night go; flywheel report writes one anew"""
