@@ -18,7 +18,7 @@ LAYERS = (
     ("flywheel.__main__",),
     ("flywheel.cli", "deployments"),
     ("flows",),
-    ("flywheel.report",),
+    ("flywheel.report", "flywheel.upkeep"),
     ("flywheel.loop",),
     ("flywheel.stack", "flywheel.checks", "flywheel.tasks", "flywheel.world", "flywheel.templates"),
     tuple(
@@ -38,6 +38,7 @@ LAYERS = (
         "flywheel.ledger",
         "flywheel.blobs",
         "flywheel.model",
+        "flywheel.gpu",
         "flywheel.splits",
         "flywheel.consensus",
         "flywheel.crowd",
