@@ -17,7 +17,7 @@ trace, and what a server's clock that was set back has hidden. What it does:
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -46,6 +46,8 @@ from flywheel.records import Json
 from flywheel.task import Task
 
 _FEW = 10
+_SAME = {"sample_id", "image"}
+"""what says of which sample a labeling task is"""
 _GONE = "its labeling task was deleted in Label Studio before it was finished; it is not sent again"
 
 
@@ -83,9 +85,10 @@ class _View:
     rows: Mapping[str, Sent]
     """planned for it, by key"""
     there: Mapping[str, list[Glimpse]]
-    """by key, one that was begun first, before others the one that the ledger knows"""
+    """by key, also where somebody edited it away; one that was begun first, before others the one
+    that the ledger knows"""
     strangers: Sequence[Glimpse]
-    """with a key that is none of ours"""
+    """that are none of ours"""
 
 
 def sweep(ledger: Ledger, blobs: Blobs, studio: Bridge, task: Task, now: datetime) -> SweepResult:
@@ -111,11 +114,11 @@ def _sweep_campaign(
 ) -> SweepResult:
     view = _look(ledger, studio, campaign)
     num_unnoted = _note(ledger, view)
-    restored, foreign = _restore(studio, view)
+    restored = _restore(studio, view)
     restored |= _ask_enough(ledger, studio, view)
     num_copies, num_twins = _drop_copies(studio, view)
-    num_missing, num_again = _settle_missing(ledger, view, restored, now)
-    _tell_foreign(ledger, view, foreign, now)
+    num_missing, num_again = _settle_missing(ledger, view, now)
+    _tell_foreign(ledger, view, now)
     unread = restored.union(_unread(view))
     found = list(studio.fetch(view.project_id, unread)) if unread else []
     intake, old = Intake(ledger, blobs, task, campaign), _back_in_time(view)
@@ -135,7 +138,7 @@ def _sweep_campaign(
         num_copies=num_copies,
         num_twins=num_twins,
         num_restored=len(restored),
-        num_foreign=len(foreign),
+        num_foreign=len(view.strangers),
         num_unnoted=num_unnoted,
         read=read,
     )
@@ -151,9 +154,11 @@ def _look(ledger: Ledger, studio: Bridge, campaign: Campaign) -> _View:
     with ledger.read() as connection:  # after: what was sent meanwhile is in both
         rows = {row.key: row for row in sent_in(connection, campaign.id) if row.key}
     there, strangers = defaultdict[str, list[Glimpse]](list), list[Glimpse]()
+    findable = _findable(rows.values())
     for glimpse in glimpses:
-        if glimpse.key in rows:
-            there[glimpse.key].append(glimpse)
+        key = glimpse.key if glimpse.key in rows else _renamed(glimpse, findable)
+        if key is not None:
+            there[key].append(glimpse)
         else:
             strangers.append(glimpse)
     for key, copies in there.items():
@@ -166,6 +171,30 @@ def _look(ledger: Ledger, studio: Bridge, campaign: Campaign) -> _View:
         there=there,
         strangers=strangers,
     )
+
+
+def _renamed(glimpse: Glimpse, rows: Mapping[object, Sequence[Sent]]) -> str | None:
+    """The key under which it was sent, when somebody edited the key away.
+
+    Its number alone says nothing: that of a deleted one may be given out again. Nor need it have
+    one that we know: an answer in a copy of ours is an answer to the same question.
+    """
+    sample_id = glimpse.data.get("sample_id") if glimpse.is_begun else None
+    for row in (*rows.get(glimpse.external_id, ()), *rows.get(sample_id, ())):
+        data = row.data or {}
+        if any(glimpse.data.get(name) == data[name] for name in data.keys() & _SAME):
+            return row.key
+    return None
+
+
+def _findable(rows: Iterable[Sent]) -> Mapping[object, Sequence[Sent]]:
+    """What is with people or done, by the number that it has there and by its sample."""
+    found = defaultdict[object, list[Sent]](list)
+    for row in rows:
+        if row.state in ("sent", "done"):
+            found[row.external_id].append(row)
+            found[row.sample_id].append(row)
+    return found
 
 
 def _note(ledger: Ledger, view: _View) -> int:
@@ -182,28 +211,21 @@ def _note(ledger: Ledger, view: _View) -> int:
     return len(unsent)
 
 
-def _restore(studio: Bridge, view: _View) -> tuple[set[int], list[Glimpse]]:
-    """Write again what somebody edited; their numbers, and which are strangers all the same."""
-    renamed = defaultdict[int | None, list[Sent]](list)
-    for key, row in view.rows.items():
-        if key not in view.there and row.state in ("sent", "done"):
-            renamed[row.external_id].append(row)
-    edited, foreign = dict[int, dict[str, Json]](), list[Glimpse]()
-    for glimpse in view.strangers:
-        here = renamed[glimpse.external_id]
-        same = next((row for row in here if _is_of(glimpse, row.data or {})), None)
-        if same is None:
-            foreign.append(glimpse)
-        else:
-            edited[glimpse.external_id] = dict(same.data or {})
+def _restore(studio: Bridge, view: _View) -> set[int]:
+    """Write again what somebody edited in the first of each key and in those begun; their numbers."""
+    edited = dict[int, dict[str, Json]]()
     for key, copies in view.there.items():
         row = view.rows[key]
-        data = row.data if row.state != "waiting" else None
-        if data is not None and any(copies[0].data.get(name) != data[name] for name in data):
-            edited[copies[0].external_id] = data
+        if row.state == "waiting" or row.data is None:
+            continue
+        data = dict(row.data)
+        for copy in copies:
+            counts = copy is copies[0] or copy.is_begun
+            if counts and any(copy.data.get(name) != data[name] for name in data):
+                edited[copy.external_id] = data
     for external_id, data in edited.items():
         studio.restore(external_id, data)
-    return set(edited), foreign
+    return set(edited)
 
 
 def _ask_enough(ledger: Ledger, studio: Bridge, view: _View) -> set[int]:
@@ -220,15 +242,6 @@ def _ask_enough(ledger: Ledger, studio: Bridge, view: _View) -> set[int]:
     return set(fewer)
 
 
-def _is_of(glimpse: Glimpse, data: Mapping[str, Json]) -> bool:
-    """Whether this was sent with such data, apart from its key.
-
-    Its number alone says nothing: that of a deleted one may be given out again.
-    """
-    names = data.keys() & {"sample_id", "image"}
-    return any(glimpse.data.get(name) == data[name] for name in names)
-
-
 def _drop_copies(studio: Bridge, view: _View) -> tuple[int, int]:
     """Delete copies that nobody has begun; how many are gone, and how many keys have two begun."""
     spare = [one.external_id for copies in view.there.values() for one in copies[1:]]
@@ -239,9 +252,7 @@ def _drop_copies(studio: Bridge, view: _View) -> tuple[int, int]:
     return len(gone), twins
 
 
-def _settle_missing(
-    ledger: Ledger, view: _View, restored: set[int], now: datetime
-) -> tuple[int, int]:
+def _settle_missing(ledger: Ledger, view: _View, now: datetime) -> tuple[int, int]:
     """Open labeling tasks that are not there, under their key or another.
 
     Those that a run was withdrawing when it was killed are withdrawn. A few are decisions of
@@ -252,11 +263,7 @@ def _settle_missing(
         How many are set aside, and how many wait again.
     """
     still_open = [key for key, row in view.rows.items() if row.state == "sent"]
-    missing = [
-        key
-        for key in still_open
-        if key not in view.there and view.rows[key].external_id not in restored
-    ]
+    missing = [key for key in still_open if key not in view.there]
     ours = {view.rows[key].sample_id: note for key in missing if (note := view.rows[key].note)}
     missing = [key for key in missing if not view.rows[key].note]
     with ledger.begin() as connection:
@@ -269,7 +276,8 @@ def _settle_missing(
     return len(missing), 0
 
 
-def _tell_foreign(ledger: Ledger, view: _View, foreign: Sequence[Glimpse], now: datetime) -> None:
+def _tell_foreign(ledger: Ledger, view: _View, now: datetime) -> None:
+    foreign = view.strangers
     if not foreign:
         return
     _tell(

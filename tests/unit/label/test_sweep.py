@@ -227,6 +227,32 @@ def test_what_people_answered_while_the_key_was_away_comes_with_it(
     assert stored()["ann"].sample_id == sample_id
 
 
+def test_what_people_answered_counts_though_the_key_is_away_and_a_copy_has_it(
+    sample_id, studio, says, sweep_now, stored
+):
+    """The copy was taken for the original, and the answer for something made by hand."""
+    known, copy = studio.find(sample_id), studio.copy(sample_id)
+    studio.tasks[known].data["key"] = None
+    says(known, "b")
+    assert sweep_now().read == PullResult(num_annotations=1)
+    assert list(studio.tasks) == [known]
+    assert copy != known
+    assert stored()["ann"].sample_id == sample_id
+    assert sweep_now() == NOTHING
+
+
+def test_what_people_answered_in_a_copy_without_a_key_counts(
+    sample_id, studio, says, sweep_now, stored
+):
+    known, copy = studio.find(sample_id), studio.copy(sample_id)
+    studio.tasks[copy].data["key"] = None
+    says(copy, "b")
+    assert sweep_now().read == PullResult(num_annotations=1)
+    assert known not in studio.tasks
+    assert stored()["ann"].sample_id == sample_id
+    assert sweep_now() == NOTHING
+
+
 def test_what_somebody_made_by_hand_is_told_once_and_left_alone(
     letters, sample_id, studio, says, sweep_now, stored
 ):
