@@ -1,6 +1,15 @@
 """Finds the failures in what production saw since the last time."""
 
+from flywheel.collect.drift import LEAST_EFFECT, Drift, measure_drift
 from flywheel.collect.signals import low_confidence_signals, signals_of
 from flywheel.collect.stage import Collected, collect
 
-__all__ = ["Collected", "collect", "low_confidence_signals", "signals_of"]
+__all__ = [
+    "LEAST_EFFECT",
+    "Collected",
+    "Drift",
+    "collect",
+    "low_confidence_signals",
+    "measure_drift",
+    "signals_of",
+]

@@ -12,6 +12,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
+from flywheel.collect.drift import Drift
 from flywheel.collect.signals import Agree, signals_of
 from flywheel.ledger import Ledger
 from flywheel.ledger.failures import add_failures
@@ -39,6 +40,8 @@ class Collected:
     """read for the first time"""
     num_failures: int
     """new ones"""
+    drift: Drift | None = None
+    """how far production lies from when the model was new; None between nights"""
 
 
 def collect(

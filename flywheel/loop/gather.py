@@ -6,7 +6,9 @@ ledger, the annotations wait in Label Studio, and the rest of the night goes on.
 
 from __future__ import annotations
 
-from flywheel.collect import Collected
+import dataclasses
+
+from flywheel.collect import Collected, Drift, measure_drift
 from flywheel.collect import collect as collect_failures
 from flywheel.dataset import make_version
 from flywheel.errors import BusyError, FlywheelError, RefusedError, UnavailableError
@@ -17,9 +19,11 @@ from flywheel.label import (
     pull,
     sweep,
 )
+from flywheel.ledger.codec import from_json
 from flywheel.ledger.models import current_release
-from flywheel.ledger.nights import add_skip
+from flywheel.ledger.nights import add_skip, finished_steps
 from flywheel.ledger.payloads import move_payloads
+from flywheel.ledger.windows import latest
 from flywheel.loop.context import Loop, NightRun
 from flywheel.loop.results import Deployed, Ingested, TakenIn
 from flywheel.loop.routing import open_studio
@@ -78,7 +82,19 @@ def collect(night: NightRun) -> Collected:
     loop = night.loop
     move_payloads(loop.ledger, loop.blobs)
     threshold = loop.project.collect.low_confidence
-    return collect_failures(loop.ledger, threshold, night.number, loop.now(), loop.task.agree)
+    found = collect_failures(loop.ledger, threshold, night.number, loop.now(), loop.task.agree)
+    return dataclasses.replace(found, drift=_drift(night)) if night.keeps_results else found
+
+
+def _drift(night: NightRun) -> Drift:
+    """How far production has moved, in what came since the last night looked."""
+    loop = night.loop
+    with loop.ledger.read() as connection:
+        upto = latest(connection, "predictions")
+        before = finished_steps(connection, night.number - 1).get("collect")
+    known = from_json(Collected, before.result).drift if before is not None else None
+    after = known.upto if known is not None else None if night.number else 0
+    return measure_drift(loop.ledger, after, upto, loop.project.project.seed)
 
 
 def take_in(night: NightRun) -> TakenIn:

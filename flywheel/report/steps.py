@@ -21,6 +21,7 @@ from flywheel.report import markdown, tables, text
 from flywheel.report.charts import loss_picture
 from flywheel.report.judged import decide_page, evaluate_page
 from flywheel.report.pictures import data_uri, show_cases
+from flywheel.report.summaries import drift_line
 
 _CASES = 12
 _EDGE_PIXELS = 96
@@ -53,6 +54,7 @@ def _collect_page(run: NightRun, result: Collected) -> str:
             ("predictions read", f"{result.num_predictions:,}"),
             ("feedback read", f"{result.num_feedback:,}"),
             ("new failures", f"{result.num_failures:,}"),
+            ("drift", drift_line(result.drift)),
         ]
     )
     if not cases:

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from flywheel.collect import Collected
+from flywheel.collect import Collected, Drift
 from flywheel.ledger.codec import from_json
 from flywheel.ledger.nights import finished_steps
 from flywheel.loop.results import (
@@ -58,6 +58,19 @@ def summarize(name: str, result: Any) -> str:
     return _SENTENCES[name](result)
 
 
+def drift_line(drift: Drift | None) -> str:
+    """Whether production looks otherwise than when the model was new; one sentence."""
+    if drift is None or drift.distance is None or drift.low is None:
+        return f"drift: {text.NOT_ENOUGH}; it takes two nights of one model with predictions enough"
+    distance = f"{text.number(drift.distance)}, surely {text.number(drift.low)}"
+    if drift.is_alarm:
+        return (
+            f"production drifts: {drift.feature} has moved by {distance} from when the model was "
+            "new; new labels would tell whether it matters"
+        )
+    return f"no drift that matters: {drift.feature} has moved most, by {distance}"
+
+
 def falls_short(result: Any) -> bool:
     """Whether a step did without something: a server did not answer, or a canary failed."""
     match result:
@@ -77,10 +90,12 @@ def _deploy(result: Deployed) -> str:
 
 
 def _collect(result: Collected) -> str:
-    return (
+    said = (
         f"{result.num_failures:,} new failures in {result.num_predictions:,} predictions "
         f"and {result.num_feedback:,} feedback"
     )
+    is_alarm = result.drift is not None and result.drift.is_alarm
+    return f"{said}; {drift_line(result.drift)}" if is_alarm else said
 
 
 def _route(result: Routed) -> str:

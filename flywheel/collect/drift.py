@@ -1,0 +1,204 @@
+"""Whether production looks otherwise than when the model was new: its confidence, its embeddings.
+
+Drift may ask for labels; alone it never rolls anything back. The measure is a distance with a
+lower bound, never a p-value: with rows enough every difference is significant, however small.
+Cost is bounded: at most 5,000 predictions are read on each side.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from scipy import linalg
+from sqlalchemy import Connection
+
+from flywheel.ledger import Ledger
+from flywheel.ledger.picks import Pick, picked
+from flywheel.ledger.windows import move_watermark, watermark
+from flywheel.records import Array
+
+LEAST_EFFECT = 0.1
+"""KS distance that matters: a tenth of production lies elsewhere; a smaller one never alarms"""
+
+_ALPHA = 0.01
+"""chance of a false alarm in a night in which no feature has moved by more than that"""
+_DIRECTIONS = 3
+_MOST = 5_000
+"""predictions that are read on each side"""
+_FEWEST = 30
+"""groups on each side"""
+_REFERENCE = 2_000
+"""predictions after which the reference of a model is complete"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Drift:
+    """How far the newest window of predictions lies from the first ones of the same model."""
+
+    upto: int
+    """place of the last prediction that was looked at; the next night goes on behind it"""
+    model_digest: str | None = None
+    """of the model that gave most of the window"""
+    num_new: int = 0
+    """groups of samples in the window, as far as they were read"""
+    num_reference: int = 0
+    """the same of the reference"""
+    feature: str | None = None
+    """that has surely moved most: confidence, or direction 1 to 3 of the embeddings"""
+    distance: float | None = None
+    """0..1, Kolmogorov's and Smirnov's; None: not enough data"""
+    low: float | None = None
+    """its lower bound over all features together, at 0.99"""
+    is_alarm: bool = False
+    """whether that bound is above `LEAST_EFFECT`"""
+
+
+class Features(NamedTuple):
+    """N predictions of one model as numbers."""
+
+    confidences: Array
+    """(N,)"""
+    embeddings: Array
+    """(N, D)"""
+
+
+class Moved(NamedTuple):
+    """The feature that has surely moved most."""
+
+    feature: str
+    distance: float
+    low: float
+
+
+def measure_drift(ledger: Ledger, after: int | None, upto: int, seed: int) -> Drift:
+    """Compare the predictions in (after, upto] with the first ones of the model that gave them.
+
+    The reference of a model is what it said in its first windows, 2,000 predictions or more; it is
+    stored where they lie, and a model that comes back has its old one. `after` is None when it is
+    unknown where the last night stopped: then nothing is compared.
+
+    Groups of samples are what is drawn independently: of each only the first prediction counts.
+    """
+    if after is None or after >= upto:
+        return Drift(upto=upto)
+    rng = np.random.default_rng([seed, upto])
+    with ledger.begin() as connection:
+        window = picked(connection, _places(after, upto, rng))
+        if not window:
+            return Drift(upto=upto)
+        digest = Counter(one.model_digest for one in window).most_common(1)[0][0]
+        start, stop = _reference(connection, digest, after)
+        earlier = picked(connection, _places(start, stop, rng))
+    new, reference = _features(window, digest), _features(earlier, digest)
+    found = Drift(
+        upto=upto,
+        model_digest=digest,
+        num_new=len(new.confidences),
+        num_reference=len(reference.confidences),
+    )
+    if min(found.num_new, found.num_reference) < _FEWEST:
+        return found
+    moved = compare(reference, new)
+    return dataclasses.replace(
+        found,
+        feature=moved.feature,
+        distance=moved.distance,
+        low=moved.low,
+        is_alarm=moved.low > LEAST_EFFECT,
+    )
+
+
+def compare(reference: Features, new: Features, alpha: float = _ALPHA) -> Moved:
+    """The feature whose distribution has surely moved most.
+
+    Formula: D = sup |F - G| of two empirical distributions of n and m rows, and the bound
+    D - e(n) - e(m), e(n) = sqrt(log(4 K / alpha) / (2 n)), which holds for all K features together
+    with probability 1 - alpha. The directions are the first principal ones of every other row of
+    the reference; the rows in between are compared, since the rows that a direction was fitted to
+    lie along it by choice.
+    Source: Dvoretzky, Kiefer and Wolfowitz 1956 with Massart's constant 1990; Bonferroni.
+    """
+    features = list(_compared(reference, new))
+    share = alpha / len(features)
+    found = []
+    for name, before, now in features:
+        distance = ks_distance(before, now)
+        slack = _deviation(len(before), share) + _deviation(len(now), share)
+        found.append(Moved(name, distance, max(distance - slack, 0.0)))
+    return max(found, key=lambda one: (one.low, one.distance))
+
+
+def ks_distance(one: Array, other: Array) -> float:
+    """sup |F - G| of two empirical distributions, ties included."""
+    points = np.concatenate([one, other])
+    shares = [
+        np.searchsorted(np.sort(values), points, side="right") / len(values)
+        for values in (one, other)
+    ]
+    return float(np.abs(shares[0] - shares[1]).max())
+
+
+def _compared(reference: Features, new: Features) -> Iterator[tuple[str, Array, Array]]:
+    yield "confidence", reference.confidences, new.confidences
+    fitted, compared = reference.embeddings[::2], reference.embeddings[1::2]
+    directions = _principal(fitted)
+    for number in range(directions.shape[1]):
+        along = directions[:, number]
+        yield f"direction {number + 1} of the embeddings", compared @ along, new.embeddings @ along
+
+
+def _principal(rows: Array) -> Array:
+    """(D, K) the first K directions in which rows (N, D) vary most."""
+    width = rows.shape[1]
+    centred = rows - rows.mean(axis=0)
+    first = max(width - _DIRECTIONS, 0)
+    _, vectors = linalg.eigh(centred.T @ centred, subset_by_index=[first, width - 1])
+    directions: Array = vectors[:, ::-1]
+    return directions
+
+
+def _deviation(num_rows: int, alpha: float) -> float:
+    """How far an empirical distribution may lie from the true one, with half of alpha for it."""
+    return float(np.sqrt(np.log(4.0 / alpha) / (2 * num_rows)))
+
+
+def _reference(connection: Connection, digest: str, after: int) -> tuple[int, int]:
+    """Where a model's reference lies; it grows by whole windows until it is complete."""
+    begin, end = (f"drift {digest[:12]} {name}" for name in ("first", "last"))
+    first = watermark(connection, begin)
+    if not first:  # this is its first window
+        first = after + 1
+        move_watermark(connection, begin, first)
+    last = max(watermark(connection, end), first - 1)
+    if last - first + 1 < _REFERENCE and after > last:
+        last = after
+        move_watermark(connection, end, last)
+    return first - 1, last
+
+
+def _places(after: int, upto: int, rng: np.random.Generator) -> list[int]:
+    """All places in (after, upto], or 5,000 of them drawn at random."""
+    span = upto - after
+    if span <= _MOST:
+        return list(range(after + 1, upto + 1))
+    drawn = rng.choice(span, _MOST, replace=False)
+    return [int(place) for place in np.sort(drawn) + after + 1]
+
+
+def _features(picks: Sequence[Pick], digest: str) -> Features:
+    """The first prediction of each group that this model gave, without what is no number."""
+    first: dict[str, Pick] = {}
+    for one in picks:
+        if one.model_digest == digest:
+            first.setdefault(one.group, one)
+    if not first:
+        return Features(np.zeros(0), np.zeros((0, 0)))
+    confidences = np.array([one.confidence for one in first.values()], dtype=np.float64)
+    embeddings = np.array([one.embedding for one in first.values()], dtype=np.float64)
+    usable = np.isfinite(confidences) & np.isfinite(embeddings).all(axis=1)
+    return Features(confidences[usable], embeddings[usable])

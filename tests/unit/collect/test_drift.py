@@ -1,0 +1,176 @@
+"""Drift: no alarm without one however large the window, and an alarm for a real shift."""
+
+import dataclasses
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+
+from flywheel.collect.drift import (
+    LEAST_EFFECT,
+    Drift,
+    Features,
+    _places,
+    compare,
+    ks_distance,
+    measure_drift,
+)
+from flywheel.ledger.codec import from_json, to_json
+from flywheel.ledger.predictions import Logged, append_predictions
+from flywheel.records import Prediction, Sample, Split
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+WIDTH = 16
+MOST = 5_000
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def drawn(rng, number, shift=0.0):
+    """Predictions of a model; a shift of the first direction by so many standard deviations."""
+    embeddings = rng.normal(size=(number, WIDTH)) * np.linspace(2, 0.5, WIDTH)
+    embeddings[:, 0] += 2 * shift
+    return Features(rng.beta(5, 2, number), embeddings)
+
+
+def alarms(rng, number, shift, rounds):
+    """Share of rounds with an alarm; a window that is larger is read in part."""
+    rows = min(number, MOST)
+    found = [compare(drawn(rng, MOST), drawn(rng, rows, shift)) for _ in range(rounds)]
+    return np.mean([one.low > LEAST_EFFECT for one in found])
+
+
+@pytest.mark.parametrize("number", [100, 1_000, 10_000, 100_000])
+def test_without_drift_a_window_of_any_size_alarms_no_more_often_than_alpha(rng, number):
+    assert alarms(rng, number, shift=0.0, rounds=40) <= 0.01
+
+
+@pytest.mark.parametrize("number", [100, 1_000, 100_000])
+def test_a_small_shift_never_alarms_with_rows_enough_to_make_it_significant(rng, number):
+    """A p-value would: the trap that verdicts depend on how much was logged."""
+    assert alarms(rng, number, shift=0.1, rounds=20) == 0
+
+
+@pytest.mark.parametrize(("number", "shift"), [(100, 2.5), (1_000, 1.0), (100_000, 0.5)])
+def test_a_real_shift_is_found(rng, number, shift):
+    assert alarms(rng, number, shift, rounds=20) == 1
+
+
+def test_a_shift_of_confidence_is_named(rng):
+    new = drawn(rng, 1_000)
+    moved = compare(drawn(rng, 1_000), new._replace(confidences=new.confidences / 2))
+    assert moved.feature == "confidence"
+    assert 0 < moved.low < moved.distance
+
+
+def test_directions_are_not_compared_on_the_rows_they_were_fitted_to(rng):
+    """With few rows and many dimensions the fitted rows lie along the direction by choice."""
+    few = [
+        compare(
+            Features(rng.random(120), rng.normal(size=(120, 200))),
+            Features(rng.random(120), rng.normal(size=(120, 200))),
+        )
+        for _ in range(40)
+    ]
+    assert np.mean([one.low > 0 for one in few]) <= 0.025
+
+
+def test_the_distance_is_that_of_the_definition(rng):
+    one, other = rng.integers(0, 5, 40).astype(float), rng.integers(1, 6, 30).astype(float)
+    slow = max(abs(np.mean(one <= x) - np.mean(other <= x)) for x in range(6))
+    assert ks_distance(one, other) == pytest.approx(slow)
+
+
+def test_no_more_is_read_than_a_bound_and_every_place_may_be(rng):
+    places = _places(1_000, 1_001_000, rng)
+    assert len(set(places)) == MOST
+    assert places == sorted(places)
+    assert 1_000 < places[0] < 3_000
+    assert 998_000 < places[-1] <= 1_001_000
+    assert _places(3, 6, rng) == [4, 5, 6]
+
+
+class Production:
+    """Appends windows of predictions, and measures each as a night does."""
+
+    def __init__(self, ledger):
+        self.ledger, self.upto, self.rng = ledger, 0, np.random.default_rng(0)
+
+    def window(self, number, model="a" * 64, shift=0.0, group=None):
+        features = drawn(self.rng, number, shift)
+        logged = [
+            self._logged(features.confidences[row], features.embeddings[row], model, group)
+            for row in range(number)
+        ]
+        with self.ledger.begin() as connection:
+            append_predictions(connection, logged)
+        found = measure_drift(self.ledger, self.upto, self.upto + number, seed=0)
+        self.upto = found.upto
+        return found
+
+    def _logged(self, confidence, embedding, model, group):
+        sample = Sample.of(self.rng.bytes(8), "image/png")
+        prediction = Prediction(
+            id=sample.id[:32],
+            sample_id=sample.id,
+            answer="a",
+            confidence=float(confidence),
+            embedding=embedding.astype(np.float32),
+            latency_ms=1.0,
+            model_digest=model,
+            created_at=NOON,
+        )
+        group = group or sample.id
+        return Logged(sample=sample, group=group, split=Split.TRAIN, prediction=prediction)
+
+
+@pytest.fixture
+def production(ledger):
+    return Production(ledger)
+
+
+def test_the_first_window_of_a_model_has_nothing_to_be_compared_with(production):
+    found = production.window(100)
+    assert (found.distance, found.is_alarm, found.num_new) == (None, False, 100)
+
+
+def test_a_window_is_compared_with_the_first_ones_of_its_model(production):
+    calm = [production.window(300) for _ in range(3)][1:]
+    assert [one.is_alarm for one in calm] == [False, False]
+    assert [one.num_reference for one in calm] == [300, 600]
+    moved = production.window(300, shift=2.0)
+    assert moved.is_alarm
+    assert moved.feature == "direction 1 of the embeddings"
+
+
+def test_a_new_model_begins_a_reference_of_its_own(production):
+    for _ in range(2):
+        production.window(100)
+    assert production.window(100, model="b" * 64, shift=3.0).distance is None
+    assert not production.window(100, model="b" * 64, shift=3.0).is_alarm
+    assert production.window(400, model="a" * 64, shift=3.0).is_alarm
+
+
+def test_a_night_that_is_run_again_finds_the_same(production):
+    production.window(200)
+    found = production.window(200)
+    assert measure_drift(production.ledger, 200, 400, seed=0) == found
+
+
+def test_samples_of_one_group_count_as_one(production):
+    production.window(100)
+    found = production.window(100, shift=3.0, group="one camera")
+    assert (found.num_new, found.distance) == (1, None)
+
+
+def test_nothing_new_and_an_unknown_start_are_no_drift(production):
+    assert measure_drift(production.ledger, 5, 5, seed=0) == Drift(upto=5)
+    assert measure_drift(production.ledger, None, 5, seed=0) == Drift(upto=5)
+
+
+def test_drift_is_stored_and_read(production):
+    found = dataclasses.replace(production.window(100), distance=0.25, low=0.0, feature="x")
+    assert from_json(Drift, to_json(found)) == found
