@@ -2,5 +2,6 @@
 
 from flywheel.train.data import Trained, TrainingData
 from flywheel.train.loop import train
+from flywheel.train.together import Trainers, train_together
 
-__all__ = ["Trained", "TrainingData", "train"]
+__all__ = ["Trained", "Trainers", "TrainingData", "train", "train_together"]

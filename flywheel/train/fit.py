@@ -1,0 +1,175 @@
+"""The arithmetic of training: all rows on the device, one seed, weights that cap hard cases.
+
+Rows are decoded once and stay on the device, so an epoch is only arithmetic; there are no
+loader processes to start, hang or seed. Refuses to know whether the result is any good.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+
+from flywheel.errors import FlywheelError
+from flywheel.model import pick_device, weights_of
+from flywheel.project import Train
+from flywheel.task import Task
+from flywheel.train.data import TrainingData, row_weights
+from flywheel.train.start import seeded, starting_network
+from flywheel.train.team import Team
+
+Progress = Callable[[int, int, float], None]
+"""called with (epoch counted from 1, epochs, mean loss) after every epoch"""
+
+_ALONE = Team()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fitted:
+    """What the arithmetic gives."""
+
+    weights: bytes = field(repr=False)
+    """safetensors"""
+    losses: tuple[float, ...]
+    """mean of each epoch"""
+    device: str
+    """the GPU's name, or cpu"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Resident:
+    """The training rows on the device; B rows in all."""
+
+    inputs: torch.Tensor
+    """(B, ...)"""
+    targets: torch.Tensor
+    """(B, ...)"""
+    weights: torch.Tensor
+    """(B,), mean 1"""
+
+
+def fit(
+    task: Task,
+    settings: Train,
+    data: TrainingData,
+    *,
+    seed: int,
+    progress: Progress,
+    team: Team = _ALONE,
+) -> Fitted:
+    """Train on the device of the settings; alone, or as one of a team that does the same.
+
+    Raises:
+        UserError: nothing but targeted rows, or fewer rows in a batch than processes.
+        TaskError: the champion's weights belong to another network.
+        FlywheelError: the loss or the weights stopped being finite numbers.
+    """
+    device = pick_device(settings.device)
+    with seeded(seed):
+        module = starting_network(task, data.champion, settings.shrink).to(device).train()
+        rows = _resident(task, data, settings, device)
+        # Drawn from the seeded global generator; the task's augmentation must not share it, or
+        # changing a dropout layer would change which variations are seen.
+        augmenter = torch.Generator(device=device).manual_seed(int(torch.randint(2**31, ())))
+        order = team.order(seed)
+        network = _Network(task, team.joined(module), rows, augmenter, team)
+        losses = _epochs(network, settings, order, _reporter(settings, progress))
+    _check_weights(module, settings)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return Fitted(weights=weights_of(module), losses=losses, device=name)
+
+
+def _resident(task: Task, data: TrainingData, settings: Train, device: torch.device) -> _Resident:
+    weights = row_weights(data.origins, settings.hard_share, data.weights)
+    return _Resident(
+        inputs=task.inputs(data.samples).to(device),
+        targets=task.targets(data.answers).to(device),
+        weights=torch.as_tensor(weights, dtype=torch.float32, device=device),
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Network:
+    """What a batch is computed with."""
+
+    task: Task
+    module: torch.nn.Module
+    rows: _Resident
+    augmenter: torch.Generator
+    team: Team
+
+    def loss(self, batch: torch.Tensor) -> torch.Tensor:
+        """Mean over the batch of weight times loss; in a team, this process's part of it.
+
+        Divided by the number of rows and not by their weights, so that over an epoch every row
+        counts exactly with its weight, whichever batch it falls into. A team takes the mean of
+        its gradients, so each part weighs by its rows: parts need not be of one size.
+        """
+        rows, team = self.rows, self.team
+        mine = team.share(len(batch))
+        if self.task.augment is None:
+            inputs = rows.inputs[batch[mine]]
+        else:  # the whole batch, so that no row's variation depends on who computes it
+            inputs = self.task.augment(rows.inputs[batch], self.augmenter)[mine]
+        batch_size, batch = len(batch), batch[mine]
+        losses = self.task.loss(self.module(inputs), rows.targets[batch])
+        return (rows.weights[batch] * losses).mean() * (len(batch) * team.size / batch_size)
+
+
+def _epochs(
+    network: _Network,
+    settings: Train,
+    order: torch.Generator | None,
+    report: Callable[[int, float], None],
+) -> tuple[float, ...]:
+    """Train in place; the mean loss of each epoch."""
+    team, weights = network.team, network.rows.weights
+    device = weights.device
+    steps = math.ceil(len(weights) / settings.batch_size)
+    team.check(len(weights), steps)
+    optimizer = torch.optim.AdamW(
+        network.module.parameters(), lr=settings.learning_rate, fused=device.type == "cuda"
+    )
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.epochs * steps)
+    losses = []
+    for epoch in range(1, settings.epochs + 1):
+        total = torch.zeros((), device=device)
+        permutation = torch.randperm(len(weights), generator=order).to(device)
+        # Parts of nearly equal size: a last batch of one row would break a batch norm.
+        for batch in permutation.tensor_split(steps):
+            loss = network.loss(batch)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            optimizer.step()
+            schedule.step()
+            total += loss.detach() * len(batch)
+        losses.append(team.total(total).item() / team.size / len(weights))
+        report(epoch, losses[-1])
+    return tuple(losses)
+
+
+def _reporter(settings: Train, progress: Progress) -> Callable[[int, float], None]:
+    """Pass on a finite loss, and stop at one that is not."""
+
+    def report(epoch: int, loss: float) -> None:
+        if not math.isfinite(loss):
+            raise FlywheelError(
+                f"the training loss is {loss} in epoch {epoch} of {settings.epochs}; lower "
+                f"train.learning_rate = {settings.learning_rate}, to a tenth for one, or look for "
+                "inputs and labels that are no finite numbers with flywheel check"
+            )
+        progress(epoch, settings.epochs, loss)
+
+    return report
+
+
+def _check_weights(module: torch.nn.Module, settings: Train) -> None:
+    """The last step may break weights after the last loss was still fine."""
+    for name, value in module.state_dict().items():
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            raise FlywheelError(
+                f"the weights {name!r} are no finite numbers after epoch {settings.epochs}; "
+                f"lower train.learning_rate = {settings.learning_rate}, to a tenth for one"
+            )
