@@ -1,12 +1,18 @@
-"""Whether a text is a cron line: five fields, each within its range.
+"""Whether a text is a cron line: five fields, each within its range; and the times it means.
 
 The settings are read without Prefect, whose own parser is not part of its interface; what is
-refused here would end in a traceback at the first `flywheel schedule`. Knows no dates.
+refused here would end in a traceback at the first `flywheel schedule`. An hour that the clock
+leaves out or has twice is told as cron tells it, which may be another hour than Prefect's: enough
+to know that a time is past, not to make runs.
 """
 
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+from cronsim import CronSim
 
 _FIELDS = (
     ("minute", 0, 59),
@@ -33,6 +39,17 @@ def cron_fault(cron: str) -> str | None:
         if not all(_is_item(item, name, low, high) for item in text.lower().split(",")):
             return f"its {name} {text!r} is not within {low}..{high}, * or */n"
     return None
+
+
+def time_after(cron: str, timezone: str, moment: datetime) -> datetime:
+    """The first time of a cron line after a moment, in UTC."""
+    return next(CronSim(cron, moment.astimezone(ZoneInfo(timezone)))).astimezone(UTC)
+
+
+def time_before(cron: str, timezone: str, moment: datetime) -> datetime:
+    """The last time of a cron line before a moment, in UTC."""
+    local = moment.astimezone(ZoneInfo(timezone))
+    return next(CronSim(cron, local, reverse=True)).astimezone(UTC)
 
 
 def _is_item(item: str, name: str, low: int, high: int) -> bool:

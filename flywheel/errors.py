@@ -9,7 +9,8 @@ FlywheelError
 │   └── UnknownIdError    an id that the ledger does not hold
 ├── UnavailableError      a server that does not answer now; the work waits in the ledger
 ├── RefusedError          a server that answers no: wrong token, bad labeling config
-└── BusyError             someone else holds it: the night is running, the port is taken
+├── BusyError             someone else holds it: the night is running, the port is taken
+└── SupersededError       it comes too late: its night has been, or a newer one is due
 """
 
 
@@ -51,3 +52,7 @@ class RefusedError(FlywheelError):
 
 class BusyError(FlywheelError):
     """Another process holds the night, the port or the lock."""
+
+
+class SupersededError(FlywheelError):
+    """What a run was meant for has been done, or a newer one will do it."""

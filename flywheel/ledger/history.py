@@ -13,6 +13,7 @@ from flywheel.errors import UnknownIdError
 from flywheel.ledger.codec import from_json
 from flywheel.ledger.datasets import get_version
 from flywheel.ledger.models.decisions import read_decision
+from flywheel.ledger.nights import read_night
 from flywheel.ledger.tables import decisions, nights, reports
 from flywheel.records import DatasetVersion, Decision, Night, Report
 
@@ -30,7 +31,7 @@ def get_night(connection: Connection, number: int) -> Night:
             "there was none yet; flywheel night runs the first" if last is None else f"0..{last}"
         )
         raise UnknownIdError(f"no night {number} in the ledger; nights: {known}")
-    return Night(number=row.number, started_at=row.started_at, finished_at=row.finished_at)
+    return read_night(row)
 
 
 def reported_nights(connection: Connection, upto: int) -> list[int]:

@@ -24,7 +24,9 @@ _GIVE_UP = timedelta(days=1)
 
 
 @contextmanager
-def hold(ledger: Ledger, name: str, now: Callable[[], datetime]) -> Iterator[None]:
+def hold(
+    ledger: Ledger, name: str, now: Callable[[], datetime], *, patience_seconds: float = 0.0
+) -> Iterator[None]:
     """Hold a lock for the length of a block; it may be entered again by its own process.
 
     Raises:

@@ -1,16 +1,17 @@
 """Nights and their steps: what has been done, so that a killed night goes on where it was.
 
 A step is done when its row is there; its result is in the row. What a step means is not
-known here.
+known here, and neither is a schedule: which times it has is told.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, Row, delete, func, insert, or_, select, update
 
 from flywheel.ledger.tables import nights, skips, steps
 from flywheel.records import Json, Night
@@ -24,22 +25,50 @@ class FinishedStep(NamedTuple):
     seconds: float
 
 
-def open_night(connection: Connection, now: datetime) -> Night:
-    """The night that is not finished, else a new one."""
+def open_night(
+    connection: Connection, now: datetime, slot: datetime | None = None, *, is_early: bool = False
+) -> Night:
+    """The night that is not finished, else a new one; either belongs to the slot from now on."""
     last = last_night(connection)
     if last is not None and last.finished_at is None:
+        if slot is not None and (last.slot is None or last.slot < slot):
+            mine = update(nights).where(nights.c.number == last.number)
+            connection.execute(mine.values(slot=slot))
+            last = replace(last, slot=slot)
         return last
-    night = Night(number=last.number + 1 if last else 0, started_at=now, finished_at=None)
-    connection.execute(insert(nights), {"number": night.number, "started_at": now})
+    night = Night(
+        number=last.number + 1 if last else 0,
+        started_at=now,
+        finished_at=None,
+        slot=slot,
+        is_early=is_early,
+    )
+    connection.execute(insert(nights), asdict(night))
     return night
+
+
+def night_of_slot(connection: Connection, slot: datetime, now: datetime) -> Night | None:
+    """The finished night that a slot has had; None when it has had none.
+
+    Its own, or any that was under way at that time or after it. A night that seems to have
+    finished in the future says nothing: the clock was wrong.
+    """
+    seen = nights.c.finished_at
+    had = or_(nights.c.slot == slot, (slot <= seen) & (seen <= now))
+    query = select(nights).where(seen.is_not(None), had).order_by(nights.c.number).limit(1)
+    row = connection.execute(query).first()
+    return None if row is None else read_night(row)
 
 
 def last_night(connection: Connection) -> Night | None:
     """The newest night, finished or not."""
     row = connection.execute(select(nights).order_by(nights.c.number.desc()).limit(1)).first()
-    if row is None:
-        return None
-    return Night(number=row.number, started_at=row.started_at, finished_at=row.finished_at)
+    return None if row is None else read_night(row)
+
+
+def read_night(row: Row[Any]) -> Night:
+    """The night of a row of its table."""
+    return Night(**row._mapping)  # noqa: SLF001  # SQLAlchemy's public name for it
 
 
 def current_night_number(connection: Connection) -> int:
@@ -66,6 +95,12 @@ def finished_steps(connection: Connection, night: int) -> dict[str, FinishedStep
         row.name: FinishedStep(row.name, row.result, row.seconds)
         for row in connection.execute(query)
     }
+
+
+def last_time_of(connection: Connection, step: str) -> datetime | None:
+    """When a step was last done, in whatever night."""
+    query = select(func.max(steps.c.finished_at)).where(steps.c.name == step)
+    return connection.execute(query).scalar()
 
 
 def finish_step(connection: Connection, night: int, step: FinishedStep, now: datetime) -> None:

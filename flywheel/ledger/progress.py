@@ -6,11 +6,13 @@ Every function is one or two counting statements; no payload and no picture is r
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy import Connection, case, func, select
 
 from flywheel.ledger import tables
-from flywheel.ledger.tables import labeling_tasks, labels
+from flywheel.ledger.tables import labeling_tasks, labels, samples
+from flywheel.records import PEOPLE, Split
 
 _STATES = ("waiting", "sent", "done", "refused", "withdrawn")
 
@@ -72,6 +74,21 @@ def count_annotators(connection: Connection) -> list[AnnotatorCount]:
         )
         for row in connection.execute(query)
     ]
+
+
+def count_labels_since(connection: Connection, moment: datetime | None) -> int:
+    """Samples of the training side whose label, given by people, is newer than a moment."""
+    newest = select(func.max(labels.c.seq)).group_by(labels.c.sample_id)
+    stands = (
+        labels.c.seq.in_(newest),
+        labels.c.answer.is_not(None),
+        labels.c.source == PEOPLE,
+        samples.c.split == Split.TRAIN.value,
+    )
+    query = select(func.count()).select_from(labels.join(samples)).where(*stands)
+    if moment is not None:
+        query = query.where(labels.c.created_at > moment)
+    return int(connection.execute(query).scalar_one())
 
 
 def measure_agreement(connection: Connection) -> Agreement | None:

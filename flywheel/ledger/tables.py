@@ -346,15 +346,34 @@ nights = Table(
     Column("number", Integer, primary_key=True, autoincrement=False),
     Column("started_at", Utc, nullable=False),
     Column("finished_at", Utc),
+    Column("slot", Utc),  # the time of the schedule that it belongs to
+    Column("is_early", Boolean, nullable=False, default=False),
 )
 
-# One row a lock; the holder says host, process and its start, so that a dead one can be told.
+# A person is asked whether a promoted candidate shall be released.
+approvals = Table(
+    "approvals",
+    metadata,
+    Column("decision_id", String(64), ForeignKey("decisions.id"), primary_key=True),
+    Column("night", Integer, nullable=False),
+    Column("asked_at", Utc, nullable=False),
+    Column("deadline", Utc, nullable=False),
+    Column("at_deadline", String(20), nullable=False),  # approve or decline
+    Column("answer", String(20)),  # the same, or superseded
+    Column("answered_by", String(200)),
+    Column("reason", String(500)),
+    Column("answered_at", Utc),
+)
+
+# One row a lock. The holder says host, process and its start, and raises the counter while it
+# lives, so that a dead one can be told on its own host and on others.
 locks = Table(
     "locks",
     metadata,
     Column("name", String(50), primary_key=True),
     Column("holder", String(200), nullable=False),
     Column("since", Utc, nullable=False),
+    Column("counter", BigInteger, nullable=False, default=0),
 )
 
 steps = Table(

@@ -1,5 +1,25 @@
 """A night, step by step: where the stages meet. Knows nothing of Prefect."""
 
-from flywheel.loop.context import Loop, NightRun, Step, begin_night, between_nights, open_loop
+from flywheel.loop.context import (
+    Beginning,
+    Loop,
+    NightRun,
+    Slot,
+    Step,
+    begin_night,
+    between_nights,
+    open_loop,
+)
+from flywheel.loop.early import num_new_labels
 
-__all__ = ["Loop", "NightRun", "Step", "begin_night", "between_nights", "open_loop"]
+__all__ = [
+    "Beginning",
+    "Loop",
+    "NightRun",
+    "Slot",
+    "Step",
+    "begin_night",
+    "between_nights",
+    "num_new_labels",
+    "open_loop",
+]

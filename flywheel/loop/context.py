@@ -14,8 +14,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from sqlalchemy import Connection
+
 from flywheel.blobs import Blobs
-from flywheel.errors import FlywheelError
+from flywheel.cron import time_after
+from flywheel.errors import FlywheelError, SupersededError
 from flywheel.ledger import Ledger
 from flywheel.ledger.codec import from_json, to_json
 from flywheel.ledger.locks import hold
@@ -25,6 +28,7 @@ from flywheel.ledger.nights import (
     finish_night,
     finish_step,
     finished_steps,
+    night_of_slot,
     open_night,
 )
 from flywheel.project import Project, load_project
@@ -61,6 +65,27 @@ class Step(Generic[Result]):
     name: str
     result: type[Result]
     run: Callable[[NightRun], Result]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Slot:
+    """The time that a run of the schedule was meant for; both times are of the schedule's clock."""
+
+    at: datetime
+    begun_at: datetime
+    """when the run began, which may be much later"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Beginning:
+    """What a run wants of the night that it begins or continues."""
+
+    slot: Slot | None = None
+    """None: it was begun by hand or by an event"""
+    is_early: bool = False
+    """before its time, since enough labels are there"""
+    patience_seconds: float = 0.0
+    """to wait while another process runs the loop"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -135,19 +160,27 @@ def open_loop(directory: Path | str, now: Callable[[], datetime] = utc_now) -> I
 
 
 @contextmanager
-def begin_night(loop: Loop, progress: Progress = _no_progress) -> Iterator[NightRun]:
+def begin_night(
+    loop: Loop, progress: Progress = _no_progress, beginning: Beginning | None = None
+) -> Iterator[NightRun]:
     """Hold the loop and continue the night that was cut off, else begin a new one.
 
     Args:
         loop: the project.
         progress: called after each epoch of training.
+        beginning: what the run was meant for, and how long it waits; by default by hand, at once.
 
     Raises:
         BusyError: another process runs the loop of this project.
+        SupersededError: the slot has had its night, or a newer one is due.
     """
-    with hold(loop.ledger, _LOCK, loop.now):
+    wanted = beginning or Beginning()
+    with hold(loop.ledger, _LOCK, loop.now, patience_seconds=wanted.patience_seconds):
         with loop.ledger.begin() as connection:
-            night = open_night(connection, loop.now())
+            if wanted.slot is not None:
+                _check_slot(loop, connection, wanted.slot)
+            at = wanted.slot.at if wanted.slot is not None else None
+            night = open_night(connection, loop.now(), at, is_early=wanted.is_early)
         yield NightRun(
             loop=loop, number=night.number, started_at=night.started_at, progress=progress
         )
@@ -164,3 +197,20 @@ def between_nights(loop: Loop) -> Iterator[NightRun]:
         with loop.ledger.read() as connection:
             number = current_night_number(connection)
         yield NightRun(loop=loop, number=number, started_at=loop.now(), keeps_results=False)
+
+
+def _check_slot(loop: Loop, connection: Connection, slot: Slot) -> None:
+    """Refuse a slot whose time is over: a schedule that was paused makes no heap of old nights."""
+    schedule, meant = loop.project.schedule, f"{slot.at:%Y-%m-%d %H:%M} UTC"
+    had = night_of_slot(connection, slot.at, loop.now())
+    if had is not None:
+        raise SupersededError(
+            f"the night of {meant} has been: night {had.number}, finished at "
+            f"{had.finished_at:%Y-%m-%d %H:%M} UTC; flywheel night turns the loop once more"
+        )
+    newer = time_after(schedule.cron, schedule.timezone, slot.at)
+    if newer <= slot.begun_at:
+        raise SupersededError(
+            f"this run was meant for {meant} and began at {slot.begun_at:%Y-%m-%d %H:%M} UTC, when "
+            f"that of {newer:%Y-%m-%d %H:%M} UTC was due already; flywheel night turns the loop now"
+        )

@@ -6,9 +6,13 @@ so that a night that was killed goes on after its last finished step.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from flywheel.collect import Collected
+from flywheel.errors import UnavailableError
 from flywheel.loop import gather, judge
 from flywheel.loop import release as releasing
+from flywheel.loop.approval import ask_approval, settle_deadline, tell_approval
 from flywheel.loop.context import NightRun, Step
 from flywheel.loop.results import (
     Decided,
@@ -33,15 +37,33 @@ def _decide(night: NightRun) -> Decided:
     return judge.decide(night, night.need(EVALUATE).report_id)
 
 
+def _deploy(night: NightRun) -> Deployed:
+    """Nobody changes what serves meanwhile; a question whose deadline has passed comes first."""
+    with releasing.hold_release(night.loop):
+        settled, silent = None, ""
+        try:
+            settled = settle_deadline(night.loop)
+        except UnavailableError as error:
+            silent = f"; an approval waits: {error}"
+        deployed = gather.deploy(night)
+    told = f"; {settled.told}" if settled is not None else silent
+    return replace(deployed, note=f"{deployed.note}{told}")
+
+
 def _release(night: NightRun) -> Released:
     decided = night.need(DECIDE)
     candidate = night.need(RETRAIN).candidate_digest
     if decided.verdict is not Verdict.PROMOTE or candidate is None:
         return releasing.keep(night, f"{decided.verdict}: {decided.reasons[0]}")
-    return releasing.release(night, candidate, f"decision {decided.decision_id}")
+    with releasing.hold_release(night.loop):
+        if not night.loop.project.approval.wanted:
+            return releasing.release(night, candidate, f"decision {decided.decision_id}")
+        asked = ask_approval(night, decided.decision_id)
+    kept = releasing.keep(night, tell_approval(asked))
+    return replace(kept, waits=asked if asked.answer is None else None)
 
 
-DEPLOY = Step(name="deploy", result=Deployed, run=gather.deploy)
+DEPLOY = Step(name="deploy", result=Deployed, run=_deploy)
 COLLECT = Step(name="collect", result=Collected, run=gather.collect)
 ROUTE = Step(name="route", result=Routed, run=route)
 TAKE_IN = Step(name="take-in", result=TakenIn, run=gather.take_in)

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from sqlalchemy import Connection
+
 from flywheel.errors import UserError
+from flywheel.ledger.approvals import answer, waiting_approval
 from flywheel.ledger.models import (
     add_decision,
     close_challenge,
@@ -17,8 +20,8 @@ from flywheel.ledger.models import (
     get_report,
 )
 from flywheel.loop.context import Loop, between_nights
-from flywheel.loop.release import release_checked
-from flywheel.records import Decision, Release, Report, Verdict, canonical, content_id
+from flywheel.loop.release import hold_release, release_checked
+from flywheel.records import Consent, Decision, Release, Report, Verdict, canonical, content_id
 
 _ALLOWED = (Verdict.PROMOTE, Verdict.REJECT)
 
@@ -51,7 +54,7 @@ def override(loop: Loop, start: str, wanted: Override) -> tuple[Decision, Releas
             model has been released since.
         BusyError: a night is running.
     """
-    with between_nights(loop):
+    with between_nights(loop), hold_release(loop):
         with loop.ledger.read() as connection:
             overruled = find_decision(connection, start)
             if overruled.overrides is not None:
@@ -61,15 +64,37 @@ def override(loop: Loop, start: str, wanted: Override) -> tuple[Decision, Releas
         candidate = _candidate(report, serving)
         decision = _decided(overruled, wanted, loop)
         reason = f"override by {wanted.name}: {wanted.reason} (decision {decision.id})"
-        released = None
-        if wanted.verdict is Verdict.PROMOTE:
-            threshold = report.abstention.threshold if report.abstention else None
-            released = release_checked(loop, candidate, reason, threshold)
-        with loop.ledger.begin() as connection:
+
+        def store(connection: Connection) -> None:
             add_decision(connection, decision)
             if report.challenge is not None:
                 close_challenge(connection, report.challenge, report.night)
-    return decision, released
+            _answer(connection, overruled, wanted, decision)
+
+        if wanted.verdict is Verdict.PROMOTE:
+            threshold = report.abstention.threshold if report.abstention else None
+            return decision, release_checked(loop, candidate, reason, threshold, also=store)
+        with loop.ledger.begin() as connection:
+            store(connection)
+    return decision, None
+
+
+def _answer(
+    connection: Connection, overruled: Decision, wanted: Override, decision: Decision
+) -> None:
+    """Who decides otherwise has answered, too, if somebody was asked about that decision."""
+    asked = waiting_approval(connection)
+    if asked is None or asked.decision_id != overruled.id:
+        return
+    is_release = wanted.verdict is Verdict.PROMOTE
+    given = replace(
+        asked,
+        answer=Consent.APPROVE if is_release else Consent.DECLINE,
+        answered_by=wanted.name[:200],
+        reason=wanted.reason[:500],
+        answered_at=decision.created_at,
+    )
+    answer(connection, given)
 
 
 def _candidate(report: Report, serving: Release | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from flywheel.records import Verdict
+from flywheel.records import Approval, Verdict
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -129,4 +129,6 @@ class Released:
     serving_digest: str | None
     num_fixed: int
     """failures that the released model now answers right"""
+    waits: Approval | None = None
+    """what a person is asked before the candidate is released"""
     note: str

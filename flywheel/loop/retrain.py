@@ -6,6 +6,7 @@ is being challenged: it would take the labels that the challenge waits for.
 
 from __future__ import annotations
 
+from flywheel.ledger.approvals import last_approval
 from flywheel.ledger.datasets import get_version, latest_version, read_manifest
 from flywheel.ledger.failures import move_failures
 from flywheel.ledger.models import (
@@ -22,7 +23,9 @@ from flywheel.loop.results import Retrained
 from flywheel.model import cpu_threads
 from flywheel.records import (
     SENSOR,
+    Approval,
     Checkpoint,
+    Consent,
     DatasetRow,
     DatasetVersion,
     Decision,
@@ -94,12 +97,12 @@ def _retrained(checkpoint: Checkpoint, version: DatasetVersion) -> Retrained:
 
 def _waiting_candidate(loop: Loop, version: DatasetVersion) -> tuple[str | None, str]:
     """A candidate that still may win, and a note; "" says train."""
-    challenger = _challenger(loop)
-    if challenger is not None:
+    challenged = challenger(loop)
+    if challenged is not None:
         waits = (
-            f"candidate {challenger[:12]} is being challenged; training goes on once it is decided"
+            f"candidate {challenged[:12]} is being challenged; training goes on once it is decided"
         )
-        return challenger, waits
+        return challenged, waits
     with loop.ledger.read() as connection:
         newest = latest_checkpoint(connection)
         if newest is None:
@@ -107,9 +110,12 @@ def _waiting_candidate(loop: Loop, version: DatasetVersion) -> tuple[str | None,
         trained_on = get_version(connection, newest.dataset_id)
         releases = release_history(connection)
         decision = last_decision_on(connection, newest.digest)
+        asked = last_approval(connection)
     if trained_on.train_set_digest != version.train_set_digest:
         return None, ""
-    over = _why_over(newest.digest, releases, decision)
+    over = _why_over(newest.digest, releases, decision) or _why_asked(
+        newest.digest, decision, asked
+    )
     if over:
         return None, f"no new training labels since {over}"
     return newest.digest, f"no new training labels; candidate {newest.digest[:12]} is judged again"
@@ -128,7 +134,18 @@ def _why_over(digest: str, releases: list[Release], decision: Decision | None) -
     return ""
 
 
-def _challenger(loop: Loop) -> str | None:
+def _why_asked(digest: str, decision: Decision | None, asked: Approval | None) -> str:
+    """Why a promoted candidate is not judged again; "" when no person has it in hand."""
+    if decision is None or asked is None or asked.decision_id != decision.id:
+        return ""
+    if asked.answer is None:
+        return f"candidate {digest[:12]} was promoted, which waits for approval"
+    if asked.answer is Consent.DECLINE:
+        return f"candidate {digest[:12]} was declined by {asked.answered_by}"
+    return ""
+
+
+def challenger(loop: Loop) -> str | None:
     """The candidate whose challenge against the serving champion is open."""
     with loop.ledger.read() as connection:
         last, release = last_challenge(connection), current_release(connection)

@@ -51,6 +51,15 @@ class Webhook:
     """value of the header X-Flywheel-Secret"""
 
 
+class Consent(enum.StrEnum):
+    """What became of a question whether a promoted candidate shall be released."""
+
+    APPROVE = "approve"
+    DECLINE = "decline"
+    SUPERSEDED = "superseded"
+    """a newer question took its place, or another model has been released since"""
+
+
 class Share(enum.StrEnum):
     """Why a sample is in a batch: drawn with a known probability, or chosen because it is hard."""
 

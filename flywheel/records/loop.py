@@ -9,6 +9,7 @@ import numpy as np
 
 from flywheel.records.basics import (
     Array,
+    Consent,
     FailureState,
     FeedbackKind,
     Json,
@@ -243,3 +244,24 @@ class Night:
     """counts from 0, the night that trains the first model"""
     started_at: datetime
     finished_at: datetime | None
+    slot: datetime | None = None
+    """the time of the schedule that it belongs to; None: begun by hand, or early"""
+    is_early: bool = False
+    """begun before its time, since enough labels were there"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Approval:
+    """A person is asked whether a promoted candidate shall be released."""
+
+    decision_id: str
+    night: int
+    asked_at: datetime
+    deadline: datetime
+    at_deadline: Consent
+    """what counts when nobody has answered by then"""
+    answer: Consent | None = None
+    """None: it waits"""
+    answered_by: str | None = None
+    reason: str | None = None
+    answered_at: datetime | None = None

@@ -1,0 +1,212 @@
+"""A person has the last word before a promoted candidate is released, when [approval] says so.
+
+Waiting is stored state: the night ends with the question asked, and whoever answers, now or after
+a restart, releases as a night does: canary, swap, proof, and the pointer last, in one transaction
+with the answer. After the deadline the default counts; whoever looks first applies it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from sqlalchemy import Connection
+
+from flywheel.errors import UserError
+from flywheel.ledger.approvals import answer as store_answer
+from flywheel.ledger.approvals import ask, find_approval, last_approval, waiting_approval
+from flywheel.ledger.models import current_release, find_decision, get_report
+from flywheel.loop.context import Loop, NightRun
+from flywheel.loop.release import hold_release, mark_fixed, release_checked
+from flywheel.records import Approval, Consent, Release, Report
+
+DEADLINE = "deadline"
+"""who answers when nobody has"""
+_WORDS = {
+    Consent.APPROVE: "approved",
+    Consent.DECLINE: "declined",
+    Consent.SUPERSEDED: "superseded",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reply:
+    """What a person says."""
+
+    answer: Consent
+    name: str
+    """who is responsible"""
+    reason: str
+
+    def __post_init__(self) -> None:
+        for what, text in (("name", self.name), ("reason", self.reason)):
+            if not text.strip():
+                raise UserError(f"an answer needs a {what}, {text!r} is none; give one")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answered:
+    """What an answer came to."""
+
+    approval: Approval
+    released: Release | None = None
+    """what serves now, when this answer has released it"""
+    is_new: bool = True
+    """False: the same answer was there already"""
+
+    @property
+    def told(self) -> str:
+        """The same in one sentence."""
+        release = f"; release {self.released.number} serves" if self.released else ""
+        return f"{tell_approval(self.approval)}{release}"
+
+
+def tell_approval(approval: Approval) -> str:
+    """How a question stands, in one sentence."""
+    about = f"decision {approval.decision_id[:12]} of night {approval.night}"
+    if approval.answer is None or approval.answered_at is None:
+        return (
+            f"{about} waits for approval until {approval.deadline:%Y-%m-%d %H:%M} UTC, "
+            f"then the answer is {approval.at_deadline}"
+        )
+    by = f" by {approval.answered_by}" if approval.answered_by else ""
+    at = f"{approval.answered_at:%Y-%m-%d %H:%M} UTC"
+    return f"{about} was {_WORDS[approval.answer]}{by} at {at}: {approval.reason}"
+
+
+def ask_approval(night: NightRun, decision_id: str) -> Approval:
+    """Ask whether tonight's candidate shall be released; asked again, the first time stays."""
+    settings, now = night.loop.project.approval, night.loop.now()
+    wanted = Approval(
+        decision_id=decision_id,
+        night=night.number,
+        asked_at=now,
+        deadline=now + timedelta(hours=settings.hours),
+        at_deadline=Consent(settings.at_deadline),
+    )
+    with night.loop.ledger.begin() as connection:
+        return ask(connection, wanted)
+
+
+def answer_approval(loop: Loop, start: str, reply: Reply) -> Answered:
+    """Approve or decline; the same answer twice is one answer.
+
+    Args:
+        loop: the project.
+        start: of the decision's id; nothing: the one that waits.
+        reply: the answer; by name "deadline" it is the default, which takes no one else's place.
+
+    Raises:
+        UserError: nothing waits, it is answered otherwise already, or the canary failed.
+        UnavailableError: the model server does not answer; the question waits.
+    """
+    with hold_release(loop):
+        asked = _asked(loop, start)
+        if asked.answer is None and loop.now() >= asked.deadline and reply.name != DEADLINE:
+            asked = _settle(loop, asked, _default(asked)).approval
+        if asked.answer is None:
+            answered = _settle(loop, asked, reply)
+        else:
+            answered = Answered(approval=asked, is_new=False)
+    if answered.approval.answer is not reply.answer and reply.name != DEADLINE:
+        raise UserError(
+            f"{tell_approval(answered.approval)}; it can no longer be answered, "
+            "flywheel override decides otherwise, and the next night judges anew"
+        )
+    return answered
+
+
+def settle_deadline(loop: Loop) -> Answered | None:
+    """Apply the default of a question whose deadline has passed; None when none has.
+
+    Raises:
+        UnavailableError: the model server does not answer; the question waits.
+    """
+    with hold_release(loop):
+        with loop.ledger.read() as connection:
+            asked = waiting_approval(connection)
+            moot = asked is not None and not _is_current(connection, asked)
+        if asked is None or not (moot or loop.now() >= asked.deadline):
+            return None
+        return _settle(loop, asked, _default(asked))
+
+
+def _asked(loop: Loop, start: str) -> Approval:
+    with loop.ledger.read() as connection:
+        if start:
+            return find_approval(connection, start)
+        found = waiting_approval(connection) or last_approval(connection)
+    if found is None:
+        raise UserError(
+            f"no decision of {loop.project.name} waits for approval; [approval] wanted = true in "
+            "flywheel.toml asks for it, and flywheel override decides otherwise"
+        )
+    return found
+
+
+def _default(asked: Approval) -> Reply:
+    return Reply(answer=asked.at_deadline, name=DEADLINE, reason="nobody had answered")
+
+
+def _settle(loop: Loop, asked: Approval, reply: Reply) -> Answered:
+    """Do what the answer says, and store it."""
+    with loop.ledger.read() as connection:
+        report = _report(connection, asked)
+        is_current = _is_current(connection, asked)
+    if not is_current:
+        why = "another model has been released since, which it was not compared with"
+        gone = Reply(answer=Consent.SUPERSEDED, name=reply.name, reason=why)
+        return Answered(approval=_store(loop, asked, gone))
+    if reply.answer is not Consent.APPROVE:
+        return Answered(approval=_store(loop, asked, reply))
+    try:
+        return _release(loop, asked, report, reply)
+    except UserError as error:
+        if reply.name != DEADLINE:
+            raise
+        return Answered(
+            approval=_store(loop, asked, replace(reply, answer=Consent.DECLINE, reason=str(error)))
+        )
+
+
+def _release(loop: Loop, asked: Approval, report: Report, reply: Reply) -> Answered:
+    given, digest = _given(loop, asked, reply), report.candidate_digest
+    assert digest is not None  # noqa: S101  # only a candidate is promoted
+    reason = f"decision {asked.decision_id}, approved by {reply.name}: {reply.reason}"
+    released = release_checked(
+        loop,
+        digest,
+        reason,
+        report.abstention.threshold if report.abstention else None,
+        also=lambda connection: store_answer(connection, given),
+    )
+    mark_fixed(loop, asked.night, digest)
+    return Answered(approval=given, released=released)
+
+
+def _store(loop: Loop, asked: Approval, reply: Reply) -> Approval:
+    given = _given(loop, asked, reply)
+    with loop.ledger.begin() as connection:
+        store_answer(connection, given)
+    return given
+
+
+def _given(loop: Loop, asked: Approval, reply: Reply) -> Approval:
+    return replace(
+        asked,
+        answer=reply.answer,
+        answered_by=reply.name[:200],  # the widths of the columns
+        reason=reply.reason[:500],
+        answered_at=loop.now(),
+    )
+
+
+def _report(connection: Connection, asked: Approval) -> Report:
+    return get_report(connection, find_decision(connection, asked.decision_id).report_id)
+
+
+def _is_current(connection: Connection, asked: Approval) -> bool:
+    """Whether what serves is still the champion that the candidate was compared with."""
+    serving = current_release(connection)
+    digest = serving.checkpoint_digest if serving else None
+    return digest == _report(connection, asked).champion_digest
