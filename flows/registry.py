@@ -1,31 +1,58 @@
-"""What Prefect's server holds for a project: deployments, their automations, the work pool.
+"""What Prefect's server holds for a project: deployments, automations, work pools, and an address.
 
-`prefect deploy` with deployments/prefect.yaml puts it there; this checks beforehand, finds it
-again and takes it away. A project is told from the others by its directory.
+What stands in deployments/ is put there, found again and taken away. All that can be refused is
+refused before anything is changed. A project is told from the others by its directory.
 """
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import yaml  # type: ignore[import-untyped]
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule
-from prefect.exceptions import ObjectNotFound
 
-from flywheel.errors import SettingsError
-from flywheel.project import Project
+from flows.automations import register_automations, remove_automations
+from flows.manifests import deployment_manifest
+from flows.notices import VARIABLE, block_for
+from flows.pools import check_pools, make_pools, remove_pools
+from flywheel.errors import RefusedError, SettingsError
+from flywheel.project import Project, secret
 
 _TAG = "flywheel"  # every deployment in deployments/prefect.yaml has it
 _PAGE = 200
+_SAID_LINES = 15
+_PREFECT = (sys.executable, "-m", "prefect", "--no-prompt")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Registered:
+    """What was done; values are created, updated, unchanged or removed."""
+
+    pools: list[str]
+    """made now"""
+    deployments: dict[str, str]
+    """by name, such as nightly/digits"""
+    automations: dict[str, str]
+    """by name"""
+    tells: bool
+    """somebody is told"""
 
 
 def check_registrable(project: Project) -> None:
     """Refuse what Prefect would refuse half-way, and what would replace another project.
 
     Raises:
-        SettingsError: the cron line means no time, or the name is another folder's.
+        SettingsError: the cron line means no time, the name is another folder's, a work pool is
+            missing, or FLYWHEEL_NOTIFY_URL is no address.
     """
     schedule = project.schedule
     try:
@@ -35,19 +62,39 @@ def check_registrable(project: Project) -> None:
             f"schedule.cron = {schedule.cron!r} in {schedule.timezone!r} means no time; write "
             'five fields that cron knows, such as "0 2 * * *" for 02:00, and a zone such as UTC'
         ) from error
+    if url := secret(VARIABLE):
+        block_for(url)
     with get_client(sync_client=True) as client:
-        others = {
-            _directory(found)
-            for found in _deployments(client)
-            if found.name == project.name and _directory(found) != project.directory
-        }
-    for directory in sorted(others):
-        raise SettingsError(
-            f"project.name = {project.name!r} is scheduled on this Prefect server for {directory}; "
-            f"write another name, or first run flywheel unschedule {directory} (if that folder is "
-            f"gone: prefect deployment delete nightly/{project.name}, and the same for "
-            "label-hard-cases/ and ingest-labels/)"
-        )
+        _check_name(client, project)
+        check_pools(client, project)
+
+
+def register(project: Project) -> Registered:
+    """Have the project's pools, deployments and automations on the server; `check` it before.
+
+    Raises:
+        RefusedError: Prefect refuses the deployments.
+    """
+    with get_client(sync_client=True) as client:
+        pools = make_pools(client, project)
+        before = {_name(client, found): found for found in _of(client, project)}
+        _deploy(project)
+        after = {_name(client, found): found for found in _of(client, project)}
+        wanted = _wanted_names(after, project)
+        for name in after.keys() - wanted:
+            client.delete_deployment(after[name].id)
+        by_flow = {name.partition("/")[0]: after[name] for name in wanted}
+        url = secret(VARIABLE)
+        automations = register_automations(client, project, by_flow, url)
+        remove_pools(client, project, but=project)
+    return Registered(
+        pools=pools,
+        deployments={
+            name: _change(before.get(name), after[name], name in wanted) for name in after
+        },
+        automations=automations,
+        tells=url is not None,
+    )
 
 
 def registered(project: Project) -> list[str]:
@@ -68,15 +115,79 @@ def remove(project: Project, *, but_named: str | None = None) -> list[str]:
     """
     gone = []
     with get_client(sync_client=True) as client:
-        for found in _of(client, project):
-            if found.name == but_named:
-                continue
+        names = {project.name}  # also when it was cut off after the deployments
+        for found in [found for found in _of(client, project) if found.name != but_named]:
             gone.append(_name(client, found))
-            # The server would keep an automation whose deployment is deleted, and fail each time.
-            client.delete_resource_owned_automations(f"prefect.deployment.{found.id}")
+            names.add(found.name)
             client.delete_deployment(found.id)
-            _delete_pool(client, found)
+        for name in names - {but_named} - {found.name for found in _deployments(client)}:
+            # The server would keep an automation whose deployment is deleted, and fail each time.
+            remove_automations(client, name)
+            identity = project.project.model_copy(update={"name": name})
+            remove_pools(client, project.model_copy(update={"project": identity}))
     return sorted(gone)
+
+
+def _check_name(client: SyncPrefectClient, project: Project) -> None:
+    others = {
+        _directory(found)
+        for found in _deployments(client)
+        if found.name == project.name and _directory(found) != project.directory
+    }
+    for directory in sorted(others):
+        raise SettingsError(
+            f"project.name = {project.name!r} is scheduled on this Prefect server for {directory}; "
+            f"write another name, or first run flywheel unschedule {directory} (if that folder is "
+            f"gone: prefect deployment delete nightly/{project.name}, and the same for every other "
+            f"one that prefect deployment ls shows as .../{project.name})"
+        )
+
+
+def _deploy(project: Project) -> None:
+    """By Prefect's own command, from the file with the variables filled in."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "prefect.yaml"
+        file.write_text(yaml.safe_dump(deployment_manifest(project)), encoding="utf-8")
+        done = subprocess.run(
+            [*_PREFECT, "deploy", "--all", "--prefect-file", str(file)],
+            env=dict(os.environ),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    if done.returncode != 0:
+        said = (done.stdout + done.stderr).strip().splitlines()[-_SAID_LINES:]
+        raise RefusedError(
+            f"prefect deploy for {project.name!r} failed; mend what it names and run "
+            "flywheel schedule again, it goes on from there:\n" + "\n".join(said)
+        )
+
+
+def _wanted_names(after: dict[str, DeploymentResponse], project: Project) -> set[str]:
+    flows = {d["entrypoint"] for d in deployment_manifest(project)["deployments"]}
+    return {name for name, found in after.items() if found.entrypoint in flows}
+
+
+def _change(before: DeploymentResponse | None, now: DeploymentResponse, is_wanted: bool) -> str:
+    if not is_wanted:
+        return "removed"
+    if before is None:
+        return "created"
+    return "unchanged" if _content(before) == _content(now) else "updated"
+
+
+def _content(found: DeploymentResponse) -> dict[str, Any]:
+    """What prefect.yaml and the flow say of a deployment."""
+    names = {
+        *("description", "tags", "entrypoint", "parameters", "parameter_openapi_schema"),
+        *("work_pool_name", "job_variables", "concurrency_options"),
+    }
+    limit = found.global_concurrency_limit
+    schedules = [(s.slug, s.schedule.model_dump(), s.active) for s in found.schedules]
+    return found.model_dump(include=names) | {
+        "limit": limit and limit.limit,
+        "schedules": schedules,
+    }
 
 
 def _of(client: SyncPrefectClient, project: Project) -> list[DeploymentResponse]:
@@ -97,14 +208,3 @@ def _directory(deployment: DeploymentResponse) -> Path:
 
 def _name(client: SyncPrefectClient, deployment: DeploymentResponse) -> str:
     return f"{client.read_flow(deployment.flow_id).name}/{deployment.name}"
-
-
-def _delete_pool(client: SyncPrefectClient, deployment: DeploymentResponse) -> None:
-    """The pool is the project's own; all its deployments name it, and all but one find it gone."""
-    pool = deployment.work_pool_name
-    if pool != f"{_TAG}-{deployment.name}":
-        return  # someone else's
-    try:
-        client.delete_work_pool(pool)
-    except ObjectNotFound:
-        return

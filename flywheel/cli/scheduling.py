@@ -1,58 +1,66 @@
-"""Registers a project's deployments with Prefect's server and runs the worker that serves them.
+"""Registers a project's deployments with Prefect's server and runs the workers that serve them.
 
-What is registered stands in deployments/prefect.yaml; this only fills in the project's name,
-directory and schedule. Doing it again changes nothing but the settings that changed. Each
-project has a work pool of its own, so that its runs get its worker's environment and secrets.
+What is registered stands in deployments/; this says what became of it. Doing it again changes
+nothing but the settings that changed. Each project has a work pool of its own, so that its runs
+get its worker's environment and secrets, unless [workers] names one of the team.
 """
 
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Callable
-from importlib.resources import files
+from typing import TYPE_CHECKING
+
+import httpx
 
 from flywheel import stack
 from flywheel.cli.running import prepare
-from flywheel.errors import RefusedError
 from flywheel.project import Project
 
-_SAID_LINES = 15
+if TYPE_CHECKING:
+    from flows.registry import Registered
+
+Say = Callable[[str], None]
+
+_WORKERS = ("worker", "gpu-worker")
 
 
-def register(project: Project, *, progress: Callable[[str], None]) -> None:
-    """Register the nightly run and the triggers between nights, and start a worker for them.
+def register(project: Project, *, progress: Say) -> None:
+    """Register all flows with their schedule and triggers, and start the workers for them.
 
     Raises:
-        SettingsError: the cron line means no time, or another folder has this project's name.
-        UnavailableError: Prefect's server does not answer, or the worker does not start.
+        SettingsError: a setting cannot be, a work pool is missing, or another folder has this
+            project's name; nothing was changed.
+        UnavailableError: Prefect's server does not answer, or a worker does not start.
         RefusedError: Prefect refuses the deployments.
     """
     prepare(project)
-    from flows.registry import check_registrable, remove  # Prefect reads the environment at import
+    from flows import registry  # Prefect reads the environment at import
 
-    check_registrable(project)
-    for name in remove(project, but_named=project.name):
+    registry.check_registrable(project)
+    for name in registry.remove(project, but_named=project.name):
         progress(f"{name}: removed, the project has another name now")
-    stack.up(project, ["worker"], pool=_pool(project), progress=progress)  # it makes its pool
-    _deploy(project)
-    progress(f"nightly            at {project.schedule.cron} {project.schedule.timezone}")
-    progress(f"label-hard-cases   when {project.collect.hard_samples} hard samples are waiting")
-    progress("ingest-labels     when Label Studio tells of annotations")
-    progress(f"deployments        {project.prefect.url}/deployments?tags={project.name}")
-    progress(f"undo               flywheel unschedule {project.directory}")
+    done = registry.register(project)
+    workers = stack.own_workers(project)
+    for name in [name for name in _WORKERS if name not in workers]:
+        stack.down(project, only=name, progress=progress)
+    if workers:
+        stack.up(project, list(workers), progress=progress)
+    _tell(project, done, progress)
+    _warn_of_open_server(project, progress)
 
 
-def unregister(project: Project, *, progress: Callable[[str], None]) -> None:
-    """Stop the project's worker and remove what is registered for it; other projects stay.
+def unregister(project: Project, *, progress: Say) -> None:
+    """Stop the project's workers and remove what is registered for it; other projects stay.
 
-    A night that the worker is running ends with it; flywheel night goes on where it was.
+    A night that a worker is running ends with it; flywheel night goes on where it was.
 
     Raises:
-        UnavailableError: Prefect's server does not answer; the worker is stopped already.
+        UnavailableError: Prefect's server does not answer; the workers are stopped already.
     """
-    stopped = stack.down(project, only="worker", progress=progress)
+    stopped = [
+        name for worker in _WORKERS for name in stack.down(project, only=worker, progress=progress)
+    ]
     prepare(project)
     from flows.registry import remove  # as above
 
@@ -63,45 +71,63 @@ def unregister(project: Project, *, progress: Callable[[str], None]) -> None:
         progress(f"nothing was scheduled for {project.directory}")
 
 
-def resume(project: Project, *, progress: Callable[[str], None]) -> bool:
-    """Start the worker of a project that is scheduled; False for one that is not.
+def resume(project: Project, *, progress: Say) -> bool:
+    """Start the workers of a project that is scheduled; False for one that is not.
 
     Raises:
-        UnavailableError: Prefect's server does not answer, or the worker does not start.
+        UnavailableError: Prefect's server does not answer, or a worker does not start.
     """
     prepare(project)
     from flows.registry import registered  # as above
 
     if not registered(project):
         return False
-    stack.up(project, ["worker"], pool=_pool(project), progress=progress)
+    if workers := stack.own_workers(project):
+        stack.up(project, list(workers), progress=progress)
     return True
 
 
-def _pool(project: Project) -> str:
-    return f"flywheel-{project.name}"
-
-
-def _deploy(project: Project) -> None:
-    values = {
-        "FLYWHEEL_PROJECT": project.name,
-        "FLYWHEEL_DIRECTORY": str(project.directory),
-        "FLYWHEEL_CRON": project.schedule.cron,
-        "FLYWHEEL_TIMEZONE": project.schedule.timezone,
-        "FLYWHEEL_POOL": _pool(project),
+def _tell(project: Project, done: Registered, progress: Say) -> None:
+    for name in done.pools:
+        progress(f"work pool {name}: created")
+    starts = {
+        "nightly": f"at {project.schedule.cron} {project.schedule.timezone}",
+        "label-hard-cases": f"when {project.collect.hard_samples} hard samples are waiting",
+        "ingest-labels": "when Label Studio tells of annotations",
+        "retrain": f"when {project.train.enough_labels} labels wait for a training",
+        "release": "when a person answers, or at the deadline of an approval",
+        "gpu-step": "when a night needs the GPU",
     }
-    file = files("deployments") / "prefect.yaml"
-    arguments = ("--no-prompt", "deploy", "--all", "--prefect-file", str(file))
-    done = subprocess.run(
-        [sys.executable, "-m", "prefect", *arguments],
-        env={**os.environ, **values},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        said = (done.stdout + done.stderr).strip().splitlines()[-_SAID_LINES:]
-        raise RefusedError(
-            f"prefect deploy of {file} for {project.name!r} failed; mend what it names and run "
-            "flywheel schedule again:\n" + "\n".join(said)
+    for name, change in sorted(done.deployments.items()):
+        flow = name.partition("/")[0]
+        progress(f"{name:<32} {change:<9} {starts.get(flow, 'by hand')}")
+    changes = list(done.automations.values())
+    counts = ", ".join(f"{changes.count(change)} {change}" for change in sorted(set(changes)))
+    progress(f"automations      {counts}")
+    if not done.tells:
+        progress(
+            "notifications    nobody is told of failed, late or stuck runs; set FLYWHEEL_NOTIFY_URL "
+            "to a webhook address and run flywheel schedule again"
+        )
+    url = project.prefect.url.rstrip("/")
+    pools = dict.fromkeys([stack.run_pool(project), stack.gpu_pool(project)])
+    progress(f"work pools       {', '.join(pool for pool in pools if pool)}")
+    progress(f"see              {url}/deployments?tags={project.name}")
+    progress(f"                 {url}/automations")
+    progress(f"undo             flywheel unschedule {project.directory}")
+
+
+def _warn_of_open_server(project: Project, progress: Say) -> None:
+    """Who reaches an open server can start runs, so it should be on loopback only."""
+    if stack.is_loopback(project.prefect.url):
+        return
+    try:
+        answer = httpx.get(f"{os.environ['PREFECT_API_URL']}/admin/version", timeout=10)
+    except httpx.HTTPError:
+        return  # it has answered a moment ago, and what is registered is registered
+    if answer.is_success:
+        progress(
+            f"warning          whoever reaches {project.prefect.url} can start runs there: it asks for "
+            "no password. Start it with PREFECT_SERVER_API_AUTH_STRING=user:password, and set "
+            "PREFECT_API_AUTH_STRING to the same here and for the workers"
         )

@@ -3,7 +3,31 @@
 Nothing here imports Prefect or Label Studio; they are programs in processes of their own.
 """
 
-from flywheel.stack.local import SERVICES, Login, down, environment, login, running, up
+from flywheel.stack.local import (
+    SERVICES,
+    Login,
+    down,
+    environment,
+    is_loopback,
+    login,
+    running,
+    up,
+)
+from flywheel.stack.pools import gpu_pool, is_own, own_workers, run_pool
 from flywheel.stack.service import Server
 
-__all__ = ["SERVICES", "Login", "Server", "down", "environment", "login", "running", "up"]
+__all__ = [
+    "SERVICES",
+    "Login",
+    "Server",
+    "down",
+    "environment",
+    "gpu_pool",
+    "is_loopback",
+    "is_own",
+    "login",
+    "own_workers",
+    "run_pool",
+    "running",
+    "up",
+]

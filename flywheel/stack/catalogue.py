@@ -1,4 +1,4 @@
-"""The four programs of a local stack: how each is started, quiet, on loopback and at home.
+"""The programs of a local stack: how each is started, quiet, on loopback and at home.
 
 Every setting that a server must have here is in this file, with its reason. Starts nothing.
 """
@@ -82,14 +82,16 @@ def model_server(directory: Path, url: str, clients: dict[str, str]) -> Service:
     )
 
 
-def prefect_worker(directory: Path, pool: str, clients: dict[str, str]) -> Service:
+def prefect_worker(
+    directory: Path, pool: str, clients: dict[str, str], *, name: str = "worker"
+) -> Service:
     """A process worker that runs the project's deployments; it makes its pool when there is none."""
     argv = _module("prefect", "--no-prompt", "worker", "start", "--pool", pool, "--type", "process")
     # Who starts it may keep Prefect off a terminal; its log is where the runs' own words stay.
     quiet = {"PYTHONUNBUFFERED": "1", "NO_COLOR": "1"}
     quiet["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "INFO"
     return Service(
-        name="worker",
+        name=name,
         argv=argv,
         env={**os.environ, **clients, **quiet},
         directory=directory,

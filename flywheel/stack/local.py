@@ -18,12 +18,14 @@ from flywheel.project import Project
 from flywheel.stack import catalogue
 from flywheel.stack.credentials import credentials_file, ensure_credentials, read_credentials
 from flywheel.stack.database import write_ahead
+from flywheel.stack.pools import gpu_pool, run_pool
 from flywheel.stack.runs import close_dead_runs
 from flywheel.stack.service import Server, Service, read_servers
 from flywheel.stack.supervise import Progress, port_of, start_all, stop_all
 
 SERVICES = ("prefect", "label-studio", "model-server")
-"""what `up` starts when it is not told; there is also "worker" """
+"""what `up` starts when it is not told; there are also the workers"""
+_WORKERS = ("worker", "gpu-worker")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,13 +42,13 @@ def up(
     project: Project,
     services: Sequence[str] = SERVICES,
     *,
-    pool: str = "flywheel",
+    pool: str | None = None,
     progress: Progress = print,
 ) -> list[Server]:
     """Have these services running and answering, and say how far that is; returns their processes.
 
     Starts only what does not run. A server whose url is not on this machine is left to its owner.
-    The worker starts after the servers that it needs, and serves the work pool `pool`.
+    A worker starts after the servers that it needs, and serves the project's work pool, or `pool`.
 
     Raises:
         SettingsError: a name that is no service, or two services on one port.
@@ -58,7 +60,7 @@ def up(
     if unknown:
         raise SettingsError(f"no service {', '.join(unknown)}; there are {', '.join(builders)}")
     chosen = [name for name in builders if name in services]
-    for name in [name for name in chosen if not _is_here(_urls(project).get(name))]:
+    for name in [name for name in chosen if not is_loopback(_urls(project).get(name))]:
         progress(f"{name}: {_urls(project)[name]} is not on this machine's loopback; not started")
         chosen.remove(name)
     built = [builders[name]() for name in chosen]
@@ -77,12 +79,14 @@ def up(
 def down(project: Project, *, only: str | None = None, progress: Progress = print) -> list[str]:
     """End every process that `up` started for this project, and no other; the names of those.
 
-    Flow runs of the worker end with it and are marked as crashed. `only` names one service.
+    Flow runs of a worker end with it and are marked as crashed. `only` names one service.
     """
-    worker = stop_all(project.state, progress, only="worker") if only in {None, "worker"} else []
-    if worker:
+    stopped = []
+    for worker in [name for name in _WORKERS if only in {None, name}]:
+        stopped += stop_all(project.state, progress, only=worker)
+    if stopped:
         _close_dead_runs(project, progress)
-    return sorted(worker + stop_all(project.state, progress, only=only))
+    return sorted(stopped + stop_all(project.state, progress, only=only))
 
 
 def running(project: Project) -> list[Server]:
@@ -95,11 +99,16 @@ def environment(project: Project) -> dict[str, str]:
     """What the model server and clients need in their environment; what is set already wins."""
     known = {"PREFECT_API_URL": f"{project.prefect.url.rstrip('/')}/api"}
     credentials = read_credentials(project.state)
-    if credentials is not None and _is_here(project.labeling.url):
+    if credentials is not None and is_loopback(project.labeling.url):
         known["LABEL_STUDIO_API_KEY"] = credentials.token
         if credentials.webhook_secret is not None:
             known["FLYWHEEL_WEBHOOK_SECRET"] = credentials.webhook_secret
-    names = ("PREFECT_API_URL", "LABEL_STUDIO_API_KEY", "FLYWHEEL_WEBHOOK_SECRET")
+    if password := os.environ.get("PREFECT_SERVER_API_AUTH_STRING"):
+        known["PREFECT_API_AUTH_STRING"] = password  # a server that we start asks for it
+    names = (
+        *("PREFECT_API_URL", "PREFECT_API_AUTH_STRING"),
+        *("LABEL_STUDIO_API_KEY", "FLYWHEEL_WEBHOOK_SECRET"),
+    )
     return known | {name: os.environ[name] for name in names if os.environ.get(name)}
 
 
@@ -129,11 +138,11 @@ def _refuse_shared_port(services: Sequence[Service]) -> None:
 
 def _close_dead_runs(project: Project, progress: Progress) -> None:
     """Of a server on loopback all runs are on this machine, so their processes can be looked for."""
-    if _is_here(project.prefect.url):
+    if is_loopback(project.prefect.url):
         close_dead_runs(project.prefect.url, progress)
 
 
-def _builders(project: Project, pool: str) -> dict[str, Callable[[], Service]]:
+def _builders(project: Project, pool: str | None) -> dict[str, Callable[[], Service]]:
     """How to make each service; only the ones that are asked for look for their program."""
     state, directory = project.state, project.directory
     return {
@@ -144,7 +153,12 @@ def _builders(project: Project, pool: str) -> dict[str, Callable[[], Service]]:
         "model-server": lambda: catalogue.model_server(
             directory, project.server_url, environment(project)
         ),
-        "worker": lambda: catalogue.prefect_worker(directory, pool, environment(project)),
+        "worker": lambda: catalogue.prefect_worker(
+            directory, pool or run_pool(project), environment(project)
+        ),
+        "gpu-worker": lambda: catalogue.prefect_worker(
+            directory, gpu_pool(project) or "", environment(project), name="gpu-worker"
+        ),
     }
 
 
@@ -156,8 +170,8 @@ def _urls(project: Project) -> dict[str, str]:
     }
 
 
-def _is_here(url: str | None) -> bool:
-    """On loopback; a service without a url is where we are."""
+def is_loopback(url: str | None) -> bool:
+    """Whether a url is on this machine; a service without one is where we are."""
     host = urlsplit(url).hostname if url else "localhost"
     if host in {None, "localhost"}:
         return True

@@ -79,5 +79,6 @@ def _is_dead(run: dict[str, Any]) -> bool:
 
 
 def _auth() -> tuple[str, str] | None:
-    user, _, password = os.environ.get("PREFECT_SERVER_API_AUTH_STRING", "").partition(":")
+    names = ("PREFECT_API_AUTH_STRING", "PREFECT_SERVER_API_AUTH_STRING")
+    user, _, password = next(filter(None, map(os.environ.get, names)), "").partition(":")
     return (user, password) if user else None

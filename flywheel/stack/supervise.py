@@ -85,7 +85,13 @@ def port_of(url: str) -> int:
 
 
 def _runs(service: Service, server: Server | None) -> bool:
-    return server is not None and server.url == service.url and server.process() is not None
+    """Whether it is there as it should be; what listens nowhere is known by its command line."""
+    if server is None or server.url != service.url or (process := server.process()) is None:
+        return False
+    try:
+        return service.url is not None or process.cmdline()[1:] == list(service.argv[1:])
+    except psutil.Error:
+        return False
 
 
 def _wait(

@@ -1,0 +1,154 @@
+"""The automations of a project: the files of deployments/automations on Prefect's server.
+
+They are told apart by their names and updated in place, so that ids, counts and a pause that
+somebody chose in the dashboard stay. An automation says one of: `run`, a deployment; `notify`,
+somebody, which is left out while nobody is to be told; or `actions`, as Prefect writes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.events.actions import RunDeployment
+from prefect.events.schemas.automations import Automation, AutomationCore
+
+from flows.manifests import automation_manifests, project_values
+from flows.notices import block_for, notice, remove_block, save_block
+from flows.pools import pool_ids
+from flywheel.project import Project
+
+_TAG = "flywheel"
+_PAGE = 200
+
+
+def register_automations(
+    client: SyncPrefectClient,
+    project: Project,
+    deployments: Mapping[str, DeploymentResponse],
+    notify_url: str | None,
+) -> dict[str, str]:
+    """Have exactly the automations of the files; name -> created, updated, unchanged or removed.
+
+    Args:
+        client: to Prefect's server.
+        project: whose.
+        deployments: by the name of their flow, registered already.
+        notify_url: without one nobody is told of anything, and those automations are left out.
+    """
+    wanted = _wanted(client, project, deployments, notify_url)
+    there = _of(client, project.name)
+    done = {}
+    for name, automation in wanted.items():
+        earlier = there.pop(name, [])
+        done[name] = _put(client, automation, earlier)
+    for name, left in there.items():
+        for automation in left:
+            client.delete_automation(automation.id)
+        done[name] = "removed"
+    if notify_url is None:
+        remove_block(client, project.name)
+    return done
+
+
+def remove_automations(client: SyncPrefectClient, project_name: str) -> list[str]:
+    """Delete the automations of a project name and the address they tell; their names."""
+    there = _of(client, project_name)
+    for automations in there.values():
+        for automation in automations:
+            client.delete_automation(automation.id)
+    remove_block(client, project_name)
+    return sorted(there)
+
+
+def _wanted(
+    client: SyncPrefectClient,
+    project: Project,
+    deployments: Mapping[str, DeploymentResponse],
+    notify_url: str | None,
+) -> dict[str, AutomationCore]:
+    block = block_for(notify_url) if notify_url else None
+    block_id = save_block(client, project.name, block) if block else None
+    found = {}
+    for file in automation_manifests(_values(client, project, deployments)):
+        if "run" in file:
+            actions: list[Any] = [_run(file["run"], deployments)]
+        elif "notify" not in file:
+            actions = file["actions"]
+        elif block and block_id:
+            actions = [notice(block, block_id, project.name, file["notify"])]
+        else:
+            continue
+        found[file["name"]] = AutomationCore(
+            name=file["name"],
+            description=file["description"],
+            enabled=True,
+            tags=[_TAG, project.name],
+            trigger=file["trigger"],
+            actions=actions,
+        )
+    return found
+
+
+def _values(
+    client: SyncPrefectClient, project: Project, deployments: Mapping[str, DeploymentResponse]
+) -> dict[str, Any]:
+    form = (
+        f"{project.prefect.url.rstrip('/')}/deployments/deployment/{deployments['release'].id}/run"
+    )
+    return {
+        **project_values(project),
+        "FLYWHEEL_DEPLOYMENTS": sorted(f"prefect.deployment.{d.id}" for d in deployments.values()),
+        "FLYWHEEL_NIGHTLY": f"prefect.deployment.{deployments['nightly'].id}",
+        "FLYWHEEL_POOLS": pool_ids(client, project),
+        "FLYWHEEL_RELEASE_FORM": form,
+    }
+
+
+def _run(wanted: dict[str, Any], deployments: Mapping[str, DeploymentResponse]) -> RunDeployment:
+    parameters = wanted.get("parameters")
+    deployment = deployments[wanted["flow"]]
+    return RunDeployment(
+        source="selected",
+        deployment_id=deployment.id,
+        parameters={**deployment.parameters, **parameters} if parameters else None,
+        job_variables=None,
+        schedule_after=timedelta(seconds=wanted.get("after_seconds", 0)),
+    )
+
+
+def _put(client: SyncPrefectClient, wanted: AutomationCore, there: list[Automation]) -> str:
+    """Create it, or bring the one there up to date; of several with its name one is kept."""
+    if not there:
+        client.create_automation(wanted)
+        return "created"
+    first, *others = there
+    for twin in others:
+        client.delete_automation(twin.id)
+    wanted = wanted.model_copy(update={"enabled": first.enabled})
+    if not others and _content(first) == _content(wanted):
+        return "unchanged"
+    client.update_automation(first.id, wanted)
+    return "updated"
+
+
+def _content(automation: AutomationCore) -> dict[str, Any]:
+    """All that is registered, in a form that can be compared."""
+    core = AutomationCore.model_validate(automation.model_dump())
+    return core.model_dump()
+
+
+def _of(client: SyncPrefectClient, project_name: str) -> dict[str, list[Automation]]:
+    """The automations of a project by name; earlier versions wrote no tags."""
+    found: dict[str, list[Automation]] = {}
+    offset = 0
+    while page := client.read_automations(limit=_PAGE, offset=offset):
+        offset += len(page)
+        for one in page:
+            is_old = one.owner_resource is not None and one.owner_resource.startswith("prefect.dep")
+            if one.name.startswith(f"{project_name}: ") and (_TAG in one.tags or is_old):
+                found.setdefault(one.name, []).append(one)
+    return found

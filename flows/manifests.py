@@ -1,0 +1,66 @@
+"""What stands in deployments/, with the variables filled in for one project.
+
+A variable is written {{ $FLYWHEEL_NAME }}; other braces are Prefect's own and stay. What is
+registered is decided there, in YAML that people read, and not here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from importlib.resources import files
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]
+
+from flywheel import stack
+from flywheel.project import Project
+
+_FOLDER = files("deployments")
+_VARIABLE = re.compile(r"\{\{\s*\$(FLYWHEEL_\w+)\s*\}\}")
+
+
+def project_values(project: Project) -> dict[str, Any]:
+    """The variables that the settings give."""
+    return {
+        "FLYWHEEL_PROJECT": project.name,
+        "FLYWHEEL_DIRECTORY": str(project.directory),
+        "FLYWHEEL_CRON": project.schedule.cron,
+        "FLYWHEEL_TIMEZONE": project.schedule.timezone,
+        "FLYWHEEL_POOL": stack.run_pool(project),
+        "FLYWHEEL_GPU_POOL": stack.gpu_pool(project) or "",
+        "FLYWHEEL_PREFECT": project.prefect.url.rstrip("/"),
+        "FLYWHEEL_SERVER": (project.serve.public_url or project.server_url).rstrip("/"),
+        "FLYWHEEL_LATE_SECONDS": 60 * project.notify.late_minutes,
+        "FLYWHEEL_STUCK_SECONDS": project.notify.stuck_seconds,
+    }
+
+
+def deployment_manifest(project: Project) -> dict[str, Any]:
+    """prefect.yaml for a project; without a GPU pool there is no deployment for it."""
+    text = (_FOLDER / "prefect.yaml").read_text(encoding="utf-8")
+    manifest: dict[str, Any] = filled(yaml.safe_load(text), project_values(project))
+    manifest["deployments"] = [d for d in manifest["deployments"] if d["work_pool"]["name"]]
+    return manifest
+
+
+def automation_manifests(values: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The files of automations/ in the order of their names."""
+    found = sorted((_FOLDER / "automations").iterdir(), key=lambda file: file.name)
+    return [
+        filled(yaml.safe_load(file.read_text(encoding="utf-8")), values)
+        for file in found
+        if file.name.endswith(".yaml")
+    ]
+
+
+def filled(node: Any, values: Mapping[str, Any]) -> Any:
+    """The same with every variable replaced; one that is the whole text keeps its type."""
+    if isinstance(node, dict):
+        return {key: filled(value, values) for key, value in node.items()}
+    if isinstance(node, list):
+        return [filled(value, values) for value in node]
+    if not isinstance(node, str):
+        return node
+    whole = _VARIABLE.fullmatch(node)
+    return values[whole[1]] if whole else _VARIABLE.sub(lambda found: str(values[found[1]]), node)
