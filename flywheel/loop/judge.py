@@ -17,6 +17,7 @@ from flywheel.decide import Standing, next_challenge
 from flywheel.decide import decide as decide_on
 from flywheel.evaluate import Contest, EvaluationData, Rows, Rules
 from flywheel.evaluate import evaluate as evaluate_models
+from flywheel.gpu import hold_devices
 from flywheel.ledger.batches import origins
 from flywheel.ledger.datasets import read_manifest
 from flywheel.ledger.draws import draw_scales
@@ -78,19 +79,24 @@ def evaluate(night: NightRun, candidate_digest: str | None) -> Evaluated:
     champion_digest = release.checkpoint_digest if release else None
     docket = _docket(night, rows, candidate_digest, champion_digest)
     data = _evaluation_data(loop, rows, docket, (version.id, version.test_set_digest))
-    contest = Contest(
-        candidate=_model(loop, candidate_digest),
-        champion=_model(loop, champion_digest),
-        night=night.number,
-        seed=loop.project.project.seed,
-        challenge=docket.challenge,
-        no_challenge=docket.no_challenge,
-        reuse=docket.reuse,
-        production=estimate_production(loop, night.number),
-        published=loop.project.published,
-        people=loop.project.people,
-    )
-    with cpu_threads(loop.project.train.cpu_threads):
+    production = estimate_production(loop, night.number)
+    project = loop.project
+    with (
+        hold_devices(project.train.device, project.name) as held,
+        cpu_threads(project.train.cpu_threads),
+    ):
+        contest = Contest(
+            candidate=_model(loop, candidate_digest, held.names[0]),
+            champion=_model(loop, champion_digest, held.names[0]),
+            night=night.number,
+            seed=project.project.seed,
+            challenge=docket.challenge,
+            no_challenge=docket.no_challenge,
+            reuse=docket.reuse,
+            production=production,
+            published=project.published,
+            people=project.people,
+        )
         evaluation = evaluate_models(loop.task, rules_of(loop), data, contest, now=loop.now())
     loop.blobs.put(evaluation.scores)
     _store(night, evaluation.report, docket)
@@ -248,7 +254,7 @@ def _rows(loop: Loop, rows: list[DatasetRow], marks: Mapping[str, Array] | None 
     )
 
 
-def _model(loop: Loop, digest: str | None) -> Model | None:
+def _model(loop: Loop, digest: str | None, device: str) -> Model | None:
     if digest is None:
         return None
-    return Model(loop.task, loop.blobs.get(digest), pick_device(loop.project.train.device))
+    return Model(loop.task, loop.blobs.get(digest), pick_device(device))

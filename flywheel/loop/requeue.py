@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from flywheel.collect import low_confidence_signals
+from flywheel.gpu import hold_devices
 from flywheel.label import QueueResult, Studio, order_queue, targeted
 from flywheel.ledger.failures import failures_of, set_signals
 from flywheel.ledger.known import logged_answers
@@ -45,13 +46,18 @@ def requeue(night: NightRun, studio: Studio | None) -> QueueResult:
 
 def _failures_left(loop: Loop, digest: str, ids: list[str]) -> list[Failure]:
     """What there is to suspect in open samples, asked of the model that serves now."""
+    if not ids:
+        return []
     with loop.ledger.read() as connection:
         before = logged_answers(connection, ids)
         failures = failures_of(connection, ids)
         samples = load_samples(connection, loop.blobs, ids)
-    device = pick_device(loop.project.train.device)
-    model = Model(loop.task, loop.blobs.get(digest), device)
-    with cpu_threads(loop.project.train.cpu_threads):
+    project = loop.project
+    with (
+        hold_devices(project.train.device, project.name) as held,
+        cpu_threads(project.train.cpu_threads),
+    ):
+        model = Model(loop.task, loop.blobs.get(digest), pick_device(held.names[0]))
         answers = model.answer_samples(samples)
     return [
         _left(loop, failures[key], before[key], answer)

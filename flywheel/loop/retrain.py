@@ -6,6 +6,7 @@ is being challenged: it would take the labels that the challenge waits for.
 
 from __future__ import annotations
 
+from flywheel.gpu import hold_devices
 from flywheel.ledger.approvals import last_approval
 from flywheel.ledger.datasets import get_version, latest_version, read_manifest
 from flywheel.ledger.failures import move_failures
@@ -34,7 +35,7 @@ from flywheel.records import (
     Split,
     Verdict,
 )
-from flywheel.train import TrainingData, train
+from flywheel.train import Trained, Trainers, TrainingData, train, train_together
 
 
 def retrain(night: NightRun) -> Retrained:
@@ -50,15 +51,7 @@ def retrain(night: NightRun) -> Retrained:
             candidate_digest=waiting, device=None, train_seconds=0.0, losses=(), note=note
         )
     rows = [row for row in read_manifest(loop.blobs, version.id) if row.split is Split.TRAIN]
-    with cpu_threads(loop.project.train.cpu_threads):
-        trained = train(
-            loop.task,
-            loop.project.train,
-            _training_data(loop, version, rows),
-            seed=loop.project.project.seed + night.number,
-            now=loop.now(),
-            progress=night.progress,
-        )
+    trained = _train(night, _training_data(loop, version, rows))
     loop.blobs.put(trained.weights)
     with loop.ledger.begin() as connection:
         add_checkpoint(connection, trained.checkpoint)
@@ -66,6 +59,32 @@ def retrain(night: NightRun) -> Retrained:
         learned = [row.sample_id for row in rows if row.origin != SENSOR]
         move_failures(connection, learned, FailureState.TRAINED_ON, night.number, loop.now())
     return _retrained(trained.checkpoint, version)
+
+
+def _train(night: NightRun, data: TrainingData) -> Trained:
+    """Train on GPUs that are ours for as long, or on the CPU; in this process, or in several."""
+    loop, settings = night.loop, night.loop.project.train
+    seed = loop.project.project.seed + night.number
+    with hold_devices(settings.device, loop.project.name, number=settings.processes) as held:
+        if held.descriptors:
+            settings = settings.model_copy(update={"device": held.names[0]})
+        if settings.processes == 1:
+            with cpu_threads(settings.cpu_threads):
+                return train(
+                    *(loop.task, settings, data),
+                    seed=seed,
+                    now=loop.now(),
+                    progress=night.progress,
+                )
+        trainers = Trainers(
+            task=loop.project.project.task,
+            directory=loop.project.directory,
+            devices=held.names,
+            descriptors=held.descriptors,
+        )
+        return train_together(
+            trainers, settings, data, seed=seed, now=loop.now(), progress=night.progress
+        )
 
 
 def newest_version(loop: Loop) -> DatasetVersion:

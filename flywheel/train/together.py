@@ -6,14 +6,17 @@ inherits the locks of the GPUs and dies with this process. Refuses to know what 
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -24,6 +27,7 @@ from flywheel.train.job import Job, JobFolder
 from flywheel.train.loop import recorded
 
 _LOOK_SECONDS = 0.1
+_PREFIX = "flywheel-train-"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,8 +65,7 @@ def train_together(
     """
     check_learnable(data)
     stopwatch = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="flywheel-train-") as name:
-        folder = JobFolder(Path(name))
+    with _folder() as (folder, descriptor):
         folder.put_job(
             Job(
                 task=trainers.task,
@@ -73,6 +76,7 @@ def train_together(
                 devices=trainers.devices,
             )
         )
+        trainers = replace(trainers, descriptors=(*trainers.descriptors, descriptor))
         with _started(trainers, folder, _threads(settings, len(trainers.devices))) as processes:
             _watch(processes, folder, progress)
         fitted = folder.result()
@@ -80,6 +84,29 @@ def train_together(
     several = f"{len(trainers.devices)} x {fitted.device}"
     fitted = Fitted(weights=fitted.weights, losses=fitted.losses, device=several)
     return recorded(fitted, settings, data, seed=seed, seconds=seconds, now=now)
+
+
+@contextmanager
+def _folder() -> Iterator[tuple[JobFolder, int]]:
+    """A folder for one training, and its lock, which lives as long as somebody works there.
+
+    Folders without a living owner are what killed runs have left; they go.
+    """
+    for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError), _locked(path):  # in use, or another user's
+            shutil.rmtree(path)
+    with tempfile.TemporaryDirectory(prefix=_PREFIX) as name, _locked(Path(name)) as descriptor:
+        yield JobFolder(Path(name)), descriptor
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[int]:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
