@@ -21,7 +21,7 @@ from flywheel.cron import time_after
 from flywheel.errors import FlywheelError, SupersededError
 from flywheel.ledger import Ledger
 from flywheel.ledger.codec import from_json, to_json
-from flywheel.ledger.locks import hold
+from flywheel.ledger.locks import Held, hold
 from flywheel.ledger.nights import (
     FinishedStep,
     current_night_number,
@@ -99,6 +99,8 @@ class NightRun:
     """called after each epoch of training: epoch, epochs, loss"""
     keeps_results: bool = True
     """False between nights: such work is safe to repeat and may be done many times"""
+    held: Held | None = None
+    """the loop; None for a part of the night that its holder waits for"""
 
     def do(self, step: Step[Result]) -> Result:
         """Run a step and store its result; a step that is done already is not run again."""
@@ -111,6 +113,7 @@ class NightRun:
             return result
         finished = FinishedStep(step.name, to_json(result), time.monotonic() - begun)
         with self.loop.ledger.begin() as connection:
+            self._check_held(connection)
             finish_step(connection, self.number, finished, self.loop.now())
         return result
 
@@ -134,7 +137,13 @@ class NightRun:
     def finish(self) -> None:
         """Mark the night finished; the next one may begin."""
         with self.loop.ledger.begin() as connection:
+            self._check_held(connection)
             finish_night(connection, self.number, self.loop.now())
+
+    def _check_held(self, connection: Connection) -> None:
+        """Store nothing in a night that has gone on without this process."""
+        if self.held is not None:
+            self.held.check(connection)
 
 
 def utc_now() -> datetime:
@@ -175,14 +184,18 @@ def begin_night(
         SupersededError: the slot has had its night, or a newer one is due.
     """
     wanted = beginning or Beginning()
-    with hold(loop.ledger, _LOCK, loop.now, patience_seconds=wanted.patience_seconds):
+    with hold(loop.ledger, _LOCK, loop.now, patience_seconds=wanted.patience_seconds) as held:
         with loop.ledger.begin() as connection:
             if wanted.slot is not None:
                 _check_slot(loop, connection, wanted.slot)
             at = wanted.slot.at if wanted.slot is not None else None
             night = open_night(connection, loop.now(), at, is_early=wanted.is_early)
         yield NightRun(
-            loop=loop, number=night.number, started_at=night.started_at, progress=progress
+            loop=loop,
+            number=night.number,
+            started_at=night.started_at,
+            progress=progress,
+            held=held,
         )
 
 
