@@ -7,8 +7,11 @@ reading one checks it. What a blob means stands in the ledger.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 import fsspec
@@ -19,6 +22,19 @@ from flywheel.errors import FlywheelError, SettingsError, UnknownIdError
 from flywheel.records import content_id
 
 _FEW = 8
+_BLOB = re.compile(r"[0-9a-f]{2}/[0-9a-f]{64}")
+_DRAFT = re.compile(r"[0-9a-f]{2}/\.[0-9a-f]{64}\.[0-9a-f]{32}")
+
+
+class Stored(NamedTuple):
+    """A file of the store."""
+
+    name: str
+    """its digest; a draft has a longer one, with a dot before it"""
+    size: int
+    """bytes"""
+    changed_at: datetime | None
+    """None where the store does not tell"""
 
 
 class Blobs:
@@ -89,13 +105,42 @@ class Blobs:
     def __contains__(self, digest: str) -> bool:
         return bool(self._filesystem.exists(self._path(digest)))
 
+    def stored(self) -> Iterator[Stored]:
+        """Every file of the store: blobs by their digest, and drafts that a kill left behind."""
+        root = self._root.rstrip("/") + "/"
+        for path, info in self._filesystem.find(self._root, detail=True).items():
+            name = path.removeprefix(root)
+            if _BLOB.fullmatch(name) or _DRAFT.fullmatch(name):
+                yield Stored(name.rpartition("/")[2], int(info["size"] or 0), _changed(info))
+
+    def find(self, digest: str) -> Stored | None:
+        """The file of one blob; None when there is none."""
+        try:
+            info = self._filesystem.info(self._path(digest))
+        except FileNotFoundError:
+            return None
+        return Stored(digest, int(info["size"] or 0), _changed(info))
+
+    def remove(self, stored: Stored) -> bool:
+        """Remove a file of the store; False when it was written anew since it was listed."""
+        path = self._path(stored.name)
+        if stored.name.startswith("."):
+            path = f"{self._root}/{stored.name[1:3]}/{stored.name}"
+        try:
+            if _changed(self._filesystem.info(path)) != stored.changed_at:
+                return False
+            self._filesystem.rm_file(path)
+        except FileNotFoundError:
+            return False
+        return True
+
     def _path(self, digest: str) -> str:
         return f"{self._root}/{digest[:2]}/{digest}"
 
 
 def _write_durably(files: dict[Path, bytes]) -> None:
     """Write files so that a power cut leaves all of each or nothing of it."""
-    new = {path: data for path, data in files.items() if not path.exists()}
+    new = {path: data for path, data in files.items() if not _is_kept(path)}
     folders = {path.parent for path in new}
     folders |= {folder.parent for folder in folders if not folder.exists()}
     for folder in sorted(folders):
@@ -114,6 +159,28 @@ def _write_durably(files: dict[Path, bytes]) -> None:
             draft.unlink(missing_ok=True)  # a full disk must not fill up with drafts
     for folder in folders:
         _sync(folder)
+
+
+def _is_kept(path: Path) -> bool:
+    """Whether a blob is there; it is young again, so that nobody takes it for forgotten."""
+    try:
+        os.utime(path)
+    except FileNotFoundError:
+        return False
+    except PermissionError:  # somebody else's file, which is as good
+        return path.exists()
+    return True
+
+
+def _changed(info: dict[str, Any]) -> datetime | None:
+    """When a file was written last; file systems have different names for it."""
+    for key in ("mtime", "LastModified", "last_modified", "updated", "created"):
+        value = info.get(key)
+        if isinstance(value, datetime):
+            return value if value.tzinfo else value.replace(tzinfo=UTC)
+        if isinstance(value, int | float):
+            return datetime.fromtimestamp(value, UTC)
+    return None
 
 
 def _sync(path: Path) -> None:

@@ -1,0 +1,7 @@
+"""Looking after a project: is it well, keep a copy, forget what nobody needs."""
+
+from flywheel.upkeep.backup import BackedUp, back_up
+from flywheel.upkeep.cleaning import Cleaned, Swept, clean
+from flywheel.upkeep.restoring import Restored, restore
+
+__all__ = ["BackedUp", "Cleaned", "Restored", "Swept", "back_up", "clean", "restore"]

@@ -1,0 +1,193 @@
+"""The files of a back-up, in a tar or a folder: written beside, hashed, named last.
+
+A back-up has its name only when its manifest is inside, so half of one never looks whole. What
+the files mean is not known here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+from uuid import uuid4
+
+from flywheel.errors import UserError
+
+MANIFEST = "manifest.json"
+_FORMAT = 1
+_PIECE_BYTES = 1 << 20
+_PRIVATE = 0o600
+
+
+class Writer:
+    """Adds files to a back-up that nobody sees yet; `write_archive` makes one."""
+
+    def __init__(self, folder: Path | None, tar: tarfile.TarFile | None) -> None:
+        self._folder, self._tar = folder, tar
+        self.files: dict[str, tuple[str, int]] = {}
+        """name -> SHA-256 and size of what `add_file` added"""
+
+    def add_bytes(self, name: str, data: bytes) -> None:
+        """Add what is in memory; its hash is for the caller to keep."""
+        self._write(name, io.BytesIO(data), len(data))
+
+    def add_file(self, name: str, path: Path) -> None:
+        """Add a file and remember its hash."""
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            reader = _Hashing(file)
+            self._write(name, reader, size)
+        self.files[name] = (reader.digest.hexdigest(), size)
+
+    def _write(self, name: str, file: IO[bytes] | _Hashing, size: int) -> None:
+        if self._tar is not None:
+            info = tarfile.TarInfo(name)
+            info.size, info.mode = size, _PRIVATE
+            self._tar.addfile(info, file)
+            return
+        assert self._folder is not None  # noqa: S101  # one of the two
+        path = self._folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _PRIVATE), "wb") as out:
+            shutil.copyfileobj(file, out, _PIECE_BYTES)
+            out.flush()
+            os.fsync(out.fileno())
+
+
+@contextmanager
+def write_archive(target: Path) -> Iterator[Writer]:
+    """A writer of a new back-up: a file when the name ends in .tar, else a folder.
+
+    It appears under its name at the end of the block, whole and durable; an error leaves nothing.
+
+    Raises:
+        UserError: something is there already, or the place cannot be written.
+    """
+    if target.exists():
+        raise UserError(f"{target} is there already; give a new name, nothing is overwritten")
+    draft = target.with_name(f".{target.name}.{uuid4().hex}.partial")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.suffix == ".tar":
+            with (
+                os.fdopen(
+                    os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _PRIVATE), "wb"
+                ) as f,
+                tarfile.open(fileobj=f, mode="w") as tar,
+            ):
+                yield Writer(None, tar)
+                tar.close()
+                f.flush()
+                os.fsync(f.fileno())
+        else:
+            draft.mkdir(mode=0o700)
+            yield Writer(draft, None)
+        draft.rename(target)
+        _sync_folder(target.parent)
+    finally:
+        if draft.is_dir():
+            shutil.rmtree(draft, ignore_errors=True)
+        draft.unlink(missing_ok=True)
+
+
+def read_archive(source: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    """Every file of a back-up with its name, in the order in which it was written.
+
+    Read it within `reading`.
+    """
+    if source.is_dir():
+        for path in sorted(source.rglob("*")):
+            if path.is_file():
+                with path.open("rb") as file:
+                    yield path.relative_to(source).as_posix(), file
+        return
+    with tarfile.open(source, mode="r:") as tar:
+        for member in tar:
+            inside = tar.extractfile(member) if member.isfile() else None
+            if inside is None or not _is_inside(member.name):
+                raise UserError(
+                    f"{source}: {member.name[:200]!r} is no file of a back-up; "
+                    "it was not written by flywheel backup"
+                )
+            yield member.name, inside
+
+
+@contextmanager
+def reading(source: Path) -> Iterator[None]:
+    """What is wrong with a tar, in words.
+
+    Raises:
+        UserError: it ends early, or is none.
+    """
+    try:
+        yield
+    except (tarfile.TarError, EOFError) as error:
+        raise UserError(
+            f"{source} cannot be read as a back-up: {error}; give what flywheel backup wrote, whole"
+        ) from error
+
+
+def read_manifest(data: bytes, source: Path) -> dict[str, Any]:
+    """The manifest of a back-up.
+
+    Raises:
+        UserError: it is none.
+    """
+    try:
+        manifest = dict(json.loads(data))
+        known = manifest["format"] == _FORMAT and all(map(_is_inside, manifest["files"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{source}: its {MANIFEST} cannot be read ({error!r}); use another back-up"
+        ) from error
+    if not known:
+        raise UserError(
+            f"{source} has format {manifest['format']!r}, this flywheel reads {_FORMAT}; "
+            f"install flywheel {manifest.get('flywheel')}, which wrote it"
+        )
+    return manifest
+
+
+def copy_hashed(file: IO[bytes], path: Path) -> tuple[str, int]:
+    """Copy a file of a back-up to a new place; its SHA-256 and size."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    reader = _Hashing(file)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _PRIVATE), "wb") as out:
+        shutil.copyfileobj(reader, out, _PIECE_BYTES)
+        size = out.tell()
+        out.flush()
+        os.fsync(out.fileno())
+    return reader.digest.hexdigest(), size
+
+
+class _Hashing:
+    """A file that hashes what is read from it."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.digest = hashlib.sha256()
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._file.read(size)
+        self.digest.update(data)
+        return data
+
+
+def _is_inside(name: str) -> bool:
+    path = PurePosixPath(name)
+    return bool(name) and not path.is_absolute() and ".." not in path.parts
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,273 @@
+"""flywheel restore: a project as it was when it was backed up, verified before anything moves.
+
+All of the back-up is first unpacked beside and compared with its hashes. Only then is what is
+there moved aside, and put back when the rest fails. Labels that came meanwhile are still in
+Label Studio; the next night reads them.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import IO, Any
+
+import httpx
+from sqlalchemy import make_url
+
+from flywheel import stack
+from flywheel.blobs import Blobs
+from flywheel.errors import BusyError, UserError
+from flywheel.project import FILE_NAME, Project, load_project
+from flywheel.stack.credentials import credentials_file
+from flywheel.upkeep.archive import MANIFEST, copy_hashed, read_archive, read_manifest, reading
+from flywheel.upkeep.dumps import (
+    check_dump,
+    dump_name,
+    has_tables,
+    is_sqlite,
+    load_postgres,
+    refuse_in_use,
+)
+
+_UNPACKED = ".flywheel-restoring"
+_ASIDE = ".flywheel-before"
+_PIECE = 200
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Restored:
+    """What came back."""
+
+    project: Project
+    backed_up_at: str
+    """ISO 8601, UTC"""
+    num_blobs: int
+    aside: Path | None
+    """where that is which was there before"""
+    missing: dict[str, str]
+    """blobs that the back-up itself lacked"""
+
+
+@dataclass(slots=True)
+class _Unpacked:
+    """A back-up in a folder, and what its files turned out to be."""
+
+    folder: Path
+    manifest: dict[str, Any] = field(default_factory=dict)
+    files: dict[str, tuple[str, int]] = field(default_factory=dict)
+    num_blobs: int = 0
+    wrong: list[str] = field(default_factory=list)
+
+
+def restore(
+    source: Path,
+    directory: Path,
+    *,
+    now: Callable[[], datetime],
+    force: bool = False,
+    keep_settings: bool = False,
+) -> Restored:
+    """Bring a project back from a back-up, into an empty place or in place of what is there.
+
+    Args:
+        source: what `back_up` wrote.
+        directory: of the project.
+        now: the clock, for the name of what is moved aside.
+        force: move what is there aside.
+        keep_settings: leave the flywheel.toml that is there, say with another database.
+
+    Raises:
+        UserError: the back-up is broken, or something is there and `force` is not set.
+        BusyError: something of the project still runs.
+        RefusedError: PostgreSQL refuses.
+    """
+    directory = directory.absolute()
+    with _unpacked(source, directory) as unpacked:
+        settings = directory if keep_settings else unpacked.folder / "project"
+        project = load_project(settings).model_copy(update={"directory": directory})
+        _refuse_other_ledger(project, unpacked, source)
+        _refuse_running(directory, project)
+        there = [*_there(project, unpacked, keep_settings)]
+        if (there or _has_rows(project)) and not force:
+            raise UserError(
+                f"{there[0] if there else project.storage.ledger} is there already; restore into an "
+                "empty folder, or move it aside with --force"
+            )
+        stamp = f"{now():%Y%m%d-%H%M%S}"
+        aside = directory / f"{_ASIDE}-{stamp}"
+        with _moved_aside(there, directory, aside):
+            _put_in(project, unpacked, keep_settings, f"before_{stamp.replace('-', '_')}")
+    return Restored(
+        project=project,
+        backed_up_at=str(unpacked.manifest["created_at"]),
+        num_blobs=unpacked.num_blobs,
+        aside=aside if there else None,
+        missing=dict(unpacked.manifest["missing"]),
+    )
+
+
+@contextmanager
+def _unpacked(source: Path, directory: Path) -> Iterator[_Unpacked]:
+    """Unpack and verify; gone again at the end of the block."""
+    if not source.exists():
+        raise UserError(
+            f"{source} is not there; give the file or folder that flywheel backup wrote"
+        )
+    fresh = not directory.exists()
+    directory.mkdir(parents=True, exist_ok=True)
+    unpacked = _Unpacked(folder=directory / _UNPACKED)
+    shutil.rmtree(unpacked.folder, ignore_errors=True)  # of one that was killed
+    try:
+        with reading(source):
+            for name, file in read_archive(source):
+                _unpack(unpacked, name, file, source)
+        _verify(unpacked, source)
+        yield unpacked
+    finally:
+        shutil.rmtree(unpacked.folder, ignore_errors=True)
+        if fresh and not any(directory.iterdir()):
+            directory.rmdir()
+
+
+def _unpack(unpacked: _Unpacked, name: str, file: IO[bytes], source: Path) -> None:
+    if name == MANIFEST:
+        unpacked.manifest = read_manifest(file.read(), source)
+        return
+    found = copy_hashed(file, unpacked.folder / name)
+    if name.startswith("blobs/"):
+        unpacked.num_blobs += 1
+        if found[0] != name.rpartition("/")[2]:
+            unpacked.wrong.append(name)
+    else:
+        unpacked.files[name] = found
+
+
+def _verify(unpacked: _Unpacked, source: Path) -> None:
+    """Refuse a back-up that is not, byte for byte, what was written."""
+    manifest = unpacked.manifest
+    if not manifest:
+        raise UserError(f"{source} has no {MANIFEST}: it was cut off; use another back-up")
+    named = {name: (digest, size) for name, (digest, size) in manifest["files"].items()}
+    wrong = [*unpacked.wrong, *(n for n in named if unpacked.files.get(n) != named[n])]
+    wrong += [name for name in unpacked.files if name not in named]
+    if not wrong and unpacked.num_blobs != manifest["blobs"]["number"]:
+        wrong = [f"{unpacked.num_blobs} of {manifest['blobs']['number']} blobs"]
+    if wrong:
+        raise UserError(
+            f"{source} is not what was written: {', '.join(wrong[:3])} "
+            f"({len(wrong)} in all) differ from its {MANIFEST}; use another back-up"
+        )
+    ledger = unpacked.folder / "ledger.db"
+    if ledger.exists():
+        check_dump(ledger)
+
+
+def _refuse_other_ledger(project: Project, unpacked: _Unpacked, source: Path) -> None:
+    wanted = dump_name(project.ledger_url)
+    if not (unpacked.folder / wanted).exists():
+        raise UserError(
+            f"{source} holds no {wanted}, and storage.ledger = {make_url(project.ledger_url)!r}; "
+            "a SQLite back-up goes to a SQLite file and a PostgreSQL one to a PostgreSQL database"
+        )
+
+
+def _refuse_running(directory: Path, project: Project) -> None:
+    """Refuse while a server, a worker or a night of the project is alive."""
+    names = [server.name for server in stack.running(project)]
+    if names:
+        raise BusyError(
+            f"{', '.join(names)} of {directory} run; flywheel down {directory} stops them, "
+            "then restore again"
+        )
+    try:
+        said = httpx.get(f"{project.server_url}/health", timeout=2.0).json()
+    except (httpx.HTTPError, ValueError):
+        said = None
+    if isinstance(said, dict) and said.get("project") == project.name:
+        raise BusyError(
+            f"{project.server_url} serves {project.name}; stop that model server, then restore again"
+        )
+    refuse_in_use(project.ledger_url)
+
+
+def _there(project: Project, unpacked: _Unpacked, keep_settings: bool) -> Iterator[Path]:
+    """What would be replaced, or would speak of another past. Blobs only become more."""
+    for path in _own_files(unpacked, keep_settings):
+        if (target := project.directory / path).exists():
+            yield target
+    inside = [project.state / name for name in ("reports", "dossiers")]
+    if unpacked.manifest["with_secrets"]:
+        inside += [credentials_file(project.state), project.state / "label-studio"]
+    if is_sqlite(project.ledger_url):
+        ledger = Path(str(make_url(project.ledger_url).database))
+        inside += [ledger.with_name(ledger.name + end) for end in ("", "-wal", "-shm")]
+    yield from (path for path in inside if path.exists())
+
+
+def _own_files(unpacked: _Unpacked, keep_settings: bool) -> Iterator[Path]:
+    folder = unpacked.folder / "project"
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder)
+        if path.is_file() and not (keep_settings and name == Path(FILE_NAME)):
+            yield name
+
+
+def _has_rows(project: Project) -> bool:
+    return not is_sqlite(project.ledger_url) and has_tables(project.ledger_url)
+
+
+@contextmanager
+def _moved_aside(there: list[Path], directory: Path, aside: Path) -> Iterator[None]:
+    """Move what is there aside; back again when the block fails."""
+    moved: list[tuple[Path, Path]] = []
+    done = False
+    try:
+        for path in there:
+            inside = path.relative_to(directory) if path.is_relative_to(directory) else path.name
+            target = aside / inside
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(path, target)
+            moved.append((path, target))
+        yield
+        done = True
+    finally:
+        for path, target in [] if done else reversed(moved):
+            if path.is_dir():
+                shutil.rmtree(path)
+            path.unlink(missing_ok=True)
+            shutil.move(target, path)
+        if not done:
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+def _put_in(project: Project, unpacked: _Unpacked, keep_settings: bool, schema: str) -> None:
+    """Move everything to its place, the ledger last: until then there is no project."""
+    blobs = Blobs.open(project.blobs_url)
+    waiting = sorted((unpacked.folder / "blobs").glob("*/*"))
+    for start in range(0, len(waiting), _PIECE):
+        piece = waiting[start : start + _PIECE]
+        blobs.put_all(path.read_bytes() for path in piece)
+        for path in piece:
+            path.unlink()
+    project.state.mkdir(parents=True, exist_ok=True)
+    for name, target in (
+        ("secrets.json", credentials_file(project.state)),
+        ("label-studio", project.state / "label-studio"),
+    ):
+        if (unpacked.folder / name).exists():
+            shutil.move(unpacked.folder / name, target)
+    for path in _own_files(unpacked, keep_settings):
+        target = project.directory / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(unpacked.folder / "project" / path, target)
+    ledger = unpacked.folder / dump_name(project.ledger_url)
+    if not is_sqlite(project.ledger_url):
+        load_postgres(project.ledger_url, ledger, schema)
+        return
+    place = Path(str(make_url(project.ledger_url).database))
+    place.parent.mkdir(parents=True, exist_ok=True)
+    shutil.move(ledger, place)
