@@ -29,6 +29,7 @@ def project_values(project: Project) -> dict[str, Any]:
         "FLYWHEEL_TIMEZONE": project.schedule.timezone,
         "FLYWHEEL_POOL": stack.run_pool(project),
         "FLYWHEEL_GPU_POOL": stack.gpu_pool(project) or "",
+        "FLYWHEEL_GPUS": project.train.processes,  # one each
         "FLYWHEEL_PREFECT": project.prefect.url.rstrip("/"),
         "FLYWHEEL_SERVER": (project.serve.public_url or project.server_url).rstrip("/"),
         "FLYWHEEL_LATE_SECONDS": 60 * project.notify.late_minutes,

@@ -8,6 +8,7 @@ block and told nowhere.
 
 from __future__ import annotations
 
+import re
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -22,6 +23,7 @@ from flywheel.errors import SettingsError
 
 VARIABLE = "FLYWHEEL_NOTIFY_URL"
 _SLACK = ("hooks.slack.com", "hooks.slack-gov.com")
+_SLACK_PATH = re.compile(r"/services/\w+/\w+/\w+/?")
 _TEAMS = (".logic.azure.com", ".powerplatform.com")
 _KINDS: tuple[type[Block], ...] = (Webhook, SlackWebhook, MicrosoftTeamsWebhook)
 
@@ -32,24 +34,29 @@ def block_for(url: str) -> Block:
     Raises:
         SettingsError: it is no http address, or not what Slack or Teams give out.
     """
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    if parts.scheme not in {"http", "https"} or not host:
-        raise SettingsError(
-            f"{VARIABLE} begins with {parts.scheme or 'nothing'!r}; it must be an https address that "
-            "takes a POST: a webhook of Slack, of Teams (Workflows), or your own"
-        )
     try:
-        if host in _SLACK:
-            return SlackWebhook(url=url)
-        if host.endswith(_TEAMS):
-            return MicrosoftTeamsWebhook(url=url)
-        headers = {"Content-Type": "application/json"}
-        return Webhook(method="POST", url=url, headers=headers)
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        if host and parts.scheme in {"http", "https"}:
+            return _block(url, host, parts.path)
     except (ValueError, TypeError) as error:
         raise SettingsError(
-            f"{VARIABLE} is no webhook address that {host} knows; copy it there again"
+            f"{VARIABLE} is no webhook address that its server knows; copy it there again"
         ) from error
+    raise SettingsError(
+        f"{VARIABLE} begins with {parts.scheme or 'nothing'!r}; it must be an https address that "
+        "takes a POST: a webhook of Slack, of Teams (Workflows), or your own"
+    )
+
+
+def _block(url: str, host: str, path: str) -> Block:
+    if host in _SLACK:
+        if not _SLACK_PATH.fullmatch(path):  # Prefect would log the address and go on
+            raise ValueError(host)
+        return SlackWebhook(url=url)
+    if host.endswith(_TEAMS):
+        return MicrosoftTeamsWebhook(url=url)
+    return Webhook(method="POST", url=url, headers={"Content-Type": "application/json"})
 
 
 def save_block(client: SyncPrefectClient, project_name: str, block: Block) -> UUID:

@@ -9,28 +9,25 @@ import yaml
 from prefect import Flow
 from prefect.client.schemas.schedules import CronSchedule
 
-from flows.events import ANNOTATIONS_WAITING, HARD_SAMPLES_WAITING
-from flywheel.project import Schedule
+from flows.manifests import deployment_manifest, project_values
+from flywheel.project import Identity, Project, Schedule, Train
+from flywheel.settings.operations import Notify, Workers
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "deployments/prefect.yaml").read_text(encoding="utf-8")
-VALUES = {
-    "PROJECT": "digits",
-    "DIRECTORY": "/projects/digits",
-    "CRON": "0 2 * * *",
-    "TIMEZONE": "Europe/Berlin",
-    "POOL": "flywheel-digits",
+PROJECT = Project(
+    directory=Path("/projects/digits"),
+    project=Identity(name="digits", task="digits:task"),
+    schedule=Schedule(cron="0 2 * * *", timezone="Europe/Berlin"),
+    workers=Workers(gpu_pool="gpus"),
+)
+PAGES = "http://127.0.0.1:8700/reports/"
+
+
+DEPLOYMENTS = {
+    entry["entrypoint"].rpartition(".")[2]: entry
+    for entry in deployment_manifest(PROJECT)["deployments"]
 }
-
-
-def filled(text=TEXT):
-    """As Prefect reads it once the variables have values."""
-    for name, value in VALUES.items():
-        text = text.replace("{{ $FLYWHEEL_" + name + " }}", value)
-    return yaml.safe_load(text)["deployments"]
-
-
-DEPLOYMENTS = {entry["entrypoint"].rpartition(".")[2]: entry for entry in filled()}
 each = pytest.mark.parametrize("entry", DEPLOYMENTS.values(), ids=DEPLOYMENTS)
 
 
@@ -39,11 +36,10 @@ def flow_of(entry):
     return getattr(importlib.import_module(module), name)
 
 
-def test_the_command_fills_in_every_variable():
-    source = (ROOT / "flywheel/cli/scheduling.py").read_text(encoding="utf-8")
-    wanted = set(re.findall(r"\$(FLYWHEEL_\w+)", TEXT))
-    assert wanted == set(re.findall(r'"(FLYWHEEL_\w+)":', source))
-    assert wanted == {f"FLYWHEEL_{name}" for name in VALUES}
+def test_every_variable_has_a_value():
+    wanted = set(re.findall(r"\{\{ \$(FLYWHEEL_\w+) \}\}", TEXT))
+    assert wanted <= project_values(PROJECT).keys()
+    assert "{{" not in yaml.safe_dump(deployment_manifest(PROJECT))
 
 
 def test_every_flow_of_the_product_has_a_deployment():
@@ -61,8 +57,9 @@ def test_the_entrypoint_is_a_flow_named_like_its_file(entry):
 @each
 def test_the_parameters_are_the_flows_own_with_type_and_description(entry):
     properties = flow_of(entry).parameters.properties
-    assert set(entry["parameters"]) == set(properties)
-    assert all(field["type"] and len(field["description"]) > 20 for field in properties.values())
+    assert set(entry["parameters"]) == {"directory"} <= set(properties)
+    assert all(len(field["description"]) > 10 for field in properties.values())
+    assert all("type" in f or "enum" in f or "allOf" in f for f in properties.values())
 
 
 @each
@@ -80,20 +77,58 @@ def test_runs_of_one_project_never_overlap(entry):
 @pytest.mark.parametrize(
     ("flow", "strategy"),
     [
-        ("nightly", "CANCEL_NEW"),
-        ("label_hard_cases", "CANCEL_NEW"),
+        ("nightly", "ENQUEUE"),  # a killed run's slot is freed after 300 s: the night would be lost
         ("ingest_labels", "ENQUEUE"),  # the last annotation has no event behind it
+        ("release", "ENQUEUE"),  # a person's answer, or the run at the deadline
+        ("gpu_step", "ENQUEUE"),  # the night waits for it
+        ("label_hard_cases", "CANCEL_NEW"),
+        ("retrain", "CANCEL_NEW"),
+        ("evaluate", "CANCEL_NEW"),
+        ("roll_back", "CANCEL_NEW"),  # pressed twice it must not go back by two
+        ("rescore", "CANCEL_NEW"),
     ],
 )
-def test_a_run_that_comes_too_soon_is_left_out_where_another_follows(flow, strategy):
+def test_a_run_that_meets_another_waits_only_for_what_no_later_one_brings(flow, strategy):
     assert DEPLOYMENTS[flow]["concurrency_limit"]["collision_strategy"] == strategy
 
 
 @each
 def test_a_project_has_names_tags_and_pool_of_its_own(entry):
     assert (entry["name"], entry["tags"]) == ("digits", ["flywheel", "digits"])
-    assert entry["work_pool"] == {"name": "flywheel-digits"}
+    pool = "gpus" if "gpu_step" in entry["entrypoint"] else "flywheel-digits"
+    assert entry["work_pool"]["name"] == pool
     assert entry["parameters"] == {"directory": "/projects/digits"}
+
+
+@each
+def test_a_run_shows_a_sign_of_life_well_before_it_counts_as_stuck(entry):
+    seconds = int(entry["work_pool"]["job_variables"]["env"]["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"])
+    assert 2 * seconds <= Notify.model_fields["stuck_seconds"].metadata[0].ge
+
+
+@each
+def test_a_deployment_says_what_it_does_and_where_to_look(entry):
+    assert len(entry["description"]) > 80
+    assert f"({PAGES}" in entry["description"]
+
+
+def test_without_a_gpu_pool_there_is_no_deployment_for_it():
+    alone = PROJECT.model_copy(update={"workers": Workers()})
+    entries = deployment_manifest(alone)["deployments"]
+    assert len(entries) == len(DEPLOYMENTS) - 1
+    assert {entry["work_pool"]["name"] for entry in entries} == {"flywheel-digits"}
+
+
+def test_processes_that_train_together_get_a_gpu_each():
+    several = PROJECT.model_copy(update={"train": Train(processes=4)})
+    asks = deployment_manifest(several)["deployments"][-1]["work_pool"]["job_variables"]
+    assert asks["gpus"] == asks["gpu_devices"][0]["count"] == 4
+
+
+def test_a_folder_with_quotes_and_braces_stays_what_it_is():
+    odd = Path('/a "b": {c} # d')
+    entries = deployment_manifest(PROJECT.model_copy(update={"directory": odd}))["deployments"]
+    assert {entry["parameters"]["directory"] for entry in entries} == {str(odd)}
 
 
 def test_the_night_has_one_schedule_in_its_own_time_zone():
@@ -104,22 +139,3 @@ def test_the_night_has_one_schedule_in_its_own_time_zone():
 
 def test_the_default_schedule_is_one_that_prefect_knows():
     CronSchedule(cron=Schedule().cron, timezone=Schedule().timezone)
-
-
-@pytest.mark.parametrize(
-    ("flow", "event"),
-    [("label_hard_cases", HARD_SAMPLES_WAITING), ("ingest_labels", ANNOTATIONS_WAITING)],
-)
-def test_a_trigger_waits_for_the_event_of_its_own_project(flow, event):
-    [trigger] = DEPLOYMENTS[flow]["triggers"]
-    assert trigger["expect"] == [event]
-    assert trigger["match"] == {"prefect.resource.id": "flywheel.project.digits"}
-
-
-@pytest.mark.parametrize(
-    ("flow", "seconds"),
-    [("label_hard_cases", 60), ("ingest_labels", 0)],  # the model server has counted the minute
-)
-def test_a_burst_of_events_fires_once_a_minute_at_most(flow, seconds):
-    [trigger] = DEPLOYMENTS[flow]["triggers"]
-    assert (trigger["posture"], trigger["threshold"], trigger["within"]) == ("Reactive", 1, seconds)
