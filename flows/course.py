@@ -11,7 +11,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from flows import steps
-from flows.deadlines import plan_deadline
+from flows.approval import want_approval
 from flows.summary import publish_report
 from flywheel.loop import NightRun
 from flywheel.loop.results import Decided, Retrained
@@ -35,7 +35,7 @@ def judge(night: NightRun) -> Decided:
 def end(night: NightRun, decided: Decided) -> State[Any]:
     """Release what was promoted, or ask a person; then the night is over."""
     released = steps.release(night)
-    plan_deadline(night.loop, released)
+    want_approval(night.loop, released)
     publish_report(night)
     night.finish()
     return Completed(name=decided.verdict, message=released.note)

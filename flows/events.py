@@ -19,7 +19,7 @@ from prefect.logging import get_logger, get_run_logger
 from flywheel.collect import Collected
 from flywheel.loop import NightRun
 from flywheel.loop.early import why_not_early
-from flywheel.loop.results import Decided, Ingested, Released, Routed, TakenIn
+from flywheel.loop.results import Decided, Deployed, Ingested, Released, Routed, TakenIn
 from flywheel.loop.spent import spent_budgets
 from flywheel.records import Release
 
@@ -95,6 +95,8 @@ def _told(run: NightRun, result: Any) -> Iterator[Told]:
     if isinstance(result, Decided):
         decided = {"decision": result.decision_id, "verdict": str(result.verdict)}
         yield DECISION_MADE, night | decided, {}
+    if isinstance(result, Deployed) and result.release_number is not None:
+        yield RELEASE_CHANGED, {"release": result.release_number, "why": result.note}, {}
     if isinstance(result, Released):
         yield from _released(result, night)
 

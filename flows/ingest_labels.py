@@ -18,24 +18,22 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
+from flows.ending import may_be_skipped
 from flows.names import run_name
 from flows.steps import take_in
-from flywheel.errors import BusyError
 from flywheel.loop import between_nights, open_loop
 
 
 @flow(name="ingest-labels", flow_run_name=run_name)
+@may_be_skipped
 def ingest_labels(directory: Path = Path()) -> State[Any]:
     """Pull the annotations since the last time and make labels of them.
 
     Args:
         directory: where the project's flywheel.toml is.
     """
-    try:
-        with open_loop(directory) as loop, between_nights(loop) as run:
-            taken = take_in(run)
-    except BusyError as error:
-        return Completed(name="Skipped", message=str(error))
+    with open_loop(directory) as loop, between_nights(loop) as run:
+        taken = take_in(run)
     return Completed(
         message=f"{taken.num_annotations} annotations, {taken.num_labels} labels; "
         f"{taken.note or 'all well'}"

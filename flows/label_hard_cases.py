@@ -18,23 +18,21 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
+from flows.ending import may_be_skipped
 from flows.names import run_name
 from flows.steps import collect, route
-from flywheel.errors import BusyError
 from flywheel.loop import between_nights, open_loop
 
 
 @flow(name="label-hard-cases", flow_run_name=run_name)
+@may_be_skipped
 def label_hard_cases(directory: Path = Path()) -> State[Any]:
     """Collect and route what production has seen since the last time.
 
     Args:
         directory: where the project's flywheel.toml is.
     """
-    try:
-        with open_loop(directory) as loop, between_nights(loop) as run:
-            collect(run)
-            routed = route(run)
-    except BusyError as error:
-        return Completed(name="Skipped", message=str(error))
+    with open_loop(directory) as loop, between_nights(loop) as run:
+        collect(run)
+        routed = route(run)
     return Completed(message=f"{routed.num_sent} labeling tasks sent; {routed.note or 'all well'}")

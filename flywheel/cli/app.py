@@ -18,6 +18,7 @@ import typer
 from rich.console import Console
 
 from flywheel.cli.judging import judging
+from flywheel.cli.operating import operating
 from flywheel.errors import FlywheelError, UserError
 
 app = typer.Typer(
@@ -27,6 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(judging)
+app.add_typer(operating)
 console = Console()
 
 Directory = Annotated[Path, typer.Argument(help="the folder with flywheel.toml")]
@@ -243,11 +245,13 @@ def rollback(
     directory: Directory = HERE,
 ) -> None:
     """Release the previous model again, verified by the digest that serves."""
+    from flywheel.cli.running import tell_release
     from flywheel.loop import open_loop
     from flywheel.loop.release import roll_back
 
     with open_loop(directory) as loop:
         released = roll_back(loop, f"roll-back: {reason}")
+        tell_release(loop.project, released)
     _say(f"release {released.number} serves {released.checkpoint_digest[:12]} again")
 
 

@@ -78,6 +78,7 @@ def override(
     directory: Directory = HERE,
 ) -> None:
     """Decide otherwise than the gate; PROMOTE releases the candidate after the canary."""
+    from flywheel.cli.running import tell_release
     from flywheel.loop import open_loop
     from flywheel.loop.override import Override
     from flywheel.loop.override import override as decide_otherwise
@@ -87,9 +88,10 @@ def override(
     wanted = Override(verdict=Verdict(verdict), name=name, reason=reason)
     with open_loop(directory) as loop:
         decided, released = decide_otherwise(loop, decision, wanted)
-    _say(f"decision {decided.id[:12]}: {decided.reasons[0]}")
-    if released is not None:
-        _say(f"release {released.number} serves {released.checkpoint_digest[:12]}")
+        _say(f"decision {decided.id[:12]}: {decided.reasons[0]}")
+        if released is not None:
+            tell_release(loop.project, released)
+            _say(f"release {released.number} serves {released.checkpoint_digest[:12]}")
 
 
 @judging.command()

@@ -20,8 +20,11 @@ from rich.markup import escape
 from flywheel import stack
 from flywheel.errors import FlywheelError, UnavailableError
 from flywheel.ledger import Ledger
+from flywheel.ledger.locks import hold
 from flywheel.ledger.nights import current_night_number
+from flywheel.loop.context import LOOP, utc_now
 from flywheel.project import Project
+from flywheel.records import Release
 from flywheel.report import STEP_NAMES, falls_short, step_results, summarize
 
 
@@ -30,13 +33,16 @@ def run_night(project: Project, console: Console) -> None:
 
     Raises:
         UnavailableError: Prefect's server does not answer; nothing was begun.
+        BusyError: another process runs the loop now; a run of the schedule would wait.
         FlywheelError: the night ended in a fault; run again, it goes on.
     """
     prepare(project)
     from flows.nightly import nightly  # Prefect reads the environment at import
 
     with _watch(project, console):
-        _run(nightly, project.directory)
+        state = _run(nightly, project.directory)
+    if state.name == "Skipped":
+        console.print(f"  {escape(str(state.message))}", highlight=False)
 
 
 def run_label_hard_cases(project: Project, console: Console) -> None:
@@ -50,6 +56,14 @@ def run_label_hard_cases(project: Project, console: Console) -> None:
 
     state = _run(label_hard_cases, project.directory)
     console.print(f"{state.name}: {state.message}", highlight=False)
+
+
+def tell_release(project: Project, release: Release) -> None:
+    """Tell Prefect of a release that no run has made; one that does not answer misses a hint."""
+    os.environ.update(stack.environment(project))
+    from flows.events import release_changed  # as above
+
+    release_changed(project.name, release)
 
 
 def prepare(project: Project) -> None:
@@ -85,7 +99,7 @@ def _watch(project: Project, console: Console) -> Iterator[None]:
     """Print each step of the night as it finishes."""
     ended = threading.Event()
     ledger = Ledger.open(project.ledger_url)
-    with ledger.read() as connection:
+    with hold(ledger, LOOP, utc_now), ledger.read() as connection:
         number = current_night_number(connection)
         earlier = list(step_results(connection, number))
     if earlier:

@@ -34,7 +34,8 @@ from flywheel.ledger.nights import (
 from flywheel.project import Project, load_project
 from flywheel.task import Task, load_task
 
-_LOCK = "the loop"
+LOOP = "the loop"
+"""the lock of whoever runs a night, or work between nights"""
 
 Progress = Callable[[int, int, float], None]
 """epoch, epochs, loss"""
@@ -184,7 +185,7 @@ def begin_night(
         SupersededError: the slot has had its night, or a newer one is due.
     """
     wanted = beginning or Beginning()
-    with hold(loop.ledger, _LOCK, loop.now, patience_seconds=wanted.patience_seconds) as held:
+    with hold(loop.ledger, LOOP, loop.now, patience_seconds=wanted.patience_seconds) as held:
         with loop.ledger.begin() as connection:
             if wanted.slot is not None:
                 _check_slot(loop, connection, wanted.slot)
@@ -206,7 +207,7 @@ def between_nights(loop: Loop) -> Iterator[NightRun]:
     Raises:
         BusyError: another process runs the loop of this project.
     """
-    with hold(loop.ledger, _LOCK, loop.now):
+    with hold(loop.ledger, LOOP, loop.now):
         with loop.ledger.read() as connection:
             number = current_night_number(connection)
         yield NightRun(loop=loop, number=number, started_at=loop.now(), keeps_results=False)

@@ -46,8 +46,10 @@ def _deploy(night: NightRun) -> Deployed:
         except UnavailableError as error:
             silent = f"; an approval waits: {error}"
         deployed = gather.deploy(night)
-    told = f"; {settled.told}" if settled is not None else silent
-    return replace(deployed, note=f"{deployed.note}{told}")
+    if settled is None:
+        return replace(deployed, note=f"{deployed.note}{silent}")
+    released = settled.released.number if settled.released is not None else None
+    return replace(deployed, note=f"{deployed.note}; {settled.told}", release_number=released)
 
 
 def _release(night: NightRun) -> Released:

@@ -17,6 +17,8 @@ class Deployed:
     """what the model server answered; None when it was not asked or did not answer"""
     swapped: bool
     """the server served something else before"""
+    release_number: int | None = None
+    """released now, since nobody had answered until the deadline of an approval"""
     note: str
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from flywheel.ledger.approvals import waiting_approval
 from flywheel.ledger.backlog import LogSize, measure_log
 from flywheel.ledger.campaigns import labeling_projects
 from flywheel.ledger.datasets import latest_version
@@ -29,6 +30,7 @@ from flywheel.records import (
     Report,
 )
 from flywheel.report import text
+from flywheel.report.asked import asked_line
 from flywheel.report.judged import advice
 from flywheel.report.labeling import LABELING_PAGE
 from flywheel.report.weighed import budget_line
@@ -47,6 +49,8 @@ class Status:
     finished_steps: tuple[str, ...]
     """of the night under way, in order"""
     release: Release | None
+    approval: str
+    """what waits for a person's approval, one sentence; "" when nothing does"""
     failures: dict[FailureState, int]
     labeling: dict[str, int]
     """labeling tasks that are waiting, sent, done, refused"""
@@ -68,6 +72,8 @@ class Status:
         if self.under_way is not None:
             done = ", ".join(self.finished_steps) or "nothing yet"
             yield f"under way     night {self.under_way.number}; done: {done}"
+        if self.approval:
+            yield f"approval      {self.approval}"
         yield f"predictions   {_log(self.log)}"
         yield f"failures      {_counts({k.value: n for k, n in self.failures.items()})}"
         yield f"labeling      {_counts(self.labeling)}"
@@ -88,6 +94,7 @@ def status(loop: Loop) -> Status:
         steps = finished_steps(connection, under_way.number) if under_way is not None else {}
         labeling = count_labeling(connection)
         log = measure_log(connection)
+        asked = waiting_approval(connection)
         report = report_of_night(connection, number) if number is not None else None
         return Status(
             last_night=finished,
@@ -95,6 +102,7 @@ def status(loop: Loop) -> Status:
             under_way=under_way,
             finished_steps=tuple(steps),
             release=current_release(connection),
+            approval=asked_line(loop.project, asked) if asked is not None else "",
             failures=count_failures(connection),
             labeling=labeling,
             people=_people(loop, connection),
@@ -127,6 +135,11 @@ def _to_do(
         return (
             f"night {newest.number} is not finished; if nothing runs it now, "
             f"flywheel night {directory} goes on after its last finished step"
+        )
+    if waiting_approval(connection) is not None:
+        return (
+            f"a promoted candidate waits for approval: flywheel approve {directory} --name YOU "
+            "--reason WHY releases it, flywheel decline does not"
         )
     if labeling["waiting"]:
         why = _why_waiting(connection, newest.number)

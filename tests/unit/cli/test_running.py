@@ -4,6 +4,7 @@ import io
 from datetime import UTC, datetime
 
 import pytest
+from prefect.states import Completed
 from rich.console import Console
 
 from flywheel.cli import running
@@ -42,6 +43,7 @@ def shown(letters, monkeypatch):
     def flow(*_):
         done("collect", COLLECTED)
         done("route", ROUTED)
+        return Completed(name="Skipped", message="the night of 02:00 [UTC] has been")
 
     done("deploy", DEPLOYED)
     monkeypatch.setattr(running, "prepare", lambda _: None)
@@ -63,3 +65,7 @@ def test_a_step_that_did_all_has_a_tick(shown):
 def test_a_step_that_could_not_do_all_has_no_tick(shown):
     assert "! route" in shown
     assert "✓ route" not in shown
+
+
+def test_why_a_run_was_left_out_is_said(shown):
+    assert "the night of 02:00 [UTC] has been" in shown
