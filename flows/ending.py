@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import inspect
+import typing
 from collections.abc import Callable
 from typing import Any, ParamSpec
 
@@ -29,6 +31,9 @@ def may_be_skipped(
         except (BusyError, SupersededError) as error:
             return skipped(str(error))
 
+    # Prefect looks up the names of types in this module, where Path is not.
+    vars(run)["__signature__"] = inspect.signature(flow, eval_str=True)
+    run.__annotations__ = typing.get_type_hints(flow)
     return run
 
 

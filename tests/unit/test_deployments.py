@@ -63,6 +63,14 @@ def test_the_parameters_are_the_flows_own_with_type_and_description(entry):
 
 
 @each
+def test_a_form_that_was_filled_in_reaches_the_flow_with_its_types(entry):
+    flow = flow_of(entry)
+    needed = {"night": 1, "step": "retrain"} if flow.name == "gpu-step" else {}
+    given = flow.validate_parameters({"directory": "/projects/digits", **needed})
+    assert given["directory"] == Path("/projects/digits")
+
+
+@each
 def test_the_module_tells_when_it_runs_and_why_again_is_safe(entry):
     page = importlib.import_module(entry["entrypoint"].rpartition(".")[0]).__doc__
     for heading in ("When:", "Why a re-run is safe:", "How it ends:", "LABEL_STUDIO_API_KEY"):
