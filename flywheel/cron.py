@@ -9,11 +9,13 @@ to know that a time is past, not to make runs.
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from cronsim import CronSim
+from cronsim import CronSim, CronSimError
 
+_TWICE = timedelta(hours=2)
 _FIELDS = (
     ("minute", 0, 59),
     ("hour", 0, 23),
@@ -41,15 +43,27 @@ def cron_fault(cron: str) -> str | None:
     return None
 
 
-def time_after(cron: str, timezone: str, moment: datetime) -> datetime:
-    """The first time of a cron line after a moment, in UTC."""
-    return next(CronSim(cron, moment.astimezone(ZoneInfo(timezone)))).astimezone(UTC)
+def time_after(cron: str, timezone: str, moment: datetime) -> datetime | None:
+    """The first time of a cron line after a moment, in UTC; None when it never comes."""
+    times = _times(cron, timezone, moment, is_back=False)
+    return next((time for time in times if time > moment), None)
 
 
-def time_before(cron: str, timezone: str, moment: datetime) -> datetime:
-    """The last time of a cron line before a moment, in UTC."""
-    local = moment.astimezone(ZoneInfo(timezone))
-    return next(CronSim(cron, local, reverse=True)).astimezone(UTC)
+def time_before(cron: str, timezone: str, moment: datetime) -> datetime | None:
+    """The last time of a cron line before a moment, in UTC; None when it never was."""
+    times = _times(cron, timezone, moment, is_back=True)
+    return next((time for time in times if time < moment), None)
+
+
+def _times(cron: str, timezone: str, moment: datetime, *, is_back: bool) -> Iterator[datetime]:
+    """One after the other, from some time before they matter: an hour may come twice."""
+    first = moment + (_TWICE if is_back else -_TWICE)
+    try:
+        times = CronSim(cron, first.astimezone(ZoneInfo(timezone)), reverse=is_back)
+    except CronSimError:  # the 31st of February
+        return
+    for time in times:
+        yield time.astimezone(UTC)
 
 
 def _is_item(item: str, name: str, low: int, high: int) -> bool:

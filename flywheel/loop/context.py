@@ -223,7 +223,7 @@ def _check_slot(loop: Loop, connection: Connection, slot: Slot) -> None:
             f"{had.finished_at:%Y-%m-%d %H:%M} UTC; flywheel night turns the loop once more"
         )
     newer = time_after(schedule.cron, schedule.timezone, slot.at)
-    if newer <= slot.begun_at:
+    if newer is not None and newer <= slot.begun_at:
         raise SupersededError(
             f"this run was meant for {meant} and began at {slot.begun_at:%Y-%m-%d %H:%M} UTC, when "
             f"that of {newer:%Y-%m-%d %H:%M} UTC was due already; flywheel night turns the loop now"

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from flywheel.cron import time_after, time_before
+from flywheel.cron import time_before
 from flywheel.ledger.datasets import get_version, latest_version
 from flywheel.ledger.models import latest_checkpoint
 from flywheel.ledger.nights import last_night, last_time_of
@@ -58,10 +58,10 @@ def _why_not_again(loop: Loop) -> str:
         last = last_night(connection)
     if last is None or last.finished_at is None or not last.is_early:
         return ""
-    if not time_before(schedule.cron, schedule.timezone, now) < last.started_at <= now:
+    since = time_before(schedule.cron, schedule.timezone, now)
+    if since is not None and not since < last.started_at <= now:
         return ""
-    coming = time_after(schedule.cron, schedule.timezone, now)
     return (
-        f"night {last.number} began early at {last.started_at:%Y-%m-%d %H:%M} UTC already; "
-        f"the next one is at {coming:%Y-%m-%d %H:%M} UTC"
+        f"night {last.number} began early at {last.started_at:%Y-%m-%d %H:%M} UTC already; the next "
+        f"one is at {schedule.cron} {schedule.timezone}, or now with flywheel night"
     )

@@ -1,9 +1,12 @@
+from datetime import UTC, datetime, timedelta
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from prefect._vendor.croniter import croniter
 from prefect.client.schemas.schedules import CronSchedule
 
-from flywheel.cron import cron_fault
+from flywheel.cron import cron_fault, time_after, time_before
 
 GOOD = (
     "0 2 * * *",
@@ -55,3 +58,44 @@ def test_what_never_comes_is_told_with_its_field_and_range(cron, told):
 def test_prefect_takes_every_line_that_passes(cron):
     if cron_fault(cron) is None:
         assert CronSchedule(cron=cron).cron == cron
+
+
+def at(text):
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+@pytest.mark.parametrize("cron", GOOD)
+def test_the_times_are_those_at_which_prefect_makes_runs(cron):
+    moment = at("2026-02-27 13:37:11")
+    known = croniter(cron, moment)
+    for _ in range(5):
+        later = time_after(cron, "UTC", moment)
+        assert later == known.get_next(datetime)
+        assert time_before(cron, "UTC", later + timedelta(seconds=1)) == later
+        moment = later
+
+
+@pytest.mark.parametrize(
+    ("moment", "before", "after"),
+    [
+        ("2026-03-28 23:00", "2026-03-28 01:30", "2026-03-29 01:00"),  # 02:30 is left out
+        ("2026-10-25 00:10", "2026-10-24 00:30", "2026-10-25 00:30"),  # 02:10, for the first time
+        ("2026-10-25 01:10", "2026-10-25 00:30", "2026-10-26 01:30"),  # and for the second
+    ],
+)
+def test_a_time_is_past_or_to_come_also_where_the_clock_is_put(moment, before, after):
+    line = "30 2 * * *", "Europe/Berlin", at(moment)
+    assert (time_before(*line), time_after(*line)) == (at(before), at(after))
+
+
+def test_a_day_that_never_comes_has_no_time():
+    line = "0 2 31 2 *", "UTC", at("2026-01-01 00:00")
+    assert (time_before(*line), time_after(*line)) == (None, None)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.tuples(FIELDS, FIELDS, FIELDS, FIELDS, FIELDS).map(" ".join))
+def test_every_line_that_passes_has_times_or_never_comes(cron):
+    if cron_fault(cron) is None:
+        later = time_after(cron, "America/New_York", at("2026-01-01 00:00"))
+        assert later is None or later > at("2026-01-01 00:00")
