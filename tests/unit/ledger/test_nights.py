@@ -11,6 +11,7 @@ from flywheel.ledger.nights import (
     finish_step,
     finished_steps,
     last_night,
+    night_of_slot,
     open_night,
     skips_of,
 )
@@ -91,3 +92,32 @@ def test_a_reason_or_subject_longer_than_its_column_is_cut_and_still_noted_once(
     for _ in range(2):
         add_skip(connection, "s" * 300, "r" * 900, 0, now)
     assert skips_of(connection, 0) == [("s" * 200, "r" * 500)]
+
+
+def test_a_night_that_was_cut_off_belongs_to_the_newest_slot_that_continues_it(connection, now):
+    later = now + timedelta(days=1)
+    assert open_night(connection, now, now).slot == now
+    assert open_night(connection, later, later).slot == later
+    assert open_night(connection, later, now).slot == later
+    assert open_night(connection, later).slot == later
+
+
+@pytest.mark.parametrize(
+    ("slot", "finished", "had"),
+    [
+        (0, 1, True),  # its own
+        (None, 1, True),  # begun by hand, and over after the slot's time
+        (None, -1, False),
+        (-24, 1, True),  # of another slot, and still under way at this one's time
+        (None, 900, False),  # so says a clock that was wrong
+        (0, 900, True),
+        (0, None, False),  # cut off: it is continued
+    ],
+)
+def test_a_slot_has_had_its_night(connection, now, slot, finished, had):
+    hours = lambda number: None if number is None else now + timedelta(hours=number)  # noqa: E731
+    open_night(connection, now, hours(slot))
+    if finished is not None:
+        finish_night(connection, 0, hours(finished))
+    found = night_of_slot(connection, now, now + timedelta(hours=2))
+    assert (found is not None) is had
