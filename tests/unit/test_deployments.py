@@ -65,8 +65,8 @@ def test_the_parameters_are_the_flows_own_with_type_and_description(entry):
 @each
 def test_a_form_that_was_filled_in_reaches_the_flow_with_its_types(entry):
     flow = flow_of(entry)
-    needed = {"night": 1, "step": "retrain"} if flow.name == "gpu-step" else {}
-    given = flow.validate_parameters({"directory": "/projects/digits", **needed})
+    needed = {"gpu-step": {"night": 1, "step": "retrain"}, "roll-back": {"reason": "bad"}}
+    given = flow.validate_parameters({"directory": "/projects/digits", **needed.get(flow.name, {})})
     assert given["directory"] == Path("/projects/digits")
 
 
