@@ -10,11 +10,13 @@ from flywheel.report.standing import Status, status
 from flywheel.report.steps import step_page
 from flywheel.report.story import STORY_PAGE, Pair, Story, write_story
 from flywheel.report.summaries import STEP_NAMES, falls_short, step_results, summarize
+from flywheel.report.wheel import WHEEL_PAGE, write_wheel
 
 __all__ = [
     "LABELING_PAGE",
     "STEP_NAMES",
     "STORY_PAGE",
+    "WHEEL_PAGE",
     "Event",
     "Pair",
     "Status",
@@ -31,4 +33,5 @@ __all__ = [
     "write_labeling",
     "write_report",
     "write_story",
+    "write_wheel",
 ]

@@ -34,30 +34,25 @@ class Line:
     """night and value"""
 
 
-def history_chart(lines: Sequence[Line], required: float | None, label: str, title: str) -> str:
-    """The metric over the nights as inline SVG: intervals for the two models, lines for others."""
-    figure, axes = canvas(2.8 + 0.1 * len(lines))
-    others = [line for line in lines if line.name not in ("candidate", "champion")]
-    for index, line in enumerate(others):
-        nights = [night for night, _ in line.points]
-        style = _DASHES[index % len(_DASHES)]
-        values = [estimate.value for _, estimate in line.points]
-        name = short_name(line.name)
-        axes.plot(nights, values, linestyle=style, color=Ink.MUTED, linewidth=1.2, label=name)
-    for line in lines:
-        if line.name == "champion":
-            _band(axes, line)
-        elif line.name == "candidate":
-            _dots(axes, line)
-    if required is not None:
-        axes.axhline(
-            required, color=Ink.REQUIRED, linewidth=1.4, linestyle="--", label="requirement"
-        )
-    axes.set_xlabel("night")
-    axes.set_ylabel(label)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _legend(figure, axes)
-    return to_svg(figure, title)
+def history_chart(
+    lines: Sequence[Line],
+    required: float | None,
+    label: str,
+    title: str,
+    releases: Sequence[int] = (),
+) -> str:
+    """The metric over the nights as inline SVG: intervals for the two models, lines for others.
+
+    What serves, or served, has a band; nights of a release have a mark at the bottom.
+    """
+    return to_svg(_history(lines, required, label, releases), title)
+
+
+def history_picture(
+    lines: Sequence[Line], required: float | None, label: str, releases: Sequence[int] = ()
+) -> bytes:
+    """The same as PNG, for pages that show no SVG."""
+    return to_png(_history(lines, required, label, releases))
 
 
 def interval_chart(entries: Sequence[Entry], required: float | None, label: str, title: str) -> str:
@@ -101,6 +96,39 @@ def _losses(losses: Sequence[float]) -> Figure:
     axes.set_xlabel("epoch")
     axes.set_ylabel("training loss")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return figure
+
+
+def _history(
+    lines: Sequence[Line], required: float | None, label: str, releases: Sequence[int]
+) -> Figure:
+    figure, axes = canvas(2.8 + 0.1 * len(lines))
+    others = [line for line in lines if line.name not in _COLORS]
+    for index, line in enumerate(others):
+        nights = [night for night, _ in line.points]
+        style = _DASHES[index % len(_DASHES)]
+        values = [estimate.value for _, estimate in line.points]
+        name = short_name(line.name)
+        axes.plot(nights, values, linestyle=style, color=Ink.MUTED, linewidth=1.2, label=name)
+    for line in lines:
+        if line.name in ("champion", "production"):
+            _band(axes, line)
+        elif line.name == "candidate":
+            _dots(axes, line)
+    if required is not None:
+        axes.axhline(
+            required, color=Ink.REQUIRED, linewidth=1.4, linestyle="--", label="requirement"
+        )
+    if releases:
+        place = axes.get_xaxis_transform()
+        feet = [0.0] * len(releases)
+        axes.plot(
+            releases, feet, "^", color=Ink.TEXT, markersize=5, transform=place, label="release"
+        )
+    axes.set_xlabel("night")
+    axes.set_ylabel(label)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _legend(figure, axes)
     return figure
 
 

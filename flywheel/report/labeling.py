@@ -45,9 +45,15 @@ class CampaignRow(NamedTuple):
     money_per_label: Estimate | None
 
 
-def write_labeling(loop: Loop) -> Path:
-    """Write the page and return its path; an older one is replaced in one piece."""
-    facts, quality, project = read_labeling(loop), read_quality(loop), loop.project
+def write_labeling(loop: Loop, facts: LabelingFacts | None = None) -> Path:
+    """Write the page and return its path; an older one is replaced in one piece.
+
+    Args:
+        loop: the project.
+        facts: how labeling stands, when that is read already.
+    """
+    facts = facts or read_labeling(loop)
+    quality, project = read_quality(loop), loop.project
     currency = project.cost.currency
     page = render(
         "labeling.html",

@@ -6,17 +6,17 @@ pictures and charts.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from flywheel.loop import Loop
-from flywheel.records import Entry, Estimate, Report, Verdict
-from flywheel.report import charts
+from flywheel.records import Verdict
 from flywheel.report.distributions import draw_distributions
-from flywheel.report.drawings import draw_loss, draw_report, label_of, required_by
+from flywheel.report.drawings import draw_loss, draw_report
 from flywheel.report.facts import NightFacts, read_facts
+from flywheel.report.history import draw_history
 from flywheel.report.judged import advice
 from flywheel.report.labeling import LABELING_PAGE, write_labeling
+from flywheel.report.labeling_facts import read_labeling
 from flywheel.report.measured import measured_sheets, production_line
 from flywheel.report.night import report_name
 from flywheel.report.pictures import show_cases
@@ -24,9 +24,9 @@ from flywheel.report.rendering import put, render
 from flywheel.report.summaries import STEP_NAMES, summarize
 from flywheel.report.tiers import people_sheet
 from flywheel.report.weighed import budget_sheet, error_sheet
+from flywheel.report.wheel import WHEEL_PAGE, write_wheel
 
 _EDGE_PIXELS = 160
-_NOT_OVER_TIME = ("requirement", "published")
 _MEANING = {
     Verdict.PROMOTE: "The candidate is good enough to serve.",
     Verdict.HOLD: "The candidate is not worse; the gain is not shown yet.",
@@ -38,15 +38,17 @@ _MEANING = {
 def write_report(loop: Loop, number: int) -> Path:
     """Write the page of a night and return its path; an older one is replaced in one piece.
 
-    The page of labeling, to which it links, is written before it.
+    The pages of labeling and of all nights, to which it links, are written anew with it.
 
     Raises:
         UnknownIdError: there was no such night.
     """
     facts = read_facts(loop, number)
-    write_labeling(loop)
-    page = _render(loop, facts)
-    return put(loop.project.state / "reports" / report_name(number), page)
+    labeling = read_labeling(loop)
+    write_labeling(loop, labeling)
+    path = put(loop.project.state / "reports" / report_name(number), _render(loop, facts))
+    write_wheel(loop, labeling)
+    return path
 
 
 def _render(loop: Loop, facts: NightFacts) -> str:
@@ -64,6 +66,7 @@ def _render(loop: Loop, facts: NightFacts) -> str:
         shown=show_cases(loop, facts.cases, _EDGE_PIXELS),
         steps=_steps(facts),
         labeling_page=LABELING_PAGE,
+        wheel_page=WHEEL_PAGE,
         project_url=facts.steps["route"][0].project_url if "route" in facts.steps else None,
         charts=_charts(facts),
         distributions=draw_distributions(loop, report) if report else {},
@@ -97,35 +100,4 @@ def _charts(facts: NightFacts) -> dict[str, str]:
     if facts.report is None:
         return drawn
     drawn |= draw_report(facts.report, facts.decision)
-    return drawn | _history(facts.report, facts.past)
-
-
-def _history(report: Report, past: Sequence[Report]) -> dict[str, str]:
-    """The metric over the nights, for the frozen test set and for the start data."""
-    comparable = [one for one in past if _is_same_metric(one, report)]
-    drawn = {}
-    for part, place in (("entries", "the frozen test set"), ("start_entries", "the start data")):
-        lines = _lines([(one.night, getattr(one, part)) for one in comparable])
-        if any(len(line.points) > 1 for line in lines):
-            title = f"{report.metric} over the nights on {place}"
-            required = required_by(report)
-            drawn[f"{part}_history"] = charts.history_chart(
-                lines, required, label_of(report), title
-            )
-    return drawn
-
-
-def _is_same_metric(one: Report, other: Report) -> bool:
-    """Reports that are older than the ids of metrics are told by the formula alone."""
-    is_known = bool(one.metric_id and other.metric_id)
-    return one.metric == other.metric and (not is_known or one.metric_id == other.metric_id)
-
-
-def _lines(nights: Sequence[tuple[int, Sequence[Entry]]]) -> list[charts.Line]:
-    """One line for everyone that was measured in any of the nights."""
-    points: dict[str, list[tuple[int, Estimate]]] = {}
-    for night, entries in nights:
-        for entry in entries:
-            if entry.metric is not None and entry.kind not in _NOT_OVER_TIME:
-                points.setdefault(entry.name, []).append((night, entry.metric))
-    return [charts.Line(name=name, points=tuple(found)) for name, found in points.items()]
+    return drawn | draw_history(facts.report, facts.past)

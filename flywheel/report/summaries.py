@@ -62,7 +62,7 @@ def drift_line(drift: Drift | None) -> str:
     """Whether production looks otherwise than when the model was new; one sentence."""
     if drift is None or drift.distance is None or drift.low is None:
         return f"drift: {text.NOT_ENOUGH}; it takes two nights of one model with predictions enough"
-    distance = f"{text.number(drift.distance)}, surely {text.number(drift.low)}"
+    distance = f"{drift.distance:.2f} (surely by {drift.low:.2f})"
     if drift.is_alarm:
         return (
             f"production drifts: {drift.feature} has moved by {distance} from when the model was "

@@ -16,7 +16,7 @@ from flywheel.loop import results
 from flywheel.records import Verdict
 from flywheel.report import write_report
 from flywheel.report.facts import read_facts, thin_out
-from flywheel.report.page import _history as history_of
+from flywheel.report.history import draw_history
 
 _VOID = {"meta", "img", "br", "link", "input", "hr"}
 _LOADING = ("src", "href", "xlink:href", "srcset", "action", "data", "poster")
@@ -210,14 +210,14 @@ def test_four_hundred_nights_make_a_page_of_bounded_size(many_nights):
 def test_only_nights_with_the_same_metric_share_a_line(shared, field, value):
     facts = read_facts(shared.loop, 3)
     others = [dataclasses.replace(report, **{field: value}) for report in facts.past[:-1]]
-    assert "entries_history" in history_of(facts.report, facts.past)
-    assert "entries_history" not in history_of(facts.report, (*others, facts.report))
+    assert "entries_history" in draw_history(facts.report, facts.past)
+    assert "entries_history" not in draw_history(facts.report, (*others, facts.report))
 
 
 def test_reports_that_are_older_than_metric_ids_stay_on_the_line(shared):
     facts = read_facts(shared.loop, 3)
     others = [dataclasses.replace(report, metric_id="") for report in facts.past[:-1]]
-    assert "entries_history" in history_of(facts.report, (*others, facts.report))
+    assert "entries_history" in draw_history(facts.report, (*others, facts.report))
 
 
 def test_a_night_that_was_measured_anew_joins_the_line_under_the_new_metric(four_nights):

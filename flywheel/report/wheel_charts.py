@@ -1,0 +1,224 @@
+"""The pictures of the page about all nights.
+
+Draws what it is given, in the order given. Nothing is measured here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from flywheel.collect import LEAST_EFFECT, Drift
+from flywheel.label.expense import Expense
+from flywheel.records import Estimate, FailureState
+from flywheel.report.canvas import Ink, canvas, short_name, to_svg
+from flywheel.report.charts import Line, history_chart
+from flywheel.report.drawings import label_of, required_by
+from flywheel.report.facts import thin_out
+from flywheel.report.history import draw_history
+from flywheel.report.mending import Mending
+from flywheel.report.wheel_facts import WheelFacts
+
+_POINTS = 120
+_SLICES = 12
+_STYLES: Mapping[FailureState, Any] = {
+    FailureState.SEEN: (Ink.MUTED, "-", 1.4),
+    FailureState.QUEUED: (Ink.MUTED, "--", 1.2),
+    FailureState.LABELED: (Ink.CHAMPION, ":", 1.6),
+    FailureState.TRAINED_ON: (Ink.CHAMPION, "-", 1.6),
+    FailureState.FIXED: (Ink.CANDIDATE, "-", 2.2),
+    FailureState.GUARDED: (Ink.CANDIDATE, "--", 1.2),
+}
+_MENDED = (FailureState.FIXED, FailureState.GUARDED)
+
+
+def draw_wheel(facts: WheelFacts) -> dict[str, str]:
+    """Inline SVG by the keys of the page's sections, as far as there is data."""
+    drawn = dict(_numbers(facts))
+    if len(facts.moves) > 1:
+        drawn["states"] = _state_chart(facts.moves)
+    if any(sum(counts.values()) for counts in facts.slices.values()):
+        drawn["slices"] = _slice_chart(facts.slices)
+    drawn |= dict(_costs(facts.labeling.nights))
+    curves = [
+        (name, one, ink)
+        for name, one, ink in (
+            ("since seen", facts.mended, Ink.CANDIDATE),
+            ("since asked", facts.sent, Ink.CHAMPION),
+        )
+        if one is not None
+    ]
+    if curves:
+        drawn["mending"] = _mending_chart(curves)
+    if len(facts.drift) > 1:
+        drawn["drift"] = _drift_chart(facts.drift)
+    return drawn
+
+
+def release_nights(facts: WheelFacts) -> list[int]:
+    """The nights during or after which another model came to serve."""
+    return sorted({one.night for one in facts.releases if one.night is not None})
+
+
+def _numbers(facts: WheelFacts) -> Iterator[tuple[str, str]]:
+    """The metric on the test set, or on the start data until that has enough; production."""
+    report = facts.report
+    if report is None:
+        return
+    yield from draw_history(report, facts.past, release_nights(facts)).items()
+    same = [one for one in facts.past if one.metric_id == report.metric_id]
+    known = [(one.night, one.production) for one in same if one.production is not None]
+    if len(known) > 1:
+        lines = [Line(name="production", points=tuple((n, one.estimate) for n, one in known))]
+        naive = [(n, one.naive) for n, one in known if one.naive is not None]
+        lines.append(Line(name="all labels averaged", points=tuple(naive)))
+        title = f"{report.metric} in production over {len(known)} nights, with its interval"
+        yield "production", history_chart(lines, required_by(report), label_of(report), title)
+
+
+def _state_chart(moves: Mapping[int, Mapping[FailureState, int]]) -> str:
+    """How many failures have come to each state by each night."""
+    figure, axes = canvas(3.2)
+    nights = list(moves)
+    shown = thin_out(range(len(nights)), _POINTS)
+    for state, (color, line, width) in _STYLES.items():
+        totals = list(accumulate(moves[night].get(state, 0) for night in nights))
+        axes.plot(
+            [nights[place] for place in shown],
+            [totals[place] for place in shown],
+            line,
+            color=color,
+            linewidth=width,
+            label=state.value,
+        )
+    axes.set_ylim(bottom=0)
+    axes.set_ylabel("failures so far")
+    _nights(axes)
+    _legend(figure, columns=3)
+    return to_svg(figure, f"Failures that came to each state, added up over {len(nights)} nights")
+
+
+def _slice_chart(slices: Mapping[str, Mapping[FailureState, int]]) -> str:
+    """Open and mended failures of the largest slices, as bars."""
+    shown = dict(list(slices.items())[:_SLICES])
+    figure, axes = canvas(1.3 + 0.32 * len(shown))
+    for row, counts in enumerate(shown.values()):
+        mended = sum(counts.get(state, 0) for state in _MENDED)
+        left = sum(counts.values()) - mended
+        axes.barh(row, left, height=0.6, color=Ink.CHAMPION, alpha=0.7, linewidth=0, label="open")
+        axes.barh(
+            row,
+            mended,
+            left=left,
+            height=0.6,
+            color=Ink.CANDIDATE,
+            alpha=0.7,
+            linewidth=0,
+            label="fixed or guarded",
+        )
+    axes.set_yticks(range(len(shown)), [short_name(name) for name in shown])
+    axes.set_ylim(len(shown) - 0.5, -0.5)
+    axes.set_xlabel("failures")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _legend(figure, columns=2)
+    return to_svg(figure, f"Open and mended failures on {len(shown)} slices")
+
+
+def _costs(nights: Mapping[int, Expense]) -> Iterator[tuple[str, str]]:
+    if len(nights) < 2:
+        return
+    figure, axes = canvas(2.2)
+    labels = [one.num_labels for one in nights.values()]
+    axes.bar(list(nights), labels, width=0.8, color=Ink.CANDIDATE, alpha=0.7, linewidth=0)
+    axes.set_ylabel("labels")
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    _nights(axes)
+    yield "labels", to_svg(figure, f"Labels by the night that asked, {len(nights)} nights")
+    prices = [
+        (night, one.money_per_label)
+        for night, one in nights.items()
+        if one.money_per_label is not None
+    ]
+    if len(prices) > 1:
+        yield "prices", _price_chart(prices)
+
+
+def _price_chart(prices: Sequence[tuple[int, Estimate]]) -> str:
+    figure, axes = canvas(2.2)
+    for night, one in prices:
+        axes.plot([night, night], [one.low, one.high], color=Ink.CHAMPION, linewidth=1.4)
+    values = [one.value for _, one in prices]
+    axes.plot([night for night, _ in prices], values, "o", color=Ink.CHAMPION, markersize=3.5)
+    axes.set_ylim(0, max(2 * max(values), 1e-9))  # a few labels alone have an endless interval
+    axes.set_ylabel("cost of a label")
+    _nights(axes)
+    return to_svg(figure, f"Cost of a label by the night that asked, {len(prices)} nights")
+
+
+def _mending_chart(curves: Sequence[tuple[str, Mending, Ink]]) -> str:
+    """The share that is mended by each day, with its interval."""
+    figure, axes = canvas(2.8)
+    for name, one, color in curves:
+        days = [0.0, *one.days]
+        axes.step(
+            days, [0.0, *one.shares], where="post", color=color, linewidth=2, label=short_name(name)
+        )
+        lows, highs = [0.0, *one.lows], [0.0, *one.highs]
+        axes.fill_between(days, lows, highs, step="post", color=color, alpha=0.15, linewidth=0)
+    axes.axhline(0.5, color=Ink.MUTED, linewidth=1.0, linestyle="--")
+    axes.set_ylim(0, 1.02)
+    axes.set_xlim(left=0)
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    axes.set_xlabel("days")
+    axes.set_ylabel("mended by then")
+    _legend(figure, columns=1)
+    return to_svg(figure, "Share of failures that a serving model answers right, over the days")
+
+
+def _drift_chart(measured: Sequence[tuple[int, Drift]]) -> str:
+    """The distance of each night down to its lower bound; red where that is an alarm."""
+    figure, axes = canvas(2.4)
+    for night, one in _strongest(measured):
+        color = Ink.REQUIRED if one.is_alarm else Ink.CANDIDATE
+        low, distance = one.low or 0.0, one.distance or 0.0
+        axes.plot([night, night], [low, distance], color=color, linewidth=1.4)
+        axes.plot([night], [distance], "o", color=color, markersize=3.5)
+    axes.axhline(LEAST_EFFECT, color=Ink.REQUIRED, linewidth=1.4, linestyle="--")
+    axes.set_ylim(bottom=0)
+    axes.set_ylabel("distance")
+    _nights(axes)
+    alarms = sum(one.is_alarm for _, one in measured)
+    return to_svg(figure, f"Drift over {len(measured)} nights, {alarms} of them with an alarm")
+
+
+def _strongest(measured: Sequence[tuple[int, Drift]]) -> list[tuple[int, Drift]]:
+    """At most 120 of them: of neighbours the one that has surely moved most."""
+    step = -(-len(measured) // _POINTS)
+    parts = (measured[start : start + step] for start in range(0, len(measured), step))
+    return [max(part, key=lambda item: (item[1].low or 0.0, item[0])) for part in parts]
+
+
+def _nights(axes: Axes) -> None:
+    axes.set_xlabel("night")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _legend(figure: Figure, columns: int) -> None:
+    """Above the axes, each name once."""
+    axes = figure.axes[0]
+    found = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+    figure.legend(
+        list(found.values()),
+        list(found),
+        loc="outside upper left",
+        ncols=columns,
+        columnspacing=1.0,
+        handlelength=1.8,
+        frameon=False,
+        labelcolor=Ink.TEXT,
+    )

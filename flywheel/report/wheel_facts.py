@@ -1,0 +1,156 @@
+"""Everything that the page about all nights shows, read from the ledger.
+
+Bounded however many nights there were: 60 reports, the newest 1,000 failures by slice, the times
+of the newest 50,000; of a night only a row or two are read. How it looks is not known here.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from flywheel.collect import Collected, Drift
+from flywheel.label.slices import slices_of
+from flywheel.ledger.codec import from_json
+from flywheel.ledger.failures import count_failures
+from flywheel.ledger.history import decisions_of, reported_nights, reports_of
+from flywheel.ledger.models import release_history
+from flywheel.ledger.nights import last_night
+from flywheel.ledger.turning import moves_by_night, newest_failures, night_starts, results_of, waits
+from flywheel.loop import Loop
+from flywheel.records import Decision, FailureState, Night, Release, Report
+from flywheel.report.facts import comparable_reports, thin_out
+from flywheel.report.labeling_facts import LabelingFacts, read_labeling
+from flywheel.report.mending import Mending, mending
+from flywheel.report.saved import Saved, labels_saved
+
+_POINTS = 60
+_RECENT = 10
+_SLICED = 1_000
+_TIMED = 50_000
+_TIMED_NIGHTS = 90
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Released:
+    """A release with the night that it belongs to."""
+
+    release: Release
+    night: int | None
+    """during which or after which it came; None before the first night"""
+    is_roll_back: bool
+    """the model had served before"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WheelFacts:
+    """How the flywheel turned so far."""
+
+    last: Night | None
+    """the newest night, finished or not"""
+    num_nights: int
+    report: Report | None
+    """of the newest night that has one"""
+    past: tuple[Report, ...]
+    """thinned out evenly, oldest first; measured anew where they were"""
+    num_reports: int
+    recent: tuple[tuple[Report, Decision | None], ...]
+    """the last ten nights with a report, newest first"""
+    releases: tuple[Released, ...]
+    """every one, oldest first"""
+    failures: Mapping[FailureState, int]
+    moves: Mapping[int, Mapping[FailureState, int]]
+    """night -> failures that came to each state in it"""
+    slices: Mapping[str, Mapping[FailureState, int]]
+    """of the newest failures"""
+    num_sliced: int
+    labeling: LabelingFacts
+    saved: Saved | None
+    mended: Mending | None
+    """from seen to fix serving, of failures that were seen in the last 90 nights"""
+    sent: Mending | None
+    """the same from when people were asked, of those that they were asked about"""
+    drift: tuple[tuple[int, Drift], ...]
+    """of every night that had data enough, oldest first"""
+    written_at: datetime
+
+
+def read_wheel(loop: Loop, labeling: LabelingFacts | None = None) -> WheelFacts:
+    """How the flywheel turned so far; `labeling` is how labeling stands, when that is read already."""
+    labeling = labeling or read_labeling(loop)
+    saved = labels_saved(loop)
+    with loop.ledger.read() as connection:
+        nights, last = night_starts(connection), last_night(connection)
+        reported = reported_nights(connection, last.number) if last is not None else []
+        recent = reports_of(connection, reported[-_RECENT:])
+        decisions = decisions_of(connection, reported[-_RECENT:])
+        report = recent[-1] if recent else None
+        newest = newest_failures(connection, _SLICED)
+        since = max(len(nights) - _TIMED_NIGHTS, 0)
+        return WheelFacts(
+            last=last,
+            num_nights=len(nights),
+            report=report,
+            past=comparable_reports(connection, report, thin_out(reported, _POINTS)),
+            num_reports=len(reported),
+            recent=tuple((one, decisions.get(one.night)) for one in reversed(recent)),
+            releases=_releases(connection, nights),
+            failures=count_failures(connection),
+            moves=moves_by_night(connection),
+            slices=_by_slice(loop, connection, newest),
+            num_sliced=len(newest),
+            labeling=labeling,
+            saved=saved,
+            mended=_mending(loop, connection, FailureState.SEEN, since),
+            sent=_mending(loop, connection, FailureState.QUEUED, since),
+            drift=_drift(connection),
+            written_at=loop.now(),
+        )
+
+
+def _releases(connection: Connection, nights: list[tuple[int, datetime]]) -> tuple[Released, ...]:
+    found, known = [], set[str]()
+    starts = [start for _, start in nights]
+    for one in release_history(connection):
+        place = bisect_right(starts, one.created_at) - 1
+        found.append(
+            Released(
+                release=one,
+                night=nights[place][0] if place >= 0 else None,
+                is_roll_back=one.checkpoint_digest in known,
+            )
+        )
+        known.add(one.checkpoint_digest)
+    return tuple(found)
+
+
+def _by_slice(
+    loop: Loop, connection: Connection, newest: Mapping[str, FailureState]
+) -> dict[str, Counter[FailureState]]:
+    """Slice -> how many of the newest failures are in each state; the largest slice first."""
+    found = {name: Counter[FailureState]() for name in loop.task.slices}
+    for key, names in slices_of(connection, loop.blobs, loop.task, list(newest)).items():
+        for name in names:
+            found[name][newest[key]] += 1
+    ordered = sorted(found, key=lambda name: (-found[name].total(), name))
+    return {name: found[name] for name in ordered}
+
+
+def _mending(
+    loop: Loop, connection: Connection, start: FailureState, since_night: int
+) -> Mending | None:
+    return mending(waits(connection, start, since_night, _TIMED).values(), loop.now())
+
+
+def _drift(connection: Connection) -> tuple[tuple[int, Drift], ...]:
+    """Every night's, as far as it was measured."""
+    results = results_of(connection, "collect")
+    found = {night: from_json(Collected, result).drift for night, result in results.items()}
+    return tuple(
+        (night, one) for night, one in found.items() if one is not None and one.distance is not None
+    )
