@@ -1,0 +1,51 @@
+"""One heavy step of an open night, in the GPU pool.
+
+When: the night starts it when flywheel.toml has [workers] gpu_pool, and waits for it. Its worker
+    needs the project's folder under the same path, and the project's database and blobs.
+Why a re-run is safe: a step that is done is not run again, and two runs never do one at once. A run
+    whose night was killed goes on; the next night waits for it and takes its result.
+How it ends: Completed; named Skipped when the night is over or has done the step already.
+Knobs: [workers] gpu_pool, gpu_wait_minutes; [train] device, processes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
+from prefect.states import Completed
+
+from flows.ending import skipped
+from flows.progress import training_progress
+from flywheel.loop import open_loop
+from flywheel.loop.heavy import HEAVY, do_heavy, join_night
+from flywheel.project import load_project
+
+
+def _name() -> str:
+    """digits retrain of night 12."""
+    given = flow_run.parameters
+    project = load_project(Path(str(given["directory"])))
+    return f"{project.name} {given['step']} of night {given['night']}"
+
+
+@flow(name="gpu-step", flow_run_name=_name)
+def gpu_step(directory: Path, night: int, step: Literal["retrain", "evaluate"]) -> State[Any]:
+    """Run one heavy step of a night that is under way.
+
+    Args:
+        directory: where the project's flywheel.toml is.
+        night: its number.
+        step: which one.
+    """
+    with open_loop(directory) as loop:
+        run = join_night(loop, night, training_progress(loop))
+        if run is None:
+            return skipped(f"night {night} is not open; nobody waits for its {step!r}")
+        if run.result(HEAVY[step]) is not None:
+            return skipped(f"night {night} has done {step!r} already")
+        result = do_heavy(run, HEAVY[step])
+    return Completed(message=str(getattr(result, "note", "")) or f"{step} of night {night} is done")
