@@ -1,24 +1,52 @@
-"""The night's report: a page that the model server shows, and its link in the dashboard."""
+"""What a person sees of a night in the dashboard: its summary, the baselines, links and tags."""
 
 from __future__ import annotations
 
-from prefect.artifacts import create_link_artifact, create_markdown_artifact
+from prefect.artifacts import (
+    create_link_artifact,
+    create_markdown_artifact,
+    create_table_artifact,
+)
+from prefect.client.orchestration import get_client
+from prefect.runtime import flow_run
 
+from flywheel.ledger.models import get_decision, report_of_night
 from flywheel.loop import NightRun
-from flywheel.report import night_page, write_report
+from flywheel.report import address, baseline_rows, file_dossier, night_page, write_report
 
 
 def publish_report(night: NightRun) -> None:
-    """Write the night's page and put its summary and link where a person looks in the morning."""
-    project = night.loop.project
-    path = write_report(night.loop, night.number)
+    """Write the night's pages and put its summary where a person looks in the morning."""
+    loop, project = night.loop, night.loop.project
+    with loop.ledger.read() as connection:
+        decision = get_decision(connection, night.number)
+        report = report_of_night(connection, night.number)
+    path = write_report(loop, night.number)
+    if decision is not None:
+        file_dossier(loop, decision.id)
     create_markdown_artifact(
         key=f"{project.name}-night",
-        markdown=night_page(night.loop, night.number),
+        markdown=night_page(loop, night.number),
         description=f"{project.name}, night {night.number}: what happened",
     )
+    if report is not None:
+        create_table_artifact(
+            key=f"{project.name}-baselines",
+            table=baseline_rows(report),
+            description=f"{project.name}, night {night.number}: {report.metric} of everyone",
+        )
     create_link_artifact(
-        link=f"{project.server_url}/reports/{path.name}",
+        link=address(project, path.name),
         link_text=f"report of night {night.number}",
         key=f"{project.name}-report",
     )
+    tag_run("flywheel", project.name, *([decision.verdict.value] if decision else []))
+
+
+def tag_run(*tags: str) -> None:
+    """Add tags to the run that this is called in, so that runs can be found by what they came to."""
+    if flow_run.id is None:
+        return
+    with get_client(sync_client=True) as client:
+        known = client.read_flow_run(flow_run.id).tags
+        client.update_flow_run(flow_run.id, tags=[*known, *(t for t in tags if t not in known)])

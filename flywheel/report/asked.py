@@ -8,23 +8,22 @@ from flywheel.loop.replay import find_exhibit
 from flywheel.project import Project
 from flywheel.records import Approval
 from flywheel.report.dossier import write_dossier
+from flywheel.report.places import address, dossier_place
 
 
 def asked_line(project: Project, asked: Approval) -> str:
     """How the question stands and where its dossier is; one sentence."""
-    return f"{tell_approval(asked)}; dossier: {_url(project, asked)}"
+    where = address(project, dossier_place(asked.decision_id))
+    return f"{tell_approval(asked)}; dossier: {where}"
 
 
 def write_asked_dossier(loop: Loop, asked: Approval) -> str:
     """Write the dossier beside the reports; its address."""
-    folder = loop.project.state / "reports" / _place(asked)
-    write_dossier(loop, find_exhibit(loop, asked.decision_id), folder)
-    return _url(loop.project, asked)
+    return file_dossier(loop, asked.decision_id)
 
 
-def _url(project: Project, asked: Approval) -> str:
-    return f"{project.server_url}/reports/{_place(asked)}/index.html"
-
-
-def _place(asked: Approval) -> str:
-    return f"dossiers/{asked.decision_id[:12]}"
+def file_dossier(loop: Loop, decision_id: str) -> str:
+    """Write the dossier of a decision where the model server shows it; its address."""
+    page = loop.project.state / "reports" / dossier_place(decision_id)
+    write_dossier(loop, find_exhibit(loop, decision_id), page.parent)
+    return address(loop.project, dossier_place(decision_id))

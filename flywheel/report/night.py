@@ -1,15 +1,34 @@
-"""The night in one Markdown page: the verdict, what each step came to, and where to look."""
+"""The night in one Markdown page: the verdict, the numbers, what each step came to, where to look.
+
+Small enough for Prefect's event limit: one chart, and tables of a few rows.
+"""
 
 from __future__ import annotations
 
-from flywheel.ledger.history import get_night
+from typing import Any
+
+from sqlalchemy import Connection
+
+from flywheel.label.budget import Budget, Purse, read_budget
+from flywheel.label.cost import read_costs
+from flywheel.ledger.history import get_night, reported_nights
 from flywheel.ledger.models import get_decision, report_of_night
+from flywheel.ledger.progress import count_labeling
 from flywheel.loop import Loop
+from flywheel.records import Decision, Report
 from flywheel.report import markdown, text
+from flywheel.report.facts import comparable_reports
+from flywheel.report.history import history_png
 from flywheel.report.judged import advice
 from flywheel.report.labeling import LABELING_PAGE
 from flywheel.report.measured import production_line
+from flywheel.report.pictures import data_uri
+from flywheel.report.places import address, dossier_place
 from flywheel.report.summaries import STEP_NAMES, step_results, summarize
+from flywheel.report.wheel import WHEEL_PAGE
+
+_NIGHTS_DRAWN = 30
+_MODELS = ("candidate", "champion", "requirement")
 
 
 def night_page(loop: Loop, number: int) -> str:
@@ -23,37 +42,132 @@ def night_page(loop: Loop, number: int) -> str:
         decision = get_decision(connection, number)
         report = report_of_night(connection, number)
         done = step_results(connection, number)
+        labeling = _labeling(loop, connection, number)
+        chart = _chart(connection, report) if report is not None else ""
     verdict, because = "No verdict yet", "The night has not come to a decision."
     if decision is not None:
         verdict, because = decision.verdict.value, decision.reasons[0]
-    rows = [
-        [name, markdown.plain(summarize(name, result)), text.duration(seconds)]
-        for name, (result, seconds) in done.items()
-    ]
-    rows += [[name, "not done", "-"] for name in STEP_NAMES if name not in done]
     parts = [
         f"# {markdown.plain(loop.project.name)}, night {number}: {verdict}",
         markdown.plain(because),
-        f"Began {night.started_at:%Y-%m-%d %H:%M} UTC.",
-        markdown.table(("step", "what it came to", "time"), rows),
+        *(_measured(loop, report, chart) if report is not None else ()),
+        f"## What the night did\n\nBegan {night.started_at:%Y-%m-%d %H:%M} UTC.",
+        _steps(done),
+        labeling,
+        _links(loop, number, decision, done),
     ]
-    if report is not None:
-        parts.insert(2, f"**{markdown.plain(production_line(report))}**")
-        parts.append(f"**Next:** {markdown.plain(advice(loop, report))}")
-    routed = done["route"][0].project_url if "route" in done else None
-    return "\n\n".join([*parts, _links(loop, number, routed)]) + "\n"
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _links(loop: Loop, number: int, project_url: str | None) -> str:
-    page = f"{loop.project.server_url}/reports/{report_name(number)}"
-    people = f"{loop.project.server_url}/reports/{LABELING_PAGE}"
-    links = [f"- {markdown.link('the whole report', page)}"]
-    links.append(f"- {markdown.link('who labels, how well and at what cost', people)}")
-    if project_url is not None:
-        links.append(f"- {markdown.link('the labeling project', project_url)}")
-    return "\n".join(links)
+def baseline_rows(report: Report) -> list[dict[str, str]]:
+    """Everyone on the frozen test set, or on the start data until that has enough: a row each."""
+    entries = report.entries
+    if all(one.metric is None for one in entries if one.kind in ("candidate", "champion")):
+        entries = report.start_entries or entries
+    return [
+        {
+            "who": one.name,
+            "kind": one.kind,
+            "value": text.number(one.metric.value if one.metric else None),
+            "interval": text.interval(one.metric),
+            "samples": f"{one.metric.num_samples:,}"
+            if one.metric and one.metric.num_samples
+            else "",
+            "comparable": "yes" if one.is_fair else "no",
+            "note": one.note,
+        }
+        for one in entries
+    ]
 
 
 def report_name(number: int) -> str:
     """The file name of a night's report."""
     return f"night-{number:04d}.html"
+
+
+def _measured(loop: Loop, report: Report, chart: str) -> list[str]:
+    """What to do next, the models beside each other, and how the nights went."""
+    rows = [
+        [markdown.plain(row["who"]), row["value"], row["interval"], row["samples"]]
+        for row in baseline_rows(report)
+        if row["who"] in _MODELS
+    ]
+    difference = text.estimate(report.difference)
+    return [
+        f"**Next:** {markdown.plain(advice(loop, report))}",
+        f"**{markdown.plain(production_line(report))}**",
+        markdown.table((markdown.plain(report.metric), "value", "interval", "samples"), rows),
+        f"Candidate minus champion, paired, positive is better: {difference}.",
+        chart,
+    ]
+
+
+def _chart(connection: Connection, report: Report) -> str:
+    """The metric over the last nights as a picture; nothing before there are two of them."""
+    numbers = reported_nights(connection, report.night)[-_NIGHTS_DRAWN:]
+    drawn = history_png(report, comparable_reports(connection, report, numbers))
+    if drawn is None:
+        return ""
+    title, picture = drawn
+    return f"![{markdown.plain(title)}]({data_uri(picture)})"
+
+
+def _steps(done: dict[str, tuple[Any, float]]) -> str:
+    rows = [
+        [name, markdown.plain(summarize(name, result)), text.duration(seconds)]
+        for name, (result, seconds) in done.items()
+    ]
+    rows += [[name, "not done", "-"] for name in STEP_NAMES if name not in done]
+    return markdown.table(("step", "what it came to", "time"), rows)
+
+
+def _labeling(loop: Loop, connection: Connection, number: int) -> str:
+    """How far labeling has come, and what is left of the money."""
+    counts = count_labeling(connection)
+    total = counts["waiting"] + counts["sent"] + counts["done"]
+    if not total:
+        return "## Labeling\n\nNobody is asked anything yet."
+    costs = read_costs(connection, loop.project)
+    budget = read_budget(connection, loop.project, costs, number, loop.now())
+    share = counts["done"] / total
+    return (
+        f"## Labeling\n\n{text.bar(share)} {share:.0%} came back: {counts['done']:,} of {total:,} "
+        f"labeling tasks; {counts['sent']:,} are with people, {counts['waiting']:,} wait to be "
+        f"sent.\n\n{_budget(budget, loop.project.cost.currency)}"
+    )
+
+
+def _budget(budget: Budget, currency: str) -> str:
+    purses = ((f"night {budget.night}", budget.tonight), (budget.month, budget.this_month))
+    rows = [[name, *_purse(purse)] for name, purse in purses]
+    headings = (markdown.plain(currency), "limit", "spent", "committed", "left")
+    return markdown.table(headings, rows)
+
+
+def _purse(purse: Purse) -> list[str]:
+    limit = "none" if purse.limit is None else f"{purse.limit:,.2f}"
+    left = "no limit" if purse.left is None else f"{purse.left:,.2f}"
+    return [limit, f"{purse.spent:,.2f}", f"{purse.committed:,.2f}", left]
+
+
+def _links(
+    loop: Loop, number: int, decision: Decision | None, done: dict[str, tuple[Any, float]]
+) -> str:
+    """Every page there is; one that is not written is not linked."""
+    pages = [
+        ("the whole report", report_name(number)),
+        ("all nights: the flywheel page", WHEEL_PAGE),
+        ("who labels, how well and at what cost", LABELING_PAGE),
+    ]
+    if decision is not None:
+        pages.append(("the dossier of the decision", dossier_place(decision.id)))
+    folder = loop.project.state / "reports"
+    links = [
+        f"- {markdown.link(title, address(loop.project, name))}"
+        for title, name in pages
+        if (folder / name).exists()
+    ]
+    url = done["route"][0].project_url if "route" in done else None
+    if url is not None:
+        links.append(f"- {markdown.link('the labeling project', url)}")
+    return "## Where to look\n\n" + "\n".join(links) if links else ""

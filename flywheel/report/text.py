@@ -37,6 +37,19 @@ def estimate(value: Estimate | None) -> str:
     return f"{number(value.value)} [{number(value.low)}, {number(value.high)}]"
 
 
+def interval(value: Estimate | None) -> str:
+    """Only the interval; nothing for a fixed number."""
+    if value is None or (value.low == value.high and value.num_samples == 0):
+        return ""
+    return f"[{number(value.low)}, {number(value.high)}]"
+
+
+def bar(share: float) -> str:
+    """A share in 0..1 as a bar of text."""
+    full = min(int(_BAR_CHARACTERS * share), _BAR_CHARACTERS)
+    return "█" * full + "░" * (_BAR_CHARACTERS - full)
+
+
 def percent(share: float) -> str:
     """A share as people say it: 4.2 %, 95 %."""
     return f"{100 * share:.3g} %"
@@ -45,8 +58,7 @@ def percent(share: float) -> str:
 def evidence_bar(e_value: float, needed: float) -> str:
     """How far evidence has come on a log scale, as a bar of text; empty up to 1, full at needed."""
     share = math.log(max(e_value, 1.0)) / math.log(needed) if needed > 1 else 1.0
-    full = min(int(_BAR_CHARACTERS * share), _BAR_CHARACTERS)
-    return "█" * full + "░" * (_BAR_CHARACTERS - full)
+    return bar(share)
 
 
 def answer(value: Json) -> str:

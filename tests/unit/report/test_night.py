@@ -1,9 +1,12 @@
 """The night in one Markdown page."""
 
+from dataclasses import replace
+
 import pytest
 
 from flywheel.errors import UnknownIdError
-from flywheel.report import night_page
+from flywheel.ledger.models import report_of_night
+from flywheel.report import baseline_rows, night_page
 from flywheel.report.summaries import STEP_NAMES
 
 
@@ -19,10 +22,46 @@ def test_every_step_is_a_line_of_the_table(four_nights):
     assert "| collect | 6 new failures in 6 predictions and 3 feedback | 1.5 s |" in page
 
 
-def test_it_links_to_the_report_and_to_the_labeling_project(four_nights):
-    page = night_page(four_nights.loop, 2)
-    assert "[the whole report](http://127.0.0.1:8700/reports/night-0002.html)" in page
+def test_it_links_every_page_that_is_written_and_the_labeling_project(shared, written):
+    page = night_page(shared.loop, 2)
+    for name in ("night-0002.html", "flywheel.html", "labeling.html"):
+        assert f"](http://127.0.0.1:8700/reports/{name})" in page
     assert "[the labeling project](http://127.0.0.1:8780/projects/7/data)" in page
+
+
+def test_a_page_that_is_not_written_is_not_linked(four_nights):
+    assert "/reports/" not in night_page(four_nights.loop, 2)
+
+
+def test_links_name_the_address_by_which_others_reach_the_server(shared, written):
+    project = shared.loop.project
+    serve = project.serve.model_copy(update={"public_url": "https://models.example.com/"})
+    loop = replace(shared.loop, project=project.model_copy(update={"serve": serve}))
+    assert "](https://models.example.com/reports/night-0002.html)" in night_page(loop, 2)
+
+
+def test_the_models_stand_beside_each_other_with_intervals_and_a_chart(four_nights):
+    page = night_page(four_nights.loop, 3)
+    assert "| candidate | 0.850 | [0.810, 0.890] | 40 |" in page
+    assert "| requirement | 0.950 |  |  |" in page
+    assert "Candidate minus champion, paired, positive is better: 0.010 [-0.030, 0.050]" in page
+    assert page.count("](data:image/png;base64,") == 1
+    assert len(page) < 200_000  # far below the limit of events, 1.5 MB
+
+
+def test_it_says_how_far_labeling_has_come_and_what_is_left_of_the_money(four_nights):
+    page = night_page(four_nights.loop, 3)
+    assert "████ 100% came back: 24 of 24 labeling tasks" in page
+    assert " | limit | spent | committed | left |" in page
+
+
+def test_baselines_are_rows_of_plain_text_with_what_is_not_comparable_marked(four_nights):
+    with four_nights.loop.ledger.read() as connection:
+        rows = baseline_rows(report_of_night(connection, 3))
+    assert all(type(cell) is str for row in rows for cell in row.values())
+    contest = next(row for row in rows if row["who"] == "contest")
+    assert (contest["comparable"], contest["note"]) == ("no", "other split")
+    assert next(row for row in rows if row["who"] == "annotators")["value"] == "not enough data"
 
 
 def test_a_night_under_way_says_what_is_not_done(story):

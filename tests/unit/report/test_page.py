@@ -18,6 +18,7 @@ from flywheel.report import write_report
 from flywheel.report.facts import read_facts, thin_out
 from flywheel.report.history import draw_history
 
+PAGES = ["flywheel.html", "labeling.html", "night-0000.html"]
 _VOID = {"meta", "img", "br", "link", "input", "hr"}
 _LOADING = ("src", "href", "xlink:href", "srcset", "action", "data", "poster")
 
@@ -176,7 +177,7 @@ def test_the_same_ledger_gives_the_same_bytes(four_nights, written):
 def test_nothing_but_the_pages_is_left_in_their_folder(four_nights):
     path = write_report(four_nights.loop, 0)
     assert path == four_nights.loop.project.state / "reports" / "night-0000.html"
-    assert sorted(one.name for one in path.parent.iterdir()) == ["labeling.html", "night-0000.html"]
+    assert sorted(one.name for one in path.parent.iterdir()) == PAGES
 
 
 def test_a_page_that_cannot_be_written_leaves_the_old_one_whole(four_nights, monkeypatch):
@@ -186,7 +187,7 @@ def test_a_page_that_cannot_be_written_leaves_the_old_one_whole(four_nights, mon
     with pytest.raises(OSError, match="no space"):
         write_report(four_nights.loop, 0)
     assert path.read_bytes() == before
-    assert sorted(one.name for one in path.parent.iterdir()) == ["labeling.html", "night-0000.html"]
+    assert sorted(one.name for one in path.parent.iterdir()) == PAGES
 
 
 def test_the_page_of_labeling_is_written_beside_it_and_linked(four_nights):

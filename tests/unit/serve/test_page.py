@@ -29,6 +29,20 @@ def test_the_page_of_labeling_stands_before_the_nights(reports, server):
     assert "labeling: people, queue and money" in page
 
 
+def test_the_flywheel_page_stands_first_of_all(reports, server):
+    for name in ("labeling", "flywheel"):
+        (reports / f"{name}.html").write_text(f"<h1>{name}</h1>")
+    assert re.findall(r'href="([^"]+)"', server.get("/").text)[0] == "/reports/flywheel.html"
+
+
+def test_a_year_of_nights_shows_the_newest_and_counts_the_others(reports, server):
+    for night in range(400):
+        (reports / f"night-{night:04d}.html").touch()
+    page = server.get("/").text
+    assert page.count("/reports/night-") == 60
+    assert "and 340 earlier ones" in page
+
+
 def test_the_page_loads_nothing_from_elsewhere(server):
     assert "//" not in server.get("/").text
 

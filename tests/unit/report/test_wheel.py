@@ -1,0 +1,131 @@
+"""The page about all nights: whole with data and without, bounded, and the same bytes each time."""
+
+import dataclasses
+import importlib.util
+import re
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+from flywheel.ledger.models import add_release, release_history
+from flywheel.records import FailureState
+from flywheel.report import write_wheel
+from flywheel.report.wheel_charts import draw_wheel
+from flywheel.report.wheel_facts import read_wheel
+from flywheel.report.wheel_sheets import drift_sheet, median_line, releases_sheet, saved_line
+
+_SPEC = importlib.util.spec_from_file_location("years", Path(__file__).with_name("years.py"))
+years = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(years)
+
+
+@pytest.fixture(scope="session")
+def month(tmp_path_factory):
+    """A project after 40 whole nights, for tests that change nothing."""
+    with years.open_year(tmp_path_factory.mktemp("month"), 40) as loop:
+        yield loop
+
+
+@pytest.fixture(scope="session")
+def facts(month):
+    return read_wheel(month)
+
+
+@pytest.fixture(scope="session")
+def page(month):
+    return write_wheel(month).read_text()
+
+
+def words(page):
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", re.sub(r"(?s)<style.*?</style>", "", page)))
+
+
+def test_a_fresh_project_says_of_every_section_what_will_be_here(loop):
+    page = write_wheel(loop).read_text()
+    assert page.count("<h2>") == 7
+    said = words(page)
+    assert said.count("ere will be") + said.count("it takes two nights") >= 8
+    assert "flywheel night trains and releases the first model" in said
+    assert "<svg" not in page
+
+
+def test_a_year_that_has_all_shows_all(page):
+    assert page.count("<svg") == 8
+    assert "ere will be" not in words(page)
+
+
+def test_every_chart_is_well_formed_and_says_what_it_shows(facts):
+    for svg in draw_wheel(facts).values():
+        assert ET.fromstring(svg.replace("xlink:href", "href")).attrib["aria-label"]
+
+
+@pytest.mark.parametrize("nothing", ["nan", "None", "inf", "undefined"])
+def test_no_number_is_shown_that_is_none(page, nothing):
+    assert not re.search(rf"\b{nothing}\b", words(page))
+
+
+def test_nothing_is_loaded_from_anywhere_and_no_script_runs(page):
+    assert not re.search(r'(?:src|href|action)="(?:https?:)?//', page)
+    assert "<script" not in page
+
+
+def test_text_from_outside_stays_text(four_nights):
+    loop = four_nights.loop
+    with loop.ledger.begin() as connection:
+        serving = release_history(connection)[0].checkpoint_digest
+        add_release(connection, serving, f"roll-back: {four_nights.hostile}", loop.now())
+    page = write_wheel(loop).read_text()
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+
+
+def test_only_pages_that_are_written_are_linked(month):
+    folder = month.project.state / "reports"
+    (folder / "night-0039.html").touch()
+    page = write_wheel(month).read_text()
+    (folder / "night-0039.html").unlink()
+    assert set(re.findall(r'<a href="([^"]+)"', page)) == {"night-0039.html", "labeling.html"}
+
+
+def test_the_same_ledger_gives_the_same_bytes(month, page):
+    assert write_wheel(month).read_text() == page
+
+
+def test_a_year_of_nights_is_thinned_out_and_says_so(many_nights):
+    page = write_wheel(many_nights.loop).read_text()
+    assert "60 of 400 nights are drawn, evenly spaced." in page
+    assert page.count("<tr>") < 60
+    assert "flywheel nights --csv nights.csv" in page
+    assert len(page) < 500_000
+
+
+def test_failures_are_counted_by_state_and_by_slice(facts):
+    assert sum(facts.failures.values()) > 100
+    assert sum(sum(one.values()) for one in facts.slices.values()) == facts.num_sliced
+    seen = sum(moved.get(FailureState.SEEN, 0) for moved in facts.moves.values())
+    assert seen == sum(facts.failures.values())
+
+
+def test_labels_saved_and_the_time_to_a_fix_are_told_with_intervals(facts):
+    assert re.fullmatch(r"-?[\d,]+ \[-?[\d,]+, [\d,]+\]", saved_line(facts.saved))
+    assert re.fullmatch(r"[\d.]+ \[[\d.]+, [\d.]+\] days", median_line(facts.mended))
+
+
+def test_a_model_that_served_before_is_a_roll_back(four_nights):
+    loop = four_nights.loop
+    with loop.ledger.begin() as connection:
+        add_release(connection, release_history(connection)[0].checkpoint_digest, "x", loop.now())
+    sheet = releases_sheet(read_wheel(loop))
+    assert [row[5] for row in sheet.rows] == ["roll-back", "release", "release"]
+    assert "3 releases so far, 1 of them went back to an earlier model" in sheet.note
+
+
+def test_an_alarm_of_drift_is_drawn_however_many_nights_there_are(facts):
+    quiet = facts.drift[-1][1]
+    loud = dataclasses.replace(quiet, distance=0.5, low=0.3, is_alarm=True)
+    year = tuple((night, loud if night == 201 else quiet) for night in range(400))
+    drawn = dataclasses.replace(facts, drift=year)
+    assert "1 of them with an alarm" in draw_wheel(drawn)["drift"]
+    assert draw_wheel(drawn)["drift"].count("var(--required)") > 1
+    assert "1 alarms so far, the last in night 201" in drift_sheet(drawn).note
