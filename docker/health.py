@@ -28,7 +28,7 @@ def _answers(url: str) -> str | None:
 
 def _services_live() -> str | None:
     """Why Prefect's background services are not healthy; None when they are."""
-    import redis  # only this check needs it
+    import redis  # noqa: PLC0415 - only this check needs it
 
     client = redis.Redis.from_url(
         os.environ["PREFECT_SERVER_DOCKET_URL"], socket_timeout=_TIMEOUT_SECONDS

@@ -51,8 +51,9 @@ def test_every_image_is_pinned(service):
 
 @each_service()
 def test_every_service_is_checked_or_ends(service):
+    # a server that has an image of its own may leave the command to it
+    ends = service["restart"] == "no" or service["restart"].startswith("on-failure")
     check = service["healthcheck"]
-    ends = service["command"][0] == "status" or service["restart"].startswith("on-failure")
     assert check == {"disable": True} if ends else len(check["test"]) > 1
 
 
@@ -87,11 +88,7 @@ def test_what_a_service_waits_for_tells_when_it_is_ready(service):
 
 @each_service()
 def test_a_secret_is_named_by_the_service_that_fills_it_in(service):
-    named = set(
-        re.findall(
-            r"{secret:(\w+)}", str(service["environment"] if "environment" in service else "")
-        )
-    )
+    named = set(re.findall(r"{secret:(\w+)}", str(service.get("environment", ""))))
     named |= set(re.findall(r"/run/secrets/(\w+)", str(service)))
     assert named <= set(service.get("secrets", []))
 
@@ -101,7 +98,8 @@ def test_no_password_stands_in_the_compose_file(service):
     for name, value in service.get("environment", {}).items():
         if re.search(r"PASSWORD|TOKEN|SECRET|KEY|AUTH_STRING", name):
             assert re.search(r"{secret:\w+}|^/run/secrets/", value), name
-        assert not re.search(r"//[^/@]*:(?!{secret:)[^/@]+@", value), name
+        bare = re.sub(r"{secret:\w+}", "", value)
+        assert not re.search(r"//[^/@]*:[^/@]+@", bare), name
 
 
 def test_every_secret_is_drawn_into_a_folder_that_only_its_owner_enters(tmp_path):
