@@ -92,6 +92,7 @@ def to_svg(figure: Figure, title: str) -> str:
 def to_png(figure: Figure) -> bytes:
     """PNG on white, for pages that show no SVG."""
     figure.set_facecolor("white")
+    figure.patch.set_alpha(1.0)  # the dashboard may be dark
     data = io.BytesIO()
     with mpl.rc_context(_STYLE):
         figure.savefig(data, format="png", metadata={"Software": None})

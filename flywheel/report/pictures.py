@@ -73,6 +73,10 @@ def _small(picture: bytes, edge_pixels: int) -> str:
     """PNG where it is small; photographs are smaller as JPEG."""
     image = Image.open(io.BytesIO(picture)).convert("RGB")
     image.thumbnail((edge_pixels, edge_pixels))
+    times = edge_pixels // max(image.size)
+    if times > 1:  # a picture of a few pixels is shown with pixels that can be seen
+        size = (image.width * times, image.height * times)
+        image = image.resize(size, Image.Resampling.NEAREST)
     png = io.BytesIO()
     image.save(png, "PNG", optimize=True)
     if png.tell() <= _PNG_LIMIT_BYTES:

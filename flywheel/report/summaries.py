@@ -61,7 +61,7 @@ def summarize(name: str, result: Any) -> str:
 def drift_line(drift: Drift | None) -> str:
     """Whether production looks otherwise than when the model was new; one sentence."""
     if drift is None or drift.distance is None or drift.low is None:
-        return f"drift: {text.NOT_ENOUGH}; it takes two nights of one model with predictions enough"
+        return f"{text.NOT_ENOUGH}; it takes two nights of one model with predictions enough"
     distance = f"{drift.distance:.2f} (surely by {drift.low:.2f})"
     if drift.is_alarm:
         return (

@@ -78,3 +78,9 @@ def test_settings_of_matplotlib_are_left_as_they_were():
     before = dict(mpl.rcParams)
     charts.loss_chart([1.0, 0.5], "t")
     assert dict(mpl.rcParams) == before
+
+
+def test_a_picture_for_other_pages_is_white_behind_its_ink_and_not_transparent():
+    """A dashboard may be dark."""
+    data = charts.history_picture([line("candidate")], None, "m")
+    assert Image.open(io.BytesIO(data)).convert("RGBA").getpixel((0, 0)) == (255, 255, 255, 255)

@@ -10,7 +10,7 @@ from PIL import Image
 from flywheel.errors import TaskError
 from flywheel.ledger.cases import failures_of_night
 from flywheel.records import FailureState, Verdict
-from flywheel.report.pictures import show_cases
+from flywheel.report.pictures import _small, show_cases
 
 
 @pytest.fixture
@@ -60,3 +60,11 @@ def test_an_answer_that_cannot_be_drawn_leaves_a_reason(shown, error):
         raise error("no pose")
 
     assert all(one.uri is None and "no pose" in one.fault for one in shown(drawing))
+
+
+def test_a_picture_of_a_few_pixels_is_enlarged_so_that_they_are_seen():
+    data = io.BytesIO()
+    Image.new("L", (8, 6), 200).save(data, "PNG")
+    uri = _small(data.getvalue(), 96)
+    shown = Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))
+    assert shown.size == (96, 72)

@@ -1,0 +1,200 @@
+"""What a person sees in the morning, in a real browser: Prefect's pages and the flywheel page.
+
+One small project turns two nights on the real servers; everything else only looks.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+from prefect.client.orchestration import get_client
+
+from flows.nightly import nightly
+from flywheel.errors import FlywheelError
+from flywheel.serve import ModelServer
+from flywheel.task import load_function
+
+pytestmark = pytest.mark.integration
+
+TOY = Path(__file__).parents[2] / "toys" / "corner_task.py"
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
+SETTINGS = """
+[project]
+name = "shown"
+task = "corner_task:task"
+[serve]
+port = {port}
+[labeling]
+url = "{label_studio}"
+samples_per_night = 12
+[train]
+epochs = 30
+batch_size = 16
+learning_rate = 0.03
+device = "cpu"
+cpu_threads = 1
+[prefect]
+url = "{prefect}"
+"""
+BROKEN = """() => [...document.images]
+    .filter(image => image.getClientRects().length && !(image.complete && image.naturalWidth))
+    .map(image => image.alt)"""
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory, prefect_server, label_studio, free_url):
+    """The project with its model server, before its first night."""
+    folder, url = tmp_path_factory.mktemp("shown"), free_url()
+    shutil.copy(TOY, folder)
+    places = {"prefect": prefect_server, "label_studio": label_studio.url}
+    text = SETTINGS.format(port=url.rpartition(":")[2], **places)
+    (folder / "flywheel.toml").write_text(text)
+    with pytest.MonkeyPatch.context() as env:
+        env.setenv("LABEL_STUDIO_API_KEY", label_studio.token)
+        env.setenv("OMP_NUM_THREADS", "1")
+        server = subprocess.Popen([sys.executable, "-m", "flywheel", "serve", str(folder)])
+        try:
+            _wait(ModelServer(url), server)
+            yield folder, url
+        finally:
+            server.kill()
+            server.wait()
+
+
+def _wait(server, process):
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            return server.served()
+        except FlywheelError:
+            assert process.poll() is None, "the model server ended by itself"
+            assert time.monotonic() < deadline, "the model server does not answer"
+            time.sleep(0.2)
+
+
+@pytest.fixture(scope="module")
+def run(directory):
+    """The run of the second night, with a day of traffic before it; its artifacts by key."""
+    folder, url = directory
+    first = nightly(folder, return_state=True)
+    assert first.name == "PROMOTE", first.message
+    picture = load_function("corner_task:picture", folder)
+    with httpx.Client(base_url=url, timeout=30) as client:
+        for number in range(40):
+            payload = picture(number, "upper", lamp=number % 4 != 0)
+            answer = client.post("/predict", content=payload, headers={"Content-Type": "image/png"})
+            said = answer.raise_for_status().json()["request_id"]
+            told = {"request_id": said, "kind": "outcome", "value": number % 3 == 0}
+            client.post("/feedback", json=told).raise_for_status()
+    state = nightly(folder, return_state=True)
+    with get_client(sync_client=True) as client:
+        found = client.read_flow_run(state.state_details.flow_run_id)
+        asked = {"artifacts": {"flow_run_id": {"any_": [str(found.id)]}}}
+        artifacts = client.request("POST", "/artifacts/filter", json=asked).json()
+    return found, {one["key"]: one for one in artifacts}
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if CHROMIUM is None:
+        pytest.skip("chromium is not installed")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def look(browser: Browser, tmp_path):
+    """Open an address at a width; the page, what its console said, and a picture of it."""
+
+    def open_page(url, width, text):
+        page, said = browser.new_page(viewport={"width": width, "height": 1000}), []
+        page.on("console", lambda line: said.append(_told(line)) if line.type == "error" else None)
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.goto(url)
+        page.get_by_text(text).first.wait_for(timeout=20_000)
+        page.evaluate("() => [...document.images].forEach(one => { one.loading = 'eager'; })")
+        page.wait_for_function(f"() => ({BROKEN})().length === 0", timeout=10_000)
+        page.screenshot(path=tmp_path / f"{width}.png", full_page=True)
+        return page, said
+
+    return open_page
+
+
+def _told(line):
+    return f"{line.location['url']}: {line.text}"
+
+
+def _faults(said):
+    """Browsers ask every server for an icon, and are told that there is none."""
+    return [line for line in said if "favicon" not in line]
+
+
+def test_a_run_is_named_and_tagged_by_what_it_came_to(run):
+    found, _ = run
+    assert re.fullmatch(r"shown nightly \d{4}-\d\d-\d\d \d\d:\d\d", found.name)
+    assert {"flywheel", "shown", found.state.name} <= set(found.tags)
+
+
+def test_every_artifact_is_far_below_the_limit_of_events(run):
+    _, artifacts = run
+    assert {"shown-night", "shown-baselines", "shown-report", "shown-collect"} <= set(artifacts)
+    assert max(len(str(one["data"])) for one in artifacts.values()) < 1_000_000
+
+
+def test_every_address_in_the_summary_answers(run):
+    _, artifacts = run
+    text = artifacts["shown-night"]["data"] + artifacts["shown-report"]["data"]
+    found = set(re.findall(r"\((https?://[^)\s]+)\)", text))
+    assert len(found) == 5  # report, flywheel page, labeling, dossier, Label Studio
+    for url in found:
+        assert httpx.get(url, follow_redirects=True).status_code == 200, url
+
+
+@pytest.mark.parametrize("width", [1000, 390])
+@pytest.mark.parametrize(
+    ("key", "text"), [("shown-night", "Where to look"), ("shown-collect", "strongest")]
+)
+def test_prefect_shows_an_artifact_with_its_pictures(run, prefect_server, look, key, width, text):
+    _, artifacts = run
+    page, said = look(f"{prefect_server}/artifacts/artifact/{artifacts[key]['id']}", width, text)
+    assert page.evaluate("() => [...document.images].some(one => one.naturalWidth > 60)")
+    assert _faults(said) == []
+
+
+def test_the_run_leads_to_its_artifacts(run, prefect_server, look):
+    found, _ = run
+    page, _ = look(f"{prefect_server}/runs/flow-run/{found.id}?tab=Artifacts", 1000, found.name)
+    page.get_by_text("Artifacts", exact=True).click()
+    page.get_by_text("shown-night").first.wait_for(timeout=20_000)
+
+
+@pytest.mark.parametrize("width", [1000, 390])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("flywheel.html", "the flywheel"),
+        ("labeling.html", "labeling"),
+        ("night-0001.html", "Hard cases"),
+    ],
+)
+def test_a_page_fits_its_screen_and_decodes_its_pictures(run, directory, look, name, text, width):
+    page, said = look(f"{directory[1]}/reports/{name}", width, text)
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    assert _faults(said) == []
+
+
+def test_the_index_leads_to_the_flywheel_page_first(run, directory, look):
+    page, _ = look(directory[1], 390, "Pages")
+    page.get_by_role("link").first.click()
+    page.get_by_text("The one number, over all nights").wait_for()
