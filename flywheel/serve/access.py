@@ -1,10 +1,13 @@
 """Who may talk to the model server: beyond this machine, only who has the token.
 
-Label Studio cannot send that token; its events have a secret of their own.
+A browser sends it as a password, and only to look at pages: what changes something takes the token
+in a header that no foreign page can make a browser send. Label Studio cannot send that token; its events have a secret of their own.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hmac
 import ipaddress
 
@@ -38,11 +41,14 @@ def required_token(host: str) -> str | None:
 
 
 class TokenGate:
-    """ASGI middleware: every path but the open ones needs `Authorization: Bearer TOKEN`."""
+    """ASGI middleware: every path but the open ones needs `Authorization: Bearer TOKEN`.
+
+    To look at a page, HTTP Basic with the token as password does too, whoever the user is.
+    """
 
     def __init__(self, app: ASGIApp, token: str) -> None:
         self._app = app
-        self._expected = f"Bearer {token}".encode()
+        self._token = token.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the request through, or answer 401."""
@@ -50,12 +56,35 @@ class TokenGate:
             await self._app(scope, receive, send)
             return
         message = f"no valid token; send the header Authorization: Bearer <{_VARIABLE}>"
-        refusal = JSONResponse({"detail": message}, 401, {"WWW-Authenticate": "Bearer"})
+        wanted = "Bearer"
+        if _is_page(scope):
+            message += f", or any user name with {_VARIABLE} as password"
+            wanted = 'Basic realm="flywheel"'
+        refusal = JSONResponse({"detail": message}, 401, {"WWW-Authenticate": wanted})
         await refusal(scope, receive, send)
 
     def _has_token(self, scope: Scope) -> bool:
-        given = Headers(scope=scope).get("authorization", "")
-        return hmac.compare_digest(given.encode("latin-1"), self._expected)
+        given = Headers(scope=scope).get("authorization", "").encode("latin-1")
+        kind, _, rest = given.partition(b" ")
+        if kind.lower() == b"basic" and _is_page(scope):
+            rest = _password(rest)
+        elif kind.lower() != b"bearer":
+            return False
+        return hmac.compare_digest(rest, self._token)
+
+
+def _is_page(scope: Scope) -> bool:
+    """Whether a person's browser asks for something to look at."""
+    path = scope["path"]
+    return scope["method"] in {"GET", "HEAD"} and (path == "/" or path.startswith("/reports/"))
+
+
+def _password(encoded: bytes) -> bytes:
+    """The password of `user:password` in base64; empty when it is none."""
+    try:
+        return base64.b64decode(encoded, validate=True).partition(b":")[2]
+    except binascii.Error:
+        return b""
 
 
 def is_loopback(host: str) -> bool:

@@ -26,6 +26,7 @@ from flywheel.project import Project
 from flywheel.serve.access import TokenGate, required_token
 from flywheel.serve.hints import Hints
 from flywheel.serve.host import Host
+from flywheel.serve.metrics import LedgerFigures, Measured
 from flywheel.serve.notify import Listeners
 from flywheel.serve.routes import router
 from flywheel.serve.webhook import router as webhook_router
@@ -79,6 +80,8 @@ def create_app(
     app.add_exception_handler(Exception, _answer_surprise)
     if token is not None:
         app.add_middleware(TokenGate, token=token)
+    app.add_middleware(Measured, meter=host.meter)  # around the gate: what it refuses counts too
+    host.meter.registry.register(LedgerFigures(ledger, lambda: host.digest))
     return app
 
 

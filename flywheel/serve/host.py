@@ -14,7 +14,7 @@ from datetime import datetime
 from uuid import uuid4
 
 from flywheel.blobs import Blobs
-from flywheel.errors import UnavailableError
+from flywheel.errors import FlywheelError, UnavailableError
 from flywheel.ledger import Ledger
 from flywheel.ledger.feedback import append_feedback, feedback_id
 from flywheel.ledger.predictions import Logged, get_prediction
@@ -22,6 +22,7 @@ from flywheel.project import Project
 from flywheel.records import Feedback, FeedbackKind, Json, Sample
 from flywheel.serve.batcher import NO_MODEL, Answered, Batcher, Question, Serving
 from flywheel.serve.log import PredictionLog, durably
+from flywheel.serve.metrics import Meter
 from flywheel.serve.models import Shelf
 from flywheel.serve.notify import HardSamples
 from flywheel.splits import group_of, split_of
@@ -58,6 +59,7 @@ class Host:
     ) -> None:
         self.project = project
         self.shelf = Shelf(task, ledger, blobs, project.train.device)
+        self.meter = Meter()
         self._task, self._ledger = task, ledger
         self._durable = durable
         self._log = PredictionLog(ledger, blobs, self._place)
@@ -118,6 +120,7 @@ class Host:
         with durably(self._ledger) as connection:
             get_prediction(connection, request_id)
             append_feedback(connection, [entry])
+        self.meter.feedback(kind.value)
         return entry
 
     def activate(self, digest: str, threshold: float | None, now: datetime) -> None:
@@ -163,9 +166,17 @@ class Host:
 
     def _store(self, batch: Sequence[Answered]) -> None:
         if self._durable:
-            self._log.write(batch)
+            self._write(batch)
         if self._hard:
             self._hard.stored(answered.prediction.confidence for answered in batch)
+
+    def _write(self, batch: Sequence[Answered]) -> None:
+        try:
+            self._log.write(batch)
+        except FlywheelError:
+            self.meter.failed(batch)
+            raise
+        self.meter.stored(batch)
 
     def _place(self, answered: Answered) -> Logged:
         sample, dataset = answered.sample, self.project.dataset

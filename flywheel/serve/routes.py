@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from flywheel.serve.host import Host
 from flywheel.serve.page import index
@@ -86,6 +87,12 @@ def _canary(request: Request, body: _Command) -> list[CanaryAnswer]:
     """Ask a candidate about stored samples without serving it."""
     wanted = read_command(request, body, CanaryBody)
     return _host(request).shelf.canary(wanted.digest, wanted.sample_ids)
+
+
+@router.get("/metrics")
+def _metrics(request: Request) -> Response:
+    """Tell Prometheus the figures."""
+    return Response(_host(request).meter.text(), media_type=CONTENT_TYPE_LATEST)
 
 
 @router.get("/")

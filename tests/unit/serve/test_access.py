@@ -60,3 +60,32 @@ def test_with_the_token_everything_answers(guarded, predict):
     headers = {"Authorization": "Bearer open sesame"}
     assert predict(guarded, 1.0, **headers).status_code == 200
     assert guarded.get("/", headers=headers).status_code == 200
+
+
+def test_a_browser_is_asked_for_a_password_for_pages_only(guarded):
+    for path in ("/", "/reports/night-0000.html"):
+        assert guarded.get(path).headers["WWW-Authenticate"] == 'Basic realm="flywheel"'
+    assert guarded.get("/model").headers["WWW-Authenticate"] == "Bearer"
+    assert guarded.post("/").headers["WWW-Authenticate"] == "Bearer"
+
+
+@pytest.mark.parametrize("user", ["", "anybody"])
+def test_the_token_as_password_opens_pages_for_any_user(guarded, user):
+    assert guarded.get("/", auth=(user, "open sesame")).status_code == 200
+    assert guarded.get("/reports/none.html", auth=(user, "open sesame")).status_code == 404
+
+
+@pytest.mark.parametrize("password", ["", "wrong", "open sesame2"])
+def test_another_password_opens_nothing(guarded, password):
+    assert guarded.get("/", auth=("anybody", password)).status_code == 401
+
+
+@pytest.mark.parametrize("given", ["Basic", "Basic !", "Basic b3BlbiBzZXNhbWU="])
+def test_a_broken_password_header_is_401(guarded, given):
+    assert guarded.get("/", headers={"Authorization": given}).status_code == 401
+
+
+def test_a_password_changes_nothing_and_reads_no_metrics(guarded, predict):
+    password = ("anybody", "open sesame")
+    assert guarded.get("/metrics", auth=password).status_code == 401
+    assert guarded.post("/model", json={}, auth=password).status_code == 401
