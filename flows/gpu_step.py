@@ -20,6 +20,7 @@ from prefect.states import Completed
 
 from flows.ending import skipped
 from flows.progress import training_progress
+from flows.spread import spreading
 from flywheel.loop import open_loop
 from flywheel.loop.heavy import HEAVY, do_heavy, join_night
 from flywheel.project import load_project
@@ -47,5 +48,6 @@ def gpu_step(directory: Path, night: int, step: Literal["retrain", "evaluate"]) 
             return skipped(f"night {night} is not open; nobody waits for its {step!r}")
         if run.result(HEAVY[step]) is not None:
             return skipped(f"night {night} has done {step!r} already")
-        result = do_heavy(run, HEAVY[step])
+        with spreading(run) as wide:
+            result = do_heavy(wide, HEAVY[step])
     return Completed(message=str(getattr(result, "note", "")) or f"{step} of night {night} is done")

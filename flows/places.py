@@ -19,6 +19,7 @@ from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 from prefect.utilities.urls import url_for
 
+from flows.spread import spreading
 from flywheel.errors import FlywheelError, SettingsError, UnavailableError
 from flywheel.loop import NightRun, Step
 from flywheel.loop.heavy import HEAVY, do_heavy
@@ -77,7 +78,8 @@ def do(run: NightRun, step: Step[Result]) -> Result:
     if step.name not in HEAVY:
         return run.do(step)
     if run.loop.project.workers.gpu_pool is None:
-        return do_heavy(run, step)
+        with spreading(run) as wide:
+            return do_heavy(wide, step)
     return do_in_pool(run, step, GpuPool())
 
 

@@ -8,6 +8,7 @@ from flywheel.evaluate.metric import compile_condition, compile_formula, has_uni
 from flywheel.evaluate.production import Population, Returned, production_estimate
 from flywheel.evaluate.right import answered_right, latency_fault
 from flywheel.evaluate.rows import Rows
+from flywheel.evaluate.scoring import Piece, Spread, score_models
 from flywheel.evaluate.suggest import Advice, suggest
 
 __all__ = [
@@ -17,10 +18,12 @@ __all__ = [
     "Evaluation",
     "EvaluationData",
     "Part",
+    "Piece",
     "Population",
     "Returned",
     "Rows",
     "Rules",
+    "Spread",
     "answered_right",
     "compile_condition",
     "compile_formula",
@@ -29,6 +32,7 @@ __all__ = [
     "latency_fault",
     "measure",
     "production_estimate",
+    "score_models",
     "suggest",
     "unpack_book",
 ]

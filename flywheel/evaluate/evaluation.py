@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from flywheel.evaluate.latency import latency_part
 from flywheel.evaluate.measure import Rules, measure
 from flywheel.evaluate.people import people_tables
 from flywheel.evaluate.rows import Rows, slice_marks
-from flywheel.evaluate.scoring import score_entrants
+from flywheel.evaluate.scoring import Spread, score_entrants
 from flywheel.ledger.codec import to_json
 from flywheel.model import Model
 from flywheel.project import Published
@@ -79,6 +80,8 @@ class Contest:
     production: ProductionEstimate | None
     published: Sequence[Published]
     people: People
+    spread: Spread | None = None
+    """other processes that answer for the models; None: this one does"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,7 +110,8 @@ def evaluate(
     models, note = _models(contest)
     rng = np.random.default_rng([contest.seed, contest.night])
     predictors, faults = fit_baselines(task.baselines, data.train)
-    book = _book(task, data, models, predictors, rng)
+    entrants = _Entrants(models, predictors, contest.spread)
+    book = _book(task, data, entrants, rng)
     people, lines = people_tables(task, contest.people, data.asked, data.annotations, rng)
     book |= people
     computed = [
@@ -122,21 +126,24 @@ def evaluate(
     return Evaluation(report=report, scores=scores)
 
 
-def _book(
-    task: Task,
-    data: EvaluationData,
-    models: Mapping[str, Model],
-    predictors: Mapping[str, Predictor],
-    rng: np.random.Generator,
-) -> Book:
+class _Entrants(NamedTuple):
+    """Everyone who answers."""
+
+    models: Mapping[str, Model]
+    predictors: Mapping[str, Predictor]
+    spread: Spread | None
+
+
+def _book(task: Task, data: EvaluationData, entrants: _Entrants, rng: np.random.Generator) -> Book:
+    models, predictors, spread = entrants
     test = replace(data.test, marks=_marks(task, data.test))
+    start, sampled = data.start_test, _some(data.train, _TRAIN_ROWS, rng)
     judged = dict(list(models.items())[:1])
-    sampled = _some(data.train, _TRAIN_ROWS, rng)
     book = {
-        "test": test.part(score_entrants(task, test, models, predictors)),
-        "start": data.start_test.part(score_entrants(task, data.start_test, models, predictors)),
-        "train": sampled.part(score_entrants(task, sampled, judged, {})),
-        "guarded": data.guarded.part(score_entrants(task, data.guarded, models, {})),
+        "test": test.part(score_entrants(task, test, models, predictors, spread)),
+        "start": start.part(score_entrants(task, start, models, predictors, spread)),
+        "train": sampled.part(score_entrants(task, sampled, judged, {}, spread)),
+        "guarded": data.guarded.part(score_entrants(task, data.guarded, models, {}, spread)),
     }
     timed = data.test.samples or data.start_test.samples
     return {**book, "latency": latency_part(models, timed)}

@@ -1,12 +1,15 @@
 """Answers to scores: every entrant on the same rows, decoded once, in one pass.
 
-Refuses to know what a score means; it only insists that it is a finite number under a known name.
+Rows go in pieces of a fixed size, and a model sees the same batches wherever a piece is scored: here
+or in other processes, the numbers are the same. Refuses to know what a score means; it only
+insists that it is a finite number under a known name.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -21,32 +24,94 @@ CONFIDENCE = "confidence"
 """a score that every model has: the confidence of its answer"""
 
 _CHUNK = 256
+_PIECE = 8 * _CHUNK
+"""so many rows go to another process at once; whole batches, or the batches would be others"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Piece:
+    """Rows for some models to answer, by name only, so that it is small to send."""
+
+    sample_ids: tuple[str, ...] = field(repr=False)
+    labels: tuple[Json, ...] = field(repr=False)
+    digests: Mapping[str, str]
+    """entrant -> its weights"""
+    device: str
+    """where the run itself would score"""
+
+
+Spread = Callable[[Sequence[Piece]], Iterable[Mapping[str, ScoreTable]]]
+"""pieces -> the scores of each by entrant, in order, as `score_models` gives them"""
 
 
 def score_entrants(
-    task: Task, rows: Rows, models: Mapping[str, Model], predictors: Mapping[str, Predictor]
+    task: Task,
+    rows: Rows,
+    models: Mapping[str, Model],
+    predictors: Mapping[str, Predictor],
+    spread: Spread | None = None,
 ) -> dict[str, ScoreTable]:
     """Scores of every model and predictor on the same rows, by entrant; {} when there is no row.
 
-    A model's table has the confidence of its answers too.
+    A model's table has the confidence of its answers too. Other processes answer for the models
+    when there is a `spread`; the numbers are the same.
 
     Raises:
         TaskError: an entrant gives too few answers, or a score is no finite number.
     """
     if not rows.samples:
         return {}
+    starts = range(0, len(rows.samples), _PIECE)
+    parts = [
+        Rows(samples=rows.samples[at : at + _PIECE], answers=rows.answers[at : at + _PIECE])
+        for at in starts
+    ]
+    if spread is None or not models:
+        scored = [score_models(task, part, models) for part in parts]
+    else:
+        scored = [dict(tables) for tables in spread([_piece(part, models) for part in parts])]
+    tables = {name: _joined([tables[name] for tables in scored], name) for name in models}
+    for name, predict in predictors.items():
+        tables[name] = score_answers(task, rows, list(predict(rows.samples)), name)
+    return tables
+
+
+def score_models(task: Task, rows: Rows, models: Mapping[str, Model]) -> dict[str, ScoreTable]:
+    """Scores and confidence of every model on one piece of the rows, by entrant.
+
+    Raises:
+        TaskError: a model gives too few answers, or a score is no finite number.
+    """
     answers: dict[str, list[Answer]] = {name: [] for name in models}
     for start in range(0, len(rows.samples), _CHUNK):
         inputs = task.inputs(rows.samples[start : start + _CHUNK])
         for name, model in models.items():
             answers[name] += model.answer(inputs)
-    tables = {
+    return {
         name: _with_confidence(score_answers(task, rows, _values(given), name), given, name)
         for name, given in answers.items()
     }
-    for name, predict in predictors.items():
-        tables[name] = score_answers(task, rows, list(predict(rows.samples)), name)
-    return tables
+
+
+def _piece(rows: Rows, models: Mapping[str, Model]) -> Piece:
+    return Piece(
+        sample_ids=rows.ids,
+        labels=tuple(rows.answers),
+        digests={name: model.digest for name, model in models.items()},
+        device=str(next(iter(models.values())).device),
+    )
+
+
+def _joined(tables: Sequence[ScoreTable], who: str) -> ScoreTable:
+    """The scores of all rows from those of the pieces."""
+    names = sorted(tables[0])
+    for table in tables:
+        if sorted(table) != names:
+            raise TaskError(
+                f"{who} has the scores {sorted(table)} on some samples and {names} on others; "
+                "the task's scores function returns the same names for every sample"
+            )
+    return {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
 
 
 def _values(answers: Sequence[Answer]) -> list[Json]:

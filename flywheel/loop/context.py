@@ -19,6 +19,7 @@ from sqlalchemy import Connection
 from flywheel.blobs import Blobs
 from flywheel.cron import time_after
 from flywheel.errors import FlywheelError, SupersededError
+from flywheel.evaluate import Spread
 from flywheel.ledger import Ledger
 from flywheel.ledger.codec import from_json, to_json
 from flywheel.ledger.locks import Held, hold
@@ -57,6 +58,8 @@ class Loop:
     blobs: Blobs
     now: Callable[[], datetime]
     """the clock; only the composition root reads it"""
+    spread: Spread | None = None
+    """other processes that score; None: the run itself does"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

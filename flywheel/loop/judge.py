@@ -96,6 +96,7 @@ def evaluate(night: NightRun, candidate_digest: str | None) -> Evaluated:
             production=production,
             published=project.published,
             people=project.people,
+            spread=loop.spread,
         )
         evaluation = evaluate_models(loop.task, rules_of(loop), data, contest, now=loop.now())
     loop.blobs.put(evaluation.scores)

@@ -1,10 +1,11 @@
 import dataclasses
 
+import numpy as np
 import pytest
 
 from flywheel.errors import TaskError
 from flywheel.evaluate import Rows
-from flywheel.evaluate.scoring import score_answers, score_entrants
+from flywheel.evaluate.scoring import score_answers, score_entrants, score_models
 
 
 def test_every_entrant_is_scored_on_the_same_rows_in_order(points_task, rows, line_model):
@@ -32,6 +33,35 @@ def test_inputs_are_decoded_once_for_all_models(points_task, rows, line_model):
     task = dataclasses.replace(points_task, inputs=inputs)
     score_entrants(task, rows(300, 1), {"a": line_model(1, 0), "b": line_model(1, 1)}, {})
     assert len(decoded) == 300
+
+
+def test_pieces_scored_elsewhere_give_the_same_tables_in_order(points_task, rows, line_model):
+    labeled, models = rows(5_000, 1), {"a": line_model(1, 0), "b": line_model(-1, 0)}
+    by_id = {one.id: one for one in labeled.samples}
+    sizes = []
+
+    def spread(pieces):
+        sizes.extend(len(piece.labels) for piece in pieces)
+        assert pieces[0].digests == {name: model.digest for name, model in models.items()}
+        for piece in pieces:
+            part = Rows(samples=[by_id[key] for key in piece.sample_ids], answers=piece.labels)
+            yield score_models(points_task, part, models)
+
+    predictors = {"left always": lambda samples: ["left"] * len(samples)}
+    here = score_entrants(points_task, labeled, models, predictors)
+    there = score_entrants(points_task, labeled, models, predictors, spread)
+    assert sizes == [2_048, 2_048, 904]
+    assert {name: {k: v.tolist() for k, v in table.items()} for name, table in here.items()} == {
+        name: {k: v.tolist() for k, v in table.items()} for name, table in there.items()
+    }
+
+
+def test_pieces_with_other_scores_are_refused(points_task, rows, line_model):
+    def spread(pieces):
+        return [{"a": {f"score {number}": np.ones(1)}} for number, _ in enumerate(pieces)]
+
+    with pytest.raises(TaskError, match=r"a has the scores \['score 1'\] on some samples"):
+        score_entrants(points_task, rows(3_000, 1), {"a": line_model(1, 0)}, {}, spread)
 
 
 def test_no_rows_give_no_scores(points_task, line_model):

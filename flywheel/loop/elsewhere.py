@@ -1,0 +1,90 @@
+"""Scoring a piece of the rows in a process that does nothing else.
+
+Such a process opens the project and its models once for each spread, and closes them when it hears
+of another: weights and the task's code may be new then.
+"""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from flywheel.evaluate import Piece, Rows, score_models
+from flywheel.evaluate.statistic import ScoreTable
+from flywheel.ledger.samples import load_samples
+from flywheel.loop.context import Loop, open_loop
+from flywheel.model import Model, cpu_threads, pick_device
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Place:
+    """What a process needs to know in order to score as the run itself would."""
+
+    directory: Path
+    """the project's, under the same path on every machine"""
+    spread_id: str
+    """another one for each spread"""
+    device: str | None
+    """None: that of the run, whose machine this is"""
+    threads: int
+    """of torch and BLAS: another number may change the last digit of a score"""
+
+
+@dataclass(kw_only=True, slots=True)
+class _Opened:
+    """The project as this process has it open."""
+
+    place: Place
+    loop: Loop
+    closing: ExitStack
+    models: dict[str, Model] = field(default_factory=dict)
+
+
+_opened: list[_Opened] = []
+
+
+def score_piece(place: Place, piece: Piece) -> dict[str, ScoreTable]:
+    """The scores of every model on a piece, by entrant.
+
+    Raises:
+        UserError: this machine cannot open the project, or lacks the device.
+        TaskError: a model gives too few answers, or a score is no finite number.
+    """
+    with cpu_threads(place.threads):
+        opened = _open(place)
+        loop = opened.loop
+        with loop.ledger.read() as connection:
+            samples = load_samples(connection, loop.blobs, piece.sample_ids)
+        device = place.device or piece.device
+        rows = Rows(samples=samples, answers=piece.labels)
+        models = {name: _model(opened, digest, device) for name, digest in piece.digests.items()}
+        return score_models(loop.task, rows, models)
+
+
+def _open(place: Place) -> _Opened:
+    if _opened and _opened[0].place == place:
+        return _opened[0]
+    if _opened:
+        _opened.pop().closing.close()
+        _forget_code(place.directory)
+    closing = ExitStack()
+    loop = closing.enter_context(open_loop(place.directory))
+    _opened.append(_Opened(place=place, loop=loop, closing=closing))
+    return _opened[0]
+
+
+def _forget_code(directory: Path) -> None:
+    """Have the task's modules imported anew: they may have been edited since."""
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if file is not None and Path(file).parent == directory:
+            del sys.modules[name]
+
+
+def _model(opened: _Opened, digest: str, device: str) -> Model:
+    if digest not in opened.models:
+        weights = opened.loop.blobs.get(digest)
+        opened.models[digest] = Model(opened.loop.task, weights, pick_device(device))
+    return opened.models[digest]
