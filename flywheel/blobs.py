@@ -58,7 +58,8 @@ class Blobs:
             SettingsError: no file system of that name, or a place that cannot be written.
         """
         try:
-            filesystem, root = url_to_fs(url)
+            # Other processes write too: what a listing said a while ago is not asked.
+            filesystem, root = url_to_fs(url, use_listings_cache=False)
             filesystem.makedirs(root, exist_ok=True)
         except (ImportError, ValueError, OSError) as error:
             raise SettingsError(
@@ -77,9 +78,8 @@ class Blobs:
         if self._local:
             _write_durably({Path(self._path(digest)): data for digest, data in named})
         else:
-            for digest, data in named:
-                if digest not in self:
-                    self._filesystem.pipe_file(self._path(digest), data)
+            # Many at a time; one that is there is written anew, and so is young again.
+            self._filesystem.pipe({self._path(digest): data for digest, data in named})
         return [digest for digest, _ in named]
 
     def get(self, digest: str) -> bytes:
