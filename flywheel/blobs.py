@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -89,18 +89,31 @@ class Blobs:
             UnknownIdError: there is no such blob.
             FlywheelError: what is there has another hash.
         """
-        path = self._path(digest)
         try:
-            data: bytes = self._filesystem.cat_file(path)
+            data: bytes = self._filesystem.cat_file(self._path(digest))
         except FileNotFoundError as error:
-            raise UnknownIdError(
-                f"no blob {digest} in {self._root}; was the folder moved or emptied?"
-            ) from error
-        if content_id(data) != digest:
-            raise FlywheelError(
-                f"{path} holds {content_id(data)}, not its name; restore the file from a back-up"
-            )
-        return data
+            raise self._unknown(digest) from error
+        return self._checked(digest, data)
+
+    def get_all(self, digests: Collection[str]) -> dict[str, bytes]:
+        """The bytes of many digests; an object store is asked for many at a time.
+
+        Raises:
+            UnknownIdError: there is no such blob.
+            FlywheelError: what is there has another hash.
+        """
+        if self._local or not digests:
+            return {digest: self.get(digest) for digest in digests}
+        paths = {digest: self._path(digest) for digest in digests}
+        try:
+            found = self._filesystem.cat(list(paths.values()))
+        except FileNotFoundError:
+            found = {}
+        # What is missing is asked for by itself, which tells its name.
+        return {
+            digest: self._checked(digest, found[path]) if path in found else self.get(digest)
+            for digest, path in paths.items()
+        }
 
     def __contains__(self, digest: str) -> bool:
         return bool(self._filesystem.exists(self._path(digest)))
@@ -133,6 +146,17 @@ class Blobs:
         except FileNotFoundError:
             return False
         return True
+
+    def _checked(self, digest: str, data: bytes) -> bytes:
+        if content_id(data) != digest:
+            raise FlywheelError(
+                f"{self._path(digest)} holds {content_id(data)}, not its name; "
+                "restore the file from a back-up"
+            )
+        return data
+
+    def _unknown(self, digest: str) -> UnknownIdError:
+        return UnknownIdError(f"no blob {digest} in {self._root}; was the folder moved or emptied?")
 
     def _path(self, digest: str) -> str:
         return f"{self._root}/{digest[:2]}/{digest}"

@@ -43,11 +43,12 @@ def load_samples(connection: Connection, blobs: Blobs, sample_ids: Sequence[str]
     missing = next((key for key in sample_ids if key not in rows), None)
     if missing is not None:
         raise UnknownIdError(f"no sample {missing} in the ledger; flywheel trace takes a known id")
-    kept = _kept(connection, sample_ids)
+    payloads = _kept(connection, sample_ids)
+    payloads |= blobs.get_all([key for key in rows if key not in payloads])
     return [
         Sample(
             id=key,
-            payload=kept[key] if key in kept else blobs.get(key),
+            payload=payloads[key],
             media_type=rows[key][0],
             metadata=dict(rows[key][1]),
         )

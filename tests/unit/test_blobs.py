@@ -33,6 +33,16 @@ def files(folder):
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
+def test_many_are_got_at_once_and_a_missing_one_is_named(blobs):
+    digests = blobs.put_all([b"one", b"two", b"three"])
+    assert blobs.get_all(digests) == dict(zip(digests, [b"one", b"two", b"three"], strict=True))
+    assert blobs.get_all(digests[:1]) == {digests[0]: b"one"}
+    assert blobs.get_all([]) == {}
+    missing = content_id(b"nobody put it")
+    with pytest.raises(UnknownIdError, match=f"no blob {missing}"):
+        blobs.get_all([*digests, missing])
+
+
 def test_what_is_put_is_there_under_its_hash(blobs):
     digest = blobs.put(b"payload")
     assert digest == content_id(b"payload")
