@@ -1,12 +1,11 @@
-"""A night over 1,000,000 new predictions: seconds and memory of each step, and scoring by 2 processes.
+"""A night over 1,000,000 new predictions: seconds and memory of each step.
 
 Run: python tests/benchmarks/bench_million.py [--small]
 
-First table: the first night of digits, whose log holds so many predictions, a tenth of them unsure;
-each step with its seconds and its peak of resident memory. Beside it, what a user would do instead
+The first night of digits, whose log holds so many predictions, a tenth of them unsure;
+each step with its seconds and its peak of resident memory. Below them, what a user would do instead
 of collecting and choosing: read the predictions into one pandas frame, filter, draw and sort there.
 That one stores nothing, spreads nothing over the data and knows no inclusion probabilities.
-Second table: candidate and champion answer a large test set, in this process and in two.
 Label Studio and the model server are down, which is a note in the night and not a fault. Payloads
 count as moved to the blobs: that is one file each, and a matter of the disk.
 --small: 20,000 predictions, a run of seconds.
@@ -61,7 +60,8 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     if arguments.frame is not None:
-        print(*_measured(lambda: _by_hand(arguments.frame)))
+        cost = _measured(lambda: _by_hand(arguments.frame))
+        sys.stdout.write(f"{cost.seconds} {cost.peak_mb}")
         return
     number = 20_000 if arguments.small else 1_000_000
     console = Console()
