@@ -20,7 +20,6 @@ import torch
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.context import TaskRunContext
-from prefect.utilities.annotations import quote
 
 from flywheel.errors import SettingsError, UnavailableError
 from flywheel.evaluate import Piece
@@ -65,13 +64,19 @@ def _score(number: int, packed: bytes) -> Any:
     return score_piece(*pickle.loads(packed))  # noqa: S301 - packed by this module
 
 
-@flow(name="score", persist_result=False, validate_parameters=False)
-def _score_all(place: Place, pieces: Sequence[Piece]) -> Any:
-    futures = [
-        # Packed: Prefect and Dask would both walk through every label of it.
-        _score.submit(number, pickle.dumps((place, piece)))
-        for number, piece in enumerate(pieces, start=1)
-    ]
+_packed: contextvars.ContextVar[Sequence[bytes]] = contextvars.ContextVar("packed")
+
+
+def _to_score() -> Sequence[bytes]:
+    # A function, since Prefect sends a flow along with the variables that it names.
+    return _packed.get()
+
+
+@flow(name="score", persist_result=False)
+def _score_all(pieces: int) -> Any:
+    """Score so many pieces; they are no parameter, since those go to Prefect's server."""
+    packed = _to_score()
+    futures = [_score.submit(number + 1, packed[number]) for number in range(pieces)]
     return [future.result() for future in futures]
 
 
@@ -106,7 +111,9 @@ class _DaskSpread:
         of_the_step: contextvars.ContextVar[Any] = TaskRunContext.__var__
         of_the_step.set(None)
         scoring: Any = _score_all.with_options(task_runner=self._runner())
-        scored: list[Tables] = scoring(quote(place), quote(pieces))
+        # Packed: Prefect and Dask would both walk through every label of it.
+        _packed.set([pickle.dumps((place, piece)) for piece in pieces])
+        scored: list[Tables] = scoring(len(pieces))
         return scored
 
     def _runner(self) -> Any:

@@ -67,15 +67,14 @@ def measured(folder):
     return report, book
 
 
-def names_of_task_runs():
-    """Of the newest run of the flow that scores."""
+def first_scoring():
+    """Parameters of the first run of the flow that scores, and the names of its tasks."""
     with get_client(sync_client=True) as client:
         wanted = FlowFilter(name={"any_": ["score"]})
         runs = client.read_flow_runs(flow_filter=wanted, sort=FlowRunSort.START_TIME_DESC)
-        tasks = client.read_task_runs(
-            flow_run_filter=FlowRunFilter(id={"any_": [run.id for run in runs[-1:]]})
-        )
-    return sorted(run.name for run in tasks)
+        first = FlowRunFilter(id={"any_": [runs[-1].id]})
+        tasks = client.read_task_runs(flow_run_filter=first)
+    return runs[-1].parameters, sorted(run.name for run in tasks)
 
 
 def test_two_processes_measure_what_one_does(directory, tmp_path):
@@ -92,7 +91,8 @@ def test_two_processes_measure_what_one_does(directory, tmp_path):
         for entrant, table in part.scores.items():
             for score, values in table.items():
                 np.testing.assert_array_equal(values, other[name].scores[entrant][score])
-    assert names_of_task_runs() == [f"score {number}" for number in range(1, 6)]
+    # Prefect's server is told of the pieces, and of no label.
+    assert first_scoring() == ({"pieces": 5}, [f"score {number}" for number in range(1, 6)])
 
 
 def test_one_process_knows_nothing_of_dask():
