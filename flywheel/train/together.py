@@ -55,9 +55,11 @@ def train_together(
 ) -> Trained:
     """Train a candidate as `train` does, on several devices at once.
 
-    The batches, their variations and their gradients are those of one process, so the losses are
-    the same within rounding; where the network draws by itself (dropout) or norms its batches on a
-    CPU, they are alike and not the same. Every trainer holds all rows.
+    The batches, their variations and their gradients are those of one process; sums are rounded in
+    another order. The losses begin the same to seven digits and drift apart as rounding grows from
+    step to step, no more than a learning rate that differs by a millionth makes them. Where the
+    network draws by itself (dropout) or norms its batches on a CPU, the runs are alike and not the
+    same. Every trainer holds all rows.
 
     Raises:
         UserError: nothing can be learned, or some trainer would have no rows.
