@@ -1,11 +1,15 @@
 """Scoring a large test set in the run itself, and spread over processes of a local Dask cluster.
 
-Run: python tests/benchmarks/bench_spread.py [--rows 50000] [--quick]
+Run: python tests/benchmarks/bench_spread.py [--rows 50000] [--deep] [--quick]
 
 Two models with weights of their own answer digits scans whose payloads are in the ledger, in pieces
 of 2,048; a Prefect server of this machine keeps the runs. The first spread starts the processes and
 opens the project in each, the second finds them open. Last: whether all numbers are the same to the
 last bit. With as many processes as processors there is nothing left for the run and the server.
+
+The task's own network is so small that reading a sample costs as much as answering it: its rows
+gain nothing from processes. With --deep, networks of some 5 ms a row answer instead; 4,096 rows of
+them take minutes.
 """
 
 from __future__ import annotations
@@ -37,9 +41,31 @@ from flywheel.world.scans import DriftingScans
 _SETTINGS = """
 [project]
 name = "digits"
-task = "flywheel.tasks.digits:task"
+task = "{task}"
 [workers]
 processes = {processes}
+"""
+_SMALL = "flywheel.tasks.digits:task"
+_DEEP = """
+from dataclasses import replace
+import torch
+from torch import nn
+from flywheel.tasks.digits import task as digits
+
+class Deep(nn.Module):
+    def __init__(self):
+        super().__init__()
+        wide = [layer for _ in range(6) for layer in (nn.Conv2d(128, 128, 3, padding=1), nn.ReLU())]
+        self.features = nn.Sequential(nn.Conv2d(1, 128, 3, stride=2, padding=1), *wide, nn.AvgPool2d(4))
+        self.embed = nn.Linear(128 * 16, 64)
+        self.classify = nn.Linear(64, 10)
+
+    def forward(self, inputs):
+        embedding = self.embed(self.features(inputs).flatten(1))
+        return {"logits": self.classify(embedding), "embedding": embedding}
+
+def task():
+    return replace(digits(), model=Deep)
 """
 _NONE = np.zeros(64, dtype=np.float32)
 Tables = Mapping[str, ScoreTable]
@@ -49,19 +75,24 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description="scoring in one process and in several")
     parser.add_argument("--rows", type=int, default=50_000)
+    parser.add_argument("--deep", action="store_true", help="a network that has work to do")
     parser.add_argument("--quick", action="store_true", help="5,000 rows, for a look")
     arguments = parser.parse_args()
     number = 5_000 if arguments.quick else arguments.rows
+    used = "deep:task" if arguments.deep else _SMALL
     table = Table(title=f"two models on {number:,} rows")
     for heading in ("processes", "first seconds", "second seconds", "rows/s", "same numbers"):
         table.add_column(heading, justify="right")
     with tempfile.TemporaryDirectory() as name, ExitStack() as closing:
         closing.enter_context(cpu_threads(1))
         closing.enter_context(bench_night._prefect(Path(name) / "prefect"))
+        (Path(name) / "deep.py").write_text(_DEEP, encoding="utf-8")
+        _configure(Path(name), used, 1)
         rows, models = _prepare(Path(name), number)
         alone: Tables = {}
         for processes in (1, 2):
-            seconds, found = _score(Path(name), processes, rows, models)
+            _configure(Path(name), used, processes)
+            seconds, found = _score(Path(name), rows, models)
             alone = alone or found
             speed = f"{number / seconds[1]:,.0f}"
             table.add_row(
@@ -70,14 +101,13 @@ def main() -> None:
     Console().print(table)
 
 
-def _configure(directory: Path, processes: int) -> None:
-    text = _SETTINGS.format(processes=processes)
+def _configure(directory: Path, task: str, processes: int) -> None:
+    text = _SETTINGS.format(task=task, processes=processes)
     (directory / "flywheel.toml").write_text(text, encoding="utf-8")
 
 
 def _prepare(directory: Path, number: int) -> tuple[Rows, dict[str, Model]]:
     """The rows in the ledger, and two models in the blobs."""
-    _configure(directory, 1)
     with open_loop(directory) as loop:
         scans = DriftingScans(seed=0).truth_set(1, number)
         # The same scan with the same drift twice is one sample.
@@ -101,11 +131,8 @@ def _model(loop: Loop, seed: int) -> Model:
     return Model(loop.task, weights, torch.device("cpu"))
 
 
-def _score(
-    directory: Path, processes: int, rows: Rows, models: Mapping[str, Model]
-) -> tuple[list[float], Tables]:
+def _score(directory: Path, rows: Rows, models: Mapping[str, Model]) -> tuple[list[float], Tables]:
     """Seconds of the first and of the second time."""
-    _configure(directory, processes)
     seconds = []
     with ExitStack() as closing:
         loop = closing.enter_context(open_loop(directory))
