@@ -40,7 +40,7 @@ def next_steps(facts: LabelingFacts, quality: Quality, project: Project) -> list
         *_about_samples(facts, project),
         *_about_worth(facts, project),
     ]
-    return found or ["Nothing stands out: people agree, the budgets hold and the queue moves."]
+    return found or ["Nothing stands out: people agree, the budgets hold and the queue moves"]
 
 
 def flags(facts: LabelingFacts, quality: Quality, project: Project) -> list[Flag]:
