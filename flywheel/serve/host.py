@@ -18,6 +18,7 @@ from flywheel.errors import FlywheelError, UnavailableError
 from flywheel.ledger import Ledger
 from flywheel.ledger.feedback import append_feedback, feedback_id
 from flywheel.ledger.predictions import Logged, get_prediction
+from flywheel.logs import about
 from flywheel.project import Project
 from flywheel.records import Feedback, FeedbackKind, Json, Sample
 from flywheel.serve.batcher import NO_MODEL, Answered, Batcher, Question, Serving
@@ -92,16 +93,17 @@ class Host:
         """
         if self._batcher.serving is None:
             raise UnavailableError(NO_MODEL)
-        inputs = self._task.inputs([sample])
-        return self._batcher.answer(
-            Question(
-                id=uuid4().hex,
-                sample=sample,
-                inputs=inputs,
-                asked_at=now,
-                asked_seconds=time.perf_counter(),
+        request_id = uuid4().hex
+        with about(request_id=request_id):
+            return self._batcher.answer(
+                Question(
+                    id=request_id,
+                    sample=sample,
+                    inputs=self._task.inputs([sample]),
+                    asked_at=now,
+                    asked_seconds=time.perf_counter(),
+                )
             )
-        )
 
     def feedback(self, request_id: str, kind: FeedbackKind, value: Json, now: datetime) -> Feedback:
         """Store feedback durably, once however often it comes.

@@ -13,6 +13,7 @@ import uvicorn
 from flywheel.blobs import Blobs
 from flywheel.errors import BusyError, SettingsError
 from flywheel.ledger import Ledger
+from flywheel.logs import write_logs
 from flywheel.project import Project
 from flywheel.serve.app import create_app
 from flywheel.serve.notify import Listeners
@@ -41,7 +42,9 @@ def run(project: Project, *, listeners: Listeners = _NOBODY) -> None:
         blobs = Blobs.open(project.blobs_url)
         app = create_app(project, task, ledger, blobs, listeners=listeners)
         config = uvicorn.Config(app, access_log=False, log_level="warning")
-        uvicorn.Server(config).run(sockets=[listener])
+        server = uvicorn.Server(config)
+        write_logs(project.name)  # after uvicorn has made its handlers
+        server.run(sockets=[listener])
 
 
 def _listen(host: str, port: int) -> socket.socket:

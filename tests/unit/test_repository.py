@@ -51,6 +51,7 @@ LAYERS = (
         "flywheel.formulas",
         "flywheel.settings",
         "flywheel.details",
+        "flywheel.logs",
     ),
     ("flywheel.errors",),
 )
