@@ -35,7 +35,7 @@ def test_a_small_payload_waits_in_the_ledger_while_the_blobs_folder_is_gone(
     folder.rename(aside)
     folder.write_text("a file where the folder was")
     sample_id = predict(server, 1.0).json()["sample_id"]
-    with pytest.raises(OSError, match="File exists"):
+    with pytest.raises(OSError, match="Not a directory"):
         move_payloads(ledger, blobs)
     folder.unlink()
     aside.rename(folder)
