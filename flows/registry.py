@@ -25,7 +25,7 @@ from flows.manifests import deployment_manifest
 from flows.notices import VARIABLE, block_for
 from flows.pools import check_pools, make_pools, remove_pools
 from flywheel.errors import RefusedError, SettingsError
-from flywheel.project import Project, secret
+from flywheel.project import FILE_NAME, Project, secret
 
 _TAG = "flywheel"  # every deployment in deployments/prefect.yaml has it
 _PAGE = 200
@@ -47,8 +47,12 @@ class Registered:
     """somebody is told"""
 
 
-def check_registrable(project: Project) -> None:
+def check_registrable(project: Project, *, has_moved: bool = False) -> None:
     """Refuse what Prefect would refuse half-way, and what would replace another project.
+
+    Args:
+        project: to be registered.
+        has_moved: it takes over what is registered for a folder where it no longer is.
 
     Raises:
         SettingsError: the cron line means no time, the name is another folder's, a work pool is
@@ -65,7 +69,7 @@ def check_registrable(project: Project) -> None:
     if url := secret(VARIABLE):
         block_for(url)
     with get_client(sync_client=True) as client:
-        _check_name(client, project)
+        _check_name(client, project, has_moved=has_moved)
         check_pools(client, project)
 
 
@@ -128,18 +132,24 @@ def remove(project: Project, *, but_named: str | None = None) -> list[str]:
     return sorted(gone)
 
 
-def _check_name(client: SyncPrefectClient, project: Project) -> None:
+def _check_name(client: SyncPrefectClient, project: Project, *, has_moved: bool) -> None:
     others = {
         _directory(found)
         for found in _deployments(client)
         if found.name == project.name and _directory(found) != project.directory
     }
     for directory in sorted(others):
+        is_there = (directory / FILE_NAME).exists()
+        if has_moved and not is_there:
+            continue
         raise SettingsError(
-            f"project.name = {project.name!r} is scheduled on this Prefect server for {directory}; "
-            f"write another name, or first run flywheel unschedule {directory} (if that folder is "
-            f"gone: prefect deployment delete nightly/{project.name}, and the same for every other "
-            f"one that prefect deployment ls shows as .../{project.name})"
+            f"project.name = {project.name!r} is scheduled on this Prefect server for {directory}"
+            + (
+                f"; write another name, or first run flywheel unschedule {directory}"
+                if is_there
+                else ", where no project is on this machine; if it has moved, run flywheel "
+                f"schedule {project.directory} --moved, else write another name"
+            )
         )
 
 

@@ -24,12 +24,15 @@ from flywheel.report import step_page
 
 Result = TypeVar("Result")
 
+RETRY_SECONDS = (2, 10, 60)
+"""before each further try: together longer than a database takes to start anew"""
+
 
 def _prefect_task(step: Step[Result], *, minutes: int) -> Callable[[NightRun], Result]:
     @task(
         name=step.name,
-        retries=3,
-        retry_delay_seconds=[2, 10, 30],
+        retries=len(RETRY_SECONDS),
+        retry_delay_seconds=list(RETRY_SECONDS),
         retry_condition_fn=_may_help,
         timeout_seconds=60 * minutes,
         cache_policy=NO_CACHE,

@@ -341,7 +341,8 @@ def load_project(directory: Path | str = ".") -> Project:
         settings = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingsError(
-            f"{path}: {error.strerror or error}; flywheel init DIR writes a project to start from"
+            f"{path}: {error.strerror or error}; flywheel init DIR writes a project to start from, "
+            "and flywheel schedule DIR --moved lets the runs of one that has moved follow it"
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path} is not TOML: {error}; mend it there") from error

@@ -256,12 +256,15 @@ def rollback(
 
 
 @app.command()
-def schedule(directory: Directory = HERE) -> None:
+def schedule(
+    directory: Directory = HERE,
+    moved: Annotated[bool, typer.Option("--moved", help="the project was in another folder")] = False,
+) -> None:
     """Register the nightly run and the triggers between nights, and serve them."""
     from flywheel.cli.scheduling import register
     from flywheel.project import load_project
 
-    register(load_project(directory), progress=_say)
+    register(load_project(directory), progress=_say, has_moved=moved)
 
 
 @app.command()

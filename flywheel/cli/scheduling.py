@@ -25,8 +25,13 @@ Say = Callable[[str], None]
 _WORKERS = ("worker", "gpu-worker")
 
 
-def register(project: Project, *, progress: Say) -> None:
+def register(project: Project, *, progress: Say, has_moved: bool = False) -> None:
     """Register all flows with their schedule and triggers, and start the workers for them.
+
+    Args:
+        project: whose flows.
+        progress: called with each line for people.
+        has_moved: it takes over what is registered for a folder where it no longer is.
 
     Raises:
         SettingsError: a setting cannot be, a work pool is missing, or another folder has this
@@ -37,7 +42,7 @@ def register(project: Project, *, progress: Say) -> None:
     prepare(project)
     from flows import registry  # Prefect reads the environment at import
 
-    registry.check_registrable(project)
+    registry.check_registrable(project, has_moved=has_moved)
     for name in registry.remove(project, but_named=project.name):
         progress(f"{name}: removed, the project has another name now")
     done = registry.register(project)
