@@ -159,7 +159,7 @@ def status(directory: Directory = HERE) -> None:
     """Say what runs and serves, what waits for whom, and what to do next."""
     from flywheel import stack
     from flywheel.cli.printing import print_status
-    from flywheel.cli.servers import silent_servers
+    from flywheel.cli.servers import planned_lines, silent_servers
     from flywheel.loop import open_loop
     from flywheel.report import status as status_of
 
@@ -167,8 +167,12 @@ def status(directory: Directory = HERE) -> None:
         names = [server.name for server in stack.running(loop.project)]
         missing = "" if "worker" in names else "; no worker, so no night begins by itself"
         _say(f"servers       {', '.join(names) or 'none of this project runs here'}{missing}")
-        for name in silent_servers(loop.project):
+        silent = silent_servers(loop.project)
+        for name in silent:
             _say(f"              {name} is not running: flywheel up {directory}")
+        if "prefect" not in silent:
+            for line in planned_lines(loop.project):
+                _say(line)
         print_status(status_of(loop), console)
 
 
@@ -258,7 +262,9 @@ def rollback(
 @app.command()
 def schedule(
     directory: Directory = HERE,
-    moved: Annotated[bool, typer.Option("--moved", help="the project was in another folder")] = False,
+    moved: Annotated[
+        bool, typer.Option("--moved", help="the project was in another folder")
+    ] = False,
 ) -> None:
     """Register the nightly run and the triggers between nights, and serve them."""
     from flywheel.cli.scheduling import register

@@ -9,7 +9,9 @@ from __future__ import annotations
 import socket
 from urllib.parse import urlsplit
 
+from flywheel.errors import UnavailableError
 from flywheel.project import Project
+from flywheel.stack.planned import planned
 
 _HERE = {"localhost", "127.0.0.1", "::1"}
 _WAIT_SECONDS = 1.0
@@ -23,6 +25,14 @@ def silent_servers(project: Project) -> list[str]:
         "model-server": project.server_url,
     }
     return [name for name, url in urls.items() if _is_here(url) and not _is_heard(url)]
+
+
+def planned_lines(project: Project) -> list[str]:
+    """What Prefect's server has planned, and what went wrong there; or that it does not say."""
+    try:
+        return list(planned(project).lines(project))
+    except UnavailableError as error:
+        return [f"schedule      {error}"]
 
 
 def _is_here(url: str) -> bool:

@@ -17,10 +17,12 @@ from flywheel.ledger.campaigns import labeling_projects
 from flywheel.ledger.datasets import latest_version
 from flywheel.ledger.failures import count_failures
 from flywheel.ledger.history import get_night
+from flywheel.ledger.locked import holder_of
 from flywheel.ledger.models import current_release, get_decision, last_challenge, report_of_night
 from flywheel.ledger.nights import finished_steps, last_night
 from flywheel.ledger.progress import count_annotators, count_labeling
 from flywheel.loop import Loop
+from flywheel.loop.context import LOOP
 from flywheel.records import (
     DatasetVersion,
     Decision,
@@ -48,6 +50,8 @@ class Status:
     """the night that is not finished"""
     finished_steps: tuple[str, ...]
     """of the night under way, in order"""
+    holder: str | None
+    """host, process id and start of the process that runs the loop; None when none does"""
     release: Release | None
     approval: str
     """what waits for a person's approval, one sentence; "" when nothing does"""
@@ -71,7 +75,9 @@ class Status:
         yield f"last night    {_night(self.last_night, self.decision)}"
         if self.under_way is not None:
             done = ", ".join(self.finished_steps) or "nothing yet"
-            yield f"under way     night {self.under_way.number}; done: {done}"
+            what = "under way    " if self.holder else "cut off      "
+            by = f"; run by {self.holder}" if self.holder else ", and no process runs it"
+            yield f"{what} night {self.under_way.number}; done: {done}{by}"
         if self.approval:
             yield f"approval      {self.approval}"
         yield f"predictions   {_log(self.log)}"
@@ -95,12 +101,14 @@ def status(loop: Loop) -> Status:
         labeling = count_labeling(connection)
         log = measure_log(connection)
         asked = waiting_approval(connection)
+        holder = holder_of(connection, LOOP)
         report = report_of_night(connection, number) if number is not None else None
         return Status(
             last_night=finished,
             decision=get_decision(connection, number) if number is not None else None,
             under_way=under_way,
             finished_steps=tuple(steps),
+            holder=holder,
             release=current_release(connection),
             approval=asked_line(loop.project, asked) if asked is not None else "",
             failures=count_failures(connection),
@@ -110,7 +118,9 @@ def status(loop: Loop) -> Status:
             budget=_budget(loop, connection, report),
             num_sealed=report.reuse.num_sealed if report is not None else None,
             log=log,
-            to_do=_to_do(loop, connection, newest, labeling, log),
+            to_do=_to_do(loop, connection, newest, labeling, log)
+            if under_way is None
+            else _unfinished(loop, under_way, holder),
         )
 
 
@@ -118,6 +128,15 @@ def _last_finished(connection: Connection, newest: Night | None) -> Night | None
     if newest is None or newest.finished_at is not None:
         return newest
     return get_night(connection, newest.number - 1) if newest.number > 0 else None
+
+
+def _unfinished(loop: Loop, night: Night, holder: str | None) -> str:
+    if holder is not None:
+        return f"nothing: night {night.number} is under way"
+    return (
+        f"night {night.number} was cut off; flywheel night {loop.project.directory}, or the next "
+        "run of the schedule, goes on after its last finished step"
+    )
 
 
 def _to_do(
@@ -131,11 +150,6 @@ def _to_do(
     directory = loop.project.directory
     if newest is None:
         return f"nothing has run yet: flywheel night {directory} trains the first model"
-    if newest.finished_at is None:
-        return (
-            f"night {newest.number} is not finished; if nothing runs it now, "
-            f"flywheel night {directory} goes on after its last finished step"
-        )
     if waiting_approval(connection) is not None:
         return (
             f"a promoted candidate waits for approval: flywheel approve {directory} --name YOU "

@@ -31,7 +31,7 @@ def close_dead_runs(url: str, progress: Progress) -> list[str]:
     try:
         with httpx.Client(
             base_url=f"{url.rstrip('/')}/api",
-            auth=_auth(),
+            auth=prefect_login(),
             trust_env=False,
             timeout=_TIMEOUT_SECONDS,
         ) as client:
@@ -44,6 +44,13 @@ def close_dead_runs(url: str, progress: Progress) -> list[str]:
     for name in closed:
         progress(f"prefect: flow run {name} is marked as crashed, its process has ended")
     return closed
+
+
+def prefect_login() -> tuple[str, str] | None:
+    """User and password for Prefect's server, from the environment as Prefect reads them."""
+    names = ("PREFECT_API_AUTH_STRING", "PREFECT_SERVER_API_AUTH_STRING")
+    user, _, password = next(filter(None, map(os.environ.get, names)), "").partition(":")
+    return (user, password) if user else None
 
 
 def _unfinished(client: httpx.Client) -> list[dict[str, Any]]:
@@ -76,9 +83,3 @@ def _is_dead(run: dict[str, Any]) -> bool:
         return bool(started) and born > datetime.fromisoformat(str(started)).timestamp()
     except psutil.NoSuchProcess:
         return True
-
-
-def _auth() -> tuple[str, str] | None:
-    names = ("PREFECT_API_AUTH_STRING", "PREFECT_SERVER_API_AUTH_STRING")
-    user, _, password = next(filter(None, map(os.environ.get, names)), "").partition(":")
-    return (user, password) if user else None

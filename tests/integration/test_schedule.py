@@ -24,6 +24,7 @@ from flywheel.cli.scheduling import register, resume, unregister
 from flywheel.cli.starter import write_starter
 from flywheel.errors import SettingsError
 from flywheel.project import load_project
+from flywheel.stack.planned import planned
 
 pytestmark = pytest.mark.integration
 
@@ -272,6 +273,20 @@ def test_predictions_go_on_when_prefect_is_gone(project, make, free_url, monkeyp
     stack.down(lonely)
 
 
+def test_status_says_when_the_next_night_is_and_what_went_wrong(project):
+    said = flywheel("status", project)
+    assert re.search(r"schedule +next night 20..-..-.. 0[01]:00 UTC", said)  # 02:00 in Berlin
+    assert "failed" not in said.partition("serves")[0]
+    [night] = [one for one in deployments(project) if one["entrypoint"].endswith(".nightly")]
+    run = api(project, f"/deployments/{night['id']}/create_flow_run", state={"type": "PENDING"})
+    state = {"type": "CRASHED", "message": "the machine lost its power"}
+    api(project, f"/flow_runs/{run['id']}/set_state", state=state, force=True)
+    [line] = planned(project).failed
+    assert line.endswith(
+        f"the machine lost its power; {project.prefect.url}/runs/flow-run/{run['id']}"
+    )
+
+
 def test_a_cron_line_that_means_no_time_registers_nothing(make):
     never = make("never")
     settings = never.directory / "flywheel.toml"
@@ -298,8 +313,26 @@ def test_unscheduling_takes_all_of_one_project_and_nothing_of_another(project, m
     assert inventory(other) == before
 
 
-def test_unscheduling_again_finds_nothing_to_do(make):
-    owl, told = make("owl"), []
+@pytest.fixture(scope="module")
+def moved(make):
+    """A scheduled project that is in another folder now."""
+    directory = make("owl").directory
+    return load_project(directory.rename(directory.with_name("barn")))
+
+
+def test_a_project_that_moved_takes_its_runs_along(moved):
+    old = moved.directory.with_name("owl")
+    [line] = planned(moved).lines(moved)
+    assert f"its runs look for it in {old}, where no project is on this machine" in line
+    with pytest.raises(SettingsError, match=f"flywheel schedule {moved.directory} --moved"):
+        register(moved, progress=print)
+    register(moved, progress=print, has_moved=True)
+    assert {one["parameters"]["directory"] for one in deployments(moved)} == {str(moved.directory)}
+    assert planned(moved).directory == moved.directory
+
+
+def test_unscheduling_again_finds_nothing_to_do(moved):
+    told = []
     for _ in range(2):
-        unregister(owl, progress=told.append)
-    assert told[-1] == f"nothing was scheduled for {owl.directory}"
+        unregister(moved, progress=told.append)
+    assert told[-1] == f"nothing was scheduled for {moved.directory}"

@@ -28,7 +28,7 @@ def made_by_schedule(prefect_server):
                 paused=True,
             )
             client.pause_deployment(deployment)
-        times = {"start_time": start.isoformat(), "end_time": end.isoformat(), "min_runs": 1}
+        times = {"start_time": start.isoformat(), "end_time": end.isoformat(), "min_runs": 100}
         made = httpx.post(f"{prefect_server}/api/deployments/{deployment}/schedule", json=times)
         made.raise_for_status()
         return sorted(late(deployment), key=lambda one: one.expected_start_time)
