@@ -19,6 +19,7 @@ from rich.console import Console
 
 from flywheel.cli.judging import judging
 from flywheel.cli.operating import operating
+from flywheel.cli.upkeep import upkeep
 from flywheel.errors import FlywheelError, UserError
 
 app = typer.Typer(
@@ -29,6 +30,7 @@ app = typer.Typer(
 )
 app.add_typer(judging)
 app.add_typer(operating)
+app.add_typer(upkeep)
 console = Console()
 
 Directory = Annotated[Path, typer.Argument(help="the folder with flywheel.toml")]

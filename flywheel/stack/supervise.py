@@ -39,7 +39,7 @@ def start_all(services: Sequence[Service], state: Path, progress: Progress) -> l
     """
     with _lock(state):
         servers = read_servers(state)
-        missing = [s for s in services if not _runs(s, servers.get(s.name))]
+        missing = [s for s in services if not _runs(s, servers.get(s.name), state)]
         # What a killed server left behind, or one of earlier settings, may still hold a port. A
         # flow run that outlived its worker may go on: it ends by itself, and the night is done.
         stop([servers[s.name] for s in missing if s.name in servers], state, runaways=False)
@@ -84,9 +84,14 @@ def port_of(url: str) -> int:
     return parts.port or (443 if parts.scheme == "https" else 80)
 
 
-def _runs(service: Service, server: Server | None) -> bool:
-    """Whether it is there as it should be; what listens nowhere is known by its command line."""
+def _runs(service: Service, server: Server | None, state: Path) -> bool:
+    """Whether it is there as it should be; what listens nowhere is known by its command line.
+
+    One that was started before its project moved still looks where the project was.
+    """
     if server is None or server.url != service.url or (process := server.process()) is None:
+        return False
+    if not Path(server.log).is_relative_to(state):
         return False
     try:
         return service.url is not None or process.cmdline()[1:] == list(service.argv[1:])

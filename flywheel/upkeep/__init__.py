@@ -2,6 +2,18 @@
 
 from flywheel.upkeep.backup import BackedUp, back_up
 from flywheel.upkeep.cleaning import Cleaned, Swept, clean
+from flywheel.upkeep.doctor import examine
+from flywheel.upkeep.finding import Finding
 from flywheel.upkeep.restoring import Restored, restore
 
-__all__ = ["BackedUp", "Cleaned", "Restored", "Swept", "back_up", "clean", "restore"]
+__all__ = [
+    "BackedUp",
+    "Cleaned",
+    "Finding",
+    "Restored",
+    "Swept",
+    "back_up",
+    "clean",
+    "examine",
+    "restore",
+]

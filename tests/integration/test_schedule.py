@@ -251,7 +251,7 @@ def test_scheduling_again_changes_nothing(project):
     before = inventory(project)
     flywheel("schedule", project)
     assert inventory(project) == before
-    assert [len(found) for found in before.values()] == [3, 1, 2, 1, 1]
+    assert [len(found) for found in before.values()] == [8, 1, 4, 1, 1]
 
 
 def test_a_worker_that_was_stopped_takes_up_what_became_late(project, label_run):

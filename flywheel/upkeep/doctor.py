@@ -1,0 +1,58 @@
+"""Is a project well? Every check stands for itself: one that fails keeps no other from looking."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from flywheel.errors import SettingsError
+from flywheel.project import Project, load_project
+from flywheel.stack import environment
+from flywheel.task import load_task
+from flywheel.upkeep import machine, reached, stored
+from flywheel.upkeep.finding import Finding, fail, look, ok
+
+_Check = Callable[[Project], Iterable[Finding]]
+
+
+def examine(directory: Path) -> list[Finding]:
+    """Look at settings, task, storage, servers and machine; nothing of the project is changed.
+
+    Args:
+        directory: the folder with flywheel.toml.
+
+    Returns:
+        What was found, in the order of looking. Without settings nothing else can be looked at.
+    """
+    try:
+        project = load_project(directory)
+    except SettingsError as error:
+        said = [fail("settings", line) for line in str(error).splitlines()]
+        return [*said, *look("versions", lambda: machine.versions(None))]
+    found = [ok("settings", f"{project.directory}/flywheel.toml, project {project.name!r}")]
+    for check, into in _checks(project):
+        found += look(check, lambda into=into: into(project))  # type: ignore[misc]
+    return found
+
+
+def _checks(project: Project) -> Iterator[tuple[str, _Check]]:
+    known = {**os.environ, **environment(project)}
+    yield "task", _task
+    yield "versions", machine.versions
+    yield "ledger", stored.ledger
+    yield "blobs", stored.blobs
+    yield "disk", machine.disk
+    yield "secrets", machine.secrets
+    yield "GPU", machine.gpu
+    yield "Prefect", reached.prefect
+    yield "schedule", reached.schedule
+    yield "Label Studio", lambda one: reached.label_studio(one, known)
+    yield "model server", lambda one: reached.model_server(one, known)
+    yield "clock", reached.clocks
+    yield "notices", machine.notices
+
+
+def _task(project: Project) -> Iterator[Finding]:
+    load_task(project.project.task, project.directory)
+    yield ok("task", f"{project.project.task} loads; flywheel check looks closer")

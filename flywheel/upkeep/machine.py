@@ -1,0 +1,114 @@
+"""What a doctor asks of this machine: versions, disk, GPU, and who can read the secrets."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import stat
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.util import find_spec
+
+from packaging.requirements import Requirement
+
+from flywheel.project import Project, secret
+from flywheel.stack.credentials import credentials_file
+from flywheel.upkeep.finding import Finding, fail, ok, warn
+
+_LITTLE_BYTES = 5_000_000_000
+_TOO_LITTLE_BYTES = 500_000_000
+_TOLD = ("torch", "prefect", "label-studio-sdk")
+"""packages whose versions are worth a word when all is well"""
+
+
+def versions(project: Project | None) -> Iterator[Finding]:
+    """Whether the packages are those that flywheel was made for, extras of the settings too."""
+    wrong = []
+    for line in requires("flywheel") or ():
+        wanted = Requirement(line)
+        if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
+            continue
+        try:
+            found = version(wanted.name)
+        except PackageNotFoundError:
+            wrong.append(f"{wanted.name} is missing")
+            continue
+        if not wanted.specifier.contains(found, prereleases=True):
+            wrong.append(f"{wanted.name} is {found}, not {wanted.specifier}")
+    missing = _missing_extras(project) if project is not None else []
+    if wrong:
+        yield fail("versions", f"{'; '.join(wrong)}: pip install flywheel -c constraints.txt")
+    if missing:
+        extras = ",".join(missing)
+        yield fail(
+            "versions", f"flywheel.toml needs more packages: pip install 'flywheel[{extras}]'"
+        )
+    if not wrong and not missing:
+        told = ", ".join(f"{name} {version(name)}" for name in _TOLD)
+        yield ok("versions", f"Python {platform.python_version()}, {told}")
+
+
+def disk(project: Project) -> Iterator[Finding]:
+    """Whether there is room beside what is stored."""
+    free = shutil.disk_usage(project.directory).free
+    line = f"{free / 1e9:,.1f} GB are free where {project.directory} is"
+    mend = "flywheel clean forgets what [retention] allows, or give it a larger disk"
+    if free < _TOO_LITTLE_BYTES:
+        yield fail("disk", f"only {line}; {mend}")
+    elif free < _LITTLE_BYTES:
+        yield warn("disk", f"only {line}; {mend}")
+    else:
+        yield ok("disk", line)
+
+
+def gpu(project: Project) -> Iterator[Finding]:
+    """Whether the device of [train] is there, and no GPU is left unused by mistake."""
+    import torch  # noqa: PLC0415 - a second, which other uses of upkeep need not wait
+
+    from flywheel.model import pick_device  # noqa: PLC0415
+
+    device = pick_device(project.train.device)
+    if device.type == "cuda":
+        names = [torch.cuda.get_device_name(one) for one in range(torch.cuda.device_count())]
+        yield ok("GPU", f"trains on {device}; there are: {', '.join(names)}")
+    elif project.train.device == "auto" and shutil.which("nvidia-smi"):
+        yield warn(
+            "GPU",
+            "this machine has NVIDIA's driver, and torch sees no GPU: nvidia-smi says whether the "
+            "driver runs; else install torch for CUDA (pytorch.org/get-started)",
+        )
+    else:
+        yield ok("GPU", f"trains on {device}, as [train] device = {project.train.device!r} says")
+
+
+def secrets(project: Project) -> Iterator[Finding]:
+    """Whether others on this machine can read what only the owner should."""
+    path = credentials_file(project.state)
+    if path.exists() and path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        yield fail("secrets", f"{path} can be read by others: chmod 600 {path}")
+    else:
+        yield ok("secrets", "only their owner can read them")
+
+
+def notices(_project: Project) -> Iterator[Finding]:
+    """Whether anybody is told when a night fails."""
+    if secret("FLYWHEEL_NOTIFY_URL"):
+        yield ok("notices", "FLYWHEEL_NOTIFY_URL is told when a night fails or is late")
+    else:
+        yield warn(
+            "notices",
+            "nobody is told when a night fails: set FLYWHEEL_NOTIFY_URL, such as a Slack webhook, "
+            "and run flywheel schedule again",
+        )
+
+
+def _missing_extras(project: Project) -> list[str]:
+    workers = project.workers
+    wanted = {
+        "postgres": ("psycopg", project.ledger_url.startswith("postgresql")),
+        "s3": ("s3fs", project.blobs_url.startswith("s3://")),
+        "scale": ("prefect_dask", workers.processes > 1 or workers.cluster is not None),
+    }
+    return [
+        extra for extra, (module, needed) in wanted.items() if needed and find_spec(module) is None
+    ]
