@@ -42,7 +42,11 @@ def prefect(project: Project) -> Iterator[Finding]:
 
 def schedule(project: Project) -> Iterator[Finding]:
     """Whether nights are planned, somebody takes them up, and the last ones went well."""
-    found = planned(project)
+    try:
+        found = planned(project)
+    except UnavailableError:
+        yield fail("schedule", "not known while Prefect does not say what is planned")
+        return
     first, *others = found.lines(project)
     line = first.partition(" ")[2].strip()
     is_here = found.directory == project.directory
@@ -101,9 +105,8 @@ def clocks(project: Project) -> Iterator[Finding]:
             "the network, sudo timedatectl set-ntp true",
         )
     if not wrong:
-        yield ok(
-            "clock", f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {len(differences)} servers agree"
-        )
+        agree = f"{len(differences)} servers agree" if differences else "no server was there to ask"
+        yield ok("clock", f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC; {agree}")
 
 
 def _workers(project: Project) -> Iterator[Finding]:
@@ -159,6 +162,6 @@ def _post(project: Project, url: str) -> list[dict[str, object]]:
 
 def _silent(project: Project, url: str, error: httpx.HTTPError) -> UnavailableError:
     return UnavailableError(
-        f"{url} does not answer: {error or type(error).__name__}; flywheel up {project.directory} "
-        "starts the servers of this machine, and those elsewhere are started there"
+        f"{url} does not answer: {error or type(error).__name__}; on this machine "
+        f"flywheel up {project.directory} starts it"
     )
