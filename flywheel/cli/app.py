@@ -174,7 +174,7 @@ def status(directory: Directory = HERE) -> None:
             _say(f"              {name} is not running: flywheel up {directory}")
         if "prefect" not in silent:
             for line in planned_lines(loop.project):
-                _say(line)
+                console.print(line, highlight=False, soft_wrap=True, markup=False)
         print_status(status_of(loop), console)
 
 

@@ -75,8 +75,8 @@ class Status:
         yield f"last night    {_night(self.last_night, self.decision)}"
         if self.under_way is not None:
             done = ", ".join(self.finished_steps) or "nothing yet"
-            what = "under way    " if self.holder else "cut off      "
-            by = f"; run by {self.holder}" if self.holder else ", and no process runs it"
+            what = "under way    " if self.holder else "unfinished   "
+            by = f"; run by {self.holder}" if self.holder else "; no process runs it"
             yield f"{what} night {self.under_way.number}; done: {done}{by}"
         if self.approval:
             yield f"approval      {self.approval}"
@@ -134,8 +134,8 @@ def _unfinished(loop: Loop, night: Night, holder: str | None) -> str:
     if holder is not None:
         return f"nothing: night {night.number} is under way"
     return (
-        f"night {night.number} was cut off; flywheel night {loop.project.directory}, or the next "
-        "run of the schedule, goes on after its last finished step"
+        f"night {night.number} is unfinished and no process runs it: flywheel night "
+        f"{loop.project.directory}, or the next run of the schedule, goes on after its last step"
     )
 
 

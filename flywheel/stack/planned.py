@@ -19,6 +19,8 @@ from flywheel.stack.runs import prefect_login
 
 _TIMEOUT_SECONDS = 3.0
 _WENT_WRONG = ("FAILED", "CRASHED")
+_REFUSED = "Refused"
+"""what a person asked for in a form could not be; that person has read why"""
 _MOST_RUNS = 50
 
 
@@ -118,7 +120,7 @@ def _failures(client: httpx.Client, ids: dict[str, Any], url: str) -> Iterator[s
     ):
         last.setdefault(run["deployment_id"], run)
     for run in last.values():
-        if run["state_type"] in _WENT_WRONG:
+        if run["state_type"] in _WENT_WRONG and run["state_name"] != _REFUSED:
             why = (run["state"]["message"] or run["state_name"]).splitlines()[0]
             yield f"{run['name']}: {why}; {url}/runs/flow-run/{run['id']}"
 

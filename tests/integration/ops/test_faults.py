@@ -282,7 +282,7 @@ def test_a_full_disk_ends_a_night_in_one_line_and_loses_nothing(make, prefect_se
     assert state.is_failed()
     assert "No space left on device" in state.message
     with open_loop(directory) as loop:
-        assert "night 0 was cut off" in status(loop).to_do
+        assert "night 0 is unfinished and no process runs it" in status(loop).to_do
     (small_disk / "filler").unlink()
     assert flows.nightly.nightly(directory, return_state=True).name == "PROMOTE"
     assert facts(directory) == ENDED
