@@ -43,8 +43,9 @@ def test_every_variable_has_a_value():
 
 
 def test_every_flow_of_the_product_has_a_deployment():
-    modules = [path.stem for path in (ROOT / "flows").glob("*.py") if "@flow(" in path.read_text()]
-    assert sorted(modules) == sorted(DEPLOYMENTS)
+    texts = {path.stem: path.read_text() for path in (ROOT / "flows").glob("*.py")}
+    parts = {"spread"}  # a part of evaluate, which gives its pieces only from within
+    assert {name for name, text in texts.items() if "@flow(" in text} - parts == set(DEPLOYMENTS)
 
 
 @each
@@ -67,7 +68,7 @@ def test_a_form_that_was_filled_in_reaches_the_flow_with_its_types(entry):
     flow = flow_of(entry)
     needed = {"gpu-step": {"night": 1, "step": "retrain"}, "roll-back": {"reason": "bad"}}
     given = flow.validate_parameters({"directory": "/projects/digits", **needed.get(flow.name, {})})
-    assert given["directory"] == Path("/p")
+    assert given["directory"] == Path("/projects/digits")
 
 
 @each
