@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
 
+import torch
 from packaging.requirements import Requirement
 
+from flywheel.model import pick_device
 from flywheel.project import Project, secret
 from flywheel.stack.credentials import credentials_file
 from flywheel.upkeep.finding import Finding, fail, ok, warn
@@ -63,10 +65,6 @@ def disk(project: Project) -> Iterator[Finding]:
 
 def gpu(project: Project) -> Iterator[Finding]:
     """Whether the device of [train] is there, and no GPU is left unused by mistake."""
-    import torch  # noqa: PLC0415 - a second, which other uses of upkeep need not wait
-
-    from flywheel.model import pick_device  # noqa: PLC0415
-
     device = pick_device(project.train.device)
     if device.type == "cuda":
         names = [torch.cuda.get_device_name(one) for one in range(torch.cuda.device_count())]

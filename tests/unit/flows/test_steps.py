@@ -37,7 +37,7 @@ def test_a_step_has_its_name_a_time_limit_and_waits_longer_each_time(name):
     task = prefect_task(name)
     assert task.name == name.replace("_", "-")
     assert 60 <= task.timeout_seconds <= 86_400
-    assert (task.retries, task.retry_delay_seconds) == (3, [2, 10, 30])
+    assert (task.retries, task.retry_delay_seconds) == (3, [2, 10, 60])
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -82,6 +82,7 @@ def test_text_from_outside_stays_text(four_nights):
 
 def test_only_pages_that_are_written_are_linked(month):
     folder = month.project.state / "reports"
+    folder.mkdir(exist_ok=True)
     (folder / "night-0039.html").touch()
     page = write_wheel(month).read_text()
     (folder / "night-0039.html").unlink()
