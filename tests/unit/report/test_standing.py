@@ -50,7 +50,9 @@ def test_a_night_that_a_process_runs_is_under_way_until_that_process_dies(four_n
         found = status(four_nights.loop)
         assert any(one.startswith("under way     night 4; done: deploy") for one in found.lines())
         assert found.to_do == "nothing: night 4 is under way"
-        with four_nights.loop.ledger.begin() as connection:  # a process of this host that is no more
+        with (
+            four_nights.loop.ledger.begin() as connection
+        ):  # a process of this host that is no more
             host = found.holder.rsplit(":", 2)[0]
             connection.execute(update(locks).values(holder=f"{host}:999999999:0"))
         assert status(four_nights.loop).holder is None
