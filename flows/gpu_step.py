@@ -19,18 +19,17 @@ from prefect.runtime import flow_run
 from prefect.states import Completed
 
 from flows.ending import skipped
+from flows.names import project_name
 from flows.progress import training_progress
 from flows.spread import spreading
 from flywheel.loop import open_loop
 from flywheel.loop.heavy import HEAVY, do_heavy, join_night
-from flywheel.project import load_project
 
 
 def _name() -> str:
     """digits retrain of night 12."""
     given = flow_run.parameters
-    project = load_project(Path(str(given["directory"])))
-    return f"{project.name} {given['step']} of night {given['night']}"
+    return f"{project_name()} {given['step']} of night {given['night']}"
 
 
 @flow(name="gpu-step", flow_run_name=_name)

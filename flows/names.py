@@ -12,9 +12,14 @@ from flywheel.project import load_project
 
 def run_name() -> str:
     """The project, the flow and the time that it was meant for: digits nightly 2026-11-23 02:00."""
+    start = flow_run.scheduled_start_time
+    return f"{project_name()} {flow_run.flow_name} {start:%Y-%m-%d %H:%M}"
+
+
+def project_name() -> str:
+    """Of the run's project; where its settings cannot be read, the name of its folder."""
     directory = Path(str(flow_run.parameters["directory"]))
     try:
-        name = load_project(directory).name
+        return load_project(directory).name
     except SettingsError:  # the flow itself says what is wrong; here the run would stay pending
-        name = directory.name
-    return f"{name} {flow_run.flow_name} {flow_run.scheduled_start_time:%Y-%m-%d %H:%M}"
+        return directory.name
