@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +20,7 @@ import fsspec
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
-from flywheel.errors import FlywheelError, SettingsError, UnknownIdError
+from flywheel.errors import FlywheelError, SettingsError, UnavailableError, UnknownIdError
 from flywheel.records import content_id
 
 _FEW = 8
@@ -43,6 +45,8 @@ class Blobs:
     blobs = Blobs.open("s3://bucket/flywheel")    # or a folder
     digest = blobs.put(b"...")
     blobs.get(digest)
+
+    Every method raises UnavailableError when a store elsewhere does not answer.
     """
 
     def __init__(self, filesystem: fsspec.AbstractFileSystem, root: str) -> None:
@@ -61,6 +65,8 @@ class Blobs:
             # Other processes write too: what a listing said a while ago is not asked.
             filesystem, root = url_to_fs(url, use_listings_cache=False)
             filesystem.makedirs(root, exist_ok=True)
+        except _network_errors() as error:
+            raise _silent(url, error) from error
         except (ImportError, ValueError, OSError) as error:
             raise SettingsError(
                 f"storage.blobs = {url!r} cannot be opened: {error}; "
@@ -79,7 +85,8 @@ class Blobs:
             _write_durably({Path(self._path(digest)): data for digest, data in named})
         else:
             # Many at a time; one that is there is written anew, and so is young again.
-            self._filesystem.pipe({self._path(digest): data for digest, data in named})
+            with self._answering():
+                self._filesystem.pipe({self._path(digest): data for digest, data in named})
         return [digest for digest, _ in named]
 
     def get(self, digest: str) -> bytes:
@@ -90,7 +97,8 @@ class Blobs:
             FlywheelError: what is there has another hash.
         """
         try:
-            data: bytes = self._filesystem.cat_file(self._path(digest))
+            with self._answering():
+                data: bytes = self._filesystem.cat_file(self._path(digest))
         except FileNotFoundError as error:
             raise self._unknown(digest) from error
         return self._checked(digest, data)
@@ -106,7 +114,8 @@ class Blobs:
             return {digest: self.get(digest) for digest in digests}
         paths = {digest: self._path(digest) for digest in digests}
         try:
-            found = self._filesystem.cat(list(paths.values()))
+            with self._answering():
+                found = self._filesystem.cat(list(paths.values()))
         except FileNotFoundError:
             found = {}
         # What is missing is asked for by itself, which tells its name.
@@ -116,7 +125,8 @@ class Blobs:
         }
 
     def __contains__(self, digest: str) -> bool:
-        return bool(self._filesystem.exists(self._path(digest)))
+        with self._answering():
+            return bool(self._filesystem.exists(self._path(digest)))
 
     def stored(self) -> Iterator[Stored]:
         """Every file of the store: blobs by their digest, and drafts that a kill left behind."""
@@ -147,6 +157,19 @@ class Blobs:
             return False
         return True
 
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        """Tell a store that does not answer from one that says no: it may be asked again."""
+        silence: tuple[type[Exception], ...] = (OSError, *_network_errors())
+        try:
+            yield
+        except (FileNotFoundError, PermissionError):
+            raise
+        except silence as error:
+            if self._local:
+                raise
+            raise _silent(self._root, error) from error
+
     def _checked(self, digest: str, data: bytes) -> bytes:
         if content_id(data) != digest:
             raise FlywheelError(
@@ -160,6 +183,20 @@ class Blobs:
 
     def _path(self, digest: str) -> str:
         return f"{self._root}/{digest[:2]}/{digest}"
+
+
+def _network_errors() -> tuple[type[Exception], ...]:
+    """What stands for a server that cannot be reached; botocore's own are no OSError."""
+    boto = sys.modules.get("botocore.exceptions")
+    own = () if boto is None else (boto.ConnectionError, boto.HTTPClientError)
+    return (ConnectionError, TimeoutError, *own)
+
+
+def _silent(where: str, error: Exception) -> UnavailableError:
+    return UnavailableError(
+        f"the blob store {where} does not answer: {error}; see that it runs and that this machine "
+        "reaches it, then run this again"
+    )
 
 
 def _write_durably(files: dict[Path, bytes]) -> None:

@@ -7,12 +7,13 @@ import sys
 
 import boto3
 import pytest
+import s3fs
 from moto.server import ThreadedMotoServer
 from sqlalchemy import create_engine, text
 
 from flywheel.blobs import Blobs
 from flywheel.cli.starter import write_starter
-from flywheel.errors import FlywheelError, UnknownIdError
+from flywheel.errors import FlywheelError, UnavailableError, UnknownIdError
 from flywheel.ledger.models import get_report
 from flywheel.loop import begin_night, night, open_loop
 from flywheel.project import load_project
@@ -110,3 +111,18 @@ def test_an_object_with_other_bytes_is_never_passed_on(bucket):
     boto3.client("s3").put_object(Bucket="flywheel", Key=key, Body=b"wrong")
     with pytest.raises(FlywheelError, match="not its name; restore the file"):
         blobs.get(digest)
+
+
+def test_a_store_that_does_not_answer_is_unavailable_and_may_be_asked_again(
+    bucket, free_url, monkeypatch
+):
+    blobs = Blobs.open(f"{bucket}/silent")
+    digest = blobs.put(b"there")
+    with monkeypatch.context() as env:
+        env.setenv("AWS_ENDPOINT_URL_S3", free_url())
+        env.setenv("AWS_MAX_ATTEMPTS", "1")
+        s3fs.S3FileSystem.clear_instance_cache()
+        with pytest.raises(UnavailableError, match="does not answer: Could not connect"):
+            Blobs.open(f"{bucket}/silent").put(b"lost")
+    s3fs.S3FileSystem.clear_instance_cache()
+    assert Blobs.open(f"{bucket}/silent").get(digest) == b"there"
