@@ -14,7 +14,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, bindparam
 
 from flywheel.blobs import Blobs
-from flywheel.errors import FlywheelError, UserError
+from flywheel.errors import FlywheelError, UnavailableError, UserError
 from flywheel.faults import UNREADABLE
 from flywheel.label.counts import sums
 from flywheel.label.exchange import LabelingTask, ReturnedAnnotation
@@ -172,6 +172,8 @@ def _answers(
     if not all(annotation.skipped for annotation in found.annotations):
         try:
             (sample,) = load_samples(connection, blobs, [row.sample_id])
+        except UnavailableError:
+            raise  # nobody knows yet; the next pull reads these annotations again
         except FlywheelError as error:
             told = f"its sample cannot be loaded: {error}"[:500]
     returned = []

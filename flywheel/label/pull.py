@@ -26,10 +26,11 @@ def pull(ledger: Ledger, blobs: Blobs, studio: Bridge, task: Task, now: datetime
     """Store every annotation that changed since the last pull; every campaign is read.
 
     Only the samples of labeling tasks that changed are loaded. An annotation whose sample cannot
-    be is refused; blobs that do not answer at all (OSError) stop the pull, which loses nothing.
+    be is refused; blobs that do not answer at all stop the pull, which loses nothing.
 
     Raises:
-        UnavailableError: Label Studio does not answer; the next pull brings the same.
+        UnavailableError: Label Studio or the blobs do not answer; the next pull brings the same.
+        OSError: the disk of the blobs fails; the next pull brings the same.
         RefusedError: Label Studio refuses the token.
     """
     total = PullResult(num_again=_lose(ledger, studio, now))

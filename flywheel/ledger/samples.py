@@ -9,7 +9,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, select
 
 from flywheel.blobs import Blobs
-from flywheel.errors import FlywheelError, UnknownIdError
+from flywheel.errors import FlywheelError, UnavailableError, UnknownIdError
 from flywheel.ledger.payloads import kept_payloads
 from flywheel.ledger.tables import samples
 from flywheel.ledger.writing import insert_new
@@ -59,9 +59,15 @@ def load_samples(connection: Connection, blobs: Blobs, sample_ids: Sequence[str]
 def load_each(
     connection: Connection, blobs: Blobs, sample_ids: Sequence[str]
 ) -> tuple[dict[str, Sample], dict[str, str]]:
-    """Samples by id, those that can be loaded; and why the others cannot."""
+    """Samples by id, those that can be loaded; and why the others cannot.
+
+    Raises:
+        UnavailableError: the blobs do not answer, which says nothing of any sample.
+    """
     try:
         return {one.id: one for one in load_samples(connection, blobs, sample_ids)}, {}
+    except UnavailableError:
+        raise
     except FlywheelError as error:
         if len(sample_ids) == 1:
             return {}, {sample_ids[0]: str(error)}

@@ -20,7 +20,7 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from flywheel.blobs import Blobs
-from flywheel.errors import FlywheelError
+from flywheel.errors import FlywheelError, UnavailableError
 from flywheel.ledger import Ledger
 from flywheel.ledger.locks import hold
 from flywheel.ledger.named import mentioned, named_payloads, needed_blobs
@@ -67,7 +67,7 @@ def back_up(
     Raises:
         UserError: the target is there already.
         BusyError: another back-up or a cleaning is at work.
-        UnavailableError: the ledger does not answer.
+        UnavailableError: the ledger or the blobs do not answer.
         RefusedError: pg_dump is missing or fails.
     """
     blobs = Blobs.open(project.blobs_url)
@@ -121,6 +121,8 @@ def _add_blobs(writer: Writer, blobs: Blobs, needed: list[str], maybe: set[str])
     for digest in [*needed, *sorted(name for name in maybe if name in blobs)]:
         try:
             data = blobs.get(digest)
+        except UnavailableError:
+            raise  # it is not known to be missing
         except FlywheelError as error:
             added.missing[digest] = str(error)
             continue

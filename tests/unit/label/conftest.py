@@ -357,3 +357,19 @@ def lose(letters, tmp_path) -> Callable[[str], None]:
         (tmp_path / "blobs" / sample_id[:2] / sample_id).unlink()
 
     return run
+
+
+@pytest.fixture
+def silence(letters, monkeypatch) -> Callable[[], Callable[[], None]]:
+    """Make the blobs answer nothing, as an object store does that is away; the other ends it."""
+
+    def silent(*_args: object) -> bytes:
+        raise UnavailableError("the blob store does not answer")
+
+    def run() -> Callable[[], None]:
+        move_payloads(letters.ledger, letters.blobs)
+        for name in ("get", "get_all"):
+            monkeypatch.setattr(f"flywheel.blobs.Blobs.{name}", silent)
+        return monkeypatch.undo
+
+    return run

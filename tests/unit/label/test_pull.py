@@ -131,6 +131,19 @@ def test_a_sample_that_is_gone_refuses_its_annotation_and_no_other(
     assert (stored()["bob"].answer, letters.num_skips()) == ("b", 1)
 
 
+def test_blobs_that_do_not_answer_refuse_no_annotation_and_the_next_pull_has_it(
+    sample_id, says, pull_now, stored, silence
+):
+    says(sample_id, "b")
+    end = silence()
+    with pytest.raises(UnavailableError, match="blob store"):
+        pull_now()
+    assert stored() == {}
+    end()
+    assert pull_now() == PullResult(num_annotations=1)
+    assert stored()["ann"].answer == "b"
+
+
 def test_a_skip_needs_no_sample(sample_id, studio, pull_now, lose):
     lose(sample_id)
     studio.answer(sample_id, skip=True)

@@ -121,6 +121,17 @@ def test_an_error_of_the_task_sets_its_sample_aside_and_says_where(letters, send
     assert f"labeling.{part} of the task fails on it (KeyError: 'lens')" in letters.tasks()[bad][2]
 
 
+def test_blobs_that_do_not_answer_set_nothing_aside_and_the_batch_waits(letters, send_now, silence):
+    names = letters.choose(b"x1", b"x2")
+    end = silence()
+    with pytest.raises(UnavailableError, match="blob store"):
+        send_now()
+    end()
+    assert {letters.tasks()[name][0] for name in names} == {"waiting"}
+    send_now()
+    assert {letters.tasks()[name][0] for name in names} == {"sent"}
+
+
 def test_a_sample_whose_payload_is_lost_is_set_aside_and_the_rest_goes_on(letters, send_now, lose):
     gone, good = letters.choose(b"x1", b"x2")
     lose(gone)

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import select
 
-from flywheel.errors import BusyError, UserError
+from flywheel.errors import BusyError, UnavailableError, UserError
 from flywheel.ledger import Ledger
 from flywheel.ledger.samples import load_samples
 from flywheel.ledger.tables import decisions, metadata, predictions, samples
@@ -116,6 +116,16 @@ def test_a_blob_that_is_lost_is_told_and_the_rest_is_kept(past, tmp_path):
     done = back_up(past.loop.project, tmp_path / "kept.tar", now=now)
     assert list(done.missing) == [digest]
     assert list(restore(done.path, tmp_path / "new", now=now).missing) == [digest]
+
+
+def test_blobs_that_do_not_answer_make_no_back_up(past, tmp_path, monkeypatch):
+    def silent(*_):
+        raise UnavailableError("the blob store does not answer")
+
+    monkeypatch.setattr("flywheel.blobs.Blobs.get", silent)
+    with pytest.raises(UnavailableError, match="blob store"):
+        back_up(past.loop.project, tmp_path / "kept.tar", now=now)
+    assert not (tmp_path / "kept.tar").exists()
 
 
 def test_while_predictions_are_written_nothing_that_is_named_is_missing(past, tmp_path):
