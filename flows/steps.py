@@ -14,7 +14,6 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.utilities.annotations import quote
-from sqlalchemy.exc import OperationalError
 
 from flows.events import tell
 from flows.places import do
@@ -57,12 +56,12 @@ def _prefect_task(step: Step[Result], *, minutes: int) -> Callable[[NightRun], R
 
 
 def _may_help(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
-    """Whether trying again may help: only after a server or the database did not answer.
+    """Whether trying again may help: only after a server did not answer, or the ledger failed.
 
     A step over its time limit is not tried again: it would take as long once more.
     """
     error = state.result(raise_on_failure=False)
-    return isinstance(error, UnavailableError | OperationalError)
+    return isinstance(error, UnavailableError)
 
 
 deploy = _prefect_task(night.DEPLOY, minutes=5)

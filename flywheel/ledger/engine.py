@@ -1,7 +1,8 @@
 """Opens the ledger: one SQLAlchemy engine on a schema that is up to date.
 
 SQLite runs in WAL mode with full synchronisation, so that a committed row survives a power
-cut; writers queue up instead of failing. PostgreSQL needs nothing special.
+cut; writers queue up instead of failing. A PostgreSQL that is gone without a word (its machine lost
+power, a cable was pulled) is noticed within a minute: its driver would wait for two hours.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import Connection, Engine, create_engine, event, func, make_url, select
+from sqlalchemy import URL, Connection, Engine, create_engine, event, func, make_url, select
 from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError, OperationalError
 
 from flywheel.errors import SettingsError, UnavailableError
@@ -28,6 +29,14 @@ _BUSY_SECONDS = 30
 _READ_ONLY = "flywheel_read_only"
 _MIGRATION_LOCK = 7_305_118
 """Any number that only we use: of PostgreSQL's advisory lock."""
+_NOTICED = {
+    "connect_timeout": 10,  # seconds
+    "keepalives_idle": 20,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 50_000,  # milliseconds
+}
+"""how libpq notices that nobody is there any more"""
 
 
 class Ledger:
@@ -76,14 +85,22 @@ class Ledger:
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
-        """A transaction: committed at the end of the block, rolled back on an error."""
-        with self.engine.begin() as connection:
+        """A transaction: committed at the end of the block, rolled back on an error.
+
+        Raises:
+            UnavailableError: the database or its disk failed.
+        """
+        with _told(self.engine), self.engine.begin() as connection:
             yield connection
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A transaction that only reads; it neither waits for a writer nor makes one wait."""
-        with self._readers.begin() as connection:
+        """A transaction that only reads; it neither waits for a writer nor makes one wait.
+
+        Raises:
+            UnavailableError: the database or its disk failed.
+        """
+        with _told(self._readers), self._readers.begin() as connection:
             yield connection
 
     def close(self) -> None:
@@ -91,18 +108,38 @@ class Ledger:
         self.engine.dispose()
 
 
+@contextmanager
+def _told(engine: Engine) -> Iterator[None]:
+    """One line in place of the statement with all of its values, which are no one's business."""
+    try:
+        yield
+    except OperationalError as error:
+        reason = " ".join(str(error.orig).split())
+        raise UnavailableError(
+            f"the ledger {engine.url!r} failed: {reason}; nothing of this transaction is stored: "
+            "see that its disk has room and its server runs, then run this again"
+        ) from error
+
+
 def _engine(url: str) -> Engine:
     try:
         parsed = make_url(url)
         if parsed.get_backend_name() == "sqlite":
             return _sqlite(url, parsed.database)
-        return create_engine(url, pool_pre_ping=True)
+        return create_engine(url, pool_pre_ping=True, connect_args=_noticing(parsed))
     except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
         raise SettingsError(
             f"storage.ledger is no database URL that can be opened: {error}; "
             "write sqlite:///.flywheel/ledger.db or postgresql+psycopg://user@host/name "
             "(the latter needs: pip install 'flywheel[postgres]')"
         ) from error
+
+
+def _noticing(url: URL) -> dict[str, int]:
+    """What the driver is told besides the url, whose own options come first."""
+    if url.get_driver_name() not in {"psycopg", "psycopg2"}:
+        return {}
+    return {name: value for name, value in _NOTICED.items() if name not in url.query}
 
 
 def _sqlite(url: str, database: str | None) -> Engine:

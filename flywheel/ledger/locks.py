@@ -18,9 +18,9 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, delete, select, update
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
-from flywheel.errors import BusyError
+from flywheel.errors import BusyError, UnavailableError
 from flywheel.ledger.engine import Ledger
 from flywheel.ledger.holders import is_near, is_running
 from flywheel.ledger.holders import this_process as _me
@@ -85,8 +85,7 @@ def hold(
     finally:
         ended.set()
         beat.join()
-        with ledger.begin() as connection:
-            connection.execute(delete(locks).where(locks.c.name == name, locks.c.holder == me))
+        _give_back(ledger, name, me)
 
 
 def _wait(ledger: Ledger, name: str, now: Callable[[], datetime], patience: float) -> bool:
@@ -97,7 +96,7 @@ def _wait(ledger: Ledger, name: str, now: Callable[[], datetime], patience: floa
         try:
             with ledger.begin() as connection:
                 is_new, row = _take(connection, name, now(), watch)
-        except OperationalError:
+        except UnavailableError:
             if time.monotonic() >= give_up:
                 raise
             watch = _Watch()  # who could not be read may have been cut off as well
@@ -164,8 +163,17 @@ def _beat(ledger: Ledger, name: str, me: str, ended: threading.Event) -> None:
         try:
             with ledger.begin() as connection:
                 connection.execute(mine.values(counter=locks.c.counter + 1))
-        except SQLAlchemyError as error:
-            _LOGGER.warning("%s gives no sign of life, its ledger does not answer: %s", name, error)
+        except (UnavailableError, SQLAlchemyError) as error:  # whatever it is, it must go on
+            _LOGGER.warning("%s gives no sign of life: %s", name, error)
+
+
+def _give_back(ledger: Ledger, name: str, me: str) -> None:
+    """Free the lock; where that fails, what the block came to counts, and who dies frees it too."""
+    try:
+        with ledger.begin() as connection:
+            connection.execute(delete(locks).where(locks.c.name == name, locks.c.holder == me))
+    except UnavailableError as error:
+        _LOGGER.warning("%s stays held until this process has ended: %s", name, error)
 
 
 def _told(name: str, row: Row[Any]) -> str:

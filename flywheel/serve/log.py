@@ -77,9 +77,10 @@ def durably(ledger: Ledger) -> Iterator[Connection]:
         _must_be_there(ledger)
         with ledger.begin() as connection:
             yield connection
-    except (SQLAlchemyError, OSError) as error:
+    except (UnavailableError, SQLAlchemyError, OSError) as error:
         ledger.close()  # the next transaction opens the file or the connection anew
-        reason = getattr(error, "orig", None) or error
+        cause = error.__cause__ or error
+        reason = getattr(cause, "orig", None) or cause
         raise UnavailableError(
             f"the ledger {ledger.engine.url!r} cannot be written: {reason}; "
             "nothing was stored: free the disk or mend the folder, then send this again"

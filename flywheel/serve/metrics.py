@@ -18,6 +18,7 @@ from sqlalchemy import Connection, func, select
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from flywheel.errors import UnavailableError
 from flywheel.ledger import Ledger
 from flywheel.ledger.failures import count_failures
 from flywheel.ledger.models import current_release, get_decision
@@ -134,7 +135,7 @@ class LedgerFigures(Collector):
                     *_nights(connection),
                     *_labeling(connection),
                 ]
-        except (SQLAlchemyError, OSError):
+        except (UnavailableError, SQLAlchemyError, OSError):
             return [GaugeMetricFamily("flywheel_ledger_up", up, value=0)]
         return [GaugeMetricFamily("flywheel_ledger_up", up, value=1), *found]
 

@@ -1,3 +1,4 @@
+import socket
 import subprocess
 import sys
 import threading
@@ -7,11 +8,12 @@ from datetime import datetime
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import insert, select, text
+from sqlalchemy import insert, make_url, select, text
 from sqlalchemy.exc import StatementError
 
 from flywheel.errors import SettingsError, UnavailableError
 from flywheel.ledger import Ledger
+from flywheel.ledger.engine import _NOTICED, _noticing
 from flywheel.ledger.nights import finish_night, last_night, open_night
 from flywheel.ledger.tables import metadata, watermarks
 
@@ -156,3 +158,28 @@ def test_a_server_that_does_not_answer_is_unavailable_and_its_password_is_not_to
     with pytest.raises(UnavailableError, match="or that its server runs") as caught:
         Ledger.open("postgresql+psycopg://user:hidden@127.0.0.1:1/name")
     assert "hidden" not in str(caught.value)
+
+
+def test_a_server_that_takes_a_call_and_says_nothing_is_unavailable_too(monkeypatch):
+    monkeypatch.setitem(_NOTICED, "connect_timeout", 2)  # the least that libpq knows
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        pytest.raises(UnavailableError, match="timeout"),
+    ):
+        Ledger.open(f"postgresql+psycopg://127.0.0.1:{silent.getsockname()[1]}/name")
+
+
+def test_an_option_in_the_url_goes_before_ours():
+    theirs = make_url("postgresql+psycopg://host/name?connect_timeout=3")
+    assert _noticing(theirs) == {k: v for k, v in _NOTICED.items() if k != "connect_timeout"}
+    assert _noticing(make_url("postgresql+pg8000://host/name")) == {}
+
+
+def test_a_ledger_that_fails_says_so_in_one_line_without_the_values(ledger):
+    fill = text("CREATE TABLE big AS SELECT :secret AS one")
+    pragma(ledger, "max_page_count = 1")
+    with pytest.raises(UnavailableError, match="disk has room") as caught, ledger.begin() as sick:
+        sick.execute(fill, {"secret": "x" * 99_999})
+    assert "database or disk is full" in str(caught.value)
+    assert "xxx" not in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import event, insert, select
 from sqlalchemy.exc import OperationalError
 
-from flywheel.errors import BusyError
+from flywheel.errors import BusyError, UnavailableError
 from flywheel.ledger.holders import this_process
 from flywheel.ledger.locks import hold
 from flywheel.ledger.tables import locks
@@ -124,6 +124,17 @@ def test_a_lock_is_free_after_its_block_and_after_an_error_in_it(take, ledger):
     assert "beat of the loop" not in [thread.name for thread in threading.enumerate()]
 
 
+def test_a_ledger_that_fails_at_the_end_of_a_block_hides_nothing_of_it(take, ledger, caplog):
+    def fail(_connection):
+        raise OperationalError("BEGIN", {}, Exception("disk is full"))
+
+    with suppress(ZeroDivisionError), take():
+        event.listen(ledger.engine, "begin", fail)
+        raise ZeroDivisionError
+    event.remove(ledger.engine, "begin", fail)
+    assert "the loop stays held until this process has ended" in caplog.text
+
+
 def test_a_process_may_enter_its_own_lock_again_and_the_outer_block_keeps_it(take, ledger):
     with take():
         with take():
@@ -197,7 +208,7 @@ def test_a_time_in_which_the_ledger_does_not_answer_makes_nobody_dead(take, ledg
             raise OperationalError("BEGIN", {}, Exception("gone"))
 
     event.listen(ledger.engine, "begin", fail_at_times)
-    with pytest.raises(OperationalError), take(patience_seconds=0.4):
+    with pytest.raises(UnavailableError, match="gone"), take(patience_seconds=0.4):
         pass
     event.remove(ledger.engine, "begin", fail_at_times)
     assert holders(ledger) == [ELSEWHERE]
