@@ -17,6 +17,8 @@ Parameters = ParamSpec("Parameters")
 
 PATIENCE_SECONDS = 3600.0
 """that a night waits for work between nights, or for another run of itself"""
+OUTAGE_SECONDS = 120.0
+"""that it waits for a ledger that does not answer when the night begins"""
 
 
 def may_be_skipped(

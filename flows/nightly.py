@@ -23,7 +23,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from flows.course import end, judge, train
-from flows.ending import PATIENCE_SECONDS, may_be_skipped
+from flows.ending import OUTAGE_SECONDS, PATIENCE_SECONDS, may_be_skipped
 from flows.names import run_name
 from flows.progress import training_progress
 from flows.slots import slot
@@ -40,7 +40,7 @@ def nightly(directory: Path = Path()) -> State[Any]:
     """
     beginning = Beginning(slot=slot(), patience_seconds=PATIENCE_SECONDS)
     with (
-        open_loop(directory) as loop,
+        open_loop(directory, patience_seconds=OUTAGE_SECONDS) as loop,
         begin_night(loop, training_progress(loop), beginning) as night,
     ):
         train(night)  # deploy, collect, route, ingest, retrain

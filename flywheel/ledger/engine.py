@@ -66,7 +66,7 @@ class Ledger:
         except OperationalError as error:
             engine.dispose()
             raise UnavailableError(
-                f"the ledger {engine.url!r} does not open: {error.orig}; "
+                f"the ledger {engine.url!r} does not open: {_in_one_line(error)}; "
                 "check that its folder can be written, or that its server runs"
             ) from error
         except DatabaseError as error:
@@ -114,11 +114,14 @@ def _told(engine: Engine) -> Iterator[None]:
     try:
         yield
     except OperationalError as error:
-        reason = " ".join(str(error.orig).split())
         raise UnavailableError(
-            f"the ledger {engine.url!r} failed: {reason}; nothing of this transaction is stored: "
+            f"the ledger {engine.url!r} failed: {_in_one_line(error)}; nothing of this transaction is stored: "
             "see that its disk has room and its server runs, then run this again"
         ) from error
+
+
+def _in_one_line(error: DatabaseError) -> str:
+    return " ".join(str(error.orig).split()).removesuffix(".")
 
 
 def _engine(url: str) -> Engine:

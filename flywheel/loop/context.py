@@ -6,6 +6,7 @@ each step its retries, its time limit and its page, and the same steps run bare 
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from sqlalchemy import Connection
 
 from flywheel.blobs import Blobs
 from flywheel.cron import time_after
-from flywheel.errors import FlywheelError, SupersededError
+from flywheel.errors import FlywheelError, SupersededError, UnavailableError
 from flywheel.evaluate import Spread
 from flywheel.ledger import Ledger
 from flywheel.ledger.codec import from_json, to_json
@@ -34,6 +35,9 @@ from flywheel.ledger.nights import (
 )
 from flywheel.project import Project, load_project
 from flywheel.task import Task, load_task
+
+_LOGGER = logging.getLogger(__name__)
+_LOOK_SECONDS = 10.0
 
 LOOP = "the loop"
 """the lock of whoever runs a night, or work between nights"""
@@ -156,20 +160,44 @@ def utc_now() -> datetime:
 
 
 @contextmanager
-def open_loop(directory: Path | str, now: Callable[[], datetime] = utc_now) -> Iterator[Loop]:
+def open_loop(
+    directory: Path | str,
+    now: Callable[[], datetime] = utc_now,
+    *,
+    patience_seconds: float = 0.0,
+) -> Iterator[Loop]:
     """Open the project of a directory.
+
+    Args:
+        directory: where its flywheel.toml is.
+        now: the clock.
+        patience_seconds: to wait for a ledger that does not answer.
 
     Raises:
         UserError: its settings, its task or its storage cannot be used.
+        UnavailableError: its ledger does not answer.
     """
     project = load_project(directory)
     task = load_task(project.project.task, project.directory)
-    ledger = Ledger.open(project.ledger_url)
+    ledger = _open_ledger(project.ledger_url, patience_seconds)
     try:
         blobs = Blobs.open(project.blobs_url)
         yield Loop(project=project, task=task, ledger=ledger, blobs=blobs, now=now)
     finally:
         ledger.close()
+
+
+def _open_ledger(url: str, patience: float) -> Ledger:
+    """Its server may be starting anew just when the night begins."""
+    give_up = time.monotonic() + patience
+    while True:
+        try:
+            return Ledger.open(url)
+        except UnavailableError as error:
+            if time.monotonic() >= give_up:
+                raise
+            _LOGGER.warning("%s; this one waits up to %.0f s", error, patience)
+            time.sleep(min(_LOOK_SECONDS, patience))
 
 
 @contextmanager

@@ -5,10 +5,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import select
 
-from flywheel.errors import BusyError, SupersededError
+from flywheel.cli.starter import write_starter
+from flywheel.errors import BusyError, SupersededError, UnavailableError
+from flywheel.ledger import Ledger
 from flywheel.ledger.nights import last_night
 from flywheel.ledger.tables import locks
-from flywheel.loop import Beginning, Slot, begin_night
+from flywheel.loop import Beginning, Slot, begin_night, open_loop
 
 MONDAY = datetime(2026, 3, 2, 2, tzinfo=UTC)  # the cron of the project is 0 2 * * *
 DAY, MINUTE = timedelta(days=1), timedelta(minutes=1)
@@ -123,3 +125,21 @@ def test_a_night_that_was_taken_over_stores_nothing_more(story):
     with story.loop.ledger.read() as connection:
         assert last_night(connection).finished_at is None
         assert connection.execute(select(locks.c.holder)).scalar() == "elsewhere:17:99.00"
+
+
+def test_a_ledger_that_is_away_when_a_night_begins_is_waited_for(tmp_path, monkeypatch):
+    write_starter(tmp_path / "here")
+    really, looks = Ledger.open, []
+
+    def away(url):
+        looks.append(url)
+        if len(looks) < 3:
+            raise UnavailableError("the ledger does not open")
+        return really(url)
+
+    monkeypatch.setattr("flywheel.ledger.Ledger.open", away)
+    monkeypatch.setattr("flywheel.loop.context._LOOK_SECONDS", 0.01)
+    with pytest.raises(UnavailableError), open_loop(tmp_path / "here"):
+        pass
+    with open_loop(tmp_path / "here", patience_seconds=60.0):
+        assert len(looks) == 3
