@@ -27,7 +27,7 @@ import inspect
 import httpx
 import pytest
 
-import flows.nightly
+import flows.steps
 
 pytestmark = pytest.mark.integration
 
@@ -62,7 +62,9 @@ def test_what_production_sends_wrong_is_told_and_not_stored(
 
 def test_a_night_without_traffic_completes_and_routes_nothing(begun):
     steps = begun.steps(0)
+    drift = steps["collect"].pop("drift")
     assert steps["collect"] == {"num_predictions": 0, "num_feedback": 0, "num_failures": 0}
+    assert (drift["num_new"], drift["is_alarm"]) == (0, False)
     assert (steps["route"]["population"], steps["route"]["num_sent"]) == (0, 0)
     assert steps["decide"]["verdict"] == "PROMOTE"
 
@@ -119,7 +121,7 @@ def test_without_a_model_server_the_night_completes_with_a_note(small):
 @pytest.fixture
 def impatient(monkeypatch):
     """The release step tries again without a pause."""
-    step = inspect.getclosurevars(flows.nightly.release).nonlocals["untyped"]
+    step = inspect.getclosurevars(flows.steps.release).nonlocals["untyped"]
     monkeypatch.setattr(step, "retry_delay_seconds", [0, 0, 0])
 
 
