@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import httpx
 import pytest
+from asking import post
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import DeploymentScheduleCreate
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
@@ -29,8 +29,7 @@ def made_by_schedule(prefect_server):
             )
             client.pause_deployment(deployment)
         times = {"start_time": start.isoformat(), "end_time": end.isoformat(), "min_runs": 100}
-        made = httpx.post(f"{prefect_server}/api/deployments/{deployment}/schedule", json=times)
-        made.raise_for_status()
+        post(f"{prefect_server}/api/deployments/{deployment}/schedule", times)
         return sorted(late(deployment), key=lambda one: one.expected_start_time)
 
     def late(deployment):

@@ -18,6 +18,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from asking import wait_for
 from sqlalchemy import create_engine, text
 
 import flows.nightly
@@ -87,7 +88,7 @@ def make(tmp_path_factory, free_url):
         text = SETTINGS.format(name=name, epochs=epochs, **places)
         (folder / "flywheel.toml").write_text(text)
         started.append(subprocess.Popen([sys.executable, "-m", "flywheel", "serve", str(folder)]))
-        wait_until(lambda: answers(f"http://127.0.0.1:{places['port']}"))
+        wait_for(lambda: answers(f"http://127.0.0.1:{places['port']}"))
         return folder
 
     with pytest.MonkeyPatch.context() as env:
@@ -107,13 +108,6 @@ def answers(url):
     return True
 
 
-def wait_until(look, seconds=60):
-    end = time.monotonic() + seconds
-    while not look():
-        assert time.monotonic() < end, f"not in {seconds} s"
-        time.sleep(0.05)
-
-
 @contextmanager
 def night_of(directory, program=NIGHT, **environment):
     """A night in a process of its own, which is in training when the block begins."""
@@ -129,7 +123,7 @@ def night_of(directory, program=NIGHT, **environment):
                 night = last_night(connection)
                 return night is not None and "ingest" in finished_steps(connection, night.number)
 
-        wait_until(trains)
+        wait_for(trains)
     yield process
     process.stdout.close()
 
@@ -255,7 +249,7 @@ def test_prefects_server_may_restart_in_mid_night(make, tmp_path, free_url):
             stop_all(tmp_path, print)
             time.sleep(2)
             start_all([service], tmp_path, print)
-            said = process.communicate(timeout=120)[0]
+            said = process.communicate(timeout=300)[0]
         assert said.split()[-1] == "PROMOTE"
         assert facts(directory) == ENDED
     finally:
@@ -270,7 +264,7 @@ def test_the_database_may_be_away_in_mid_night(make, prefect_server, wire):
         wire.cut()
         time.sleep(3)
         wire.is_cut = False
-        said = process.communicate(timeout=120)[0]
+        said = process.communicate(timeout=300)[0]
     assert said.split()[-1] == "PROMOTE"
     assert facts(directory) == ENDED
 

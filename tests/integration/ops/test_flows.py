@@ -17,6 +17,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from asking import post
 from prefect.client.orchestration import get_client
 
 import flows.label_hard_cases
@@ -152,7 +153,7 @@ def planned(prefect):
     """The runs that are to come of release."""
     chosen = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}
     chosen["flows"] = {"name": {"any_": ["release"]}}
-    return httpx.post(f"{prefect}/api/flow_runs/filter", json=chosen, timeout=30).json()
+    return post(f"{prefect}/api/flow_runs/filter", chosen)
 
 
 def test_a_night_goes_on_from_flow_to_flow(asked):
@@ -197,7 +198,7 @@ def test_prefect_is_told_of_the_release(approved, prefect_server):
     chosen = {"event": {"name": ["flywheel.release-changed"]}}
     end = time.monotonic() + 20
     while time.monotonic() < end:
-        found = httpx.post(f"{prefect_server}/api/events/filter", json={"filter": chosen}).json()
+        found = post(f"{prefect_server}/api/events/filter", {"filter": chosen})
         mine = [e for e in found["events"] if "operated" in e["resource"]["prefect.resource.id"]]
         if mine:
             assert mine[0]["payload"]["release"] == 1

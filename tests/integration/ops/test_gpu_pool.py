@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import httpx
 import pytest
+from asking import post
 
 from flows.gpu_step import gpu_step
 from flows.nightly import nightly
@@ -67,7 +67,7 @@ def state(project):
 
 def runs_of_the_pool(project):
     chosen = {"work_pools": {"name": {"any_": ["flywheel-pooled-gpu"]}}, "sort": "START_TIME_ASC"}
-    return httpx.post(f"{project.prefect.url}/api/flow_runs/filter", json=chosen).json()
+    return post(f"{project.prefect.url}/api/flow_runs/filter", chosen)
 
 
 def test_the_night_ends_as_if_it_had_done_all_by_itself(project, state):
