@@ -123,9 +123,9 @@ def told(sink, event):
 
 @pytest.fixture(scope="module")
 def burst(project):
-    """A hundred events within a moment, and some of each other kind that starts runs."""
-    send(project, "hard-samples-waiting", count=100, num_samples=50)
-    send(project, "annotations-waiting", count=20, num_events=1)
+    """Fifty events within a moment, and some of each other kind that starts runs."""
+    send(project, "hard-samples-waiting", count=50, num_samples=50)
+    send(project, "annotations-waiting", count=10, num_events=1)
     send(project, "enough-labels", count=5, enough=100)
 
 
