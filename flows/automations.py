@@ -96,9 +96,7 @@ def _wanted(
 def _values(
     client: SyncPrefectClient, project: Project, deployments: Mapping[str, DeploymentResponse]
 ) -> dict[str, Any]:
-    form = (
-        f"{project.prefect.url.rstrip('/')}/deployments/deployment/{deployments['release'].id}/run"
-    )
+    form = f"{project.prefect_page}/deployments/deployment/{deployments['release'].id}/run"
     return {
         **project_values(project),
         "FLYWHEEL_DEPLOYMENTS": sorted(f"prefect.deployment.{d.id}" for d in deployments.values()),

@@ -30,8 +30,8 @@ def project_values(project: Project) -> dict[str, Any]:
         "FLYWHEEL_POOL": stack.run_pool(project),
         "FLYWHEEL_GPU_POOL": stack.gpu_pool(project) or "",
         "FLYWHEEL_GPUS": project.train.processes,  # one each
-        "FLYWHEEL_PREFECT": project.prefect.url.rstrip("/"),
-        "FLYWHEEL_SERVER": (project.serve.public_url or project.server_url).rstrip("/"),
+        "FLYWHEEL_PREFECT": project.prefect_page,
+        "FLYWHEEL_SERVER": project.server_page,
         "FLYWHEEL_LATE_SECONDS": 60 * project.notify.late_minutes,
         "FLYWHEEL_STUCK_SECONDS": project.notify.stuck_seconds,
     }

@@ -33,7 +33,7 @@ from flywheel.formulas.settings import (
 )
 from flywheel.settings.base import Fraction, Section, web_address
 from flywheel.settings.labeling import Cost, LabelingSettings, People, Quality
-from flywheel.settings.operations import Approval, Notify, Retention, Workers
+from flywheel.settings.operations import Approval, Links, Notify, Retention, Workers
 
 FILE_NAME = "flywheel.toml"
 
@@ -287,6 +287,7 @@ class _Settings(Section):
     schedule: Schedule = Schedule()
     prefect: Prefect = Prefect()
     workers: Workers = Workers()
+    links: Links = Links()
     approval: Approval = Approval()
     notify: Notify = Notify()
     retention: Retention = Retention()
@@ -326,6 +327,21 @@ class Project(_Settings):
     def server_url(self) -> str:
         """Where the model server answers."""
         return f"http://{self.serve.host}:{self.serve.port}"
+
+    @property
+    def prefect_page(self) -> str:
+        """Prefect's dashboard, as people's browsers reach it."""
+        return (self.links.prefect or self.prefect.url).rstrip("/")
+
+    @property
+    def label_studio_page(self) -> str:
+        """Label Studio, as people's browsers reach it."""
+        return (self.links.label_studio or self.labeling.url).rstrip("/")
+
+    @property
+    def server_page(self) -> str:
+        """The model server, as people's browsers reach it."""
+        return (self.links.model_server or self.serve.public_url or self.server_url).rstrip("/")
 
 
 def load_project(directory: Path | str = ".") -> Project:

@@ -217,11 +217,11 @@ def _say_where(project: Project, console: Console) -> None:
         labeling = labeling_projects(connection)
         night = last_night(connection)
     lines = [
-        f"flow runs     {project.prefect.url}/runs",
-        f"labeling      {login.url}/projects/{labeling[-1] if labeling else ''}",
+        f"flow runs     {project.prefect_page}/runs",
+        f"labeling      {project.label_studio_page}/projects/{labeling[-1] if labeling else ''}",
         f"  log in as   {login.email}, password in {login.password_file}",
-        f"report        {project.server_url}/reports/night-{night.number if night else 0:04d}.html",
-        f"all nights    {project.server_url}/reports/{STORY_PAGE}",
+        f"report        {project.server_page}/reports/night-{night.number if night else 0:04d}.html",
+        f"all nights    {project.server_page}/reports/{STORY_PAGE}",
         "stop it       make down",
     ]
     for line in lines:

@@ -114,7 +114,7 @@ def _tell(project: Project, done: Registered, progress: Say) -> None:
             "notifications    nobody is told of failed, late or stuck runs; set FLYWHEEL_NOTIFY_URL "
             "to a webhook address and run flywheel schedule again"
         )
-    url = project.prefect.url.rstrip("/")
+    url = project.prefect_page
     pools = dict.fromkeys([stack.run_pool(project), stack.gpu_pool(project)])
     progress(f"work pools       {', '.join(pool for pool in pools if pool)}")
     progress(f"see              {url}/deployments?tags={project.name}")

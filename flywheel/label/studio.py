@@ -48,8 +48,11 @@ class Studio:
     ledger), and RefusedError when it answers no.
     """
 
-    def __init__(self, client: Client, pictures: PicturePlace = BY_UPLOAD) -> None:
+    def __init__(
+        self, client: Client, pictures: PicturePlace = BY_UPLOAD, pages_url: str | None = None
+    ) -> None:
         self._client = client
+        self._pages_url = pages_url or client.url
         self._pictures = pictures_of(pictures, client)
         self._people: dict[int, str] = {}
         self._creator = Creator(client)
@@ -63,16 +66,25 @@ class Studio:
         token: str | None,
         pictures: PicturePlace = BY_UPLOAD,
         *,
+        pages_url: str | None = None,
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> Studio:
         """The server at an address, with the access token of one of its users.
 
+        Args:
+            url: where its API is.
+            token: of a user; None: none is known.
+            pictures: how pictures get to it.
+            pages_url: where people's browsers find it, if that is another address.
+            transport: how requests are sent, for tests.
+            sleep: how it waits before it asks again, for tests.
+
         Raises:
             UnavailableError: nothing answers there.
             RefusedError: the token is missing or wrong.
         """
-        return cls(Client.connect(url, token, transport, sleep), pictures)
+        return cls(Client.connect(url, token, transport, sleep), pictures, pages_url)
 
     def publish(self, project_id: int, pictures: Mapping[str, bytes]) -> dict[str, str]:
         """Bring pictures to where browsers find them; sample id -> address.
@@ -84,7 +96,7 @@ class Studio:
 
     def page(self, project_id: int) -> str:
         """The page of a project that people open."""
-        return f"{self._client.url}/projects/{project_id}/data"
+        return f"{self._pages_url}/projects/{project_id}/data"
 
     def is_there(self, project_id: int) -> bool:
         """Whether the project still exists."""

@@ -49,7 +49,9 @@ def open_studio(loop: Loop) -> Studio:
         folder=settings.pictures_folder or "",
         url=settings.pictures_url or "",
     )
-    return Studio.connect(settings.url, secret("LABEL_STUDIO_API_KEY") or "", pictures)
+    token = secret("LABEL_STUDIO_API_KEY") or ""
+    page = loop.project.label_studio_page
+    return Studio.connect(settings.url, token, pictures, pages_url=page)
 
 
 def route(night: NightRun) -> Routed:

@@ -77,7 +77,7 @@ def write_labeling(loop: Loop, facts: LabelingFacts | None = None) -> Path:
 
 def campaign_rows(facts: LabelingFacts, project: Project) -> Iterator[CampaignRow]:
     """Every campaign with its counts, oldest first."""
-    studio = project.labeling.url.rstrip("/")
+    studio = project.label_studio_page
     for one in facts.campaigns:
         counts, spent = facts.states.get(one.id, {}), facts.by_campaign.get(one.id)
         yield CampaignRow(

@@ -1,6 +1,6 @@
 """Where people find the pages: addresses on the model server.
 
-A page is linked by the address that others reach the server by, where the project names one.
+A page is linked by the address that people's browsers reach the server by.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ from flywheel.project import Project
 
 def address(project: Project, name: str) -> str:
     """The address of a file of the project's reports."""
-    base = project.serve.public_url or project.server_url
-    return f"{base.rstrip('/')}/reports/{name}"
+    return f"{project.server_page}/reports/{name}"
 
 
 def dossier_place(decision_id: str) -> str:

@@ -35,6 +35,7 @@ from flywheel.report import text
 from flywheel.report.asked import asked_line
 from flywheel.report.judged import advice
 from flywheel.report.labeling import LABELING_PAGE
+from flywheel.report.places import address
 from flywheel.report.weighed import budget_line
 
 
@@ -173,7 +174,7 @@ def _rest(loop: Loop, report: Report | None, log: LogSize) -> str:
     when = f"the next night, at {loop.project.schedule.cron} {loop.project.schedule.timezone}"
     if log.num_uncollected:
         return f"{log.num_uncollected} predictions wait for {when}"
-    return f"send traffic to {loop.project.server_url}/predict; {when}, looks at it"
+    return f"send traffic to {loop.project.server_page}/predict; {when}, looks at it"
 
 
 def _budget(loop: Loop, connection: Connection, report: Report | None) -> str:
@@ -192,7 +193,7 @@ def _people(loop: Loop, connection: Connection) -> str:
     page = loop.project.state / "reports" / LABELING_PAGE
     where = f"flywheel labels {loop.project.directory}"
     if page.exists():
-        where += f", or {loop.project.server_url}/reports/{LABELING_PAGE}"
+        where += f", or {address(loop.project, LABELING_PAGE)}"
     return f"{len(counts):,} have given {answers:,} answers; how well and at what cost: {where}"
 
 
@@ -207,7 +208,7 @@ def _why_waiting(connection: Connection, number: int) -> str:
 def _page(loop: Loop, connection: Connection) -> str:
     """The labeling project that was made last; the address is settled by Label Studio's paths."""
     projects = labeling_projects(connection)
-    url = loop.project.labeling.url.rstrip("/")
+    url = loop.project.label_studio_page
     return f"{url}/projects/{projects[-1]}/data" if projects else url
 
 

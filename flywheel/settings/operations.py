@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from flywheel.settings.base import Section
+from flywheel.settings.base import Section, web_address
 
+_Address = Annotated[str, AfterValidator(web_address)]
 _POOL = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 
 
@@ -25,6 +26,17 @@ class Workers(Section):
     """processes on this machine over which scoring is spread; 1: none besides the run's own"""
     cluster: str | None = None
     """address of a Dask scheduler that scores instead, such as tcp://10.0.0.5:8786"""
+
+
+class Links(Section):
+    """Section [links]: where people's browsers find the pages.
+
+    Needed where the loop itself uses other addresses: behind a proxy, or in containers.
+    """
+
+    prefect: _Address | None = None
+    label_studio: _Address | None = None
+    model_server: _Address | None = None
 
 
 class Approval(Section):

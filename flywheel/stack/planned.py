@@ -46,7 +46,7 @@ class Planned:
         elif self.directory != here:
             yield f"schedule      {_elsewhere(self.directory, here)}"
         elif self.is_paused:
-            yield f"schedule      paused: resume it at {project.prefect.url}/deployments"
+            yield f"schedule      paused: resume it at {project.prefect_page}/deployments"
         elif self.next_night is None:
             yield "schedule      no night is planned; the server plans within a minute"
         else:
@@ -68,7 +68,7 @@ def planned(project: Project) -> Planned:
         with httpx.Client(
             base_url=f"{url}/api", auth=prefect_login(), trust_env=False, timeout=_TIMEOUT_SECONDS
         ) as client:
-            return _read(client, project, url)
+            return _read(client, project)
     except httpx.HTTPError as error:
         raise UnavailableError(
             f"Prefect at {url} does not say what is planned: {error or type(error).__name__}; "
@@ -76,7 +76,7 @@ def planned(project: Project) -> Planned:
         ) from error
 
 
-def _read(client: httpx.Client, project: Project, url: str) -> Planned:
+def _read(client: httpx.Client, project: Project) -> Planned:
     tags = {"tags": {"all_": ["flywheel", project.name]}}
     found = _ask(client, "/deployments/filter", deployments=tags)
     nightly = [one for one in found if one["entrypoint"].endswith(".nightly")]
@@ -90,7 +90,7 @@ def _read(client: httpx.Client, project: Project, url: str) -> Planned:
         is_paused=nightly[0]["paused"] or not any(one["active"] for one in schedules),
         next_night=_next_night(client, nightly[0]["id"]),
         num_late=len(late),
-        failed=tuple(_failures(client, ids, url)),
+        failed=tuple(_failures(client, ids, project.prefect_page)),
     )
 
 
@@ -106,7 +106,7 @@ def _next_night(client: httpx.Client, deployment: str) -> datetime | None:
     return datetime.fromisoformat(runs[0]["expected_start_time"]) if runs else None
 
 
-def _failures(client: httpx.Client, ids: dict[str, Any], url: str) -> Iterator[str]:
+def _failures(client: httpx.Client, ids: dict[str, Any], page: str) -> Iterator[str]:
     """Of each flow that went wrong when it last ran to an end."""
     ended = {"state": {"type": {"any_": ["COMPLETED", *_WENT_WRONG]}}}
     last: dict[str, dict[str, Any]] = {}
@@ -122,7 +122,7 @@ def _failures(client: httpx.Client, ids: dict[str, Any], url: str) -> Iterator[s
     for run in last.values():
         if run["state_type"] in _WENT_WRONG and run["state_name"] != _REFUSED:
             why = (run["state"]["message"] or run["state_name"]).splitlines()[0]
-            yield f"{run['name']}: {why}; {url}/runs/flow-run/{run['id']}"
+            yield f"{run['name']}: {why}; {page}/runs/flow-run/{run['id']}"
 
 
 def _named(state: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from prefect.client.schemas.schedules import CronSchedule
 
 from flows.manifests import deployment_manifest, project_values
 from flywheel.project import Identity, Project, Schedule, Train
-from flywheel.settings.operations import Notify, Workers
+from flywheel.settings.operations import Links, Notify, Workers
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "deployments/prefect.yaml").read_text(encoding="utf-8")
@@ -120,6 +120,13 @@ def test_a_run_shows_a_sign_of_life_well_before_it_counts_as_stuck(entry):
 def test_a_deployment_says_what_it_does_and_where_to_look(entry):
     assert len(entry["description"]) > 80
     assert f"({PAGES}" in entry["description"]
+
+
+def test_links_lead_where_peoples_browsers_find_the_pages():
+    links = Links(prefect="https://runs.example.com/", model_server="https://models.example.com")
+    values = project_values(PROJECT.model_copy(update={"links": links}))
+    assert values["FLYWHEEL_PREFECT"] == "https://runs.example.com"
+    assert values["FLYWHEEL_SERVER"] == "https://models.example.com"
 
 
 def test_without_a_gpu_pool_there_is_no_deployment_for_it():

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import tomllib
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -198,6 +199,15 @@ def test_the_example_names_the_services_and_pools_of_the_compose_file(tmp_path):
     assert {re.match(r"http://([\w-]+):\d+$", url)[1] for url in urls} <= set(SERVICES)
     assert project.workers.pool in SERVICES["worker"]["command"]
     assert project.workers.gpu_pool in SERVICES["gpu-worker"]["command"]
+
+
+def test_the_links_of_the_example_lead_to_ports_that_are_published():
+    project = load_project(DOCKER / "example")
+    pages = [project.prefect_page, project.label_studio_page, project.server_page]
+    published = yaml.safe_dump([service.get("ports") for service in SERVICES.values()])
+    for page in pages:
+        assert urlsplit(page).hostname == "127.0.0.1"
+        assert f":-{urlsplit(page).port}}}" in published
     assert ":" not in project.ledger_url.split("//")[1]  # no password
 
 

@@ -1,6 +1,7 @@
 """What the bridge makes of a server's answers; the real server is in tests/integration/label."""
 
 import dataclasses
+import functools
 import json
 from datetime import UTC, datetime
 from urllib.parse import parse_qs
@@ -352,3 +353,16 @@ def test_the_404_of_a_proxy_does_not_mean_that_a_project_is_gone():
         studio.is_there(1)
     with pytest.raises(RefusedError, match="no JSON"):
         list(studio.pull(1, None))
+
+
+def test_people_open_a_project_where_their_browsers_find_it():
+    connect = functools.partial(
+        Studio.connect, "http://studio", "t" * 40, transport=httpx.MockTransport(_whoami)
+    )
+    assert connect().page(7) == "http://studio/projects/7/data"
+    page = connect(pages_url="https://labels.example.com").page(7)
+    assert page == "https://labels.example.com/projects/7/data"
+
+
+def _whoami(request: httpx.Request) -> httpx.Response:
+    return httpx.Response(200, json={"id": 1})

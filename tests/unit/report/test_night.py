@@ -8,6 +8,7 @@ from flywheel.errors import UnknownIdError
 from flywheel.ledger.models import report_of_night
 from flywheel.report import baseline_rows, night_page
 from flywheel.report.summaries import STEP_NAMES
+from flywheel.settings.operations import Links
 
 
 def test_the_page_opens_with_the_verdict_and_the_reason_that_decided(four_nights):
@@ -37,6 +38,16 @@ def test_links_name_the_address_by_which_others_reach_the_server(shared, written
     project = shared.loop.project
     serve = project.serve.model_copy(update={"public_url": "https://models.example.com/"})
     loop = replace(shared.loop, project=project.model_copy(update={"serve": serve}))
+    assert "](https://models.example.com/reports/night-0002.html)" in night_page(loop, 2)
+
+
+def test_links_for_people_come_before_the_address_for_label_studio(shared, written):
+    project = shared.loop.project
+    changed = {
+        "serve": project.serve.model_copy(update={"public_url": "http://model-server:8700"}),
+        "links": Links(model_server="https://models.example.com"),
+    }
+    loop = replace(shared.loop, project=project.model_copy(update=changed))
     assert "](https://models.example.com/reports/night-0002.html)" in night_page(loop, 2)
 
 
