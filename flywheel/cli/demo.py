@@ -19,9 +19,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from sqlalchemy import Connection
 
 from flywheel import stack
+from flywheel.cli.prepared import prepare
 from flywheel.cli.printing import night_table
 from flywheel.cli.revisit import revisit_metric
-from flywheel.cli.running import prepare, run_night
+from flywheel.cli.running import run_night
 from flywheel.cli.shows import Show, World
 from flywheel.cli.story import tell_story
 from flywheel.errors import UserError

@@ -13,12 +13,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 from rich.console import Console
 from rich.markup import escape
 
 from flywheel import stack
-from flywheel.errors import FlywheelError, UnavailableError
+from flywheel.cli.prepared import prepare
+from flywheel.errors import FlywheelError
 from flywheel.ledger import Ledger
 from flywheel.ledger.locks import hold
 from flywheel.ledger.nights import current_night_number
@@ -64,21 +64,6 @@ def tell_release(project: Project, release: Release) -> None:
     from flows.events import release_changed  # as above
 
     release_changed(project.name, release)
-
-
-def prepare(project: Project) -> None:
-    """Point this process at the project's servers and make sure that Prefect's answers."""
-    os.environ.update(stack.environment(project))
-    # People at a terminal read our lines; the dashboard keeps Prefect's.
-    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-    url = os.environ["PREFECT_API_URL"]
-    try:
-        httpx.get(f"{url}/health", timeout=10).raise_for_status()
-    except httpx.HTTPError as error:
-        raise UnavailableError(
-            f"Prefect at {url} does not answer ({error}); start it with flywheel up, "
-            "then run this again: nothing was begun and nothing is lost"
-        ) from error
 
 
 def _run(flow: Callable[..., Any], directory: Path) -> Any:

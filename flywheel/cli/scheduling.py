@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import httpx
 
 from flywheel import stack
-from flywheel.cli.running import prepare
+from flywheel.cli.prepared import prepare
 from flywheel.project import Project
 
 if TYPE_CHECKING:
