@@ -11,6 +11,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -186,14 +187,24 @@ def _use_wal(connection: sqlite3.Connection) -> None:
             return
 
 
-def _migrate(engine: Engine) -> None:
-    """Bring the schema up to date; asks first, since Alembic's own start takes longer."""
+@cache
+def _head() -> str | None:
+    """The newest migration; Alembic compiles all of them to find out."""
+    return ScriptDirectory.from_config(_config()).get_current_head()
+
+
+def _config() -> Config:
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
-    head = ScriptDirectory.from_config(config).get_current_head()
+    return config
+
+
+def _migrate(engine: Engine) -> None:
+    """Bring the schema up to date; asks first, since Alembic's own start takes longer."""
     with engine.execution_options(**{_READ_ONLY: True}).connect() as connection:
-        if MigrationContext.configure(connection).get_current_revision() == head:
+        if MigrationContext.configure(connection).get_current_revision() == _head():
             return
+    config = _config()
     with engine.begin() as connection:
         if connection.dialect.name == "postgresql":  # two that open a new ledger at once
             connection.execute(select(func.pg_advisory_xact_lock(_MIGRATION_LOCK)))

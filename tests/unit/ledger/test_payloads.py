@@ -1,12 +1,10 @@
 """Small payloads wait in the ledger, durable with their prediction, until they are moved."""
 
-from contextlib import closing
 from datetime import UTC, datetime
 
 import pytest
 
 from flywheel.blobs import Blobs
-from flywheel.ledger import Ledger
 from flywheel.ledger.payloads import keep_payloads, kept_payloads, move_payloads
 from flywheel.ledger.samples import Placed, add_samples, load_samples
 from flywheel.records import Sample, Split
@@ -15,12 +13,6 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SAMPLES = [Sample.of(payload, "a/b") for payload in (b"one", b"", b"three" * 1000)]
 IDS = [sample.id for sample in SAMPLES]
 LARGE = Sample.of(b"x" * 300_000, "a/b")
-
-
-@pytest.fixture
-def ledger(tmp_path):
-    with closing(Ledger.open(f"sqlite:///{tmp_path}/ledger.db")) as ledger:
-        yield ledger
 
 
 @pytest.fixture

@@ -1,4 +1,3 @@
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -6,7 +5,6 @@ import pytest
 from sqlalchemy import create_mock_engine, select
 
 from flywheel.errors import UnknownIdError
-from flywheel.ledger import Ledger
 from flywheel.ledger.feedback import append_feedback, feedback_after, feedback_id
 from flywheel.ledger.predictions import (
     Logged,
@@ -19,12 +17,6 @@ from flywheel.ledger.writing import insert_new, keep_commit_order
 from flywheel.records import Feedback, FeedbackKind, Prediction, Sample, Split
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-@pytest.fixture
-def ledger(tmp_path):
-    with closing(Ledger.open(f"sqlite:///{tmp_path}/ledger.db")) as ledger:
-        yield ledger
 
 
 def logged(number, payload=b"payload"):

@@ -295,8 +295,9 @@ def open_folder(folder):
 
 
 @pytest.fixture
-def loop(tmp_path):
+def loop(tmp_path, put_ledger):
     """A project in which nothing has happened yet."""
+    put_ledger(tmp_path / ".flywheel/ledger.db")
     with open_folder(tmp_path) as loop:
         yield loop
 
@@ -308,9 +309,10 @@ def story(loop):
 
 
 @pytest.fixture(scope="session")
-def told(tmp_path_factory):
+def told(tmp_path_factory, put_ledger):
     """A folder after four whole nights, and the story that it holds; copied for each test."""
     folder = tmp_path_factory.mktemp("told")
+    put_ledger(folder / ".flywheel/ledger.db")
     with open_folder(folder) as loop:
         story = Story(loop)
         for night, verdict in enumerate(VERDICTS):

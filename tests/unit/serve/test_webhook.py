@@ -7,6 +7,7 @@ import pytest
 from flywheel.project import LabelingSettings, Serve
 from flywheel.records import Webhook
 from flywheel.serve import Listeners, webhook_of
+from flywheel.serve.hints import Hints
 
 PATH = "/label-studio/events"
 SECRET = "only the two of us know"
@@ -22,6 +23,12 @@ def secret(monkeypatch):
 @pytest.fixture
 def told():
     return Queue()
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch):
+    """A burst is over after a moment."""
+    monkeypatch.setitem(Hints.__init__.__kwdefaults__, "quiet", 0.05)
 
 
 @pytest.fixture

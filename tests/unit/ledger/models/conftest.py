@@ -4,7 +4,6 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from flywheel.ledger import Ledger
 from flywheel.records import Challenge, Checkpoint, Verdict
 
 
@@ -15,11 +14,9 @@ def night():
 
 
 @pytest.fixture
-def connection(tmp_path):
-    ledger = Ledger.open(f"sqlite:///{tmp_path}/ledger.db")
+def connection(ledger):
     with ledger.begin() as opened:
         yield opened
-    ledger.close()
 
 
 @pytest.fixture
