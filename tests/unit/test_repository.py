@@ -232,11 +232,15 @@ def test_one_file_imports_label_studios_sdk():
     assert importers("label_studio_sdk") == {"flywheel/label/client.py"}
 
 
-@pytest.mark.parametrize("stage", NOT_TORCH)
-def test_a_stage_runs_without_torch(stage):
-    code = f"import sys, flywheel.{stage}; sys.exit('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], check=False, cwd=ROOT)
-    assert done.returncode == 0, f"flywheel.{stage} loads torch; import it for types only"
+def test_most_stages_run_without_torch():
+    code = (
+        "import sys, importlib\n"
+        f"for stage in {sorted(NOT_TORCH)}:\n"
+        "    importlib.import_module(f'flywheel.{stage}')\n"
+        "    if 'torch' in sys.modules: sys.exit(f'flywheel.{stage} loads torch; import it for types only')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False, cwd=ROOT, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
 
 
 def test_files_are_short():
