@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -94,7 +94,7 @@ class Crowd:
                     )
                     for number, person in enumerate(self._people)
                 ]
-                wait(desks, return_when=FIRST_EXCEPTION)
+                _wait(desks)
             done = [desk.result() for desk in desks]
         return Worked(*(sum(column) for column in zip(*done, strict=True))) if done else _NOTHING
 
@@ -136,6 +136,19 @@ class Crowd:
             return session
         session.close()
         return None
+
+
+def _wait(desks: Sequence[Future[Worked]]) -> None:
+    """Until everyone is done or one failed.
+
+    In short waits: a signal that comes in the instant before a wait without end is not seen
+    until that is over.
+    """
+    at_work = set(desks)
+    while at_work:
+        done, at_work = wait(at_work, timeout=0.5, return_when=FIRST_EXCEPTION)
+        if any(desk.exception() for desk in done):
+            return
 
 
 _NOTHING = Worked(annotations=0, skipped=0, left=0)

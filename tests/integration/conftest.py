@@ -5,6 +5,7 @@ Label Studio's database takes half a minute to make, so a fresh one is kept in t
 """
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import shutil
@@ -93,19 +94,22 @@ def label_studio_template(label_studio_program: Path, tmp_path_factory) -> Path:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "flywheel-tests"
     seal = hashlib.sha256(PINS.read_bytes() + repr(CREDENTIALS.token).encode()).hexdigest()[:12]
     template = Path(os.environ.get("LABEL_STUDIO_TEMPLATE") or cache / f"label-studio-{seal}")
-    if not (template / "label_studio.sqlite3").exists():
-        fresh = tmp_path_factory.mktemp("template")
-        with _serving(catalogue.label_studio(fresh / "data", _free_url(), CREDENTIALS), fresh):
-            pass
-        write_ahead(fresh / "data")
-        template.parent.mkdir(parents=True, exist_ok=True)
-        # Copied beside, then renamed: another session sees all of it or nothing.
-        scratch = template.with_name(f"{template.name}.{os.getpid()}")
-        shutil.copytree(fresh / "data", scratch)
-        with contextlib.suppress(OSError):
-            scratch.rename(template)
-        shutil.rmtree(scratch, ignore_errors=True)
+    template.parent.mkdir(parents=True, exist_ok=True)
+    with template.with_name(f"{template.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # one process makes it, the others wait for it
+        if not (template / "label_studio.sqlite3").exists():
+            _make_template(template, tmp_path_factory.mktemp("template"))
     return template
+
+
+def _make_template(template: Path, fresh: Path) -> None:
+    with _serving(catalogue.label_studio(fresh / "data", _free_url(), CREDENTIALS), fresh):
+        pass
+    write_ahead(fresh / "data")
+    # Copied beside, then renamed: killed here, the next session finds nothing half made.
+    scratch = template.with_name(f"{template.name}.{os.getpid()}")
+    shutil.copytree(fresh / "data", scratch)
+    scratch.rename(template)
 
 
 @pytest.fixture(scope="session")
