@@ -14,15 +14,17 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache, partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
-from label_studio_sdk import LabelStudio
 from label_studio_sdk.core.api_error import ApiError
-from label_studio_sdk.label_interface.interface import LabelInterface
 
 from flywheel.errors import FlywheelError, RefusedError, UnavailableError
 from flywheel.records import Json
+
+if TYPE_CHECKING:
+    from label_studio_sdk import LabelStudio
+    from label_studio_sdk.label_interface.interface import LabelInterface
 
 _TASKS_PER_PAGE = 1000
 _ATTEMPTS = 6
@@ -89,6 +91,8 @@ class Client:
                 f"Label Studio at {url} needs a token; set LABEL_STUDIO_API_KEY to the access token "
                 f"from {url}/user/account"
             )
+        from label_studio_sdk import LabelStudio  # noqa: PLC0415 - a second, only for who asks it
+
         http = httpx.Client(
             timeout=_TIMEOUT_SECONDS,
             follow_redirects=True,
@@ -292,4 +296,8 @@ def _seconds(retry_after: str) -> float:
 
 @lru_cache(maxsize=8)
 def _interface(config: str) -> LabelInterface:
+    from label_studio_sdk.label_interface.interface import (  # noqa: PLC0415 - as above
+        LabelInterface,
+    )
+
     return LabelInterface(config)
