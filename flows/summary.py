@@ -39,6 +39,7 @@ def publish_report(night: NightRun) -> None:
         link=address(project, path.name),
         link_text=f"report of night {night.number}",
         key=f"{project.name}-report",
+        description=f"{project.name}, night {night.number}: the page with every number",
     )
     tag_run("flywheel", project.name, *([decision.verdict.value] if decision else []))
 

@@ -145,7 +145,7 @@ def releases_sheet(facts: WheelFacts) -> Sheet:
     rows = tuple(_release_row(one, end) for one, end in zip(newest, ends, strict=False))
     number, backs = len(facts.releases), sum(one.is_roll_back for one in facts.releases)
     more = f"The newest {len(rows)}. " if number > len(rows) else ""
-    note = f"{more}{number:,} releases so far, {backs:,} of them went back to an earlier model."
+    note = f"{more}Releases so far: {number:,}; back to an earlier model: {backs:,}."
     return Sheet(
         key="releases",
         title="Releases and roll-backs",

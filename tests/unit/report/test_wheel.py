@@ -119,7 +119,7 @@ def test_a_model_that_served_before_is_a_roll_back(four_nights):
         add_release(connection, release_history(connection)[0].checkpoint_digest, "x", loop.now())
     sheet = releases_sheet(read_wheel(loop))
     assert [row[5] for row in sheet.rows] == ["roll-back", "release", "release"]
-    assert "3 releases so far, 1 of them went back to an earlier model" in sheet.note
+    assert "Releases so far: 3; back to an earlier model: 1." in sheet.note
 
 
 def test_an_alarm_of_drift_is_drawn_however_many_nights_there_are(facts):
