@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from prefect.artifacts import create_link_artifact
+from uuid import UUID
+
+from prefect.artifacts import create_markdown_artifact
 from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Scheduled
@@ -18,22 +20,37 @@ def want_approval(loop: Loop, released: Released) -> None:
     """Put the dossier where the form's reader finds it, and plan the run at the deadline."""
     if released.waits is None:
         return
-    create_link_artifact(
-        link=write_asked_dossier(loop, released.waits),
-        link_text=f"dossier of decision {released.waits.decision_id[:12]}",
-        key=f"{loop.project.name}-approval",
-        description="a decision waits for approval: Quick run of the release deployment answers it",
+    waits, project = released.waits, loop.project
+    dossier = write_asked_dossier(loop, waits)
+    deployment = _plan_deadline(loop, waits)
+    form = f"{project.prefect_page}/deployments/deployment/{deployment}/run"
+    answer = (
+        f"flywheel approve {project.directory} --name YOU --reason WHY"
+        if deployment is None
+        else f"[the form, with your name and why]({form})"
     )
-    _plan_deadline(loop, released.waits)
+    create_markdown_artifact(
+        key=f"{project.name}-approval",
+        markdown=(
+            f"# A decision waits for a person\n\nUntil {waits.deadline:%Y-%m-%d %H:%M} UTC, then: "
+            f"{waits.at_deadline.value}.\n\n- Read: [the dossier of decision "
+            f"{waits.decision_id[:12]}]({dossier})\n- Answer: {answer}\n"
+        ),
+        description="a decision waits for approval: its dossier, and the form that answers it",
+    )
 
 
-def _plan_deadline(loop: Loop, waits: Approval) -> None:
-    """Plan a run of release, once; where nothing is scheduled the next night looks."""
+def _plan_deadline(loop: Loop, waits: Approval) -> UUID | None:
+    """Plan a run of release, once; where nothing is scheduled the next night looks.
+
+    Returns:
+        The deployment whose form answers; None when nothing is scheduled.
+    """
     with get_client(sync_client=True) as client:
         try:
             deployment = client.read_deployment_by_name(f"release/{loop.project.name}")
         except ObjectNotFound:
-            return
+            return None
         client.create_flow_run_from_deployment(
             deployment.id,
             parameters={
@@ -46,3 +63,4 @@ def _plan_deadline(loop: Loop, waits: Approval) -> None:
             state=Scheduled(scheduled_time=waits.deadline),
             idempotency_key=f"deadline of {waits.decision_id}",
         )
+    return deployment.id

@@ -226,6 +226,9 @@ def nights(
 
     with open_loop(directory) as loop, loop.ledger.read() as connection:
         frame = nights_frame(connection)
+        if frame.empty:
+            _say(f"no night yet; next: flywheel night {directory}")
+            return
         console.print(night_table(loop.project, frame))
     if csv is not None:
         frame.to_csv(csv)

@@ -114,10 +114,14 @@ def _tell(project: Project, done: Registered, progress: Say) -> None:
             "notifications    nobody is told of failed, late or stuck runs; set FLYWHEEL_NOTIFY_URL "
             "to a webhook address and run flywheel schedule again"
         )
+    if stack.outdated(project):
+        progress(
+            "model server     runs with earlier settings: flywheel up starts it anew with these"
+        )
     url = project.prefect_page
     pools = dict.fromkeys([stack.run_pool(project), stack.gpu_pool(project)])
     progress(f"work pools       {', '.join(pool for pool in pools if pool)}")
-    progress(f"see              {url}/deployments?tags={project.name}")
+    progress(f"see              {url}/deployments")
     progress(f"                 {url}/automations")
     progress(f"undo             flywheel unschedule {project.directory}")
 

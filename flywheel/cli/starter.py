@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from importlib.resources import files
 from pathlib import Path
 
 from flywheel.errors import UserError
 
 _FILES = ("flywheel.toml", "my_task.py", "digit.png")
+_NAME = re.compile(r"[a-z][a-z0-9-]{1,39}")
 
 
 def write_starter(directory: Path) -> list[Path]:
     """Write the starter files into a directory; nothing that is there is overwritten.
+
+    The project has the folder's name, where that can be one: two on a Prefect server need two.
 
     Raises:
         UserError: one of the files is there already, or the folder cannot be written.
@@ -25,6 +29,10 @@ def write_starter(directory: Path) -> list[Path]:
         directory.mkdir(parents=True, exist_ok=True)
         for path in targets:
             path.write_bytes((templates / path.name).read_bytes())
+        settings, name = targets[0], directory.absolute().name
+        if _NAME.fullmatch(name):
+            text = settings.read_text(encoding="utf-8")
+            settings.write_text(text.replace('"my-project"', f'"{name}"', 1), encoding="utf-8")
     except OSError as error:
         raise UserError(
             f"{directory} cannot be written: {error.strerror}; name a folder that you may write"

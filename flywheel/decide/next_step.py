@@ -25,7 +25,7 @@ def next_step(report: Report, metric: Metric, gate: Gate) -> str:
     name = "champion" if report.candidate_digest is None else "candidate"
     production = measured(report.entries, name)
     if production is None or production.num_samples < gate.min_fresh_samples:
-        have = 0 if production is None else production.num_samples
+        have = "too few" if production is None else str(production.num_samples)
         return (
             f"Collect test labels: {have} samples of the probability share are labeled, "
             f"{gate.min_fresh_samples} are needed to measure {report.metric} in production."

@@ -138,8 +138,13 @@ def _asked(loop: Loop, start: str) -> Approval:
         found = waiting_approval(connection) or last_approval(connection)
     if found is None:
         raise UserError(
-            f"no decision of {loop.project.name} waits for approval; [approval] wanted = true in "
-            "flywheel.toml asks for it, and flywheel override decides otherwise"
+            f"no decision of {loop.project.name} waits for approval; "
+            + (
+                "the next PROMOTE will"
+                if loop.project.approval.wanted
+                else "[approval] wanted = true in flywheel.toml asks for it"
+            )
+            + ", and flywheel override decides otherwise"
         )
     return found
 

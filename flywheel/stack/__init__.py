@@ -10,6 +10,7 @@ from flywheel.stack.local import (
     environment,
     is_loopback,
     login,
+    outdated,
     running,
     up,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "is_loopback",
     "is_own",
     "login",
+    "outdated",
     "own_workers",
     "run_pool",
     "running",

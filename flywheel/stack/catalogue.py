@@ -69,7 +69,7 @@ def label_studio(data: Path, url: str, credentials: Credentials) -> Service:
     )
 
 
-def model_server(directory: Path, url: str, clients: dict[str, str]) -> Service:
+def model_server(directory: Path, url: str, clients: dict[str, str], settings: str = "") -> Service:
     """The project's own model server."""
     return Service(
         name="model-server",
@@ -79,6 +79,7 @@ def model_server(directory: Path, url: str, clients: dict[str, str]) -> Service:
         url=url,
         health="/health",
         setting="[serve] port",
+        settings=settings,
     )
 
 

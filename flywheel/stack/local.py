@@ -6,6 +6,7 @@ stopped. Everything is kept in the project's state folder, and everything binds 
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import os
 from collections.abc import Callable, Sequence
@@ -26,6 +27,8 @@ from flywheel.stack.supervise import Progress, port_of, start_all, stop_all
 SERVICES = ("prefect", "label-studio", "model-server")
 """what `up` starts when it is not told; there are also the workers"""
 _WORKERS = ("worker", "gpu-worker")
+_READ_BY_SERVER = {"project", "storage", "serve", "collect", "dataset"}
+"""sections of flywheel.toml that the model server reads when it starts"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -142,6 +145,21 @@ def _close_dead_runs(project: Project, progress: Progress) -> None:
         close_dead_runs(project.prefect.url, progress)
 
 
+def outdated(project: Project) -> bool:
+    """Whether the model server runs with settings that have changed since it started."""
+    server = read_servers(project.state).get("model-server")
+    return (
+        server is not None
+        and server.process() is not None
+        and server.settings != _read_by_server(project)
+    )
+
+
+def _read_by_server(project: Project) -> str:
+    read = project.model_dump_json(include=_READ_BY_SERVER)
+    return hashlib.sha256(read.encode()).hexdigest()[:12]
+
+
 def _builders(project: Project, pool: str | None) -> dict[str, Callable[[], Service]]:
     """How to make each service; only the ones that are asked for look for their program."""
     state, directory = project.state, project.directory
@@ -151,7 +169,7 @@ def _builders(project: Project, pool: str | None) -> dict[str, Callable[[], Serv
             state / "label-studio", project.labeling.url, ensure_credentials(state)
         ),
         "model-server": lambda: catalogue.model_server(
-            directory, project.server_url, environment(project)
+            directory, project.server_url, environment(project), _read_by_server(project)
         ),
         "worker": lambda: catalogue.prefect_worker(
             directory, pool or run_pool(project), environment(project)

@@ -60,6 +60,7 @@ def spawn(service: Service, state: Path) -> Server:
         url=service.url,
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
         log=str(log),
+        settings=service.settings,
     )
 
 

@@ -44,6 +44,8 @@ class Service:
     """told when it is started"""
     setting: str = ""
     """key of flywheel.toml that holds the url"""
+    settings: str = ""
+    """digest of what it reads of flywheel.toml when it starts"""
     start_seconds: float = 120.0
     """it is given up when it does not answer after that long"""
 
@@ -61,6 +63,8 @@ class Server:
     """ISO 8601, UTC"""
     log: str
     """file with all that it printed"""
+    settings: str = ""
+    """digest of what it has read of flywheel.toml"""
 
     def process(self) -> psutil.Process | None:
         """The living process, or None when it has ended or its number is somebody else's."""

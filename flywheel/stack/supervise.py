@@ -87,11 +87,12 @@ def port_of(url: str) -> int:
 def _runs(service: Service, server: Server | None, state: Path) -> bool:
     """Whether it is there as it should be; what listens nowhere is known by its command line.
 
-    One that was started before its project moved still looks where the project was.
+    One that was started before its project moved still looks where the project was, and one from
+    before its settings changed still has the old ones.
     """
     if server is None or server.url != service.url or (process := server.process()) is None:
         return False
-    if not Path(server.log).is_relative_to(state):
+    if not Path(server.log).is_relative_to(state) or server.settings != service.settings:
         return False
     try:
         return service.url is not None or process.cmdline()[1:] == list(service.argv[1:])

@@ -64,7 +64,13 @@ def schedule(project: Project) -> Iterator[Finding]:
 def label_studio(project: Project, environment: Mapping[str, str]) -> Iterator[Finding]:
     """Whether Label Studio answers and takes our token."""
     url = project.labeling.url.rstrip("/")
-    there = _get(project, f"{url}/api/version").json()
+    try:
+        there = _get(project, f"{url}/api/version").json()
+    except ValueError as error:
+        raise UnavailableError(
+            f"what answers at {url} is not Label Studio, or has lost its files ({error}); "
+            "flywheel down and flywheel up start it anew, or mend labeling.url"
+        ) from error
     Studio.connect(url, environment.get("LABEL_STUDIO_API_KEY"), sleep=lambda _: None)
     yield ok("Label Studio", f"{url} answers and takes the token, version {_release(there)}")
 
