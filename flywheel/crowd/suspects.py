@@ -88,7 +88,8 @@ def _measure(judged: Sequence[Judged], usual: _Usual, firmness: float) -> _Usual
     """Means to which `usual` is added as so many answers."""
     agreeing = [one.confidence for one in judged if one.agrees]
     total = math.fsum(agreeing) + firmness * usual.threshold
-    threshold = total / (len(agreeing) + firmness)
+    # Rounded, a mean may come out above all that it is the mean of, and nothing would be sure.
+    threshold = min(total / (len(agreeing) + firmness), max([*agreeing, usual.threshold]))
     sure = [one.agrees for one in judged if one.confidence >= threshold]
     share = (sure.count(False) + firmness * usual.share) / (len(sure) + firmness)
     return _Usual(threshold, share)

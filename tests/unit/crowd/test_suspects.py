@@ -48,6 +48,12 @@ def test_a_model_that_agrees_with_nothing_makes_nothing_suspect():
     assert suspect_labels([]) == []
 
 
+def test_a_mean_that_is_rounded_up_leaves_the_equal_ones_sure():
+    equal = [judged(True, 0.8211924881670065)] * 3
+    assert math.fsum([one.confidence for one in equal]) / 3 > equal[0].confidence
+    assert suspect_labels(equal) == []
+
+
 def test_a_confidence_must_be_a_number():
     with pytest.raises(ValueError, match="confidence on sample 's' is nan; only finite"):
         suspect_labels([judged(True, math.nan)])

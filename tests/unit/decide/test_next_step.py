@@ -143,7 +143,7 @@ def test_without_any_number_to_compare_with_a_requirement_is_asked_for(step):
         ((0.99, 0.98, 0.945, 0.945), 0.95, "Collect test labels"),
         ((0.85, 0.85, 0.80, 0.80), 0.86, "Label more failures"),
         ((0.85, 0.85, 0.80, 0.80), 0.95, "Tune the model"),
-        ((), 0.95, "Collect test labels: 0 samples"),
+        ((), 0.95, "Collect test labels: too few samples"),
     ],
 )
 def test_a_requirement_is_the_aim_where_no_person_bounds_the_error(

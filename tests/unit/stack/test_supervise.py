@@ -79,6 +79,15 @@ def test_a_changed_url_moves_the_server(web, state):
     assert httpx.get(after.url).status_code == 200
 
 
+def test_changed_settings_start_a_server_anew_and_equal_ones_do_not(web, state):
+    service = web(settings="one")
+    (first,) = start_all([service], state, print)
+    assert start_all([service], state, print) == [first]
+    (second,) = start_all([dataclasses.replace(service, settings="two")], state, print)
+    assert second.pid != first.pid
+    assert read_servers(state)["web"].settings == "two"
+
+
 def test_stopping_ends_everything_and_says_what(web, program, state):
     servers = start_all([web(), program("parent", PARENT)], state, print)
     child = child_of(servers[1])
