@@ -4,5 +4,6 @@ A law says what holds for every task; it refuses to know any one task's answers.
 """
 
 from flywheel.checks.contract import LAWS, Broken, check_task
+from flywheel.checks.metric import check_metric
 
-__all__ = ["LAWS", "Broken", "check_task"]
+__all__ = ["LAWS", "Broken", "check_metric", "check_task"]

@@ -90,7 +90,7 @@ def check(directory: Directory = HERE) -> None:
     """Run the laws of the task's contract and print every failure at once."""
     import numpy as np
 
-    from flywheel.checks import check_task
+    from flywheel.checks import check_metric, check_task
     from flywheel.model import cpu_threads
     from flywheel.project import load_project
     from flywheel.task import load_task
@@ -103,7 +103,9 @@ def check(directory: Directory = HERE) -> None:
         console.print(f"[red]✗[/] {law.law}: {law.why}", highlight=False)
     if broken:
         raise typer.Exit(2)
+    check_metric(project, task)
     console.print(f"[green]✓[/] {project.name}: the task keeps every law", highlight=False)
+    _say(f"next: flywheel up {directory}")
 
 
 @app.command()

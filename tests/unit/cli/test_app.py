@@ -8,6 +8,7 @@ import pytest
 
 from flywheel.cli import main
 from flywheel.cli.starter import write_starter
+from flywheel.project import load_project
 
 COMMANDS = {
     "check": [],
@@ -166,3 +167,25 @@ def test_a_disk_that_fails_is_one_line_and_not_a_traceback(flywheel, fresh, monk
     done = flywheel("status", fresh)
     assert is_one_line(done, 1), done.err
     assert "/disk/page.html: No space left on device" in done.err
+
+
+def test_a_metric_that_no_score_has_is_refused_before_any_night(flywheel, tmp_path):
+    write_starter(tmp_path / "digits")
+    settings = tmp_path / "digits" / "flywheel.toml"
+    settings.write_text(settings.read_text().replace('"correct"', '"corect"'))
+    done = flywheel("check", tmp_path / "digits")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "no score is called 'corect'; did you mean 'correct'?" in done.err
+
+
+def test_before_the_first_night_the_table_of_nights_names_the_next_step(flywheel, tmp_path):
+    write_starter(tmp_path / "digits")
+    done = flywheel("nights", tmp_path / "digits")
+    assert (done.code, done.err) == (0, "")
+    assert "no night yet; next: flywheel night" in done.out
+
+
+@pytest.mark.parametrize(("folder", "name"), [("cell-7", "cell-7"), ("My Project", "my-project")])
+def test_a_new_project_has_the_name_of_its_folder_where_that_can_be_one(tmp_path, folder, name):
+    write_starter(tmp_path / folder)
+    assert load_project(tmp_path / folder).name == name

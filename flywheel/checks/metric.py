@@ -1,0 +1,25 @@
+"""Whether [metric] asks for scores that the task gives: a slip would end a night after its training."""
+
+from __future__ import annotations
+
+from flywheel.checks.subject import Subject
+from flywheel.evaluate.metric import check_scores, compile_condition, compile_formula
+from flywheel.formulas import LATENCY
+from flywheel.project import Project
+from flywheel.task import Task
+
+
+def check_metric(project: Project, task: Task) -> None:
+    """Every formula of [metric] against the scores of one right answer.
+
+    Raises:
+        SettingsError: a formula cannot be read, or names a score that is not there.
+    """
+    example = Subject(task, project.project.seed).examples[0]
+    known = sorted({*task.scores(example.answer, example.answer), "confidence"})
+    metric, directory = project.metric, project.directory
+    check_scores(compile_formula(metric.optimize, directory), known)
+    for text in metric.ignore:
+        check_scores(compile_formula(text, directory), [*known, LATENCY])
+    for text in metric.require:
+        check_scores(compile_condition(text, directory).statistic, [*known, LATENCY])
