@@ -7,6 +7,7 @@ retrain, goes on in evaluate and ends in nightly, which asks a person before it 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -170,6 +171,16 @@ def test_a_promotion_that_waits_is_told_with_its_deadline_and_dossier(directory,
         assert status(loop).to_do.startswith("a promoted candidate waits for approval: flywheel")
     page = httpx.get(line.rpartition("dossier: ")[2])
     assert (page.status_code, "PROMOTE" in page.text) == (200, True)
+
+
+def test_the_question_links_its_dossier_and_the_form_that_answers_it(asked, prefect_server):
+    chosen = {"artifacts": {"key": {"any_": ["operated-approval"]}}}
+    said = post(f"{prefect_server}/api/artifacts/filter", chosen)[0]["data"]
+    links = re.findall(r"\]\((http[^)]+)\)", said)
+    [run] = planned(prefect_server)
+    assert httpx.get(links[0]).status_code == 200
+    assert links[1].endswith(f"/deployments/deployment/{run['deployment_id']}/run")
+    assert "then: decline" in said
 
 
 def test_a_run_is_planned_for_the_deadline(directory, asked, prefect_server):
