@@ -121,7 +121,7 @@ def _workers(project: Project) -> Iterator[Finding]:
         found = _post(project, url)
         alive = [one["name"] for one in found if one["status"] == "ONLINE"]
         if alive:
-            yield ok("worker", f"{len(alive)} take up the runs of the work pool {pool}")
+            yield ok("worker", f"take up the runs of the work pool {pool}: {len(alive)}")
         else:
             yield fail(
                 "worker",
