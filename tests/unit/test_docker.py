@@ -199,6 +199,7 @@ def test_the_example_names_the_services_and_pools_of_the_compose_file(tmp_path):
     assert {re.match(r"http://([\w-]+):\d+$", url)[1] for url in urls} <= set(SERVICES)
     assert project.workers.pool in SERVICES["worker"]["command"]
     assert project.workers.gpu_pool in SERVICES["gpu-worker"]["command"]
+    assert ":" not in project.ledger_url.split("//")[1]  # no password
 
 
 def test_the_links_of_the_example_lead_to_ports_that_are_published():
@@ -208,7 +209,6 @@ def test_the_links_of_the_example_lead_to_ports_that_are_published():
     for page in pages:
         assert urlsplit(page).hostname == "127.0.0.1"
         assert f":-{urlsplit(page).port}}}" in published
-    assert ":" not in project.ledger_url.split("//")[1]  # no password
 
 
 def test_compose_itself_takes_the_file(tmp_path):

@@ -184,7 +184,7 @@ projects = st.builds(
 )
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(projects, answers, asked, st.sampled_from((None, *Purpose)))
 def test_asking_as_much_as_is_affordable_leaves_both_budgets_unbroken(
     make_crew, project, came, open_still, purpose

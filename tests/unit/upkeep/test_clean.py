@@ -91,7 +91,7 @@ def unread(past):
         return found
 
 
-@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     deeds=st.lists(st.sampled_from(DEEDS), max_size=14),
     days=st.integers(1, 60),
