@@ -61,11 +61,12 @@ def labels_saved(loop: Loop) -> Saved | None:
         draws = draws_since(connection, since)
     both = _batches_of(labeled, Share.TARGETED) & _batches_of(labeled, Share.PROBABILITY)
     labeled = [one for one in labeled if one.batch_id in both]
-    wrong = _failures(loop, labeled)
     is_targeted = np.array([one.share is Share.TARGETED for one in labeled], dtype=bool)
-    number, found = int(is_targeted.sum()), int(wrong[is_targeted].sum())
+    number = int(is_targeted.sum())
     if number < _FEWEST:
         return None
+    wrong = _failures(loop, labeled)
+    found = int(wrong[is_targeted].sum())
     rate = _rate(loop, labeled, wrong, [one for one in draws if one.batch_id in both])
     if rate is None:
         return None
@@ -89,18 +90,21 @@ def _batches_of(labeled: Sequence[LabeledChoice], share: Share) -> set[str]:
 
 
 def _failures(loop: Loop, labeled: Sequence[LabeledChoice]) -> Array:
-    """(N,) whether production was wrong: abstain.failure or the metric, else disagreement."""
+    """(N,) whether production was wrong: abstain.failure or the metric, else disagreement.
+
+    There is at least one label: an empty table has no scores to tell a failure by.
+    """
     project = loop.project
     rows = [
         score_one(loop.task, one.sample_id, one.answer, one.label)
         | {CONFIDENCE: one.confidence, LATENCY: one.latency_ms}
         for one in labeled
     ]
-    names = set.intersection(*map(set, rows)) if rows else set()
+    names = set.intersection(*map(set, rows))
     table = {name: np.array([row[name] for row in rows], dtype=np.float64) for name in names}
     metric = compile_formula(project.metric.optimize, project.directory)
     wrong = failed(table, project.abstain, metric, higher_is_better=project.metric.higher_is_better)
-    if rows and wrong is not None:
+    if wrong is not None:
         return wrong
     agree = loop.task.agree
     return np.array([not agree(one.answer, one.label) for one in labeled], dtype=bool)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from flywheel.ledger.production import Drawn, LabeledChoice
+from flywheel.project import Abstain
 from flywheel.records import Share
 from flywheel.report import saved as module
 from flywheel.report.saved import labels_saved
@@ -89,6 +90,11 @@ def test_batches_without_random_labels_count_on_neither_side(found):
 @pytest.mark.parametrize("labels", [[(9, 9), (50, 5)], [(40, 9), (4, 1)], [(0, 0), (0, 0)]])
 def test_below_enough_labels_nothing_is_said(found, labels):
     assert found(batch("a", *labels)) is None
+
+
+def test_a_failure_rate_that_is_asked_for_asks_nothing_of_no_labels(loop):
+    asked = loop.project.model_copy(update={"abstain": Abstain(max_failure_rate=0.1)})
+    assert labels_saved(dataclasses.replace(loop, project=asked)) is None
 
 
 def test_a_metric_that_tells_no_failure_leaves_it_to_agreement(found, loop):
