@@ -9,6 +9,7 @@ from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Scheduled
 
+from flows.manifests import form_address
 from flywheel.loop import Loop
 from flywheel.loop.approval import DEADLINE
 from flywheel.loop.results import Released
@@ -23,11 +24,10 @@ def want_approval(loop: Loop, released: Released) -> None:
     waits, project = released.waits, loop.project
     dossier = write_asked_dossier(loop, waits)
     deployment = _plan_deadline(loop, waits)
-    form = f"{project.prefect_page}/deployments/deployment/{deployment}/run"
     answer = (
         f"flywheel approve {project.directory} --name YOU --reason WHY"
         if deployment is None
-        else f"[the form, with your name and why]({form})"
+        else f"[the form, with your name and why]({form_address(project, deployment)})"
     )
     create_markdown_artifact(
         key=f"{project.name}-approval",

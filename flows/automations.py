@@ -16,7 +16,7 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.events.actions import RunDeployment
 from prefect.events.schemas.automations import Automation, AutomationCore
 
-from flows.manifests import automation_manifests, project_values
+from flows.manifests import automation_manifests, form_address, project_values
 from flows.notices import block_for, notice, remove_block, save_block
 from flows.pools import pool_ids
 from flywheel.project import Project
@@ -96,13 +96,12 @@ def _wanted(
 def _values(
     client: SyncPrefectClient, project: Project, deployments: Mapping[str, DeploymentResponse]
 ) -> dict[str, Any]:
-    form = f"{project.prefect_page}/deployments/deployment/{deployments['release'].id}/run"
     return {
         **project_values(project),
         "FLYWHEEL_DEPLOYMENTS": sorted(f"prefect.deployment.{d.id}" for d in deployments.values()),
         "FLYWHEEL_NIGHTLY": f"prefect.deployment.{deployments['nightly'].id}",
         "FLYWHEEL_POOLS": pool_ids(client, project),
-        "FLYWHEEL_RELEASE_FORM": form,
+        "FLYWHEEL_RELEASE_FORM": form_address(project, deployments["release"].id),
     }
 
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
+from uuid import UUID
 
 import yaml  # type: ignore[import-untyped]
 
@@ -18,6 +19,11 @@ from flywheel.project import Project
 
 _FOLDER = files("deployments")
 _VARIABLE = re.compile(r"\{\{\s*\$(FLYWHEEL_\w+)\s*\}\}")
+
+
+def form_address(project: Project, deployment: UUID) -> str:
+    """Where people's browsers find the form that starts a run of a deployment."""
+    return f"{project.prefect_page}/deployments/deployment/{deployment}/run"
 
 
 def project_values(project: Project) -> dict[str, Any]:

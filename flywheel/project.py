@@ -36,6 +36,7 @@ from flywheel.settings.labeling import Cost, LabelingSettings, People, Quality
 from flywheel.settings.operations import Approval, Links, Notify, Retention, Workers
 
 FILE_NAME = "flywheel.toml"
+NAME_PATTERN = r"^[a-z][a-z0-9-]{1,39}$"
 
 _MODELS = ("candidate", "champion", "requirement")
 
@@ -70,7 +71,7 @@ def _sample_condition(text: str) -> str:
 class Identity(Section):
     """Section [project]."""
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9-]{1,39}$")
+    name: str = Field(pattern=NAME_PATTERN)
     """lower case letters, digits and dashes; tells projects on one server apart"""
     task: str
     """module:function that returns the Task"""

@@ -32,7 +32,7 @@ from flywheel.ledger.models import current_release
 from flywheel.ledger.nights import current_night_number, last_night
 from flywheel.project import FILE_NAME, Project, load_project, secret
 from flywheel.records import content_id
-from flywheel.report import STORY_PAGE, nights_frame
+from flywheel.report import STORY_PAGE, address, nights_frame
 from flywheel.stack.credentials import ensure_credentials
 from flywheel.task import Task, load_task
 from flywheel.world import Arrival, send
@@ -221,8 +221,8 @@ def _say_where(project: Project, console: Console) -> None:
         f"flow runs     {project.prefect_page}/runs",
         f"labeling      {project.label_studio_page}/projects/{labeling[-1] if labeling else ''}",
         f"  log in as   {login.email}, password in {login.password_file}",
-        f"report        {project.server_page}/reports/night-{night.number if night else 0:04d}.html",
-        f"all nights    {project.server_page}/reports/{STORY_PAGE}",
+        f"report        {address(project, f'night-{night.number if night else 0:04d}.html')}",
+        f"all nights    {address(project, STORY_PAGE)}",
         "stop it       make down",
     ]
     for line in lines:

@@ -7,9 +7,9 @@ from importlib.resources import files
 from pathlib import Path
 
 from flywheel.errors import UserError
+from flywheel.project import NAME_PATTERN
 
 _FILES = ("flywheel.toml", "my_task.py", "digit.png")
-_NAME = re.compile(r"[a-z][a-z0-9-]{1,39}")
 
 
 def write_starter(directory: Path) -> list[Path]:
@@ -30,7 +30,7 @@ def write_starter(directory: Path) -> list[Path]:
         for path in targets:
             path.write_bytes((templates / path.name).read_bytes())
         settings, name = targets[0], directory.absolute().name
-        if _NAME.fullmatch(name):
+        if re.fullmatch(NAME_PATTERN, name):
             text = settings.read_text(encoding="utf-8")
             settings.write_text(text.replace('"my-project"', f'"{name}"', 1), encoding="utf-8")
     except OSError as error:

@@ -27,8 +27,10 @@ from flywheel.stack.supervise import Progress, port_of, start_all, stop_all
 SERVICES = ("prefect", "label-studio", "model-server")
 """what `up` starts when it is not told; there are also the workers"""
 _WORKERS = ("worker", "gpu-worker")
-_READ_BY_SERVER = {"project", "storage", "serve", "collect", "dataset"}
-"""sections of flywheel.toml that the model server reads when it starts"""
+_READ_BY_SERVER = dict.fromkeys(
+    ("project", "storage", "serve", "collect", "dataset", "prefect"), True
+) | {"train": {"device"}}
+"""what the model server reads of flywheel.toml when it starts"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -69,7 +69,7 @@ def planned(project: Project) -> Planned:
             base_url=f"{url}/api", auth=prefect_login(), trust_env=False, timeout=_TIMEOUT_SECONDS
         ) as client:
             return _read(client, project)
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, ValueError) as error:  # ValueError: another program answers there
         raise UnavailableError(
             f"Prefect at {url} does not say what is planned: {error or type(error).__name__}; "
             f"flywheel doctor {project.directory} says why"

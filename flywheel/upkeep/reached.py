@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import httpx
 from sqlalchemy import make_url
@@ -30,8 +31,8 @@ _CLOCK_SECONDS = 60.0
 
 def prefect(project: Project) -> Iterator[Finding]:
     """Whether Prefect's server answers and has our version."""
-    answer = _get(project, f"{project.prefect.url.rstrip('/')}/api/admin/version", prefect_login())
-    there, here = str(answer.json()), version("prefect")
+    url = f"{project.prefect.url.rstrip('/')}/api/admin/version"
+    there, here = str(_told(project, url, prefect_login())), version("prefect")
     if there.split(".")[:2] != here.split(".")[:2]:
         yield warn(
             "Prefect", f"its server is {there} and {here} is installed here: make them equal"
@@ -64,13 +65,7 @@ def schedule(project: Project) -> Iterator[Finding]:
 def label_studio(project: Project, environment: Mapping[str, str]) -> Iterator[Finding]:
     """Whether Label Studio answers and takes our token."""
     url = project.labeling.url.rstrip("/")
-    try:
-        there = _get(project, f"{url}/api/version").json()
-    except ValueError as error:
-        raise UnavailableError(
-            f"what answers at {url} is not Label Studio, or has lost its files ({error}); "
-            "flywheel down and flywheel up start it anew, or mend labeling.url"
-        ) from error
+    there = _told(project, f"{url}/api/version")
     Studio.connect(url, environment.get("LABEL_STUDIO_API_KEY"), sleep=lambda _: None)
     yield ok("Label Studio", f"{url} answers and takes the token, version {_release(there)}")
 
@@ -152,6 +147,17 @@ def _get(project: Project, url: str, auth: tuple[str, str] | None = None) -> htt
         return httpx.get(url, auth=auth, timeout=_TIMEOUT_SECONDS, trust_env=False)
     except httpx.HTTPError as error:
         raise _silent(project, url, error) from error
+
+
+def _told(project: Project, url: str, auth: tuple[str, str] | None = None) -> Any:
+    """The JSON of an answer."""
+    try:
+        return _get(project, url, auth).json()
+    except ValueError as error:
+        raise UnavailableError(
+            f"what answers at {url} is another program, or has lost its files ({error}); "
+            "flywheel down and flywheel up start it anew, or mend its address in flywheel.toml"
+        ) from error
 
 
 def _post(project: Project, url: str) -> list[dict[str, object]]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
 
 import pytest
@@ -58,6 +60,35 @@ def test_all_is_looked_at_though_no_server_answers_and_nothing_is_changed(direct
     assert silent == {"Prefect", "schedule", "Label Studio", "model server"}
     assert f"flywheel up {directory} starts it" in said["Prefect"].line
     assert [path for path in sorted(directory.rglob("*")) if "pycache" not in str(path)] == before
+
+
+@pytest.fixture
+def stranger():
+    """Address of a program that answers everything with a page."""
+
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"<html>")
+
+        do_POST = do_GET  # noqa: N815
+
+        def log_message(self, *_):
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize("check", ["Prefect", "Label Studio", "schedule"])
+def test_another_program_at_the_address_of_a_server_is_a_finding(directory, stranger, check):
+    (directory / "flywheel.toml").write_text(SILENT.replace("http://127.0.0.1:9", stranger))
+    finding = found(directory)[check]
+    assert finding.status == "fail"
+    assert check == "schedule" or "is another program" in finding.line
 
 
 def test_what_is_broken_keeps_no_other_check_from_looking(directory):
