@@ -7,40 +7,9 @@ consensus. Refuses to know who answered, when, and what an answer means.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeVar
-
-from flywheel.records import Json
+from typing import TypeVar
 
 _Given = TypeVar("_Given")
-
-
-class Consensus(NamedTuple):
-    """What people agree on."""
-
-    answer: Json
-    reliability: float
-    """share of the answers that belong to it, in (0, 1]"""
-
-
-def consensus(
-    answers: Sequence[Json],
-    agreement: int,
-    agree: Callable[[Json, Json], bool],
-    merge: Callable[[Sequence[Json]], Json],
-) -> Consensus | None:
-    """The answer of the largest group, when it has `agreement` members and no rival.
-
-    Args:
-        answers: of one sample, one a person, oldest first.
-        agreement: members that a group needs.
-        agree: whether two answers are the same for all that people can tell; symmetric.
-        merge: answers that agree, oldest first -> the one that stands for them.
-    """
-    groups = largest_groups(answers, agree)
-    if len(groups) != 1 or len(groups[0]) < agreement:
-        return None
-    (group,) = groups
-    return Consensus(merge(group), len(group) / len(answers))
 
 
 def largest_groups(

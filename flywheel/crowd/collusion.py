@@ -31,10 +31,9 @@ class SharedMistakes:
     """Two people who agree against others far too often."""
 
     people: tuple[str, str]
-    num_splits: int
-    """samples on which two of the three, both and somebody else, agree against the third"""
     share: float
-    """of these, on which the two agree"""
+    """of the samples on which two of the three, both and another, agree against the third: those
+    on which it is the two that agree"""
     expected: float
     """the same of independent people of their reliabilities"""
     p_value: float
@@ -100,7 +99,6 @@ def _look(packed: Opinions, alternatives: float, voices: Mapping[str, str]) -> l
     pairs = [
         SharedMistakes(
             people=(packed.people[found.first[at]], packed.people[found.second[at]]),
-            num_splits=int(found.number[at]),
             share=float(found.agreeing[at] / found.number[at]),
             expected=float(found.expected[at] / found.number[at]),
             p_value=float(p_values[at]),

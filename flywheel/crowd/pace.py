@@ -47,8 +47,6 @@ class Pace:
     """above which a labeling task is taken to have been left open"""
     num_answers: int
     """with a time"""
-    num_left_open: int
-    """of these, above the cap"""
 
 
 def measure_pace(seconds: Mapping[str, Sequence[float]]) -> dict[str, Pace]:
@@ -128,7 +126,6 @@ def _pace(minutes: Array, middle: float, honest: _Honest) -> Pace:
         high=high,
         cap=cap,
         num_answers=len(minutes),
-        num_left_open=int(np.count_nonzero(minutes > cap)),
     )
 
 

@@ -8,11 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from scipy import stats
-
 from flywheel.records import Entry, Estimate
-
-_POWER = 0.8
 
 
 def usable(estimate: Estimate | None) -> Estimate | None:
@@ -42,23 +38,4 @@ def told(estimate: Estimate) -> str:
     return (
         f"{estimate.value:.3g} ({estimate.low:.3g} to {estimate.high:.3g}, "
         f"{estimate.num_samples} samples)"
-    )
-
-
-def samples_for(gain: float, difference: Estimate, min_gain: float, alpha: float) -> int | None:
-    """Test samples with which a true gain of this size is promoted four times in five.
-
-    Formula: n * ((z_alpha + z_power) / z_alpha * (value - low) / (gain - min_gain))^2. The measured
-    distance to the lower bound is z_alpha standard errors and shrinks with the root of n; for
-    alpha = 0.05 and a rate it is the usual 6.18 p_d / gain^2, p_d the share of discordant pairs.
-    None when the gain is not above min_gain: then no number of samples would do.
-    """
-    if gain <= min_gain:
-        return None
-    z_alpha, z_power = float(stats.norm.isf(alpha)), float(stats.norm.ppf(_POWER))
-    width = (z_alpha + z_power) / z_alpha * (difference.value - difference.low)
-    # Not below what there is: the bound itself says that these were not enough.
-    return max(
-        math.ceil(difference.num_samples * (width / (gain - min_gain)) ** 2),
-        difference.num_samples + 1,
     )

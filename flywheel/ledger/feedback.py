@@ -4,24 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
 from flywheel.ledger.tables import feedback
 from flywheel.ledger.writing import insert_new, keep_commit_order
 from flywheel.records import Feedback, FeedbackKind, Json, canonical
 
 _ID_CHARACTERS = 32
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class NumberedFeedback:
-    """Feedback with its place in the ledger."""
-
-    seq: int
-    """grows in the order of commits"""
-    feedback: Feedback
 
 
 def feedback_id(prediction_id: str, kind: FeedbackKind, value: Json) -> str:
@@ -37,26 +28,3 @@ def append_feedback(connection: Connection, entries: Sequence[Feedback]) -> None
     keep_commit_order(connection, feedback)
     rows = [asdict(entry) | {"kind": entry.kind.value} for entry in entries]
     connection.execute(insert_new(connection, feedback), rows)
-
-
-def feedback_after(
-    connection: Connection, seq: int, limit: int, until: int | None = None
-) -> list[NumberedFeedback]:
-    """Up to `limit` rows with seq < their seq <= until, oldest first; no until, no end."""
-    query = select(feedback).where(feedback.c.seq > seq)
-    if until is not None:
-        query = query.where(feedback.c.seq <= until)
-    rows = connection.execute(query.order_by(feedback.c.seq).limit(limit)).mappings()
-    return [
-        NumberedFeedback(
-            seq=row["seq"],
-            feedback=Feedback(
-                id=row["id"],
-                prediction_id=row["prediction_id"],
-                kind=FeedbackKind(row["kind"]),
-                value=row["value"],
-                created_at=row["created_at"],
-            ),
-        )
-        for row in rows
-    ]

@@ -1,6 +1,6 @@
-"""Predictions: appended as they are served, read in the order in which they became durable.
+"""Predictions: appended as they are served, in the order in which they become durable.
 
-Readers page by `seq`, so that a night can stop anywhere and go on there. What a payload is
+`seq` grows in that order, so that a night can stop anywhere and go on there. What a payload is
 and what an answer means are not known here.
 """
 
@@ -34,15 +34,6 @@ class Logged:
     prediction: Prediction
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class NumberedPrediction:
-    """A prediction with its place in the ledger."""
-
-    seq: int
-    """grows in the order of commits"""
-    prediction: Prediction
-
-
 def append_predictions(connection: Connection, entries: Sequence[Logged]) -> None:
     """Add predictions with their samples and payloads; large payloads are in the blobs already."""
     if not entries:
@@ -67,17 +58,6 @@ def get_prediction(connection: Connection, prediction_id: str) -> Prediction:
             f"no prediction {prediction_id!r}; send a request_id that /predict has answered"
         )
     return _prediction(row)
-
-
-def predictions_after(
-    connection: Connection, seq: int, limit: int, until: int | None = None
-) -> list[NumberedPrediction]:
-    """Up to `limit` predictions with seq < their seq <= until, oldest first; no until, no end."""
-    query = select(predictions).where(predictions.c.seq > seq)
-    if until is not None:
-        query = query.where(predictions.c.seq <= until)
-    rows = connection.execute(query.order_by(predictions.c.seq).limit(limit)).mappings()
-    return [NumberedPrediction(seq=row["seq"], prediction=_prediction(row)) for row in rows]
 
 
 def _row(prediction: Prediction) -> dict[str, Any]:

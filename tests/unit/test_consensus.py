@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flywheel.consensus import consensus, largest_groups
+from flywheel.consensus import largest_groups
 from flywheel.records import canonical, same_json
 
 
@@ -22,6 +22,14 @@ def first(answers):
 
 def mean(answers):
     return sum(answers) / len(answers)
+
+
+def consensus(answers, agreement, agree, merge):
+    """The largest group merged, with its share; None for a tie and for too few."""
+    groups = largest_groups(answers, agree)
+    if len(groups) != 1 or len(groups[0]) < agreement:
+        return None
+    return merge(groups[0]), len(groups[0]) / len(answers)
 
 
 def counted(answers, agreement):

@@ -3,7 +3,7 @@
 Refuses to know who is measured, and how sure a number is.
 """
 
-from flywheel.evaluate.metric.compiled import compile_condition, compile_formula, single_number
+from flywheel.evaluate.metric.compiled import compile_condition, compile_formula
 from flywheel.evaluate.metric.condition import Condition
 from flywheel.evaluate.metric.identity import metric_id
 from flywheel.evaluate.metric.names import check_scores, check_units, has_unit
@@ -16,5 +16,4 @@ __all__ = [
     "compile_formula",
     "has_unit",
     "metric_id",
-    "single_number",
 ]

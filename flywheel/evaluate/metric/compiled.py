@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import math
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -146,19 +146,6 @@ def compile_condition(text: str, directory: Path | None) -> Condition:
         is_upper=limit.is_upper,
         is_strict=limit.is_strict,
     )
-
-
-def single_number(value: float, met: Sequence[bool], *, higher_is_better: bool) -> float:
-    """Threshold n - 1 metrics, optimize the nth: one number for n of them.
-
-    Formula: the value when all requirements are met, else the worst there is: 0 when higher is
-    better, infinity when lower is.
-    Source: Tobin, Karayev and Abbeel, Setting up Machine Learning Projects, p@(r > 0.6).
-    Departure: none; a metric that can fall below 0 is better written as one where lower is better.
-    """
-    if all(met):
-        return value
-    return 0.0 if higher_is_better else math.inf
 
 
 def _aggregate(term: Aggregate, scores: ScoreTable, weights: Array) -> Array:

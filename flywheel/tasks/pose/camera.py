@@ -33,11 +33,6 @@ class Camera:
     """v of the optical axis, px"""
 
     @property
-    def matrix(self) -> Array:
-        """(3, 3), K of u = K x."""
-        return np.array([[self.fx, 0.0, self.cx], [0.0, self.fy, self.cy], [0.0, 0.0, 1.0]])
-
-    @property
     def values(self) -> list[float]:
         """[fx, fy, cx, cy], as answers and metadata hold them."""
         return [self.fx, self.fy, self.cx, self.cy]

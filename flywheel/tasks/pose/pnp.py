@@ -82,34 +82,6 @@ def check_points(points: Array) -> None:
         )
 
 
-def solve(points: Array, rays: Array, std: Array) -> Solution:
-    """The pose of one view; see `solve_batch`.
-
-    Args:
-        points: (K, 3) in the part's frame.
-        rays: (K, 2) where they are seen.
-        std: (K,) one sigma of the rays, in their units.
-
-    Raises:
-        ValueError: fewer than four points, points on a line, or no pose with all in front of
-            the camera.
-    """
-    check_points(points)
-    found = solve_batch(points, rays[None], std[None])
-    if not found.in_front[0]:
-        raise ValueError(
-            f"no pose shows all {len(points)} points in front of the camera; are two of them "
-            "swapped?"
-        )
-    return Solution(
-        rotation=found.rotation[0],
-        position_m=found.position_m[0],
-        covariance=found.covariance[0],
-        residual=found.residual[0],
-        in_front=found.in_front[0],
-    )
-
-
 def solve_batch(points: Array, rays: Array, std: Array) -> Solution:
     """The pose of each view that minimises the squared residuals over their variance.
 

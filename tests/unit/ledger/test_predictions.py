@@ -5,14 +5,9 @@ import pytest
 from sqlalchemy import create_mock_engine, select
 
 from flywheel.errors import UnknownIdError
-from flywheel.ledger.feedback import append_feedback, feedback_after, feedback_id
-from flywheel.ledger.predictions import (
-    Logged,
-    append_predictions,
-    get_prediction,
-    predictions_after,
-)
-from flywheel.ledger.tables import predictions, samples
+from flywheel.ledger.feedback import append_feedback, feedback_id
+from flywheel.ledger.predictions import Logged, append_predictions, get_prediction
+from flywheel.ledger.tables import feedback, predictions, samples
 from flywheel.ledger.writing import insert_new, keep_commit_order
 from flywheel.records import Feedback, FeedbackKind, Prediction, Sample, Split
 
@@ -84,39 +79,24 @@ def test_an_unknown_prediction_is_an_error_that_names_it(ledger):
         get_prediction(connection, "nobody")
 
 
-def test_pages_follow_each_other_without_gap_or_overlap(ledger):
-    fill(ledger, 7)
-    seen, seq = [], 0
-    with ledger.read() as connection:
-        while page := predictions_after(connection, seq, 3):
-            seen += [row.prediction.id for row in page]
-            seq = page[-1].seq
-    assert seen == [f"p{n}" for n in range(7)]
-
-
-def test_a_window_ends_where_it_is_told_to(ledger):
-    fill(ledger, 5)
-    with ledger.read() as connection:
-        rows = predictions_after(connection, 1, 100, until=3)
-    assert [row.seq for row in rows] == [2, 3]
-
-
 def test_feedback_is_stored_once_and_read_in_order(ledger):
     fill(ledger, 2)
     with ledger.begin() as connection:
         append_feedback(connection, [said(0), said(1), said(0)])
         append_feedback(connection, [said(1), said(0, value=False)])
-        rows = feedback_after(connection, 0, 100)
-        later = feedback_after(connection, rows[0].seq, 1)
-    assert [row.feedback for row in rows] == [said(0), said(1), said(0, value=False)]
-    assert [row.feedback for row in later] == [said(1)]
+        rows = connection.execute(select(feedback).order_by(feedback.c.seq)).all()
+    stored = [(row.id, row.prediction_id, row.kind, row.value, row.created_at) for row in rows]
+    entries = [said(0), said(1), said(0, value=False)]
+    assert stored == [
+        (one.id, one.prediction_id, one.kind.value, one.value, one.created_at) for one in entries
+    ]
 
 
 def test_nothing_to_add_is_no_fault(ledger):
     with ledger.begin() as connection:
         append_predictions(connection, [])
         append_feedback(connection, [])
-        assert predictions_after(connection, 0, 1) == []
+        assert not connection.execute(select(predictions)).all()
 
 
 def test_on_postgresql_writers_queue_up_and_known_rows_are_passed_over():

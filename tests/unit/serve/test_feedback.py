@@ -1,9 +1,9 @@
 import json
 
 import pytest
+from sqlalchemy import select
 
-from flywheel.ledger.feedback import feedback_after
-from flywheel.records import FeedbackKind
+from flywheel.ledger.tables import feedback
 
 
 @pytest.fixture
@@ -13,7 +13,7 @@ def request_id(server, predict):
 
 def stored(ledger):
     with ledger.read() as connection:
-        return [row.feedback for row in feedback_after(connection, 0, 100)]
+        return connection.execute(select(feedback).order_by(feedback.c.seq)).all()
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,6 @@ def test_feedback_is_stored_when_it_is_acknowledged(server, ledger, request_id, 
     assert server.post("/feedback", json=body).status_code == 200
     (entry,) = stored(ledger)
     assert (entry.prediction_id, entry.kind, entry.value) == (request_id, kind, value)
-    assert isinstance(entry.kind, FeedbackKind)
 
 
 def test_the_same_feedback_twice_is_stored_once_and_other_feedback_beside_it(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from flywheel.errors import SettingsError, TaskError
-from flywheel.evaluate.metric import compile_condition, compile_formula, single_number
+from flywheel.evaluate.metric import compile_condition, compile_formula
 
 OWN = """
 def cost(scores, weights):
@@ -66,7 +66,7 @@ def thresholded(model):
     scores = confused(*MODELS[model], tn=20)
     enough = compile_condition("predicted.recall(actual) > 0.6", None)
     met = enough.met(value(enough.statistic.text, scores))
-    return single_number(value("predicted.precision(actual)", scores), [met], higher_is_better=True)
+    return value("predicted.precision(actual)", scores) if met else 0.0
 
 
 def test_the_lectures_table_of_models():
@@ -221,10 +221,3 @@ def test_a_condition_is_met_on_its_side(sign, below, at, above):
     assert not condition.met(math.nan)
     assert (condition.text, condition.bound) == (f"error_cm.p90 {sign} 1.5", 1.5)
     assert condition.statistic.text == "error_cm.p90"
-
-
-def test_a_missed_requirement_leaves_the_worst_number():
-    assert single_number(0.7, [True, True], higher_is_better=True) == 0.7
-    assert single_number(0.7, [], higher_is_better=False) == 0.7
-    assert single_number(0.7, [True, False], higher_is_better=True) == 0.0
-    assert single_number(0.7, [False], higher_is_better=False) == math.inf

@@ -10,7 +10,8 @@ from flywheel.tasks.pose.camera import Camera, project, rays
 
 def test_pixels_are_opencvs(camera):
     points = np.random.default_rng(0).uniform([-1, -1, 1], [1, 1, 3], (50, 3))
-    expected, _ = cv2.projectPoints(points, np.zeros(3), np.zeros(3), camera.matrix, None)
+    matrix = np.array([[camera.fx, 0.0, camera.cx], [0.0, camera.fy, camera.cy], [0.0, 0.0, 1.0]])
+    expected, _ = cv2.projectPoints(points, np.zeros(3), np.zeros(3), matrix, None)
     np.testing.assert_allclose(project(points, camera), expected[:, 0], atol=1e-9)
 
 
