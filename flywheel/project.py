@@ -130,7 +130,7 @@ class Dataset(Section):
     test_groups: Annotated[float, Field(gt=0, lt=1)] = 0.3
     """share of the groups that can only test, fixed by hash before selection"""
     near_duplicate: Annotated[float, Field(gt=0, le=1)] = 0.999
-    """cosine of two model inputs from which a training sample counts as a copy of a test sample"""
+    """correlation of two model inputs from which a training sample counts as a copy of a test sample"""
 
 
 class Train(Section):

@@ -77,24 +77,24 @@ def _copies(
     found = {}
     for start in range(0, len(rows), _BLOCK):
         block = rows[start : start + _BLOCK]
-        likeness = _likeness(np.stack([vectors[row.sample_id] for row in block]), theirs)
-        nearest = likeness.argmax(axis=1)
+        correlations = _correlations(np.stack([vectors[row.sample_id] for row in block]), theirs)
+        nearest = correlations.argmax(axis=1)
         for index, row in enumerate(block):
-            if likeness[index, nearest[index]] >= near_duplicate:
+            if correlations[index, nearest[index]] >= near_duplicate:
                 other = others[nearest[index]].sample_id
                 found[row.sample_id] = f"near-duplicate of {what} {other}"
     return found
 
 
-def _likeness(ours: Array, theirs: Array) -> Array:
+def _correlations(ours: Array, theirs: Array) -> Array:
     """(N, M) 1 for equal vectors, else their correlation, or 0 where that means nothing."""
     if ours.shape[1] < _FEW_NUMBERS:
         equal: Array = cdist(ours, theirs, "chebyshev") == 0
         return equal.astype(np.float32)
     ours, theirs = _standardised(ours), _standardised(theirs)
-    likeness = np.round(ours @ theirs.T, 6)  # rounding errors leave equal vectors under 1
-    likeness[np.ix_(~ours.any(axis=1), ~theirs.any(axis=1))] = 1.0
-    return likeness
+    correlations = np.round(ours @ theirs.T, 6)  # rounding errors leave equal vectors under 1
+    correlations[np.ix_(~ours.any(axis=1), ~theirs.any(axis=1))] = 1.0
+    return correlations
 
 
 def _standardised(vectors: Array) -> Array:
