@@ -18,11 +18,12 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from flows.course import judge, train
 from flows.ending import PATIENCE_SECONDS, may_be_skipped
 from flows.names import run_name
 from flows.progress import training_progress
+from flows.steps import do_through
 from flywheel.loop import Beginning, begin_night, open_loop
+from flywheel.loop.steps import DECIDE
 
 
 @flow(name="evaluate", flow_run_name=run_name)
@@ -38,8 +39,7 @@ def evaluate(directory: Path = Path()) -> State[Any]:
         open_loop(directory) as loop,
         begin_night(loop, training_progress(loop), beginning) as night,
     ):
-        train(night)
-        decided = judge(night)
+        decided = do_through(night, DECIDE)
     return Completed(
         name=decided.verdict,
         message=f"{decided.reasons[0]}; night {night.number} stays open, the next run ends it",

@@ -22,8 +22,8 @@ from flows.ending import skipped
 from flows.names import project_name
 from flows.progress import training_progress
 from flows.spread import spreading
-from flywheel.loop import open_loop
-from flywheel.loop.heavy import HEAVY, do_heavy, join_night
+from flywheel.loop import join_night, open_loop
+from flywheel.loop.steps import STEPS
 
 
 def _name() -> str:
@@ -45,8 +45,9 @@ def gpu_step(directory: Path, night: int, step: Literal["retrain", "evaluate"]) 
         run = join_night(loop, night, training_progress(loop))
         if run is None:
             return skipped(f"night {night} is not open; nobody waits for its {step!r}")
-        if run.result(HEAVY[step]) is not None:
+        wanted = next(one for one in STEPS if one.name == step)
+        if run.result(wanted) is not None:
             return skipped(f"night {night} has done {step!r} already")
         with spreading(run) as wide:
-            result = do_heavy(wide, HEAVY[step])
+            result = wide.do(wanted)
     return Completed(message=str(getattr(result, "note", "")) or f"{step} of night {night} is done")

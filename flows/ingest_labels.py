@@ -20,8 +20,9 @@ from prefect.states import Completed
 
 from flows.ending import may_be_skipped
 from flows.names import run_name
-from flows.steps import take_in
+from flows.steps import do
 from flywheel.loop import between_nights, open_loop
+from flywheel.loop.steps import TAKE_IN
 
 
 @flow(name="ingest-labels", flow_run_name=run_name)
@@ -33,7 +34,7 @@ def ingest_labels(directory: Path = Path()) -> State[Any]:
         directory: where the project's flywheel.toml is.
     """
     with open_loop(directory) as loop, between_nights(loop) as run:
-        taken = take_in(run)
+        taken = do(run, TAKE_IN)
     return Completed(
         message=f"{taken.num_annotations} annotations, {taken.num_labels} labels; "
         f"{taken.note or 'all well'}"

@@ -20,8 +20,9 @@ from prefect.states import Completed
 
 from flows.ending import may_be_skipped
 from flows.names import run_name
-from flows.steps import collect, route
+from flows.steps import do
 from flywheel.loop import between_nights, open_loop
+from flywheel.loop.steps import COLLECT, ROUTE
 
 
 @flow(name="label-hard-cases", flow_run_name=run_name)
@@ -33,6 +34,6 @@ def label_hard_cases(directory: Path = Path()) -> State[Any]:
         directory: where the project's flywheel.toml is.
     """
     with open_loop(directory) as loop, between_nights(loop) as run:
-        collect(run)
-        routed = route(run)
+        do(run, COLLECT)
+        routed = do(run, ROUTE)
     return Completed(message=f"{routed.num_sent} labeling tasks sent; {routed.note or 'all well'}")

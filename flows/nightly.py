@@ -22,12 +22,13 @@ from typing import Any
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from flows.course import end, judge, train
 from flows.ending import OUTAGE_SECONDS, PATIENCE_SECONDS, may_be_skipped
 from flows.names import run_name
 from flows.progress import training_progress
 from flows.slots import slot
+from flows.steps import do_through, end
 from flywheel.loop import Beginning, begin_night, open_loop
+from flywheel.loop.steps import DECIDE
 
 
 @flow(name="nightly", flow_run_name=run_name)
@@ -43,6 +44,5 @@ def nightly(directory: Path = Path()) -> State[Any]:
         open_loop(directory, patience_seconds=OUTAGE_SECONDS) as loop,
         begin_night(loop, training_progress(loop), beginning) as night,
     ):
-        train(night)  # deploy, collect, route, ingest, retrain
-        decided = judge(night)  # evaluate, decide
+        decided = do_through(night, DECIDE)  # deploy, collect, route, ingest, retrain, evaluate
         return end(night, decided)  # release, or ask a person

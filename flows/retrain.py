@@ -19,12 +19,13 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from flows.course import end, judge, train
 from flows.ending import PATIENCE_SECONDS, may_be_skipped, skipped
 from flows.names import run_name
 from flows.progress import training_progress
+from flows.steps import do_through, end
 from flywheel.loop import Beginning, begin_night, open_loop
 from flywheel.loop.early import why_not_early
+from flywheel.loop.steps import DECIDE, RETRAIN
 
 
 @flow(name="retrain", flow_run_name=run_name)
@@ -46,7 +47,6 @@ def retrain(
         if only_if_enough and (why := why_not_early(loop)):
             return skipped(why)
         with begin_night(loop, training_progress(loop), beginning) as night:
-            trained = train(night)
             if not then_release:
-                return Completed(name="Trained", message=trained.note)
-            return end(night, judge(night))
+                return Completed(name="Trained", message=do_through(night, RETRAIN).note)
+            return end(night, do_through(night, DECIDE))

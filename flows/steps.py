@@ -1,4 +1,4 @@
-"""The steps of a night as Prefect tasks: retries, a time limit, and a page to look at.
+"""The steps of flywheel.loop.STEPS as Prefect tasks: retries, a time limit, and a page to look at.
 
 Only a server that does not answer is tried again; nothing retries a refusal. Prefect caches
 no result: the ledger decides whether a step of a night is done.
@@ -6,19 +6,24 @@ no result: the ledger decides whether a step of a night is done.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, TypeVar
 
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
+from prefect.states import Completed
 from prefect.utilities.annotations import quote
 
+from flows.approval import want_approval
 from flows.events import tell
-from flows.places import do
+from flows.gpu_pool import GpuPool, do_in_pool
+from flows.spread import spreading
+from flows.summary import publish_report
 from flywheel.errors import UnavailableError
-from flywheel.loop import NightRun, Step, night
+from flywheel.loop import NightRun, Step
+from flywheel.loop.results import Decided
+from flywheel.loop.steps import RELEASE, STEPS, TAKE_IN
 from flywheel.report import step_page
 
 Result = TypeVar("Result")
@@ -27,19 +32,42 @@ RETRY_SECONDS = (2, 10, 60)
 """before each further try: together longer than a database takes to start anew"""
 
 
-def _prefect_task(step: Step[Result], *, minutes: int) -> Callable[[NightRun], Result]:
+def do(night: NightRun, step: Step[Result]) -> Result:
+    """Run a step as a Prefect task; one that is done already is not run again."""
+    # Quoted: Prefect would otherwise walk through the whole project looking for futures.
+    result: Result = TASKS[step.name](quote(night))
+    return result
+
+
+def do_through(night: NightRun, last: Step[Result]) -> Result:
+    """Run the steps of the night in their order through the last one; what that came to."""
+    for step in STEPS[: STEPS.index(last)]:
+        do(night, step)
+    return do(night, last)
+
+
+def end(night: NightRun, decided: Decided) -> State[Any]:
+    """Release what was promoted, or ask a person; then the night is over."""
+    released = do(night, RELEASE)
+    want_approval(night.loop, released)
+    publish_report(night)
+    night.finish()
+    return Completed(name=decided.verdict, message=released.note)
+
+
+def _prefect_task(step: Step[Any]) -> Any:
     @task(
         name=step.name,
         retries=len(RETRY_SECONDS),
         retry_delay_seconds=list(RETRY_SECONDS),
         retry_condition_fn=_may_help,
-        timeout_seconds=60 * minutes,
+        timeout_seconds=60 * step.minutes,
         cache_policy=NO_CACHE,
         persist_result=False,
     )
-    def run(under_way: NightRun) -> Result:
+    def run(under_way: NightRun) -> Any:
         is_new = not under_way.keeps_results or under_way.result(step) is None
-        result = do(under_way, step)
+        result = _do_where_it_belongs(under_way, step)
         if is_new:  # a night that goes on has told of its finished steps
             tell(under_way, result)
         project = under_way.loop.project.name
@@ -50,9 +78,17 @@ def _prefect_task(step: Step[Result], *, minutes: int) -> Callable[[NightRun], R
         )
         return result
 
-    # Quoted: Prefect would otherwise walk through the whole project looking for futures.
-    untyped: Any = run
-    return lambda under_way: untyped(quote(under_way))
+    return run
+
+
+def _do_where_it_belongs(night: NightRun, step: Step[Result]) -> Result:
+    """In the run of the night, spread over its processes, or in the GPU pool."""
+    if not step.needs_gpu:
+        return night.do(step)
+    if night.loop.project.workers.gpu_pool is not None:
+        return do_in_pool(night, step, GpuPool())
+    with spreading(night) as wide:
+        return wide.do(step)
 
 
 def _may_help(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
@@ -64,12 +100,5 @@ def _may_help(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
     return isinstance(error, UnavailableError)
 
 
-deploy = _prefect_task(night.DEPLOY, minutes=5)
-collect = _prefect_task(night.COLLECT, minutes=60)
-route = _prefect_task(night.ROUTE, minutes=60)
-take_in = _prefect_task(night.TAKE_IN, minutes=60)
-ingest = _prefect_task(night.INGEST, minutes=60)
-retrain = _prefect_task(night.RETRAIN, minutes=720)
-evaluate = _prefect_task(night.EVALUATE, minutes=120)
-decide = _prefect_task(night.DECIDE, minutes=5)
-release = _prefect_task(night.RELEASE, minutes=15)
+TASKS = {step.name: _prefect_task(step) for step in (*STEPS, TAKE_IN)}
+"""name of a step -> its Prefect task"""

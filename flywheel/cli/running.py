@@ -23,9 +23,10 @@ from flywheel.ledger import Ledger
 from flywheel.ledger.locks import hold
 from flywheel.ledger.nights import current_night_number
 from flywheel.loop.context import LOOP, utc_now
+from flywheel.loop.steps import STEPS, step_results
 from flywheel.project import Project
 from flywheel.records import Release
-from flywheel.report import STEP_NAMES, falls_short, step_results, summarize
+from flywheel.report import falls_short, summarize
 
 
 def run_night(project: Project, console: Console) -> None:
@@ -107,7 +108,7 @@ def _watch(project: Project, console: Console) -> Iterator[None]:
 def _show_steps(
     ledger: Ledger, night: int, shown: set[str], ended: threading.Event, console: Console
 ) -> None:
-    waiting = next((name for name in STEP_NAMES if name not in shown), "report")
+    waiting = next((step.name for step in STEPS if step.name not in shown), "report")
     with console.status(f"night {night}: {waiting} …") as spinner:
         while True:
             last_look = ended.is_set()
@@ -116,7 +117,7 @@ def _show_steps(
             for name in [name for name in done if name not in shown]:
                 shown.add(name)
                 console.print(_step_line(name, *done[name]))
-            waiting = next((name for name in STEP_NAMES if name not in shown), "report")
+            waiting = next((step.name for step in STEPS if step.name not in shown), "report")
             spinner.update(f"night {night}: {waiting} …")
             if last_look:
                 return

@@ -8,6 +8,7 @@ from flywheel.loop.context import (
     Step,
     begin_night,
     between_nights,
+    join_night,
     open_loop,
 )
 from flywheel.loop.early import num_new_labels
@@ -20,6 +21,7 @@ __all__ = [
     "Step",
     "begin_night",
     "between_nights",
+    "join_night",
     "num_new_labels",
     "open_loop",
 ]

@@ -30,6 +30,7 @@ from flywheel.ledger.nights import (
     finish_night,
     finish_step,
     finished_steps,
+    last_night,
     night_of_slot,
     open_night,
 )
@@ -41,6 +42,8 @@ _LOOK_SECONDS = 10.0
 
 LOOP = "the loop"
 """the lock of whoever runs a night, or work between nights"""
+_GPU = "heavy step"
+"""the lock of the one process that does a step which needs a GPU"""
 
 Progress = Callable[[int, int, float], None]
 """epoch, epochs, loss"""
@@ -73,6 +76,10 @@ class Step(Generic[Result]):
     name: str
     result: type[Result]
     run: Callable[[NightRun], Result]
+    minutes: int
+    """its time limit"""
+    needs_gpu: bool = False
+    """one process at a time does such a step; it may run in a GPU pool"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,7 +118,22 @@ class NightRun:
     """the loop; None for a part of the night that its holder waits for"""
 
     def do(self, step: Step[Result]) -> Result:
-        """Run a step and store its result; a step that is done already is not run again."""
+        """Run a step and store its result; a step that is done already is not run again.
+
+        A killed night may have left a step that needs a GPU running elsewhere: it ends first, and
+        then its result is in the ledger.
+
+        Raises:
+            BusyError: another process was at such a step for longer than the settings allow.
+        """
+        if not step.needs_gpu:
+            return self._do(step)
+        loop = self.loop
+        patience = 60.0 * loop.project.workers.gpu_wait_minutes
+        with hold(loop.ledger, _GPU, loop.now, patience_seconds=patience):
+            return self._do(step)
+
+    def _do(self, step: Step[Result]) -> Result:
         done = self.result(step) if self.keeps_results else None
         if done is not None:
             return done
@@ -229,6 +251,15 @@ def begin_night(
             progress=progress,
             held=held,
         )
+
+
+def join_night(loop: Loop, number: int, progress: Progress) -> NightRun | None:
+    """An open night, for a step that the holder of the loop waits for; None when it is over."""
+    with loop.ledger.read() as connection:
+        night = last_night(connection)
+    if night is None or night.number != number or night.finished_at is not None:
+        return None
+    return NightRun(loop=loop, number=number, started_at=night.started_at, progress=progress)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ that is not PROMOTE is a normal end.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 from sqlalchemy import Connection
@@ -46,6 +46,7 @@ from flywheel.records import (
     Array,
     Challenge,
     DatasetRow,
+    DatasetVersion,
     FailureState,
     Report,
     Reuse,
@@ -54,7 +55,8 @@ from flywheel.records import (
 )
 
 
-class _Docket(NamedTuple):
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Docket:
     """What is judged tonight, and on which labels."""
 
     challenge: Challenge | None
@@ -78,7 +80,7 @@ def evaluate(night: NightRun, candidate_digest: str | None) -> Evaluated:
         release = current_release(connection)
     champion_digest = release.checkpoint_digest if release else None
     docket = _docket(night, rows, candidate_digest, champion_digest)
-    data = _evaluation_data(loop, rows, docket, (version.id, version.test_set_digest))
+    data = _evaluation_data(loop, rows, docket, version)
     production = estimate_production(loop, night.number)
     project = loop.project
     with (
@@ -186,7 +188,7 @@ def _store(night: NightRun, report: Report, docket: _Docket) -> None:
 
 
 def _evaluation_data(
-    loop: Loop, rows: list[DatasetRow], docket: _Docket, version: tuple[str, str]
+    loop: Loop, rows: list[DatasetRow], docket: _Docket, version: DatasetVersion
 ) -> EvaluationData:
     opened = docket.opened
     testing = [row for row in rows if row.split is Split.TEST]
@@ -208,8 +210,8 @@ def _evaluation_data(
         guarded=_rows(loop, [r for r in rows if r.sample_id in fixed and r.origin != SENSOR]),
         asked=_rows(loop, [row for row in drawn if row.sample_id in answered]),
         annotations=annotations,
-        dataset_id=version[0],
-        test_set_digest=version[1],
+        dataset_id=version.id,
+        test_set_digest=version.test_set_digest,
     )
 
 

@@ -71,7 +71,9 @@ def _train(night: NightRun, data: TrainingData) -> Trained:
         if settings.processes == 1:
             with cpu_threads(settings.cpu_threads):
                 return train(
-                    *(loop.task, settings, data),
+                    loop.task,
+                    settings,
+                    data,
                     seed=seed,
                     now=loop.now(),
                     progress=night.progress,

@@ -9,14 +9,12 @@ from flywheel.report.nights import nights_frame
 from flywheel.report.page import write_report
 from flywheel.report.places import address
 from flywheel.report.standing import Status, status
-from flywheel.report.steps import step_page
+from flywheel.report.steps import falls_short, step_page, summarize
 from flywheel.report.story import STORY_PAGE, Pair, Story, write_story
-from flywheel.report.summaries import STEP_NAMES, falls_short, step_results, summarize
 from flywheel.report.wheel import WHEEL_PAGE, write_wheel
 
 __all__ = [
     "LABELING_PAGE",
-    "STEP_NAMES",
     "STORY_PAGE",
     "WHEEL_PAGE",
     "Event",
@@ -31,7 +29,6 @@ __all__ = [
     "nights_frame",
     "status",
     "step_page",
-    "step_results",
     "summarize",
     "trace",
     "write_dossier",

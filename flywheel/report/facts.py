@@ -31,6 +31,7 @@ from flywheel.ledger.progress import (
     measure_agreement,
 )
 from flywheel.loop import Loop
+from flywheel.loop.steps import step_results
 from flywheel.records import (
     Checkpoint,
     DatasetVersion,
@@ -41,7 +42,6 @@ from flywheel.records import (
     Report,
 )
 from flywheel.report.lineage import checkpoint_of, versions_of
-from flywheel.report.summaries import step_results
 
 _CASES = 24
 _POINTS = 60

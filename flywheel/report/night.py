@@ -15,6 +15,7 @@ from flywheel.ledger.history import get_night, reported_nights
 from flywheel.ledger.models import get_decision, report_of_night
 from flywheel.ledger.progress import count_labeling
 from flywheel.loop import Loop
+from flywheel.loop.steps import STEPS, step_results
 from flywheel.records import Decision, Report
 from flywheel.report import markdown, text
 from flywheel.report.facts import comparable_reports
@@ -24,7 +25,7 @@ from flywheel.report.labeling import LABELING_PAGE
 from flywheel.report.measured import production_line
 from flywheel.report.pictures import data_uri
 from flywheel.report.places import address, dossier_place
-from flywheel.report.summaries import STEP_NAMES, step_results, summarize
+from flywheel.report.steps import summarize
 from flywheel.report.wheel import WHEEL_PAGE
 
 _NIGHTS_DRAWN = 30
@@ -117,7 +118,7 @@ def _steps(done: dict[str, tuple[Any, float]]) -> str:
         [name, markdown.plain(summarize(name, result)), text.duration(seconds)]
         for name, (result, seconds) in done.items()
     ]
-    rows += [[name, "not done", "-"] for name in STEP_NAMES if name not in done]
+    rows += [[step.name, "not done", "-"] for step in STEPS if step.name not in done]
     return markdown.table(("step", "what it came to", "time"), rows)
 
 

@@ -14,8 +14,8 @@ from sqlalchemy import Connection
 
 from flywheel.ledger.models import get_decision, report_of_night, rescored_reports
 from flywheel.ledger.nights import last_night
+from flywheel.loop.steps import step_results
 from flywheel.records import Estimate, Report
-from flywheel.report.summaries import step_results
 
 _FACTS = {
     "failures": ("collect", ("num_failures",)),

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from flywheel.loop import Loop
+from flywheel.loop.steps import STEPS
 from flywheel.records import Verdict
 from flywheel.report.distributions import draw_distributions
 from flywheel.report.drawings import draw_loss, draw_report
@@ -21,7 +22,7 @@ from flywheel.report.measured import measured_sheets, production_line
 from flywheel.report.night import report_name
 from flywheel.report.pictures import show_cases
 from flywheel.report.rendering import put, render
-from flywheel.report.summaries import STEP_NAMES, summarize
+from flywheel.report.steps import summarize
 from flywheel.report.tiers import people_sheet
 from flywheel.report.weighed import budget_sheet, error_sheet
 from flywheel.report.wheel import WHEEL_PAGE, write_wheel
@@ -85,7 +86,7 @@ def _kept(facts: NightFacts) -> str:
 def _steps(facts: NightFacts) -> list[tuple[str, str, float | None]]:
     """Name, sentence and seconds of every step; no seconds for one that is not done."""
     rows: list[tuple[str, str, float | None]] = []
-    for name in STEP_NAMES:
+    for name in (step.name for step in STEPS):
         if name in facts.steps:
             result, seconds = facts.steps[name]
             rows.append((name, summarize(name, result), seconds))

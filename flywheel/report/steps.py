@@ -1,4 +1,4 @@
-"""The page of each step, as Markdown: what a person wants to see of it in the morning.
+"""The sentence and the page of each step: what a person wants to see of it in the morning.
 
 Small enough for Prefect's event limit of 1.5 MB: pictures are few and small, long lists are
 cut and say so. Reads the ledger and the step's result; changes nothing.
@@ -10,18 +10,25 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from flywheel.collect import Collected
+from flywheel.collect import Collected, Drift
 from flywheel.ledger.cases import chosen_of_batch, count_signals, failures_of_night
 from flywheel.ledger.models import current_release
 from flywheel.ledger.nights import skips_of
 from flywheel.loop import NightRun
-from flywheel.loop.results import Deployed, Ingested, Released, Retrained, Routed
+from flywheel.loop.results import (
+    Decided,
+    Deployed,
+    Evaluated,
+    Ingested,
+    Released,
+    Retrained,
+    Routed,
+)
 from flywheel.records import FailureState, Share
 from flywheel.report import markdown, tables, text
 from flywheel.report.charts import loss_picture
 from flywheel.report.judged import decide_page, evaluate_page
 from flywheel.report.pictures import data_uri, show_cases
-from flywheel.report.summaries import drift_line
 
 _CASES = 12
 _EDGE_PIXELS = 96
@@ -30,8 +37,39 @@ _SKIPS = 20
 
 def step_page(run: NightRun, name: str, result: Any) -> str:
     """The Markdown page of a finished step; `result` is what the step came to."""
-    body = _PAGES.get(name, _any_page)(run, result)
+    shown = _SHOWN.get(name)
+    body = _any_page(run, result) if shown is None else shown.page(run, result)
     return f"# {markdown.plain(name)} · night {run.number}\n\n{body}\n"
+
+
+def summarize(name: str, result: Any) -> str:
+    """What a step came to in one sentence; its page says what it means."""
+    return _SHOWN[name].sentence(result)
+
+
+def drift_line(drift: Drift | None) -> str:
+    """Whether production looks otherwise than when the model was new; one sentence."""
+    if drift is None or drift.distance is None or drift.low is None:
+        return f"{text.NOT_ENOUGH}; it takes two nights of one model with predictions enough"
+    distance = f"{drift.distance:.2f} (surely by {drift.low:.2f})"
+    if drift.is_alarm:
+        return (
+            f"production drifts: {drift.feature} has moved by {distance} from when the model was "
+            "new; new labels would tell whether it matters"
+        )
+    return f"no drift that matters: {drift.feature} has moved most, by {distance}"
+
+
+def falls_short(result: Any) -> bool:
+    """Whether a step did without something: a server did not answer, or a canary failed."""
+    match result:
+        case Deployed():
+            return result.released_digest is not None and result.serving_digest is None
+        case Routed() | Ingested():
+            return result.note != ""
+        case Released():
+            return result.release_number is None and "canary failed" in result.note
+    return False
 
 
 def _deploy_page(_run: NightRun, result: Deployed) -> str:
@@ -167,13 +205,84 @@ def _set_aside(skips: Sequence[tuple[str, str]]) -> str:
     return f"\n\n## Set aside this night\n\n{markdown.table(('what', 'why'), rows)}{more}"
 
 
-_PAGES: Mapping[str, Callable[[NightRun, Any], str]] = {
-    "deploy": _deploy_page,
-    "collect": _collect_page,
-    "route": _route_page,
-    "ingest": _ingest_page,
-    "retrain": _retrain_page,
-    "evaluate": evaluate_page,
-    "decide": decide_page,
-    "release": _release_page,
+def _deploy_sentence(result: Deployed) -> str:
+    if result.serving_digest is None:
+        return result.note
+    return f"{text.digest(result.serving_digest)} serves; {result.note}"
+
+
+def _collect_sentence(result: Collected) -> str:
+    said = (
+        f"{result.num_failures:,} new failures in {result.num_predictions:,} predictions "
+        f"and {result.num_feedback:,} feedback"
+    )
+    is_alarm = result.drift is not None and result.drift.is_alarm
+    return f"{said}; {drift_line(result.drift)}" if is_alarm else said
+
+
+def _route_sentence(result: Routed) -> str:
+    besides = (
+        (result.num_gold, "gold"),
+        (result.num_second, "second opinions"),
+        (result.num_suspects, "labels in doubt"),
+        (result.num_review, "to the experts"),
+        (result.num_withdrawn, "withdrawn"),
+    )
+    said = (
+        f"{result.num_probability} drawn from {result.population:,} samples, "
+        f"{result.num_targeted} targeted"
+        + "".join(f", {number} {what}" for number, what in besides if number)
+        + f"; {result.num_sent} sent, {result.num_waiting} wait"
+    )
+    return f"{said}; {result.note}" if result.note else said
+
+
+def _ingest_sentence(result: Ingested) -> str:
+    sensors = f", {result.num_from_sensors} from sensors" if result.num_from_sensors else ""
+    said = (
+        f"{result.num_annotations} annotations, {result.num_labels} labels{sensors}; dataset version "
+        f"{text.digest(result.dataset_id)}: {result.num_train:,} train, {result.num_test:,} test"
+    )
+    return f"{said}; {result.note}" if result.note else said
+
+
+def _retrain_sentence(result: Retrained) -> str:
+    if result.device is None:
+        return result.note
+    took = text.duration(result.train_seconds)
+    return f"candidate {text.digest(result.candidate_digest)}, {result.note}, {took} on {result.device}"
+
+
+def _evaluate_sentence(result: Evaluated) -> str:
+    return f"report {text.digest(result.report_id)}"
+
+
+def _decide_sentence(result: Decided) -> str:
+    return f"{result.verdict.value}: {result.reasons[0]}"
+
+
+def _release_sentence(result: Released) -> str:
+    if result.release_number is None:
+        return result.note
+    return f"release {result.release_number}; {result.num_fixed} failures now answered right"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Shown:
+    """How a step is shown."""
+
+    sentence: Callable[[Any], str]
+    page: Callable[[NightRun, Any], str]
+
+
+_SHOWN: Mapping[str, _Shown] = {
+    "deploy": _Shown(_deploy_sentence, _deploy_page),
+    "collect": _Shown(_collect_sentence, _collect_page),
+    "route": _Shown(_route_sentence, _route_page),
+    "ingest": _Shown(_ingest_sentence, _ingest_page),
+    "retrain": _Shown(_retrain_sentence, _retrain_page),
+    "evaluate": _Shown(_evaluate_sentence, evaluate_page),
+    "decide": _Shown(_decide_sentence, decide_page),
+    "release": _Shown(_release_sentence, _release_page),
 }
+"""by the names of flywheel.loop.STEPS"""

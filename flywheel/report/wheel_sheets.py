@@ -14,7 +14,7 @@ from flywheel.report import text
 from flywheel.report.mending import Mending
 from flywheel.report.saved import NIGHTS, Saved
 from flywheel.report.sheets import Sheet, facts_sheet
-from flywheel.report.summaries import drift_line
+from flywheel.report.steps import drift_line
 from flywheel.report.wheel_facts import Released, WheelFacts
 
 _RELEASES = 20

@@ -169,7 +169,7 @@ def test_the_layers_forbid_what_they_should():
     never = [
         ("flywheel.collect.stage", "flywheel.select"),
         ("flywheel.ledger.engine", "flywheel.collect"),
-        ("flywheel.loop.night", "flows.nightly"),
+        ("flywheel.loop.steps", "flows.nightly"),
         ("flywheel.records", "flywheel.task"),
         ("flywheel.tasks.digits", "flywheel.world.scans"),
         ("flywheel.stack.local", "flywheel.cli.app"),

@@ -22,12 +22,10 @@ outside the class list  here; integration/label/test_returning.py::test_an_annot
 
 from __future__ import annotations
 
-import inspect
-
 import httpx
 import pytest
 
-import flows.steps
+from flows.steps import TASKS
 
 pytestmark = pytest.mark.integration
 
@@ -121,8 +119,7 @@ def test_without_a_model_server_the_night_completes_with_a_note(small):
 @pytest.fixture
 def impatient(monkeypatch):
     """The release step tries again without a pause."""
-    step = inspect.getclosurevars(flows.steps.release).nonlocals["untyped"]
-    monkeypatch.setattr(step, "retry_delay_seconds", [0, 0, 0])
+    monkeypatch.setattr(TASKS["release"], "retry_delay_seconds", [0, 0, 0])
 
 
 def test_without_a_model_server_a_promoted_candidate_waits_for_it(small, people, impatient):

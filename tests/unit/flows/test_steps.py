@@ -1,48 +1,33 @@
 """How a step of the night looks to Prefect."""
 
-import inspect
-
 import pytest
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Failed
 
-from flows import steps
+from flows.steps import TASKS
 from flywheel.errors import BusyError, FlywheelError, RefusedError, SettingsError, UnavailableError
+from flywheel.loop.steps import STEPS, TAKE_IN
 
-NAMES = (
-    "deploy",
-    "collect",
-    "route",
-    "take_in",
-    "ingest",
-    "retrain",
-    "evaluate",
-    "decide",
-    "release",
-)
-
-
-def prefect_task(name):
-    return inspect.getclosurevars(getattr(steps, name)).nonlocals["untyped"]
+NAMES = [step.name for step in (*STEPS, TAKE_IN)]
 
 
 def is_tried_again(name, error):
     """As Prefect's engine asks it."""
-    task = prefect_task(name)
+    task = TASKS[name]
     return task.retry_condition_fn(task, None, Failed(data=error))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_step_has_its_name_a_time_limit_and_waits_longer_each_time(name):
-    task = prefect_task(name)
-    assert task.name == name.replace("_", "-")
+    task = TASKS[name]
+    assert task.name == name
     assert 60 <= task.timeout_seconds <= 86_400
     assert (task.retries, task.retry_delay_seconds) == (3, [2, 10, 60])
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_prefect_never_answers_for_a_step_from_its_cache(name):
-    task = prefect_task(name)
+    task = TASKS[name]
     assert task.cache_policy == NO_CACHE
     assert task.persist_result is False
 

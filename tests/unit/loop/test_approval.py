@@ -6,9 +6,9 @@ from flywheel.errors import UnavailableError, UserError
 from flywheel.ledger.approvals import find_approval, waiting_approval
 from flywheel.loop import approval
 from flywheel.loop.approval import DEADLINE, Reply, answer_approval, settle_deadline
-from flywheel.loop.night import RELEASE
 from flywheel.loop.override import Override, override
 from flywheel.loop.retrain import _why_asked
+from flywheel.loop.steps import RELEASE
 from flywheel.records import Consent, Verdict
 
 CANDIDATE, CHAMPION, OTHER = "a" * 64, "b" * 64, "c" * 64

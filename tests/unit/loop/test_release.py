@@ -4,9 +4,9 @@ import pytest
 
 from flywheel.errors import FlywheelError, UnavailableError, UserError
 from flywheel.ledger.locks import hold
-from flywheel.loop.night import RELEASE
 from flywheel.loop.override import Override, override
 from flywheel.loop.release import roll_back
+from flywheel.loop.steps import RELEASE
 from flywheel.records import Verdict
 
 CANDIDATE, CHAMPION, OTHER = "a" * 64, "b" * 64, "c" * 64

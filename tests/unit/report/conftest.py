@@ -34,9 +34,9 @@ from flywheel.ledger.outbox import mark_sent, plan, update_by_key
 from flywheel.ledger.predictions import Logged, append_predictions
 from flywheel.loop import Loop, NightRun, results
 from flywheel.loop.replay import Exhibit
+from flywheel.loop.steps import step_results
 from flywheel.project import load_project
 from flywheel.report import step_page, write_dossier, write_report
-from flywheel.report.summaries import step_results
 from flywheel.select import select_batch
 from flywheel.task import Labeling, Task
 

@@ -6,8 +6,8 @@ import pytest
 
 from flywheel.errors import UnknownIdError
 from flywheel.ledger.models import report_of_night
+from flywheel.loop.steps import STEPS
 from flywheel.report import baseline_rows, night_page
-from flywheel.report.summaries import STEP_NAMES
 from flywheel.settings.operations import Links
 
 
@@ -19,7 +19,7 @@ def test_the_page_opens_with_the_verdict_and_the_reason_that_decided(four_nights
 
 def test_every_step_is_a_line_of_the_table(four_nights):
     page = night_page(four_nights.loop, 2)
-    assert all(f"\n| {name} | " in page for name in STEP_NAMES)
+    assert all(f"\n| {step.name} | " in page for step in STEPS)
     assert "| collect | 6 new failures in 6 predictions and 3 feedback | 1.5 s |" in page
 
 

@@ -4,21 +4,23 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import get_args, get_type_hints
 from uuid import UUID, uuid4
 
 import pytest
 from prefect.states import AwaitingRetry, Cancelled, Completed, Crashed, Failed, Pending, Running
 from sqlalchemy import select
 
-from flows import places
+from flows import gpu_step, steps
+from flows.gpu_pool import do_in_pool
 from flywheel.blobs import Blobs
 from flywheel.errors import FlywheelError, UnavailableError
 from flywheel.ledger import Ledger
 from flywheel.ledger.nights import open_night
 from flywheel.ledger.tables import locks
-from flywheel.loop import Loop, NightRun, Step
-from flywheel.loop.heavy import HEAVY, do_heavy, join_night
+from flywheel.loop import Loop, NightRun, Step, join_night
 from flywheel.loop.results import Deployed, Retrained
+from flywheel.loop.steps import STEPS
 from flywheel.project import load_project
 from flywheel.task import load_task
 
@@ -61,7 +63,7 @@ def step():
         done.append(night.number)
         return DONE
 
-    made = Step(name="retrain", result=Retrained, run=run)
+    made = Step(name="retrain", result=Retrained, run=run, minutes=1)
     return made, done
 
 
@@ -84,7 +86,7 @@ class FakePool:
 
 
 def do(night, step, pool, **more):
-    return places.do_in_pool(night, step, pool, look_seconds=0.0, **more)
+    return do_in_pool(night, step, pool, look_seconds=0.0, **more)
 
 
 def test_the_result_is_the_one_in_the_ledger(night, step):
@@ -135,14 +137,18 @@ def test_a_pool_that_takes_too_long_is_told_with_the_next_step(night, step):
         do(night, step[0], pool, stopwatch=lambda: next(seconds))
 
 
-def test_only_heavy_steps_go_to_the_pool(night):
+def test_the_form_of_gpu_step_offers_the_steps_that_need_a_gpu():
+    offered = get_args(get_type_hints(gpu_step.gpu_step.fn)["step"])
+    assert offered == tuple(step.name for step in STEPS if step.needs_gpu)
+
+
+def test_other_steps_do_not_go_to_the_pool(night):
     deployed = Deployed(released_digest=None, serving_digest=None, swapped=False, note="")
-    light = Step(name="deploy", result=Deployed, run=lambda night: deployed)
-    assert set(HEAVY) == {"retrain", "evaluate"}
-    assert places.do(night, light) == deployed
+    light = Step(name="deploy", result=Deployed, run=lambda night: deployed, minutes=1)
+    assert steps._do_where_it_belongs(night, light) == deployed
 
 
-def test_a_heavy_step_is_done_under_a_lock_of_its_own(night, step):
+def test_a_step_that_needs_a_gpu_is_done_under_a_lock_of_its_own(night, step):
     held = []
 
     def look(night):
@@ -150,7 +156,7 @@ def test_a_heavy_step_is_done_under_a_lock_of_its_own(night, step):
             held.extend(connection.execute(select(locks.c.name)).scalars())
         return DONE
 
-    do_heavy(night, replace(step[0], run=look))
+    night.do(replace(step[0], run=look, needs_gpu=True))
     assert held == ["heavy step"]
 
 

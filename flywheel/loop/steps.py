@@ -1,15 +1,21 @@
-"""The steps of a night, in order.
+"""The steps of a night: STEPS is the one table of them, in order.
 
-Each is a function of the night so far; what earlier steps came to is read from the ledger,
-so that a night that was killed goes on after its last finished step.
+A new step is a line here and a sentence with a page in `flywheel/report/steps.py`; Prefect's tasks
+and the order of every flow follow from it. What earlier steps came to is read from the ledger, so
+that a night that was killed goes on after its last finished step.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import Connection
 
 from flywheel.collect import Collected
 from flywheel.errors import UnavailableError
+from flywheel.ledger.codec import from_json
+from flywheel.ledger.nights import finished_steps
 from flywheel.loop import gather, judge
 from flywheel.loop import release as releasing
 from flywheel.loop.approval import ask_approval, settle_deadline, tell_approval
@@ -65,13 +71,27 @@ def _release(night: NightRun) -> Released:
     return replace(kept, waits=asked if asked.answer is None else None)
 
 
-DEPLOY = Step(name="deploy", result=Deployed, run=_deploy)
-COLLECT = Step(name="collect", result=Collected, run=gather.collect)
-ROUTE = Step(name="route", result=Routed, run=route)
-TAKE_IN = Step(name="take-in", result=TakenIn, run=gather.take_in)
+DEPLOY = Step(name="deploy", result=Deployed, run=_deploy, minutes=5)
+COLLECT = Step(name="collect", result=Collected, run=gather.collect, minutes=60)
+ROUTE = Step(name="route", result=Routed, run=route, minutes=60)
+INGEST = Step(name="ingest", result=Ingested, run=gather.ingest, minutes=60)
+RETRAIN = Step(name="retrain", result=Retrained, run=retrain, minutes=720, needs_gpu=True)
+EVALUATE = Step(name="evaluate", result=Evaluated, run=_evaluate, minutes=120, needs_gpu=True)
+DECIDE = Step(name="decide", result=Decided, run=_decide, minutes=5)
+RELEASE = Step(name="release", result=Released, run=_release, minutes=15)
+
+STEPS: tuple[Step[Any], ...]
+STEPS = (DEPLOY, COLLECT, ROUTE, INGEST, RETRAIN, EVALUATE, DECIDE, RELEASE)
+"""of a night, in order"""
+TAKE_IN = Step(name="take-in", result=TakenIn, run=gather.take_in, minutes=60)
 """between nights, what ingest begins with"""
-INGEST = Step(name="ingest", result=Ingested, run=gather.ingest)
-RETRAIN = Step(name="retrain", result=Retrained, run=retrain)
-EVALUATE = Step(name="evaluate", result=Evaluated, run=_evaluate)
-DECIDE = Step(name="decide", result=Decided, run=_decide)
-RELEASE = Step(name="release", result=Released, run=_release)
+
+
+def step_results(connection: Connection, night: int) -> dict[str, tuple[Any, float]]:
+    """The result and the seconds of each finished step that is in the table, by name."""
+    kinds = {step.name: step.result for step in STEPS}
+    return {
+        name: (from_json(kinds[name], done.result), done.seconds)
+        for name, done in finished_steps(connection, night).items()
+        if name in kinds
+    }

@@ -1,4 +1,4 @@
-"""Where a step runs: in the run of the night, or as a run of its own in the GPU pool.
+"""A step that runs in the GPU pool, as a run of its own, and the wait for it.
 
 The ledger has the result, whoever did the step. So it is the ledger that is asked whether the
 step is done; Prefect is asked only whether there is still something to wait for.
@@ -19,10 +19,8 @@ from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 from prefect.utilities.urls import url_for
 
-from flows.spread import spreading
 from flywheel.errors import FlywheelError, SettingsError, UnavailableError
 from flywheel.loop import NightRun, Step
-from flywheel.loop.heavy import HEAVY, do_heavy
 
 Result = TypeVar("Result")
 
@@ -71,16 +69,6 @@ class GpuPool:
                 return client.read_flow_run(run_id).state
         except httpx.HTTPError:
             return None
-
-
-def do(run: NightRun, step: Step[Result]) -> Result:
-    """Run a step of the night where it belongs."""
-    if step.name not in HEAVY:
-        return run.do(step)
-    if run.loop.project.workers.gpu_pool is None:
-        with spreading(run) as wide:
-            return do_heavy(wide, step)
-    return do_in_pool(run, step, GpuPool())
 
 
 def do_in_pool(
