@@ -1,4 +1,4 @@
-"""The steps of flywheel.loop.STEPS as Prefect tasks: retries, a time limit, and a page to look at.
+"""The steps of flywheel.loop.steps.STEPS as Prefect tasks: retries, a time limit, and a page to look at.
 
 Only a server that does not answer is tried again; nothing retries a refusal. Prefect caches
 no result: the ledger decides whether a step of a night is done.

@@ -1,7 +1,7 @@
 """Task: all that a user writes. A frozen bundle of plain functions, nothing to inherit from.
 
 The bundled tasks import nothing that a stranger could not import too; `flywheel check` runs
-the laws of this contract (flywheel/checks.py) on any of them.
+the laws of this contract (flywheel/checks) on any of them.
 """
 
 from __future__ import annotations

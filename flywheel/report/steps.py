@@ -285,4 +285,4 @@ _SHOWN: Mapping[str, _Shown] = {
     "decide": _Shown(_decide_sentence, decide_page),
     "release": _Shown(_release_sentence, _release_page),
 }
-"""by the names of flywheel.loop.STEPS"""
+"""by the names of flywheel.loop.steps.STEPS"""
