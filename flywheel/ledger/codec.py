@@ -1,7 +1,7 @@
-"""Frozen records to JSON and back, by their annotations alone.
+"""Frozen records to JSON and back, by their annotations alone: a new field needs no new code.
 
-One small codec for all records, so that a new field needs no new code. Refuses to know any
-record by name, and refuses numbers that JSON cannot say.
+pydantic reads and checks. It does not write: it spells UTC as Z and lets NaN pass, and stored
+bytes, of which hashes are made, must stay as they are.
 """
 
 from __future__ import annotations
@@ -9,17 +9,17 @@ from __future__ import annotations
 import dataclasses
 import enum
 import functools
+import json
 import math
-import types
-import typing
 from datetime import datetime
-from typing import Any, TypeVar, Union
+from typing import Any, TypeVar, cast
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 
 from flywheel.records import Json
 
 T = TypeVar("T")
-
-_UNIONS = (Union, types.UnionType)
 
 
 def to_json(value: Any) -> Json:
@@ -55,79 +55,31 @@ def from_json(kind: type[T], value: Json) -> T:
     Raises:
         ValueError: the JSON does not fit the kind; the message names the field.
     """
-    return typing.cast("T", _read(kind, value, kind.__name__))
-
-
-def _read(kind: Any, value: Json, where: str) -> Any:
-    if kind is Any:
-        return value
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin in _UNIONS:
-        return _read_union(arguments, value, where)
-    if origin is tuple:
-        return _read_tuple(arguments, value, where)
-    if origin is dict:
-        _check(isinstance(value, dict), "an object", value, where)
-        return {key: _read(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
-    if dataclasses.is_dataclass(kind):
-        return _read_record(kind, value, where)
-    return _read_plain(kind, value, where)
-
-
-def _read_record(kind: Any, value: Json, where: str) -> Any:
-    _check(isinstance(value, dict), "an object", value, where)
-    hints = _hints(kind)
-    unknown = value.keys() - hints.keys()
-    _check(not unknown, f"the fields {', '.join(hints)}", sorted(unknown), where)
-    for item in dataclasses.fields(kind):
-        has_default = (item.default, item.default_factory) != (dataclasses.MISSING,) * 2
-        _check(item.name in value or has_default, f"the field {item.name}", sorted(value), where)
-    return kind(**{name: _read(hints[name], value[name], f"{where}.{name}") for name in value})
-
-
-def _read_union(kinds: tuple[Any, ...], value: Json, where: str) -> Any:
-    """`X | None`, and plain unions of which at most one is no text or number."""
-    if value is None and types.NoneType in kinds:
-        return None
-    rest = [kind for kind in kinds if kind is not types.NoneType]
-    _check(value is not None, "no null", value, where)
-    fitting = [kind for kind in rest if isinstance(kind, type) and type(value) is kind]
-    return _read((fitting or rest)[0], value, where)
-
-
-def _read_tuple(kinds: tuple[Any, ...], value: Json, where: str) -> tuple[Any, ...]:
-    _check(isinstance(value, list), "a list", value, where)
-    if len(kinds) == 2 and kinds[1] is Ellipsis:
-        kinds = (kinds[0],) * len(value)
-    _check(len(kinds) == len(value), f"{len(kinds)} items", value, where)
-    pairs = enumerate(zip(kinds, value, strict=True))
-    return tuple(_read(kind, item, f"{where}[{index}]") for index, (kind, item) in pairs)
-
-
-def _read_plain(kind: Any, value: Json, where: str) -> Any:
-    if issubclass(kind, enum.Enum):
-        known = [member.value for member in kind]
-        _check(value in known, f"one of {known}", value, where)
-        return kind(value)
-    if kind is datetime:
-        _check(isinstance(value, str), "a time", value, where)
-        return datetime.fromisoformat(value)
-    if kind is float:
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        _check(is_number, "a number", value, where)
-        return float(value)
-    _check(type(value) is kind, f"{kind.__name__}", value, where)
-    return value
-
-
-def _check(fits: bool, allowed: str, value: Json, where: str) -> None:
-    if not fits:
-        raise ValueError(
-            f"{where} is {value!r}, not {allowed}; "
-            "was the ledger written by another version of flywheel?"
+    try:
+        # As a text, since pydantic is strict with JSON and still makes tuples, enums and times.
+        read = _adapter(cast("Any", kind)).validate_json(
+            json.dumps(value), strict=True, extra="forbid"
         )
+    except ValidationError as error:
+        raise ValueError(_reason(kind, error.errors()[0])) from error
+    return cast("T", read)
 
 
-@functools.cache
-def _hints(kind: type) -> dict[str, Any]:
-    return typing.get_type_hints(kind)
+@functools.cache  # making an adapter costs more than a thousand readings
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def _reason(kind: type[Any], detail: ErrorDetails) -> str:
+    """One line: where in the record, what is there, what is allowed."""
+    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in detail["loc"])
+    where = "".join([kind.__name__, *parts])
+    match detail["type"]:
+        case "missing":
+            found = f"{where} is missing"
+        case "unexpected_keyword_argument":
+            found = f"{where} is no field of a record of this version"
+        case _:
+            message = detail["msg"]
+            found = f"{where} is {detail['input']!r}, but {message[0].lower()}{message[1:]}"
+    return f"{found}. Check whether the ledger was written by another version of flywheel"
