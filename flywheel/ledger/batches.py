@@ -76,10 +76,19 @@ def batch_since(connection: Connection, night: int, since: datetime) -> BatchSiz
         return None
     shares = select(choices.c.share).where(choices.c.batch_id == row.id)
     chosen = list(connection.execute(shares).scalars())
-    return BatchSize(row.id, row.population, {share: chosen.count(share.value) for share in Share})
+    return BatchSize(
+        id=row.id,
+        population=row.population,
+        num_chosen={share: chosen.count(share.value) for share in Share},
+    )
 
 
 def origins(connection: Connection) -> dict[str, Origin]:
     """How each sample that was ever chosen came to be."""
     query = select(choices.c.sample_id, choices.c.share, choices.c.inclusion_probability)
-    return {row[0]: Origin(Share(row[1]), row[2]) for row in connection.execute(query)}
+    return {
+        row.sample_id: Origin(
+            share=Share(row.share), inclusion_probability=row.inclusion_probability
+        )
+        for row in connection.execute(query)
+    }

@@ -83,11 +83,11 @@ def count_signals(connection: Connection, night: int) -> dict[str, int]:
 def count_moved(connection: Connection, night: int) -> dict[FailureState, int]:
     """How many failures came to each state in a night."""
     query = (
-        select(transitions.c.state, func.count())
+        select(transitions.c.state, func.count().label("number"))
         .where(transitions.c.night == night)
         .group_by(transitions.c.state)
     )
-    counts = {FailureState(row[0]): int(row[1]) for row in connection.execute(query)}
+    counts = {FailureState(row.state): int(row.number) for row in connection.execute(query)}
     return {state: counts.get(state, 0) for state in FailureState}
 
 

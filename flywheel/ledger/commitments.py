@@ -40,14 +40,16 @@ def answers_open(connection: Connection) -> dict[Purpose, int]:
     left = case((asked.state == "done", untold), (wanted > 0, wanted), else_=0)
     opens_again = asked.sample_id.in_(select(requests.c.sample_id).where(not_told))
     is_open = or_(asked.state.in_(("waiting", "sent")), and_(asked.state == "done", opens_again))
-    query = select(asked.purpose, func.sum(left)).where(is_open).group_by(asked.purpose)
-    return {Purpose(row[0]): int(row[1]) for row in connection.execute(query) if row[1]}
+    query = (
+        select(asked.purpose, func.sum(left).label("left")).where(is_open).group_by(asked.purpose)
+    )
+    return {Purpose(row.purpose): int(row.left) for row in connection.execute(query) if row.left}
 
 
 def asked_in(connection: Connection, night: int) -> dict[Purpose, int]:
     """The answers that a night asked for so far; what was withdrawn is given back."""
     asked = (
-        select(labeling_tasks.c.purpose, func.sum(labeling_tasks.c.people))
+        select(labeling_tasks.c.purpose, func.sum(labeling_tasks.c.people).label("people"))
         .where(
             labeling_tasks.c.night == night,
             labeling_tasks.c.state.not_in(("refused", "withdrawn")),
@@ -55,14 +57,15 @@ def asked_in(connection: Connection, night: int) -> dict[Purpose, int]:
         .group_by(labeling_tasks.c.purpose)
     )
     more = (
-        select(requests.c.purpose, func.sum(requests.c.people))
+        select(requests.c.purpose, func.sum(requests.c.people).label("people"))
         .where(requests.c.night == night)
         .group_by(requests.c.purpose)
     )
     total: dict[Purpose, int] = {}
     for query in (asked, more):
-        for purpose, number in connection.execute(query):
-            total[Purpose(purpose)] = total.get(Purpose(purpose), 0) + int(number)
+        for row in connection.execute(query):
+            purpose = Purpose(row.purpose)
+            total[purpose] = total.get(purpose, 0) + int(row.people)
     return total
 
 

@@ -24,9 +24,9 @@ def draw_scales(connection: Connection) -> dict[str, float]:
     )
     least = func.coalesce(batches.c.least_probability, observed.c.least)
     query = (
-        select(choices.c.sample_id, least / choices.c.inclusion_probability)
+        select(choices.c.sample_id, (least / choices.c.inclusion_probability).label("scale"))
         .join(batches, batches.c.id == choices.c.batch_id)
         .join(observed, observed.c.batch_id == choices.c.batch_id)
         .where(drawn)
     )
-    return {sample_id: min(float(scale), 1.0) for sample_id, scale in connection.execute(query)}
+    return {row.sample_id: min(float(row.scale), 1.0) for row in connection.execute(query)}

@@ -100,8 +100,8 @@ def failures_in(connection: Connection, state: FailureState) -> list[Failure]:
 
 def count_failures(connection: Connection) -> dict[FailureState, int]:
     """How many failures are in each state."""
-    query = select(failures.c.state, func.count()).group_by(failures.c.state)
-    counts = {FailureState(row[0]): int(row[1]) for row in connection.execute(query)}
+    query = select(failures.c.state, func.count().label("number")).group_by(failures.c.state)
+    counts = {FailureState(row.state): int(row.number) for row in connection.execute(query)}
     return {state: counts.get(state, 0) for state in FailureState}
 
 

@@ -69,13 +69,14 @@ def how_asked(connection: Connection, sample_ids: Sequence[str]) -> dict[str, As
         query = select(table.sample_id, table.state, table.people).where(
             table.sample_id.in_(part), table.purpose == Purpose.CHOICE.value
         )
-        found.update((row[0], Asking(row[1], row[2])) for row in connection.execute(query))
+        for row in connection.execute(query):
+            found[row.sample_id] = Asking(state=row.state, people=row.people)
         more = select(requests.c.sample_id, requests.c.people).where(
             requests.c.sample_id.in_(part), requests.c.purpose == Purpose.CHOICE.value
         )
-        for sample_id, people in connection.execute(more):
-            asking = found[sample_id]
-            found[sample_id] = asking._replace(people=asking.people + people)
+        for row in connection.execute(more):
+            asking = found[row.sample_id]
+            found[row.sample_id] = asking._replace(people=asking.people + row.people)
     return found
 
 
@@ -114,11 +115,17 @@ def doubtable(connection: Connection, limit: int) -> list[Held]:
         .order_by(labels.c.seq.desc())
         .limit(limit)
     )
-    said = {row[0]: (row[1], row[2]) for row in connection.execute(query)}
+    said = {row.sample_id: row for row in connection.execute(query)}
     newest = newest_labels(connection, list(said))
     return [
-        Held(key, newest[key].answer, newest[key].reliability, *said[key])
-        for key in said
+        Held(
+            sample_id=key,
+            label=newest[key].answer,
+            reliability=newest[key].reliability,
+            answer=row.answer,
+            confidence=row.confidence,
+        )
+        for key, row in said.items()
         if newest[key].answer is not None
     ]
 
@@ -132,5 +139,5 @@ def logged_answers(connection: Connection, sample_ids: Sequence[str]) -> dict[st
             .join(predictions, predictions.c.id == choices.c.prediction_id)
             .where(choices.c.sample_id.in_(sample_ids[start : start + CHUNK]))
         )
-        found.update((row[0], row[1]) for row in connection.execute(query))
+        found.update((row.sample_id, row.answer) for row in connection.execute(query))
     return found

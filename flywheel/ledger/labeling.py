@@ -99,12 +99,12 @@ def unsettled_samples(connection: Connection) -> dict[str, bool]:
     """
     makes_label = case((table.c.purpose != Purpose.GOLD.value, 1), else_=0)
     query = (
-        select(table.c.sample_id, func.max(makes_label))
+        select(table.c.sample_id, func.max(makes_label).label("makes_label"))
         .where(table.c.settled.is_(False))
         .group_by(table.c.sample_id)
         .order_by(table.c.sample_id)
     )
-    return {row[0]: bool(row[1]) for row in connection.execute(query)}
+    return {row.sample_id: bool(row.makes_label) for row in connection.execute(query)}
 
 
 def settle(connection: Connection, sample_ids: Sequence[str]) -> None:

@@ -29,8 +29,11 @@ def recent_looks(connection: Connection, limit: int) -> list[Look]:
     table = given.c
     query = (
         select(
-            *(table.sample_id, table.annotator, table.answer),
-            *(predictions.c.answer, labeling_tasks.c.shown),
+            table.sample_id,
+            table.annotator,
+            table.answer,
+            predictions.c.answer.label("model_answer"),
+            labeling_tasks.c.shown,
         )
         .join(
             labeling_tasks,
@@ -48,4 +51,4 @@ def recent_looks(connection: Connection, limit: int) -> list[Look]:
         .order_by(table.updated_at.desc(), table.id.desc())
         .limit(limit)
     )
-    return [Look(*row) for row in connection.execute(query)][::-1]
+    return [Look(**row) for row in connection.execute(query).mappings()][::-1]

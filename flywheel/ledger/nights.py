@@ -132,4 +132,5 @@ def add_skip(
 def skips_of(connection: Connection, night: int) -> Sequence[tuple[str, str]]:
     """What was set aside in a night: subject and reason."""
     query = select(skips.c.subject, skips.c.reason).where(skips.c.night == night)
-    return [(row[0], row[1]) for row in connection.execute(query.order_by(skips.c.seq))]
+    rows = connection.execute(query.order_by(skips.c.seq))
+    return [(row.subject, row.reason) for row in rows]

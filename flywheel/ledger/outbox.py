@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    RowMapping,
     String,
     bindparam,
     cast,
@@ -111,10 +112,18 @@ def waiting(connection: Connection) -> list[Waiting]:
     table = labeling_tasks.c
     query = (
         select(
-            *(table.sample_id, table.purpose, table.campaign, table.key, table.shown),
-            *(table.people - num_elsewhere(), table.priority, table.created_at),
+            table.sample_id,
+            table.purpose,
+            table.campaign,
+            table.key,
+            table.shown,
+            (table.people - num_elsewhere()).label("people"),
+            table.priority,
+            table.created_at,
             samples.c.metadata,
-            *(predictions.c.answer, predictions.c.confidence, predictions.c.model_digest),
+            predictions.c.answer,
+            predictions.c.confidence,
+            predictions.c.model_digest,
             choices.c.reason,
         )
         .join(samples, samples.c.id == table.sample_id)
@@ -123,9 +132,10 @@ def waiting(connection: Connection) -> list[Waiting]:
         .where(table.state == "waiting")
         .order_by(table.priority.desc(), table.sample_id)
     )
+    rows = map(dict, connection.execute(query).mappings())
     return [
-        Waiting._make((row[0], Purpose(row[1]), *row[2:5], max(row[5], 1), *row[6:]))
-        for row in connection.execute(query)
+        Waiting(**row | {"purpose": Purpose(row["purpose"]), "people": max(row["people"], 1)})
+        for row in rows
     ]
 
 
@@ -257,14 +267,15 @@ def sent_by_key(
     mine = true() if campaign is None else labeling_tasks.c.campaign == campaign
     for start in range(0, len(keys), CHUNK):
         query = _SENT.where(mine, labeling_tasks.c.key.in_(keys[start : start + CHUNK]))
-        found.update((row.key, _sent(row)) for row in connection.execute(query))
+        rows = connection.execute(query).mappings()
+        found.update((row["key"], _sent(row)) for row in rows)
     return found
 
 
 def sent_in(connection: Connection, campaign: int) -> list[Sent]:
     """Every labeling task that was planned for a campaign."""
     query = _SENT.where(labeling_tasks.c.campaign == campaign).order_by(labeling_tasks.c.seq)
-    return [_sent(row) for row in connection.execute(query)]
+    return [_sent(row) for row in connection.execute(query).mappings()]
 
 
 def num_sent_since(connection: Connection, since: datetime) -> int:
@@ -273,11 +284,8 @@ def num_sent_since(connection: Connection, since: datetime) -> int:
     return connection.execute(select(func.count()).where(mine)).scalar_one()
 
 
-_SENT = select(
-    *(labeling_tasks.c[name] for name in ("sample_id", "purpose", "key", "external_id")),
-    *(labeling_tasks.c[name] for name in ("state", "data", "seen_at", "note")),
-)
+_SENT = select(*(labeling_tasks.c[name] for name in Sent._fields))
 
 
-def _sent(row: Any) -> Sent:
-    return Sent(row.sample_id, Purpose(row.purpose), *row[2:])
+def _sent(row: RowMapping) -> Sent:
+    return Sent(**dict(row) | {"purpose": Purpose(row["purpose"])})

@@ -44,7 +44,12 @@ def picked(connection: Connection, places: Sequence[int]) -> list[Pick]:
     for start in range(0, len(places), _CHUNK):
         here = query.where(predictions.c.seq.in_(places[start : start + _CHUNK]))
         found += [
-            Pick(digest, group, confidence, np.frombuffer(data, dtype="<f4"))
-            for digest, group, confidence, data in connection.execute(here)
+            Pick(
+                model_digest=row.model_digest,
+                group=row.group,
+                confidence=row.confidence,
+                embedding=np.frombuffer(row.embedding, dtype="<f4"),
+            )
+            for row in connection.execute(here)
         ]
     return found

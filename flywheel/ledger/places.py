@@ -41,9 +41,16 @@ def open_places(connection: Connection) -> list[Place]:
     table = labeling_tasks.c
     query = (
         select(
-            *(table.sample_id, table.purpose, table.key, campaigns.c.external_project),
-            *(table.external_id, table.priority, table.place, table.created_at, choices.c.share),
-            table.note != "",
+            table.sample_id,
+            table.purpose,
+            table.key,
+            campaigns.c.external_project,
+            table.external_id,
+            table.priority,
+            table.place,
+            table.created_at,
+            choices.c.share,
+            table.note,
         )
         .outerjoin(campaigns, campaigns.c.id == table.campaign)
         .outerjoin(choices, choices.c.sample_id == table.sample_id)
@@ -51,8 +58,17 @@ def open_places(connection: Connection) -> list[Place]:
         .order_by(table.seq)
     )
     return [
-        Place._make(
-            (row[0], Purpose(row[1]), *row[2:8], Share(row[8]) if row[8] else None, bool(row[9]))
+        Place(
+            sample_id=row.sample_id,
+            purpose=Purpose(row.purpose),
+            key=row.key,
+            external_project=row.external_project,
+            external_id=row.external_id,
+            priority=row.priority,
+            place=row.place,
+            created_at=row.created_at,
+            share=Share(row.share) if row.share else None,
+            is_leaving=bool(row.note),
         )
         for row in connection.execute(query)
     ]

@@ -41,8 +41,9 @@ class Agreement:
 
 def count_labeling(connection: Connection) -> dict[str, int]:
     """How many labeling tasks are waiting, sent, done, refused and withdrawn."""
-    query = select(labeling_tasks.c.state, func.count()).group_by(labeling_tasks.c.state)
-    counts = {row[0]: int(row[1]) for row in connection.execute(query)}
+    state = labeling_tasks.c.state
+    query = select(state, func.count().label("number")).group_by(state)
+    counts = {row.state: int(row.number) for row in connection.execute(query)}
     return {state: counts.get(state, 0) for state in _STATES}
 
 
@@ -55,10 +56,10 @@ def count_annotators(connection: Connection) -> list[AnnotatorCount]:
     query = (
         select(
             table.annotator,
-            num_answers,
-            func.sum(case((table.skipped, 1), else_=0)),
-            func.sum(case((is_refused, 1), else_=0)),
-            func.avg(table.lead_time_seconds),
+            num_answers.label("num_answers"),
+            func.sum(case((table.skipped, 1), else_=0)).label("num_skipped"),
+            func.sum(case((is_refused, 1), else_=0)).label("num_refused"),
+            func.avg(table.lead_time_seconds).label("seconds"),
         )
         .where(table.deleted_at.is_(None))
         .group_by(table.annotator)
@@ -66,11 +67,11 @@ def count_annotators(connection: Connection) -> list[AnnotatorCount]:
     )
     return [
         AnnotatorCount(
-            annotator=row[0],
-            num_answers=int(row[1]),
-            num_skipped=int(row[2]),
-            num_refused=int(row[3]),
-            mean_lead_time_seconds=None if row[4] is None else float(row[4]),
+            annotator=row.annotator,
+            num_answers=int(row.num_answers),
+            num_skipped=int(row.num_skipped),
+            num_refused=int(row.num_refused),
+            mean_lead_time_seconds=None if row.seconds is None else float(row.seconds),
         )
         for row in connection.execute(query)
     ]

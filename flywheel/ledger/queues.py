@@ -43,8 +43,12 @@ class GoldAnswer(NamedTuple):
 def measure_queue(connection: Connection) -> Queue:
     """How long the queue is, and what has waited longest."""
     table = labeling_tasks.c
-    counts = select(table.state, func.count()).where(table.state.in_(_OPEN)).group_by(table.state)
-    number = {row[0]: int(row[1]) for row in connection.execute(counts)}
+    counts = (
+        select(table.state, func.count().label("number"))
+        .where(table.state.in_(_OPEN))
+        .group_by(table.state)
+    )
+    number = {row.state: int(row.number) for row in connection.execute(counts)}
     oldest = (
         select(table.created_at, table.priority)
         .where(table.state.in_(_OPEN))
@@ -52,29 +56,37 @@ def measure_queue(connection: Connection) -> Queue:
         .limit(1)
     )
     row = connection.execute(oldest).first()
-    since, priority = (None, None) if row is None else (row[0], float(row[1]))
-    return Queue(number.get("waiting", 0), number.get("sent", 0), since, priority)
+    return Queue(
+        num_waiting=number.get("waiting", 0),
+        num_sent=number.get("sent", 0),
+        oldest=None if row is None else row.created_at,
+        priority=None if row is None else float(row.priority),
+    )
 
 
 def count_by_campaign(connection: Connection) -> dict[int, dict[str, int]]:
     """How many labeling tasks of each campaign are in each state; states without any are missing."""
     table = labeling_tasks.c
     query = (
-        select(table.campaign, table.state, func.count())
+        select(table.campaign, table.state, func.count().label("number"))
         .where(table.campaign.is_not(None))
         .group_by(table.campaign, table.state)
     )
     counts: defaultdict[int, dict[str, int]] = defaultdict(dict)
-    for campaign, state, number in connection.execute(query):
-        counts[campaign][state] = int(number)
+    for row in connection.execute(query):
+        counts[row.campaign][row.state] = int(row.number)
     return dict(counts)
 
 
 def count_reviews(connection: Connection) -> dict[str, int]:
     """How many samples went to the experts, by the state of their labeling task."""
     table = labeling_tasks.c
-    query = select(table.state, func.count()).where(table.purpose == Purpose.REVIEW.value)
-    return {row[0]: int(row[1]) for row in connection.execute(query.group_by(table.state))}
+    query = (
+        select(table.state, func.count().label("number"))
+        .where(table.purpose == Purpose.REVIEW.value)
+        .group_by(table.state)
+    )
+    return {row.state: int(row.number) for row in connection.execute(query)}
 
 
 def gold_answers(connection: Connection, limit: int) -> list[GoldAnswer]:

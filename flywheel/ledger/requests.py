@@ -23,7 +23,6 @@ class Request(NamedTuple):
     seq: int
     sample_id: str
     purpose: Purpose
-    campaign: int
     external_id: int
     people: int
     """who are asked in all"""
@@ -37,7 +36,10 @@ def answers_asked(connection: Connection, night: int) -> int:
 def asked_besides(connection: Connection, night: int) -> dict[str, int]:
     """Answers that a night asked for besides those of its batch, by purpose or reason."""
     purposes = (
-        select(labeling_tasks.c.purpose, func.sum(labeling_tasks.c.people))
+        select(
+            labeling_tasks.c.purpose.label("why"),
+            func.sum(labeling_tasks.c.people).label("people"),
+        )
         .where(
             labeling_tasks.c.night == night,
             labeling_tasks.c.purpose != Purpose.CHOICE.value,
@@ -46,12 +48,14 @@ def asked_besides(connection: Connection, night: int) -> dict[str, int]:
         .group_by(labeling_tasks.c.purpose)
     )
     reasons = (
-        select(requests.c.reason, func.sum(requests.c.people))
+        select(requests.c.reason.label("why"), func.sum(requests.c.people).label("people"))
         .where(requests.c.night == night)
         .group_by(requests.c.reason)
     )
     return {
-        row[0]: int(row[1]) for query in (purposes, reasons) for row in connection.execute(query)
+        row.why: int(row.people)
+        for query in (purposes, reasons)
+        for row in connection.execute(query)
     }
 
 
@@ -107,8 +111,11 @@ def open_requests(connection: Connection) -> list[Request]:
     )
     query = (
         select(
-            *(wanted.c.seq, table.sample_id, table.purpose, table.campaign, table.external_id),
-            table.people + wanted.c.more - num_elsewhere(),
+            wanted.c.seq,
+            table.sample_id,
+            table.purpose,
+            table.external_id,
+            (table.people + wanted.c.more - num_elsewhere()).label("people"),
         )
         .join(
             wanted,
@@ -117,8 +124,10 @@ def open_requests(connection: Connection) -> list[Request]:
         .where(table.external_id.is_not(None), table.state.in_(("sent", "done")))
         .order_by(wanted.c.seq)
     )
-    rows = connection.execute(query)
-    return [Request(row[0], row[1], Purpose(row[2]), *row[3:]) for row in rows]
+    return [
+        Request(**row | {"purpose": Purpose(row["purpose"])})
+        for row in map(dict, connection.execute(query).mappings())
+    ]
 
 
 def people_wanted(connection: Connection, campaign: int) -> dict[str, int]:
@@ -137,9 +146,10 @@ def people_wanted(connection: Connection, campaign: int) -> dict[str, int]:
         .correlate(labeling_tasks)
         .scalar_subquery()
     )
-    query = select(table.key, table.people + more - num_elsewhere())
+    people = (table.people + more - num_elsewhere()).label("people")
+    query = select(table.key, people)
     rows = connection.execute(query.where(table.campaign == campaign, table.key.is_not(None)))
-    return {key: max(int(number), 1) for key, number in rows}
+    return {row.key: max(int(row.people), 1) for row in rows}
 
 
 def finish_requests(connection: Connection, done: list[Request], now: datetime) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Row, select
 
 from flywheel.blobs import Blobs
 from flywheel.errors import FlywheelError, UnavailableError, UnknownIdError
@@ -49,8 +49,8 @@ def load_samples(connection: Connection, blobs: Blobs, sample_ids: Sequence[str]
         Sample(
             id=key,
             payload=payloads[key],
-            media_type=rows[key][0],
-            metadata=dict(rows[key][1]),
+            media_type=rows[key].media_type,
+            metadata=dict(rows[key].metadata),
         )
         for key in sample_ids
     ]
@@ -81,7 +81,7 @@ def load_each(
 
 def groups_of(connection: Connection, sample_ids: Sequence[str]) -> dict[str, str]:
     """The group of each sample."""
-    return {key: row[2] for key, row in _rows(connection, sample_ids).items()}
+    return {key: row.group for key, row in _rows(connection, sample_ids).items()}
 
 
 def _kept(connection: Connection, sample_ids: Sequence[str]) -> dict[str, bytes]:
@@ -91,14 +91,12 @@ def _kept(connection: Connection, sample_ids: Sequence[str]) -> dict[str, bytes]
     return found
 
 
-def _rows(
-    connection: Connection, sample_ids: Sequence[str]
-) -> dict[str, tuple[str, dict[str, object], str]]:
+def _rows(connection: Connection, sample_ids: Sequence[str]) -> dict[str, Row[Any]]:
     found = {}
     for start in range(0, len(sample_ids), _CHUNK):
         query = select(samples).where(samples.c.id.in_(sample_ids[start : start + _CHUNK]))
         for row in connection.execute(query):
-            found[row.id] = (row.media_type, row.metadata, row.group)
+            found[row.id] = row
     return found
 
 

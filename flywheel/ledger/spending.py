@@ -49,16 +49,24 @@ def spent_since(
     query = (
         select(
             given.c.annotator,
-            func.count(),
-            func.count(given.c.lead_time_seconds),
-            func.coalesce(func.sum(_counted(given.c.lead_time_seconds, cuts, cut)), 0.0),
+            func.count().label("num_annotations"),
+            func.count(given.c.lead_time_seconds).label("num_timed"),
+            func.coalesce(func.sum(_counted(given.c.lead_time_seconds, cuts, cut)), 0.0).label(
+                "seconds"
+            ),
         )
         .where(given.c.updated_at >= since)
         .group_by(given.c.annotator)
         .order_by(given.c.annotator)
     )
     return [
-        Spent(row[0], int(row[1]), int(row[2]), float(row[3])) for row in connection.execute(query)
+        Spent(
+            annotator=row.annotator,
+            num_annotations=int(row.num_annotations),
+            num_timed=int(row.num_timed),
+            seconds=float(row.seconds),
+        )
+        for row in connection.execute(query)
     ]
 
 

@@ -26,7 +26,7 @@ class Wait(NamedTuple):
 def night_starts(connection: Connection) -> list[tuple[int, datetime]]:
     """Every night and when it began, oldest first."""
     query = select(nights.c.number, nights.c.started_at).order_by(nights.c.number)
-    return [(int(row[0]), row[1]) for row in connection.execute(query)]
+    return [(int(row.number), row.started_at) for row in connection.execute(query)]
 
 
 def results_of(
@@ -36,20 +36,21 @@ def results_of(
     query = select(steps.c.night, steps.c.result).where(steps.c.name == step)
     if numbers is not None:
         query = query.where(steps.c.night.in_(numbers))
-    return {int(row[0]): row[1] for row in connection.execute(query.order_by(steps.c.night))}
+    rows = connection.execute(query.order_by(steps.c.night))
+    return {int(row.night): row.result for row in rows}
 
 
 def moves_by_night(connection: Connection) -> dict[int, dict[FailureState, int]]:
     """Night -> how many failures came to each state in it; what came between nights is missing."""
     query = (
-        select(transitions.c.night, transitions.c.state, func.count())
+        select(transitions.c.night, transitions.c.state, func.count().label("number"))
         .where(transitions.c.night.is_not(None))
         .group_by(transitions.c.night, transitions.c.state)
         .order_by(transitions.c.night)
     )
     found: dict[int, dict[FailureState, int]] = {}
-    for night, state, number in connection.execute(query):
-        found.setdefault(int(night), {})[FailureState(state)] = int(number)
+    for row in connection.execute(query):
+        found.setdefault(int(row.night), {})[FailureState(row.state)] = int(row.number)
     return found
 
 
@@ -74,7 +75,7 @@ def newest_failures(connection: Connection, limit: int) -> dict[str, FailureStat
     query = select(failures.c.sample_id, failures.c.state).join(
         seen, seen.c.sample_id == failures.c.sample_id
     )
-    return {row[0]: FailureState(row[1]) for row in connection.execute(query)}
+    return {row.sample_id: FailureState(row.state) for row in connection.execute(query)}
 
 
 def _times(
@@ -87,4 +88,4 @@ def _times(
         .order_by(transitions.c.seq.desc())
         .limit(limit)
     )
-    return {row[0]: row[1] for row in connection.execute(query)}
+    return {row.sample_id: row.at for row in connection.execute(query)}

@@ -7,13 +7,14 @@ the log is.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from sqlalchemy import (
     Column,
     ColumnElement,
     Connection,
+    Row,
     and_,
     func,
     insert,
@@ -82,7 +83,7 @@ def low_confidence(
         _between(predictions.c.seq, after, upto), predictions.c.confidence < threshold
     )
     for row in connection.execute(query.order_by(predictions.c.seq)):
-        yield Suspect(row.id, row.sample_id, row.answer, row.confidence, None)
+        yield _suspect(row, None)
 
 
 def with_feedback(connection: Connection, after: int, upto: int) -> Iterator[Suspect]:
@@ -94,7 +95,7 @@ def with_feedback(connection: Connection, after: int, upto: int) -> Iterator[Sus
         .order_by(feedback.c.seq)
     )
     for row in connection.execute(query):
-        yield Suspect(row.id, row.sample_id, row.answer, row.confidence, (row.kind, row.value))
+        yield _suspect(row, (row.kind, row.value))
 
 
 def told_in_training(
@@ -113,7 +114,7 @@ def told_in_training(
         .order_by(feedback.c.seq)
     )
     for row in connection.execute(query):
-        yield Suspect(row.id, row.sample_id, row.answer, row.confidence, (row.kind, row.value))
+        yield _suspect(row, (row.kind, row.value))
 
 
 def population(connection: Connection, after: int, upto: int, split: Split) -> list[Candidate]:
@@ -133,7 +134,10 @@ def population(connection: Connection, after: int, upto: int, split: Split) -> l
     columns = (predictions.c.sample_id, predictions.c.id, predictions.c.confidence)
     query = select(*columns).join(first, first.c.seq == predictions.c.seq)
     rows = connection.execute(query.order_by(predictions.c.seq))
-    return [Candidate(*row) for row in rows]
+    return [
+        Candidate(sample_id=row.sample_id, prediction_id=row.id, confidence=row.confidence)
+        for row in rows
+    ]
 
 
 def recent_samples(connection: Connection, limit: int) -> list[str]:
@@ -149,9 +153,19 @@ def embeddings(connection: Connection, prediction_ids: list[str]) -> dict[str, t
         query = select(predictions.c.id, predictions.c.model_digest, predictions.c.embedding).where(
             predictions.c.id.in_(prediction_ids[start : start + 500])
         )
-        for key, digest, data in connection.execute(query):
-            found[key] = (digest, np.frombuffer(data, dtype="<f4"))
+        for row in connection.execute(query):
+            found[row.id] = (row.model_digest, np.frombuffer(row.embedding, dtype="<f4"))
     return found
+
+
+def _suspect(row: Row[Any], feedback: tuple[str, Json] | None) -> Suspect:
+    return Suspect(
+        prediction_id=row.id,
+        sample_id=row.sample_id,
+        answer=row.answer,
+        confidence=row.confidence,
+        feedback=feedback,
+    )
 
 
 def _between(column: Column[int], after: int, upto: int) -> ColumnElement[bool]:

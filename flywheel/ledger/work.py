@@ -29,8 +29,6 @@ class Work(NamedTuple):
     """in which it was given; None where that was not kept"""
     night: int | None
     """whose budget asked for the labeling task"""
-    shown: bool
-    """whether the person saw the model's answer"""
     seconds: float | None
     """None: not measured"""
     is_given: bool
@@ -46,9 +44,17 @@ def recent_work(connection: Connection, limit: int) -> list[Work]:
     mine = and_(asked.sample_id == given.c.sample_id, asked.purpose == given.c.purpose)
     query = (
         select(
-            *(given.c.annotator, given.c.sample_id, given.c.purpose, samples.c.split),
-            *(given.c.labeling_task, asked.campaign, asked.night, asked.shown),
-            *(given.c.lead_time_seconds, given.c.skipped, given.c.refused, given.c.deleted_at),
+            given.c.annotator,
+            given.c.sample_id,
+            given.c.purpose,
+            samples.c.split,
+            given.c.labeling_task,
+            asked.campaign,
+            asked.night,
+            given.c.lead_time_seconds,
+            given.c.skipped,
+            given.c.refused,
+            given.c.deleted_at,
             given.c.updated_at,
         )
         .join(samples, samples.c.id == given.c.sample_id)
@@ -79,7 +85,6 @@ def _work(row: Row[Any]) -> Work:
         split=Split(row.split),
         campaign=int(told) if told.isdecimal() else row.campaign,
         night=row.night,
-        shown=bool(row.shown),
         seconds=row.lead_time_seconds,
         is_given=is_given,
         is_answer=is_given and row.refused is None,

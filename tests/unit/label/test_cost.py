@@ -141,7 +141,7 @@ def test_fewer_answers_a_night_need_more_room_each(costs, crew):
 def test_a_night_costs_what_it_may_cost_at_most_nearly_always(crew, project):
     """Over worlds in which 40 answers were measured, the next 50 together stay below 50 times it."""
     rng, kept = np.random.default_rng(5), []
-    blank = Work("ada", "s", Purpose.CHOICE, None, 1, 0, True, 1.0, True, True, crew.now)
+    blank = Work("ada", "s", Purpose.CHOICE, None, 1, 0, 1.0, True, True, crew.now)
     for _ in range(600):
         seen, coming = (rng.lognormal(0, 0.8, number) for number in (40, 50))
         price = _price([Costed(blank, 0.0, one) for one in seen], EVERYONE, project())

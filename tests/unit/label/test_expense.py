@@ -21,7 +21,6 @@ def row(sample, person="ada", money=1.0, **changes):
         "split": Split.TRAIN,
         "campaign": 1,
         "night": 0,
-        "shown": True,
         "seconds": 60.0,
         "is_given": True,
         "is_answer": True,
