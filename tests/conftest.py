@@ -11,12 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from alembic import command
-from alembic.config import Config
 from PIL import Image
-from sqlalchemy import Row, create_engine, func, select, text
+from sqlalchemy import Row, func, select
 
-import flywheel.ledger
 from flywheel.blobs import Blobs
 from flywheel.errors import AnnotationError, PayloadError
 from flywheel.ledger import Ledger
@@ -39,7 +36,6 @@ from flywheel.records import (
     Share,
     Signal,
     Split,
-    content_id,
 )
 from flywheel.task import Labeling, Task
 
@@ -245,88 +241,3 @@ def letters(tmp_path, put_ledger) -> Iterator[Letters]:
 def open_letters() -> Callable[[Path], Letters]:
     """(folder) -> such a project, for laws that need one for each example."""
     return _open_letters
-
-
-BEFORE_CAMPAIGNS = {
-    "waiting": ("waiting", None, None, ""),
-    "no picture": ("refused", None, None, "no picture"),
-    "with people": ("sent", 7, 101, ""),
-    "answered": ("done", 7, 102, ""),
-    "deleted": ("refused", 7, 103, "deleted"),
-    "answered twice": ("done", 9, 201, ""),
-    "in the other": ("sent", 9, 202, ""),
-}
-"""payload -> state, project, number and note of its labeling task at revision 0002"""
-
-
-@pytest.fixture
-def write_old_ledger() -> Callable[[str], dict[str, str]]:
-    """(URL) -> a ledger of revision 0002 in the middle of labeling: payload -> sample id."""
-
-    def run(url: str) -> dict[str, str]:
-        engine = create_engine(url)
-        config = Config()
-        folder = Path(flywheel.ledger.__file__).with_name("migrations")
-        config.set_main_option("script_location", str(folder))
-        with engine.begin() as connection:
-            config.attributes["connection"] = connection
-            command.upgrade(config, "0002")
-            for statement, rows in _old_rows().items():
-                connection.execute(text(statement), rows)
-        engine.dispose()
-        return {payload: content_id(payload.encode()) for payload in BEFORE_CAMPAIGNS}
-
-    return run
-
-
-def _old_rows() -> dict[str, list[dict[str, object]]]:
-    at = "2026-01-0{} 02:00:00.000000".format
-    rows = [
-        {
-            "id": content_id(payload.encode()),
-            "data": payload.encode(),
-            "at": at(1 + number),
-            "state": state,
-            "project": project,
-            "number": external_id,
-            "note": note,
-            "short": f"p{number}",
-            "priority": number / 10,
-            "night": number // 4,
-            "sent": None if external_id is None else at(8),
-        }
-        for number, (payload, (state, project, external_id, note)) in enumerate(
-            BEFORE_CAMPAIGNS.items()
-        )
-    ]
-    sample = {row["data"]: row["id"] for row in rows}
-    given = [
-        {"id": f"a{number}", "sample": sample[data], "by": by, "deleted": deleted, "skip": skip}
-        for number, (data, by, deleted, skip) in enumerate(
-            [
-                (b"answered", "1", None, False),
-                (b"answered", "2", at(9), False),
-                (b"answered twice", "1", None, False),
-                (b"answered twice", "2", None, False),
-                (b"with people", "1", None, True),
-            ]
-        )
-    ]
-    batches = [{"id": f"batch {night}", "night": night, "at": at(1 + night)} for night in (0, 1)]
-    return {
-        "INSERT INTO samples VALUES (:id, 'text/plain', '{}', :id, 'train', :at)": rows,
-        "INSERT INTO payloads VALUES (:id, :data)": rows,
-        "INSERT INTO predictions (id, sample_id, answer, confidence, embedding, latency_ms, "
-        "model_digest, created_at) VALUES (:short, :id, '\"a\"', 0.5, :data, 1, 'm', :at)": rows,
-        "INSERT INTO batches (id, night, population, created_at) VALUES (:id, :night, 9, :at)": batches,
-        "INSERT INTO choices VALUES (:id, 'batch ' || CAST(:night AS VARCHAR(9)), :short, "
-        "'targeted', 'hard', :priority, NULL)": rows,
-        "INSERT INTO labeling_tasks VALUES (:id, :project, :number, :state, :note, :sent)": rows,
-        "INSERT INTO annotations VALUES (:id, :sample, :by, '\"b\"', :skip, NULL, :deleted, 3, "
-        "'2026-01-09 02:00:00.000000', :settled)": [one | {"settled": True} for one in given],
-        "INSERT INTO labels (sample_id, answer, reliability, num_annotations, source, created_at) "
-        "VALUES (:sample, '\"b\"', 1, 1, 'annotators', '2026-01-09 02:00:00.000000')": given[:3:2],
-        "INSERT INTO watermarks VALUES (:name, :seq)": [
-            {"name": "label studio project 7", "seq": 1_767_924_000_000_000}
-        ],
-    }

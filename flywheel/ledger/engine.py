@@ -24,6 +24,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, func, make
 from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError, OperationalError
 
 from flywheel.errors import SettingsError, UnavailableError
+from flywheel.ledger.tables import metadata
 
 _MIGRATIONS = Path(__file__).with_name("migrations")
 _BUSY_SECONDS = 30
@@ -57,8 +58,8 @@ class Ledger:
 
         Raises:
             SettingsError: the URL names no database that SQLAlchemy knows, a folder that
-                cannot be written, a file that is no database, or a ledger that a newer
-                flywheel has written.
+                cannot be written, a file that is no database, or a ledger of a revision that
+                this version does not know.
             UnavailableError: the database does not answer.
         """
         engine = _engine(url)
@@ -79,8 +80,9 @@ class Ledger:
         except CommandError as error:
             engine.dispose()
             raise SettingsError(
-                f"storage.ledger = {engine.url!r} was written by a newer flywheel: {error}; "
-                "install that version, or name another ledger"
+                f"storage.ledger = {engine.url!r} was written by another version of flywheel, "
+                f"newer than this or from before the first release: {error}. "
+                "Install the version that wrote it, or name another ledger"
             ) from error
         return cls(engine)
 
@@ -208,5 +210,10 @@ def _migrate(engine: Engine) -> None:
     with engine.begin() as connection:
         if connection.dialect.name == "postgresql":  # two that open a new ledger at once
             connection.execute(select(func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
+        context = MigrationContext.configure(connection)
+        if context.get_current_revision() is None:
+            metadata.create_all(connection, checkfirst=False)
+            context.stamp(ScriptDirectory.from_config(config), "head")
+            return
         config.attributes["connection"] = connection
         command.upgrade(config, "head")

@@ -15,7 +15,7 @@ from flywheel.collect import collect
 from flywheel.collect import stage as collect_stage
 from flywheel.errors import BusyError
 from flywheel.ledger import Ledger
-from flywheel.ledger.campaigns import EVERYONE, all_campaigns, begin_campaign, lose_campaign
+from flywheel.ledger.campaigns import EVERYONE, begin_campaign, lose_campaign
 from flywheel.ledger.commitments import answers_open, asked_in
 from flywheel.ledger.datasets import add_labels, current_labels
 from flywheel.ledger.failures import failures_in
@@ -30,7 +30,7 @@ from flywheel.ledger.queues import count_by_campaign, gold_answers, measure_queu
 from flywheel.ledger.requests import answers_asked, ask_more, finish_requests, open_requests
 from flywheel.ledger.samples import Placed, add_samples
 from flywheel.ledger.spending import Cut, spent_since
-from flywheel.ledger.tables import annotations, locks, metadata, predictions, samples
+from flywheel.ledger.tables import locks, metadata, predictions, samples
 from flywheel.ledger.work import recent_work
 from flywheel.records import (
     Annotation,
@@ -254,29 +254,6 @@ def test_texts_longer_than_their_columns_are_cut_and_not_refused(ledger):
     with ledger.begin() as connection:
         add_skip(connection, "s" * 300, "r" * 900, 0, NOW)
         assert skips_of(connection, 0) == [("s" * 200, "r" * 500)]
-
-
-def test_a_ledger_from_before_there_were_campaigns_comes_through_and_goes_on(url, write_old_ledger):
-    """The next campaign got the number of one that was there."""
-    ids = write_old_ledger(url)
-    with closing(Ledger.open(url)) as ledger:
-        with ledger.read() as connection:
-            context = MigrationContext.configure(connection, opts={"compare_type": True})
-            assert compare_metadata(context, metadata) == []
-            assert [one.external_project for one in all_campaigns(connection)] == [7, 9]
-            assert [row.sample_id for row in waiting(connection)] == [ids["waiting"]]
-            places = select(annotations.c.labeling_task).order_by(annotations.c.id)
-            assert list(connection.execute(places).scalars()) == [
-                *("1/102", "1/102", "2/201", "2/201", "1/101")
-            ]
-        with ledger.begin() as connection:
-            assert begin_campaign(connection, EVERYONE, "flywheel: toy 3", NOW).id == 3
-            enqueue(
-                connection,
-                [Asked(sample_id=ids["waiting"], purpose=Purpose.GOLD, people=1, priority=0.5)],
-                *(0, NOW),
-            )
-            assert lose_campaign(connection, 1) == 1
 
 
 def test_what_is_gone_waits_again_with_its_second_opinions(ledger):

@@ -4,9 +4,8 @@ from copy import deepcopy
 import pytest
 
 from flywheel.errors import PayloadError, TaskError, UnavailableError
-from flywheel.label import PullResult, SweepResult, pull
+from flywheel.label import PullResult, pull
 from flywheel.label.exchange import BRIDGE
-from flywheel.ledger import Ledger
 from flywheel.ledger.locks import hold
 from flywheel.ledger.places import withdraw
 from flywheel.records import Purpose
@@ -347,29 +346,3 @@ def test_what_somebody_moved_to_another_project_is_not_ours(
     copy = studio.put(2, studio.tasks[studio.find(first)].data)
     says(copy, "a")
     assert (pull_now(), stored()) == (PullResult(num_unknown=1), {})
-
-
-@pytest.fixture
-def old(letters, studio, tmp_path, write_old_ledger):
-    """A project in the middle of labeling from before there were campaigns: payload -> sample id."""
-    letters.ledger.close()
-    url = f"sqlite:///{tmp_path}/old.db"
-    ids = write_old_ledger(url)
-    letters.ledger = Ledger.open(url)
-    studio.projects = {7: "flywheel: old", 9: "flywheel: old too"}
-    for number, project, payload in ((101, 7, "with people"), (202, 9, "in the other")):
-        data = {"image": "/x.png", "sample_id": ids[payload]}
-        studio.tasks[number] = studio.tasks.pop(studio.put(project, data))
-    return ids
-
-
-def test_work_on_what_was_sent_before_there_were_campaigns_comes_back(
-    letters, old, studio, says, send_now, pull_now, sweep_now
-):
-    says(old["with people"], "a")  # in place of a skip that the old ledger knows
-    assert pull_now() == PullResult(num_annotations=1, num_deleted=1)
-    assert letters.tasks()[old["with people"]][0] == "done"
-    assert send_now().num_sent == 1
-    assert letters.tasks()[old["waiting"]][0] == "sent"
-    assert sweep_now() == SweepResult()
-    assert studio.projects[1] == f"flywheel: {letters.project.project.name} 3"

@@ -1,4 +1,5 @@
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -146,12 +147,26 @@ def test_a_folder_in_place_of_the_file_is_told(tmp_path):
         Ledger.open(url(tmp_path))
 
 
-def test_a_ledger_of_a_newer_flywheel_is_left_alone(tmp_path):
+@pytest.mark.parametrize("revision", ["9999", "0002"])
+def test_a_ledger_of_a_revision_that_is_not_known_is_left_alone(tmp_path, revision):
     """A traceback of Alembic came out."""
     with closing(Ledger.open(url(tmp_path))) as ledger, ledger.begin() as connection:
-        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-    with pytest.raises(SettingsError, match=r"newer flywheel.*9999.*install that version"):
+        set_revision(connection, revision)
+    with pytest.raises(SettingsError, match=rf"another version.*{revision}.*Install the version"):
         Ledger.open(url(tmp_path))
+
+
+def test_a_database_with_tables_of_others_by_our_names_is_left_alone(tmp_path):
+    with closing(sqlite3.connect(tmp_path / "ledger.db")) as other:
+        other.execute("CREATE TABLE nights (price)")
+    with pytest.raises(UnavailableError, match="table nights already exists"):
+        Ledger.open(url(tmp_path))
+    with closing(sqlite3.connect(tmp_path / "ledger.db")) as other:
+        assert other.execute("SELECT name FROM sqlite_master").fetchall() == [("nights",)]
+
+
+def set_revision(connection, revision):
+    connection.execute(text("UPDATE alembic_version SET version_num = :it"), {"it": revision})
 
 
 def test_a_server_that_does_not_answer_is_unavailable_and_its_password_is_not_told():

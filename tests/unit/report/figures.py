@@ -178,7 +178,7 @@ def abstention(threshold=0.6):
 
 
 def as_an_older_version(report):
-    """What migration 0002 makes of a report that was stored before the judge."""
+    """A report without the numbers that came with the judge."""
     models = ("candidate", "champion", "majority", "nearest", "annotators", "requirement")
     return dataclasses.replace(
         report,
