@@ -24,7 +24,7 @@ from flywheel.errors import (
 from flywheel.ledger import Ledger
 from flywheel.project import Project
 from flywheel.serve.access import TokenGate, required_token
-from flywheel.serve.hints import Hints
+from flywheel.serve.events import Hints
 from flywheel.serve.host import Host
 from flywheel.serve.metrics import LedgerFigures, Measured
 from flywheel.serve.notify import Listeners

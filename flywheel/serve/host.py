@@ -21,7 +21,7 @@ from flywheel.ledger.predictions import Logged, get_prediction
 from flywheel.logs import about
 from flywheel.project import Project
 from flywheel.records import Feedback, FeedbackKind, Json, Sample
-from flywheel.serve.batcher import NO_MODEL, Answered, Batcher, Question, Serving
+from flywheel.serve.answers import NO_MODEL, Answered, Batcher, Question, Serving
 from flywheel.serve.log import PredictionLog, durably
 from flywheel.serve.metrics import Meter
 from flywheel.serve.models import Shelf

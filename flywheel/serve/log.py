@@ -19,7 +19,7 @@ from flywheel.ledger import Ledger
 from flywheel.ledger.nights import add_skip
 from flywheel.ledger.payloads import is_small
 from flywheel.ledger.predictions import Logged, append_predictions
-from flywheel.serve.batcher import Answered
+from flywheel.serve.answers import Answered
 from flywheel.serve.grouped import Grouped
 
 _MOST_GROUPS = 64

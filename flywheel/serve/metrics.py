@@ -25,7 +25,7 @@ from flywheel.ledger.models import current_release, get_decision
 from flywheel.ledger.progress import count_labeling
 from flywheel.ledger.tables import labels, nights
 from flywheel.records import Verdict
-from flywheel.serve.batcher import Answered
+from flywheel.serve.answers import Answered
 
 _FRESH_SECONDS = 10.0
 _ENDPOINTS = ("/predict", "/feedback", "/health", "/model", "/model/canary", "/metrics", "/")

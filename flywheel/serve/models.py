@@ -20,7 +20,7 @@ from flywheel.ledger.samples import load_samples
 from flywheel.ledger.tables import predictions
 from flywheel.model import Model, pick_device
 from flywheel.records import Release, Sample
-from flywheel.serve.batcher import sound
+from flywheel.serve.answers import sound
 from flywheel.serve.wire import CanaryAnswer
 from flywheel.task import Task
 

@@ -15,7 +15,7 @@ from fastapi import APIRouter, HTTPException, Request, Response
 from flywheel.project import Project, secret
 from flywheel.records import Webhook
 from flywheel.serve.access import EVENTS_PATH, is_loopback
-from flywheel.serve.hints import Hints
+from flywheel.serve.events import Hints
 
 _VARIABLE = "FLYWHEEL_WEBHOOK_SECRET"
 _HEADER = "X-Flywheel-Secret"

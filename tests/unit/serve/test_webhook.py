@@ -7,7 +7,7 @@ import pytest
 from flywheel.project import LabelingSettings, Serve
 from flywheel.records import Webhook
 from flywheel.serve import Listeners, webhook_of
-from flywheel.serve.hints import Hints
+from flywheel.serve.events import Hints
 
 PATH = "/label-studio/events"
 SECRET = "only the two of us know"

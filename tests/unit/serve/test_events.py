@@ -6,7 +6,7 @@ from queue import Queue
 
 import pytest
 
-from flywheel.serve.hints import Hints
+from flywheel.serve.events import Hints
 
 
 class Time:
@@ -101,7 +101,7 @@ def test_events_that_nobody_could_be_told_of_are_told_again_with_those_since(tim
         told.put((time.now, number))
 
     hints = Hints(tell, seconds=60, quiet=0, clock=time.clock, pause=time.pause)
-    with caplog.at_level(logging.ERROR, logger="flywheel.serve.hints"):
+    with caplog.at_level(logging.ERROR, logger="flywheel.serve.events"):
         hints.heard()
         assert calls(told, 1) == [(120.0, 3)]
     assert [record.exc_info[1].args for record in caplog.records] == [
