@@ -1,13 +1,9 @@
-"""Requests that wait at the same moment share one forward pass.
-
-A batch is answered by one model from its first to its last sample: swapping the model is
-replacing a reference between two batches. Where answers are stored is not known here.
-"""
+"""What a model answers to a group of decoded requests: one forward pass, one prediction each."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -17,7 +13,6 @@ import torch
 from flywheel.errors import FlywheelError, TaskError, UnavailableError
 from flywheel.model import Model
 from flywheel.records import Answer, Array, Prediction, Sample, canonical
-from flywheel.serve.grouped import Grouped
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -55,51 +50,45 @@ class Serving:
     loaded_at: datetime
 
 
-class Batcher:
-    """Answers questions in batches of at most `max_batch`; `finish` gets each batch first.
+def answer_together(serving: Serving, questions: Sequence[Question]) -> list[Answered]:
+    """The answers of one model to questions of one shape, in their order.
 
-    `serving` may be replaced at any time.
+    Raises:
+        TaskError: the task gave another number of answers, or one that is no JSON.
     """
-
-    def __init__(self, max_batch: int, finish: Callable[[Sequence[Answered]], None]) -> None:
-        self.serving: Serving | None = None
-        self._answer = Grouped[Question, Answered](
-            self._answer_batch, finish=finish, fault=_fault, most=max_batch, alike=_shape
+    answers = serving.model.answer(torch.cat([question.inputs for question in questions]))
+    if len(answers) != len(questions):
+        raise TaskError(
+            f"the task gave {len(answers)} answers to {len(questions)} samples; "
+            "task.answers must give one each, in order (flywheel check names the law)"
         )
-
-    def answer(self, question: Question) -> Answered:
-        """What the model says; waits for the batch that runs now, and not longer.
-
-        Raises:
-            UnavailableError: no model is there, or the prediction could not be stored.
-            FlywheelError: the model failed on the batch.
-        """
-        return self._answer(question)
-
-    def _answer_batch(self, questions: list[Question]) -> list[Answered]:
-        serving = self.serving  # read once: the whole batch is this model's
-        if serving is None:
-            raise UnavailableError(NO_MODEL)
-        answers = serving.model.answer(torch.cat([question.inputs for question in questions]))
-        if len(answers) != len(questions):
-            raise TaskError(
-                f"the task gave {len(answers)} answers to {len(questions)} samples; "
-                "task.answers must give one each, in order (flywheel check names the law)"
-            )
-        now = time.perf_counter()
-        return [
-            _answered(question, answer, serving, (now - question.asked_seconds) * 1e3)
-            for question, answer in zip(questions, answers, strict=True)
-        ]
+    now = time.perf_counter()
+    return [
+        _answered(question, answer, serving, (now - question.asked_seconds) * 1e3)
+        for question, answer in zip(questions, answers, strict=True)
+    ]
 
 
-NO_MODEL = "no model is released yet, so nothing can answer; run flywheel night to train the first"
+def shape_of(question: Question) -> Hashable:
+    """What inputs must have in common to be put together: shape and type."""
+    return question.inputs.shape, question.inputs.dtype
 
 
-def sound(answer: Answer) -> tuple[float, Array, str | None]:
-    """Confidence, embedding and what was wrong: a number that is not finite makes it 0.0.
+def answering_fault(error: BaseException) -> FlywheelError:
+    """The error that each caller of a group raises after its leader met `error`."""
+    if isinstance(error, UnavailableError):
+        return UnavailableError(str(error))
+    return FlywheelError(
+        f"the model failed on this batch: {error!r}; the server's log has the traceback, "
+        "and flywheel rollback brings the previous model back"
+    )
 
-    With a confidence of 0.0 the prediction is sure to be collected as suspect.
+
+def finite(answer: Answer) -> tuple[float, Array, str | None]:
+    """Confidence and embedding of an answer, and what was not finite in them.
+
+    A number that is not finite makes the confidence 0.0, so that the prediction is certain to
+    be collected as suspect.
 
     Raises:
         TaskError: the answer is no JSON.
@@ -122,7 +111,7 @@ def sound(answer: Answer) -> tuple[float, Array, str | None]:
 
 
 def _answered(question: Question, answer: Answer, serving: Serving, latency_ms: float) -> Answered:
-    confidence, embedding, fault = sound(answer)
+    confidence, embedding, fault = finite(answer)
     prediction = Prediction(
         id=question.id,
         sample_id=question.sample.id,
@@ -135,17 +124,3 @@ def _answered(question: Question, answer: Answer, serving: Serving, latency_ms: 
     )
     defer = serving.threshold is not None and confidence < serving.threshold
     return Answered(sample=question.sample, prediction=prediction, defer=defer, fault=fault)
-
-
-def _shape(question: Question) -> Hashable:
-    """Only inputs of one shape and type can be put together."""
-    return question.inputs.shape, question.inputs.dtype
-
-
-def _fault(error: BaseException) -> FlywheelError:
-    if isinstance(error, UnavailableError):
-        return UnavailableError(str(error))
-    return FlywheelError(
-        f"the model failed on this batch: {error!r}; the server's log has the traceback, "
-        "and flywheel rollback brings the previous model back"
-    )

@@ -1,12 +1,17 @@
-"""Puts the model server together: endpoints, faults as HTTP statuses, token, start and end."""
+"""The model server of a project: puts its parts together, and runs it until a signal ends it."""
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
+import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime
 
+import torch
+import uvicorn
 from anyio import to_thread
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
@@ -15,22 +20,23 @@ from starlette.staticfiles import StaticFiles
 
 from flywheel.blobs import Blobs
 from flywheel.errors import (
+    BusyError,
     FlywheelError,
     PayloadError,
+    SettingsError,
     TaskError,
     UnavailableError,
     UnknownIdError,
 )
 from flywheel.ledger import Ledger
+from flywheel.logs import write_logs
 from flywheel.project import Project
 from flywheel.serve.access import TokenGate, required_token
-from flywheel.serve.events import Hints
+from flywheel.serve.events import Debouncer, Listeners
 from flywheel.serve.host import Host
 from flywheel.serve.metrics import LedgerFigures, Measured
-from flywheel.serve.notify import Listeners
 from flywheel.serve.routes import router
-from flywheel.serve.webhook import router as webhook_router
-from flywheel.task import Task
+from flywheel.task import Task, load_task
 
 _LOGGER = logging.getLogger(__name__)
 _STATUS = {
@@ -39,8 +45,9 @@ _STATUS = {
     TaskError: 422,
     UnavailableError: 503,
 }
-_NOBODY = Listeners()
-_MOST_THREADS = 256
+_NO_LISTENERS = Listeners()
+_BACKLOG = 2048
+_MAX_THREADS = 256
 _SPARE_THREADS = 8
 
 
@@ -50,7 +57,7 @@ def create_app(
     ledger: Ledger,
     blobs: Blobs,
     *,
-    listeners: Listeners = _NOBODY,
+    listeners: Listeners = _NO_LISTENERS,
     durable: bool = True,
 ) -> FastAPI:
     """The model server of a project, with the current release loaded.
@@ -63,20 +70,19 @@ def create_app(
         TaskError: they belong to another network than the task's.
     """
     token = required_token(project.serve.host)
-    tell = listeners.on_hard_samples
-    host = Host(project, task, ledger, blobs, on_hard_samples=tell, durable=durable)
+    annotations, hard_samples = _debouncers(project, listeners)
+    host = Host(project, task, ledger, blobs, hard_samples=hard_samples, durable=durable)
     host.start(datetime.now(UTC))
     # No /docs: that page loads its scripts from the internet.
     app = FastAPI(title=project.name, docs_url=None, redoc_url=None, lifespan=_lifespan)
     app.state.host = host
-    app.state.hints = listeners.on_annotations and Hints(listeners.on_annotations)
+    app.state.annotations, app.state.hard_samples = annotations, hard_samples
     app.include_router(router)
-    app.include_router(webhook_router)
     reports = project.state / "reports"
     reports.mkdir(parents=True, exist_ok=True)
     app.mount("/reports", StaticFiles(directory=reports))
     app.add_exception_handler(FlywheelError, _answer_fault)
-    app.add_exception_handler(ClientDisconnect, _answer_nobody)
+    app.add_exception_handler(ClientDisconnect, _answer_disconnected)
     app.add_exception_handler(Exception, _answer_surprise)
     if token is not None:
         app.add_middleware(TokenGate, token=token)
@@ -85,20 +91,54 @@ def create_app(
     return app
 
 
+def run(project: Project, *, listeners: Listeners = _NO_LISTENERS) -> None:
+    """Serve until SIGTERM or SIGINT; requests that are inside by then still get their answer.
+
+    Raises:
+        BusyError: the port is taken.
+        SettingsError: the host is no address of this machine, or the token is missing.
+    """
+    if "OMP_NUM_THREADS" not in os.environ:
+        # A forward pass of a few samples gains nothing from a second core, and takes it from
+        # the threads that decode and store; who has a large model on a CPU sets the variable.
+        torch.set_num_threads(1)
+    task = load_task(project.project.task, project.directory)
+    with (
+        _listen(project.serve.host, project.serve.port) as listener,
+        closing(Ledger.open(project.ledger_url)) as ledger,
+    ):
+        blobs = Blobs.open(project.blobs_url)
+        app = create_app(project, task, ledger, blobs, listeners=listeners)
+        config = uvicorn.Config(app, access_log=False, log_level="warning")
+        server = uvicorn.Server(config)
+        write_logs(project.name)  # after uvicorn has made its handlers
+        server.run(sockets=[listener])
+
+
+def _debouncers(
+    project: Project, listeners: Listeners
+) -> tuple[Debouncer | None, Debouncer | None]:
+    """Those of annotations and of hard samples; None without a listener."""
+    annotations = listeners.on_annotations and Debouncer(listeners.on_annotations)
+    hard_samples = listeners.on_hard_samples and Debouncer(
+        listeners.on_hard_samples, at_least=project.collect.hard_samples, seconds=0.0, quiet=0.0
+    )
+    return annotations, hard_samples
+
+
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Requests wait in threads for their batch, so a full batch needs as many of them."""
     host: Host = app.state.host
-    hints: Hints | None = app.state.hints
     limiter = to_thread.current_default_thread_limiter()
-    wanted = min(_MOST_THREADS, host.project.serve.max_batch + _SPARE_THREADS)
+    wanted = min(_MAX_THREADS, host.project.serve.max_batch + _SPARE_THREADS)
     limiter.total_tokens = max(limiter.total_tokens, wanted)
     try:
         yield
     finally:  # also when a second signal cuts the end short
-        host.close()
-        if hints:
-            hints.close()
+        for debouncer in (app.state.hard_samples, app.state.annotations):
+            if debouncer is not None:
+                debouncer.close()
 
 
 def _answer_fault(request: Request, error: Exception) -> JSONResponse:
@@ -109,8 +149,8 @@ def _answer_fault(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"detail": str(error)}, status)
 
 
-def _answer_nobody(request: Request, error: Exception) -> JSONResponse:
-    """The caller hung up in the middle of the body; nobody reads this."""
+def _answer_disconnected(request: Request, error: Exception) -> JSONResponse:
+    """The caller hung up in the middle of the body, so this answer is only for the metrics."""
     return JSONResponse({"detail": f"{request.url.path}: the body broke off ({error!r})"}, 400)
 
 
@@ -118,6 +158,23 @@ def _answer_surprise(request: Request, error: Exception) -> JSONResponse:
     """Anything else; Starlette logs the traceback after this."""
     message = (
         f"{request.url.path} failed: {error!r}; the server's log has the traceback, "
-        "and flywheel check tells whether the task is to blame"
+        "and flywheel check says whether the task is to blame"
     )
     return JSONResponse({"detail": message}, 500)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A socket of our own, since uvicorn would end the process when the port is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise BusyError(
+                f"port {port} of {host} is taken; end what holds it (flywheel down, if it is "
+                "this project's server) or write another serve.port"
+            ) from error
+        raise SettingsError(
+            f"serve.host = {host!r}, serve.port = {port} cannot be listened on: "
+            f"{error.strerror}; write an address of this machine and a free port above 1023"
+        ) from error

@@ -19,7 +19,7 @@ from flywheel.errors import (
     UnknownIdError,
 )
 from flywheel.records import Json
-from flywheel.serve.wire import CanaryAnswer
+from flywheel.serve.requests import CanaryAnswer
 
 _TIMEOUT_SECONDS = 120.0  # weights are loaded, and canaries asked, before the server answers
 _MOST_SAMPLES = 500

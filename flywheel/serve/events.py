@@ -1,37 +1,70 @@
-"""Turns many events into few calls: something has changed over there, so look now.
+"""Events of the model server: hard samples that pile up, and annotations that Label Studio announces.
 
-An event says nothing but that it came, so a burst is worth one look, when it is over. Who looks, and at what, is the business of who hands the function in.
+Both come in bursts and go to slow listeners, so both are debounced: requests only count, and a
+listener is called in a thread of its own. The project hands the listeners in (Prefect events).
 """
 
 from __future__ import annotations
 
+import hmac
 import logging
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from fastapi import HTTPException, Request
+
+from flywheel.project import Project, secret
+from flywheel.records import Webhook
+from flywheel.serve.access import EVENTS_PATH, is_loopback
 
 _LOGGER = logging.getLogger(__name__)
+_VARIABLE = "FLYWHEEL_WEBHOOK_SECRET"
+_HEADER = "X-Flywheel-Secret"
+_EVERY_ADDRESS = {"0.0.0.0", "::"}  # noqa: S104 - compared with, not listened on
+_MAX_BODY_BYTES = 1_000_000
+_RETRY_SECONDS = 60.0
 
 
-class Hints:
-    """Calls `tell` with the number of events that came since its last call.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Listeners:
+    """Functions that are notified of events, each in a thread of its own; None: no notification.
 
-    Events are told together once none has come for `quiet` seconds, and `seconds` after the first
-    of them at the latest; calls begin at least `seconds` apart. So a burst has one call, after its
-    last event. A call that fails is made again as much later, with its events and those since.
+    A call that raises is logged, and made again a minute later with the events since.
+    """
+
+    on_hard_samples: Callable[[int], None] | None = None
+    """called with the number of low-confidence predictions, whenever another
+    collect.hard_samples of them have been stored"""
+    on_annotations: Callable[[int], None] | None = None
+    """called with the number of events that Label Studio has sent, once a burst of them is
+    over, and once a minute while it goes on"""
+
+
+class Debouncer:
+    """Calls `notify` with the number of events since its last call, and so turns many into few.
+
+    A call is due when at least `at_least` events wait, and none has come for `quiet` seconds or
+    the first of them is `seconds` old; calls begin at least `seconds` apart. So a burst has one
+    call, after its last event. A call that raises is made again a minute after it began, or
+    after `seconds` if that is longer, with its events and those since.
     """
 
     def __init__(
         self,
-        tell: Callable[[int], None],
+        notify: Callable[[int], None],
         *,
+        at_least: int = 1,
         seconds: float = 60.0,
         quiet: float = 5.0,
         clock: Callable[[], float] = time.monotonic,
         pause: Callable[[float], object] | None = None,
     ) -> None:
-        self._tell = tell
+        self._notify = notify
+        self._at_least = at_least
         self._seconds = seconds
         self._quiet = quiet
         self._clock = clock
@@ -41,62 +74,123 @@ class Hints:
         self._waiting = 0
         self._is_busy = False
         self._next_at = self._first_at = self._last_at = clock()
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="hints")
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="debouncer")
 
-    def heard(self) -> None:
-        """Count an event; who calls this never waits for `tell`."""
+    def add(self, num_events: int = 1) -> None:
+        """Count events; never waits for `notify`."""
+        if num_events == 0:
+            return
         with self._lock:
             self._last_at = self._clock()
             if self._waiting == 0:
                 self._first_at = self._last_at
-            self._waiting += 1
-            if not self._is_busy:
-                self._begin()
+            self._waiting += num_events
+            self._begin_if_due()
 
     def close(self) -> None:
-        """Tell what is left without waiting for its time, then end; later events are dropped."""
+        """Make the call that waits for its time at once, then end; later events are dropped."""
         with self._lock:
             if not self._closing.is_set():
                 self._closing.set()
                 self._is_busy = True
-                # Behind a call that runs, whose failure puts its own events back.
-                self._pool.submit(self._rest).add_done_callback(_note_failure)
+                # Queued behind a call that runs: if that one fails, its events count again here.
+                self._pool.submit(self._flush).add_done_callback(_log_failure)
         self._pool.shutdown()
 
-    def _begin(self) -> None:
-        self._is_busy = True
-        self._pool.submit(self._work).add_done_callback(_note_failure)
+    def _begin_if_due(self) -> None:
+        if not self._is_busy and self._waiting >= self._at_least:
+            self._is_busy = True
+            self._pool.submit(self._call).add_done_callback(_log_failure)
 
-    def _work(self) -> None:
+    def _call(self) -> None:
+        # New events move the due time, so it is read again after every pause.
         while (left := self._due_at() - self._clock()) > 0 and not self._closing.is_set():
             self._pause(left)
-        self._next_at = self._clock() + self._seconds
+        began = self._clock()
+        self._next_at = began + max(self._seconds, _RETRY_SECONDS)  # should the call raise
         with self._lock:
-            number, self._waiting = self._waiting, 0
-        told = False
+            num_events, self._waiting = self._waiting, 0
+        num_failed = num_events
         try:
-            self._tell(number)
-            told = True
+            self._notify(num_events)
+            self._next_at, num_failed = began + self._seconds, 0
         finally:
-            self._end(0 if told else number)
+            self._end(num_failed)
 
     def _due_at(self) -> float:
         over = min(self._last_at + self._quiet, self._first_at + self._seconds)
         return max(self._next_at, over)
 
-    def _end(self, num_left: int) -> None:
+    def _end(self, num_failed: int) -> None:
         with self._lock:
-            self._waiting += num_left
+            self._waiting += num_failed
             self._is_busy = self._closing.is_set()
-            if self._waiting and not self._is_busy:
-                self._begin()
+            self._begin_if_due()
 
-    def _rest(self) -> None:
-        if self._waiting:
-            self._work()
+    def _flush(self) -> None:
+        if self._waiting >= self._at_least:
+            self._call()
 
 
-def _note_failure(done: Future[None]) -> None:
+def webhook_of(project: Project) -> Webhook | None:
+    """The webhook to register for a project; None: none, and only the sweeps find annotations.
+
+    There is none without FLYWHEEL_WEBHOOK_SECRET, nor when the settings do not say how Label
+    Studio reaches the model server: from another machine, neither loopback nor `0.0.0.0` is an
+    address of it, so [serve] public_url must.
+    """
+    shared = secret(_VARIABLE)
+    if shared is not None and project.serve.public_url is not None:
+        return Webhook(url=project.serve.public_url.rstrip("/") + EVENTS_PATH, secret=shared)
+    is_beside = is_loopback(urlsplit(project.labeling.url).hostname or "")
+    host = project.serve.host
+    if shared is None or not (is_beside or _is_seen_from_afar(host)):
+        return None
+    base = (
+        f"http://127.0.0.1:{project.serve.port}" if host in _EVERY_ADDRESS else project.server_url
+    )
+    return Webhook(url=base + EVENTS_PATH, secret=shared)
+
+
+def check_event(request: Request) -> None:
+    """Check secret and size of an event from Label Studio, without reading its body.
+
+    What an event says is never read: its body holds tokens, and what Label Studio returns when
+    it is asked is the truth.
+
+    Raises:
+        HTTPException: 404 without FLYWHEEL_WEBHOOK_SECRET, 401 for another secret, 413 when the
+            body is too long or does not say how long it is.
+    """
+    expected = secret(_VARIABLE)
+    if expected is None:
+        raise HTTPException(
+            404,
+            f"no events are taken here: {_VARIABLE} is not set; set it for the model server, "
+            f"and let Label Studio's webhook send it as {_HEADER}",
+        )
+    given = request.headers.get(_HEADER, "")
+    if not hmac.compare_digest(given.encode("latin-1"), expected.encode()):
+        raise HTTPException(
+            401, f"the header {_HEADER} is not the server's {_VARIABLE}; send the same text"
+        )
+    declared = request.headers.get("content-length")
+    if declared is None and "transfer-encoding" not in request.headers:
+        return
+    if declared is None or not declared.isdecimal() or int(declared) > _MAX_BODY_BYTES:
+        raise HTTPException(
+            413,
+            f"Content-Length is {str(declared)[:20]}, at most {_MAX_BODY_BYTES} bytes are "
+            "allowed; let the webhook send no payload, it is not read",
+            headers={"Connection": "close"},  # and neither is the rest of this one
+        )
+
+
+def _is_seen_from_afar(host: str) -> bool:
+    return host not in _EVERY_ADDRESS and not is_loopback(host)
+
+
+def _log_failure(done: Future[None]) -> None:
     error = done.exception()
     if error is not None:
-        _LOGGER.error("events could not be told; nothing else waits for them", exc_info=error)
+        _LOGGER.error("a listener failed; serving goes on, and it is called again", exc_info=error)

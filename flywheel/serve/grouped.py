@@ -1,8 +1,8 @@
-"""Callers of one function share its calls: how predictions and commits come in groups.
+"""Callers that arrive at the same moment share one piece of work: a forward pass, a commit.
 
-There is no thread and no waiting time here. Who finds nobody inside goes in at once; those
-who come meanwhile form the next group, and its first member runs it for all. A lone caller
-so pays for no change of threads. What the function does is not known here.
+There is no thread and no waiting time here. A caller that finds no other at work leads at once;
+those that come meanwhile form the next group, and its first member works for all of them. So a
+lone caller pays for no change of threads.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
-from typing import Generic, TypeVar
+from types import TracebackType
+from typing import Generic, Self, TypeVar
 
 from flywheel.errors import FlywheelError
 
@@ -21,87 +22,43 @@ Result = TypeVar("Result")
 _LOGGER = logging.getLogger(__name__)
 
 
-def _nothing(_results: Sequence[object]) -> None:
-    pass
-
-
 def _all_alike(_item: object) -> Hashable:
     return None
 
 
-class _Call(Generic[Item, Result]):
-    """One caller's item, and later its result or the error of its group."""
+class Groups(Generic[Item, Result]):
+    """A queue from which callers are served in groups of at most `most` items that are alike.
 
-    def __init__(self, item: Item) -> None:
-        self.item = item
-        self.woken = threading.Event()
-        self.results: list[Result] = []
-        self.error: BaseException | None = None
-
-    @property
-    def done(self) -> bool:
-        return bool(self.results) or self.error is not None
-
-
-class Grouped(Generic[Item, Result]):
-    """A function of many items that its callers call with one.
-
-    `work` never runs twice at the same time. `finish` gets the results of a group before its
-    callers do, while the next group may already be at work. An error of either reaches exactly
-    the callers of its group, as what `fault` makes of it.
+    No two groups are at work at the same time. An error of a group reaches exactly its members,
+    as what `fault` makes of it: each raises an exception of its own.
     """
 
     def __init__(
         self,
-        work: Callable[[list[Item]], list[Result]],
         *,
         fault: Callable[[BaseException], FlywheelError],
         most: int,
-        finish: Callable[[list[Result]], None] = _nothing,
         alike: Callable[[Item], Hashable] = _all_alike,
     ) -> None:
-        self._work, self._finish, self._fault = work, finish, fault
+        self.fault = fault
         self._most = most
         self._alike = alike
         self._lock = threading.Lock()
-        self._waiting: deque[_Call[Item, Result]] = deque()
-        self._busy = False
+        self._waiting: deque[Turn[Item, Result]] = deque()
+        self._is_busy = False
 
-    def __call__(self, item: Item) -> Result:
-        """The result for one item."""
-        call = _Call[Item, Result](item)
+    def join(self, item: Item) -> Turn[Item, Result]:
+        """The turn of an item, once its group is served or its caller has to lead the next."""
+        turn = Turn(self, item)
         with self._lock:
-            self._waiting.append(call)
-            waits, self._busy = self._busy, True
+            self._waiting.append(turn)
+            waits, self._is_busy = self._is_busy, True
         if waits:
-            call.woken.wait()
-        if not call.done:
-            self._lead()
-        if call.error is not None:
-            raise self._fault(call.error) from call.error
-        return call.results[0]
+            turn.woken.wait()
+        return turn
 
-    def _lead(self) -> None:
-        """Run the group at the head of the queue, which holds the caller itself."""
-        group = self._take()
-        try:
-            try:
-                results = self._work([call.item for call in group])
-            finally:
-                self._pass_on()
-            self._finish(results)
-            for call, result in zip(group, results, strict=True):
-                call.results.append(result)
-        except BaseException as error:  # whatever it is, nobody may be left waiting
-            if not isinstance(error, FlywheelError):
-                _LOGGER.exception("failed for %d callers", len(group))
-            for call in group:
-                call.error = error
-        finally:
-            for call in group:
-                call.woken.set()
-
-    def _take(self) -> list[_Call[Item, Result]]:
+    def take(self) -> list[Turn[Item, Result]]:
+        """The group at the head of the queue; its leader is the first."""
         with self._lock:
             group = [self._waiting.popleft()]
             kind = self._alike(group[0].item)
@@ -113,9 +70,77 @@ class Grouped(Generic[Item, Result]):
                 group.append(self._waiting.popleft())
             return group
 
-    def _pass_on(self) -> None:
+    def pass_on(self) -> None:
+        """Let the next group begin, led by the head of the queue."""
         with self._lock:
             if self._waiting:
                 self._waiting[0].woken.set()
             else:
-                self._busy = False
+                self._is_busy = False
+
+
+class Turn(Generic[Item, Result]):
+    """One caller's item, and later its result or the error of its group.
+
+    A caller that `leads` enters the turn, works on `items` for its whole group, and sets
+    `results`; whatever it raises meanwhile is the error of all members, raised by `result`.
+    """
+
+    def __init__(self, groups: Groups[Item, Result], item: Item) -> None:
+        self.item = item
+        self.woken = threading.Event()
+        self.results: Sequence[Result] = ()
+        """set by the leader: one for each of `items`, in their order"""
+        self._groups = groups
+        self._group: list[Turn[Item, Result]] = []
+        self._has_passed_on = False
+        self._found: Sequence[Result] = ()
+        self._error: BaseException | None = None
+
+    @property
+    def leads(self) -> bool:
+        """Whether the caller works for its group; else the group was served already."""
+        return not self._found and self._error is None
+
+    @property
+    def items(self) -> list[Item]:
+        """The items of the group, the leader's own first."""
+        return [turn.item for turn in self._group]
+
+    def pass_on(self) -> None:
+        """Let the next group begin, while this one has something left to do."""
+        self._has_passed_on = True
+        self._groups.pass_on()
+
+    def __enter__(self) -> Self:
+        self._group = self._groups.take()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> bool:
+        if not self._has_passed_on:
+            self.pass_on()
+        group, self._group = self._group, []  # a turn that held itself would wait for the collector
+        if error is None and len(self.results) != len(group):
+            error = ValueError(f"{len(self.results)} results for a group of {len(group)}")
+        if error is not None and not isinstance(error, FlywheelError):
+            _LOGGER.error("failed for %d callers", len(group), exc_info=error)
+        for number, turn in enumerate(group):
+            turn.settle(self.results[number : number + 1] if error is None else (), error)
+        return True  # every member raises it, this one too, when it asks for its result
+
+    def settle(self, found: Sequence[Result], error: BaseException | None) -> None:
+        """Wake the caller with its one result, or with the error of its group."""
+        self._found, self._error = found, error
+        self.woken.set()
+
+    def result(self) -> Result:
+        """The result for the caller's own item.
+
+        Raises:
+            FlywheelError: what the group's `fault` makes of the error that its leader met.
+        """
+        if self._error is not None:
+            raise self._groups.fault(self._error) from self._error
+        return self._found[0]

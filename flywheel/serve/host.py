@@ -1,31 +1,47 @@
 """The model server without its HTTP: answers, stores, and swaps the model that serves.
 
 Every public method may be called from many threads at once. Clocks are read where requests
-come in, and requests are not known here.
+come in.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import uuid4
 
+import torch
+from sqlalchemy import select
+
 from flywheel.blobs import Blobs
-from flywheel.errors import FlywheelError, UnavailableError
+from flywheel.errors import FlywheelError, PayloadError, UnavailableError, UnknownIdError
 from flywheel.ledger import Ledger
 from flywheel.ledger.feedback import append_feedback, feedback_id
+from flywheel.ledger.models import current_release
 from flywheel.ledger.predictions import Logged, get_prediction
+from flywheel.ledger.samples import load_samples
+from flywheel.ledger.tables import predictions
 from flywheel.logs import about
+from flywheel.model import Model, pick_device
 from flywheel.project import Project
-from flywheel.records import Feedback, FeedbackKind, Json, Sample
-from flywheel.serve.answers import NO_MODEL, Answered, Batcher, Question, Serving
-from flywheel.serve.log import PredictionLog, durably
+from flywheel.records import Feedback, FeedbackKind, Json, Release, Sample
+from flywheel.serve.answers import (
+    Answered,
+    Question,
+    Serving,
+    answer_together,
+    answering_fault,
+    finite,
+    shape_of,
+)
+from flywheel.serve.events import Debouncer
+from flywheel.serve.grouped import Groups
+from flywheel.serve.log import Entry, PredictionLog, durably
 from flywheel.serve.metrics import Meter
-from flywheel.serve.models import Shelf
-from flywheel.serve.notify import HardSamples
+from flywheel.serve.requests import CanaryAnswer
 from flywheel.splits import group_of, split_of
 from flywheel.task import Task
 
@@ -43,7 +59,7 @@ class Served:
 
 
 class Host:
-    """Serves one project's model.
+    """Serves one project's model, and counts hard samples where a debouncer is given.
 
     With `durable=False` nothing is stored; only the benchmark wants that.
     """
@@ -55,22 +71,20 @@ class Host:
         ledger: Ledger,
         blobs: Blobs,
         *,
-        on_hard_samples: Callable[[int], None] | None = None,
+        hard_samples: Debouncer | None = None,
         durable: bool = True,
     ) -> None:
         self.project = project
-        self.shelf = Shelf(task, ledger, blobs, project.train.device)
         self.meter = Meter()
-        self._task, self._ledger = task, ledger
-        self._durable = durable
-        self._log = PredictionLog(ledger, blobs, self._place)
-        self._batcher = Batcher(project.serve.max_batch, self._store)
-        self._hard = on_hard_samples and HardSamples(
-            on_hard_samples,
-            low_confidence=project.collect.low_confidence,
-            every=project.collect.hard_samples,
-        )
+        self._task, self._ledger, self._blobs = task, ledger, blobs
+        self._device = pick_device(project.train.device)
+        self._serving: Serving | None = None
         self._swapping = threading.Lock()
+        self._groups = Groups[Question, Answered](
+            fault=answering_fault, most=project.serve.max_batch, alike=shape_of
+        )
+        self._log = PredictionLog(ledger, blobs) if durable else None
+        self._hard_samples = hard_samples
 
     def start(self, now: datetime) -> None:
         """Load the current release; without one the server starts with no model.
@@ -79,31 +93,35 @@ class Host:
             UnknownIdError: the weights of the release are gone.
             TaskError: they belong to another network.
         """
-        release = self.shelf.release()
+        release = self._release()
         if release is not None:
             self.activate(release.checkpoint_digest, release.threshold, now)
 
     def predict(self, sample: Sample, now: datetime) -> Answered:
         """Answer one sample; when this returns, payload and prediction are stored durably.
 
+        Requests that wait at the same moment form a group, and one of them works for all.
+
         Raises:
             PayloadError: the task cannot read the sample.
             UnavailableError: no model is released yet, or the prediction could not be stored.
             FlywheelError: the model failed.
         """
-        if self._batcher.serving is None:
-            raise UnavailableError(NO_MODEL)
+        self._current()
         request_id = uuid4().hex
         with about(request_id=request_id):
-            return self._batcher.answer(
-                Question(
-                    id=request_id,
-                    sample=sample,
-                    inputs=self._task.inputs([sample]),
-                    asked_at=now,
-                    asked_seconds=time.perf_counter(),
-                )
-            )
+            question = self._decode(request_id, sample, now)
+            turn = self._groups.join(question)  # waits while another group is being answered
+            if turn.leads:
+                with turn:
+                    # The model is read once, so that a swap never falls within a group.
+                    batch = answer_together(self._current(), turn.items)
+                    turn.pass_on()  # the next group is answered while this one meets the disk
+                    entries = [self._place(answered) for answered in batch]
+                    self._store(entries)
+                    self._count(batch)
+                    turn.results = batch
+            return turn.result()
 
     def feedback(self, request_id: str, kind: FeedbackKind, value: Json, now: datetime) -> Feedback:
         """Store feedback durably, once however often it comes.
@@ -133,20 +151,32 @@ class Host:
             TaskError: they belong to another network; what served goes on serving.
         """
         with self._swapping:
-            serving = self._batcher.serving
+            serving = self._serving
             if serving is None or serving.model.digest != digest:
-                model = self.shelf.load(digest)
-                self._batcher.serving = Serving(model=model, threshold=threshold, loaded_at=now)
+                model = self._load(digest)
+                self._serving = Serving(model=model, threshold=threshold, loaded_at=now)
             elif serving.threshold != threshold:
-                self._batcher.serving = replace(serving, threshold=threshold)
+                self._serving = replace(serving, threshold=threshold)
+
+    def canary(self, digest: str, sample_ids: Sequence[str]) -> list[CanaryAnswer]:
+        """The answers of a model to stored samples, asked one at a time; nothing is stored.
+
+        Raises:
+            UnknownIdError: no weights of that digest, or no sample of an id.
+            TaskError: the weights belong to another network.
+        """
+        with self._ledger.read() as connection:
+            samples = load_samples(connection, self._blobs, sample_ids)
+        model = self._load(digest)
+        return [self._try_out(model, sample) for sample in samples]
 
     def served(self) -> Served | None:
         """The model that serves now, None when there is none."""
-        serving = self._batcher.serving
+        serving = self._serving
         if serving is None:
             return None
         both = (serving.model.digest, serving.threshold)
-        release = self.shelf.release()
+        release = self._release()
         is_released = release is not None and (release.checkpoint_digest, release.threshold) == both
         return Served(
             digest=serving.model.digest,
@@ -158,30 +188,80 @@ class Host:
     @property
     def digest(self) -> str | None:
         """Digest of the model that serves now; never waits."""
-        serving = self._batcher.serving
+        serving = self._serving
         return None if serving is None else serving.model.digest
 
-    def close(self) -> None:
-        """Wait for what runs beside the requests; call it when no request is inside."""
-        if self._hard:
-            self._hard.close()
+    def _current(self) -> Serving:
+        serving = self._serving
+        if serving is None:
+            raise UnavailableError(
+                "no model is released yet, so nothing can answer; "
+                "run flywheel night to train the first"
+            )
+        return serving
 
-    def _store(self, batch: Sequence[Answered]) -> None:
-        if self._durable:
-            self._write(batch)
-        if self._hard:
-            self._hard.stored(answered.prediction.confidence for answered in batch)
+    def _decode(self, request_id: str, sample: Sample, now: datetime) -> Question:
+        return Question(
+            id=request_id,
+            sample=sample,
+            inputs=self._task.inputs([sample]),
+            asked_at=now,
+            asked_seconds=time.perf_counter(),
+        )
 
-    def _write(self, batch: Sequence[Answered]) -> None:
-        try:
-            self._log.write(batch)
-        except FlywheelError:
-            self.meter.failed(batch)
-            raise
-        self.meter.stored(batch)
-
-    def _place(self, answered: Answered) -> Logged:
+    def _place(self, answered: Answered) -> Entry:
+        """The entry of a prediction, with the group and the split of its sample."""
         sample, dataset = answered.sample, self.project.dataset
         group = group_of(sample.metadata, sample.id, dataset.group)
         split = split_of(self.project.name, group, dataset.test_groups)
-        return Logged(sample=sample, group=group, split=split, prediction=answered.prediction)
+        row = Logged(sample=sample, group=group, split=split, prediction=answered.prediction)
+        return Entry(row=row, fault=answered.fault)
+
+    def _store(self, entries: Sequence[Entry]) -> None:
+        if self._log is None:
+            return
+        try:
+            self._log.write(entries)
+        except FlywheelError:
+            self.meter.failed(len(entries))
+            raise
+
+    def _count(self, batch: Sequence[Answered]) -> None:
+        if self._log is not None:
+            self.meter.stored(batch)
+        if self._hard_samples is not None:
+            low = self.project.collect.low_confidence
+            self._hard_samples.add(sum(answered.prediction.confidence < low for answered in batch))
+
+    def _release(self) -> Release | None:
+        with self._ledger.read() as connection:
+            return current_release(connection)
+
+    def _load(self, digest: str) -> Model:
+        """A model, warmed up on the sample seen last if there is one."""
+        model = Model(self._task, self._blobs.get(digest), self._device)
+        inputs = self._last_inputs()
+        if inputs is not None:
+            model.answer(inputs)
+        return model
+
+    def _last_inputs(self) -> torch.Tensor | None:
+        query = select(predictions.c.sample_id).order_by(predictions.c.seq.desc()).limit(1)
+        with self._ledger.read() as connection:
+            sample_id = connection.execute(query).scalar()
+            if sample_id is None:
+                return None
+            try:
+                return self._task.inputs(load_samples(connection, self._blobs, [sample_id]))
+            except (UnknownIdError, PayloadError):
+                return None  # a payload that is gone must not keep a model from serving
+
+    def _try_out(self, model: Model, sample: Sample) -> CanaryAnswer:
+        inputs = self._task.inputs([sample])
+        start = time.perf_counter()
+        (answer,) = model.answer(inputs)
+        latency_ms = (time.perf_counter() - start) * 1e3
+        confidence, _, _ = finite(answer)
+        return CanaryAnswer(
+            sample_id=sample.id, answer=answer.value, confidence=confidence, latency_ms=latency_ms
+        )

@@ -1,4 +1,4 @@
-"""Keeps predictions and feedback durably before they are acknowledged.
+"""Stores predictions and feedback durably before they are acknowledged.
 
 All that wait at the same moment share one transaction, and with it the wait for the disk.
 A disk that fails makes callers send again; nothing here has to be restarted when it is back.
@@ -6,8 +6,9 @@ A disk that fails makes callers send again; nothing here has to be restarted whe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import Connection
@@ -19,41 +20,49 @@ from flywheel.ledger import Ledger
 from flywheel.ledger.nights import add_skip
 from flywheel.ledger.payloads import is_small
 from flywheel.ledger.predictions import Logged, append_predictions
-from flywheel.serve.answers import Answered
-from flywheel.serve.grouped import Grouped
+from flywheel.serve.grouped import Groups
 
-_MOST_GROUPS = 64
+_MOST_BATCHES = 64
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """One prediction as the ledger shall hold it."""
+
+    row: Logged
+    fault: str | None
+    """what was not finite in the answer: kept beside it as the reason of a skip"""
 
 
 class PredictionLog:
-    """Writes predictions; `place` gives a sample's group and split."""
+    """Stores batches of predictions, several of them in one transaction."""
 
-    def __init__(self, ledger: Ledger, blobs: Blobs, place: Callable[[Answered], Logged]) -> None:
+    def __init__(self, ledger: Ledger, blobs: Blobs) -> None:
         self._ledger, self._blobs = ledger, blobs
-        self._place = place
-        self._commit = Grouped[Sequence[Answered], None](
-            self._commit_groups, fault=_fault, most=_MOST_GROUPS
-        )
+        self._groups = Groups[Sequence[Entry], None](fault=_storing_fault, most=_MOST_BATCHES)
 
-    def write(self, batch: Sequence[Answered]) -> None:
+    def write(self, batch: Sequence[Entry]) -> None:
         """Return when payloads and rows of a batch would survive a power cut.
 
         Raises:
             UnavailableError: they could not be stored.
         """
-        self._commit(batch)
+        turn = self._groups.join(batch)
+        if turn.leads:
+            with turn:
+                self._commit([entry for entries in turn.items for entry in entries])
+                turn.results = [None] * len(turn.items)
+        turn.result()
 
-    def _commit_groups(self, batches: list[Sequence[Answered]]) -> list[None]:
-        batch = [answered for group in batches for answered in group]
-        self._store_large([answered.sample.payload for answered in batch])
+    def _commit(self, entries: Sequence[Entry]) -> None:
+        self._store_large([entry.row.sample.payload for entry in entries])
         with durably(self._ledger) as connection:
-            append_predictions(connection, [self._place(answered) for answered in batch])
-            for answered in batch:
-                if answered.fault is not None:
-                    prediction = answered.prediction
+            append_predictions(connection, [entry.row for entry in entries])
+            for entry in entries:
+                if entry.fault is not None:
+                    prediction = entry.row.prediction
                     subject = f"prediction {prediction.id}"
-                    add_skip(connection, subject, answered.fault, None, prediction.created_at)
-        return [None] * len(batches)
+                    add_skip(connection, subject, entry.fault, None, prediction.created_at)
 
     def _store_large(self, payloads: Sequence[bytes]) -> None:
         """Put what is too large for the ledger into the blobs, before the rows that name it."""
@@ -62,7 +71,7 @@ class PredictionLog:
         except OSError as error:
             raise UnavailableError(
                 f"the payload cannot be stored: {error}; "
-                "free the disk or mend the folder of storage.blobs, then send this again"
+                "free the disk or repair the folder of storage.blobs, then send this again"
             ) from error
 
 
@@ -83,7 +92,7 @@ def durably(ledger: Ledger) -> Iterator[Connection]:
         reason = getattr(cause, "orig", None) or cause
         raise UnavailableError(
             f"the ledger {ledger.engine.url!r} cannot be written: {reason}; "
-            "nothing was stored: free the disk or mend the folder, then send this again"
+            "nothing was stored: free the disk or repair the folder, then send this again"
         ) from error
 
 
@@ -94,7 +103,7 @@ def _must_be_there(ledger: Ledger) -> None:
         Path(url.database).stat()
 
 
-def _fault(error: BaseException) -> FlywheelError:
+def _storing_fault(error: BaseException) -> FlywheelError:
     if isinstance(error, UnavailableError):
         return UnavailableError(str(error))
     return FlywheelError(

@@ -88,9 +88,9 @@ class Meter:
             if answered.defer:
                 self._deferred.inc()
 
-    def failed(self, batch: Sequence[Answered]) -> None:
-        """Count a batch that could not be stored."""
-        self._failed.inc(len(batch))
+    def failed(self, num_predictions: int) -> None:
+        """Count predictions that could not be stored."""
+        self._failed.inc(num_predictions)
 
     def feedback(self, kind: str) -> None:
         """Count feedback that was taken."""

@@ -1,4 +1,4 @@
-"""Reads what callers send, and turns down what no sample or command can be.
+"""What callers send: bodies, their limits, and the faults that are turned down.
 
 The body is read by the event loop, in asynchronous functions: only so can a body that is too
 large be turned down before it has arrived.
@@ -7,29 +7,81 @@ large be turned down before it has arrived.
 from __future__ import annotations
 
 import json
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 from fastapi import HTTPException, Request
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StrictStr, ValidationError, model_validator
 
-from flywheel.records import Json, Sample, canonical
+from flywheel.records import FeedbackKind, Json, Sample, canonical
 
 _MAX_MEDIA_TYPE_CHARACTERS = 100  # width of the ledger's column
-_MOST_COMMAND_BYTES = 1_000_000
+_MAX_COMMAND_BYTES = 1_000_000
+_MAX_CANARY_SAMPLES = 1000
 _METADATA_HEADER = "X-Sample-Metadata"
 _EXAMPLE = '{"session": "a7"}'
 
 Body = TypeVar("Body", bound=BaseModel)
 
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+"""SHA-256 in hexadecimal; nothing else may become a part of a path"""
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FeedbackBody(_Body):
+    """POST /feedback."""
+
+    request_id: StrictStr
+    kind: FeedbackKind
+    value: Json
+    """outcome: true or false; rating: a number in 0..1; correction: the right answer"""
+
+    @model_validator(mode="after")
+    def _value_fits_kind(self) -> FeedbackBody:
+        if not _fits(self.kind, self.value):
+            raise ValueError(
+                f"{self.kind} has the value {self.value!r}; send true or false for an outcome, "
+                "a number in 0..1 for a rating, the right answer as JSON for a correction"
+            )
+        return self
+
+
+class ModelBody(_Body):
+    """POST /model."""
+
+    digest: Digest
+    threshold: Annotated[float, Field(ge=0, le=1)] | None = None
+    """confidence below which its answers say defer; None: never"""
+
+
+class CanaryBody(_Body):
+    """POST /model/canary."""
+
+    digest: Digest
+    sample_ids: Annotated[list[Digest], Field(max_length=_MAX_CANARY_SAMPLES)]
+
+
+class CanaryAnswer(_Body):
+    """What a candidate says about one stored sample."""
+
+    sample_id: str
+    answer: Json
+    confidence: float
+    """0..1"""
+    latency_ms: float
+    """of this sample alone"""
+
 
 async def payload_body(request: Request) -> bytes:
     """The body, unless it is longer than serve.max_payload_bytes."""
-    return await _limited(request, _most_payload(request))
+    return await _limited(request, _max_payload_bytes(request))
 
 
 async def command_body(request: Request) -> bytes:
     """The body of a JSON command: a list of ids may be longer than any payload."""
-    return await _limited(request, max(_MOST_COMMAND_BYTES, _most_payload(request)))
+    return await _limited(request, max(_MAX_COMMAND_BYTES, _max_payload_bytes(request)))
 
 
 def read_sample(request: Request, body: bytes) -> Sample:
@@ -76,7 +128,7 @@ def read_command(request: Request, body: bytes, kind: type[Body]) -> Body:
         ) from error
 
 
-def _most_payload(request: Request) -> int:
+def _max_payload_bytes(request: Request) -> int:
     most: int = request.app.state.host.project.serve.max_payload_bytes
     return most
 
@@ -122,3 +174,20 @@ def _too_large(size: str, most: int) -> HTTPException:
         "send a smaller payload or raise serve.max_payload_bytes",
         headers={"Connection": "close"},  # the rest of the body is not read
     )
+
+
+def _fits(kind: FeedbackKind, value: Json) -> bool:
+    if kind is FeedbackKind.OUTCOME:
+        return isinstance(value, bool)
+    if kind is FeedbackKind.RATING:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        return is_number and 0 <= value <= 1
+    return value is not None and _is_json(value)
+
+
+def _is_json(value: Json) -> bool:
+    try:
+        canonical(value)
+    except ValueError:  # NaN and infinity, which Python's parser lets through
+        return False
+    return True

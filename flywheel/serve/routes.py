@@ -3,16 +3,56 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from html import escape
+from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from flywheel.serve.host import Host
-from flywheel.serve.page import index
-from flywheel.serve.requests import command_body, payload_body, read_command, read_sample
-from flywheel.serve.wire import CanaryAnswer, CanaryBody, FeedbackBody, ModelBody
+from flywheel.serve.access import EVENTS_PATH
+from flywheel.serve.events import Debouncer, check_event
+from flywheel.serve.host import Host, Served
+from flywheel.serve.requests import (
+    CanaryAnswer,
+    CanaryBody,
+    FeedbackBody,
+    ModelBody,
+    command_body,
+    payload_body,
+    read_command,
+    read_sample,
+)
+
+_TITLES = {
+    "flywheel.html": "the flywheel: all nights on one page",
+    "labeling.html": "labeling: people, queue and money",
+    "story.html": "the story of the demo",
+}
+_NIGHTS = 60
+_PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{name}</title>
+<style>
+:root {{ color-scheme: light dark }}
+body {{ font: 16px/1.6 system-ui, sans-serif; max-width: 40em; margin: 2em auto; padding: 0 1em }}
+code {{ overflow-wrap: anywhere }}
+</style>
+<h1>{name}</h1>
+<p>{served}</p>
+<h2>Pages</h2>
+<ul>
+{pages}
+</ul>
+<h2>Nights</h2>
+<ul>
+{nights}
+</ul>
+</html>
+"""
 
 router = APIRouter()
 
@@ -86,7 +126,21 @@ def _activate(request: Request, body: _Command) -> JSONResponse:
 def _canary(request: Request, body: _Command) -> list[CanaryAnswer]:
     """Ask a candidate about stored samples without serving it."""
     wanted = read_command(request, body, CanaryBody)
-    return _host(request).shelf.canary(wanted.digest, wanted.sample_ids)
+    return _host(request).canary(wanted.digest, wanted.sample_ids)
+
+
+@router.post(EVENTS_PATH)
+async def _take_event(request: Request) -> Response:
+    """Count an event of Label Studio.
+
+    Label Studio sends it inside the annotator's request and waits up to a second, so the event
+    loop itself counts it: every thread may be waiting for the model.
+    """
+    check_event(request)
+    annotations: Debouncer | None = request.app.state.annotations
+    if annotations is not None:
+        annotations.add()
+    return Response(status_code=204)
 
 
 @router.get("/metrics")
@@ -99,7 +153,9 @@ def _metrics(request: Request) -> Response:
 def _index(request: Request) -> HTMLResponse:
     """Show a person what serves, and the way to the reports."""
     host = _host(request)
-    return HTMLResponse(index(host.project.name, host.served(), host.project.state / "reports"))
+    return HTMLResponse(
+        _index_page(host.project.name, host.served(), host.project.state / "reports")
+    )
 
 
 def _host(request: Request) -> Host:
@@ -109,3 +165,35 @@ def _host(request: Request) -> Host:
 
 def _now() -> datetime:
     return datetime.now(UTC)
+
+
+def _index_page(name: str, served: Served | None, reports: Path) -> str:
+    """The page as HTML: what is about all nights first, then the newest nights."""
+    names = sorted(path.name for path in reports.glob("*.html"))
+    nights = [one for one in reversed(names) if one.startswith("night-")]
+    others = sorted(set(names) - set(nights), key=lambda one: (one not in _TITLES, one))
+    links = [_link(one, one) for one in nights[:_NIGHTS]]
+    if len(nights) > _NIGHTS:
+        links.append(f"<li>and {len(nights) - _NIGHTS} earlier ones in {escape(str(reports))}</li>")
+    return _PAGE.format(
+        name=escape(name),
+        served=_sentence(served),
+        pages="\n".join(_link(one, _TITLES.get(one, one)) for one in others)
+        or "<li>none yet: flywheel night writes them</li>",
+        nights="\n".join(links) or "<li>none yet: flywheel night writes the first</li>",
+    )
+
+
+def _link(name: str, title: str) -> str:
+    return f'<li><a href="/reports/{escape(name)}">{escape(title)}</a></li>'
+
+
+def _sentence(served: Served | None) -> str:
+    if served is None:
+        return "No model is released yet: flywheel night trains the first."
+    which = "no release" if served.release is None else f"release {served.release}"
+    below = served.threshold
+    if below is not None:
+        which += f"; its answers below a confidence of {below:g} are deferred"
+    since = served.loaded_at.isoformat(sep=" ", timespec="seconds")
+    return f"Serving model <code>{escape(served.digest)}</code> ({which}) since {escape(since)}."

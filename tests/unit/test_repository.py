@@ -73,7 +73,6 @@ BROAD_EXCEPTS = {
     "flywheel/checks/contract.py::_run": "a user's task may raise anything; the law tells it",
     "flywheel/task.py::_load_module": "a user's module may raise anything; its line is told",
     "flywheel/task.py::load_task": "a user's task() may raise anything; its line is told",
-    "flywheel/serve/grouped.py::_lead": "every waiting caller gets the error, whatever it is",
 }
 
 NOT_TORCH = ("collect", "select", "label", "dataset", "decide")

@@ -7,7 +7,7 @@ import pytest
 from flywheel.project import LabelingSettings, Serve
 from flywheel.records import Webhook
 from flywheel.serve import Listeners, webhook_of
-from flywheel.serve.events import Hints
+from flywheel.serve.events import Debouncer
 
 PATH = "/label-studio/events"
 SECRET = "only the two of us know"
@@ -28,7 +28,7 @@ def told():
 @pytest.fixture(autouse=True)
 def soon(monkeypatch):
     """A burst is over after a moment."""
-    monkeypatch.setitem(Hints.__init__.__kwdefaults__, "quiet", 0.05)
+    monkeypatch.setitem(Debouncer.__init__.__kwdefaults__, "quiet", 0.05)
 
 
 @pytest.fixture
