@@ -1,4 +1,4 @@
-"""The model server: answers, keeps what it saw and said, and swaps its model while it serves."""
+"""The model server: answers, stores samples with predictions, and swaps its model while it serves."""
 
 from flywheel.serve.app import create_app, run
 from flywheel.serve.client import ModelServer, ServedModel

@@ -1,7 +1,8 @@
-"""Who may talk to the model server: beyond this machine, only who has the token.
+"""Access to the model server: from other machines only with the token.
 
 A browser sends it as a password, and only to look at pages: what changes something takes the token
-in a header that no foreign page can make a browser send. Label Studio cannot send that token; its events have a secret of their own.
+in a header that no foreign page can make a browser send. Label Studio cannot send that token; its
+events have a secret of their own.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def required_token(host: str) -> str | None:
     if token is None and not is_loopback(host):
         raise SettingsError(
             f"serve.host = {host!r} can be reached from other machines, and {_VARIABLE} is not "
-            f"set; set it to a long random text, or write serve.host = '127.0.0.1'"
+            f"set. Set it to a long random text, or write serve.host = '127.0.0.1'."
         )
     return token
 
@@ -43,7 +44,7 @@ def required_token(host: str) -> str | None:
 class TokenGate:
     """ASGI middleware: every path but the open ones needs `Authorization: Bearer TOKEN`.
 
-    To look at a page, HTTP Basic with the token as password does too, whoever the user is.
+    To look at a page, HTTP Basic with the token as password is accepted too, for any user name.
     """
 
     def __init__(self, app: ASGIApp, token: str) -> None:
@@ -55,12 +56,14 @@ class TokenGate:
         if scope["type"] != "http" or scope["path"] in _OPEN_PATHS or self._has_token(scope):
             await self._app(scope, receive, send)
             return
-        message = f"no valid token; send the header Authorization: Bearer <{_VARIABLE}>"
+        message = (
+            f"The request has no valid token. Send the header Authorization: Bearer <{_VARIABLE}>"
+        )
         wanted = "Bearer"
         if _is_page(scope):
             message += f", or any user name with {_VARIABLE} as password"
             wanted = 'Basic realm="flywheel"'
-        refusal = JSONResponse({"detail": message}, 401, {"WWW-Authenticate": wanted})
+        refusal = JSONResponse({"detail": f"{message}."}, 401, {"WWW-Authenticate": wanted})
         await refusal(scope, receive, send)
 
     def _has_token(self, scope: Scope) -> bool:
@@ -74,13 +77,13 @@ class TokenGate:
 
 
 def _is_page(scope: Scope) -> bool:
-    """Whether a person's browser asks for something to look at."""
+    """Whether a browser asks for something to look at."""
     path = scope["path"]
     return scope["method"] in {"GET", "HEAD"} and (path == "/" or path.startswith("/reports/"))
 
 
 def _password(encoded: bytes) -> bytes:
-    """The password of `user:password` in base64; empty when it is none."""
+    """The password of `user:password` in base64; empty when it is invalid."""
     try:
         return base64.b64decode(encoded, validate=True).partition(b":")[2]
     except binascii.Error:

@@ -59,8 +59,8 @@ def answer_together(serving: Serving, questions: Sequence[Question]) -> list[Ans
     answers = serving.model.answer(torch.cat([question.inputs for question in questions]))
     if len(answers) != len(questions):
         raise TaskError(
-            f"the task gave {len(answers)} answers to {len(questions)} samples; "
-            "task.answers must give one each, in order (flywheel check names the law)"
+            f"The task gave {len(answers)} answers to {len(questions)} samples. "
+            "Let task.answers give one each, in order (flywheel check names the law)."
         )
     now = time.perf_counter()
     return [
@@ -79,8 +79,8 @@ def answering_fault(error: BaseException) -> FlywheelError:
     if isinstance(error, UnavailableError):
         return UnavailableError(str(error))
     return FlywheelError(
-        f"the model failed on this batch: {error!r}; the server's log has the traceback, "
-        "and flywheel rollback brings the previous model back"
+        f"The model failed on this batch: {error!r}. See the traceback in the server's log, "
+        "or bring the previous model back with flywheel rollback."
     )
 
 
@@ -97,8 +97,8 @@ def finite(answer: Answer) -> tuple[float, Array, str | None]:
         canonical(answer.value)
     except (TypeError, ValueError) as error:
         raise TaskError(
-            f"the answer {answer.value!r} is no JSON ({error}); "
-            "make task.answers return plain finite numbers, texts, lists and dicts"
+            f"The answer {answer.value!r} is no JSON ({error}). "
+            "Let task.answers return plain finite numbers, texts, lists and dicts."
         ) from error
     embedding = np.asarray(answer.embedding, dtype=np.float32).reshape(-1)
     if not np.isfinite(answer.confidence):

@@ -60,7 +60,7 @@ def create_app(
     listeners: Listeners = _NO_LISTENERS,
     durable: bool = True,
 ) -> FastAPI:
-    """The model server of a project, with the current release loaded.
+    """Return the model server of a project, with the current release loaded.
 
     `durable=False` stores nothing and is for the benchmark.
 
@@ -86,7 +86,9 @@ def create_app(
     app.add_exception_handler(Exception, _answer_surprise)
     if token is not None:
         app.add_middleware(TokenGate, token=token)
-    app.add_middleware(Measured, meter=host.meter)  # around the gate: what it refuses counts too
+    app.add_middleware(
+        Measured, meter=host.meter
+    )  # around the gate: requests that it turns down count too
     host.meter.registry.register(LedgerFigures(ledger, lambda: host.digest))
     return app
 
@@ -100,7 +102,7 @@ def run(project: Project, *, listeners: Listeners = _NO_LISTENERS) -> None:
     """
     if "OMP_NUM_THREADS" not in os.environ:
         # A forward pass of a few samples gains nothing from a second core, and takes it from
-        # the threads that decode and store; who has a large model on a CPU sets the variable.
+        # the threads that decode and store; for a large model on a CPU set the variable.
         torch.set_num_threads(1)
     task = load_task(project.project.task, project.directory)
     with (
@@ -128,7 +130,7 @@ def _debouncers(
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Requests wait in threads for their batch, so a full batch needs as many of them."""
+    """Provide a thread for each request of a full batch, since they wait in threads for it."""
     host: Host = app.state.host
     limiter = to_thread.current_default_thread_limiter()
     wanted = min(_MAX_THREADS, host.project.serve.max_batch + _SPARE_THREADS)
@@ -142,7 +144,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 def _answer_fault(request: Request, error: Exception) -> JSONResponse:
-    """An error that we raised on purpose: its class says the status."""
+    """Answer an error that we raised on purpose, with the status of its class."""
     status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 500)
     if status >= 500:
         _LOGGER.warning("%s %s: %s", request.method, request.url.path, error)
@@ -150,31 +152,33 @@ def _answer_fault(request: Request, error: Exception) -> JSONResponse:
 
 
 def _answer_disconnected(request: Request, error: Exception) -> JSONResponse:
-    """The caller hung up in the middle of the body, so this answer is only for the metrics."""
-    return JSONResponse({"detail": f"{request.url.path}: the body broke off ({error!r})"}, 400)
+    """Answer a caller who hung up in the middle of the body: only the metrics see it."""
+    return JSONResponse(
+        {"detail": f"The body of {request.url.path} broke off ({error!r}). Send it again."}, 400
+    )
 
 
 def _answer_surprise(request: Request, error: Exception) -> JSONResponse:
-    """Anything else; Starlette logs the traceback after this."""
+    """Answer any other error; Starlette logs its traceback after this."""
     message = (
-        f"{request.url.path} failed: {error!r}; the server's log has the traceback, "
-        "and flywheel check says whether the task is to blame"
+        f"{request.url.path} failed: {error!r}. See the traceback in the server's log, and "
+        "run flywheel check to learn whether the task is to blame."
     )
     return JSONResponse({"detail": message}, 500)
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """A socket of our own, since uvicorn would end the process when the port is taken."""
+    """Open a socket of our own, since uvicorn would end the process when the port is taken."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise BusyError(
-                f"port {port} of {host} is taken; end what holds it (flywheel down, if it is "
-                "this project's server) or write another serve.port"
+                f"port {port} of {host} is taken. End what holds it (flywheel down, if it is "
+                "this project's server), or write another serve.port."
             ) from error
         raise SettingsError(
             f"serve.host = {host!r}, serve.port = {port} cannot be listened on: "
-            f"{error.strerror}; write an address of this machine and a free port above 1023"
+            f"{error.strerror}. Write an address of this machine and a free port above 1023."
         ) from error

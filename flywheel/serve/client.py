@@ -1,6 +1,6 @@
 """How the rest of flywheel talks to the model server: which model serves, and which shall.
 
-A port tells nothing of who listens there, so a server is first asked whose it is.
+A port does not say which program listens there, so a server is first asked for its project.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ class ServedModel(NamedTuple):
 
 
 class ModelServer:
-    """The model server of a project at a URL; every method asks the serving process itself.
+    """The model server of a project at a URL; each method asks the serving process itself.
 
     Without `project` any project's server will do.
 
     Raises, in every method:
         UnavailableError: the server does not answer, or says that it cannot now.
-        UnknownIdError: it knows no such weights or sample.
+        UnknownIdError: it has no such weights or sample.
         TaskError: the weights do not fit its task.
         RefusedError: the server is another project's, the token is wrong, or another request
             is refused.
@@ -54,19 +54,19 @@ class ModelServer:
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
     def digest(self) -> str | None:
-        """Digest of the model that serves; None when none does."""
+        """Digest of the model that serves; None before the first release."""
         served = self.served()
         return None if served is None else served.digest
 
     def served(self) -> ServedModel | None:
-        """The model that serves and its threshold; None when none does."""
+        """The model that serves and its threshold; None before the first release."""
         said = self._ask("GET", "/model")
         if said["digest"] is None:
             return None
         return ServedModel(said["digest"], said.get("threshold"))
 
     def activate(self, digest: str, threshold: float | None = None) -> str:
-        """Let the weights of a digest serve with their threshold; the digest that then serves.
+        """Let the weights of a digest serve with their threshold, and return the digest that serves.
 
         Raises:
             RefusedError: the server, asked afterwards, defers below another threshold.
@@ -77,13 +77,13 @@ class ModelServer:
             return served.digest if served else ""
         if served.threshold != threshold:
             raise RefusedError(
-                f"{self._url} defers below {served.threshold} after it was told {threshold}; "
-                "restart it with flywheel down and flywheel up"
+                f"{self._url} defers below {served.threshold}, although {threshold} was sent. "
+                "Restart it with flywheel down and flywheel up."
             )
         return served.digest
 
     def canary(self, digest: str, sample_ids: Sequence[str]) -> list[CanaryAnswer]:
-        """What a candidate says of stored samples, in their order, without serving it."""
+        """The answers of a candidate to stored samples, in their order, without serving it."""
         answers: list[CanaryAnswer] = []
         for start in range(0, len(sample_ids), _MOST_SAMPLES):
             ids = list(sample_ids[start : start + _MOST_SAMPLES])
@@ -96,20 +96,23 @@ class ModelServer:
         return self._request(method, path, body)
 
     def _refuse_other_project(self) -> None:
-        """Asked each time: another server may have taken the port since; /health needs no token."""
+        """Raise when another project serves at the URL; /health needs no token.
+
+        It is asked each time, since another server may have taken the port meanwhile.
+        """
         if self._project is None:
             return
         said = self._request("GET", "/health")
         serves = said.get("project") if isinstance(said, dict) else None
         if serves is None:
             raise RefusedError(
-                f"{self._url} does not say which project it serves ({str(said)[:200]}); is it "
-                "another program? end it, or set another [serve] port"
+                f"{self._url} does not say which project it serves ({str(said)[:200]}). "
+                "If it is another program, end it or set another [serve] port."
             )
         if serves != self._project:
             raise RefusedError(
-                f"{self._url} serves project {serves!r}, not {self._project!r}; "
-                "start yours with flywheel up, or set another [serve] port"
+                f"{self._url} serves project {serves!r}, not {self._project!r}. "
+                "Start yours with flywheel up, or set another [serve] port."
             )
 
     def _request(self, method: str, path: str, body: Json = None) -> Json:
@@ -120,8 +123,8 @@ class ModelServer:
             )
         except httpx.TransportError as error:
             raise UnavailableError(
-                f"the model server at {self._url} does not answer ({error!r}); "
-                "start it with flywheel up"
+                f"The model server at {self._url} does not answer ({error!r}). "
+                "Start it with flywheel up."
             ) from error
         if not response.is_success:
             raise _fault(response)
@@ -129,23 +132,25 @@ class ModelServer:
             return response.json()
         except ValueError as error:
             raise RefusedError(
-                f"{url} answered no JSON but {response.text[:200]!r}; "
-                "is it another program? check serve.port"
+                f"{url} answered no JSON but {response.text[:200]!r}. "
+                "If it is another program, end it or set another [serve] port."
             ) from error
 
 
 def _fault(response: httpx.Response) -> FlywheelError:
-    """The error that the server's status stands for, with its own words."""
-    said = f"{response.request.url} answered {response.status_code}: {_detail(response)}"
+    """The error that the server's status stands for, with the server's message."""
+    said = f"{response.request.url} answered {response.status_code}: {_detail(response)}".rstrip(
+        "."
+    )
     if response.status_code in _UNAVAILABLE:
-        return UnavailableError(f"{said}; try again later")
+        return UnavailableError(f"{said}. Try again later.")
     if response.status_code in {401, 403}:
-        return RefusedError(f"{said}; set FLYWHEEL_SERVER_TOKEN to the server's own token")
+        return RefusedError(f"{said}. Set FLYWHEEL_SERVER_TOKEN to the server's own token.")
     if response.status_code == 404:
-        return UnknownIdError(said)
+        return UnknownIdError(f"{said}.")
     if response.status_code == 422:
-        return TaskError(said)
-    return RefusedError(f"{said}; .flywheel/logs/model-server.log says more")
+        return TaskError(f"{said}.")
+    return RefusedError(f"{said}. See .flywheel/logs/model-server.log.")
 
 
 def _detail(response: httpx.Response) -> str:

@@ -166,13 +166,13 @@ def check_event(request: Request) -> None:
     if expected is None:
         raise HTTPException(
             404,
-            f"no events are taken here: {_VARIABLE} is not set; set it for the model server, "
-            f"and let Label Studio's webhook send it as {_HEADER}",
+            f"No events are taken here, since {_VARIABLE} is not set. Set it for the model server, "
+            f"and let Label Studio's webhook send it as {_HEADER}.",
         )
     given = request.headers.get(_HEADER, "")
     if not hmac.compare_digest(given.encode("latin-1"), expected.encode()):
         raise HTTPException(
-            401, f"the header {_HEADER} is not the server's {_VARIABLE}; send the same text"
+            401, f"The header {_HEADER} is not the server's {_VARIABLE}. Send the same text."
         )
     declared = request.headers.get("content-length")
     if declared is None and "transfer-encoding" not in request.headers:
@@ -181,7 +181,7 @@ def check_event(request: Request) -> None:
         raise HTTPException(
             413,
             f"Content-Length is {str(declared)[:20]}, at most {_MAX_BODY_BYTES} bytes are "
-            "allowed; let the webhook send no payload, it is not read",
+            "allowed. Let the webhook send no payload, since it is not read.",
             headers={"Connection": "close"},  # and neither is the rest of this one
         )
 
@@ -193,4 +193,7 @@ def _is_seen_from_afar(host: str) -> bool:
 def _log_failure(done: Future[None]) -> None:
     error = done.exception()
     if error is not None:
-        _LOGGER.error("a listener failed; serving goes on, and it is called again", exc_info=error)
+        _LOGGER.error(
+            "A listener failed; serving goes on. It is called again with its events.",
+            exc_info=error,
+        )

@@ -195,8 +195,8 @@ class Host:
         serving = self._serving
         if serving is None:
             raise UnavailableError(
-                "no model is released yet, so nothing can answer; "
-                "run flywheel night to train the first"
+                "No model is released yet, so nothing can answer. "
+                "Run flywheel night to train the first."
             )
         return serving
 

@@ -42,7 +42,7 @@ class PredictionLog:
         self._groups = Groups[Sequence[Entry], None](fault=_storing_fault, most=_MOST_BATCHES)
 
     def write(self, batch: Sequence[Entry]) -> None:
-        """Return when payloads and rows of a batch would survive a power cut.
+        """Store a batch; when this returns, its payloads and rows would survive a power cut.
 
         Raises:
             UnavailableError: they could not be stored.
@@ -70,14 +70,14 @@ class PredictionLog:
             self._blobs.put_all(payload for payload in payloads if not is_small(payload))
         except OSError as error:
             raise UnavailableError(
-                f"the payload cannot be stored: {error}; "
-                "free the disk or repair the folder of storage.blobs, then send this again"
+                f"The payload cannot be stored: {error}. "
+                "Free the disk or repair the folder of storage.blobs, then send this again."
             ) from error
 
 
 @contextmanager
 def durably(ledger: Ledger) -> Iterator[Connection]:
-    """A transaction on the ledger whose failure is one that the caller can wait out.
+    """Open a transaction on the ledger, whose failure is one that the caller can wait out.
 
     Raises:
         UnavailableError: the ledger's disk or server failed.
@@ -91,13 +91,13 @@ def durably(ledger: Ledger) -> Iterator[Connection]:
         cause = error.__cause__ or error
         reason = getattr(cause, "orig", None) or cause
         raise UnavailableError(
-            f"the ledger {ledger.engine.url!r} cannot be written: {reason}; "
-            "nothing was stored: free the disk or repair the folder, then send this again"
+            f"The ledger {ledger.engine.url!r} cannot be written, and nothing was stored: {reason}. "
+            "Free the disk or repair the folder, then send this again."
         ) from error
 
 
 def _must_be_there(ledger: Ledger) -> None:
-    """SQLite would go on writing into a file that was deleted, and lose it all at the end."""
+    """Raise OSError when the file of SQLite is gone: it would write on into the deleted file."""
     url = ledger.engine.url
     if url.get_backend_name() == "sqlite" and url.database:
         Path(url.database).stat()
@@ -107,5 +107,5 @@ def _storing_fault(error: BaseException) -> FlywheelError:
     if isinstance(error, UnavailableError):
         return UnavailableError(str(error))
     return FlywheelError(
-        f"the prediction could not be stored: {error!r}; see the server's log, then send it again"
+        f"The prediction could not be stored: {error!r}. See the server's log, then send it again."
     )

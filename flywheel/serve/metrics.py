@@ -1,7 +1,7 @@
-"""What the model server tells Prometheus at /metrics: its traffic, its model and where the loop stands.
+"""The figures for Prometheus at /metrics: traffic, the model that serves, and where the loop stands.
 
 Traffic is counted in memory as it passes. Where the loop stands is read from the ledger when
-somebody asks, at most every ten seconds. Each server has a registry of its own.
+Prometheus asks, at most every ten seconds. Each server has a registry of its own.
 """
 
 from __future__ import annotations
@@ -65,10 +65,10 @@ class Meter:
             registry=registry,
         )
         names = ("deferred", "stored", "failed")
-        told = ("were below the threshold", "are in the ledger", "could not be stored")
+        endings = ("were below the threshold", "are in the ledger", "could not be stored")
         self._deferred, self._stored, self._failed = (
             Counter(f"flywheel_predictions_{name}", f"Predictions that {what}.", registry=registry)
-            for name, what in zip(names, told, strict=True)
+            for name, what in zip(names, endings, strict=True)
         )
         self._feedback = Counter(
             "flywheel_feedback", "Feedback taken, by kind.", ["kind"], registry=registry
@@ -97,14 +97,14 @@ class Meter:
         self._feedback.labels(kind).inc()
 
     def text(self) -> bytes:
-        """All of it, in the text format of Prometheus."""
+        """All figures, in the text format of Prometheus."""
         return generate_latest(self.registry)
 
 
 class LedgerFigures(Collector):
     """Where the loop stands, from the ledger; kept for ten seconds.
 
-    A ledger that cannot be read is said as flywheel_ledger_up 0, and the rest is left out.
+    With a ledger that cannot be read, flywheel_ledger_up is 0 and the rest is left out.
     """
 
     def __init__(self, ledger: Ledger, digest: Callable[[], str | None]) -> None:
@@ -147,27 +147,27 @@ class Measured:
         self._app, self._meter = app, meter
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on and look at its answer."""
+        """Pass a request on, and count its answer."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         status, start = 500, time.perf_counter()
 
-        async def look(message: Message) -> None:
+        async def note_status(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
             await send(message)
 
         try:
-            await self._app(scope, receive, look)
+            await self._app(scope, receive, note_status)
         finally:
             endpoint = _endpoint(scope["path"])
             self._meter.request(endpoint, status, time.perf_counter() - start)
 
 
 def _endpoint(path: str) -> str:
-    """One of a few names, so that nobody can make new series by asking for new paths."""
+    """One of a few names, so that requests for new paths make no new series."""
     if path in _ENDPOINTS:
         return path
     return "/reports" if path.startswith("/reports/") else "other"
@@ -223,7 +223,7 @@ def _labeling(connection: Connection) -> Iterator[Metric]:
     yield failures
     tasks = GaugeMetricFamily(
         "flywheel_labeling_tasks",
-        "Labeling tasks that wait to be sent, or are with people.",
+        "Labeling tasks that wait to be sent, or are with annotators.",
         labels=["state"],
     )
     counts = count_labeling(connection)

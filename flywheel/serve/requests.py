@@ -1,4 +1,4 @@
-"""What callers send: bodies, their limits, and the faults that are turned down.
+"""What callers send: bodies as records, their limits, and how faults in them are answered.
 
 The body is read by the event loop, in asynchronous functions: only so can a body that is too
 large be turned down before it has arrived.
@@ -31,7 +31,7 @@ class _Body(BaseModel):
 
 
 class FeedbackBody(_Body):
-    """POST /feedback."""
+    """Body of POST /feedback."""
 
     request_id: StrictStr
     kind: FeedbackKind
@@ -49,7 +49,7 @@ class FeedbackBody(_Body):
 
 
 class ModelBody(_Body):
-    """POST /model."""
+    """Body of POST /model."""
 
     digest: Digest
     threshold: Annotated[float, Field(ge=0, le=1)] | None = None
@@ -57,14 +57,14 @@ class ModelBody(_Body):
 
 
 class CanaryBody(_Body):
-    """POST /model/canary."""
+    """Body of POST /model/canary."""
 
     digest: Digest
     sample_ids: Annotated[list[Digest], Field(max_length=_MAX_CANARY_SAMPLES)]
 
 
 class CanaryAnswer(_Body):
-    """What a candidate says about one stored sample."""
+    """The answer of a candidate to one stored sample."""
 
     sample_id: str
     answer: Json
@@ -75,12 +75,20 @@ class CanaryAnswer(_Body):
 
 
 async def payload_body(request: Request) -> bytes:
-    """The body, unless it is longer than serve.max_payload_bytes."""
+    """The body of a payload.
+
+    Raises:
+        HTTPException: 413 when it is longer than serve.max_payload_bytes.
+    """
     return await _limited(request, _max_payload_bytes(request))
 
 
 async def command_body(request: Request) -> bytes:
-    """The body of a JSON command: a list of ids may be longer than any payload."""
+    """The body of a JSON command; a list of ids may be longer than any payload.
+
+    Raises:
+        HTTPException: 413 when it is too long.
+    """
     return await _limited(request, max(_MAX_COMMAND_BYTES, _max_payload_bytes(request)))
 
 
@@ -94,17 +102,17 @@ def read_sample(request: Request, body: bytes) -> Sample:
     if not 0 < len(media_type) <= _MAX_MEDIA_TYPE_CHARACTERS:
         raise HTTPException(
             415,
-            f"Content-Type is {media_type[:200]!r}; send the payload's media type, such as "
-            f"image/png, in 1 to {_MAX_MEDIA_TYPE_CHARACTERS} characters",
+            f"Content-Type is {media_type[:200]!r}. Send the payload's media type, such as "
+            f"image/png, in 1 to {_MAX_MEDIA_TYPE_CHARACTERS} characters.",
         )
     if not body:
-        raise HTTPException(422, "the body has 0 bytes; send the payload itself as the body")
+        raise HTTPException(422, "The body has 0 bytes. Send the payload itself as the body.")
     header = request.headers.get(_METADATA_HEADER)
     return Sample.of(body, media_type, None if header is None else _metadata(header))
 
 
 def read_command(request: Request, body: bytes, kind: type[Body]) -> Body:
-    """A JSON body of a kind.
+    """The record of a kind that a JSON body holds.
 
     Raises:
         HTTPException: 415 when it is not sent as JSON, 422 with one line for each fault.
@@ -113,7 +121,7 @@ def read_command(request: Request, body: bytes, kind: type[Body]) -> Body:
     # A web page may send any other type across origins without being asked.
     if media_type.partition(";")[0].strip().lower() != "application/json":
         raise HTTPException(
-            415, f"Content-Type is {media_type[:200]!r}; send JSON as application/json"
+            415, f"Content-Type is {media_type[:200]!r}. Send JSON as application/json."
         )
     try:
         return kind.model_validate_json(body)
@@ -124,7 +132,7 @@ def read_command(request: Request, body: bytes, kind: type[Body]) -> Body:
             for fault in error.errors()
         ]
         raise HTTPException(
-            422, f"{'; '.join(faults)}; known keys: {', '.join(kind.model_fields)}"
+            422, f"{'; '.join(faults)}. The known keys are {', '.join(kind.model_fields)}."
         ) from error
 
 
@@ -162,16 +170,16 @@ def _metadata(header: str) -> dict[str, Json]:
 def _bad_metadata(header: str, reason: str) -> HTTPException:
     return HTTPException(
         422,
-        f"{_METADATA_HEADER} is {header[:200]!r}: {reason}; "
-        f"send a JSON object such as {_EXAMPLE}, or leave the header out",
+        f"{_METADATA_HEADER} is {header[:200]!r}: {reason}. "
+        f"Send a JSON object such as {_EXAMPLE}, or leave the header out.",
     )
 
 
 def _too_large(size: str, most: int) -> HTTPException:
     return HTTPException(
         413,
-        f"the body has {size} bytes, at most {most} are allowed; "
-        "send a smaller payload or raise serve.max_payload_bytes",
+        f"The body has {size} bytes, at most {most} are allowed. "
+        "Send a smaller payload, or raise serve.max_payload_bytes.",
         headers={"Connection": "close"},  # the rest of the body is not read
     )
 

@@ -27,7 +27,7 @@ from flywheel.serve.requests import (
 
 _TITLES = {
     "flywheel.html": "the flywheel: all nights on one page",
-    "labeling.html": "labeling: people, queue and money",
+    "labeling.html": "labeling: annotators, queue and money",
     "story.html": "the story of the demo",
 }
 _NIGHTS = 60
@@ -81,22 +81,22 @@ def _predict(request: Request, body: _Payload) -> JSONResponse:
 
 @router.post("/feedback")
 def _feedback(request: Request, body: _Command) -> JSONResponse:
-    """Store what the world said back about a prediction."""
-    said = read_command(request, body, FeedbackBody)
-    stored = _host(request).feedback(said.request_id, said.kind, said.value, _now())
+    """Store what came back from the world about a prediction."""
+    given = read_command(request, body, FeedbackBody)
+    stored = _host(request).feedback(given.request_id, given.kind, given.value, _now())
     return JSONResponse({"id": stored.id})
 
 
 @router.get("/health")
 def _health(request: Request) -> JSONResponse:
-    """Say that the server lives, whose it is, and what serves."""
+    """Answer that the server lives, which project it serves, and the digest that serves."""
     host = _host(request)
     return JSONResponse({"project": host.project.name, "digest": host.digest})
 
 
 @router.get("/model")
 def _model(request: Request) -> JSONResponse:
-    """Say which model serves, and of which project."""
+    """Answer which model serves, and of which project."""
     host = _host(request)
     served = host.served()
     return JSONResponse(
@@ -145,13 +145,13 @@ async def _take_event(request: Request) -> Response:
 
 @router.get("/metrics")
 def _metrics(request: Request) -> Response:
-    """Tell Prometheus the figures."""
+    """Answer Prometheus with the figures."""
     return Response(_host(request).meter.text(), media_type=CONTENT_TYPE_LATEST)
 
 
 @router.get("/")
 def _index(request: Request) -> HTMLResponse:
-    """Show a person what serves, and the way to the reports."""
+    """Show what serves, with links to the pages; the page loads nothing from anywhere."""
     host = _host(request)
     return HTMLResponse(
         _index_page(host.project.name, host.served(), host.project.state / "reports")
@@ -170,15 +170,15 @@ def _now() -> datetime:
 def _index_page(name: str, served: Served | None, reports: Path) -> str:
     """The page as HTML: what is about all nights first, then the newest nights."""
     names = sorted(path.name for path in reports.glob("*.html"))
-    nights = [one for one in reversed(names) if one.startswith("night-")]
-    others = sorted(set(names) - set(nights), key=lambda one: (one not in _TITLES, one))
-    links = [_link(one, one) for one in nights[:_NIGHTS]]
+    nights = [name for name in reversed(names) if name.startswith("night-")]
+    others = sorted(set(names) - set(nights), key=lambda name: (name not in _TITLES, name))
+    links = [_link(night, night) for night in nights[:_NIGHTS]]
     if len(nights) > _NIGHTS:
         links.append(f"<li>and {len(nights) - _NIGHTS} earlier ones in {escape(str(reports))}</li>")
     return _PAGE.format(
         name=escape(name),
         served=_sentence(served),
-        pages="\n".join(_link(one, _TITLES.get(one, one)) for one in others)
+        pages="\n".join(_link(page, _TITLES.get(page, page)) for page in others)
         or "<li>none yet: flywheel night writes them</li>",
         nights="\n".join(links) or "<li>none yet: flywheel night writes the first</li>",
     )

@@ -124,11 +124,11 @@ def send_until_killed(process, url):
     """Send from eight threads, kill -9 amid it; what was acknowledged: (request id, feedback)."""
     with httpx.Client(base_url=url, timeout=30) as client, ThreadPoolExecutor(8) as pool:
         sent = [pool.submit(send, client, 20.0 + number) for number in range(2000)]
-        while sum(one.done() for one in sent) < 200:
+        while sum(request.done() for request in sent) < 200:
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        return [one.result() for one in sent if one.result()[0] is not None]
+        return [request.result() for request in sent if request.result()[0] is not None]
 
 
 def test_a_kill_9_loses_nothing_that_was_acknowledged(start, project, ledger):
@@ -136,12 +136,12 @@ def test_a_kill_9_loses_nothing_that_was_acknowledged(start, project, ledger):
     assert 200 <= len(acknowledged) < 2000
     blobs = Blobs.open(project.blobs_url)
     with ledger.read() as connection:
-        told = set(connection.execute(select(feedback.c.prediction_id)).scalars())
+        with_feedback = set(connection.execute(select(feedback.c.prediction_id)).scalars())
         for request_id, has_feedback in acknowledged:
             stored = get_prediction(connection, request_id)
             (sample,) = load_samples(connection, blobs, [stored.sample_id])
             assert struct.unpack("<2f", sample.payload)[0] == stored.answer
-            assert request_id in told or not has_feedback
+            assert request_id in with_feedback or not has_feedback
 
 
 def test_after_a_kill_9_the_next_server_goes_on_with_the_released_model(

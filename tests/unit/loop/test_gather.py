@@ -74,7 +74,7 @@ def server_of():
 
 def test_a_first_night_refuses_another_projects_server_before_it_trains(first_night, server_of):
     """It trained for minutes, and then a sample was not in the ledger of the other."""
-    with pytest.raises(RefusedError, match="serves project 'digits', not 'mine'; start yours"):
+    with pytest.raises(RefusedError, match=r"serves project 'digits', not 'mine'\. Start yours"):
         deploy(first_night(server_of("digits")))
 
 

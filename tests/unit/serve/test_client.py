@@ -57,7 +57,7 @@ OTHERS = {
 @pytest.mark.parametrize("ask", OTHERS.values(), ids=OTHERS)
 def test_the_server_of_another_project_is_refused_before_it_is_asked_anything(serve, ask):
     """It ended in a 404 about a sample that the other project's ledger cannot hold."""
-    with pytest.raises(RefusedError, match=r"serves project 'pairs', not 'mine'; start yours"):
+    with pytest.raises(RefusedError, match=r"serves project 'pairs', not 'mine'\. Start yours"):
         ask(of(serve(), project="mine"))
 
 

@@ -10,7 +10,7 @@ from flywheel.serve.events import Debouncer, Listeners
 
 
 class Time:
-    """A clock that moves only while somebody waits; what is planned happens meanwhile."""
+    """A clock that moves only during pauses; what is planned happens meanwhile."""
 
     def __init__(self):
         self.now = 0.0
@@ -36,17 +36,17 @@ def time():
 
 
 @pytest.fixture
-def told():
+def made():
     """(second, number of events) of each call."""
     return Queue()
 
 
 @pytest.fixture
-def debouncer(time, told):
+def debouncer(time, made):
     """They live in `time`, and a call of theirs takes a second."""
 
     def notify(number):
-        told.put((time.now, number))
+        made.put((time.now, number))
         time.pause(1)
 
     debouncer = Debouncer(notify, seconds=60, quiet=5, clock=time.clock, pause=time.pause)
@@ -54,71 +54,75 @@ def debouncer(time, told):
     debouncer.close()
 
 
-def calls(told, count):
+def calls(made, count):
     """The calls so far, when there are that many."""
-    while told.qsize() < count:
+    while made.qsize() < count:
         threading.Event().wait(0.005)
-    return list(told.queue)
+    return list(made.queue)
 
 
-def test_a_burst_of_ten_thousand_events_is_told_once_when_it_is_over(debouncer, told, time):
+def test_a_burst_of_ten_thousand_events_makes_one_call_when_it_is_over(debouncer, made, time):
     for number in range(1, 10_000):
         time.at(number / 10_000, debouncer.add)
     debouncer.add()
-    assert calls(told, 1) == [(pytest.approx(5.9999), 10_000)]
+    assert calls(made, 1) == [(pytest.approx(5.9999), 10_000)]
 
 
-def test_events_from_many_threads_are_told_in_one_call_and_none_is_lost(told):
-    debouncer = Debouncer(told.put, seconds=3600, quiet=3600)
+def test_events_from_many_threads_make_one_call_and_none_is_lost(made):
+    debouncer = Debouncer(made.put, seconds=3600, quiet=3600)
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda _: debouncer.add(), range(10_000)))
     debouncer.close()
-    assert list(told.queue) == [10_000]
+    assert list(made.queue) == [10_000]
 
 
-def test_a_burst_that_goes_on_is_told_once_a_minute_and_after_its_last_event(debouncer, told, time):
+def test_a_burst_that_goes_on_makes_a_call_a_minute_and_one_after_its_last_event(
+    debouncer, made, time
+):
     for second in range(1, 151):
         time.at(second, debouncer.add)
     debouncer.add()
-    assert calls(told, 3) == [(60, 61), (121, 61), (181, 29)]
+    assert calls(made, 3) == [(60, 61), (121, 61), (181, 29)]
 
 
-def test_after_a_quiet_minute_the_next_event_is_told_as_soon_as_it_is_alone(debouncer, told, time):
+def test_after_a_quiet_minute_the_next_event_makes_a_call_as_soon_as_it_is_alone(
+    debouncer, made, time
+):
     debouncer.add()
-    calls(told, 1)
+    calls(made, 1)
     while time.now < 6:  # the call still runs
         threading.Event().wait(0.005)
     time.now = 70.0
     debouncer.add()
-    assert calls(told, 2) == [(5, 1), (75, 1)]
+    assert calls(made, 2) == [(5, 1), (75, 1)]
 
 
-def test_events_that_nobody_could_be_told_of_are_told_again_with_those_since(time, told, caplog):
+def test_events_of_a_call_that_fails_go_into_the_next_with_those_since(time, made, caplog):
     def notify(number):
         if time.now < 100:
             time.at(time.now + 1, debouncer.add)
-            raise ConnectionError(f"nobody there for {number}")
-        told.put((time.now, number))
+            raise ConnectionError(f"no listener for {number}")
+        made.put((time.now, number))
 
     debouncer = Debouncer(notify, seconds=60, quiet=0, clock=time.clock, pause=time.pause)
     with caplog.at_level(logging.ERROR, logger="flywheel.serve.events"):
         debouncer.add()
-        assert calls(told, 1) == [(120.0, 3)]
+        assert calls(made, 1) == [(120.0, 3)]
     assert [record.exc_info[1].args for record in caplog.records] == [
-        ("nobody there for 1",),
-        ("nobody there for 2",),
+        ("no listener for 1",),
+        ("no listener for 2",),
     ]
     debouncer.close()
 
 
-def test_at_the_end_what_waits_for_its_minute_is_told_at_once(told):
-    debouncer = Debouncer(told.put, seconds=3600, quiet=0)
+def test_at_the_end_what_waits_for_its_minute_makes_a_call_at_once(made):
+    debouncer = Debouncer(made.put, seconds=3600, quiet=0)
     debouncer.add()
-    assert told.get(timeout=30) == 1
+    assert made.get(timeout=30) == 1
     debouncer.add()
     debouncer.add()
     debouncer.close()
-    assert told.get_nowait() == 2
+    assert made.get_nowait() == 2
 
 
 def test_what_fails_at_the_end_is_tried_once_more_and_then_given_up():
@@ -128,7 +132,7 @@ def test_what_fails_at_the_end_is_tried_once_more_and_then_given_up():
         tried.append(number)
         begun.set()
         go_on.wait(30)
-        raise ConnectionError("nobody there")
+        raise ConnectionError("no listener")
 
     debouncer = Debouncer(notify, seconds=3600, quiet=0)
     debouncer.add()
@@ -140,44 +144,44 @@ def test_what_fails_at_the_end_is_tried_once_more_and_then_given_up():
     assert tried == [1, 2]
 
 
-def test_who_hears_an_event_never_waits_for_the_call(told):
+def test_adding_an_event_never_waits_for_the_call(made):
     go_on = threading.Event()
-    debouncer = Debouncer(lambda number: (go_on.wait(30), told.put(number)), seconds=0, quiet=0)
+    debouncer = Debouncer(lambda number: (go_on.wait(30), made.put(number)), seconds=0, quiet=0)
     for _ in range(3):
         debouncer.add()
-    assert told.empty()
+    assert made.empty()
     go_on.set()
     debouncer.close()
-    assert sum(told.queue) == 3
+    assert sum(made.queue) == 3
 
 
 def hard_samples(notify):
     return Debouncer(notify, at_least=2, seconds=0, quiet=0)
 
 
-def test_fewer_events_than_wanted_make_no_call_not_even_at_the_end(told):
-    debouncer = hard_samples(told.put)
+def test_fewer_events_than_wanted_make_no_call_not_even_at_the_end(made):
+    debouncer = hard_samples(made.put)
     debouncer.add(1)
     debouncer.add(0)
     debouncer.close()
-    assert told.empty()
+    assert made.empty()
 
 
-def test_while_a_call_runs_the_count_goes_on_and_goes_into_the_next_call(told):
+def test_while_a_call_runs_the_count_goes_on_and_goes_into_the_next_call(made):
     go_on = threading.Event()
-    debouncer = hard_samples(lambda number: (told.put(number), go_on.wait(30)))
+    debouncer = hard_samples(lambda number: (made.put(number), go_on.wait(30)))
     debouncer.add(2)
-    assert told.get(timeout=30) == 2
+    assert made.get(timeout=30) == 2
     debouncer.add(2)
     debouncer.add(1)
     go_on.set()
-    assert told.get(timeout=30) == 3
+    assert made.get(timeout=30) == 3
     debouncer.close()
 
 
-def test_a_call_that_fails_is_made_again_a_minute_later_even_without_a_pause(told, time):
+def test_a_call_that_fails_is_made_again_a_minute_later_even_without_a_pause(made, time):
     def notify(number):
-        told.put((time.now, number))
+        made.put((time.now, number))
         if time.now < 60:
             raise ConnectionError("Prefect does not answer")
 
@@ -185,30 +189,30 @@ def test_a_call_that_fails_is_made_again_a_minute_later_even_without_a_pause(tol
         notify, at_least=2, seconds=0, quiet=0, clock=time.clock, pause=time.pause
     )
     debouncer.add(2)
-    assert calls(told, 2) == [(0, 2), (60, 2)]
+    assert calls(made, 2) == [(0, 2), (60, 2)]
     debouncer.close()
 
 
-def test_a_full_count_of_hard_predictions_makes_one_call(release, serve, predict, told):
+def test_a_full_count_of_hard_predictions_makes_one_call(release, serve, predict, made):
     release(0.0)
-    client = serve(listeners=Listeners(on_hard_samples=told.put))
+    client = serve(listeners=Listeners(on_hard_samples=made.put))
     for confidence in (0.1, 0.9, 0.2, 0.8, 0.71):
         predict(client, 1.0, confidence)
-    assert told.empty()
+    assert made.empty()
     predict(client, 1.0, 0.3)
-    assert told.get(timeout=30) == 3
+    assert made.get(timeout=30) == 3
 
 
-def test_a_confidence_at_the_limit_is_not_hard(release, serve, predict, told, project):
+def test_a_confidence_at_the_limit_is_not_hard(release, serve, predict, made, project):
     release(0.0)
     half = project.collect.model_copy(update={"low_confidence": 0.5})
     client = serve(
         project.model_copy(update={"collect": half}),
-        listeners=Listeners(on_hard_samples=told.put),
+        listeners=Listeners(on_hard_samples=made.put),
     )
     for confidence in (0.5, 0.25, 0.25):
         predict(client, 1.0, confidence)
-    assert told.empty()
+    assert made.empty()
 
 
 def test_a_listener_that_fails_is_logged_and_breaks_nothing(release, serve, predict, caplog):

@@ -37,10 +37,10 @@ def test_the_same_feedback_twice_is_stored_once_and_other_feedback_beside_it(
 
 
 def test_feedback_on_an_unknown_request_is_404(server, ledger):
-    body = {"request_id": "nobody", "kind": "outcome", "value": True}
+    body = {"request_id": "unknown", "kind": "outcome", "value": True}
     refused = server.post("/feedback", json=body)
     assert refused.status_code == 404
-    assert "'nobody'" in refused.json()["detail"]
+    assert "'unknown'" in refused.json()["detail"]
     assert stored(ledger) == []
 
 

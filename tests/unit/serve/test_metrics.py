@@ -53,7 +53,7 @@ def test_predictions_that_could_not_be_stored_are_counted(server, predict, monke
     assert found["flywheel_http_requests_total", "/predict", "503"] == 1
 
 
-def test_the_model_and_the_state_of_the_loop_are_told(server):
+def test_the_model_and_the_state_of_the_loop_are_shown(server):
     found = scrape(server)
     digest = server.get("/model").json()["digest"]
     assert found["flywheel_model_info", digest, "1"] == 1
@@ -70,7 +70,7 @@ def test_new_paths_make_no_new_series(server):
     assert scrape(server)["flywheel_http_requests_total", "other", "404"] == 2
 
 
-def test_a_ledger_that_cannot_be_read_leaves_the_traffic_told(server, ledger, monkeypatch):
+def test_a_ledger_that_cannot_be_read_leaves_the_traffic_shown(server, ledger, monkeypatch):
     monkeypatch.setattr(ledger, "read", _broken)
     found = scrape(server)
     assert found[("flywheel_ledger_up",)] == 0

@@ -110,7 +110,7 @@ def test_a_failing_model_fails_only_its_own_batch_under_load(server, predict):
     )
 
 
-def test_a_release_whose_weights_are_gone_is_told_at_the_start(
+def test_a_release_whose_weights_are_gone_is_an_error_at_the_start(
     release, project, task, ledger, blobs
 ):
     digest = release(1.0)
@@ -119,7 +119,7 @@ def test_a_release_whose_weights_are_gone_is_told_at_the_start(
         create_app(project, task, ledger, blobs)
 
 
-def test_the_batch_is_cut_at_max_batch_and_no_one_is_lost(release, project, serve, predict):
+def test_the_batch_is_cut_at_max_batch_and_no_request_is_lost(release, project, serve, predict):
     release(0.0)
     settings = project.model_copy(
         update={"serve": project.serve.model_copy(update={"max_batch": 2})}

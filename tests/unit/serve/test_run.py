@@ -21,13 +21,13 @@ def at(project):
     return settings
 
 
-def test_a_taken_port_is_told_with_its_number(at):
+def test_a_taken_port_is_an_error_with_its_number(at):
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         with pytest.raises(BusyError, match=f"port {port} of 127.0.0.1 is taken"):
             run(at("127.0.0.1", port))
 
 
-def test_an_address_of_another_machine_is_told(at):
+def test_an_address_of_another_machine_is_an_error(at):
     with pytest.raises(SettingsError, match=r"192\.0\.2\.1"):
         run(at("192.0.2.1", 8700))

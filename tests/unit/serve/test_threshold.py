@@ -37,7 +37,7 @@ def test_a_deferred_answer_is_given_and_stored_all_the_same(release, serve, pred
     assert (answer["answer"], answer["confidence"], answer["defer"]) == (3.0, 0.5, True)
 
 
-def test_digest_and_threshold_are_told_together(server, weights):
+def test_digest_and_threshold_are_answered_together(server, weights):
     model_server, digest = ModelServer(str(server.base_url)), weights(5.0)
     assert model_server.activate(digest, 0.5) == digest
     assert model_server.served() == (digest, 0.5)
@@ -79,7 +79,7 @@ def test_a_server_that_keeps_another_threshold_is_refused(server, weights, monke
     monkeypatch.setattr(
         Host, "activate", lambda self, digest, _, now: activate(self, digest, None, now)
     )
-    with pytest.raises(RefusedError, match=r"defers below None after it was told 0\.5"):
+    with pytest.raises(RefusedError, match=r"defers below None, although 0\.5 was sent"):
         ModelServer(str(server.base_url)).activate(weights(1.0), 0.5)
 
 
@@ -96,7 +96,7 @@ def test_no_answer_sees_a_model_with_the_threshold_of_another(server, weights, p
     assert all(one["defer"] == (one["model_digest"] == always) for one in said)
 
 
-def test_the_page_tells_the_threshold(release, serve):
+def test_the_page_shows_the_threshold(release, serve):
     release(0.0, threshold=0.75)
     assert "below a confidence of 0.75 are deferred" in serve().get("/").text
 

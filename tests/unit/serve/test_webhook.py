@@ -21,7 +21,7 @@ def secret(monkeypatch):
 
 
 @pytest.fixture
-def told():
+def made():
     return Queue()
 
 
@@ -32,9 +32,9 @@ def soon(monkeypatch):
 
 
 @pytest.fixture
-def client(secret, serve, told):
+def client(secret, serve, made):
     """Of a server without a model: events need none."""
-    return serve(listeners=Listeners(on_annotations=told.put))
+    return serve(listeners=Listeners(on_annotations=made.put))
 
 
 def spoken(client, *lines):
@@ -49,37 +49,37 @@ def spoken(client, *lines):
     return said.decode()
 
 
-def test_an_event_is_told(client, told):
+def test_an_event_makes_a_call(client, made):
     answer = client.post(PATH, json=BODY, headers=RIGHT)
     assert (answer.status_code, answer.content) == (204, b"")
-    assert told.get(timeout=30) == 1
+    assert made.get(timeout=30) == 1
 
 
-def test_without_a_secret_of_its_own_the_server_takes_no_events(serve, told, monkeypatch):
+def test_without_a_secret_of_its_own_the_server_takes_no_events(serve, made, monkeypatch):
     monkeypatch.delenv("FLYWHEEL_WEBHOOK_SECRET", raising=False)
-    client = serve(listeners=Listeners(on_annotations=told.put))
+    client = serve(listeners=Listeners(on_annotations=made.put))
     for headers in ({}, {"X-Flywheel-Secret": ""}, RIGHT):
         refused = client.post(PATH, json=BODY, headers=headers)
         assert refused.status_code == 404
         assert "FLYWHEEL_WEBHOOK_SECRET is not set" in refused.json()["detail"]
-    assert told.empty()
+    assert made.empty()
 
 
 @pytest.mark.parametrize(
     "given", [None, "", "wrong", SECRET[:-1], f"{SECRET}!", f"Bearer {SECRET}", "ö"]
 )
-def test_a_wrong_secret_is_401_and_tells_nobody(client, told, given):
+def test_a_wrong_secret_is_401_and_makes_no_call(client, made, given):
     headers = {} if given is None else {"X-Flywheel-Secret": given.encode()}
     refused = client.post(PATH, json=BODY, headers=headers)
     assert refused.status_code == 401
     assert "FLYWHEEL_WEBHOOK_SECRET" in refused.json()["detail"]
     assert SECRET not in refused.text
-    assert told.empty()
+    assert made.empty()
 
 
-def test_events_need_no_token_and_the_token_is_no_secret(secret, serve, told, monkeypatch):
+def test_events_need_no_token_and_the_token_is_no_secret(secret, serve, made, monkeypatch):
     monkeypatch.setenv("FLYWHEEL_SERVER_TOKEN", "open sesame")
-    client = serve(listeners=Listeners(on_annotations=told.put))
+    client = serve(listeners=Listeners(on_annotations=made.put))
     token = {"Authorization": "Bearer open sesame"}
     assert client.post(PATH, json=BODY, headers=RIGHT).status_code == 204
     assert client.post(PATH, json=BODY, headers=token).status_code == 401
@@ -94,17 +94,17 @@ def test_the_way_in_for_events_leads_nowhere_else(secret, serve, monkeypatch, pa
 @pytest.mark.parametrize(
     "line", ["Content-Length: 1000001", f"Content-Length: {10**15}", "Transfer-Encoding: chunked"]
 )
-def test_a_body_that_is_or_may_be_too_long_is_refused_before_it_comes(client, told, line):
+def test_a_body_that_is_or_may_be_too_long_is_refused_before_it_comes(client, made, line):
     said = spoken(client, line)
     assert said.startswith("HTTP/1.1 413")
     assert "at most 1000000 bytes" in said
-    assert told.empty()
+    assert made.empty()
 
 
-def test_no_event_is_read_so_none_can_be_wrong(client, told):
+def test_no_event_is_read_so_none_can_be_wrong(client, made):
     for body in (b"", b"{", b"\xff" * 1_000_000):
         assert client.post(PATH, content=body, headers=RIGHT).status_code == 204
-    assert told.get(timeout=30) >= 1
+    assert made.get(timeout=30) >= 1
 
 
 def test_nothing_of_an_event_is_logged(client, caplog):
@@ -115,21 +115,21 @@ def test_nothing_of_an_event_is_logged(client, caplog):
     assert SECRET not in caplog.text
 
 
-def test_events_are_taken_while_nobody_can_be_told(secret, serve):
-    told = Queue()
+def test_events_are_taken_while_the_listener_fails(secret, serve):
+    made = Queue()
 
-    def tell(number):
-        told.put(number)
-        raise ConnectionError("Prefect is not there")
+    def notify(number):
+        made.put(number)
+        raise ConnectionError("Prefect does not answer")
 
-    client = serve(listeners=Listeners(on_annotations=tell))
+    client = serve(listeners=Listeners(on_annotations=notify))
     assert client.post(PATH, json=BODY, headers=RIGHT).status_code == 204
-    assert told.get(timeout=30) == 1
+    assert made.get(timeout=30) == 1
     assert client.post(PATH, json=BODY, headers=RIGHT).status_code == 204
     assert client.get("/health").status_code == 200
 
 
-def test_a_server_that_tells_nobody_takes_events_all_the_same(secret, serve):
+def test_a_server_without_a_listener_takes_events_all_the_same(secret, serve):
     assert serve().post(PATH, json=BODY, headers=RIGHT).status_code == 204
 
 
@@ -142,7 +142,7 @@ def test_a_server_that_tells_nobody_takes_events_all_the_same(secret, serve):
         ("https://labels.example.com", "models.example.com", "http://models.example.com:8700"),
     ],
 )
-def test_label_studio_is_told_an_address_that_it_reaches(project, secret, label_studio, host, url):
+def test_label_studio_gets_an_address_that_it_reaches(project, secret, label_studio, host, url):
     settings = {"labeling": LabelingSettings(url=label_studio), "serve": Serve(host=host)}
     assert webhook_of(project.model_copy(update=settings)) == Webhook(url=url + PATH, secret=SECRET)
 
