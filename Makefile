@@ -27,7 +27,7 @@ down:  ## stop the demos' servers
 
 test: setup  ## check, then run every test with real servers
 	@$(MAKE) --no-print-directory check
-	@$(BIN)/pytest -q -n auto --dist loadfile tests/unit
+	@$(BIN)/pytest -q -n auto --dist loadfile tests/unit tests/golden
 	@$(BIN)/pytest -q -n 3 --dist loadfile tests/integration
 
 check: .venv/.stamp  ## format, lint and types

@@ -1,0 +1,189 @@
+"""The refactoring test: what today's code writes, against what it wrote when the files were made.
+
+Two made-up projects (four nights of a story, thirty nights of a year) give ledger rows, records,
+and the numbers on every page. A change of code that means no change of behaviour leaves every
+file as it is; words on pages may change, numbers may not.
+
+`FLYWHEEL_GOLDEN=write pytest tests/golden` writes the files anew. Do so only when the issue at
+hand asks for other numbers, rows or digests, and name each difference in the commit message;
+never to make a refactoring pass.
+"""
+
+import hashlib
+import importlib.util
+import json
+import os
+import re
+import sqlite3
+from contextlib import closing
+from html import unescape
+from pathlib import Path
+
+import pytest
+
+from flywheel.ledger.codec import to_json
+from flywheel.ledger.models import get_decision, report_of_night
+from flywheel.records import canonical
+from flywheel.report import (
+    LABELING_PAGE,
+    WHEEL_PAGE,
+    night_page,
+    nights_frame,
+    status,
+    step_page,
+    write_dossier,
+    write_labeling,
+    write_report,
+    write_wheel,
+)
+
+HERE = Path(__file__).parent
+UNIT = HERE.parent / "unit"
+IS_WRITING = os.environ.get("FLYWHEEL_GOLDEN") == "write"
+LEFT_OUT = {"alembic_version", "locks", "sqlite_sequence"}
+"""tables whose rows are about the machine or the schema, not about what happened"""
+NUMBER = re.compile(r"(?<![\w.])[-+\u2212]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?(?![\w])")
+
+
+def module_of(path):
+    """A file of the unit tests as a module."""
+    spec = importlib.util.spec_from_file_location(f"golden_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+report_world = module_of(UNIT / "report/conftest.py")
+years = module_of(UNIT / "report/years.py")
+
+
+@pytest.fixture(scope="session")
+def story(tmp_path_factory):
+    """Four whole nights, with their pages written."""
+    with report_world.open_folder(tmp_path_factory.mktemp("golden-story")) as loop:
+        told = report_world.Story(loop)
+        for night, verdict in enumerate(report_world.VERDICTS):
+            told.whole_night(night, verdict)
+        yield told
+
+
+@pytest.fixture(scope="session")
+def year(tmp_path_factory):
+    """Thirty nights, written at once."""
+    with years.open_year(tmp_path_factory.mktemp("golden-year"), 30) as loop:
+        yield loop
+
+
+def check(name, found):
+    """Compare with the stored file, or write it."""
+    path = HERE / f"{name}.json"
+    if IS_WRITING:
+        path.write_text(json.dumps(found, indent=0, ensure_ascii=False) + "\n", encoding="utf-8")
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    assert json.loads(json.dumps(found)) == stored
+
+
+def numbers_of(page):
+    """The numbers in a page's text, in order; markup, styles and embedded pictures are left out."""
+    text = re.sub(r"(?s)<(style|script)\b.*?</\1>|data:image/[^\"')]*", " ", page)
+    return " ".join(NUMBER.findall(unescape(re.sub(r"(?s)<[^>]*>", " ", text))))
+
+
+def rows_of(loop):
+    """table -> its rows by column name, in an order that does not depend on insertion."""
+    path = loop.project.ledger_url.removeprefix("sqlite:///")
+    with closing(sqlite3.connect(path)) as connection:
+        connection.row_factory = sqlite3.Row
+        names = [
+            row["name"]
+            for row in connection.execute("select name from sqlite_master where type = 'table'")
+        ]
+        return {
+            name: sorted(
+                canonical({key: _plain(row[key]) for key in row.keys()})  # noqa: SIM118
+                for row in connection.execute(f'select * from "{name}"')
+            )
+            for name in sorted(set(names) - LEFT_OUT)
+        }
+
+
+def digest(text):
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _plain(value):
+    return hashlib.sha256(value).hexdigest() if isinstance(value, bytes) else value
+
+
+def records_of(loop, night):
+    with loop.ledger.read() as connection:
+        report, decision = report_of_night(connection, night), get_decision(connection, night)
+    return {"report": to_json(report), "decision": to_json(decision)}
+
+
+def test_rows_of_the_story_are_the_same(story):
+    check("story_rows", rows_of(story.loop))
+
+
+def test_rows_of_the_year_are_the_same(year):
+    found = {
+        name: {
+            "rows": len(rows),
+            "digest": digest("\n".join(rows)),
+            "first": rows[:1],
+        }
+        for name, rows in rows_of(year).items()
+    }
+    check("year_rows", found)
+
+
+def test_reports_and_decisions_are_the_same(story, year):
+    found = {f"story {night}": records_of(story.loop, night) for night in range(4)}
+    found |= {f"year {night}": records_of(year, night) for night in (0, 1, 29)}
+    digests = {
+        key: {name: digest(canonical(record)) for name, record in both.items()}
+        for key, both in found.items()
+    }
+    kept = {name: found[name] for name in ("story 0", "story 3")}
+    check("records", {"digests": digests, "records": kept})
+
+
+def test_numbers_on_the_pages_of_the_story_are_the_same(story, tmp_path):
+    loop, found = story.loop, {}
+    for night in range(4):
+        page = write_report(loop, night)
+        found[f"night {night}"] = numbers_of(page.read_text(encoding="utf-8"))
+        found[f"night {night} in Markdown"] = numbers_of(night_page(loop, night))
+        run, done = story.run(night), story.results(night)
+        found |= {
+            f"night {night}, {name}": numbers_of(step_page(run, name, result))
+            for name, result in done.items()
+        }
+    found |= pages_of_all_nights(loop)
+    with loop.ledger.read() as connection:
+        report, decision = report_of_night(connection, 3), get_decision(connection, 3)
+    exhibit = report_world.Exhibit(report=report, decision=decision, scores=b"scores")
+    dossier = write_dossier(loop, exhibit, tmp_path / "dossier")
+    found["dossier"] = numbers_of(dossier.read_text(encoding="utf-8"))
+    check("story_pages", found)
+
+
+def test_numbers_on_the_pages_of_the_year_are_the_same(year):
+    page = write_report(year, 29)
+    found = {"night 29": numbers_of(page.read_text(encoding="utf-8"))}
+    found["night 29 in Markdown"] = numbers_of(night_page(year, 29))
+    check("year_pages", found | pages_of_all_nights(year))
+
+
+def pages_of_all_nights(loop):
+    """Everything that is about the project and not about one night."""
+    with loop.ledger.read() as connection:
+        frame = nights_frame(connection)
+    standing = json.dumps(to_json(status(loop)), default=str)
+    root = str(loop.project.directory)
+    return {
+        LABELING_PAGE: numbers_of(write_labeling(loop).read_text(encoding="utf-8")),
+        WHEEL_PAGE: numbers_of(write_wheel(loop).read_text(encoding="utf-8")),
+        "status": numbers_of(standing.replace(root, "")),
+        "nights": frame.to_csv(index=False, float_format="%.9g").splitlines()[1:],
+    }
