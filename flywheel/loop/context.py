@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from sqlalchemy import Connection
 
@@ -36,6 +36,10 @@ from flywheel.ledger.nights import (
 )
 from flywheel.project import Project, load_project
 from flywheel.task import Task, load_task
+
+if TYPE_CHECKING:
+    from flywheel.label.exchange import Bridge
+    from flywheel.serve import ModelServer
 
 _LOGGER = logging.getLogger(__name__)
 _LOOK_SECONDS = 10.0
@@ -67,6 +71,10 @@ class Loop:
     """the clock; only the composition root reads it"""
     spread: Spread | None = None
     """other processes that score; None: the run itself does"""
+    labeling: Bridge | None = None
+    """the labeling server; None: the Label Studio of the settings"""
+    server: ModelServer | None = None
+    """the model server; None: the one at the address of the settings"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -32,7 +32,9 @@ from flywheel.serve import ModelServer
 
 
 def model_server(loop: Loop) -> ModelServer:
-    """The project's model server; it refuses to be another project's."""
+    """The model server of the loop, else the project's; it refuses to be another project's."""
+    if loop.server is not None:
+        return loop.server
     project = loop.project
     return ModelServer(project.server_url, secret("FLYWHEEL_SERVER_TOKEN"), project=project.name)
 

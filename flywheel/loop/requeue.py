@@ -9,7 +9,8 @@ from dataclasses import replace
 
 from flywheel.collect import low_confidence_signals
 from flywheel.gpu import hold_devices
-from flywheel.label import QueueResult, Studio, order_queue, targeted
+from flywheel.label import QueueResult, order_queue, targeted
+from flywheel.label.exchange import Bridge
 from flywheel.ledger.failures import failures_of, set_signals
 from flywheel.ledger.known import logged_answers
 from flywheel.ledger.models import current_release
@@ -23,7 +24,7 @@ from flywheel.records import Answer, Failure, Json
 _MARK = "queue ordered for release"
 
 
-def requeue(night: NightRun, studio: Studio | None) -> QueueResult:
+def requeue(night: NightRun, studio: Bridge | None) -> QueueResult:
     """Order what is open anew, and withdraw what the model that serves now leaves no doubt of."""
     loop = night.loop
     with loop.ledger.read() as connection:

@@ -21,6 +21,7 @@ from flywheel.label import (
     blinded_slices,
     send,
 )
+from flywheel.label.exchange import Bridge
 from flywheel.ledger.batches import batch_since
 from flywheel.ledger.nights import add_skip
 from flywheel.ledger.outbox import num_sent_since, num_waiting
@@ -36,13 +37,15 @@ _GOLD = 5
 """number of the random stream that gold samples are drawn with"""
 
 
-def open_studio(loop: Loop) -> Studio:
-    """The project's Label Studio.
+def open_studio(loop: Loop) -> Bridge:
+    """The labeling server of the loop, else the project's Label Studio.
 
     Raises:
         UnavailableError: nothing answers there.
         RefusedError: the token is missing or wrong.
     """
+    if loop.labeling is not None:
+        return loop.labeling
     settings = loop.project.labeling
     pictures = PicturePlace(
         way=settings.pictures,
@@ -85,7 +88,7 @@ def route(night: NightRun) -> Routed:
     )
 
 
-def _studio_or_note(night: NightRun) -> tuple[Studio | None, str]:
+def _studio_or_note(night: NightRun) -> tuple[Bridge | None, str]:
     try:
         return open_studio(night.loop), ""
     except (UnavailableError, RefusedError) as error:
@@ -126,7 +129,7 @@ def _affordable(night: NightRun, purpose: Purpose | None = None) -> int | None:
         )
 
 
-def _send(night: NightRun, studio: Studio) -> tuple[SendResult | None, str]:
+def _send(night: NightRun, studio: Bridge) -> tuple[SendResult | None, str]:
     loop = night.loop
     with loop.ledger.read() as connection:
         most = loop.project.quality.max_anchoring

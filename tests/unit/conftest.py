@@ -5,7 +5,6 @@ And a real ledger, with what a model server would have written into it.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -14,8 +13,6 @@ import hypothesis
 import numpy as np
 import pytest
 import torch
-from torch import nn
-from torch.nn import functional
 
 from flywheel.ledger import Ledger
 from flywheel.ledger.campaigns import all_campaigns, begin_campaign, found_project
@@ -28,7 +25,6 @@ from flywheel.model import weights_of
 from flywheel.project import Gate, Metric
 from flywheel.records import (
     Annotation,
-    Answer,
     Decision,
     Feedback,
     Label,
@@ -41,86 +37,22 @@ from flywheel.records import (
     Verdict,
     content_id,
 )
-from flywheel.task import Baseline, Labeling, Task
+from flywheel.task import Task
+from flywheel.testing import draw_points, toy_task
 
 # Tests run on every core at once; threads that wait for each other's core make them ten times slower.
 torch.set_num_threads(1)
 
-_SIDES = ("left", "right")
-
-
-def _point(x: float, y: float) -> Sample:
-    return Sample.of(np.array([x, y], dtype="<f4").tobytes(), "application/octet-stream")
-
-
-def _coordinates(sample: Sample) -> np.ndarray:
-    return np.frombuffer(sample.payload, dtype="<f4").copy()
-
-
-def _inputs(samples):
-    return torch.from_numpy(np.array([_coordinates(sample) for sample in samples]).reshape(-1, 2))
-
-
-def _answers(output: torch.Tensor) -> list[Answer]:
-    confidences, sides = functional.softmax(output, dim=1).max(dim=1)
-    return [
-        Answer(value=_SIDES[side], confidence=float(confidence), embedding=row.numpy())
-        for side, confidence, row in zip(sides.tolist(), confidences, output, strict=True)
-    ]
-
-
-def _scores(answer, label):
-    right = answer == label
-    return {"correct": float(right), "error_cm": 0.0 if right else 2.5}
-
-
-def _majority(_, answers):
-    most = Counter(answers).most_common(1)[0][0]
-    return lambda samples: [most] * len(samples)
-
-
-def _nearest(samples, answers):
-    known = np.array([_coordinates(sample) for sample in samples])
-
-    def predict(asked):
-        points = np.array([_coordinates(sample) for sample in asked])
-        gaps = ((points[:, None] - known[None]) ** 2).sum(axis=2)
-        return [answers[index] for index in gaps.argmin(axis=1)]
-
-    return predict
-
-
-def _build() -> Task:
-    return Task(
-        model=lambda: nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.0)),
-        inputs=_inputs,
-        targets=lambda answers: torch.tensor([_SIDES.index(answer) for answer in answers]),
-        loss=lambda output, target: functional.cross_entropy(output, target, reduction="none"),
-        answers=_answers,
-        scores=_scores,
-        labeling=Labeling(config="", picture=bytes, result=list, answer=str),
-        baselines={
-            "majority": Baseline(kind="scripted", fit=_majority),
-            "nearest": Baseline(kind="simple ML", fit=_nearest),
-        },
-        slices={"upper": lambda sample: bool(_coordinates(sample)[1] > 0)},
-    )
-
 
 @pytest.fixture(scope="session")
 def points_task() -> Task:
-    return _build()
+    return toy_task()
 
 
-@pytest.fixture(scope="session")
-def draw_points() -> Callable[[int, int], tuple[list[Sample], list[str]]]:
+@pytest.fixture(scope="session", name="draw_points")
+def draw_points_() -> Callable[[int, int], tuple[list[Sample], list[str]]]:
     """(number, seed) -> samples and the side that each lies on: right when x > 0."""
-
-    def draw(number: int, seed: int) -> tuple[list[Sample], list[str]]:
-        points = np.random.default_rng(seed).normal(size=(number, 2)).astype("<f4")
-        return [_point(x, y) for x, y in points], [_SIDES[int(x > 0)] for x, _ in points]
-
-    return draw
+    return draw_points
 
 
 @pytest.fixture(scope="session")
@@ -128,7 +60,7 @@ def line_weights() -> Callable[[float, float], bytes]:
     """(a, b) -> weights of the network that answers right where a x + b y > 0."""
 
     def weights(a: float, b: float) -> bytes:
-        module = _build().model()
+        module = toy_task().model()
         with torch.no_grad():
             module[0].weight.copy_(torch.tensor([[-a, -b], [a, b]]))
             module[0].bias.zero_()

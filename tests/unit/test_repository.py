@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 LAYERS = (
     ("flywheel.__main__",),
     ("flywheel.cli", "deployments"),
+    ("flywheel.testing",),
     ("flows",),
     ("flywheel.report", "flywheel.upkeep"),
     ("flywheel.loop",),

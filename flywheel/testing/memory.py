@@ -1,0 +1,187 @@
+"""A project in memory: the real loop, with doubles for the model server and Label Studio.
+
+A night of it takes about a second, so that a task can be tested from its first labels to the
+verdict. The ledger and the blobs are real ones, in a folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from flywheel.blobs import Blobs
+from flywheel.errors import UnavailableError
+from flywheel.ledger import Ledger
+from flywheel.ledger.feedback import append_feedback, feedback_id
+from flywheel.ledger.predictions import Logged, append_predictions
+from flywheel.ledger.samples import load_samples
+from flywheel.loop import Loop, begin_night
+from flywheel.loop.steps import STEPS
+from flywheel.model import Model, pick_device
+from flywheel.project import Project
+from flywheel.records import Feedback, FeedbackKind, Json, Prediction, Sample, content_id
+from flywheel.serve import CanaryAnswer, ModelServer, ServedModel
+from flywheel.splits import group_of, split_of
+from flywheel.task import Task
+from flywheel.testing.backend import MemoryBackend
+
+_START = datetime(2026, 3, 1, 2, tzinfo=UTC)
+
+
+class MemoryServer(ModelServer):
+    """A model server without a socket; what it answers, it stores."""
+
+    def __init__(self, project: Project, task: Task, ledger: Ledger, blobs: Blobs) -> None:
+        super().__init__("memory:")
+        self._project_settings, self._task, self._ledger, self._blobs = project, task, ledger, blobs
+        self._model: Model | None = None
+        self._threshold: float | None = None
+        self._num_answered = 0
+
+    def served(self) -> ServedModel | None:
+        """The model that serves and its threshold; None before the first release."""
+        return None if self._model is None else ServedModel(self._model.digest, self._threshold)
+
+    def activate(self, digest: str, threshold: float | None = None) -> str:
+        """Let the weights of a digest serve."""
+        self._model, self._threshold = self._load(digest), threshold
+        return digest
+
+    def canary(self, digest: str, sample_ids: Sequence[str]) -> list[CanaryAnswer]:
+        """What a candidate answers to stored samples, in their order."""
+        model = self._load(digest)
+        with self._ledger.read() as connection:
+            samples = load_samples(connection, self._blobs, list(sample_ids))
+        return [
+            CanaryAnswer(
+                sample_id=sample.id,
+                answer=answer.value,
+                confidence=answer.confidence,
+                latency_ms=1.0,
+            )
+            for sample in samples
+            for answer in model.answer_samples([sample])
+        ]
+
+    def predict(self, sample: Sample, now: datetime) -> Prediction:
+        """Answer one sample and store the prediction.
+
+        Raises:
+            UnavailableError: nothing is released yet.
+        """
+        if self._model is None:
+            raise UnavailableError("no model serves yet; run a first night, which releases one")
+        (answer,) = self._model.answer_samples([sample])
+        self._num_answered += 1
+        prediction = Prediction(
+            id=content_id(f"request {self._num_answered}".encode())[:32],
+            sample_id=sample.id,
+            answer=answer.value,
+            confidence=answer.confidence,
+            embedding=answer.embedding,
+            latency_ms=1.0,
+            model_digest=self._model.digest,
+            created_at=now,
+        )
+        settings = self._project_settings
+        group = group_of(sample.metadata, sample.id, settings.dataset.group)
+        split = split_of(settings.name, group, settings.dataset.test_groups)
+        logged = Logged(sample=sample, group=group, split=split, prediction=prediction)
+        with self._ledger.begin() as connection:
+            append_predictions(connection, [logged])
+        return prediction
+
+    def _load(self, digest: str) -> Model:
+        return Model(self._task, self._blobs.get(digest), pick_device("cpu"))
+
+
+class _Clock:
+    """A second later each time that it is read."""
+
+    def __init__(self, start: datetime) -> None:
+        self.time = start
+
+    def __call__(self) -> datetime:
+        self.time += timedelta(seconds=1)
+        return self.time
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MemoryProject:
+    """A project, what is around it, and all that happens to it."""
+
+    loop: Loop
+    server: MemoryServer
+    backend: MemoryBackend
+
+    def serve(self, samples: Iterable[Sample]) -> list[Prediction]:
+        """Answer samples as production sends them, one by one."""
+        return [self.server.predict(sample, self.loop.now()) for sample in samples]
+
+    def give_feedback(self, prediction: Prediction, kind: FeedbackKind, value: Json) -> None:
+        """What the world says back to a prediction."""
+        given = Feedback(
+            id=feedback_id(prediction.id, kind, value),
+            prediction_id=prediction.id,
+            kind=kind,
+            value=value,
+            created_at=self.loop.now(),
+        )
+        with self.loop.ledger.begin() as connection:
+            append_feedback(connection, [given])
+
+    def annotate(self, answer: Callable[[Sample], Json], by: str = "ann") -> int:
+        """Let an annotator answer every open labeling task; how many they were."""
+        waiting = {
+            number: str(kept.data["sample_id"])
+            for number, kept in self.backend.tasks.items()
+            if not kept.is_finished and by not in kept.given
+        }
+        with self.loop.ledger.read() as connection:
+            samples = load_samples(connection, self.loop.blobs, list(waiting.values()))
+        for number, sample in zip(waiting, samples, strict=True):
+            result = self.loop.task.labeling.result(answer(sample), sample)
+            self.backend.answer(number, *result, by=by)
+        return len(waiting)
+
+    def night(self) -> dict[str, Any]:
+        """Run a night, or what is left of one that broke off; step -> result."""
+        with begin_night(self.loop) as night:
+            done = {step.name: night.do(step) for step in STEPS}
+            night.finish()
+        return done
+
+
+@contextmanager
+def open_memory(
+    task: Task, folder: Path, *, start: datetime = _START, **sections: dict[str, Any]
+) -> Iterator[MemoryProject]:
+    """A project of a task in a folder; in an empty one nothing is released.
+
+    Args:
+        task: the task under test.
+        folder: where the ledger and the blobs are kept; a temporary one will do.
+        start: the time of its clock, which goes on by a second each time that it is read.
+        sections: settings by section of flywheel.toml, the others by default.
+    """
+    identity = {"name": "in-memory", "task": "in_memory:task"}
+    named = {"train": {"device": "cpu"}, **sections}
+    project = Project(directory=folder, project=identity, **named)  # type: ignore[arg-type]
+    project.state.mkdir(parents=True, exist_ok=True)
+    with closing(Ledger.open(project.ledger_url)) as ledger:
+        blobs = Blobs.open(project.blobs_url)
+        server, backend = MemoryServer(project, task, ledger, blobs), MemoryBackend()
+        loop = Loop(
+            project=project,
+            task=task,
+            ledger=ledger,
+            blobs=blobs,
+            now=_Clock(start),
+            labeling=backend,
+            server=server,
+        )
+        yield MemoryProject(loop=loop, server=server, backend=backend)
