@@ -25,21 +25,21 @@ HERE = Path()
 @operating.command()
 def approve(name: Name, reason: Reason, directory: Directory = HERE, decision: Start = "") -> None:
     """Release the candidate that waits for approval, after the canary."""
-    _answer(directory, decision, Consent.APPROVE, (name, reason))
+    _answer(directory, decision, Consent.APPROVE, name=name, reason=reason)
 
 
 @operating.command()
 def decline(name: Name, reason: Reason, directory: Directory = HERE, decision: Start = "") -> None:
     """Do not release the candidate that waits for approval; what serves goes on serving."""
-    _answer(directory, decision, Consent.DECLINE, (name, reason))
+    _answer(directory, decision, Consent.DECLINE, name=name, reason=reason)
 
 
-def _answer(directory: Path, decision: str, answer: Consent, by: tuple[str, str]) -> None:
+def _answer(directory: Path, decision: str, answer: Consent, *, name: str, reason: str) -> None:
     from flywheel.cli.running import tell_release
     from flywheel.loop import open_loop
     from flywheel.loop.approval import Reply, answer_approval
 
-    reply = Reply(answer=answer, name=by[0], reason=by[1])
+    reply = Reply(answer=answer, name=name, reason=reason)
     with open_loop(directory) as loop:
         answered = answer_approval(loop, decision, reply)
         console.print(answered.told, highlight=False, soft_wrap=True, markup=False)

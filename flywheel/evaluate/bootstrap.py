@@ -85,11 +85,11 @@ def bootstrap(
     number = num_resamples or _num_resamples(tail)
     tables = contrast.needed()
     windows = [one for index in range(len(tables)) for one in _windows(contrast, index)]
-    values, left, times = _run(contrast, tables, windows, (number, rng))
+    values, left, times = _run(contrast, tables, windows, number, rng)
     known = values[np.isfinite(values)]
     if len(known) < _DEFINED * number:
         return None
-    low, high = _bca(contrast.value, known, (left, times), tail)
+    low, high = _bca(contrast.value, known, tail, left=left, times=times)
     return Bootstrapped(low=low, high=high, error=float(known.std(ddof=1)))
 
 
@@ -115,7 +115,7 @@ def bootstrap_mean(
         mean, error = measure(pool.weights)[0]
         resampled = resample(pool, measure, _num_resamples(tail), rng)
         left, times = leave_out(pool, measure, rng)
-        low, high = _bca(mean, resampled[:, 0], (left[:, 0], times), tail)
+        low, high = _bca(mean, resampled[:, 0], tail, left=left[:, 0], times=times)
         ratios = (resampled[:, 0] - mean) / resampled[:, 1]
         ratios = np.nan_to_num(ratios, nan=0.0, posinf=_ENDLESS, neginf=-_ENDLESS)
         upper, lower = mean - error * np.quantile(ratios, [tail, 1 - tail])
@@ -142,9 +142,9 @@ def _mean_and_error(cells: ScoreTable, drawn: Array, number: int) -> Array:
 
 
 def _bca(
-    value: float, resampled: Array, jackknife: tuple[Array, Array], tail: float
+    value: float, resampled: Array, tail: float, *, left: Array, times: Array
 ) -> tuple[float, float]:
-    """Bounds from resamples (B,) and a jackknife: values without one unit, and units that are so.
+    """Bounds from resamples (B,) and a jackknife: values left without one unit, times that it is so.
 
     Formula: the quantiles Phi(z0 + (z0 + z) / (1 - a (z0 + z))) of the resamples, with z the
     normal quantiles of tail and 1 - tail, z0 that of the share of resamples below the value
@@ -152,7 +152,6 @@ def _bca(
     Source: Efron 1987, as in scipy.stats.bootstrap.
     Departure: jackknife values that are not finite are left out of a.
     """
-    left, times = jackknife
     left, times = left[np.isfinite(left)], times[np.isfinite(left)]
     below = ((resampled < value).mean() + (resampled <= value).mean()) / 2
     with np.errstate(all="ignore"):
@@ -233,17 +232,17 @@ def _run(
     contrast: Contrast,
     tables: Sequence[ScoreTable],
     windows: Sequence[_Window],
-    draws: tuple[int, np.random.Generator],
+    number: int,
+    rng: np.random.Generator,
 ) -> tuple[Array, Array, Array]:
     """Resampled values, the jackknife and its units; drawn anew when a quantile left its window."""
-    number, rng = draws
     snapped = _snap(tables, windows) if windows else tables
     pool = make_pool(snapped, contrast.weights, contrast.clusters)
     measure = _watching(contrast, pool, windows)
     resampled = resample(pool, measure, number, rng)
     left, times = leave_out(pool, measure, rng)
     if resampled[:, 1].any() or left[:, 1].any():
-        return _run(contrast, tables, (), draws)
+        return _run(contrast, tables, (), number, rng)
     return resampled[:, 0], left[:, 0], times
 
 

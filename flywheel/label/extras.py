@@ -85,8 +85,9 @@ def ask_besides(
     ledger: Ledger,
     task: Task,
     project: Project,
-    when: tuple[int, datetime],
     *,
+    night: int,
+    now: datetime,
     most_answers: int | None,
     rng: np.random.Generator,
 ) -> Extras:
@@ -96,7 +97,8 @@ def ask_besides(
         ledger: of the project.
         task: says which answers agree.
         project: its [labeling], [quality] and [people].
-        when: night and time.
+        night: whose answers they are.
+        now: when.
         most_answers: that the money allows; None is no limit.
         rng: of the draw of gold samples.
     """
@@ -105,17 +107,17 @@ def ask_besides(
     with ledger.begin() as connection:
         suspects = _suspects(connection, task)
         evidence = weigh_evidence(connection, task, project.people, suspects)
-        left = total - answers_asked(connection, when[0])
+        left = total - answers_asked(connection, night)
         asking = _Asking(
             connection=connection,
             project=project,
             evidence=evidence,
             labeled=_labeled(connection, evidence),
-            already=asked_besides(connection, when[0]),
+            already=asked_besides(connection, night),
             budget=_Budget(left if most_answers is None else min(left, most_answers)),
             total=total,
-            night=when[0],
-            now=when[1],
+            night=night,
+            now=now,
         )
         num_gold = _ask_gold(asking, rng)
         num_review = _ask_experts(asking)

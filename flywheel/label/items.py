@@ -31,7 +31,7 @@ def picture_of(sample: Sample, task: Task) -> bytes:
     Raises:
         UserError: there is none, and why.
     """
-    picture = _of_task("picture", task.labeling.picture, sample)
+    picture = _of_task("picture", lambda: task.labeling.picture(sample))
     check_picture(sample.id, picture)
     return picture
 
@@ -44,7 +44,7 @@ def pre_annotation_of(row: Waiting, sample: Sample, task: Task) -> list[dict[str
     """
     if row.model_digest is None or not row.shown:
         return []
-    return _of_task("result", task.labeling.result, row.answer, sample)
+    return _of_task("result", lambda: task.labeling.result(row.answer, sample))
 
 
 def item_of(
@@ -86,10 +86,10 @@ def blinded(item: Item) -> Item:
     return replace(item, result=[], shown={})
 
 
-def _of_task(name: str, function: Callable[..., _T], *arguments: object) -> _T:
+def _of_task(name: str, call: Callable[[], _T]) -> _T:
     """What a function of the task gives; whatever it raises becomes an error that says so."""
     try:
-        return function(*arguments)
+        return call()
     except UserError:
         raise
     except UNREADABLE as error:

@@ -6,7 +6,7 @@ refuses to know Label Studio.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy import Connection
@@ -20,7 +20,7 @@ from flywheel.ledger.campaigns import (
     audience_of,
     begin_campaign,
 )
-from flywheel.ledger.outbox import Waiting, plan
+from flywheel.ledger.outbox import Planned, Waiting, plan
 from flywheel.project import Project
 from flywheel.records import Purpose, Sample, content_id
 from flywheel.task import Task
@@ -41,6 +41,8 @@ def plan_part(
 ) -> list[Waiting]:
     """Store where labeling tasks are to go; those that have a place already keep it.
 
+    Blind are all gold samples, a share by the hash of the key, and what is blinded.
+
     Args:
         connection: to the ledger, in a transaction.
         part: what waits, with the samples.
@@ -52,19 +54,23 @@ def plan_part(
     Returns:
         What waits, in the same order, each with campaign and key.
     """
-    planned: dict[tuple[str, Purpose], tuple[int, str, bool]] = {}
+    planned: dict[tuple[str, Purpose], Planned] = {}
     room = _Room(connection, project, now)
     for row, sample in part:
         if row.campaign is None:
             campaign = room.take(row.purpose)
             key = key_of(project, campaign, row)
-            planned[row.sample_id, row.purpose] = (
-                campaign,
-                key,
-                _is_shown(key, row.purpose, sample, task, blinded, project.quality.blind_share),
-            )
+            drawn = int(key[:8], 16) / 16**8 < project.quality.blind_share
+            blind = row.purpose is Purpose.GOLD or drawn or EVERYWHERE in blinded
+            shown = not blind and not _is_blinded(sample, task, blinded)
+            planned[row.sample_id, row.purpose] = Planned(campaign=campaign, key=key, shown=shown)
     plan(connection, planned)
-    return [_placed(row, planned) for row, _ in part]
+    return [
+        row._replace(**place._asdict())
+        if (place := planned.get((row.sample_id, row.purpose))) is not None
+        else row
+        for row, _ in part
+    ]
 
 
 def title_of(name: str, audience: str, number: int) -> str:
@@ -115,29 +121,9 @@ class _Room:
         return campaign
 
 
-def _is_shown(
-    key: str,
-    purpose: Purpose,
-    sample: Sample,
-    task: Task,
-    blinded: frozenset[str],
-    blind_share: float,
-) -> bool:
-    """Blind are all gold samples, a share by the hash of the key, and what is blinded.
-
-    So is a sample that cannot be read: of it nobody can tell in which slices it is.
-    """
-    drawn = int(key[:8], 16) / 16**8 < blind_share
-    if purpose is Purpose.GOLD or drawn or EVERYWHERE in blinded:
-        return False
+def _is_blinded(sample: Sample, task: Task, blinded: frozenset[str]) -> bool:
+    """Whether it is in such a slice; so is a sample that cannot be read, whose slices are unknown."""
     try:
-        return not any(task.slices[name](sample) for name in blinded & task.slices.keys())
+        return any(task.slices[name](sample) for name in blinded & task.slices.keys())
     except UNREADABLE:
-        return False
-
-
-def _placed(row: Waiting, planned: Mapping[tuple[str, Purpose], tuple[int, str, bool]]) -> Waiting:
-    campaign, key, shown = planned.get(
-        (row.sample_id, row.purpose), (row.campaign, row.key, row.shown)
-    )
-    return row._replace(campaign=campaign, key=key, shown=shown)
+        return True

@@ -28,7 +28,15 @@ from flywheel.ledger.campaigns import (
 )
 from flywheel.ledger.locks import hold
 from flywheel.ledger.nights import add_skip, current_night_number
-from flywheel.ledger.outbox import Waiting, mark_sent, num_waiting, plan, set_aside, waiting
+from flywheel.ledger.outbox import (
+    Planned,
+    Waiting,
+    mark_sent,
+    num_waiting,
+    plan,
+    set_aside,
+    waiting,
+)
 from flywheel.ledger.requests import finish_requests, open_requests
 from flywheel.ledger.samples import load_each
 from flywheel.project import Project
@@ -94,7 +102,15 @@ def send(sender: Sender, now: datetime) -> SendResult:
                 set_aside(connection, refused, now)
             num_refused += len(refused)
         num_more = _ask_more(sender, now)
-        return _result(sender, (num_sent, num_refused, num_more))
+        with ledger.read() as connection:
+            num_left, numbers = num_waiting(connection), labeling_projects(connection)
+        return SendResult(
+            num_sent=num_sent,
+            num_refused=num_refused,
+            num_waiting=num_left,
+            num_more=num_more,
+            project_url=sender.studio.page(numbers[-1]) if numbers else None,
+        )
 
 
 def _planned(
@@ -208,7 +224,7 @@ def _without_misfits(
         for row, _ in part:
             fault = faults.get(str(row.key))
             if fault is not None:
-                blind = (int(row.campaign or 0), str(row.key), False)
+                blind = Planned(campaign=int(row.campaign or 0), key=str(row.key), shown=False)
                 plan(connection, {(row.sample_id, row.purpose): blind})
                 subject = f"pre-annotation of sample {row.sample_id}"
                 add_skip(connection, subject, f"{row.answer!r} {fault}", night, now)
@@ -224,15 +240,3 @@ def _ask_more(sender: Sender, now: datetime) -> int:
     with sender.ledger.begin() as connection:
         finish_requests(connection, wanted, now)
     return len(wanted)
-
-
-def _result(sender: Sender, numbers: tuple[int, int, int]) -> SendResult:
-    with sender.ledger.read() as connection:
-        left, projects = num_waiting(connection), labeling_projects(connection)
-    return SendResult(
-        num_sent=numbers[0],
-        num_refused=numbers[1],
-        num_more=numbers[2],
-        num_waiting=left,
-        project_url=sender.studio.page(projects[-1]) if projects else None,
-    )

@@ -72,6 +72,15 @@ class Waiting(NamedTuple):
     reason: str | None
 
 
+class Planned(NamedTuple):
+    """Where a labeling task is to go."""
+
+    campaign: int
+    key: str
+    shown: bool
+    """whether people see the model's answer"""
+
+
 class Sent(NamedTuple):
     """A labeling task that was planned for a campaign, and where it is."""
 
@@ -162,13 +171,12 @@ def num_waiting(connection: Connection) -> int:
     return connection.execute(select(func.count()).where(mine)).scalar_one()
 
 
-def plan(
-    connection: Connection, planned: Mapping[tuple[str, Purpose], tuple[int, str, bool]]
-) -> None:
+def plan(connection: Connection, planned: Mapping[tuple[str, Purpose], Planned]) -> None:
     """Give labeling tasks that wait their campaign, their key and whether the answer is shown."""
     rows = [
-        {"sample": sample_id, "why": purpose.value, "project": campaign, "name": key, "see": shown}
-        for (sample_id, purpose), (campaign, key, shown) in planned.items()
+        {"sample": sample_id, "why": purpose.value}
+        | {bound: getattr(place, name) for name, bound in _PLANNED.items()}
+        for (sample_id, purpose), place in planned.items()
     ]
     if rows:
         statement = update(labeling_tasks).where(

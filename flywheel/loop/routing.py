@@ -102,7 +102,8 @@ def _ask_besides(night: NightRun) -> Extras:
         loop.ledger,
         loop.task,
         loop.project,
-        (night.number, loop.now()),
+        night=night.number,
+        now=loop.now(),
         most_answers=_affordable(night),
         rng=np.random.default_rng(seed),
     )

@@ -7,6 +7,7 @@ ever chosen twice, and all batches of a night together keep within its budget.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -17,7 +18,7 @@ from flywheel.ledger import Ledger
 from flywheel.ledger.batches import add_batch
 from flywheel.ledger.failures import move_failures, strongest_failures
 from flywheel.ledger.requests import answers_asked
-from flywheel.ledger.windows import embeddings, move_watermark, population, watermark
+from flywheel.ledger.windows import Candidate, embeddings, move_watermark, population, watermark
 from flywheel.records import (
     Batch,
     Choice,
@@ -79,11 +80,12 @@ def select_batch(
         left = max(min(budget, budget if most_answers is None else most_answers), 0)
         if left < each:
             upto = after
-        drawn = _probability_share(connection, (after, upto), left // each, settings, rng)
+        candidates = population(connection, after, upto, Split.TEST)
+        drawn = _probability_share(candidates, left // each, settings, rng)
         targeted = _targeted_share(connection, left - len(drawn.choices) * each, settings, rng)
         chosen = (*drawn.choices, *targeted)
         batch = Batch(
-            id=_batch_id(chosen, night, (after, upto)),
+            id=_batch_id(chosen, night=night, after=after, upto=upto),
             choices=chosen,
             night=night,
             population=drawn.population,
@@ -100,13 +102,11 @@ def select_batch(
 
 
 def _probability_share(
-    connection: Connection,
-    window: tuple[int, int],
+    candidates: Sequence[Candidate],
     left: int,
     settings: LabelingSettings,
     rng: np.random.Generator,
 ) -> _Draw:
-    candidates = population(connection, *window, Split.TEST)
     confidence = np.array([candidate.confidence for candidate in candidates])
     uncertainty = 1.0 - np.clip(confidence, 0.0, 1.0)  # rounding may leave a bit more than 1
     wanted = inclusion_probabilities(uncertainty, left * settings.probability_share)
@@ -170,6 +170,6 @@ def _targeted(failure: Failure, settings: LabelingSettings) -> Choice:
     )
 
 
-def _batch_id(chosen: tuple[Choice, ...], night: int, window: tuple[int, int]) -> str:
-    text = canonical([night, *window, [choice.sample_id for choice in chosen]])
+def _batch_id(chosen: tuple[Choice, ...], *, night: int, after: int, upto: int) -> str:
+    text = canonical([night, after, upto, [choice.sample_id for choice in chosen]])
     return content_id(text.encode())

@@ -24,7 +24,7 @@ from flywheel.ledger.holders import this_process
 from flywheel.ledger.labeling import Returned, save_annotations
 from flywheel.ledger.locks import hold
 from flywheel.ledger.nights import add_skip, skips_of
-from flywheel.ledger.outbox import Asked, enqueue, mark_sent, plan, send_again, waiting
+from flywheel.ledger.outbox import Asked, Planned, enqueue, mark_sent, plan, send_again, waiting
 from flywheel.ledger.predictions import Logged, append_predictions
 from flywheel.ledger.queues import count_by_campaign, gold_answers, measure_queue
 from flywheel.ledger.requests import answers_asked, ask_more, finish_requests, open_requests
@@ -263,7 +263,7 @@ def test_what_is_gone_waits_again_with_its_second_opinions(ledger):
     with ledger.begin() as connection:
         enqueue(connection, [asked], 0, NOW)
         begin_campaign(connection, EVERYONE, "flywheel: toy", NOW)
-        plan(connection, {(entry.sample.id, Purpose.CHOICE): (1, "k" * 64, True)})
+        plan(connection, {(entry.sample.id, Purpose.CHOICE): Planned(1, "k" * 64, True)})
         mark_sent(connection, {"k" * 64: 5}, {"k" * 64: {"key": "k"}}, {"k" * 64: 0.5}, NOW)
         ask_more(connection, [entry.sample.id], Purpose.CHOICE, "disputed", 0, NOW)
         finish_requests(connection, open_requests(connection), NOW)
@@ -284,7 +284,7 @@ def test_work_and_what_is_still_asked_for_are_counted_as_on_sqlite(ledger):
     with ledger.begin() as connection:
         enqueue(connection, [asked], 4, NOW)
         begin_campaign(connection, EVERYONE, "flywheel: toy", NOW)
-        plan(connection, {(sample_id, Purpose.CHOICE): (1, key, True)})
+        plan(connection, {(sample_id, Purpose.CHOICE): Planned(1, key, True)})
         mark_sent(connection, {key: 5}, {}, {}, NOW)
         ask_more(connection, [sample_id], Purpose.CHOICE, "disputed", 6, NOW)
         given = [_given(entry, "ada", 500.0), _given(entry, "ben", 20.0, skipped=True)]

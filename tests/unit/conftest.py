@@ -19,7 +19,7 @@ from flywheel.ledger.campaigns import all_campaigns, begin_campaign, found_proje
 from flywheel.ledger.datasets import add_labels
 from flywheel.ledger.feedback import append_feedback, feedback_id
 from flywheel.ledger.labeling import Returned, save_annotations
-from flywheel.ledger.outbox import Asked, enqueue, mark_sent, plan
+from flywheel.ledger.outbox import Asked, Planned, enqueue, mark_sent, plan
 from flywheel.ledger.predictions import Logged, append_predictions
 from flywheel.model import weights_of
 from flywheel.project import Gate, Metric
@@ -148,7 +148,7 @@ class Crew:
         for one in samples:
             self._count += 1
             key = content_id(f"{campaign}/{purpose}/{one}".encode())
-            plan(connection, {(one, purpose): (campaign, key, shown)})
+            plan(connection, {(one, purpose): Planned(campaign, key, shown)})
             numbers[key] = self._count
             self._places[one, purpose] = f"{campaign}/{self._count}"
         mark_sent(connection, numbers, {}, {}, self.now)

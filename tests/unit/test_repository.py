@@ -77,7 +77,7 @@ BROAD_EXCEPTS = {
 }
 
 NOT_TORCH = ("collect", "select", "label", "dataset", "decide")
-MOST_LINES, MOST_FUNCTION_LINES, MOST_ARGUMENTS = 400, 60, 6
+MOST_LINES, MOST_FUNCTION_LINES, MOST_ARGUMENTS, MOST_NAMES = 450, 60, 6, 10
 
 
 def sources(*folders: str) -> list[Path]:
@@ -264,10 +264,9 @@ def test_functions_are_short():
 
 
 def num_arguments(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
-    """Positional and keyword-only ones; self, cls, *args and **kwargs do not count."""
+    """Positional ones, without self and cls: a keyword says at the call what it is about."""
     names = [a.arg for a in (*function.args.posonlyargs, *function.args.args)]
-    own = names[:1] in (["self"], ["cls"])
-    return len(names) - own + len(function.args.kwonlyargs)
+    return len(names) - (names[:1] in (["self"], ["cls"]))
 
 
 def is_command(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
@@ -282,7 +281,49 @@ def test_functions_have_few_arguments():
         for function in functions(path)
         if (number := num_arguments(function)) > MOST_ARGUMENTS and not is_command(function)
     ]
-    tell(found, f"group what belongs together into a record, at most {MOST_ARGUMENTS} arguments:")
+    tell(found, f"make them keyword-only, at most {MOST_ARGUMENTS} are told apart by position:")
+
+
+def is_record(node: ast.AST) -> bool:
+    """A class that holds values and does nothing with them; an error is one, too."""
+    return isinstance(node, ast.ClassDef) and not any(
+        isinstance(one, ast.FunctionDef) and not one.name.startswith("_") for one in node.body
+    )
+
+
+def public_names(path: Path) -> list[str]:
+    """The functions and classes that others may use; records, commands and constants apart."""
+    return [
+        node.name
+        for node in tree(path).body
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef))
+        and not node.name.startswith("_")
+        and not is_record(node)
+        and not (isinstance(node, ast.FunctionDef) and is_command(node))
+    ]
+
+
+def test_modules_have_few_public_names():
+    found = [
+        f"{place(path)} has {len(names)}: {', '.join(names)}"
+        for path in PRODUCT
+        # Every statement on a table stands in one module, records of it included.
+        if not place(path).startswith(("flywheel/ledger/", "flywheel/records/"))
+        if len(names := public_names(path)) > MOST_NAMES
+    ]
+    tell(found, f"split it by subject, or make helpers private, at most {MOST_NAMES} names:")
+
+
+def test_rows_are_read_by_name():
+    found = [
+        f"{place(path, node)} {ast.unparse(node)}"
+        for path in PRODUCT
+        if place(path).startswith("flywheel/ledger/") and "migrations" not in path.parts
+        for node in ast.walk(tree(path))
+        if (isinstance(node, ast.Subscript) and re.fullmatch(r"row\[[\d:]+\]", ast.unparse(node)))
+        or (isinstance(node, ast.Starred) and ast.unparse(node) == "*row")
+    ]
+    tell(found, "read row.column, or a mapping by name; label what is computed:")
 
 
 def broad_excepts(path: Path) -> Iterator[tuple[str, ast.ExceptHandler]]:

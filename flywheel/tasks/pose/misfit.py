@@ -137,12 +137,14 @@ def _fits(marks: Marks, pixels: Array, std_px: Array, num_counted: int) -> list[
     freedom = 2 * num_counted - 6
     chi2 = solution.residual**2 * 2 * len(marks.names)
     ratios = np.where(solution.in_front & (freedom > 0), np.sqrt(chi2 / max(freedom, 1)), np.inf)
-    quality = [(float(ratio), freedom) for ratio in ratios]
-    return [_fit(marks, solution, index, pixels[index], one) for index, one in enumerate(quality)]
+    return [
+        _fit(marks, solution, index, pixels[index], ratio=float(ratio), freedom=freedom)
+        for index, ratio in enumerate(ratios)
+    ]
 
 
 def _fit(
-    marks: Marks, solution: Solution, index: int, pixels: Array, quality: tuple[float, int]
+    marks: Marks, solution: Solution, index: int, pixels: Array, *, ratio: float, freedom: int
 ) -> Fit:
     covariance = solution.covariance[index]
     pose = Pose(
@@ -154,4 +156,4 @@ def _fit(
     )
     seen = project(pose.transform(marks.points), marks.camera)
     distances = np.linalg.norm(seen - pixels, axis=1)
-    return Fit(pose=pose, ratio=quality[0], freedom=quality[1], distances_px=distances)
+    return Fit(pose=pose, ratio=ratio, freedom=freedom, distances_px=distances)

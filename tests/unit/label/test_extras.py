@@ -21,7 +21,8 @@ def besides(letters, now):
             letters.ledger,
             letters.task,
             letters.project,
-            (night, now),
+            night=night,
+            now=now,
             most_answers=most_answers,
             rng=np.random.default_rng(0),
         )

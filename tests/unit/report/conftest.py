@@ -30,7 +30,7 @@ from flywheel.ledger.models import (
     report_of_night,
 )
 from flywheel.ledger.nights import FinishedStep, add_skip, finish_night, finish_step, open_night
-from flywheel.ledger.outbox import mark_sent, plan, update_by_key
+from flywheel.ledger.outbox import Planned, mark_sent, plan, update_by_key
 from flywheel.ledger.predictions import Logged, append_predictions
 from flywheel.loop import Loop, NightRun, results
 from flywheel.loop.replay import Exhibit
@@ -146,7 +146,7 @@ class Story:
                 begun = begin_campaign(connection, EVERYONE, "flywheel: colors", now)
                 found_project(connection, begun.id, 7)
             purpose = records.Purpose.CHOICE
-            plan(connection, {(key, purpose): (1, key, True) for key in ids})
+            plan(connection, {(key, purpose): Planned(1, key, True) for key in ids})
             mark_sent(connection, ids, {}, {}, now)
 
     def annotate(self, answer="blue", people=("ada", HOSTILE)):

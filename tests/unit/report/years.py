@@ -25,7 +25,7 @@ from flywheel.ledger.failures import add_failures, move_failures
 from flywheel.ledger.labeling import Returned, save_annotations
 from flywheel.ledger.models import add_checkpoint, add_decision, add_release, add_report
 from flywheel.ledger.nights import FinishedStep, finish_night, finish_step, open_night
-from flywheel.ledger.outbox import mark_sent, plan, update_by_key
+from flywheel.ledger.outbox import Planned, mark_sent, plan, update_by_key
 from flywheel.ledger.predictions import Logged, append_predictions
 from flywheel.loop import Loop, results
 from flywheel.project import load_project
@@ -185,7 +185,7 @@ class Year:
         add_batch(self.connection, self.batch)
         ids = {one.sample_id: night * 100 + number for number, one in enumerate(choices)}
         purpose = records.Purpose.CHOICE
-        plan(self.connection, {(key, purpose): (1, key, True) for key in ids})
+        plan(self.connection, {(key, purpose): Planned(1, key, True) for key in ids})
         mark_sent(self.connection, ids, {}, {}, now)
         move_failures(self.connection, ids, records.FailureState.QUEUED, night, now)
         return results.Routed(
