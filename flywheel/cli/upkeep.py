@@ -48,7 +48,7 @@ def doctor(
 
 @upkeep.command()
 def backup(
-    target: Annotated[Path, typer.Argument(help="a new FILE.tar, or a new folder")],
+    target: Annotated[Path, typer.Argument(metavar="FOLDER", help="a new one")],
     directory: Directory = HERE,
     with_secrets: Annotated[
         bool,

@@ -1,4 +1,4 @@
-"""The files of a back-up, in a tar or a folder: written beside, hashed, named last.
+"""The files of a back-up, in a folder: written beside, hashed, named last.
 
 A back-up has its name only when its manifest is inside, so half of one never looks whole. What
 the files mean is not known here.
@@ -11,7 +11,6 @@ import io
 import json
 import os
 import shutil
-import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -27,111 +26,51 @@ _PRIVATE = 0o600
 
 
 class Writer:
-    """Adds files to a back-up that nobody sees yet; `write_archive` makes one."""
+    """Adds files to a back-up that is not visible yet; `write_archive` makes one."""
 
-    def __init__(self, folder: Path | None, tar: tarfile.TarFile | None) -> None:
-        self._folder, self._tar = folder, tar
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self.files: dict[str, tuple[str, int]] = {}
         """name -> SHA-256 and size of what `add_file` added"""
 
     def add_bytes(self, name: str, data: bytes) -> None:
         """Add what is in memory; its hash is for the caller to keep."""
-        self._write(name, io.BytesIO(data), len(data))
+        copy_hashed(io.BytesIO(data), self._folder / name)
 
     def add_file(self, name: str, path: Path) -> None:
         """Add a file and remember its hash."""
-        size = path.stat().st_size
         with path.open("rb") as file:
-            reader = _Hashing(file)
-            self._write(name, reader, size)
-        self.files[name] = (reader.digest.hexdigest(), size)
-
-    def _write(self, name: str, file: IO[bytes] | _Hashing, size: int) -> None:
-        if self._tar is not None:
-            info = tarfile.TarInfo(name)
-            info.size, info.mode = size, _PRIVATE
-            self._tar.addfile(info, file)
-            return
-        assert self._folder is not None  # noqa: S101  # one of the two
-        path = self._folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _PRIVATE), "wb") as out:
-            shutil.copyfileobj(file, out, _PIECE_BYTES)
-            out.flush()
-            os.fsync(out.fileno())
+            self.files[name] = copy_hashed(file, self._folder / name)
 
 
 @contextmanager
 def write_archive(target: Path) -> Iterator[Writer]:
-    """A writer of a new back-up: a file when the name ends in .tar, else a folder.
+    """A writer of a new back-up.
 
     It appears under its name at the end of the block, whole and durable; an error leaves nothing.
 
     Raises:
-        UserError: something is there already, or the place cannot be written.
+        UserError: something is there already.
     """
     if target.exists():
         raise UserError(f"{target} is there already; give a new name, nothing is overwritten")
     draft = target.with_name(f".{target.name}.{uuid4().hex}.partial")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        if target.suffix == ".tar":
-            with (
-                os.fdopen(
-                    os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _PRIVATE), "wb"
-                ) as f,
-                tarfile.open(fileobj=f, mode="w") as tar,
-            ):
-                yield Writer(None, tar)
-                tar.close()
-                f.flush()
-                os.fsync(f.fileno())
-        else:
-            draft.mkdir(mode=0o700)
-            yield Writer(draft, None)
+        draft.mkdir(mode=0o700)
+        yield Writer(draft)
         draft.rename(target)
         _sync_folder(target.parent)
     finally:
-        if draft.is_dir():
-            shutil.rmtree(draft, ignore_errors=True)
-        draft.unlink(missing_ok=True)
+        shutil.rmtree(draft, ignore_errors=True)
 
 
 def read_archive(source: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    """Every file of a back-up with its name, in the order in which it was written.
-
-    Read it within `reading`.
-    """
-    if source.is_dir():
-        for path in sorted(source.rglob("*")):
-            if path.is_file():
-                with path.open("rb") as file:
-                    yield path.relative_to(source).as_posix(), file
-        return
-    with tarfile.open(source, mode="r:") as tar:
-        for member in tar:
-            inside = tar.extractfile(member) if member.isfile() else None
-            if inside is None or not _is_inside(member.name):
-                raise UserError(
-                    f"{source}: {member.name[:200]!r} is no file of a back-up; "
-                    "it was not written by flywheel backup"
-                )
-            yield member.name, inside
-
-
-@contextmanager
-def reading(source: Path) -> Iterator[None]:
-    """What is wrong with a tar, in words.
-
-    Raises:
-        UserError: it ends early, or is none.
-    """
-    try:
-        yield
-    except (tarfile.TarError, EOFError) as error:
-        raise UserError(
-            f"{source} cannot be read as a back-up: {error}; give what flywheel backup wrote, whole"
-        ) from error
+    """Every file of a back-up with its name."""
+    for path in sorted(source.rglob("*")):
+        if path.is_file():
+            with path.open("rb") as file:
+                yield path.relative_to(source).as_posix(), file
 
 
 def read_manifest(data: bytes, source: Path) -> dict[str, Any]:

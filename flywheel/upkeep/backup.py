@@ -62,7 +62,7 @@ class _Blobs:
 def back_up(
     project: Project, target: Path, *, now: Callable[[], datetime], with_secrets: bool = False
 ) -> BackedUp:
-    """Write a back-up of a project to a new .tar file or a new folder.
+    """Write a back-up of a project to a new folder.
 
     Raises:
         UserError: the target is there already.

@@ -23,7 +23,7 @@ from flywheel.blobs import Blobs
 from flywheel.errors import BusyError, UserError
 from flywheel.project import FILE_NAME, Project, load_project
 from flywheel.stack.credentials import credentials_file
-from flywheel.upkeep.archive import MANIFEST, copy_hashed, read_archive, read_manifest, reading
+from flywheel.upkeep.archive import MANIFEST, copy_hashed, read_archive, read_manifest
 from flywheel.upkeep.dumps import (
     check_dump,
     dump_name,
@@ -113,18 +113,15 @@ def restore(
 @contextmanager
 def _unpacked(source: Path, directory: Path) -> Iterator[_Unpacked]:
     """Unpack and verify; gone again at the end of the block."""
-    if not source.exists():
-        raise UserError(
-            f"{source} is not there; give the file or folder that flywheel backup wrote"
-        )
+    if not source.is_dir():
+        raise UserError(f"{source} is no folder; give the one that flywheel backup wrote")
     fresh = not directory.exists()
     directory.mkdir(parents=True, exist_ok=True)
     unpacked = _Unpacked(folder=directory / _UNPACKED)
     shutil.rmtree(unpacked.folder, ignore_errors=True)  # of one that was killed
     try:
-        with reading(source):
-            for name, file in read_archive(source):
-                _unpack(unpacked, name, file, source)
+        for name, file in read_archive(source):
+            _unpack(unpacked, name, file, source)
         _verify(unpacked, source)
         yield unpacked
     finally:

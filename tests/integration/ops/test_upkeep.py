@@ -98,7 +98,7 @@ def test_a_wrong_token_and_a_silent_server_are_told_with_status_1(away, monkeypa
 
 
 def test_a_back_up_brings_a_project_back_elsewhere_as_it_was(away, tmp_path):
-    kept, there = tmp_path / "kept.tar", tmp_path / "there"
+    kept, there = tmp_path / "kept", tmp_path / "there"
     assert "blobs" in flywheel("backup", kept, away.directory)
     flywheel("restore", kept, there)
     assert stands(there) == stands(away.directory)
@@ -111,7 +111,7 @@ def test_a_back_up_brings_a_project_back_elsewhere_as_it_was(away, tmp_path):
 
 
 def test_a_back_up_with_one_wrong_byte_is_refused_before_anything_is_written(away, tmp_path):
-    kept, there = tmp_path / "kept.tar", tmp_path / "there"
+    kept, there = tmp_path / "kept", tmp_path / "there"
     flywheel("backup", kept, away.directory)
     data = bytearray(kept.read_bytes())
     data[len(data) // 2] ^= 1
