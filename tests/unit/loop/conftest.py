@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import shutil
 from collections.abc import Callable
+from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
@@ -17,9 +21,10 @@ from flywheel.ledger.models import (
     current_release,
 )
 from flywheel.ledger.nights import FinishedStep, finish_night, finish_step, open_night
-from flywheel.loop import Loop, NightRun, release
+from flywheel.loop import Loop, NightRun, begin_night, release, steps
 from flywheel.loop.results import Decided, Retrained
 from flywheel.records import Checkpoint, Verdict
+from flywheel.testing import draw_points, open_memory, side_of, toy_task
 
 NOW = datetime(2026, 3, 1, 2, tzinfo=UTC)
 CANDIDATE, CHAMPION, OTHER = "a" * 64, "b" * 64, "c" * 64
@@ -140,3 +145,59 @@ def _checkpoint(digest, made):
         train_seconds=1.0,
         created_at=made,
     )
+
+
+SETTINGS = {
+    "train": {"device": "cpu", "learning_rate": 0.1, "batch_size": 8, "epochs": 5},
+    "labeling": {"samples_per_night": 30, "probability_share": 0.6},
+    "quality": {"blind_share": 0.0},
+    "dataset": {"test_groups": 0.5},
+    "gate": {"min_fresh_samples": 5},
+}
+
+
+@contextmanager
+def _opened(folder, backend=None, start=NOW + timedelta(days=1), **sections):
+    with open_memory(toy_task(), folder, start=start, **(SETTINGS | sections)) as toy:
+        with toy.loop.ledger.read() as connection:
+            release = current_release(connection)
+        if release is not None:
+            toy.server.activate(release.checkpoint_digest, release.threshold)
+        if backend is not None:
+            toy.backend.__dict__.update(deepcopy(backend.__dict__))
+        yield toy
+
+
+@pytest.fixture(scope="session")
+def stages(tmp_path_factory, put_ledger):
+    """What night 1 left after its steps: name of a step -> folder and labeling server."""
+    folder = tmp_path_factory.mktemp("stages")
+    put_ledger(folder / "now/.flywheel/ledger.db")
+    made = {}
+    with _opened(folder / "now", start=NOW) as toy:
+        assert toy.night()["decide"].verdict is Verdict.PROMOTE
+        toy.serve(draw_points(80, seed=1)[0])
+        with begin_night(toy.loop) as night:
+            for step in (steps.DEPLOY, steps.COLLECT, steps.ROUTE, steps.INGEST):
+                if step is steps.INGEST:
+                    toy.annotate(side_of)
+                night.do(step)
+                shutil.copytree(folder / "now", folder / step.name)
+                made[step.name] = (folder / step.name, deepcopy(toy.backend))
+    return made
+
+
+@pytest.fixture
+def open_after(stages, tmp_path):
+    """(step, settings) -> a project of its own in night 1, after that step."""
+    count = itertools.count()
+
+    @contextmanager
+    def open_copy(step, **sections):
+        folder, backend = stages[step]
+        mine = tmp_path / f"{step}-{next(count)}"
+        shutil.copytree(folder, mine)
+        with _opened(mine, backend, **sections) as toy:
+            yield toy
+
+    return open_copy

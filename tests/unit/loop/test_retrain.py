@@ -1,0 +1,190 @@
+"""The retrain step: when it trains, when the candidate waits, and why."""
+
+import dataclasses
+
+import pytest
+
+from flywheel.ledger import approvals
+from flywheel.ledger.datasets import latest_version
+from flywheel.ledger.failures import failures_in
+from flywheel.ledger.models import (
+    add_decision,
+    add_release,
+    add_report,
+    current_release,
+    latest_checkpoint,
+    open_challenge,
+    release_history,
+)
+from flywheel.loop import begin_night, steps
+from flywheel.loop.retrain import challenger, retrain
+from flywheel.records import Approval, Challenge, Consent, FailureState, Verdict
+
+
+def newest(toy):
+    with toy.loop.ledger.read() as connection:
+        return latest_checkpoint(connection)
+
+
+def released(toy):
+    with toy.loop.ledger.read() as connection:
+        return current_release(connection).checkpoint_digest
+
+
+def decided(toy, blank_report, blank_decision, **changes):
+    """A decision of night 1 on the newest checkpoint."""
+    report = blank_report(night=1, candidate_digest=newest(toy).digest)
+    with toy.loop.ledger.begin() as connection:
+        add_report(connection, report)
+        add_decision(connection, blank_decision(night=1, report_id=report.id, **changes))
+
+
+def test_new_rows_make_a_candidate(open_after):
+    with open_after("ingest") as toy, begin_night(toy.loop) as night:
+        before = released(toy)
+        made = retrain(night)
+        stored = newest(toy)
+        assert made.candidate_digest == stored.digest != before == stored.parent_digest
+        assert toy.loop.blobs.get(stored.digest)
+        assert (made.device, made.losses) == ("cpu", stored.losses)
+        with toy.loop.ledger.read() as connection:
+            rows = latest_version(connection).num_train
+            assert made.note == f"trained on {rows} rows"
+            assert len(failures_in(connection, FailureState.TRAINED_ON)) > 0
+
+
+def test_run_again_in_the_night_nothing_is_trained(open_after):
+    with open_after("ingest") as toy, begin_night(toy.loop) as night:
+        first = retrain(night)
+        watched = dataclasses.replace(night, progress=lambda *_: pytest.fail("it trains again"))
+        assert retrain(watched) == first
+
+
+def test_killed_while_it_trains_it_comes_to_the_same_weights(open_after):
+    def kill(*_):
+        raise KeyboardInterrupt
+
+    with open_after("ingest") as toy, begin_night(toy.loop) as night:
+        before = newest(toy)
+        with pytest.raises(KeyboardInterrupt):
+            retrain(dataclasses.replace(night, progress=kill))
+        assert newest(toy) == before
+        again = retrain(night).candidate_digest
+    with open_after("ingest") as toy, begin_night(toy.loop) as night:
+        assert retrain(night).candidate_digest == again
+
+
+def test_without_new_rows_what_serves_is_not_judged_again(open_after):
+    with open_after("route") as toy, begin_night(toy.loop) as night:
+        made = retrain(night)
+        assert made.candidate_digest is None
+        assert made.note == "no new training labels since the released model was trained"
+
+
+def candidate_of_an_earlier_night(toy):
+    """Night 1 trained it, and night 2 has nothing new to train on."""
+    with begin_night(toy.loop) as night:
+        made = night.do(steps.RETRAIN)
+        night.finish()
+    return made.candidate_digest
+
+
+def test_a_candidate_without_a_verdict_is_judged_again(open_after):
+    with open_after("ingest") as toy:
+        digest = candidate_of_an_earlier_night(toy)
+        with begin_night(toy.loop) as night:
+            made = retrain(night)
+        assert made.candidate_digest == digest
+        assert made.note == f"no new training labels; candidate {digest[:12]} is judged again"
+        assert made.device is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"verdict": Verdict.REJECT}, "was rejected"),
+        ({"verdict": Verdict.HOLD, "closes_challenge": True}, "was given up"),
+    ],
+)
+def test_a_candidate_that_was_judged_is_over(
+    open_after, blank_report, blank_decision, changes, why
+):
+    with open_after("ingest") as toy:
+        digest = candidate_of_an_earlier_night(toy)
+        decided(toy, blank_report, blank_decision, **changes)
+        with begin_night(toy.loop) as night:
+            made = retrain(night)
+        assert made.candidate_digest is None
+        assert made.note == f"no new training labels since candidate {digest[:12]} {why}"
+
+
+def test_a_model_that_was_rolled_back_is_over(open_after):
+    with open_after("ingest") as toy:
+        old, digest = released(toy), candidate_of_an_earlier_night(toy)
+        with toy.loop.ledger.begin() as connection:
+            add_release(connection, digest, "by hand", toy.loop.now())
+            add_release(connection, old, "roll-back", toy.loop.now())
+            assert len(release_history(connection)) == 3
+        with begin_night(toy.loop) as night:
+            assert retrain(night).note.endswith(f"{digest[:12]} was rolled back")
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [(None, "waits for approval"), (Consent.DECLINE, "was declined by ann")],
+)
+def test_a_candidate_that_a_person_has_in_hand_is_over(
+    open_after, blank_report, blank_decision, answer, why
+):
+    with open_after("ingest") as toy:
+        candidate_of_an_earlier_night(toy)
+        decided(toy, blank_report, blank_decision, verdict=Verdict.PROMOTE)
+        now = toy.loop.now()
+        asked = Approval(
+            decision_id="e" * 64, night=1, asked_at=now, deadline=now, at_deadline=Consent.DECLINE
+        )
+        with toy.loop.ledger.begin() as connection:
+            approvals.ask(connection, asked)
+            if answer is not None:
+                said = {"answered_by": "ann", "reason": "no", "answered_at": now}
+                approvals.answer(connection, dataclasses.replace(asked, answer=answer, **said))
+        with begin_night(toy.loop) as night:
+            made = retrain(night)
+        assert made.candidate_digest is None
+        assert why in made.note
+
+
+def test_while_a_candidate_is_challenged_nothing_is_trained(open_after):
+    with open_after("ingest") as toy, begin_night(toy.loop) as night:
+        champion = released(toy)
+        challenge = Challenge(
+            generation=1,
+            number=1,
+            challenger_digest="c" * 64,
+            champion_digest=champion,
+            alpha=0.01,
+            opened_night=0,
+        )
+        with toy.loop.ledger.begin() as connection:
+            open_challenge(connection, challenge, (), 0)
+        assert challenger(toy.loop) == "c" * 64
+        made = retrain(night)
+        assert made.candidate_digest == "c" * 64
+        assert made.note.startswith("candidate cccccccccccc is being challenged")
+        assert newest(toy).digest == champion
+
+
+def test_a_challenge_to_another_champion_holds_nothing_up(open_after):
+    with open_after("ingest") as toy, begin_night(toy.loop) as night:
+        challenge = Challenge(
+            generation=1,
+            number=1,
+            challenger_digest="c" * 64,
+            champion_digest="b" * 64,
+            alpha=0.01,
+            opened_night=0,
+        )
+        with toy.loop.ledger.begin() as connection:
+            open_challenge(connection, challenge, (), 0)
+        assert challenger(toy.loop) is None
+        assert retrain(night).candidate_digest == newest(toy).digest

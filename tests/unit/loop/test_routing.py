@@ -1,0 +1,80 @@
+"""The route step: what is stored and sent, once however often it runs."""
+
+import dataclasses
+
+import pytest
+
+from flywheel.errors import RefusedError
+from flywheel.ledger.nights import skips_of
+from flywheel.loop import begin_night
+from flywheel.loop.routing import route
+
+
+def sent(toy):
+    return sorted(task.key for task in toy.backend.tasks.values())
+
+
+def test_the_batch_is_stored_and_sent(open_after):
+    with open_after("collect") as toy, begin_night(toy.loop) as night:
+        routed = route(night)
+        assert routed.num_sent == len(sent(toy)) == routed.num_probability + routed.num_targeted > 5
+        assert (routed.num_waiting, routed.note) == (0, "")
+        assert routed.project_url == toy.backend.page(1)
+
+
+def test_run_again_it_chooses_and_sends_nothing_new(open_after):
+    with open_after("collect") as toy, begin_night(toy.loop) as night:
+        first, there = route(night), sent(toy)
+        assert (route(night), sent(toy)) == (first, there)
+
+
+def test_a_labeling_server_that_is_down_is_a_note_and_the_batch_waits(open_after):
+    with open_after("collect") as toy, begin_night(toy.loop) as night:
+        toy.backend.is_down = True
+        waits = route(night)
+        assert waits.num_sent == len(sent(toy)) == 0
+        assert waits.num_waiting == waits.num_probability + waits.num_targeted
+        assert waits.project_url is None
+        assert "waits in the ledger" in waits.note
+        with toy.loop.ledger.read() as connection:
+            assert {subject for subject, _ in skips_of(connection, night.number)} == {"route"}
+        toy.backend.is_down = False
+        later = route(night)
+        assert (later.batch_id, later.num_sent) == (waits.batch_id, waits.num_waiting)
+        assert later.num_waiting == 0
+        assert later.note == ""
+
+
+def test_a_refusal_is_a_note_too(open_after):
+    with open_after("collect") as toy, begin_night(toy.loop) as night:
+        toy.backend.breaks_after["ensure_project"] = RefusedError("the token is wrong; set another")
+        assert "the token is wrong" in route(night).note
+
+
+def test_without_a_labeling_server_in_the_loop_that_of_the_settings_is_asked(
+    open_after, free_tcp_port
+):
+    address = {"url": f"http://127.0.0.1:{free_tcp_port}", "samples_per_night": 30}
+    with open_after("collect", labeling=address) as toy:
+        with begin_night(dataclasses.replace(toy.loop, labeling=None)) as night:
+            assert str(free_tcp_port) in route(night).note
+        assert sent(toy) == []
+
+
+def test_what_the_money_does_not_buy_is_not_asked(open_after):
+    with open_after("collect", cost={"per_night": 1.0}) as toy, begin_night(toy.loop) as night:
+        routed = route(night)
+        assert routed.num_sent == 4  # of 30 s, at 30 an hour
+
+
+@pytest.mark.parametrize("call", ["ensure_project", "half a push", "push"])
+def test_cut_off_while_sending_it_comes_to_the_same_end(open_after, call):
+    with open_after("collect") as toy, begin_night(toy.loop) as night:
+        whole, there = route(night), sent(toy)
+    with open_after("collect") as toy, begin_night(toy.loop) as night:
+        toy.backend.breaks_after[call] = KeyboardInterrupt()
+        with pytest.raises(KeyboardInterrupt):
+            route(night)
+        again = route(night)
+        assert sent(toy) == there
+        assert dataclasses.replace(again, batch_id="") == dataclasses.replace(whole, batch_id="")
