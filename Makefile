@@ -30,10 +30,11 @@ test: setup  ## check, then run every test with real servers
 	@$(BIN)/pytest -q -n auto --dist loadfile tests/unit tests/golden
 	@$(BIN)/pytest -q -n 3 --dist loadfile tests/integration
 
-check: .venv/.stamp  ## format, lint and types
+check: .venv/.stamp  ## format, lint, types and size
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+	@$(BIN)/python tests/size.py
 
 bench: .venv/.stamp  ## the numbers the README quotes
 	@$(SAFE) for script in tests/benchmarks/bench_*.py; do echo "$$script"; $(BIN)/python "$$script"; done
