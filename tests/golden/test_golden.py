@@ -1,7 +1,8 @@
 """The refactoring test: what today's code writes, against what it wrote when the files were made.
 
-Two made-up projects (four nights of a story, thirty nights of a year) give ledger rows, records,
-and the numbers on every page. A change of code that means no change of behaviour leaves every
+Two made-up projects (four nights of a story, thirty nights of a year) give ledger rows, records
+and the numbers on every page; real nights of a toy task give batches, versions, models, reports
+and decisions, which are then replayed. A change of code that means no change of behaviour leaves every
 file as it is; words on pages may change, numbers may not.
 
 `FLYWHEEL_GOLDEN=write pytest tests/golden` writes the files anew. Do so only when the issue at
@@ -23,6 +24,7 @@ import pytest
 
 from flywheel.ledger.codec import to_json
 from flywheel.ledger.models import get_decision, report_of_night
+from flywheel.loop.replay import find_exhibit, replay
 from flywheel.records import canonical
 from flywheel.report import (
     LABELING_PAGE,
@@ -55,6 +57,7 @@ def module_of(path):
 
 report_world = module_of(UNIT / "report/conftest.py")
 years = module_of(UNIT / "report/years.py")
+nights_world = module_of(HERE / "nights.py")
 
 
 @pytest.fixture(scope="session")
@@ -108,11 +111,15 @@ def rows_of(loop):
 
 
 def digest(text):
-    return hashlib.sha256(text.encode()).hexdigest()
+    return digest_of_bytes(text.encode())
+
+
+def digest_of_bytes(data):
+    return hashlib.sha256(data).hexdigest()
 
 
 def _plain(value):
-    return hashlib.sha256(value).hexdigest() if isinstance(value, bytes) else value
+    return digest_of_bytes(value) if isinstance(value, bytes) else value
 
 
 def records_of(loop, night):
@@ -187,3 +194,45 @@ def pages_of_all_nights(loop):
         "status": numbers_of(standing.replace(root, "")),
         "nights": frame.to_csv(index=False, float_format="%.9g").splitlines()[1:],
     }
+
+
+@pytest.fixture(scope="module")
+def nights(tmp_path_factory):
+    """Four real nights of a toy task whose world moves."""
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        nights_world.open_world(tmp_path_factory.mktemp("golden-nights"), patch) as world,
+    ):
+        world.night()
+        for day, shift in ((1, 2), (2, 2), (3, 2)):
+            world.day(day, shift)
+            world.night()
+            world.annotate(shift)
+        world.night()
+        yield world
+
+
+def test_real_nights_come_to_the_same(nights):
+    rows = rows_of(nights.loop)
+    rows["steps"] = nights_world.without_stopwatch(rows["steps"])
+    found = {
+        name: {"rows": len(of_table), "digest": digest("\n".join(of_table)), "first": of_table[:1]}
+        for name, of_table in rows.items()
+    }
+    check("nights_rows", found | {"steps": rows["steps"], "choices": rows["choices"]})
+
+
+def test_decisions_are_derived_again_byte_for_byte(nights):
+    found = {}
+    for night in range(5):
+        stored = records_of(nights.loop, night)
+        exhibit = find_exhibit(nights.loop, stored["decision"]["id"])
+        derived = replay(exhibit, nights.loop.project.directory)
+        assert derived.differences == ()
+        assert to_json(derived.report) == stored["report"]
+        found[f"night {night}"] = {
+            "stored": {name: digest(canonical(record)) for name, record in stored.items()},
+            "scores": digest_of_bytes(exhibit.scores),
+            "decision": to_json(derived.decision),
+        }
+    check("nights_decisions", found)
