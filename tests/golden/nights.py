@@ -6,11 +6,9 @@ a processor adds. The model server and Label Studio are small things in memory; 
 """
 
 import dataclasses
-import importlib.util
 import io
 import json
 import struct
-import sys
 import time
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
@@ -29,6 +27,7 @@ from flywheel.project import load_project
 from flywheel.records import Feedback, FeedbackKind, Prediction, Sample, Split
 from flywheel.serve.client import ServedModel
 from flywheel.task import Example, load_task
+from flywheel.testing import MemoryBackend
 
 TESTS = Path(__file__).parents[1]
 START = datetime(2026, 3, 1, 2, tzinfo=UTC)
@@ -147,10 +146,6 @@ class World:
 @contextmanager
 def open_world(folder, monkeypatch):
     """A project with a released model behind it, and its world."""
-    spec = importlib.util.spec_from_file_location("golden_studio", TESTS / "unit/label/conftest.py")
-    doubles = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = doubles  # its dataclasses look for their module there
-    spec.loader.exec_module(doubles)
     monkeypatch.setattr(time, "perf_counter", lambda: 0.0)
     (folder / "flywheel.toml").write_text(SETTINGS)
     project, clock = load_project(folder), SimpleNamespace(now=START)
@@ -166,7 +161,7 @@ def open_world(folder, monkeypatch):
         loop = Loop(
             project=project, task=rounded, ledger=ledger, blobs=blobs, now=lambda: clock.now
         )
-        world = World(loop, doubles.SmallStudio(), clock)
+        world = World(loop, MemoryBackend(), clock)
         for module in (gather, routing):
             monkeypatch.setattr(module, "open_studio", lambda _: world.studio)
         for module in (gather, release):
