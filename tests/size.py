@@ -19,9 +19,9 @@ ROOT = Path(__file__).parents[1]
 PARTS = ("flywheel", "flows")
 
 BUDGET = {
-    "lines of code": 29_500,
-    "lines of docstrings": 7_400,
-    "files": 380,
+    "lines of code": 31_000,
+    "lines of docstrings": 8_000,
+    "files": 390,
     "settings": 95,
     "commands": 30,
 }
