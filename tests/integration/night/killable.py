@@ -18,16 +18,10 @@ import flywheel.loop.release
 import flywheel.loop.retrain
 import flywheel.loop.routing
 from flywheel.label import Studio
-from flywheel.loop import NightRun, night
+from flywheel.loop import NightRun, steps
 from flywheel.serve import ModelServer
 
-STEPS = {
-    step.name: step
-    for step in (
-        *(night.DEPLOY, night.COLLECT, night.ROUTE, night.INGEST),
-        *(night.RETRAIN, night.EVALUATE, night.DECIDE, night.RELEASE),
-    )
-}
+STEPS = {step.name: step for step in steps.STEPS}
 INSIDE = {
     "collect: moved": (flywheel.loop.gather, "move_payloads", "after"),
     "route: ordered": (flywheel.loop.routing, "requeue", "after"),

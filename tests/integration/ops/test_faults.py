@@ -26,7 +26,8 @@ from flows.steps import RETRY_SECONDS
 from flywheel.errors import FlywheelError
 from flywheel.ledger.models import release_history
 from flywheel.ledger.nights import finished_steps, last_night
-from flywheel.loop import Beginning, Slot, begin_night, night, open_loop
+from flywheel.loop import Beginning, Slot, begin_night, open_loop
+from flywheel.loop.steps import STEPS
 from flywheel.report import status
 from flywheel.serve import ModelServer
 from flywheel.stack import catalogue
@@ -35,10 +36,6 @@ from flywheel.stack.supervise import start_all, stop_all
 pytestmark = pytest.mark.integration
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
-STEPS = (
-    *(night.DEPLOY, night.COLLECT, night.ROUTE, night.INGEST),
-    *(night.RETRAIN, night.EVALUATE, night.DECIDE, night.RELEASE),
-)
 TOY = Path(__file__).parents[2] / "toys" / "corner_task.py"
 SETTINGS = """
 [project]
