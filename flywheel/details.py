@@ -18,7 +18,7 @@ def tell_detail(detail: ErrorDetails, settings: type[BaseModel]) -> str:
     *sections, key = (str(part) for part in detail["loc"]) if detail["loc"] else ("",)
     where = ".".join([*sections, key])
     if detail["type"] == "extra_forbidden":
-        known = _fields(settings, sections)
+        known = sorted(_section(settings, sections))
         nearest = difflib.get_close_matches(key, known, n=1)
         hint = f"did you mean {nearest[0]!r}?" if nearest else f"known: {', '.join(known)}"
         return f"unknown key {where!r}; {hint}"
@@ -42,10 +42,6 @@ def _example(settings: type[BaseModel], sections: list[str], key: str) -> str:
     field = _section(settings, sections).get(key)
     default = field and field.default
     return f'; write it in quotes, such as {key} = "{default}"' if isinstance(default, str) else ""
-
-
-def _fields(settings: type[BaseModel], sections: list[str]) -> list[str]:
-    return sorted(_section(settings, sections))
 
 
 def _section(settings: type[BaseModel], sections: list[str]) -> dict[str, FieldInfo]:

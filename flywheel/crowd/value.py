@@ -78,7 +78,8 @@ def rank_second_opinions(
     asking = Asking.of(crowd, resolved)
     new = worth_of_new(num_answers, asking) / num_answers
     gains = [(gain_of_answer(doubt, asking), doubt.sample) for doubt in doubts]
-    return [sample for gain, sample in sorted(gains, key=_best_first) if gain > new]
+    gains.sort(key=lambda gained: (-gained[0], gained[1]))
+    return [sample for gain, sample in gains if gain > new]
 
 
 def gain_of_answer(doubt: Doubt, asking: Asking) -> float:
@@ -187,7 +188,3 @@ def _after_one_more(
 
 def _divided(joint: Sequence[float], total: float) -> tuple[float, ...]:
     return tuple(one / total if total > 0 else 0.0 for one in joint)
-
-
-def _best_first(gained: tuple[float, str]) -> tuple[float, str]:
-    return -gained[0], gained[1]

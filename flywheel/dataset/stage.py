@@ -85,14 +85,16 @@ def _take_in_start_data(
     examples = list(task.start_data())
     blobs.put_all(example.sample.payload for example in examples)
     with ledger.begin() as connection:
-        placed = (_placed(example, settings.group) for example in examples)
+        placed = (
+            Placed(
+                sample=example.sample,
+                group=group_of(example.sample.metadata, example.sample.id, settings.group),
+                split=example.split,
+            )
+            for example in examples
+        )
         add_samples(connection, placed, now)
         add_labels(connection, (_start_label(example) for example in examples), now)
-
-
-def _placed(example: Example, group_key: str | None) -> Placed:
-    sample = example.sample
-    return Placed(sample, group_of(sample.metadata, sample.id, group_key), example.split)
 
 
 def _start_label(example: Example) -> Label:

@@ -88,7 +88,9 @@ def score_models(task: Task, rows: Rows, models: Mapping[str, Model]) -> dict[st
         for name, model in models.items():
             answers[name] += model.answer(inputs)
     return {
-        name: _with_confidence(score_answers(task, rows, _values(given), name), given, name)
+        name: _with_confidence(
+            score_answers(task, rows, [answer.value for answer in given], name), given, name
+        )
         for name, given in answers.items()
     }
 
@@ -112,10 +114,6 @@ def _joined(tables: Sequence[ScoreTable], who: str) -> ScoreTable:
                 "the task's scores function returns the same names for every sample"
             )
     return {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
-
-
-def _values(answers: Sequence[Answer]) -> list[Json]:
-    return [answer.value for answer in answers]
 
 
 def _with_confidence(table: ScoreTable, answers: Sequence[Answer], who: str) -> ScoreTable:

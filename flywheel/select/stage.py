@@ -84,8 +84,9 @@ def select_batch(
         drawn = _probability_share(candidates, left // each, settings, rng)
         targeted = _targeted_share(connection, left - len(drawn.choices) * each, settings, rng)
         chosen = (*drawn.choices, *targeted)
+        text = canonical([night, after, upto, [choice.sample_id for choice in chosen]])
         batch = Batch(
-            id=_batch_id(chosen, night=night, after=after, upto=upto),
+            id=content_id(text.encode()),
             choices=chosen,
             night=night,
             population=drawn.population,
@@ -168,8 +169,3 @@ def _targeted(failure: Failure, settings: LabelingSettings) -> Choice:
         inclusion_probability=None,
         people=people,
     )
-
-
-def _batch_id(chosen: tuple[Choice, ...], *, night: int, after: int, upto: int) -> str:
-    text = canonical([night, after, upto, [choice.sample_id for choice in chosen]])
-    return content_id(text.encode())
