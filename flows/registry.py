@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import yaml  # type: ignore[import-untyped]
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
@@ -21,6 +22,7 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule
 
 from flows.automations import register_automations, remove_automations
+from flows.client import ask_server
 from flows.manifests import deployment_manifest
 from flows.notices import VARIABLE, block_for
 from flows.pools import check_pools, make_pools, remove_pools
@@ -29,6 +31,7 @@ from flywheel.project import FILE_NAME, Project, secret
 
 _TAG = "flywheel"  # every deployment in deployments/prefect.yaml has it
 _PAGE = 200
+_TIMEOUT_SECONDS = 10.0
 _SAID_LINES = 15
 _PREFECT = (sys.executable, "-m", "prefect", "--no-prompt")
 
@@ -105,6 +108,16 @@ def registered(project: Project) -> list[str]:
     """Names of the deployments of the project's directory, such as nightly/digits."""
     with get_client(sync_client=True) as client:
         return sorted(_name(client, found) for found in _of(client, project))
+
+
+def is_open(project: Project) -> bool:
+    """Whether everyone who reaches the server can start runs there: it asks for no password."""
+    try:
+        with ask_server(project, seconds=_TIMEOUT_SECONDS, logs_in=False) as client:
+            client.api_version()
+    except (httpx.HTTPError, ValueError):
+        return False  # it asks, or has stopped answering, and what is registered is registered
+    return True
 
 
 def remove(project: Project, *, but_named: str | None = None) -> list[str]:

@@ -132,10 +132,10 @@ def up(directory: Directory = HERE) -> None:
 @app.command()
 def down(directory: Directory = HERE) -> None:
     """Stop what up and schedule started for this project, and nothing else."""
-    from flywheel import stack
+    from flywheel.cli.scheduling import stop
     from flywheel.project import load_project
 
-    stopped = stack.down(load_project(directory), progress=_say)
+    stopped = stop(load_project(directory), progress=_say)
     if not stopped:
         _say("nothing was running")
 

@@ -23,6 +23,7 @@ from flywheel.cli.prepared import prepare
 from flywheel.cli.printing import night_table
 from flywheel.cli.revisit import revisit_metric
 from flywheel.cli.running import run_night
+from flywheel.cli.scheduling import stop
 from flywheel.cli.shows import Show, World
 from flywheel.cli.story import tell_story
 from flywheel.errors import UserError
@@ -71,7 +72,7 @@ def stop_demo(show: Show, directory: Path, console: Console) -> None:
     """Stop the demo's servers; its state stays."""
     if not (directory / FILE_NAME).exists():
         raise UserError(f"no demo in {directory}; make {show.target} begins one")
-    if not stack.down(load_project(directory), progress=console.print):
+    if not stop(load_project(directory), progress=console.print):
         console.print("nothing was running")
 
 

@@ -7,11 +7,8 @@ get its worker's environment and secrets, unless [workers] names one of the team
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
-
-import httpx
 
 from flywheel import stack
 from flywheel.cli.prepared import prepare
@@ -47,12 +44,15 @@ def register(project: Project, *, progress: Say, has_moved: bool = False) -> Non
         progress(f"{name}: removed, the project has another name now")
     done = registry.register(project)
     workers = stack.own_workers(project)
-    for name in [name for name in _WORKERS if name not in workers]:
-        stack.down(project, only=name, progress=progress)
-    if workers:
-        stack.up(project, list(workers), progress=progress)
+    _stop(project, [name for name in _WORKERS if name not in workers], progress)
+    _start(project, progress)
     _tell(project, done, progress)
-    _warn_of_open_server(project, progress)
+    if not stack.is_loopback(project.prefect.url) and registry.is_open(project):
+        progress(
+            f"warning          whoever reaches {project.prefect.url} can start runs there: it asks for "
+            "no password. Start it with PREFECT_SERVER_API_AUTH_STRING=user:password, and set "
+            "PREFECT_API_AUTH_STRING to the same here and for the workers"
+        )
 
 
 def unregister(project: Project, *, progress: Say) -> None:
@@ -63,9 +63,7 @@ def unregister(project: Project, *, progress: Say) -> None:
     Raises:
         UnavailableError: Prefect's server does not answer; the workers are stopped already.
     """
-    stopped = [
-        name for worker in _WORKERS for name in stack.down(project, only=worker, progress=progress)
-    ]
+    stopped = _stop(project, _WORKERS, progress)
     prepare(project)
     from flows.registry import remove  # as above
 
@@ -87,9 +85,32 @@ def resume(project: Project, *, progress: Say) -> bool:
 
     if not registered(project):
         return False
-    if workers := stack.own_workers(project):
-        stack.up(project, list(workers), progress=progress)
+    _start(project, progress)
     return True
+
+
+def stop(project: Project, *, progress: Say) -> list[str]:
+    """Stop all that runs for a project; its workers first, whose flow runs end with them."""
+    return sorted(_stop(project, _WORKERS, progress) + stack.down(project, progress=progress))
+
+
+def _start(project: Project, progress: Say) -> None:
+    from flows.dead_runs import close_dead_runs
+
+    if workers := stack.own_workers(project):
+        close_dead_runs(project, progress)  # else they hold the places of their work pool
+        stack.up(project, list(workers), progress=progress)
+
+
+def _stop(project: Project, workers: Sequence[str], progress: Say) -> list[str]:
+    stopped = [
+        name for worker in workers for name in stack.down(project, only=worker, progress=progress)
+    ]
+    if stopped:
+        from flows.dead_runs import close_dead_runs  # only then: it takes a second
+
+        close_dead_runs(project, progress)
+    return stopped
 
 
 def _tell(project: Project, done: Registered, progress: Say) -> None:
@@ -124,19 +145,3 @@ def _tell(project: Project, done: Registered, progress: Say) -> None:
     progress(f"see              {url}/deployments")
     progress(f"                 {url}/automations")
     progress(f"undo             flywheel unschedule {project.directory}")
-
-
-def _warn_of_open_server(project: Project, progress: Say) -> None:
-    """Who reaches an open server can start runs, so it should be on loopback only."""
-    if stack.is_loopback(project.prefect.url):
-        return
-    try:
-        answer = httpx.get(f"{os.environ['PREFECT_API_URL']}/admin/version", timeout=10)
-    except httpx.HTTPError:
-        return  # it has answered a moment ago, and what is registered is registered
-    if answer.is_success:
-        progress(
-            f"warning          whoever reaches {project.prefect.url} can start runs there: it asks for "
-            "no password. Start it with PREFECT_SERVER_API_AUTH_STRING=user:password, and set "
-            "PREFECT_API_AUTH_STRING to the same here and for the workers"
-        )

@@ -11,7 +11,6 @@ from urllib.parse import urlsplit
 
 from flywheel.errors import UnavailableError
 from flywheel.project import Project
-from flywheel.stack.planned import planned
 
 _HERE = {"localhost", "127.0.0.1", "::1"}
 _WAIT_SECONDS = 1.0
@@ -29,6 +28,8 @@ def silent_servers(project: Project) -> list[str]:
 
 def planned_lines(project: Project) -> list[str]:
     """What Prefect's server has planned, and what went wrong there; or that it does not say."""
+    from flows.planned import planned  # only where Prefect's server answers: it takes a second
+
     try:
         return list(planned(project).lines(project))
     except UnavailableError as error:

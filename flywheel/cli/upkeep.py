@@ -32,10 +32,11 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object, for programs")] = False,
 ) -> None:
     """Check servers, tokens, disk, clock, versions and GPU, and say how to mend what is wrong."""
+    from flows.doctor import CHECKS
     from flywheel.upkeep import examine
 
     marks = {"ok": "[green]✓[/]", "warn": "[yellow]![/]", "fail": "[red]✗[/]"}
-    findings = examine(directory)
+    findings = examine(directory, CHECKS)
     if as_json:
         typer.echo(json.dumps([asdict(one) for one in findings], indent=1))
     else:

@@ -20,13 +20,11 @@ from flywheel.stack import catalogue
 from flywheel.stack.credentials import credentials_file, ensure_credentials, read_credentials
 from flywheel.stack.database import write_ahead
 from flywheel.stack.pools import gpu_pool, run_pool
-from flywheel.stack.runs import close_dead_runs
 from flywheel.stack.service import Server, Service, read_servers
 from flywheel.stack.supervise import Progress, port_of, start_all, stop_all
 
 SERVICES = ("prefect", "label-studio", "model-server")
 """what `up` starts when it is not told; there are also the workers"""
-_WORKERS = ("worker", "gpu-worker")
 _READ_BY_SERVER = dict.fromkeys(
     ("project", "storage", "serve", "collect", "dataset", "prefect"), True
 ) | {"train": {"device"}}
@@ -75,23 +73,15 @@ def up(
     started = start_all(first, project.state, progress)
     if "label-studio" in chosen:
         write_ahead(project.state / "label-studio")  # now or at a later start: it only speeds up
-    if not then:
-        return started
-    _close_dead_runs(project, progress)
     return started + start_all(then, project.state, progress)
 
 
 def down(project: Project, *, only: str | None = None, progress: Progress = print) -> list[str]:
     """End every process that `up` started for this project, and no other; the names of those.
 
-    Flow runs of a worker end with it and are marked as crashed. `only` names one service.
+    Flow runs of a worker end with it. `only` names one service.
     """
-    stopped = []
-    for worker in [name for name in _WORKERS if only in {None, name}]:
-        stopped += stop_all(project.state, progress, only=worker)
-    if stopped:
-        _close_dead_runs(project, progress)
-    return sorted(stopped + stop_all(project.state, progress, only=only))
+    return stop_all(project.state, progress, only=only)
 
 
 def running(project: Project) -> list[Server]:
@@ -139,12 +129,6 @@ def _refuse_shared_port(services: Sequence[Service]) -> None:
                 f"{other.name} and {service.name} both have port {port}; write two different ones "
                 f"in flywheel.toml, {other.setting} and {service.setting}"
             )
-
-
-def _close_dead_runs(project: Project, progress: Progress) -> None:
-    """Of a server on loopback all runs are on this machine, so their processes can be looked for."""
-    if is_loopback(project.prefect.url):
-        close_dead_runs(project.prefect.url, progress)
 
 
 def outdated(project: Project) -> bool:

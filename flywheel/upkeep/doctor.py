@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from flywheel.errors import SettingsError
@@ -13,14 +13,15 @@ from flywheel.task import load_task
 from flywheel.upkeep import machine, reached, stored
 from flywheel.upkeep.finding import Finding, fail, look, ok
 
-_Check = Callable[[Project], Iterable[Finding]]
+Check = Callable[[Project], Iterable[Finding]]
 
 
-def examine(directory: Path) -> list[Finding]:
+def examine(directory: Path, prefect: Sequence[tuple[str, Check]] = ()) -> list[Finding]:
     """Look at settings, task, storage, servers and machine; nothing of the project is changed.
 
     Args:
         directory: the folder with flywheel.toml.
+        prefect: checks of Prefect's server, with their names; they need its client.
 
     Returns:
         What was found, in the order of looking. Without settings nothing else can be looked at.
@@ -31,12 +32,12 @@ def examine(directory: Path) -> list[Finding]:
         said = [fail("settings", line) for line in str(error).splitlines()]
         return [*said, *look("versions", lambda: machine.versions(None))]
     found = [ok("settings", f"{project.directory}/flywheel.toml, project {project.name!r}")]
-    for check, into in _checks(project):
+    for check, into in _checks(project, prefect):
         found += look(check, lambda into=into: into(project))  # type: ignore[misc]
     return found
 
 
-def _checks(project: Project) -> Iterator[tuple[str, _Check]]:
+def _checks(project: Project, prefect: Sequence[tuple[str, Check]]) -> Iterator[tuple[str, Check]]:
     known = {**os.environ, **environment(project)}
     yield "task", _task
     yield "versions", machine.versions
@@ -45,8 +46,7 @@ def _checks(project: Project) -> Iterator[tuple[str, _Check]]:
     yield "disk", machine.disk
     yield "secrets", machine.secrets
     yield "GPU", machine.gpu
-    yield "Prefect", reached.prefect
-    yield "schedule", reached.schedule
+    yield from prefect
     yield "Label Studio", lambda one: reached.label_studio(one, known)
     yield "model server", lambda one: reached.model_server(one, known)
     yield "clock", reached.clocks

@@ -10,7 +10,9 @@ import httpx
 import psutil
 import pytest
 
+from flows.dead_runs import close_dead_runs
 from flywheel import stack
+from flywheel.cli.scheduling import stop
 from flywheel.project import Identity, Project
 from flywheel.project import Prefect as PrefectSettings
 
@@ -88,7 +90,7 @@ def kill(*processes):
 
 def test_down_ends_the_runs_of_the_worker_and_none_stays_running(project, run_id):
     run = process_of(project, run_id)
-    assert stack.down(project) == ["prefect", "worker"]
+    assert stop(project, progress=print) == ["prefect", "worker"]
     assert has_ended(run)
     stack.up(project, ["prefect"])
     wait_for(project, run_id, "CRASHED", seconds=1)
@@ -98,7 +100,8 @@ def test_after_the_whole_machine_died_up_closes_its_runs(project, run_id):
     run = process_of(project, run_id)
     kill(run, *(server.process() for server in stack.running(project)))
     told = []
-    stack.up(project, ["prefect", "worker"], pool="nights", progress=told.append)
+    stack.up(project, ["prefect"])
+    close_dead_runs(project, told.append)
     wait_for(project, run_id, "CRASHED", seconds=1)
     assert [line for line in told if "marked as crashed" in line], json.dumps(told)
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
+from flows.doctor import CHECKS as PREFECT
 from flywheel.cli.starter import write_starter
 from flywheel.ledger import Ledger
 from flywheel.ledger.nights import open_night
@@ -49,7 +50,7 @@ def directory(tmp_path, monkeypatch):
 
 
 def found(directory):
-    return {one.check: one for one in examine(directory)}
+    return {one.check: one for one in examine(directory, PREFECT)}
 
 
 def test_all_is_looked_at_though_no_server_answers_and_nothing_is_changed(directory):
@@ -114,7 +115,7 @@ def test_without_settings_it_says_so_and_looks_at_the_versions(tmp_path):
 def test_every_fault_of_the_settings_is_a_finding(directory):
     settings = directory / "flywheel.toml"
     settings.write_text(settings.read_text() + "[approval]\nhours = -1\n[retention]\nx = 1\n")
-    lines = [one.line for one in examine(directory) if one.check == "settings"]
+    lines = [one.line for one in examine(directory, PREFECT) if one.check == "settings"]
     assert ["approval.hours" in lines[0], "retention.x" in lines[1], len(lines)] == [True, True, 2]
 
 
@@ -162,7 +163,7 @@ def test_a_ledger_from_the_future_means_a_clock_that_jumped(directory):
     with ledger.begin() as connection:
         open_night(connection, datetime.now(UTC) + timedelta(days=1))
     ledger.close()
-    [told] = [one for one in examine(directory) if "began at" in one.line]
+    [told] = [one for one in examine(directory, PREFECT) if "began at" in one.line]
     assert (told.check, told.status) == ("clock", "warn")
 
 
