@@ -33,7 +33,7 @@ _TAG = "flywheel"  # every deployment in deployments/prefect.yaml has it
 _PAGE = 200
 _TIMEOUT_SECONDS = 10.0
 _SAID_LINES = 15
-_PREFECT = (sys.executable, "-m", "prefect", "--no-prompt")
+_PREFECT = (sys.executable, "-P", "-m", "prefect", "--no-prompt")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -167,12 +167,17 @@ def _check_name(client: SyncPrefectClient, project: Project, *, has_moved: bool)
 
 
 def _deploy(project: Project) -> None:
-    """By Prefect's own command, from the file with the variables filled in."""
+    """By Prefect's own command, from the file with the variables filled in.
+
+    It looks for our flows in its working directory first, whatever -P says: there must be no
+    project that has folders of these names.
+    """
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "prefect.yaml"
         file.write_text(yaml.safe_dump(deployment_manifest(project)), encoding="utf-8")
         done = subprocess.run(
             [*_PREFECT, "deploy", "--all", "--prefect-file", str(file)],
+            cwd=folder,
             env=dict(os.environ),
             capture_output=True,
             text=True,

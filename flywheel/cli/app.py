@@ -17,6 +17,9 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+# Both are empty. Loaded before a task, they are ours even if the project has folders of these names.
+import deployments  # noqa: F401
+import flows  # noqa: F401
 from flywheel.cli.judging import judging
 from flywheel.cli.operating import operating
 from flywheel.cli.upkeep import upkeep

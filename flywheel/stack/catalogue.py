@@ -163,4 +163,5 @@ def _address(url: str) -> tuple[str, str]:
 
 
 def _module(name: str, *arguments: str) -> tuple[str, ...]:
-    return (sys.executable, "-m", name, *arguments)
+    # -P: it may run in the project's folder, whose own flows/ or logging.py would come first.
+    return (sys.executable, "-P", "-m", name, *arguments)

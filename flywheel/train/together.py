@@ -127,7 +127,7 @@ def _started(
                 processes.append(
                     subprocess.Popen(
                         [
-                            *(sys.executable, "-m", "flywheel.train.worker"),
+                            *(sys.executable, "-P", "-m", "flywheel.train.worker"),
                             *(str(folder.path), "--parent", str(os.getpid())),
                         ],
                         env=environment | {"OMP_NUM_THREADS": str(threads)},

@@ -20,12 +20,12 @@ import pytest
 from asking import post, wait_for
 from PIL import Image
 
+from flows.planned import planned
 from flywheel import stack
 from flywheel.cli.scheduling import register, resume, unregister
 from flywheel.cli.starter import write_starter
 from flywheel.errors import SettingsError
 from flywheel.project import load_project
-from flywheel.stack.planned import planned
 
 pytestmark = pytest.mark.integration
 

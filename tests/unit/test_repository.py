@@ -60,6 +60,7 @@ LAYERS = (
 NEIGHBOURS = {
     ("flywheel.ledger", "flywheel.blobs"): "its samples and manifests have their bytes there",
     ("flywheel.crowd", "flywheel.consensus"): "both mean the same by answers that agree",
+    ("flywheel.cli", "deployments"): "loaded before a task, whose project may have such a folder",
     ("flywheel", "flywheel.project"): "re-exports it",
     ("flywheel", "flywheel.task"): "re-exports it",
     ("flywheel.world", "flywheel.tasks"): "the world of a bundled task shows that task's data",

@@ -88,5 +88,5 @@ def test_the_environment_beside_ours_comes_before_the_path(tmp_path, binary, mon
 
 def test_the_model_server_runs_in_its_project_with_our_python(tmp_path):
     service = catalogue.model_server(tmp_path, URL, {"PREFECT_API_URL": "u"})
-    assert service.argv == (sys.executable, "-m", "flywheel", "serve", str(tmp_path))
+    assert service.argv == (sys.executable, "-P", "-m", "flywheel", "serve", str(tmp_path))
     assert (service.directory, service.env["PREFECT_API_URL"]) == (tmp_path, "u")
