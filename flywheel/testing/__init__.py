@@ -17,14 +17,17 @@ Put your task where the toy one is, your samples for the points, and your truth 
 """
 
 from flywheel.testing.backend import MemoryBackend
+from flywheel.testing.ledger import Annotators, Production
 from flywheel.testing.memory import MemoryProject, MemoryServer, open_memory
 from flywheel.testing.toy import SIDES, draw_points, side_of, toy_task
 
 __all__ = [
     "SIDES",
+    "Annotators",
     "MemoryBackend",
     "MemoryProject",
     "MemoryServer",
+    "Production",
     "draw_points",
     "open_memory",
     "side_of",
