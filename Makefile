@@ -4,9 +4,11 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 BIN := .venv/bin
 # spelled out for the make of macOS, which knows no .SHELLFLAGS
 SAFE := set -eu -o pipefail;
-PIP := -m pip --disable-pip-version-check --quiet install
+# Modules are compiled when they are first imported: most never are, and all take a minute.
+PIP := -m pip --disable-pip-version-check install --no-compile
+export PYTHONDONTWRITEBYTECODE :=
 # pip also lists every package that a second index or folder of wheels does not have
-QUIET := 2>&1 | { grep -v -E "^(WARNING: Location .* is ignored|Looking in)" || true; }
+QUIET := { grep -v -E "^(WARNING: Location .* is ignored|Looking in)" || true; }
 SHELL := bash
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-pose down test check bench prove clean
@@ -16,10 +18,13 @@ help:  ## say what there is
 
 setup: .venv/.stamp .venv-label-studio/.stamp  ## install flywheel and Label Studio, each in its own environment
 
-demo: setup  ## run the digits demo: servers, traffic, labels, nights
+demo:  ## run the digits demo: servers, traffic, labels, nights
+	@echo "make demo: 5 to 6 minutes on two cores, of them 1 to install; run again, it goes on where it stopped"
+	@$(MAKE) --no-print-directory -j 2 .venv/.demo .venv-label-studio/.stamp
 	@$(BIN)/flywheel demo $(if $(FRESH),--fresh)
 
-demo-pose: setup  ## run the pose demo: a robot cell, keypoints, five nights
+demo-pose:  ## run the pose demo: a robot cell, keypoints, five nights
+	@$(MAKE) --no-print-directory -j 2 .venv/.pose .venv-label-studio/.stamp
 	@$(BIN)/flywheel demo pose $(if $(FRESH),--fresh)
 
 down:  ## stop the demos' servers
@@ -45,21 +50,62 @@ prove: .venv/.stamp  ## the error rates of the gate and of every interval, by si
 clean:  ## remove both environments and all caches; a project's .flywheel stays
 	@rm -rf .venv .venv-label-studio .mypy_cache .ruff_cache .pytest_cache *.egg-info
 
-.venv/.stamp: pyproject.toml constraints.txt
-	@echo "Installing flywheel into .venv (2 to 5 minutes, 2 GB) ..."
+# Each part of the lock: what the digits demo needs, the pose demo too, everything.
+.venv/.demo: pyproject.toml constraints.txt
 	@$(call new-environment,.venv)
-	@$(SAFE) PYTHONWARNINGS=ignore $(BIN)/python $(PIP) -c constraints.txt -e '.[pose,postgres,s3,scale,docker,kubernetes]' --group dev $(QUIET)
+	@$(call install,.venv,sed '/^# pose/$(COMMA)$$d' constraints.txt)
+	@$(call install-flywheel,.)
 	@touch $@
 
+.venv/.pose: pyproject.toml constraints.txt
+	@$(call new-environment,.venv)
+	@$(call install,.venv,sed '/^# the other extras/$(COMMA)$$d' constraints.txt)
+	@$(call install-flywheel,.[pose])
+	@touch .venv/.demo $@
+
+.venv/.stamp: pyproject.toml constraints.txt
+	@$(call new-environment,.venv)
+	@$(call install,.venv,cat constraints.txt)
+	@$(call install-flywheel,.[pose$(COMMA)postgres$(COMMA)s3$(COMMA)scale$(COMMA)docker$(COMMA)kubernetes],--group dev)
+	@touch .venv/.demo .venv/.pose $@
+
 .venv-label-studio/.stamp: docker/label-studio.txt
-	@echo "Installing Label Studio into .venv-label-studio (2 to 3 minutes, 1 GB) ..."
 	@$(call new-environment,.venv-label-studio)
-	@$(SAFE) .venv-label-studio/bin/python $(PIP) -r docker/label-studio.txt $(QUIET)
+	@$(call install,.venv-label-studio,cat docker/label-studio.txt)
+	@$(call empty-database,.venv-label-studio)
 	@touch $@
+
+COMMA := ,
 
 # pip before 25.1 knows no --group, so each environment starts with a newer one
 define new-environment
 $(SAFE) test -n "$(PYTHON)" || { echo "no Python of 3.11 or newer is on PATH; install one, or: make setup PYTHON=/path/to/python3" >&2; exit 1; }; \
 test -x $(1)/bin/python || "$(PYTHON)" -m venv $(1); \
-$(1)/bin/python $(PIP) --upgrade 'pip>=25.1' $(QUIET)
+$(1)/bin/python $(PIP) --quiet --upgrade 'pip>=25.1' 2>&1 | $(QUIET)
+endef
+
+# folder, command that prints the lock; says every 10 s how far it is
+define install
+$(SAFE) $(2) > $(1)/lock.txt; all=$$(grep -c == $(1)/lock.txt); \
+echo "$(1): installing $$all packages ..."; : > $(1)/install.log; \
+(while sleep 10 > /dev/null 2>&1; do \
+	if grep -q ^Installing $(1)/install.log; then echo "$(1): writing the packages ..."; \
+	else echo "$(1): $$(grep -c ^Collecting $(1)/install.log) of $$all packages fetched"; fi; done) & \
+trap "kill $$! 2> /dev/null" EXIT; \
+$(1)/bin/python $(PIP) --no-deps -r $(1)/lock.txt 2>&1 > $(1)/install.log | $(QUIET)
+endef
+
+# The lock has all that is needed here; where torch is built for CUDA, pip adds its libraries.
+define install-flywheel
+$(SAFE) PYTHONWARNINGS=ignore $(BIN)/python $(PIP) --quiet --no-build-isolation -c constraints.txt -e '$(1)' $(2) 2>&1 | $(QUIET)
+endef
+
+# A project's first start copies it: the migrations, half a minute, run while flywheel is installed.
+define empty-database
+$(SAFE) echo "$(1): making an empty database of Label Studio, about 40 s ..."; \
+rm -rf $(1)/empty; mkdir $(1)/empty; \
+HOME=$$PWD/$(1)/empty LABEL_STUDIO_BASE_DATA_DIR=$$PWD/$(1)/empty DJANGO_DB=sqlite LOG_LEVEL=ERROR \
+SENTRY_DSN= FRONTEND_SENTRY_DSN= LABEL_STUDIO_COLLECT_ANALYTICS=false PYTHONWARNINGS=ignore \
+$(1)/bin/python $(1)/lib/python*/site-packages/label_studio/manage.py migrate -v 0 > $(1)/migrate.log 2>&1 \
+|| { tail $(1)/migrate.log >&2; exit 1; }
 endef

@@ -52,7 +52,7 @@ def prefect_server(home: Path, url: str) -> Service:
 def label_studio(data: Path, url: str, credentials: Credentials) -> Service:
     """Label Studio from its own environment, with its database and files below `data`."""
     host, port = _address(url)
-    is_first = not (data / "label_studio.sqlite3").exists()
+    is_slow = not (data / "label_studio.sqlite3").exists() and not empty_database().exists()
     return Service(
         name="label-studio",
         argv=(
@@ -63,7 +63,7 @@ def label_studio(data: Path, url: str, credentials: Credentials) -> Service:
         directory=data,
         url=url,
         health="/health/",
-        note="the first start makes its database, about 30 s" if is_first else "",
+        note="the first start makes its database, about 30 s" if is_slow else "",
         setting="[labeling] url",
         start_seconds=300.0,  # a first start on a busy machine
     )
@@ -116,6 +116,11 @@ def label_studio_program() -> Path:
             f"or set LABEL_STUDIO_BIN to its executable"
         )
     return Path(found).absolute()
+
+
+def empty_database() -> Path:
+    """The file that `make` has put beside Label Studio's program: its tables, and nothing in them."""
+    return label_studio_program().parents[1] / "empty/label_studio.sqlite3"
 
 
 def _label_studio_env(data: Path, credentials: Credentials) -> dict[str, str]:

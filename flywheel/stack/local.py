@@ -18,7 +18,7 @@ from flywheel.errors import SettingsError
 from flywheel.project import Project
 from flywheel.stack import catalogue
 from flywheel.stack.credentials import credentials_file, ensure_credentials, read_credentials
-from flywheel.stack.database import write_ahead
+from flywheel.stack.database import begin, write_ahead
 from flywheel.stack.pools import gpu_pool, run_pool
 from flywheel.stack.service import Server, Service, read_servers
 from flywheel.stack.supervise import Progress, port_of, start_all, stop_all
@@ -70,6 +70,8 @@ def up(
     _refuse_shared_port(built)
     first = [service for service in built if service.url is not None]
     then = [service for service in built if service.url is None]
+    if "label-studio" in chosen:
+        begin(project.state / "label-studio", catalogue.empty_database())
     started = start_all(first, project.state, progress)
     if "label-studio" in chosen:
         write_ahead(project.state / "label-studio")  # now or at a later start: it only speeds up

@@ -1,13 +1,15 @@
 """Simulated annotators: real users of the real Label Studio, who work through its HTTP API.
 
-Each signs up by the invite link, asks for the next labeling task, looks at the picture and
-submits an answer, a mistake now and then. What their hands do is handed in (`hands`); they refuse
-to know the ledger.
+Each signs up by the invite link and submits answers, a mistake now and then. They share the list
+of open labeling tasks, hardest first, that Label Studio shows in its data manager: asking it for
+the next one costs its server twice what an answer does. What their hands do is handed in
+(`hands`); the ledger they do not see.
 """
 
 from __future__ import annotations
 
 import itertools
+import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
@@ -25,6 +27,24 @@ Hand = Callable[[str, bool, np.random.Generator], list[dict[str, Json]] | None]
 """sample id, whether the person errs, chance -> what is submitted; None: nobody could tell"""
 
 _TIMEOUT_SECONDS = 60.0
+_PAGE_SIZE = 200
+_OPEN: dict[str, Json] = {
+    "filters": {
+        "conjunction": "and",
+        "items": [
+            {
+                "filter": "filter:tasks:is_labeled",
+                "operator": "equal",
+                "type": "Boolean",
+                "value": False,
+            }
+        ],
+    },
+    "ordering": ["tasks:predictions_score"],
+}
+"""the data manager's view of what still lacks answers, hardest first"""
+_LOOKS_AT = 10
+"""the picture of one labeling task in so many is fetched, as a browser would all"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,18 +101,18 @@ class Crowd:
             RefusedError: it refuses a person or an answer.
         """
         seed = int(rng.integers(2**63))
-        tick, stack = _counter(progress), _Stack(project_id, threading.Lock(), threading.Event())
+        tick, stack = _counter(progress), _Stack()
         people = max(len(self._people), 1)
         with _told(self._url), ThreadPoolExecutor(people) as pool:
             with _closing(stack):
+                sessions = [self._enter(person) for person in self._people]
+                if sessions:
+                    stack.fill(_open_tasks(sessions[0], project_id))
                 desks = [
-                    pool.submit(
-                        _Desk(self._enter(person), person, hand).work,
-                        stack,
-                        (seed, number),
-                        tick,
+                    pool.submit(_Desk(session, person, hand).work, stack, (seed, number), tick)
+                    for number, (session, person) in enumerate(
+                        zip(sessions, self._people, strict=True)
                     )
-                    for number, person in enumerate(self._people)
                 ]
                 _wait(desks)
             done = [desk.result() for desk in desks]
@@ -154,14 +174,65 @@ def _wait(desks: Sequence[Future[Worked]]) -> None:
 _NOTHING = Worked(annotations=0, skipped=0, left=0)
 
 
-class _Stack(NamedTuple):
-    """The labeling tasks of a project, from which one person at a time takes the next."""
+def _open_tasks(session: httpx.Client, project_id: int) -> Iterator[Json]:
+    """The labeling tasks that still lack answers, page by page."""
+    query = json.dumps(_OPEN)
+    for page in itertools.count(1):
+        size, view = {"page": page, "page_size": _PAGE_SIZE}, {"fields": "all", "query": query}
+        response = session.get("/api/tasks/", params={"project": project_id, **size, **view})
+        if response.status_code == httpx.codes.NOT_FOUND:  # past the last page
+            return
+        found = _checked(response).json()["tasks"]
+        yield from found
+        if len(found) < _PAGE_SIZE:
+            return
 
-    project_id: int
-    bell: threading.Lock
-    """Label Studio on SQLite gives one labeling task to two who ask in the same instant"""
-    closed: threading.Event
-    """set: nobody takes another one"""
+
+class _Stack:
+    """The open labeling tasks of a project, from which several annotators take."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._tasks: list[Json] = []
+        self._places: dict[int, int] = {}
+        """labeling task -> how many more answers it takes"""
+        self._done_by: dict[int, set[str]] = {}
+        self._is_closed = False
+
+    def fill(self, tasks: Iterator[Json]) -> None:
+        """Lay out what is open."""
+        for task in tasks:
+            given = [one for one in task["annotations"] if not one["was_cancelled"]]
+            self._tasks.append(task)
+            self._places[task["id"]] = task["overlap"] - len(given)
+            names = (one["created_username"] for one in task["annotations"])
+            self._done_by[task["id"]] = {name.split(",")[0].split()[-1] for name in names}
+
+    def take(self, email: str, seen: set[int]) -> Json | None:
+        """A labeling task that this annotator has not had; begun ones first, then the hardest."""
+        with self._lock:
+            waiting = [
+                task
+                for task in self._tasks
+                if self._places[task["id"]] > 0
+                and task["id"] not in seen
+                and email not in self._done_by[task["id"]]
+            ]
+            if self._is_closed or not waiting:
+                return None
+            task = max(waiting, key=lambda one: self._places[one["id"]] < one["overlap"])
+            self._places[task["id"]] -= 1
+            return task
+
+    def put_back(self, task: Json) -> None:
+        """One more answer is wanted after all: it was skipped or put off."""
+        with self._lock:
+            self._places[task["id"]] += 1
+
+    def close(self) -> None:
+        """From now on it gives none."""
+        with self._lock:
+            self._is_closed = True
 
 
 class _Desk:
@@ -176,30 +247,20 @@ class _Desk:
         """Work until there is nothing more, or only what was put off."""
         seen, done = set[int](), _NOTHING
         with closing(self._session):
-            for task in self._tasks(stack):
-                if task["id"] in seen:
-                    break
+            while (task := stack.take(self._person.email, seen)) is not None:
+                if len(seen) % _LOOKS_AT == 0:
+                    _checked(self._session.get(task["data"]["image"]))
                 seen.add(task["id"])
                 step = self._answer(task, _own_rng(seed, task["data"]["sample_id"]))
+                if not step.annotations:
+                    stack.put_back(task)
                 done = Worked(*(a + b for a, b in zip(done, step, strict=True)))
                 tick()
         return done
 
-    def _tasks(self, stack: _Stack) -> Iterator[Json]:
-        """The labeling tasks that Label Studio gives this person, one after the other."""
-        while True:
-            with stack.bell:
-                if stack.closed.is_set():
-                    return
-                response = self._session.get(f"/api/projects/{stack.project_id}/next")
-            if response.status_code == httpx.codes.NOT_FOUND:
-                return
-            yield _checked(response).json()
-
     def _answer(self, task: Json, rng: np.random.Generator) -> Worked:
         person = self._person
         mood, errs = rng.random(), rng.random() < person.error_rate
-        _checked(self._session.get(task["data"]["image"]))
         if mood < person.leave_rate:
             self._post(f"/api/tasks/{task['id']}/drafts", result=[], was_postponed=True)
             return _NOTHING._replace(left=1)
@@ -246,7 +307,7 @@ def _closing(stack: _Stack) -> Iterator[None]:
     try:
         yield
     finally:
-        stack.closed.set()
+        stack.close()
 
 
 @contextmanager
