@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
@@ -25,6 +26,11 @@ from flywheel.testing import Annotators, Production, draw_points, toy_task
 
 # Tests run on every core at once; threads that wait for each other's core make them ten times slower.
 torch.set_num_threads(1)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """What is imported lives to the end: the collector need not walk over it again and again."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

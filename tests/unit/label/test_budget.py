@@ -1,6 +1,6 @@
 """Budgets hold: whatever was asked, spent and measured, what is affordable never breaks one."""
 
-from contextlib import closing
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -187,10 +187,12 @@ projects = st.builds(
 @settings(max_examples=20, deadline=None)
 @given(projects, answers, asked, st.sampled_from((None, *Purpose)))
 def test_asking_as_much_as_is_affordable_leaves_both_budgets_unbroken(
-    make_crew, project, came, open_still, purpose
+    make_crew, put_ledger, project, came, open_still, purpose
 ):
     """Whatever was asked, answered and measured before, and of whichever people."""
-    with TemporaryDirectory() as folder, closing(Ledger.open(f"sqlite:///{folder}/l.db")) as ledger:
+    with TemporaryDirectory() as folder, ExitStack() as stack:
+        put_ledger(Path(folder) / "l.db")
+        ledger = stack.enter_context(closing(Ledger.open(f"sqlite:///{folder}/l.db")))
         crew = make_crew(ledger)
         _happened(crew, came, open_still)
         with ledger.read() as connection:

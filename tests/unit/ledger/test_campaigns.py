@@ -13,7 +13,7 @@ from flywheel.ledger.campaigns import (
     lose_campaign,
 )
 from flywheel.ledger.labeling import annotations_of
-from flywheel.ledger.outbox import plan, sent_in, update_by_key, waiting
+from flywheel.ledger.outbox import Planned, plan, sent_in, update_by_key, waiting
 from flywheel.ledger.tables import labeling_tasks
 from flywheel.records import Purpose
 
@@ -117,6 +117,6 @@ def test_other_campaigns_keep_what_is_theirs(run, rows, crew):
 def test_a_key_belongs_to_one_labeling_task(run, crew):
     one, two = crew.ask(2, sent=False)
     begun = run(begin_campaign, EVERYONE, "toy", crew.now)
-    run(plan, {(one, Purpose.CHOICE): (begun.id, "k" * 64, True)})
+    run(plan, {(one, Purpose.CHOICE): Planned(begun.id, "k" * 64, True)})
     with pytest.raises(Exception, match=r"(?i)unique"):
-        run(plan, {(two, Purpose.CHOICE): (begun.id, "k" * 64, True)})
+        run(plan, {(two, Purpose.CHOICE): Planned(begun.id, "k" * 64, True)})
