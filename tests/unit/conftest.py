@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import hypothesis
@@ -35,7 +36,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 @pytest.fixture(scope="session")
 def points_task() -> Task:
-    return toy_task()
+    """The toy task without start data: what a test puts into the ledger is all there is."""
+    return replace(toy_task(), start_data=None)
 
 
 @pytest.fixture(scope="session", name="draw_points")
