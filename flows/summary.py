@@ -10,7 +10,8 @@ from prefect.artifacts import (
 from prefect.client.orchestration import get_client
 from prefect.runtime import flow_run
 
-from flywheel.ledger.models import get_decision, report_of_night
+from flywheel.ledger.decisions import get_decision
+from flywheel.ledger.reports import report_of_night
 from flywheel.loop import NightRun
 from flywheel.report import address, baseline_rows, file_dossier, night_page, write_report
 

@@ -22,8 +22,8 @@ from pydantic import (
 )
 
 from flywheel.cron import cron_fault
-from flywheel.details import tell_detail
 from flywheel.errors import SettingsError
+from flywheel.faults import tell_detail
 from flywheel.formulas.settings import (
     all_conditions,
     all_formulas,

@@ -29,8 +29,8 @@ from flywheel.cli.story import tell_story
 from flywheel.errors import UserError
 from flywheel.ledger import Ledger
 from flywheel.ledger.campaigns import labeling_projects
-from flywheel.ledger.models import current_release
 from flywheel.ledger.nights import current_night_number, last_night
+from flywheel.ledger.releases import current_release
 from flywheel.project import FILE_NAME, Project, load_project, secret
 from flywheel.records import content_id
 from flywheel.report import STORY_PAGE, address, nights_frame

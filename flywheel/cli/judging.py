@@ -146,7 +146,7 @@ def rescore_history(directory: Directory = HERE) -> None:
 
 
 def _last_decision(loop: object) -> str:
-    from flywheel.ledger.models import get_decision
+    from flywheel.ledger.decisions import get_decision
     from flywheel.ledger.nights import last_night
     from flywheel.loop import Loop
 

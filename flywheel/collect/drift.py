@@ -18,8 +18,7 @@ from scipy import linalg
 from sqlalchemy import Connection
 
 from flywheel.ledger import Ledger
-from flywheel.ledger.picks import Pick, picked
-from flywheel.ledger.windows import move_watermark, watermark
+from flywheel.ledger.windows import Pick, move_watermark, picked, watermark
 from flywheel.records import Array
 
 LEAST_EFFECT = 0.1

@@ -13,7 +13,7 @@ from flywheel.crowd import Compared, measure_anchoring
 from flywheel.crowd.anchoring import Anchorings
 from flywheel.label.plan import EVERYWHERE
 from flywheel.label.slices import slices_of
-from flywheel.ledger.looks import recent_looks
+from flywheel.ledger.annotations import recent_looks
 from flywheel.task import Task
 
 _WINDOW = 2_000

@@ -14,9 +14,9 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Connection
 
 from flywheel.label.cost import Costs, Price, per_hour, read_costs
+from flywheel.ledger.annotators import spent_since
 from flywheel.ledger.campaigns import EVERYONE, EXPERTS, audience_of
-from flywheel.ledger.commitments import answers_open, asked_in
-from flywheel.ledger.spending import spent_since
+from flywheel.ledger.requests import answers_open, asked_in
 from flywheel.project import Project
 from flywheel.records import Purpose
 

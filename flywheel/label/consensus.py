@@ -14,10 +14,10 @@ from datetime import datetime
 
 from flywheel.label.evidence import Answered, Evidence, weigh_evidence
 from flywheel.ledger import Ledger
+from flywheel.ledger.annotations import newest_labels, settle, unsettled_samples
+from flywheel.ledger.annotators import save_people
 from flywheel.ledger.datasets import add_labels
 from flywheel.ledger.failures import move_failures
-from flywheel.ledger.labeling import newest_labels, settle, unsettled_samples
-from flywheel.ledger.people import save_people
 from flywheel.project import Project
 from flywheel.records import PEOPLE, SENSOR, FailureState, Label
 from flywheel.task import Task

@@ -18,9 +18,8 @@ from sqlalchemy import Connection
 
 from flywheel.crowd.pace import measure_pace
 from flywheel.label.ratio import ratio, spread_of
+from flywheel.ledger.annotators import Cut, Work, recent_work
 from flywheel.ledger.campaigns import EVERYONE, EXPERTS, audience_of
-from flywheel.ledger.spending import Cut
-from flywheel.ledger.work import Work, recent_work
 from flywheel.project import Project
 from flywheel.settings.labeling import Cost
 

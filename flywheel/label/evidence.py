@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from flywheel.crowd import Crowd, Opinion, group_answers, weigh
-from flywheel.ledger.labeling import annotations_of, newest_labels
-from flywheel.ledger.people import Measured, recent_annotations
+from flywheel.ledger.annotations import annotations_of, newest_labels
+from flywheel.ledger.annotators import Measured, recent_annotations
 from flywheel.records import Annotation, Json, Label, Purpose
 from flywheel.settings.labeling import People
 from flywheel.task import Task

@@ -17,10 +17,10 @@ from sqlalchemy import Connection
 from flywheel.crowd import Doubt, Judged, rank_second_opinions, suspect_labels
 from flywheel.label.evidence import Evidence, weigh_evidence
 from flywheel.ledger import Ledger
-from flywheel.ledger.known import doubtable, gold_candidates, how_asked, reviewed
-from flywheel.ledger.labeling import newest_labels
+from flywheel.ledger.annotations import newest_labels
 from flywheel.ledger.outbox import Asked, enqueue
 from flywheel.ledger.requests import answers_asked, ask_more, asked_besides
+from flywheel.ledger.reviews import doubtable, gold_candidates, how_asked, reviewed
 from flywheel.project import Project
 from flywheel.records import Purpose
 from flywheel.task import Task

@@ -19,8 +19,8 @@ from flywheel.faults import UNREADABLE
 from flywheel.label.counts import sums
 from flywheel.label.exchange import LabelingTask, ReturnedAnnotation
 from flywheel.ledger import Ledger
+from flywheel.ledger.annotations import Returned, save_annotations
 from flywheel.ledger.campaigns import Campaign
-from flywheel.ledger.labeling import Returned, save_annotations
 from flywheel.ledger.nights import add_skip, current_night_number
 from flywheel.ledger.outbox import Sent, sent_by_key, update_by_key
 from flywheel.ledger.samples import load_samples

@@ -17,8 +17,7 @@ from sqlalchemy import bindparam
 from flywheel.label.exchange import BRIDGE, Bridge
 from flywheel.ledger import Ledger
 from flywheel.ledger.locks import hold
-from flywheel.ledger.outbox import update_by_key
-from flywheel.ledger.places import Place, move_places, open_places, withdraw
+from flywheel.ledger.outbox import Place, move_places, open_places, update_by_key, withdraw
 from flywheel.records import Purpose, Share
 
 _NIGHT = timedelta(days=1)

@@ -15,8 +15,8 @@ from sqlalchemy import Connection
 
 from flywheel.faults import UNREADABLE
 from flywheel.ledger import Ledger
+from flywheel.ledger.annotations import newest_labels
 from flywheel.ledger.datasets import add_labels
-from flywheel.ledger.labeling import newest_labels
 from flywheel.ledger.nights import add_skip
 from flywheel.ledger.windows import Suspect, latest, move_watermark, told_in_training, watermark
 from flywheel.project import Sensors

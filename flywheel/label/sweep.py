@@ -33,14 +33,7 @@ from flywheel.ledger import Ledger
 from flywheel.ledger.campaigns import Campaign, all_campaigns
 from flywheel.ledger.locks import hold
 from flywheel.ledger.nights import add_skip, current_night_number
-from flywheel.ledger.outbox import (
-    Sent,
-    send_again,
-    sent_in,
-    set_aside,
-    update_by_key,
-)
-from flywheel.ledger.places import withdraw
+from flywheel.ledger.outbox import Sent, send_again, sent_in, set_aside, update_by_key, withdraw
 from flywheel.ledger.requests import people_wanted
 from flywheel.records import Json
 from flywheel.task import Task

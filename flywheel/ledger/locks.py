@@ -21,11 +21,11 @@ from sqlalchemy import Connection, Row, delete, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from flywheel.errors import BusyError, UnavailableError
+from flywheel.ledger.dialects import insert_new
 from flywheel.ledger.engine import Ledger
 from flywheel.ledger.holders import is_near, is_running
 from flywheel.ledger.holders import this_process as _me
 from flywheel.ledger.tables import locks
-from flywheel.ledger.writing import insert_new
 
 _LOGGER = logging.getLogger(__name__)
 _BEAT_SECONDS = 10.0

@@ -2,23 +2,29 @@
 
 `seq` grows in that order, so that a night can stop anywhere and go on there. What a payload is
 and what an answer means are not known here.
+
+How long the log of predictions is, and how much of it no collection has read yet.
+
+Counted by index; no prediction is read.
+
+Feedback: what the world said back, appended once however often it is sent.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, RowMapping, insert, select
+from sqlalchemy import Connection, RowMapping, func, insert, select
 
 from flywheel.errors import UnknownIdError
-from flywheel.ledger.payloads import keep_payloads
-from flywheel.ledger.samples import Placed, add_samples
-from flywheel.ledger.tables import predictions
-from flywheel.ledger.writing import keep_commit_order
-from flywheel.records import Prediction, Sample, Split
+from flywheel.ledger.dialects import insert_new, keep_commit_order
+from flywheel.ledger.samples import Placed, add_samples, keep_payloads
+from flywheel.ledger.tables import feedback, predictions, watermarks
+from flywheel.records import Feedback, FeedbackKind, Json, Prediction, Sample, Split, canonical
 
 _EMBEDDING = np.dtype("<f4")
 _INSERT = insert(predictions)  # built once: every prediction served waits for it
@@ -77,3 +83,40 @@ def _prediction(row: RowMapping) -> Prediction:
     fields = {name: value for name, value in row.items() if name != "seq"}
     embedding = np.frombuffer(row["embedding"], dtype=_EMBEDDING).astype(np.float32)
     return Prediction(**fields | {"embedding": embedding})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LogSize:
+    """The log of predictions and how much of it no collection has read."""
+
+    num_predictions: int
+    num_uncollected: int
+
+
+def measure_log(connection: Connection) -> LogSize:
+    """How many predictions there are, and how many came after the last collection."""
+    mark = select(watermarks.c.seq).where(watermarks.c.name == "predictions collected")
+    collected = connection.execute(mark).scalar() or 0
+    total = select(func.count()).select_from(predictions)
+    return LogSize(
+        num_predictions=connection.execute(total).scalar_one(),
+        num_uncollected=connection.execute(total.where(predictions.c.seq > collected)).scalar_one(),
+    )
+
+
+_ID_CHARACTERS = 32
+
+
+def feedback_id(prediction_id: str, kind: FeedbackKind, value: Json) -> str:
+    """The id of feedback follows from what it says, so saying it twice changes nothing."""
+    text = canonical([prediction_id, kind.value, value])
+    return hashlib.sha256(text.encode()).hexdigest()[:_ID_CHARACTERS]
+
+
+def append_feedback(connection: Connection, entries: Sequence[Feedback]) -> None:
+    """Add feedback; what is known already is passed over."""
+    if not entries:
+        return
+    keep_commit_order(connection, feedback)
+    rows = [asdict(entry) | {"kind": entry.kind.value} for entry in entries]
+    connection.execute(insert_new(connection, feedback), rows)

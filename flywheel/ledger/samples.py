@@ -1,4 +1,13 @@
-"""Samples as they are stored: a row in the ledger, the payload in the blobs or on its way there."""
+"""Samples as they are stored: a row in the ledger, the payload in the blobs or on its way there.
+
+Small payloads on their way to the blobs.
+
+They come into the ledger with their predictions, in one transaction and so with one wait for
+the disk, and stay readable there until the night has moved them. What they mean is not known
+here; larger ones go to the blobs at once.
+
+Which sample a person means by an id, the beginning of one, or a request id.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +15,63 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, delete, select
 
 from flywheel.blobs import Blobs
-from flywheel.errors import FlywheelError, UnavailableError, UnknownIdError
-from flywheel.ledger.payloads import kept_payloads
-from flywheel.ledger.tables import samples
-from flywheel.ledger.writing import insert_new
+from flywheel.errors import FlywheelError, UnavailableError, UnknownIdError, UserError
+from flywheel.ledger.dialects import insert_new
+from flywheel.ledger.engine import Ledger
+from flywheel.ledger.tables import payloads, predictions, samples
 from flywheel.records import Sample, Split
+
+_SMALL_BYTES = 262_144  # above, writing twice costs more than waiting once more
+_PIECE = 256  # payloads in memory together
+
+
+def is_small(payload: bytes) -> bool:
+    """Whether a payload may come by way of the ledger."""
+    return len(payload) < _SMALL_BYTES
+
+
+def keep_payloads(connection: Connection, samples: Iterable[Sample]) -> None:
+    """Store the small payloads among these samples; the others must be in the blobs already."""
+    rows = [
+        {"sample_id": sample.id, "data": sample.payload}
+        for sample in samples
+        if is_small(sample.payload)
+    ]
+    if rows:
+        connection.execute(insert_new(connection, payloads), rows)
+
+
+def kept_payloads(connection: Connection, sample_ids: Sequence[str]) -> dict[str, bytes]:
+    """The payloads that are still in the ledger; all others are in the blobs by then."""
+    query = select(payloads.c.sample_id, payloads.c.data).where(
+        payloads.c.sample_id.in_(sample_ids)
+    )
+    return {row.sample_id: row.data for row in connection.execute(query)}
+
+
+def move_payloads(ledger: Ledger, blobs: Blobs) -> int:
+    """Move what is kept in the ledger into the blobs; how many there were.
+
+    A payload leaves the ledger only when the blobs have it durably, so a kill loses nothing.
+
+    Raises:
+        OSError: the blobs cannot be written; what is not moved stays in the ledger.
+    """
+    num_moved = 0
+    while True:
+        with ledger.read() as connection:
+            rows = connection.execute(select(payloads).limit(_PIECE)).all()
+        if not rows:
+            return num_moved
+        blobs.put_all(row.data for row in rows)
+        moved = payloads.c.sample_id.in_([row.sample_id for row in rows])
+        with ledger.begin() as connection:
+            connection.execute(delete(payloads).where(moved))
+        num_moved += len(rows)
+
 
 _CHUNK = 500
 
@@ -109,3 +167,41 @@ def _row(item: Placed, now: datetime) -> dict[str, object]:
         "split": item.split.value,
         "created_at": now,
     }
+
+
+_FEWEST_CHARACTERS = 4
+_SHA256_CHARACTERS = 64
+
+
+def find_sample(connection: Connection, key: str) -> str:
+    """The sample that an id, the beginning of one, or a request id means.
+
+    Raises:
+        UnknownIdError: nothing has this id.
+        UserError: several samples begin like this.
+    """
+    query = select(predictions.c.sample_id).where(predictions.c.id == key)
+    of_request = connection.execute(query).scalar()
+    if of_request is not None:
+        return str(of_request)
+    found = _samples_beginning_with(connection, key)
+    if not found:
+        raise UnknownIdError(
+            f"no sample begins with {key!r} and no prediction has it as its id; give a sample's id, "
+            f"at least its first {_FEWEST_CHARACTERS} characters, or a request_id from /predict"
+        )
+    if len(found) > 1:
+        shown = ", ".join(sample_id[: len(key) + 6] for sample_id in found[:3])
+        raise UserError(f"{key!r} begins several samples: {shown}, ...; give more characters")
+    return found[0]
+
+
+def _samples_beginning_with(connection: Connection, key: str) -> list[str]:
+    """Up to three ids; a range on the primary key, which an index serves on every database."""
+    if not _FEWEST_CHARACTERS <= len(key) <= _SHA256_CHARACTERS or set(key) - set(
+        "0123456789abcdef"
+    ):
+        return []
+    column = samples.c.id
+    query = select(column).where(column >= key, column < key + "g").order_by(column).limit(3)
+    return list(connection.execute(query).scalars())

@@ -20,7 +20,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from flywheel.ledger.utc import Utc
+from flywheel.ledger.dialects import Utc
 
 metadata = MetaData(
     naming_convention={

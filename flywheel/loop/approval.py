@@ -13,9 +13,16 @@ from datetime import timedelta
 from sqlalchemy import Connection
 
 from flywheel.errors import UserError
-from flywheel.ledger.approvals import answer as store_answer
-from flywheel.ledger.approvals import ask, find_approval, last_approval, waiting_approval
-from flywheel.ledger.models import current_release, find_decision, get_report
+from flywheel.ledger.decisions import answer as store_answer
+from flywheel.ledger.decisions import (
+    ask,
+    find_approval,
+    find_decision,
+    last_approval,
+    waiting_approval,
+)
+from flywheel.ledger.releases import current_release
+from flywheel.ledger.reports import get_report
 from flywheel.loop.context import Loop, NightRun
 from flywheel.loop.release import hold_release, mark_fixed, release_checked
 from flywheel.records import Approval, Consent, Release, Report

@@ -13,9 +13,9 @@ from sqlalchemy import Connection
 
 from flywheel.cron import time_before
 from flywheel.ledger.datasets import get_version, latest_version
-from flywheel.ledger.models import latest_checkpoint
 from flywheel.ledger.nights import last_night, last_time_of
 from flywheel.ledger.progress import count_labels_since
+from flywheel.ledger.releases import latest_checkpoint
 from flywheel.loop.context import Loop
 from flywheel.loop.retrain import challenger
 

@@ -12,17 +12,11 @@ from flywheel.collect import Collected, Drift, measure_drift
 from flywheel.collect import collect as collect_failures
 from flywheel.dataset import make_version
 from flywheel.errors import BusyError, FlywheelError, RefusedError, UnavailableError
-from flywheel.label import (
-    PullResult,
-    label_from_sensors,
-    make_labels,
-    pull,
-    sweep,
-)
+from flywheel.label import PullResult, label_from_sensors, make_labels, pull, sweep
 from flywheel.ledger.codec import from_json
-from flywheel.ledger.models import current_release
 from flywheel.ledger.nights import add_skip, finished_steps
-from flywheel.ledger.payloads import move_payloads
+from flywheel.ledger.releases import current_release
+from flywheel.ledger.samples import move_payloads
 from flywheel.ledger.windows import latest
 from flywheel.loop.context import Loop, NightRun
 from flywheel.loop.results import Deployed, Ingested, TakenIn

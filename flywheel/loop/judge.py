@@ -18,23 +18,21 @@ from flywheel.decide import decide as decide_on
 from flywheel.evaluate import Contest, EvaluationData, Rows, Rules
 from flywheel.evaluate import evaluate as evaluate_models
 from flywheel.gpu import hold_devices
-from flywheel.ledger.batches import origins
+from flywheel.ledger.annotations import annotations_of
+from flywheel.ledger.batches import draw_scales, origins
 from flywheel.ledger.datasets import read_manifest
-from flywheel.ledger.draws import draw_scales
-from flywheel.ledger.failures import failures_in, move_failures
-from flywheel.ledger.labeling import annotations_of
-from flywheel.ledger.models import (
+from flywheel.ledger.decisions import (
     Opening,
     add_decision,
-    add_report,
     all_openings,
     close_challenge,
-    current_release,
-    get_report,
     last_challenge,
     mean_uses,
     open_challenge,
 )
+from flywheel.ledger.failures import failures_in, move_failures
+from flywheel.ledger.releases import current_release
+from flywheel.ledger.reports import add_report, get_report
 from flywheel.ledger.samples import groups_of, load_samples
 from flywheel.loop.context import Loop, NightRun
 from flywheel.loop.production import estimate_production

@@ -11,14 +11,15 @@ from dataclasses import dataclass, replace
 from sqlalchemy import Connection
 
 from flywheel.errors import UserError
-from flywheel.ledger.approvals import answer, waiting_approval
-from flywheel.ledger.models import (
+from flywheel.ledger.decisions import (
     add_decision,
+    answer,
     close_challenge,
-    current_release,
     find_decision,
-    get_report,
+    waiting_approval,
 )
+from flywheel.ledger.releases import current_release
+from flywheel.ledger.reports import get_report
 from flywheel.loop.context import Loop, between_nights
 from flywheel.loop.release import hold_release, release_checked
 from flywheel.records import Consent, Decision, Release, Report, Verdict, canonical, content_id

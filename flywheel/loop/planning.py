@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from flywheel.decide import Planned, plan_gains, share_of_alpha
+from flywheel.ledger.decisions import last_challenge
 from flywheel.ledger.history import reported_nights, reports_of
-from flywheel.ledger.models import last_challenge
 from flywheel.ledger.nights import last_night
 from flywheel.loop.context import Loop
 from flywheel.records import FreshOutcomes

@@ -12,7 +12,7 @@ from flywheel.evaluate.latency import LATENCY
 from flywheel.evaluate.metric import check_scores
 from flywheel.evaluate.scoring import CONFIDENCE, score_one
 from flywheel.evaluate.statistic import ScoreTable
-from flywheel.ledger.production import Drawn, LabeledChoice, draws_since, labeled_choices
+from flywheel.ledger.batches import Drawn, LabeledChoice, draws_since, labeled_choices
 from flywheel.loop.context import Loop
 from flywheel.records import ProductionEstimate
 

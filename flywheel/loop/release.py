@@ -17,12 +17,8 @@ from flywheel.evaluate import Rows, answered_right, latency_fault
 from flywheel.ledger.datasets import read_manifest
 from flywheel.ledger.failures import failures_in, move_failures, num_moved
 from flywheel.ledger.locks import hold
-from flywheel.ledger.models import (
-    add_release,
-    current_release,
-    release_history,
-    report_of_night,
-)
+from flywheel.ledger.releases import add_release, current_release, release_history
+from flywheel.ledger.reports import report_of_night
 from flywheel.ledger.samples import load_samples
 from flywheel.ledger.windows import recent_samples
 from flywheel.loop.context import Loop, NightRun

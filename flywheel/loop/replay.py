@@ -14,7 +14,8 @@ from flywheel.decide import decide
 from flywheel.errors import UserError
 from flywheel.evaluate import Context, Rules, measure, unpack_book
 from flywheel.ledger.codec import from_json, to_json
-from flywheel.ledger.models import find_decision, get_report
+from flywheel.ledger.decisions import find_decision
+from flywheel.ledger.reports import get_report
 from flywheel.loop.context import Loop
 from flywheel.project import Abstain, Gate, Metric
 from flywheel.records import Decision, Report, canonical

@@ -12,9 +12,9 @@ from flywheel.gpu import hold_devices
 from flywheel.label import QueueResult, order_queue, targeted
 from flywheel.label.exchange import Bridge
 from flywheel.ledger.failures import failures_of, set_signals
-from flywheel.ledger.known import logged_answers
-from flywheel.ledger.models import current_release
-from flywheel.ledger.places import open_places
+from flywheel.ledger.outbox import open_places
+from flywheel.ledger.releases import current_release
+from flywheel.ledger.reviews import logged_answers
 from flywheel.ledger.samples import load_samples
 from flywheel.ledger.windows import move_watermark, watermark
 from flywheel.loop.context import Loop, NightRun

@@ -14,8 +14,8 @@ from flywheel.errors import UserError
 from flywheel.evaluate import Advice, Context, Rules, measure, suggest, unpack_book
 from flywheel.ledger.codec import from_json
 from flywheel.ledger.history import decisions_of, reported_nights, reports_of
-from flywheel.ledger.models import add_rescored
 from flywheel.ledger.nights import last_night
+from flywheel.ledger.reports import add_rescored
 from flywheel.loop.context import Loop
 from flywheel.loop.judge import rules_of
 from flywheel.project import Gate

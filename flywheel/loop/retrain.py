@@ -7,14 +7,12 @@ is being challenged: it would take the labels that the challenge waits for.
 from __future__ import annotations
 
 from flywheel.gpu import hold_devices
-from flywheel.ledger.approvals import last_approval
 from flywheel.ledger.datasets import get_version, latest_version, read_manifest
+from flywheel.ledger.decisions import last_approval, last_challenge, last_decision_on
 from flywheel.ledger.failures import move_failures
-from flywheel.ledger.models import (
+from flywheel.ledger.releases import (
     add_checkpoint,
     current_release,
-    last_challenge,
-    last_decision_on,
     latest_checkpoint,
     release_history,
 )

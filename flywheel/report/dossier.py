@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from flywheel.ledger.models import get_decision
+from flywheel.ledger.decisions import get_decision
 from flywheel.loop import Loop
 from flywheel.loop.replay import RECORD_FILE, SCORES_FILE, Exhibit, write_exhibit
 from flywheel.records import Checkpoint, Decision, Report

@@ -13,15 +13,9 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from flywheel.ledger.cases import Case, count_moved, failures_of_night
-from flywheel.ledger.failures import count_failures
+from flywheel.ledger.decisions import get_decision
+from flywheel.ledger.failures import Case, count_failures, count_moved, failures_of_night
 from flywheel.ledger.history import decisions_of, get_night, reported_nights, reports_of
-from flywheel.ledger.models import (
-    current_release,
-    get_decision,
-    report_of_night,
-    rescored_reports,
-)
 from flywheel.ledger.nights import skips_of
 from flywheel.ledger.progress import (
     Agreement,
@@ -30,6 +24,8 @@ from flywheel.ledger.progress import (
     count_labeling,
     measure_agreement,
 )
+from flywheel.ledger.releases import current_release
+from flywheel.ledger.reports import report_of_night, rescored_reports
 from flywheel.loop import Loop
 from flywheel.loop.steps import step_results
 from flywheel.records import (

@@ -6,7 +6,8 @@ They show stored numbers and reasons; nothing is measured or decided here.
 from __future__ import annotations
 
 from flywheel.decide import next_step
-from flywheel.ledger.models import get_decision, get_report, report_of_night
+from flywheel.ledger.decisions import get_decision
+from flywheel.ledger.reports import get_report, report_of_night
 from flywheel.loop import Loop, NightRun
 from flywheel.loop.results import Decided, Evaluated
 from flywheel.records import Decision, Report

@@ -20,23 +20,23 @@ from flywheel.label.cost import Costed, Costs, read_costs
 from flywheel.label.expense import Expense, expense, expenses_by, trend
 from flywheel.label.gain import Gain, Point, expected_gain
 from flywheel.label.slices import slices_of
+from flywheel.ledger.annotations import newest_labels
+from flywheel.ledger.annotators import Measured, people_labels, read_people
 from flywheel.ledger.campaigns import Campaign, all_campaigns
 from flywheel.ledger.datasets import get_version
 from flywheel.ledger.history import reported_nights
-from flywheel.ledger.known import reviewed
-from flywheel.ledger.labeling import newest_labels
-from flywheel.ledger.models import report_of_night
 from flywheel.ledger.nights import current_night_number
-from flywheel.ledger.people import Measured, read_people
-from flywheel.ledger.progress import AnnotatorCount, count_annotators
-from flywheel.ledger.queues import (
+from flywheel.ledger.progress import (
+    AnnotatorCount,
     Queue,
+    count_annotators,
     count_by_campaign,
     count_reviews,
     gold_answers,
     measure_queue,
 )
-from flywheel.ledger.work import people_labels
+from flywheel.ledger.reports import report_of_night
+from flywheel.ledger.reviews import reviewed
 from flywheel.loop import Loop
 from flywheel.records import Estimate, Purpose, Report, Split
 from flywheel.report.facts import comparable_reports, thin_out

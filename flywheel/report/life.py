@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Row
 
 from flywheel.blobs import Blobs
-from flywheel.ledger.lives import Life, Uses, read_life, uses_of, versions_since
-from flywheel.ledger.lookup import find_sample
+from flywheel.ledger.history import Life, Uses, read_life, uses_of, versions_since
+from flywheel.ledger.samples import find_sample
 from flywheel.loop import Loop
 from flywheel.records import SENSOR, FailureState, Json, Purpose, Share, Split, canonical
 from flywheel.report import text

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from flywheel.errors import UnknownIdError
 from flywheel.ledger.history import ancestry
-from flywheel.ledger.models import get_checkpoint
+from flywheel.ledger.releases import get_checkpoint
 from flywheel.records import Checkpoint, DatasetVersion
 
 _PARENTS = 6

@@ -15,7 +15,7 @@ from datetime import datetime
 import numpy as np
 from scipy import stats
 
-from flywheel.ledger.turning import Wait
+from flywheel.ledger.history import Wait
 from flywheel.records import Array, Estimate
 
 _DAY_SECONDS = 86_400.0

@@ -11,9 +11,10 @@ from sqlalchemy import Connection
 
 from flywheel.label.budget import Budget, Purse, read_budget
 from flywheel.label.cost import read_costs
+from flywheel.ledger.decisions import get_decision
 from flywheel.ledger.history import get_night, reported_nights
-from flywheel.ledger.models import get_decision, report_of_night
 from flywheel.ledger.progress import count_labeling
+from flywheel.ledger.reports import report_of_night
 from flywheel.loop import Loop
 from flywheel.loop.steps import STEPS, step_results
 from flywheel.records import Decision, Report

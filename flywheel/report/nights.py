@@ -12,8 +12,9 @@ from typing import Any
 import pandas as pd
 from sqlalchemy import Connection
 
-from flywheel.ledger.models import get_decision, report_of_night, rescored_reports
+from flywheel.ledger.decisions import get_decision
 from flywheel.ledger.nights import last_night
+from flywheel.ledger.reports import report_of_night, rescored_reports
 from flywheel.loop.steps import step_results
 from flywheel.records import Estimate, Report
 

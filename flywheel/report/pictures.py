@@ -15,7 +15,7 @@ from PIL.Image import DecompressionBombError
 
 from flywheel.errors import FlywheelError
 from flywheel.faults import UNREADABLE
-from flywheel.ledger.cases import Case
+from flywheel.ledger.failures import Case
 from flywheel.ledger.samples import load_samples
 from flywheel.loop.context import Loop
 from flywheel.records import Sample

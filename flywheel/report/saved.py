@@ -17,8 +17,8 @@ from flywheel.evaluate import Population, Returned, compile_formula, production_
 from flywheel.evaluate.abstain import failed
 from flywheel.evaluate.latency import LATENCY
 from flywheel.evaluate.scoring import CONFIDENCE, score_one
+from flywheel.ledger.batches import Drawn, LabeledChoice, draws_since, labeled_choices
 from flywheel.ledger.nights import current_night_number
-from flywheel.ledger.production import Drawn, LabeledChoice, draws_since, labeled_choices
 from flywheel.loop import Loop
 from flywheel.records import Array, Estimate, Share
 

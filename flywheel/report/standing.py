@@ -11,26 +11,20 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from flywheel.ledger.approvals import waiting_approval
-from flywheel.ledger.backlog import LogSize, measure_log
 from flywheel.ledger.campaigns import labeling_projects
 from flywheel.ledger.datasets import latest_version
+from flywheel.ledger.decisions import get_decision, last_challenge, waiting_approval
 from flywheel.ledger.failures import count_failures
 from flywheel.ledger.history import get_night
 from flywheel.ledger.locked import holder_of
-from flywheel.ledger.models import current_release, get_decision, last_challenge, report_of_night
 from flywheel.ledger.nights import finished_steps, last_night
+from flywheel.ledger.predictions import LogSize, measure_log
 from flywheel.ledger.progress import count_annotators, count_labeling
+from flywheel.ledger.releases import current_release
+from flywheel.ledger.reports import report_of_night
 from flywheel.loop import Loop
 from flywheel.loop.context import LOOP
-from flywheel.records import (
-    DatasetVersion,
-    Decision,
-    FailureState,
-    Night,
-    Release,
-    Report,
-)
+from flywheel.records import DatasetVersion, Decision, FailureState, Night, Release, Report
 from flywheel.report import text
 from flywheel.report.asked import asked_line
 from flywheel.report.judged import advice

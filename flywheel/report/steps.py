@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from flywheel.collect import Collected, Drift
-from flywheel.ledger.cases import chosen_of_batch, count_signals, failures_of_night
-from flywheel.ledger.models import current_release
+from flywheel.ledger.failures import chosen_of_batch, count_signals, failures_of_night
 from flywheel.ledger.nights import skips_of
+from flywheel.ledger.releases import current_release
 from flywheel.loop import NightRun
 from flywheel.loop.results import (
     Decided,

@@ -18,10 +18,18 @@ from flywheel.collect import Collected, Drift
 from flywheel.label.slices import slices_of
 from flywheel.ledger.codec import from_json
 from flywheel.ledger.failures import count_failures
-from flywheel.ledger.history import decisions_of, reported_nights, reports_of
-from flywheel.ledger.models import release_history
+from flywheel.ledger.history import (
+    decisions_of,
+    moves_by_night,
+    newest_failures,
+    night_starts,
+    reported_nights,
+    reports_of,
+    results_of,
+    waits,
+)
 from flywheel.ledger.nights import last_night
-from flywheel.ledger.turning import moves_by_night, newest_failures, night_starts, results_of, waits
+from flywheel.ledger.releases import release_history
 from flywheel.loop import Loop
 from flywheel.records import Decision, FailureState, Night, Release, Report
 from flywheel.report.facts import comparable_reports, thin_out

@@ -11,13 +11,7 @@ from typing import NamedTuple
 import httpx
 from pydantic import TypeAdapter
 
-from flywheel.errors import (
-    FlywheelError,
-    RefusedError,
-    TaskError,
-    UnavailableError,
-    UnknownIdError,
-)
+from flywheel.errors import FlywheelError, RefusedError, TaskError, UnavailableError, UnknownIdError
 from flywheel.records import Json
 from flywheel.serve.requests import CanaryAnswer
 

@@ -19,9 +19,8 @@ from sqlalchemy import select
 from flywheel.blobs import Blobs
 from flywheel.errors import FlywheelError, PayloadError, UnavailableError, UnknownIdError
 from flywheel.ledger import Ledger
-from flywheel.ledger.feedback import append_feedback, feedback_id
-from flywheel.ledger.models import current_release
-from flywheel.ledger.predictions import Logged, get_prediction
+from flywheel.ledger.predictions import Logged, append_feedback, feedback_id, get_prediction
+from flywheel.ledger.releases import current_release
 from flywheel.ledger.samples import load_samples
 from flywheel.ledger.tables import predictions
 from flywheel.logs import about

@@ -18,8 +18,8 @@ from flywheel.blobs import Blobs
 from flywheel.errors import FlywheelError, UnavailableError
 from flywheel.ledger import Ledger
 from flywheel.ledger.nights import add_skip
-from flywheel.ledger.payloads import is_small
 from flywheel.ledger.predictions import Logged, append_predictions
+from flywheel.ledger.samples import is_small
 from flywheel.serve.grouped import Groups
 
 _MOST_BATCHES = 64

@@ -20,9 +20,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from flywheel.errors import UnavailableError
 from flywheel.ledger import Ledger
+from flywheel.ledger.decisions import get_decision
 from flywheel.ledger.failures import count_failures
-from flywheel.ledger.models import current_release, get_decision
 from flywheel.ledger.progress import count_labeling
+from flywheel.ledger.releases import current_release
 from flywheel.ledger.tables import labels, nights
 from flywheel.records import Verdict
 from flywheel.serve.answers import Answered

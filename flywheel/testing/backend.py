@@ -11,13 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from flywheel.errors import UnavailableError
-from flywheel.label.exchange import (
-    Glimpse,
-    Item,
-    LabelingTask,
-    ReturnedAnnotation,
-    StudioProject,
-)
+from flywheel.label.exchange import Glimpse, Item, LabelingTask, ReturnedAnnotation, StudioProject
 from flywheel.label.shapes import task_data
 from flywheel.records import Json
 

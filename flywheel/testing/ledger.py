@@ -15,12 +15,11 @@ from numpy.typing import ArrayLike
 from sqlalchemy import Connection
 
 from flywheel.ledger import Ledger
+from flywheel.ledger.annotations import Returned, save_annotations
 from flywheel.ledger.campaigns import all_campaigns, begin_campaign, found_project
 from flywheel.ledger.datasets import add_labels
-from flywheel.ledger.feedback import append_feedback, feedback_id
-from flywheel.ledger.labeling import Returned, save_annotations
 from flywheel.ledger.outbox import Asked, Planned, enqueue, mark_sent, plan
-from flywheel.ledger.predictions import Logged, append_predictions
+from flywheel.ledger.predictions import Logged, append_feedback, append_predictions, feedback_id
 from flywheel.records import (
     Annotation,
     Feedback,

@@ -16,8 +16,7 @@ from typing import Any
 from flywheel.blobs import Blobs
 from flywheel.errors import UnavailableError
 from flywheel.ledger import Ledger
-from flywheel.ledger.feedback import append_feedback, feedback_id
-from flywheel.ledger.predictions import Logged, append_predictions
+from flywheel.ledger.predictions import Logged, append_feedback, append_predictions, feedback_id
 from flywheel.ledger.samples import load_samples
 from flywheel.loop import Loop, begin_night
 from flywheel.loop.steps import STEPS

@@ -23,7 +23,7 @@ from flywheel.blobs import Blobs
 from flywheel.errors import FlywheelError, UnavailableError
 from flywheel.ledger import Ledger
 from flywheel.ledger.locks import hold
-from flywheel.ledger.named import mentioned, named_payloads, needed_blobs
+from flywheel.ledger.retention import mentioned, named_payloads, needed_blobs
 from flywheel.project import Project
 from flywheel.stack.credentials import credentials_file
 from flywheel.upkeep.archive import MANIFEST, Writer, write_archive

@@ -15,7 +15,6 @@ from pathlib import Path
 
 from flywheel.blobs import Stored
 from flywheel.ledger.locks import hold
-from flywheel.ledger.named import mentioned, samples_among, spare_weights
 from flywheel.ledger.nights import add_skip
 from flywheel.ledger.retention import (
     Horizon,
@@ -23,6 +22,9 @@ from flywheel.ledger.retention import (
     forgettable,
     forgettable_among,
     horizon,
+    mentioned,
+    samples_among,
+    spare_weights,
 )
 from flywheel.loop import Loop, between_nights
 from flywheel.records import FeedbackKind

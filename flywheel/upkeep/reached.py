@@ -15,7 +15,7 @@ from sqlalchemy import make_url
 from flywheel.errors import UnavailableError
 from flywheel.label import Studio
 from flywheel.ledger import Ledger
-from flywheel.ledger.models import current_release
+from flywheel.ledger.releases import current_release
 from flywheel.project import Project
 from flywheel.serve import ModelServer
 from flywheel.upkeep.dumps import is_sqlite

@@ -41,9 +41,9 @@ from flows.nightly import nightly
 from flywheel import stack
 from flywheel.collect import collect
 from flywheel.ledger.datasets import add_labels
-from flywheel.ledger.models import current_release
 from flywheel.ledger.nights import finished_steps
 from flywheel.ledger.predictions import append_predictions
+from flywheel.ledger.releases import current_release
 from flywheel.ledger.tables import payloads
 from flywheel.loop import Loop, begin_night, night, open_loop
 from flywheel.project import load_project

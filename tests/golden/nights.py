@@ -19,8 +19,7 @@ from PIL import Image
 
 from flywheel.blobs import Blobs
 from flywheel.ledger import Ledger
-from flywheel.ledger.feedback import append_feedback, feedback_id
-from flywheel.ledger.predictions import Logged, append_predictions
+from flywheel.ledger.predictions import Logged, append_feedback, append_predictions, feedback_id
 from flywheel.loop import Loop, begin_night, gather, release, routing, steps
 from flywheel.model import Model, pick_device
 from flywheel.project import load_project

@@ -23,7 +23,8 @@ from pathlib import Path
 import pytest
 
 from flywheel.ledger.codec import to_json
-from flywheel.ledger.models import get_decision, report_of_night
+from flywheel.ledger.decisions import get_decision
+from flywheel.ledger.reports import report_of_night
 from flywheel.loop.replay import find_exhibit, replay
 from flywheel.records import canonical
 from flywheel.report import (

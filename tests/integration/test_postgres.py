@@ -15,23 +15,27 @@ from flywheel.collect import collect
 from flywheel.collect import stage as collect_stage
 from flywheel.errors import BusyError
 from flywheel.ledger import Ledger
+from flywheel.ledger.annotations import Returned, save_annotations
+from flywheel.ledger.annotators import Cut, recent_work, spent_since
 from flywheel.ledger.campaigns import EVERYONE, begin_campaign, lose_campaign
-from flywheel.ledger.commitments import answers_open, asked_in
 from flywheel.ledger.datasets import add_labels, current_labels
 from flywheel.ledger.failures import failures_in
-from flywheel.ledger.feedback import append_feedback, feedback_id
 from flywheel.ledger.holders import this_process
-from flywheel.ledger.labeling import Returned, save_annotations
 from flywheel.ledger.locks import hold
 from flywheel.ledger.nights import add_skip, skips_of
 from flywheel.ledger.outbox import Asked, Planned, enqueue, mark_sent, plan, send_again, waiting
-from flywheel.ledger.predictions import Logged, append_predictions
-from flywheel.ledger.queues import count_by_campaign, gold_answers, measure_queue
-from flywheel.ledger.requests import answers_asked, ask_more, finish_requests, open_requests
+from flywheel.ledger.predictions import Logged, append_feedback, append_predictions, feedback_id
+from flywheel.ledger.progress import count_by_campaign, gold_answers, measure_queue
+from flywheel.ledger.requests import (
+    answers_asked,
+    answers_open,
+    ask_more,
+    asked_in,
+    finish_requests,
+    open_requests,
+)
 from flywheel.ledger.samples import Placed, add_samples
-from flywheel.ledger.spending import Cut, spent_since
 from flywheel.ledger.tables import locks, metadata, predictions, samples
-from flywheel.ledger.work import recent_work
 from flywheel.records import (
     Annotation,
     FailureState,

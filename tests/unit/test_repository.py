@@ -51,7 +51,7 @@ LAYERS = (
         "flywheel.cron",
         "flywheel.formulas",
         "flywheel.settings",
-        "flywheel.details",
+        "flywheel.faults",
         "flywheel.logs",
     ),
     ("flywheel.errors",),

@@ -23,8 +23,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from flywheel.details import tell_detail
 from flywheel.errors import SettingsError
+from flywheel.faults import tell_detail
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_ -]{0,39}")
 _SUFFIXES = (".ply", ".obj")

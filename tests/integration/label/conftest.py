@@ -14,12 +14,7 @@ import pytest
 from playwright.sync_api import Page, sync_playwright
 
 from flywheel.label import PullResult, Sender, SendResult, Studio, pull, send
-from flywheel.ledger.campaigns import (
-    EVERYONE,
-    begin_campaign,
-    found_project,
-    labeling_projects,
-)
+from flywheel.ledger.campaigns import EVERYONE, begin_campaign, found_project, labeling_projects
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")

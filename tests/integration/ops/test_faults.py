@@ -24,8 +24,8 @@ from sqlalchemy import create_engine, text
 import flows.nightly
 from flows.steps import RETRY_SECONDS
 from flywheel.errors import FlywheelError
-from flywheel.ledger.models import release_history
 from flywheel.ledger.nights import finished_steps, last_night
+from flywheel.ledger.releases import release_history
 from flywheel.loop import Beginning, Slot, begin_night, open_loop
 from flywheel.loop.steps import STEPS
 from flywheel.report import status

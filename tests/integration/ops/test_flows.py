@@ -29,9 +29,9 @@ import flows.roll_back
 from flows.evaluate import evaluate
 from flows.retrain import retrain
 from flywheel.errors import FlywheelError
-from flywheel.ledger.approvals import last_approval
-from flywheel.ledger.models import add_checkpoint, get_checkpoint, release_history
+from flywheel.ledger.decisions import last_approval
 from flywheel.ledger.nights import finished_steps
+from flywheel.ledger.releases import add_checkpoint, get_checkpoint, release_history
 from flywheel.loop import open_loop
 from flywheel.loop.release import release_checked
 from flywheel.model import load_weights, weights_of

@@ -10,8 +10,8 @@ from flows.nightly import nightly
 from flywheel import stack
 from flywheel.cli.scheduling import register, unregister
 from flywheel.cli.starter import write_starter
-from flywheel.ledger.models import release_history
 from flywheel.ledger.nights import finished_steps
+from flywheel.ledger.releases import release_history
 from flywheel.loop import open_loop
 from flywheel.project import load_project
 

@@ -12,8 +12,8 @@ from flywheel.cli import demo
 from flywheel.cli.shows import Revisit, find_show
 from flywheel.errors import UserError
 from flywheel.ledger import Ledger
-from flywheel.ledger.models import add_checkpoint, add_release
 from flywheel.ledger.nights import finish_night, last_night, open_night
+from flywheel.ledger.releases import add_checkpoint, add_release
 from flywheel.records import Checkpoint
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -4,7 +4,7 @@ from sqlalchemy import event
 from flywheel.collect import Collected, collect
 from flywheel.collect import stage as collect_stage
 from flywheel.ledger.failures import count_failures, failures_in
-from flywheel.ledger.feedback import append_feedback
+from flywheel.ledger.predictions import append_feedback
 from flywheel.ledger.tables import feedback
 from flywheel.ledger.windows import watermark
 from flywheel.records import FailureState, FeedbackKind, Sample

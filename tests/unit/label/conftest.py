@@ -21,7 +21,7 @@ from flywheel.label import (
     send,
     sweep,
 )
-from flywheel.ledger.payloads import move_payloads
+from flywheel.ledger.samples import move_payloads
 from flywheel.ledger.tables import annotations
 from flywheel.testing import MemoryBackend
 

@@ -3,10 +3,10 @@ import dataclasses
 import pytest
 
 from flywheel.label import LabelResult, make_labels
+from flywheel.ledger.annotations import annotations_of, newest_labels, unsettled_samples
+from flywheel.ledger.annotators import read_people
 from flywheel.ledger.datasets import add_labels
 from flywheel.ledger.failures import count_failures
-from flywheel.ledger.labeling import annotations_of, newest_labels, unsettled_samples
-from flywheel.ledger.people import read_people
 from flywheel.records import FailureState, Label, Purpose
 
 NOTHING = LabelResult(num_labels=0, num_withdrawn=0, num_disputed=0)

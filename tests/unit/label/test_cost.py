@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from flywheel.label.cost import Costed, _price, read_costs
+from flywheel.ledger.annotators import Work, spent_since
 from flywheel.ledger.campaigns import EVERYONE, EXPERTS
-from flywheel.ledger.spending import spent_since
-from flywheel.ledger.work import Work
 from flywheel.project import Project
 from flywheel.records import Purpose
 

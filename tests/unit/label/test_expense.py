@@ -9,7 +9,7 @@ from flywheel.blobs import Blobs
 from flywheel.label.cost import Costed
 from flywheel.label.expense import expense, expenses_by, trend
 from flywheel.label.slices import slices_of
-from flywheel.ledger.work import Work
+from flywheel.ledger.annotators import Work
 from flywheel.records import Purpose, Split
 
 

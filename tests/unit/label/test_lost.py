@@ -3,7 +3,7 @@
 import copy
 
 from flywheel.label import PullResult, SweepResult
-from flywheel.ledger.labeling import annotations_of
+from flywheel.ledger.annotations import annotations_of
 from flywheel.ledger.requests import ask_more
 from flywheel.records import Purpose
 

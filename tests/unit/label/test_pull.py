@@ -7,7 +7,7 @@ from flywheel.errors import PayloadError, TaskError, UnavailableError
 from flywheel.label import PullResult, pull
 from flywheel.label.exchange import BRIDGE
 from flywheel.ledger.locks import hold
-from flywheel.ledger.places import withdraw
+from flywheel.ledger.outbox import withdraw
 from flywheel.records import Purpose
 
 

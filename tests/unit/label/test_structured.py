@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from flywheel.label import make_labels
-from flywheel.ledger.labeling import newest_labels
+from flywheel.ledger.annotations import newest_labels
 from flywheel.project import Project
 from flywheel.tasks.pose import load_part, pose_task
 from flywheel.tasks.pose.part import EXAMPLE_PART

@@ -6,8 +6,15 @@ from datetime import timedelta
 import pytest
 
 from flywheel.errors import UnknownIdError
-from flywheel.ledger.approvals import answer, ask, find_approval, last_approval, waiting_approval
-from flywheel.ledger.models import add_decision, add_report
+from flywheel.ledger.decisions import (
+    add_decision,
+    answer,
+    ask,
+    find_approval,
+    last_approval,
+    waiting_approval,
+)
+from flywheel.ledger.reports import add_report
 from flywheel.records import Approval, Consent
 
 

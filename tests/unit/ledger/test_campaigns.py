@@ -3,6 +3,7 @@
 import pytest
 from sqlalchemy import select
 
+from flywheel.ledger.annotations import annotations_of
 from flywheel.ledger.campaigns import (
     EVERYONE,
     EXPERTS,
@@ -12,7 +13,6 @@ from flywheel.ledger.campaigns import (
     labeling_projects,
     lose_campaign,
 )
-from flywheel.ledger.labeling import annotations_of
 from flywheel.ledger.outbox import Planned, plan, sent_in, update_by_key, waiting
 from flywheel.ledger.tables import labeling_tasks
 from flywheel.records import Purpose

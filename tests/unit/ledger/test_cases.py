@@ -3,8 +3,8 @@
 import pytest
 
 from flywheel.collect import collect
-from flywheel.ledger.cases import chosen_of_batch, count_moved, count_signals, failures_of_night
 from flywheel.ledger.datasets import add_labels
+from flywheel.ledger.failures import chosen_of_batch, count_moved, count_signals, failures_of_night
 from flywheel.records import FailureState, FeedbackKind, Label, Share, Split
 from flywheel.select import select_batch
 from flywheel.settings.labeling import LabelingSettings

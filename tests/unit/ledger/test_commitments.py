@@ -3,9 +3,14 @@
 import pytest
 
 from flywheel.ledger.campaigns import lose_campaign
-from flywheel.ledger.commitments import answers_open, asked_in
 from flywheel.ledger.outbox import set_aside, update_by_key
-from flywheel.ledger.requests import ask_more, finish_requests, open_requests
+from flywheel.ledger.requests import (
+    answers_open,
+    ask_more,
+    asked_in,
+    finish_requests,
+    open_requests,
+)
 from flywheel.ledger.tables import labeling_tasks
 from flywheel.records import Purpose
 

@@ -3,7 +3,7 @@
 import pytest
 
 from flywheel.errors import UnknownIdError
-from flywheel.ledger.lookup import find_sample
+from flywheel.ledger.samples import find_sample
 
 
 @pytest.mark.parametrize("length", [4, 5, 12, 63, 64])

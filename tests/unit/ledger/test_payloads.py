@@ -5,8 +5,14 @@ from datetime import UTC, datetime
 import pytest
 
 from flywheel.blobs import Blobs
-from flywheel.ledger.payloads import keep_payloads, kept_payloads, move_payloads
-from flywheel.ledger.samples import Placed, add_samples, load_samples
+from flywheel.ledger.samples import (
+    Placed,
+    add_samples,
+    keep_payloads,
+    kept_payloads,
+    load_samples,
+    move_payloads,
+)
 from flywheel.records import Sample, Split
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -49,7 +55,7 @@ def test_a_payload_can_be_read_before_it_is_moved_and_after(ledger, blobs, keep)
 
 
 def test_more_than_one_piece_is_moved_and_nothing_twice(ledger, blobs, keep, monkeypatch):
-    monkeypatch.setattr("flywheel.ledger.payloads._PIECE", 2)
+    monkeypatch.setattr("flywheel.ledger.samples._PIECE", 2)
     keep(*SAMPLES)
     assert move_payloads(ledger, blobs) == 3
     assert move_payloads(ledger, blobs) == 0

@@ -5,10 +5,15 @@ import pytest
 from sqlalchemy import create_mock_engine, select
 
 from flywheel.errors import UnknownIdError
-from flywheel.ledger.feedback import append_feedback, feedback_id
-from flywheel.ledger.predictions import Logged, append_predictions, get_prediction
+from flywheel.ledger.dialects import insert_new, keep_commit_order
+from flywheel.ledger.predictions import (
+    Logged,
+    append_feedback,
+    append_predictions,
+    feedback_id,
+    get_prediction,
+)
 from flywheel.ledger.tables import feedback, predictions, samples
-from flywheel.ledger.writing import insert_new, keep_commit_order
 from flywheel.records import Feedback, FeedbackKind, Prediction, Sample, Split
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

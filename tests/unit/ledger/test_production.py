@@ -1,8 +1,7 @@
 import pytest
 
-from flywheel.ledger.batches import add_batch
+from flywheel.ledger.batches import Drawn, add_batch, draws_since, labeled_choices
 from flywheel.ledger.datasets import add_labels
-from flywheel.ledger.production import Drawn, draws_since, labeled_choices
 from flywheel.records import Batch, Choice, Label, Sample, Share, Split
 
 

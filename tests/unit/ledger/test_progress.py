@@ -4,9 +4,9 @@ from datetime import timedelta
 
 import pytest
 
-from flywheel.ledger.backlog import measure_log
+from flywheel.ledger.annotations import Returned, save_annotations
 from flywheel.ledger.datasets import add_labels
-from flywheel.ledger.labeling import Returned, save_annotations
+from flywheel.ledger.predictions import measure_log
 from flywheel.ledger.progress import count_annotators, count_labeling, measure_agreement
 from flywheel.ledger.windows import move_watermark
 from flywheel.records import Annotation, Label, Purpose

@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy import update
 
-from flywheel.ledger.queues import count_by_campaign, count_reviews, gold_answers, measure_queue
+from flywheel.ledger.progress import count_by_campaign, count_reviews, gold_answers, measure_queue
 from flywheel.ledger.tables import labeling_tasks
 from flywheel.records import Purpose
 

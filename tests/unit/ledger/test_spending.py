@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from flywheel.ledger.spending import Cut, spent_since
+from flywheel.ledger.annotators import Cut, spent_since
 
 
 @pytest.fixture

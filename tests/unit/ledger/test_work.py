@@ -3,8 +3,8 @@
 import pytest
 from sqlalchemy import update
 
+from flywheel.ledger.annotators import people_labels, recent_work
 from flywheel.ledger.tables import annotations
-from flywheel.ledger.work import people_labels, recent_work
 from flywheel.records import Purpose, Split
 
 

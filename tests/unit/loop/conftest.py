@@ -13,14 +13,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from flywheel.ledger.codec import to_json
-from flywheel.ledger.models import (
-    add_checkpoint,
-    add_decision,
-    add_release,
-    add_report,
-    current_release,
-)
+from flywheel.ledger.decisions import add_decision
 from flywheel.ledger.nights import FinishedStep, finish_night, finish_step, open_night
+from flywheel.ledger.releases import add_checkpoint, add_release, current_release
+from flywheel.ledger.reports import add_report
 from flywheel.loop import Loop, NightRun, begin_night, release, steps
 from flywheel.loop.results import Decided, Retrained
 from flywheel.records import Checkpoint, Verdict

@@ -3,7 +3,7 @@
 import pytest
 
 from flywheel.errors import UnavailableError, UserError
-from flywheel.ledger.approvals import find_approval, waiting_approval
+from flywheel.ledger.decisions import find_approval, waiting_approval
 from flywheel.loop import approval
 from flywheel.loop.approval import DEADLINE, Reply, answer_approval, settle_deadline
 from flywheel.loop.override import Override, override

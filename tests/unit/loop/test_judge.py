@@ -4,8 +4,9 @@ from contextlib import contextmanager
 
 import pytest
 
+from flywheel.ledger.decisions import all_openings, last_challenge, open_challenge
 from flywheel.ledger.failures import failures_in, move_failures
-from flywheel.ledger.models import all_openings, get_report, last_challenge, open_challenge
+from flywheel.ledger.reports import get_report
 from flywheel.loop import begin_night
 from flywheel.loop.judge import decide, evaluate
 from flywheel.loop.retrain import retrain

@@ -8,8 +8,8 @@ from sqlalchemy import select
 from flywheel.blobs import Blobs
 from flywheel.ledger.batches import add_batch
 from flywheel.ledger.failures import add_failures, failures_of, move_failures
-from flywheel.ledger.models import add_checkpoint, add_release
 from flywheel.ledger.predictions import Logged, append_predictions
+from flywheel.ledger.releases import add_checkpoint, add_release
 from flywheel.ledger.tables import labeling_tasks
 from flywheel.loop.context import Loop, NightRun
 from flywheel.loop.requeue import requeue

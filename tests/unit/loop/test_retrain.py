@@ -4,18 +4,17 @@ import dataclasses
 
 import pytest
 
-from flywheel.ledger import approvals
+from flywheel.ledger import decisions
 from flywheel.ledger.datasets import latest_version
+from flywheel.ledger.decisions import add_decision, open_challenge
 from flywheel.ledger.failures import failures_in
-from flywheel.ledger.models import (
-    add_decision,
+from flywheel.ledger.releases import (
     add_release,
-    add_report,
     current_release,
     latest_checkpoint,
-    open_challenge,
     release_history,
 )
+from flywheel.ledger.reports import add_report
 from flywheel.loop import begin_night, steps
 from flywheel.loop.retrain import challenger, retrain
 from flywheel.records import Approval, Challenge, Consent, FailureState, Verdict
@@ -144,10 +143,10 @@ def test_a_candidate_that_a_person_has_in_hand_is_over(
             decision_id="e" * 64, night=1, asked_at=now, deadline=now, at_deadline=Consent.DECLINE
         )
         with toy.loop.ledger.begin() as connection:
-            approvals.ask(connection, asked)
+            decisions.ask(connection, asked)
             if answer is not None:
                 said = {"answered_by": "ann", "reason": "no", "answered_at": now}
-                approvals.answer(connection, dataclasses.replace(asked, answer=answer, **said))
+                decisions.answer(connection, dataclasses.replace(asked, answer=answer, **said))
         with begin_night(toy.loop) as night:
             made = retrain(night)
         assert made.candidate_digest is None

@@ -15,23 +15,17 @@ from flywheel.blobs import Blobs
 from flywheel.collect import collect
 from flywheel.label import make_labels
 from flywheel.ledger import Ledger
+from flywheel.ledger.annotations import Returned, newest_labels, save_annotations
 from flywheel.ledger.campaigns import EVERYONE, all_campaigns, begin_campaign, found_project
 from flywheel.ledger.codec import to_json
 from flywheel.ledger.datasets import add_version, write_manifest
+from flywheel.ledger.decisions import add_decision, get_decision
 from flywheel.ledger.failures import move_failures
-from flywheel.ledger.feedback import append_feedback, feedback_id
-from flywheel.ledger.labeling import Returned, newest_labels, save_annotations
-from flywheel.ledger.models import (
-    add_checkpoint,
-    add_decision,
-    add_release,
-    add_report,
-    get_decision,
-    report_of_night,
-)
 from flywheel.ledger.nights import FinishedStep, add_skip, finish_night, finish_step, open_night
 from flywheel.ledger.outbox import Planned, mark_sent, plan, update_by_key
-from flywheel.ledger.predictions import Logged, append_predictions
+from flywheel.ledger.predictions import Logged, append_feedback, append_predictions, feedback_id
+from flywheel.ledger.releases import add_checkpoint, add_release
+from flywheel.ledger.reports import add_report, report_of_night
 from flywheel.loop import Loop, NightRun, results
 from flywheel.loop.replay import Exhibit
 from flywheel.loop.steps import step_results

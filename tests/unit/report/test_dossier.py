@@ -5,7 +5,8 @@ import re
 
 import pytest
 
-from flywheel.ledger.models import add_decision, get_decision, report_of_night
+from flywheel.ledger.decisions import add_decision, get_decision
+from flywheel.ledger.reports import report_of_night
 from flywheel.loop.replay import Exhibit, read_exhibit
 from flywheel.records import Verdict
 from flywheel.report import write_dossier

@@ -11,10 +11,9 @@ from flywheel.crowd.anchoring import Anchoring
 from flywheel.label.budget import Purse
 from flywheel.label.gain import Gain
 from flywheel.label.plan import EVERYWHERE
+from flywheel.ledger.annotators import Measured
 from flywheel.ledger.campaigns import Campaign
-from flywheel.ledger.people import Measured
-from flywheel.ledger.progress import AnnotatorCount
-from flywheel.ledger.queues import Queue
+from flywheel.ledger.progress import AnnotatorCount, Queue
 from flywheel.records import Estimate
 from flywheel.report import LABELING_PAGE, status, write_labeling
 from flywheel.report.labeling import campaign_rows

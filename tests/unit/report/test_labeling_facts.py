@@ -6,10 +6,10 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import update
 
+from flywheel.ledger.annotators import Measured, save_people
 from flywheel.ledger.datasets import add_version
-from flywheel.ledger.models import add_report
 from flywheel.ledger.nights import finish_night, open_night
-from flywheel.ledger.people import Measured, save_people
+from flywheel.ledger.reports import add_report
 from flywheel.ledger.tables import labeling_tasks
 from flywheel.records import Estimate, Purpose
 from flywheel.report.labeling_facts import read_labeling

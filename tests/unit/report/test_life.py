@@ -3,8 +3,8 @@
 import pytest
 
 from flywheel.errors import UnknownIdError, UserError
+from flywheel.ledger.annotations import save_annotations
 from flywheel.ledger.datasets import add_version
-from flywheel.ledger.labeling import save_annotations
 from flywheel.ledger.outbox import set_aside
 from flywheel.records import Purpose, content_id
 from flywheel.report import trace

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from flywheel.ledger.turning import Wait
+from flywheel.ledger.history import Wait
 from flywheel.report.mending import mending
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)

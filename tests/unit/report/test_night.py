@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from flywheel.errors import UnknownIdError
-from flywheel.ledger.models import report_of_night
+from flywheel.ledger.reports import report_of_night
 from flywheel.loop.steps import STEPS
 from flywheel.report import baseline_rows, night_page
 from flywheel.settings.operations import Links

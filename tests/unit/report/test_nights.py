@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 
 from flywheel.cli.printing import night_table
-from flywheel.ledger.models import add_report, add_rescored, report_of_night
 from flywheel.ledger.nights import open_night
+from flywheel.ledger.reports import add_report, add_rescored, report_of_night
 from flywheel.report import nights_frame
 
 

@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from flywheel.errors import UnknownIdError
-from flywheel.ledger.models import add_decision, add_report, add_rescored, report_of_night
+from flywheel.ledger.decisions import add_decision
 from flywheel.ledger.nights import open_night
+from flywheel.ledger.reports import add_report, add_rescored, report_of_night
 from flywheel.loop import results
 from flywheel.records import Verdict
 from flywheel.report import write_report

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from flywheel.errors import TaskError
-from flywheel.ledger.cases import failures_of_night
+from flywheel.ledger.failures import failures_of_night
 from flywheel.records import FailureState, Verdict
 from flywheel.report.pictures import _small, show_cases
 

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from flywheel.ledger.production import Drawn, LabeledChoice
+from flywheel.ledger.batches import Drawn, LabeledChoice
 from flywheel.project import Abstain
 from flywheel.records import Share
 from flywheel.report import saved as module

@@ -2,8 +2,9 @@
 
 from sqlalchemy import update
 
+from flywheel.ledger.decisions import close_challenge, open_challenge
 from flywheel.ledger.locks import hold
-from flywheel.ledger.models import close_challenge, open_challenge, report_of_night
+from flywheel.ledger.reports import report_of_night
 from flywheel.ledger.tables import locks
 from flywheel.loop.context import LOOP
 from flywheel.records import FailureState, Verdict

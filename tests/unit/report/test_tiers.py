@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from flywheel.ledger.models import report_of_night
+from flywheel.ledger.reports import report_of_night
 from flywheel.records import Estimate, TierSlice
 from flywheel.report import write_dossier, write_report
 from flywheel.report.judged import evaluate_page

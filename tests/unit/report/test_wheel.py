@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from flywheel.ledger.models import add_release, release_history
+from flywheel.ledger.releases import add_release, release_history
 from flywheel.records import FailureState
 from flywheel.report import write_wheel
 from flywheel.report.wheel_charts import draw_wheel

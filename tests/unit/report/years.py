@@ -17,16 +17,18 @@ from flywheel import records
 from flywheel.blobs import Blobs
 from flywheel.collect import Collected, Drift
 from flywheel.ledger import Ledger
+from flywheel.ledger.annotations import Returned, save_annotations
 from flywheel.ledger.batches import add_batch
 from flywheel.ledger.campaigns import EVERYONE, begin_campaign, found_project
 from flywheel.ledger.codec import to_json
 from flywheel.ledger.datasets import add_labels, add_version, write_manifest
+from flywheel.ledger.decisions import add_decision
 from flywheel.ledger.failures import add_failures, move_failures
-from flywheel.ledger.labeling import Returned, save_annotations
-from flywheel.ledger.models import add_checkpoint, add_decision, add_release, add_report
 from flywheel.ledger.nights import FinishedStep, finish_night, finish_step, open_night
 from flywheel.ledger.outbox import Planned, mark_sent, plan, update_by_key
 from flywheel.ledger.predictions import Logged, append_predictions
+from flywheel.ledger.releases import add_checkpoint, add_release
+from flywheel.ledger.reports import add_report
 from flywheel.loop import Loop, results
 from flywheel.project import load_project
 from flywheel.task import Labeling, Task

@@ -5,8 +5,7 @@ from sqlalchemy import func, select
 from flywheel.collect import collect
 from flywheel.ledger.batches import origins
 from flywheel.ledger.failures import count_failures, failures_in
-from flywheel.ledger.outbox import Asked, enqueue
-from flywheel.ledger.places import withdraw
+from flywheel.ledger.outbox import Asked, enqueue, withdraw
 from flywheel.ledger.requests import answers_asked, ask_more
 from flywheel.ledger.tables import batches, choices, labeling_tasks, samples
 from flywheel.records import FailureState, Purpose, Sample, Share, Split

@@ -3,7 +3,7 @@ import shutil
 import pytest
 from sqlalchemy import func, select
 
-from flywheel.ledger.payloads import move_payloads
+from flywheel.ledger.samples import move_payloads
 from flywheel.ledger.tables import predictions
 
 
@@ -15,7 +15,7 @@ def count(ledger):
 def test_a_large_payload_is_503_while_the_blobs_folder_is_gone(
     server, predict, project, ledger, monkeypatch
 ):
-    monkeypatch.setattr("flywheel.ledger.payloads._SMALL_BYTES", 1)
+    monkeypatch.setattr("flywheel.ledger.samples._SMALL_BYTES", 1)
     folder, aside = project.state / "blobs", project.state / "aside"
     folder.rename(aside)
     folder.write_text("a file where the folder was")

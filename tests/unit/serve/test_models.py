@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import func, select
 
 from flywheel.errors import UnknownIdError
-from flywheel.ledger.payloads import move_payloads
+from flywheel.ledger.samples import move_payloads
 from flywheel.ledger.tables import predictions
 from flywheel.serve import create_app
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from flywheel.errors import RefusedError
-from flywheel.ledger.models import add_release
+from flywheel.ledger.releases import add_release
 from flywheel.serve import ModelServer
 from flywheel.serve.host import Host
 

@@ -12,19 +12,12 @@ from flywheel.blobs import Blobs
 from flywheel.collect import collect
 from flywheel.ledger import Ledger
 from flywheel.ledger.datasets import add_version, current_labels, latest_version, write_manifest
+from flywheel.ledger.decisions import add_decision, close_challenge, open_challenge
 from flywheel.ledger.failures import failures_in, move_failures
-from flywheel.ledger.models import (
-    add_checkpoint,
-    add_decision,
-    add_release,
-    add_report,
-    close_challenge,
-    latest_checkpoint,
-    open_challenge,
-)
 from flywheel.ledger.nights import finish_night, open_night
-from flywheel.ledger.payloads import move_payloads
-from flywheel.ledger.samples import load_samples
+from flywheel.ledger.releases import add_checkpoint, add_release, latest_checkpoint
+from flywheel.ledger.reports import add_report
+from flywheel.ledger.samples import load_samples, move_payloads
 from flywheel.loop import Loop
 from flywheel.project import Project
 from flywheel.records import (

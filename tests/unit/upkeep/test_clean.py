@@ -14,7 +14,7 @@ from flywheel.errors import BusyError
 from flywheel.ledger.datasets import read_manifest
 from flywheel.ledger.engine import Ledger
 from flywheel.ledger.holders import this_process
-from flywheel.ledger.named import needed_blobs
+from flywheel.ledger.retention import needed_blobs
 from flywheel.ledger.samples import load_samples
 from flywheel.ledger.tables import (
     challenges,

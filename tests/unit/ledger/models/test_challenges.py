@@ -2,15 +2,15 @@
 
 import pytest
 
-from flywheel.ledger.models import (
+from flywheel.ledger.decisions import (
     add_decision,
-    add_report,
     all_openings,
     close_challenge,
     last_challenge,
     mean_uses,
     open_challenge,
 )
+from flywheel.ledger.reports import add_report
 from flywheel.ledger.samples import Placed, add_samples
 from flywheel.records import Sample, Split
 

@@ -1,7 +1,7 @@
 import pytest
 
 from flywheel.errors import UnknownIdError
-from flywheel.ledger.models import add_checkpoint, get_checkpoint, latest_checkpoint
+from flywheel.ledger.releases import add_checkpoint, get_checkpoint, latest_checkpoint
 
 
 def test_a_checkpoint_comes_back_by_its_digest(connection, checkpoint):

@@ -1,7 +1,7 @@
 import pytest
 from sqlalchemy.exc import IntegrityError
 
-from flywheel.ledger.models import add_checkpoint, add_release, current_release, release_history
+from flywheel.ledger.releases import add_checkpoint, add_release, current_release, release_history
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 An annotation that vanished keeps its row, with the time at which that was noticed. What an
 answer means is not known here.
+
+What people answered beside what the model had said, and whether they saw it.
 """
 
 from __future__ import annotations
@@ -9,13 +11,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, case, func, insert, select, update
+from sqlalchemy import Connection, Row, and_, case, func, insert, select, update
 
+from flywheel.ledger.tables import annotations as given
 from flywheel.ledger.tables import annotations as table
-from flywheel.ledger.tables import labels
-from flywheel.records import Annotation, Label, Purpose
+from flywheel.ledger.tables import choices, labeling_tasks, labels, predictions
+from flywheel.records import Annotation, Json, Label, Purpose
 
 _CHUNK = 500
 STANDS = (table.c.deleted_at.is_(None), table.c.refused.is_(None), table.c.skipped.is_(False))
@@ -203,3 +206,45 @@ def _save(connection: Connection, item: Returned, is_known: bool) -> None:
         connection.execute(update(table).where(mine).values(values))
     else:
         connection.execute(insert(table), {"id": annotation.id, **values})
+
+
+class Look(NamedTuple):
+    """One person's answer on a chosen sample."""
+
+    sample_id: str
+    annotator: str
+    answer: Json
+    model_answer: Json
+    """logged, when the sample was chosen"""
+    shown: bool
+    """whether the person was shown it; drawn by chance"""
+
+
+def recent_looks(connection: Connection, limit: int) -> list[Look]:
+    """The newest answers that stand on samples that were chosen, oldest first."""
+    table = given.c
+    query = (
+        select(
+            table.sample_id,
+            table.annotator,
+            table.answer,
+            predictions.c.answer.label("model_answer"),
+            labeling_tasks.c.shown,
+        )
+        .join(
+            labeling_tasks,
+            and_(
+                labeling_tasks.c.sample_id == table.sample_id,
+                labeling_tasks.c.purpose == table.purpose,
+            ),
+        )
+        .join(choices, choices.c.sample_id == table.sample_id)
+        .join(predictions, predictions.c.id == choices.c.prediction_id)
+        .where(
+            table.purpose == Purpose.CHOICE.value,
+            *STANDS,
+        )
+        .order_by(table.updated_at.desc(), table.id.desc())
+        .limit(limit)
+    )
+    return [Look(**row) for row in connection.execute(query).mappings()][::-1]

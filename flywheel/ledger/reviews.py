@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, exists, select
 
-from flywheel.ledger.labeling import newest_labels
+from flywheel.ledger.annotations import newest_labels
 from flywheel.ledger.outbox import CHUNK
 from flywheel.ledger.tables import choices, labeling_tasks, labels, predictions, requests, samples
 from flywheel.records import PEOPLE, Json, Purpose, Split

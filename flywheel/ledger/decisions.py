@@ -1,0 +1,212 @@
+"""Every decision, with all its reasons, in the order in which they were made.
+
+Adding one twice changes nothing. A night that was run again may have two: the later one counts.
+
+Challenges and the labels that each of them saw first: the books of the error budget.
+
+A label that no challenge has opened is sealed: no decision has seen it. Refuses to know when a
+challenge may open and what it decides.
+
+Questions to a person whether a promoted candidate shall be released, and the answers.
+
+One question waits at a time. It is answered once; whose answer counts is not known here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, replace
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, RowMapping, Select, insert, select, update
+
+from flywheel.errors import UnknownIdError
+from flywheel.ledger.dialects import insert_new
+from flywheel.ledger.tables import approvals, challenges, decisions, openings, reports
+from flywheel.records import Approval, Challenge, Consent, Decision, Verdict
+
+
+def add_decision(connection: Connection, decision: Decision) -> None:
+    """Store a decision, once for each id; its report must be there."""
+    known = select(decisions.c.id).where(decisions.c.id == decision.id)
+    if connection.execute(known).first() is None:
+        row = {
+            "id": decision.id,
+            "night": decision.night,
+            "report_id": decision.report_id,
+            "verdict": decision.verdict.value,
+            "reasons": list(decision.reasons),
+            "e_value": decision.e_value,
+            "needed_e_value": decision.needed_e_value,
+            "closes_challenge": decision.closes_challenge,
+            "gate_settings": decision.gate_settings,
+            "overrides": decision.overrides,
+            "created_at": decision.created_at,
+        }
+        connection.execute(insert(decisions).values(row))
+
+
+def get_decision(connection: Connection, night: int) -> Decision | None:
+    """The decision of a night; None when it has none."""
+    return _last(connection, select(decisions).where(decisions.c.night == night))
+
+
+def find_decision(connection: Connection, start: str) -> Decision:
+    """The one decision whose id begins so.
+
+    Raises:
+        UnknownIdError: none does, or several do.
+    """
+    query = select(decisions).where(decisions.c.id.startswith(start, autoescape=True)).limit(2)
+    rows = connection.execute(query).mappings().all()
+    if len(rows) != 1 or not start:
+        number = "several decisions begin" if rows else "no decision begins"
+        raise UnknownIdError(f"{number} with {start!r}; flywheel report NIGHT shows a night's id")
+    return read_decision(rows[0])
+
+
+def last_decision_on(connection: Connection, digest: str) -> Decision | None:
+    """What was last decided on a candidate; None when it was never judged."""
+    is_about = reports.c.record["candidate_digest"].as_string() == digest
+    query = select(decisions).join(reports, reports.c.id == decisions.c.report_id).where(is_about)
+    return _last(connection, query)
+
+
+def _last(connection: Connection, query: Select[Any]) -> Decision | None:
+    row = connection.execute(query.order_by(decisions.c.seq.desc()).limit(1)).mappings().first()
+    return None if row is None else read_decision(row)
+
+
+def read_decision(row: RowMapping) -> Decision:
+    """The decision of a row of its table."""
+    return Decision(
+        id=row["id"],
+        night=row["night"],
+        report_id=row["report_id"],
+        verdict=Verdict(row["verdict"]),
+        reasons=tuple(row["reasons"]),
+        e_value=row["e_value"],
+        needed_e_value=row["needed_e_value"],
+        closes_challenge=row["closes_challenge"],
+        gate_settings=dict(row["gate_settings"]),
+        overrides=row["overrides"],
+        created_at=row["created_at"],
+    )
+
+
+class Opening(NamedTuple):
+    """Which challenge saw a label first, and in which night."""
+
+    generation: int
+    number: int
+    night: int
+
+
+def open_challenge(
+    connection: Connection, challenge: Challenge, sample_ids: Iterable[str], night: int
+) -> None:
+    """Store a challenge, and the labels that it sees from this night on; twice changes nothing."""
+    connection.execute(insert_new(connection, challenges), asdict(challenge))
+    rows = [
+        {
+            "sample_id": sample_id,
+            "generation": challenge.generation,
+            "number": challenge.number,
+            "night": night,
+        }
+        for sample_id in sample_ids
+    ]
+    if rows:
+        connection.execute(insert_new(connection, openings), rows)
+
+
+def close_challenge(connection: Connection, challenge: Challenge, night: int) -> None:
+    """Mark a challenge as decided or given up; one that is closed stays as it is."""
+    mine = (
+        challenges.c.generation == challenge.generation,
+        challenges.c.number == challenge.number,
+        challenges.c.closed_night.is_(None),
+    )
+    connection.execute(update(challenges).where(*mine).values(closed_night=night))
+
+
+def last_challenge(connection: Connection) -> tuple[Challenge, bool] | None:
+    """The newest challenge and whether it is closed; None before the first."""
+    query = select(challenges).order_by(challenges.c.generation.desc(), challenges.c.number.desc())
+    row = connection.execute(query.limit(1)).mappings().first()
+    if row is None:
+        return None
+    fields = {name: value for name, value in row.items() if name != "closed_night"}
+    return Challenge(**fields), row["closed_night"] is not None
+
+
+def all_openings(connection: Connection) -> dict[str, Opening]:
+    """Sample id -> its opening, for every label that a decision has seen."""
+    return {
+        row.sample_id: Opening(row.generation, row.number, row.night)
+        for row in connection.execute(select(openings))
+    }
+
+
+def mean_uses(connection: Connection, opened: Mapping[str, Opening], tonight: int) -> float:
+    """In how many decisions a label has been used on average, tonight's included; 0 without any."""
+    query = select(decisions.c.night).where(decisions.c.needed_e_value.is_not(None)).distinct()
+    nights = {*connection.execute(query.where(decisions.c.night < tonight)).scalars(), tonight}
+    uses = [sum(night >= opening.night for night in nights) for opening in opened.values()]
+    return sum(uses) / len(uses) if uses else 0.0
+
+
+def ask(connection: Connection, approval: Approval) -> Approval:
+    """Ask, once for each decision; a question that waits is superseded. What is asked now."""
+    insert = insert_new(connection, approvals)
+    connection.execute(insert, asdict(approval))
+    older = approvals.c.answer.is_(None), approvals.c.decision_id != approval.decision_id
+    told = f"decision {approval.decision_id[:12]} took its place"
+    values = {"answer": Consent.SUPERSEDED, "reason": told, "answered_at": approval.asked_at}
+    connection.execute(update(approvals).where(*older).values(values))
+    return find_approval(connection, approval.decision_id)
+
+
+def answer(connection: Connection, approval: Approval) -> None:
+    """Store the answer to a question; the first answer stays."""
+    mine = approvals.c.decision_id == approval.decision_id, approvals.c.answer.is_(None)
+    given = ("answer", "answered_by", "reason", "answered_at")
+    values = {name: getattr(approval, name) for name in given}
+    connection.execute(update(approvals).where(*mine).values(values))
+
+
+def waiting_approval(connection: Connection) -> Approval | None:
+    """The question that waits for an answer."""
+    query = select(approvals).where(approvals.c.answer.is_(None))
+    row = connection.execute(query).mappings().first()
+    return None if row is None else _approval(row)
+
+
+def last_approval(connection: Connection) -> Approval | None:
+    """The question that was asked last."""
+    query = select(approvals).order_by(approvals.c.night.desc(), approvals.c.asked_at.desc())
+    row = connection.execute(query.limit(1)).mappings().first()
+    return None if row is None else _approval(row)
+
+
+def find_approval(connection: Connection, start: str) -> Approval:
+    """The one question about a decision whose id begins so.
+
+    Raises:
+        UnknownIdError: there is none, or several.
+    """
+    about = approvals.c.decision_id.startswith(start, autoescape=True)
+    rows = connection.execute(select(approvals).where(about).limit(2)).mappings().all()
+    if len(rows) != 1 or not start:
+        number = "several approvals are" if rows else "no approval is"
+        raise UnknownIdError(
+            f"{number} wanted of a decision that begins with {start!r}; "
+            "flywheel status shows what waits"
+        )
+    return _approval(rows[0])
+
+
+def _approval(row: RowMapping) -> Approval:
+    found = Approval(**row)
+    reply = None if found.answer is None else Consent(found.answer)
+    return replace(found, at_deadline=Consent(found.at_deadline), answer=reply)
