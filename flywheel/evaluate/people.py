@@ -16,7 +16,7 @@ from functools import cache
 
 import numpy as np
 
-from flywheel.consensus import largest_groups
+from flywheel.annotators.opinions import largest_groups
 from flywheel.evaluate.book import Part
 from flywheel.evaluate.context import BaselineLine
 from flywheel.evaluate.rows import Rows, slice_marks

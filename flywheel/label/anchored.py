@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
+from flywheel.annotators import Compared, measure_anchoring
+from flywheel.annotators.anchoring import Anchorings
 from flywheel.blobs import Blobs
-from flywheel.crowd import Compared, measure_anchoring
-from flywheel.crowd.anchoring import Anchorings
 from flywheel.label.plan import EVERYWHERE
 from flywheel.label.slices import slices_of
 from flywheel.ledger.annotations import recent_looks

@@ -16,7 +16,7 @@ import numpy as np
 from scipy import stats
 from sqlalchemy import Connection
 
-from flywheel.crowd.pace import measure_pace
+from flywheel.annotators.pace import measure_pace
 from flywheel.label.ratio import ratio, spread_of
 from flywheel.ledger.annotators import Cut, Work, recent_work
 from flywheel.ledger.campaigns import EVERYONE, EXPERTS, audience_of
@@ -102,7 +102,7 @@ def per_hour(cost: Cost, annotator: str) -> float:
 def _cuts(work: Sequence[Work]) -> tuple[dict[str, Cut], Cut | None]:
     """When each person, and somebody who is not known, has left a labeling task open.
 
-    It counts as an ordinary one, see `flywheel.crowd.pace`.
+    It counts as an ordinary one, see `flywheel.annotators.pace`.
     """
     seconds: defaultdict[str, list[float]] = defaultdict(list)
     for one in work:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from flywheel.crowd import Crowd, Opinion, group_answers, weigh
+from flywheel.annotators import Crowd, Opinion, group_answers, weigh
 from flywheel.ledger.annotations import annotations_of, newest_labels
 from flywheel.ledger.annotators import Measured, recent_annotations
 from flywheel.records import Annotation, Json, Label, Purpose

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from sqlalchemy import Connection
 
-from flywheel.crowd import Doubt, Judged, rank_second_opinions, suspect_labels
+from flywheel.annotators import Doubt, Judged, rank_second_opinions, suspect_labels
 from flywheel.label.evidence import Evidence, weigh_evidence
 from flywheel.ledger import Ledger
 from flywheel.ledger.annotations import newest_labels

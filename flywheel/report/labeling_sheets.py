@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from flywheel.crowd.anchoring import Anchoring
+from flywheel.annotators.anchoring import Anchoring
 from flywheel.label.budget import Purse
 from flywheel.label.expense import Expense
 from flywheel.label.plan import EVERYWHERE

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from flywheel.crowd.anchoring import Anchoring
+from flywheel.annotators.anchoring import Anchoring
 from flywheel.label.plan import EVERYWHERE
 from flywheel.project import Project
 from flywheel.report import text

@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy import special, stats
 
-from flywheel.crowd import Compared, Crowd, Opinion, biased_people, group_answers, weigh
+from flywheel.annotators import Compared, Crowd, Opinion, biased_people, group_answers, weigh
 from flywheel.records import Array
 
 _SAMPLES = 600

@@ -26,7 +26,7 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
 
-from flywheel.crowd import Judged, suspect_labels
+from flywheel.annotators import Judged, suspect_labels
 from flywheel.records import Array
 
 _CONFUSED = {1: 8, 3: 9, 4: 7, 5: 9, 7: 9, 8: 1, 9: 3}

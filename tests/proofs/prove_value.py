@@ -19,8 +19,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from flywheel.crowd import Crowd, Doubt, Opinion, rank_second_opinions, weigh
-from flywheel.crowd.value import worth
+from flywheel.annotators import Crowd, Doubt, Opinion, rank_second_opinions, weigh
+from flywheel.annotators.value import worth
 from flywheel.records import Array
 
 _CLASSES, _PEOPLE, _ROUNDS, _ANSWERS = 5, 8, 10, 2000

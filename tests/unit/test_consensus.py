@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flywheel.consensus import largest_groups
+from flywheel.annotators.opinions import largest_groups
 from flywheel.records import canonical, same_json
 
 

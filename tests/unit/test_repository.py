@@ -41,8 +41,8 @@ LAYERS = (
         "flywheel.model",
         "flywheel.gpu",
         "flywheel.splits",
-        "flywheel.consensus",
-        "flywheel.crowd",
+        "flywheel.annotators.opinions",
+        "flywheel.annotators",
     ),
     ("flywheel.task", "flywheel.project", "flywheel"),
     (
@@ -59,7 +59,10 @@ LAYERS = (
 # Within a layer one part may import another only as written here.
 NEIGHBOURS = {
     ("flywheel.ledger", "flywheel.blobs"): "its samples and manifests have their bytes there",
-    ("flywheel.crowd", "flywheel.consensus"): "both mean the same by answers that agree",
+    (
+        "flywheel.annotators",
+        "flywheel.annotators.opinions",
+    ): "both mean the same by answers that agree",
     ("flywheel.cli", "deployments"): "loaded before a task, whose project may have such a folder",
     ("flywheel", "flywheel.project"): "re-exports it",
     ("flywheel", "flywheel.task"): "re-exports it",

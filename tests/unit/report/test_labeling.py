@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from flywheel.crowd.anchoring import Anchoring
+from flywheel.annotators.anchoring import Anchoring
 from flywheel.label.budget import Purse
 from flywheel.label.gain import Gain
 from flywheel.label.plan import EVERYWHERE

@@ -4,9 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flywheel.consensus import largest_groups
-from flywheel.crowd import Opinion, group_answers
-from flywheel.crowd.opinions import pack
+from flywheel.annotators import Opinion, group_answers
+from flywheel.annotators.opinions import largest_groups, pack
 
 
 def near(one, other):

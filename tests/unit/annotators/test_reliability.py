@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flywheel.crowd import Opinion, weigh
-from flywheel.crowd.opinions import pack
-from flywheel.crowd.stretch import stretches
+from flywheel.annotators import Opinion, weigh
+from flywheel.annotators.opinions import pack
+from flywheel.annotators.reliability import stretches
 
 
 def say(*answers, sample="s", right=None):

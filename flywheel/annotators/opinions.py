@@ -2,6 +2,11 @@
 
 The task's own rule says which answers agree, so classes, keypoints, poses and boxes all look
 alike from here on. Refuses to know where answers are from, and which people are good.
+
+What several people agree on, under the task's own rule for when two answers are the same.
+
+Shared by those who make labels and those who measure people, so that both mean the same by a
+consensus. Refuses to know who answered, when, and what an answer means.
 """
 
 from __future__ import annotations
@@ -12,8 +17,40 @@ from typing import TypeVar
 
 import numpy as np
 
-from flywheel.consensus import largest_groups
 from flywheel.records import Array
+
+_Answered = TypeVar("_Answered")
+
+
+def largest_groups(
+    answers: Sequence[_Answered], agree: Callable[[_Answered, _Answered], bool]
+) -> list[list[_Answered]]:
+    """The largest groups of answers, in their order; several are a tie, none is no answers.
+
+    A group is all answers that agree with one of them, its medoid: nearness is not transitive, so
+    there are no classes to count. Of groups as large whose medoids agree, directly or through
+    others, the first stands for all. For plain equality these are the most common answers.
+    """
+    places = range(len(answers))
+    agreeing = [{place} for place in places]
+    for one in places:
+        for other in places[one + 1 :]:
+            if agree(answers[one], answers[other]):
+                agreeing[one].add(other)
+                agreeing[other].add(one)
+    most = max(map(len, agreeing), default=0)
+    medoids = {place for place in places if len(agreeing[place]) == most}
+    found = []
+    while medoids:
+        first = min(medoids)
+        found.append([answers[place] for place in sorted(agreeing[first])])
+        waiting = {first}
+        while waiting:
+            reached = waiting.pop()
+            medoids.discard(reached)
+            waiting |= agreeing[reached] & medoids
+    return found
+
 
 _Given = TypeVar("_Given")
 
@@ -60,7 +97,7 @@ def group_answers(
 ) -> tuple[int, ...]:
     """The number of each answer's group, from 0, the largest first.
 
-    Group 0 is the first of `flywheel.consensus.largest_groups`, the next is that of the answers
+    Group 0 is the first of `flywheel.annotators.opinions.largest_groups`, the next is that of the answers
     that are left, and so on. So each answer is in one group, though nearness is not transitive;
     where tied groups share answers the first has them.
 

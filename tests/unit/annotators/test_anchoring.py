@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flywheel.crowd import Compared, biased_people, measure_anchoring
+from flywheel.annotators import Compared, biased_people, measure_anchoring
 
 
 def annotations(person, shown, blind, *, slices=(), prefix=""):

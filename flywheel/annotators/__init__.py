@@ -10,12 +10,12 @@
 - `measure_pace({"ann": seconds})["ann"].mean`: minutes per answer, lunch breaks left out.
 """
 
-from flywheel.crowd.anchoring import Compared, biased_people, measure_anchoring
-from flywheel.crowd.opinions import Opinion, group_answers
-from flywheel.crowd.pace import measure_pace
-from flywheel.crowd.reliability import Crowd, Reliability, weigh
-from flywheel.crowd.suspects import Judged, suspect_labels
-from flywheel.crowd.value import Doubt, rank_second_opinions
+from flywheel.annotators.anchoring import Compared, biased_people, measure_anchoring
+from flywheel.annotators.opinions import Opinion, group_answers
+from flywheel.annotators.pace import measure_pace
+from flywheel.annotators.reliability import Crowd, Reliability, weigh
+from flywheel.annotators.suspects import Judged, suspect_labels
+from flywheel.annotators.value import Doubt, rank_second_opinions
 
 __all__ = [
     "Compared",

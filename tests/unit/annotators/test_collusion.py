@@ -1,10 +1,15 @@
 import numpy as np
 import pytest
 
-from flywheel.crowd import Opinion, weigh
-from flywheel.crowd.agreement import Pairs, robust_reliabilities
-from flywheel.crowd.collusion import SharedMistakes, shared_mistakes, voices_of
-from flywheel.crowd.opinions import pack
+from flywheel.annotators import Opinion, weigh
+from flywheel.annotators.collusion import (
+    Pairs,
+    SharedMistakes,
+    robust_reliabilities,
+    shared_mistakes,
+    voices_of,
+)
+from flywheel.annotators.opinions import pack
 
 CLASSES = 5
 

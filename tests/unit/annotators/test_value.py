@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flywheel.crowd import Doubt, rank_second_opinions, weigh
-from flywheel.crowd.value import Asking, _after_one_more, gain_of_answer, worth, worth_of_new
+from flywheel.annotators import Doubt, rank_second_opinions, weigh
+from flywheel.annotators.value import Asking, _after_one_more, gain_of_answer, worth, worth_of_new
 
 FAIR = Asking(reliability=0.8, alternatives=4.0)
 

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from flywheel.crowd import Opinion, weigh
+from flywheel.annotators import Opinion, weigh
 
 SAMPLES, CLASSES = 400, 4
 

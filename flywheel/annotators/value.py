@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from flywheel.crowd.reliability import Crowd
+from flywheel.annotators.reliability import Crowd
 
 _RESOLVED = 0.5
 """chance of being right from which the likeliest answer is a label"""

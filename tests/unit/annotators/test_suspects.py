@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flywheel.crowd import Judged, suspect_labels
+from flywheel.annotators import Judged, suspect_labels
 
 
 def judged(agrees, confidence, name=None, sample="s"):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from flywheel.crowd import Opinion
+from flywheel.annotators import Opinion
 
 
 @pytest.fixture

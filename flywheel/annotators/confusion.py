@@ -1,6 +1,6 @@
 """What named answers say about the true name, given which names each person confuses.
 
-Sharper than `flywheel.crowd.spread` where answers are names that mean the same on every sample:
+Sharper than `flywheel.annotators.judges` where answers are names that mean the same on every sample:
 it knows that some names are rarer than others, which are confused, and who always says the same.
 Refuses to know answers that are only near each other.
 """
