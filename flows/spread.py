@@ -23,9 +23,9 @@ from prefect.context import TaskRunContext
 
 from flywheel.errors import SettingsError, UnavailableError
 from flywheel.evaluate import Piece
-from flywheel.evaluate.statistic import ScoreTable
 from flywheel.loop import NightRun
 from flywheel.loop.elsewhere import Place, score_piece
+from flywheel.metrics.scores import ScoreTable
 from flywheel.project import Project
 
 Tables = Mapping[str, ScoreTable]

@@ -24,7 +24,7 @@ from pydantic import (
 from flywheel.cron import cron_fault
 from flywheel.errors import SettingsError
 from flywheel.faults import tell_detail
-from flywheel.formulas.settings import (
+from flywheel.metrics.conditions import (
     all_conditions,
     all_formulas,
     check_places,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from flywheel.checks.subject import Subject
-from flywheel.evaluate.metric import check_scores, compile_condition, compile_formula
-from flywheel.formulas import LATENCY
+from flywheel.metrics.compiled import compile_condition, compile_formula
+from flywheel.metrics.names import check_scores
+from flywheel.metrics.parse import LATENCY
 from flywheel.project import Project
 from flywheel.task import Task
 

@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from flywheel.cli.shows import Show
 from flywheel.decide import condition
-from flywheel.evaluate import compile_condition, compile_formula, has_unit
 from flywheel.evaluate.scoring import score_one
 from flywheel.ledger.history import reported_nights, reports_of
 from flywheel.ledger.nights import last_night
 from flywheel.ledger.releases import current_release, release_history
 from flywheel.ledger.reports import rescored_reports
 from flywheel.loop import Loop, open_loop
+from flywheel.metrics.compiled import compile_condition, compile_formula
+from flywheel.metrics.names import has_unit
 from flywheel.model import cpu_threads
 from flywheel.project import Project
 from flywheel.records import Answer, Estimate, Report, Watched

@@ -1,15 +1,15 @@
 """Measures a candidate, the champion and every baseline on one frozen test set, in one pass."""
 
-from flywheel.evaluate.book import Part, unpack_book
+from flywheel.evaluate.book import Part, Rows, unpack_book
 from flywheel.evaluate.context import Context
 from flywheel.evaluate.evaluation import Contest, Evaluation, EvaluationData, evaluate
 from flywheel.evaluate.measure import Rules, measure
-from flywheel.evaluate.metric import compile_condition, compile_formula, has_unit
 from flywheel.evaluate.production import Population, Returned, production_estimate
 from flywheel.evaluate.right import answered_right, latency_fault
-from flywheel.evaluate.rows import Rows
 from flywheel.evaluate.scoring import Piece, Spread, score_models
 from flywheel.evaluate.suggest import Advice, suggest
+from flywheel.metrics.compiled import compile_condition, compile_formula
+from flywheel.metrics.names import has_unit
 
 __all__ = [
     "Advice",

@@ -16,8 +16,8 @@ from scipy import special
 
 from flywheel.errors import SettingsError
 from flywheel.evaluate.intervals import kish_size
-from flywheel.evaluate.metric import has_unit
-from flywheel.evaluate.statistic import ScoreTable, Statistic
+from flywheel.metrics.names import has_unit
+from flywheel.metrics.scores import ScoreTable, Statistic
 from flywheel.project import Abstain
 from flywheel.records import Abstention, Array, RiskPoint
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from flywheel.errors import TaskError
-from flywheel.evaluate.rows import Rows
+from flywheel.evaluate.book import Rows
 from flywheel.project import Metric, Published
 from flywheel.records import Entry, Estimate
 from flywheel.task import Baseline, Predictor

@@ -15,7 +15,7 @@ from scipy import stats
 
 from flywheel.evaluate.intervals import student
 from flywheel.evaluate.resample import Measure, Pool, leave_out, make_pool, resample
-from flywheel.evaluate.statistic import ScoreTable, Statistic
+from flywheel.metrics.scores import ScoreTable, Statistic
 from flywheel.records import Array
 
 _RESAMPLES = 4_000

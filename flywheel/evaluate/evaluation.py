@@ -15,12 +15,10 @@ import numpy as np
 
 from flywheel.errors import FlywheelError
 from flywheel.evaluate.baseline import fit_baselines, published_entries
-from flywheel.evaluate.book import Book, pack_book
-from flywheel.evaluate.context import BaselineLine, Context
-from flywheel.evaluate.latency import latency_part
+from flywheel.evaluate.book import Book, Rows, pack_book, slice_marks
+from flywheel.evaluate.context import BaselineLine, Context, latency_part
 from flywheel.evaluate.measure import Rules, measure
 from flywheel.evaluate.people import people_tables
-from flywheel.evaluate.rows import Rows, slice_marks
 from flywheel.evaluate.scoring import Spread, score_entrants
 from flywheel.ledger.codec import to_json
 from flywheel.model import Model

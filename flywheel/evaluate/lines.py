@@ -13,12 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from flywheel.evaluate.book import Book, Part
-from flywheel.evaluate.context import Context
-from flywheel.evaluate.latency import LATENCY
-from flywheel.evaluate.metric import check_scores
+from flywheel.evaluate.context import LATENCY, Context
 from flywheel.evaluate.scoring import CONFIDENCE
-from flywheel.evaluate.statistic import Statistic
 from flywheel.evaluate.stats import FEWEST_SAMPLES, Measured, estimate, paired_difference
+from flywheel.metrics.names import check_scores
+from flywheel.metrics.scores import Statistic
 from flywheel.records import Array, Entry, Estimate, TierSlice
 
 GUARD_ALPHA = 0.05

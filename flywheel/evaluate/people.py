@@ -17,9 +17,8 @@ from functools import cache
 import numpy as np
 
 from flywheel.annotators.opinions import largest_groups
-from flywheel.evaluate.book import Part
+from flywheel.evaluate.book import Part, Rows, slice_marks
 from flywheel.evaluate.context import BaselineLine
-from flywheel.evaluate.rows import Rows, slice_marks
 from flywheel.evaluate.scoring import score_answers
 from flywheel.evaluate.stats import FEWEST_SAMPLES
 from flywheel.records import Annotation, Json, canonical

@@ -14,9 +14,9 @@ import numpy as np
 from scipy import stats
 
 from flywheel.evaluate.intervals import by_cluster, kish_size
-from flywheel.evaluate.metric import has_unit
-from flywheel.evaluate.statistic import ScoreTable, Statistic
 from flywheel.evaluate.stats import FEWEST_SAMPLES, Measured, estimate
+from flywheel.metrics.names import has_unit
+from flywheel.metrics.scores import ScoreTable, Statistic
 from flywheel.records import Array, Estimate, ProductionEstimate
 
 _TAIL = 0.025

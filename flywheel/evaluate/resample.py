@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-from flywheel.evaluate.statistic import ScoreTable
+from flywheel.metrics.scores import ScoreTable
 from flywheel.records import Array
 
 Measure = Callable[[Array], Array]

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from flywheel.evaluate.abstain import failed
-from flywheel.evaluate.latency import LATENCY
+from flywheel.evaluate.book import Rows
+from flywheel.evaluate.context import LATENCY
 from flywheel.evaluate.measure import Rules
-from flywheel.evaluate.metric import compile_condition, compile_formula
-from flywheel.evaluate.rows import Rows
 from flywheel.evaluate.scoring import score_entrants
+from flywheel.metrics.compiled import compile_condition, compile_formula
 from flywheel.model import Model
 from flywheel.task import Task
 

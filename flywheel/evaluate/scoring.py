@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from flywheel.errors import TaskError
-from flywheel.evaluate.rows import Rows
-from flywheel.evaluate.statistic import ScoreTable
+from flywheel.evaluate.book import Rows
+from flywheel.metrics.scores import ScoreTable
 from flywheel.model import Model
 from flywheel.records import Answer, Json
 from flywheel.task import Predictor, Task

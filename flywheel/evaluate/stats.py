@@ -17,7 +17,7 @@ from scipy import stats
 from flywheel.evaluate.bootstrap import Contrast, bootstrap, bootstrap_mean
 from flywheel.evaluate.intervals import by_cluster, kish_size, student, tango, wilson
 from flywheel.evaluate.resample import make_pool
-from flywheel.evaluate.statistic import ScoreTable, Statistic
+from flywheel.metrics.scores import ScoreTable, Statistic
 from flywheel.records import Array, Estimate
 
 FEWEST_SAMPLES = 5

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from flywheel.evaluate.book import Book
-from flywheel.evaluate.context import Context
-from flywheel.evaluate.latency import LATENCY
+from flywheel.evaluate.context import LATENCY, Context
 from flywheel.evaluate.lines import Lines
 from flywheel.evaluate.measure import Rules
-from flywheel.evaluate.metric import compile_condition, compile_formula, has_unit
 from flywheel.evaluate.scoring import CONFIDENCE
-from flywheel.evaluate.statistic import Statistic
+from flywheel.metrics.compiled import compile_condition, compile_formula
+from flywheel.metrics.names import has_unit
+from flywheel.metrics.scores import Statistic
 from flywheel.records import Estimate
 
 OPTIMIZE, THRESHOLD, IGNORE = "optimize", "threshold", "ignore for now"

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from flywheel.evaluate import Piece, Rows, score_models
-from flywheel.evaluate.statistic import ScoreTable
 from flywheel.ledger.samples import load_samples
 from flywheel.loop.context import Loop, open_loop
+from flywheel.metrics.scores import ScoreTable
 from flywheel.model import Model, cpu_threads, pick_device
 
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from flywheel.evaluate import Population, Returned, compile_formula, production_estimate
-from flywheel.evaluate.latency import LATENCY
-from flywheel.evaluate.metric import check_scores
+from flywheel.evaluate import Population, Returned, production_estimate
+from flywheel.evaluate.context import LATENCY
 from flywheel.evaluate.scoring import CONFIDENCE, score_one
-from flywheel.evaluate.statistic import ScoreTable
 from flywheel.ledger.batches import Drawn, LabeledChoice, draws_since, labeled_choices
 from flywheel.loop.context import Loop
+from flywheel.metrics.compiled import compile_formula
+from flywheel.metrics.names import check_scores
+from flywheel.metrics.scores import ScoreTable
 from flywheel.records import ProductionEstimate
 
 _NIGHTS = 7

@@ -11,8 +11,10 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from flywheel.errors import FlywheelError
-from flywheel.evaluate import Part, compile_condition, compile_formula, has_unit, unpack_book
+from flywheel.evaluate import Part, unpack_book
 from flywheel.loop import Loop
+from flywheel.metrics.compiled import compile_condition, compile_formula
+from flywheel.metrics.names import has_unit
 from flywheel.records import Array, Report
 from flywheel.report.canvas import Ink, canvas, short_name, to_svg
 

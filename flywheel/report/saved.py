@@ -13,13 +13,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flywheel.evaluate import Population, Returned, compile_formula, production_estimate
+from flywheel.evaluate import Population, Returned, production_estimate
 from flywheel.evaluate.abstain import failed
-from flywheel.evaluate.latency import LATENCY
+from flywheel.evaluate.context import LATENCY
 from flywheel.evaluate.scoring import CONFIDENCE, score_one
 from flywheel.ledger.batches import Drawn, LabeledChoice, draws_since, labeled_choices
 from flywheel.ledger.nights import current_night_number
 from flywheel.loop import Loop
+from flywheel.metrics.compiled import compile_formula
 from flywheel.records import Array, Estimate, Share
 
 NIGHTS = 60

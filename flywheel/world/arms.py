@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 import numpy as np
 
 from flywheel.evaluate.scoring import score_one
-from flywheel.evaluate.statistic import Statistic
 from flywheel.evaluate.stats import Measured, estimate
+from flywheel.metrics.scores import Statistic
 from flywheel.model import Model, pick_device
 from flywheel.project import Train
 from flywheel.records import Answer, Array, Estimate, Split

@@ -25,8 +25,8 @@ from rich.table import Table
 from scipy import stats
 
 from flywheel.evaluate.bootstrap import Contrast, bootstrap
-from flywheel.evaluate.metric import compile_formula
-from flywheel.evaluate.statistic import ScoreTable
+from flywheel.metrics.compiled import compile_formula
+from flywheel.metrics.scores import ScoreTable
 from flywheel.records import Array
 
 _BATCH_ELEMENTS = 1_000_000

@@ -31,9 +31,9 @@ from traffic import logged
 from flows.spread import spreading
 from flywheel.evaluate import Rows
 from flywheel.evaluate.scoring import score_entrants
-from flywheel.evaluate.statistic import ScoreTable
 from flywheel.ledger.predictions import append_predictions
 from flywheel.loop import Loop, NightRun, open_loop
+from flywheel.metrics.scores import ScoreTable
 from flywheel.model import Model, cpu_threads, weights_of
 from flywheel.records import Answer
 from flywheel.world.scans import DriftingScans

@@ -27,12 +27,12 @@ from traffic import NOW, serve_traffic
 
 from flywheel.collect import collect
 from flywheel.dataset import make_version
-from flywheel.evaluate import compile_formula
 from flywheel.ledger.batches import add_batch
 from flywheel.ledger.datasets import add_labels, read_manifest
 from flywheel.ledger.samples import load_samples
 from flywheel.ledger.windows import move_watermark, population, watermark
 from flywheel.loop import Loop, open_loop
+from flywheel.metrics.compiled import compile_formula
 from flywheel.records import Array, Batch, Choice, Json, Label, Share, Split
 from flywheel.select import select_batch
 from flywheel.train import TrainingData, train

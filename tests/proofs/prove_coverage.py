@@ -21,9 +21,9 @@ from rich.console import Console
 from rich.table import Table
 from scipy import stats
 
-from flywheel.evaluate.metric import compile_formula
-from flywheel.evaluate.statistic import ScoreTable
 from flywheel.evaluate.stats import Measured, estimate, paired_difference
+from flywheel.metrics.compiled import compile_formula
+from flywheel.metrics.scores import ScoreTable
 from flywheel.records import Array
 
 _TRUTH_ROWS = 400_000

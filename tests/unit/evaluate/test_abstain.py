@@ -6,7 +6,7 @@ from scipy import stats
 
 from flywheel.errors import SettingsError
 from flywheel.evaluate.abstain import abstention, failed
-from flywheel.evaluate.metric import compile_formula
+from flywheel.metrics.compiled import compile_formula
 from flywheel.project import Abstain
 
 CORRECT = compile_formula("correct", None)

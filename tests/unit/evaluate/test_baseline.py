@@ -4,7 +4,7 @@ import pytest
 
 from flywheel.errors import SettingsError, TaskError
 from flywheel.evaluate.baseline import fit_baselines, published_entries, requirement_entry
-from flywheel.evaluate.rows import Rows
+from flywheel.evaluate.book import Rows
 from flywheel.project import Metric, Published, load_project
 from flywheel.task import Baseline
 

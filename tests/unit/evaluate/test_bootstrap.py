@@ -7,8 +7,8 @@ import pytest
 from scipy import stats
 
 from flywheel.evaluate.bootstrap import Contrast, bootstrap, bootstrap_mean
-from flywheel.evaluate.metric import compile_formula
 from flywheel.evaluate.resample import make_pool
+from flywheel.metrics.compiled import compile_formula
 
 
 def contrast(formula, *tables, weights=None, clusters=None):

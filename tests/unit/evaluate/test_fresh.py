@@ -5,8 +5,8 @@ import pytest
 
 from flywheel.decide import e_values
 from flywheel.evaluate.book import Part
-from flywheel.evaluate.fresh import fresh_outcomes
-from flywheel.evaluate.metric import compile_formula
+from flywheel.evaluate.measure import fresh_outcomes
+from flywheel.metrics.compiled import compile_formula
 
 MEDIAN = compile_formula("error_deg.median", None)
 

@@ -4,8 +4,8 @@ import numpy as np
 import ppi_py
 import pytest
 
-from flywheel.evaluate.metric import compile_formula
 from flywheel.evaluate.production import Population, Returned, production_estimate
+from flywheel.metrics.compiled import compile_formula
 from flywheel.select.poisson import inclusion_probabilities, poisson_sample
 
 CORRECT = compile_formula("correct", None)

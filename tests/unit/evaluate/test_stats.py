@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flywheel.evaluate.metric import compile_formula
 from flywheel.evaluate.stats import Measured, estimate, paired_difference
+from flywheel.metrics.compiled import compile_formula
 
 MEAN, MEDIAN = compile_formula("y", None), compile_formula("y.median", None)
 RECALL = compile_formula("predicted.recall(actual)", None)

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from flywheel.evaluate import compile_formula
+from flywheel.metrics.compiled import compile_formula
 from flywheel.project import Train
 from flywheel.records import Split
 from flywheel.task import Example

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from flywheel.errors import SettingsError, TaskError
-from flywheel.evaluate.metric import compile_condition, compile_formula
+from flywheel.metrics.compiled import compile_condition, compile_formula
 
 OWN = """
 def cost(scores, weights):

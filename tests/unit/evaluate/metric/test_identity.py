@@ -1,7 +1,7 @@
 import pytest
 
 from flywheel.errors import SettingsError
-from flywheel.evaluate.metric import metric_id
+from flywheel.metrics.names import metric_id
 from flywheel.project import Metric
 
 SOURCE = "def cost(scores, weights):\n    return {number}\n\ndef other():\n    return {other}\n"

@@ -2,13 +2,8 @@ import numpy as np
 import pytest
 
 from flywheel.errors import SettingsError
-from flywheel.evaluate.metric import (
-    check_scores,
-    check_units,
-    compile_condition,
-    compile_formula,
-    has_unit,
-)
+from flywheel.metrics.compiled import compile_condition, compile_formula
+from flywheel.metrics.names import check_scores, check_units, has_unit
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from flywheel.errors import TaskError
-from flywheel.evaluate.metric import compile_formula
+from flywheel.metrics.compiled import compile_formula
 from flywheel.tasks.pose.grasp import grasps, picks_per_hour
 
 FLIP = np.diag([-1.0, 1.0, -1.0])  # half a turn about the grip axis

@@ -8,7 +8,7 @@ import pytest
 
 import flywheel
 from flywheel.checks import check_task
-from flywheel.evaluate.metric import compile_condition, compile_formula
+from flywheel.metrics.compiled import compile_condition, compile_formula
 from flywheel.project import load_project
 from flywheel.records import Sample, Split
 from flywheel.task import load_task

@@ -16,20 +16,12 @@ from typing import Any
 import numpy as np
 
 from flywheel.errors import SettingsError, TaskError
-from flywheel.evaluate import aggregates
-from flywheel.evaluate.metric.condition import Condition
-from flywheel.evaluate.metric.names import check_scores
-from flywheel.evaluate.statistic import ScoreTable, Statistic
-from flywheel.formulas import (
-    Aggregate,
-    Formula,
-    Function,
-    Number,
-    is_share,
-    leaves,
-    parse_condition,
-    parse_formula,
-)
+from flywheel.metrics import aggregates
+from flywheel.metrics.conditions import parse_condition
+from flywheel.metrics.names import Condition, check_scores
+from flywheel.metrics.parse import parse_formula
+from flywheel.metrics.scores import ScoreTable, Statistic
+from flywheel.metrics.tree import Aggregate, Formula, Function, Number, is_share, leaves
 from flywheel.records import Array
 from flywheel.task import load_function
 

@@ -1,18 +1,85 @@
 """What can only be checked once there are scores: that they exist, and that bounds have a unit.
 
 Refuses to know how a formula is computed.
+
+Which metric it is: an id that changes when anything that defines the number changes.
+
+Refuses to compute the number.
+
+A requirement on a statistic. Refuses to know how sure a value is; whoever has an interval does.
 """
 
 from __future__ import annotations
 
 import difflib
+import inspect
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 from flywheel.errors import SettingsError
-from flywheel.evaluate.metric.condition import Condition
-from flywheel.evaluate.statistic import ScoreTable, Statistic
-from flywheel.formulas import LATENCY, Aggregate, leaves, parse_formula
+from flywheel.metrics.conditions import parse_condition
+from flywheel.metrics.parse import LATENCY, parse_formula
+from flywheel.metrics.scores import ScoreTable, Statistic
+from flywheel.metrics.tree import Aggregate, Function, leaves
+from flywheel.project import Metric
+from flywheel.records import canonical, content_id
+from flywheel.task import load_function
+
+
+def metric_id(metric: Metric, directory: Path | None) -> str:
+    """The hash of the [metric] section and of the source of every module:function in it.
+
+    Settings alone would keep the id when a task's own function is edited. What such a function
+    calls in turn is not seen.
+
+    Raises:
+        SettingsError: a function is not there, or has no source that could be versioned.
+    """
+    formulas = [
+        *(parse_formula(text) for text in (metric.optimize, *metric.ignore)),
+        *(parse_condition(text).formula for text in metric.require),
+    ]
+    found = {leaf.path for one in formulas for leaf in leaves(one) if isinstance(leaf, Function)}
+    sources = {path: _source(path, directory) for path in sorted(found)}
+    content = {"settings": metric.model_dump(mode="json"), "functions": sources}
+    return content_id(canonical(content).encode())
+
+
+def _source(path: str, directory: Path | None) -> str:
+    if directory is None:
+        raise SettingsError(
+            f"{path} belongs to a project, and none is given; run it in the project's directory"
+        )
+    try:
+        return inspect.getsource(load_function(path, directory))
+    except (OSError, TypeError) as error:
+        raise SettingsError(
+            f"{path} has no Python source, so a change of it would not be seen; "
+            "wrap it into a function of your task"
+        ) from error
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Condition:
+    """A statistic and the side of a bound on which it must stay."""
+
+    statistic: Statistic
+    text: str
+    """as a person wrote it"""
+    bound: float
+    is_upper: bool
+    """True: the value must lie below the bound"""
+    is_strict: bool
+    """True: the bound itself is not allowed"""
+
+    def met(self, value: float) -> bool:
+        """Whether a value keeps the bound; NaN never does."""
+        if self.is_upper:
+            return value < self.bound or (value == self.bound and not self.is_strict)
+        return value > self.bound or (value == self.bound and not self.is_strict)
+
 
 _UNIT = re.compile(
     "nm|um|mm|cm|dm|m|km|inch|ft|deg|rad|mrad|px|pixels|hz|khz|fps|mps|kmh|"

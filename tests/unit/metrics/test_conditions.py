@@ -1,7 +1,8 @@
 import pytest
 
 from flywheel.errors import SettingsError
-from flywheel.formulas import contradiction, parse_condition, parse_formula
+from flywheel.metrics.conditions import contradiction, parse_condition
+from flywheel.metrics.parse import parse_formula
 
 
 @pytest.mark.parametrize(
