@@ -38,7 +38,7 @@ from flywheel.project import Project, load_project
 from flywheel.task import Task, load_task
 
 if TYPE_CHECKING:
-    from flywheel.label.exchange import Bridge
+    from flywheel.annotate.exchange import Bridge
     from flywheel.serve import ModelServer
 
 _LOGGER = logging.getLogger(__name__)

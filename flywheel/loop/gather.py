@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 
+from flywheel.annotate import PullResult, label_from_sensors, make_labels, pull, sweep
 from flywheel.collect import Collected, Drift, measure_drift
 from flywheel.collect import collect as collect_failures
 from flywheel.dataset import make_version
 from flywheel.errors import BusyError, FlywheelError, RefusedError, UnavailableError
-from flywheel.label import PullResult, label_from_sensors, make_labels, pull, sweep
 from flywheel.ledger.codec import from_json
 from flywheel.ledger.nights import add_skip, finished_steps
 from flywheel.ledger.releases import current_release

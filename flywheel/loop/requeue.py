@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from flywheel.annotate import QueueResult, order_queue, targeted
+from flywheel.annotate.exchange import Bridge
 from flywheel.collect import low_confidence_signals
 from flywheel.gpu import hold_devices
-from flywheel.label import QueueResult, order_queue, targeted
-from flywheel.label.exchange import Bridge
 from flywheel.ledger.failures import failures_of, set_signals
 from flywheel.ledger.outbox import open_places
 from flywheel.ledger.releases import current_release

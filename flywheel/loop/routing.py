@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from flywheel.errors import RefusedError, UnavailableError
-from flywheel.label import (
+from flywheel.annotate import (
     Extras,
     PicturePlace,
     Sender,
@@ -21,7 +20,8 @@ from flywheel.label import (
     blinded_slices,
     send,
 )
-from flywheel.label.exchange import Bridge
+from flywheel.annotate.exchange import Bridge
+from flywheel.errors import RefusedError, UnavailableError
 from flywheel.ledger.batches import batch_since
 from flywheel.ledger.nights import add_skip
 from flywheel.ledger.outbox import num_sent_since, num_waiting

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from flywheel.label.budget import Purse, read_budget
-from flywheel.label.cost import read_costs
+from flywheel.annotate.budget import Purse, read_budget
+from flywheel.annotate.cost import read_costs
 from flywheel.ledger.requests import answers_asked
 from flywheel.loop.context import NightRun
 

@@ -15,11 +15,18 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection
 
-from flywheel.label.budget import Budget, read_budget
-from flywheel.label.cost import Costed, Costs, read_costs
-from flywheel.label.expense import Expense, expense, expenses_by, trend
-from flywheel.label.gain import Gain, Point, expected_gain
-from flywheel.label.slices import slices_of
+from flywheel.annotate.budget import Budget, read_budget
+from flywheel.annotate.cost import Costed, Costs, read_costs
+from flywheel.annotate.evidence import slices_of
+from flywheel.annotate.expense import (
+    Expense,
+    Gain,
+    Point,
+    expected_gain,
+    expense,
+    expenses_by,
+    trend,
+)
 from flywheel.ledger.annotations import newest_labels
 from flywheel.ledger.annotators import Measured, people_labels, read_people
 from flywheel.ledger.campaigns import Campaign, all_campaigns

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from flywheel.annotate.budget import Purse
+from flywheel.annotate.expense import Expense
+from flywheel.annotate.plan import EVERYWHERE
+from flywheel.annotate.queue import place
 from flywheel.annotators.anchoring import Anchoring
-from flywheel.label.budget import Purse
-from flywheel.label.expense import Expense
-from flywheel.label.plan import EVERYWHERE
-from flywheel.label.queue import place
 from flywheel.ledger.campaigns import EVERYONE
 from flywheel.project import Project
 from flywheel.records import Estimate

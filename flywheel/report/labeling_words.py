@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from flywheel.annotate.plan import EVERYWHERE
 from flywheel.annotators.anchoring import Anchoring
-from flywheel.label.plan import EVERYWHERE
 from flywheel.project import Project
 from flywheel.report import text
 from flywheel.report.labeling_facts import LabelingFacts

@@ -9,8 +9,8 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from flywheel.label.budget import Budget, Purse, read_budget
-from flywheel.label.cost import read_costs
+from flywheel.annotate.budget import Budget, Purse, read_budget
+from flywheel.annotate.cost import read_costs
 from flywheel.ledger.decisions import get_decision
 from flywheel.ledger.history import get_night, reported_nights
 from flywheel.ledger.progress import count_labeling

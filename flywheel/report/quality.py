@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from flywheel.annotate.evidence import read_compared, weigh_evidence, where_biased
 from flywheel.annotators import biased_people, measure_anchoring
 from flywheel.annotators.anchoring import Anchoring
-from flywheel.label.anchored import read_compared, where_biased
-from flywheel.label.evidence import weigh_evidence
 from flywheel.loop import Loop
 
 

@@ -10,8 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from flywheel.label.cost import Costs, read_costs
-from flywheel.label.ratio import ratio
+from flywheel.annotate.cost import Costs, ratio, read_costs
 from flywheel.loop import Loop
 from flywheel.records import Estimate, Report
 from flywheel.report import text

@@ -13,8 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from flywheel.annotate.expense import Expense
 from flywheel.collect import LEAST_EFFECT, Drift
-from flywheel.label.expense import Expense
 from flywheel.records import Estimate, FailureState
 from flywheel.report.canvas import Ink, canvas, short_name, to_svg
 from flywheel.report.charts import Line, history_chart

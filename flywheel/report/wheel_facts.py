@@ -14,8 +14,8 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
+from flywheel.annotate.evidence import slices_of
 from flywheel.collect import Collected, Drift
-from flywheel.label.slices import slices_of
 from flywheel.ledger.codec import from_json
 from flywheel.ledger.failures import count_failures
 from flywheel.ledger.history import (

@@ -1,6 +1,6 @@
 """A labeling server in memory, in place of Label Studio: what is sent there stays there.
 
-It keeps the promises of `flywheel.label.exchange.Bridge` that the loop relies on: a push looks
+It keeps the promises of `flywheel.annotate.exchange.Bridge` that the loop relies on: a push looks
 first what is there, numbers grow, and every change has a later time.
 """
 
@@ -10,9 +10,15 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+from flywheel.annotate.exchange import (
+    Glimpse,
+    Item,
+    LabelingTask,
+    ReturnedAnnotation,
+    StudioProject,
+    task_data,
+)
 from flywheel.errors import UnavailableError
-from flywheel.label.exchange import Glimpse, Item, LabelingTask, ReturnedAnnotation, StudioProject
-from flywheel.label.shapes import task_data
 from flywheel.records import Json
 
 _START = datetime(2026, 3, 1, tzinfo=UTC)

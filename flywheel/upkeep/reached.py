@@ -12,8 +12,8 @@ from typing import Any
 import httpx
 from sqlalchemy import make_url
 
+from flywheel.annotate import Studio
 from flywheel.errors import UnavailableError
-from flywheel.label import Studio
 from flywheel.ledger import Ledger
 from flywheel.ledger.releases import current_release
 from flywheel.project import Project

@@ -31,10 +31,9 @@ import psutil
 from label_studio_sdk import LabelStudio
 from PIL import Image
 
-from flywheel.label.exchange import Item
-from flywheel.label.pictures import PicturePlace
-from flywheel.label.shapes import new_task
-from flywheel.label.studio import Studio
+from flywheel.annotate.exchange import Item, new_task
+from flywheel.annotate.label_studio.pictures import PicturePlace
+from flywheel.annotate.label_studio.studio import Studio
 from flywheel.records import content_id
 from flywheel.stack import catalogue
 from flywheel.stack.credentials import Credentials

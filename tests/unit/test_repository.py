@@ -233,7 +233,7 @@ def test_only_flows_import_prefect():
 
 
 def test_one_file_imports_label_studios_sdk():
-    assert importers("label_studio_sdk") == {"flywheel/label/client.py"}
+    assert importers("label_studio_sdk") == {"flywheel/annotate/label_studio/client.py"}
 
 
 def test_most_stages_run_without_torch():

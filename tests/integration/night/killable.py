@@ -17,7 +17,7 @@ import flywheel.loop.judge
 import flywheel.loop.release
 import flywheel.loop.retrain
 import flywheel.loop.routing
-from flywheel.label import Studio
+from flywheel.annotate import Studio
 from flywheel.loop import NightRun, steps
 from flywheel.serve import ModelServer
 

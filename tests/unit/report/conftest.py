@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from flywheel import records
+from flywheel.annotate import make_labels
 from flywheel.blobs import Blobs
 from flywheel.collect import collect
-from flywheel.label import make_labels
 from flywheel.ledger import Ledger
 from flywheel.ledger.annotations import Returned, newest_labels, save_annotations
 from flywheel.ledger.campaigns import EVERYONE, all_campaigns, begin_campaign, found_project

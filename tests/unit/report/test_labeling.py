@@ -7,10 +7,10 @@ from html.parser import HTMLParser
 
 import pytest
 
+from flywheel.annotate.budget import Purse
+from flywheel.annotate.expense import Gain
+from flywheel.annotate.plan import EVERYWHERE
 from flywheel.annotators.anchoring import Anchoring
-from flywheel.label.budget import Purse
-from flywheel.label.gain import Gain
-from flywheel.label.plan import EVERYWHERE
 from flywheel.ledger.annotators import Measured
 from flywheel.ledger.campaigns import Campaign
 from flywheel.ledger.progress import AnnotatorCount, Queue

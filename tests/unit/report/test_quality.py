@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from flywheel.label.plan import EVERYWHERE
+from flywheel.annotate.plan import EVERYWHERE
 from flywheel.ledger.batches import add_batch
 from flywheel.records import Batch, Choice, Purpose, Share
 from flywheel.report.quality import read_quality

@@ -1,0 +1,256 @@
+"""What a night asks people besides new samples: gold ones, doubtful labels, second opinions.
+
+All of it is paid from the night's answers, before new samples are chosen with the rest. Run again
+in the same night it asks for no more than is missing. Refuses to know Label Studio.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+
+import numpy as np
+from sqlalchemy import Connection
+
+from flywheel.annotate.evidence import Evidence, weigh_evidence
+from flywheel.annotators import Doubt, Judged, rank_second_opinions, suspect_labels
+from flywheel.ledger import Ledger
+from flywheel.ledger.annotations import newest_labels
+from flywheel.ledger.outbox import Asked, enqueue
+from flywheel.ledger.requests import answers_asked, ask_more, asked_besides
+from flywheel.ledger.reviews import doubtable, gold_candidates, how_asked, reviewed
+from flywheel.project import Project
+from flywheel.records import Purpose
+from flywheel.task import Task
+
+_TRUSTED = 0.95
+"""chance to be right from which a label of several people may measure others"""
+_FEW_TRUSTED = 20
+"""below, gold samples come from the start data too"""
+_LIKELY_WRONG = 0.2
+"""chance of a label to be wrong from which it is worth another look"""
+_LABELS = 5_000
+"""newest ones that are held against the model"""
+_SECOND = "a second opinion is worth more than a new sample"
+_SUSPECT = "the model contradicts the label"
+_FIRST_IN_LINE = 1.0
+"""priority of what people disagree on"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Extras:
+    """Answers asked for besides new samples."""
+
+    num_gold: int = 0
+    num_suspects: int = 0
+    """labels that the model contradicts"""
+    num_second: int = 0
+    """second opinions"""
+    num_review: int = 0
+    """disputed samples that went to the experts"""
+
+
+class _Budget:
+    """Answers that may still be asked for tonight."""
+
+    def __init__(self, left: int) -> None:
+        self.left = max(left, 0)
+
+    def afford(self, number: int, each: int = 1) -> int:
+        """How many of a number of things, at so many answers each, can be had; they are paid."""
+        can = max(min(number, self.left // each), 0)
+        self.left -= can * each
+        return can
+
+
+class _Asking(NamedTuple):
+    """What every part of this needs."""
+
+    connection: Connection
+    project: Project
+    evidence: Evidence
+    labeled: frozenset[str]
+    """samples of the evidence that have a label"""
+    already: dict[str, int]
+    budget: _Budget
+    total: int
+    """answers of the whole night"""
+    night: int
+    now: datetime
+
+
+def ask_besides(
+    ledger: Ledger,
+    task: Task,
+    project: Project,
+    *,
+    night: int,
+    now: datetime,
+    most_answers: int | None,
+    rng: np.random.Generator,
+) -> Extras:
+    """Ask what is worth more than a new sample, in one transaction.
+
+    Args:
+        ledger: of the project.
+        task: says which answers agree.
+        project: its [labeling], [quality] and [people].
+        night: whose answers they are.
+        now: when.
+        most_answers: that the money allows; None is no limit.
+        rng: of the draw of gold samples.
+    """
+    settings = project.labeling
+    total = settings.samples_per_night * settings.annotations_per_sample
+    with ledger.begin() as connection:
+        suspects = _suspects(connection, task)
+        evidence = weigh_evidence(connection, task, project.people, suspects)
+        left = total - answers_asked(connection, night)
+        asking = _Asking(
+            connection=connection,
+            project=project,
+            evidence=evidence,
+            labeled=_labeled(connection, evidence),
+            already=asked_besides(connection, night),
+            budget=_Budget(left if most_answers is None else min(left, most_answers)),
+            total=total,
+            night=night,
+            now=now,
+        )
+        num_gold = _ask_gold(asking, rng)
+        num_review = _ask_experts(asking)
+        num_suspects = _ask_about_suspects(asking, suspects)
+        num_second = _ask_second_opinions(asking)
+    return Extras(
+        num_gold=num_gold, num_suspects=num_suspects, num_second=num_second, num_review=num_review
+    )
+
+
+def _suspects(connection: Connection, task: Task) -> list[str]:
+    """Labels that the model contradicts and that may well be wrong, the surest first.
+
+    What it said when the sample was chosen counts: it cannot have learned from the label.
+    Formula: with a the share of labels that the model agrees with where it is at least as sure,
+    and r the label's reliability, a suspect is wrong with the chance (1 - r) a / ((1 - r) a + r (1 - a)),
+    by Bayes' rule and as if both erred on their own.
+    """
+    held = {one.sample_id: one for one in doubtable(connection, _LABELS)}
+    judged = [
+        Judged(
+            sample=one.sample_id,
+            agrees=task.agree(one.answer, one.label),
+            confidence=one.confidence,
+            name=one.answer if isinstance(one.answer, str) else None,
+        )
+        for one in held.values()
+    ]
+    found = []
+    for suspect in suspect_labels(judged):
+        sure = held[suspect.sample].confidence
+        as_sure = [one.agrees for one in judged if one.confidence >= sure]
+        right, reliability = sum(as_sure) / len(as_sure), held[suspect.sample].reliability
+        wrong = (1.0 - reliability) * right
+        if wrong >= _LIKELY_WRONG * (wrong + reliability * (1.0 - right)):
+            found.append(suspect.sample)
+    return found
+
+
+def _ask_gold(asking: _Asking, rng: np.random.Generator) -> int:
+    """Samples whose answer is known, drawn by chance from the trusted ones of production."""
+    quality = asking.project.quality
+    wanted = round(quality.gold_share * asking.total)
+    wanted -= asking.already.get(Purpose.GOLD.value, 0)
+    trusted, start = gold_candidates(asking.connection, _TRUSTED)
+    pool = trusted if len(trusted) >= _FEW_TRUSTED else trusted + start
+    number = min(max(wanted, 0) // quality.gold_people, len(pool))
+    number = asking.budget.afford(number, quality.gold_people)
+    drawn = [pool[index] for index in rng.permutation(len(pool))[:number]]
+    asked = (
+        Asked(
+            sample_id=sample_id,
+            purpose=Purpose.GOLD,
+            people=quality.gold_people,
+            # Anywhere in the queue, so that its place gives nothing away.
+            priority=float(rng.random()),
+        )
+        for sample_id in drawn
+    )
+    enqueue(asking.connection, asked, asking.night, asking.now)
+    return number
+
+
+def _ask_experts(asking: _Asking) -> int:
+    """What everybody who may be asked has answered without coming to a label."""
+    if not asking.project.people.experts:
+        return 0
+    disputed = [key for key in asking.evidence.samples if key not in asking.labeled]
+    able = set(_open_to_more(asking, disputed))
+    stuck = [key for key in disputed if key not in able]
+    return _send_to_experts(asking, stuck, asking.budget.left)
+
+
+def _ask_about_suspects(asking: _Asking, suspects: Sequence[str]) -> int:
+    """Labels that the model contradicts go to the experts; without any, to one more person."""
+    wanted = round(asking.project.quality.suspect_share * asking.total)
+    wanted -= asking.already.get(_SUSPECT, 0) + asking.already.get(Purpose.REVIEW.value, 0)
+    if asking.project.people.experts:
+        return _send_to_experts(asking, suspects, wanted)
+    able = _open_to_more(asking, suspects)
+    chosen = able[: asking.budget.afford(min(len(able), max(wanted, 0)))]
+    ask_more(asking.connection, chosen, Purpose.CHOICE, _SUSPECT, asking.night, asking.now)
+    return len(chosen)
+
+
+def _ask_second_opinions(asking: _Asking) -> int:
+    """One more person, where that is worth more than a new sample."""
+    evidence, settings = asking.evidence, asking.project.labeling
+    keys = _open_to_more(asking, list(evidence.samples))
+    doubts = [
+        Doubt(
+            sample=key,
+            chances=tuple(evidence.samples[key].chances.values()),
+            is_label=key in asking.labeled,
+        )
+        for key in keys
+    ]
+    ranked = rank_second_opinions(
+        doubts, evidence.crowd, settings.annotations_per_sample, settings.min_reliability
+    )
+    chosen = ranked[: asking.budget.afford(len(ranked))]
+    ask_more(asking.connection, chosen, Purpose.CHOICE, _SECOND, asking.night, asking.now)
+    return len(chosen)
+
+
+def _labeled(connection: Connection, evidence: Evidence) -> frozenset[str]:
+    labels = newest_labels(connection, list(evidence.samples))
+    return frozenset(key for key, label in labels.items() if label.answer is not None)
+
+
+def _open_to_more(asking: _Asking, sample_ids: Sequence[str]) -> list[str]:
+    """Those whose askings are all answered, and of which one more person can be asked."""
+    asked = how_asked(asking.connection, list(sample_ids))
+    people = sum(one.num_answers > 0 for one in asking.evidence.crowd.people.values())
+    most = min(asking.project.labeling.most_annotations, people)
+    samples = asking.evidence.samples
+    return [
+        key
+        for key in sample_ids
+        if key in asked
+        and asked[key].state == "done"
+        and asked[key].people < most
+        and len(samples[key].people if key in samples else ()) >= asked[key].people
+    ]
+
+
+def _send_to_experts(asking: _Asking, sample_ids: Sequence[str], most: int) -> int:
+    known = reviewed(asking.connection, sample_ids)
+    new = [key for key in sample_ids if key not in known]
+    chosen = new[: asking.budget.afford(min(len(new), max(most, 0)))]
+    asked = (
+        Asked(sample_id=sample_id, purpose=Purpose.REVIEW, people=1, priority=_FIRST_IN_LINE)
+        for sample_id in chosen
+    )
+    enqueue(asking.connection, asked, asking.night, asking.now)
+    return len(chosen)

@@ -1,0 +1,1 @@
+"""The Label Studio adapter: the only code that speaks to Label Studio."""

@@ -1,0 +1,228 @@
+"""Creates labeling tasks exactly once, and deletes those that nobody has begun.
+
+A labeling task is told by data.key alone: numbers are given out again on SQLite once the newest
+labeling tasks are deleted. So before anything is created, and again after every answer that got
+lost, the keys are looked up. It refuses to know the ledger.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+
+from flywheel.annotate.exchange import Item, new_task
+from flywheel.annotate.label_studio.client import Client, GoneError, TooLargeError, condition
+from flywheel.errors import RefusedError, UnavailableError
+from flywheel.records import Json
+
+NOT_BEGUN = (
+    condition("total_annotations", "equal", 0, "Number"),
+    condition("cancelled_annotations", "equal", 0, "Number"),
+    condition("draft_exists", "equal", False, "Boolean"),
+)
+"""filters of the data manager for what nobody has annotated, skipped or drafted"""
+
+_ITEMS_PER_IMPORT = 1000
+_BYTES_PER_IMPORT = 8_000_000
+_KEYS_PER_LOOKUP = 90  # they travel in the address, which proxies cut at 8 kB
+_IDS_PER_REQUEST = 400
+_LOOKED_UP = "id,data,overlap,total_predictions"
+
+
+class Creator:
+    """Creates and deletes labeling tasks over one connection, in one process at a time."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._most_bytes = _BYTES_PER_IMPORT
+        self._made = dict[int, dict[str, int]]()
+        """by project that was empty when it was first looked at: all that was created since"""
+
+    def create(self, project_id: int, items: Sequence[Item], usual: int) -> dict[str, int]:
+        """Create the labeling tasks that are not there yet; key -> external id of all.
+
+        `usual` people are asked in each unless the server is told otherwise, one by one.
+        """
+        wanted = {item.key: item for item in items}
+        sent = self._look_up(project_id, {item.key: item.people for item in items})
+        waiting = [item for key, item in wanted.items() if key not in sent]
+        while waiting:
+            part, body = self._next_import(waiting)
+            try:
+                sent |= self._create_once(project_id, part, body, usual)
+            except TooLargeError as error:
+                if len(part) == 1:
+                    raise RefusedError(
+                        f"the labeling task of sample {part[0].sample_id[:12]} has {len(body)} "
+                        f"bytes: {error}"
+                    ) from None
+                self._most_bytes = len(body) // 2
+            else:
+                waiting = waiting[len(part) :]
+        return sent
+
+    def ask(self, external_id: int, people: int) -> None:
+        """Ask so many people in one labeling task, and open it again if fewer have answered."""
+        path = f"api/tasks/{external_id}/"
+        row = self._client.call("PATCH", path, json={"overlap": people})
+        answered = {one["completed_by"] for one in row["annotations"] if not one["was_cancelled"]}
+        if row["is_labeled"] and len(answered) < people:
+            self._client.call("PATCH", path, json={"is_labeled": False})
+
+    def delete(self, project_id: int, external_ids: Collection[int]) -> set[int]:
+        """Delete those that nobody has begun; which of the given are gone now."""
+        gone = set[int]()
+        for those, part in by_ids(external_ids):
+            body = {
+                # Named twice: were the filters not understood, everything would be deleted.
+                "selectedItems": {"all": False, "included": part},
+                "filters": {"conjunction": "and", "items": [those, *NOT_BEGUN]},
+            }
+            action = {"id": "delete_tasks", "project": project_id}
+            try:
+                self._client.call("POST", "api/dm/actions/", params=action, json=body)
+            except GoneError:
+                return set(external_ids)
+            left = {row["id"] for row in self._client.rows(project_id, "id", [those])}
+            gone |= set(part) - left
+        return gone
+
+    def _next_import(self, waiting: Sequence[Item]) -> tuple[list[Item], bytes]:
+        """What goes into the next request, and its body."""
+        texts, size = list[bytes](), 0
+        for item in waiting[:_ITEMS_PER_IMPORT]:
+            text = json.dumps(new_task(item), allow_nan=False).encode()
+            if texts and size + len(text) > self._most_bytes:
+                break
+            texts.append(text)
+            size += len(text)
+        return list(waiting[: len(texts)]), b"[" + b",".join(texts) + b"]"
+
+    def _create_once(
+        self, project_id: int, items: Sequence[Item], body: bytes, usual: int
+    ) -> dict[str, int]:
+        wanted = {item.key: item.people for item in items}
+        lost = list[UnavailableError]()
+
+        def attempt() -> dict[str, int]:
+            found = self._look_up(project_id, wanted) if lost else {}
+            missing = [item for item in items if item.key not in found]
+            if not missing:
+                return found
+            whole = body if len(missing) == len(items) else self._next_import(missing)[1]
+            try:
+                new = self._import(project_id, missing, whole)
+            except UnavailableError as error:
+                lost.append(error)
+                raise
+            self._ask_all((new[key], wanted[key]) for key in new if wanted[key] != usual)
+            return found | new
+
+        sent = self._client.settle(attempt)
+        if lost:
+            # What seemed lost may have been slow, and have come to its end after our look.
+            self._made.pop(project_id, None)
+            sent = self._look_up(project_id, wanted)
+        return sent
+
+    def _import(self, project_id: int, items: Sequence[Item], body: bytes) -> dict[str, int]:
+        answer = self._client.ask(
+            "POST",
+            f"api/projects/{project_id}/import",
+            params={"return_task_ids": "true"},
+            content=body,
+            headers={"Content-Type": "application/json"},
+        )
+        if "task_ids" not in answer:
+            raise UnavailableError(
+                f"Label Studio at {self._client.url} imports {len(items)} labeling tasks in the "
+                "background; send again in a minute, those that have arrived are found then"
+            )
+        if answer["prediction_count"] < len(items):
+            # It repeats what a locked database refused, and has forgotten the predictions by then.
+            raise UnavailableError(
+                f"Label Studio at {self._client.url} created {len(items)} labeling tasks with "
+                f"{answer['prediction_count']} predictions; send again, they are replaced then. "
+                "It does so when its database is locked: give it PostgreSQL"
+            )
+        new = dict(zip((item.key for item in items), answer["task_ids"], strict=True))
+        if project_id in self._made:
+            self._made[project_id] |= new
+        return new
+
+    def _look_up(self, project_id: int, wanted: Mapping[str, int]) -> dict[str, int]:
+        """key -> external id of those that are there, the oldest; its copies are deleted.
+
+        So are those without a prediction, unless somebody has begun them: they have no place in
+        the queue. `wanted` says by key how many people are to be asked; a run that was killed may
+        have left fewer.
+        """
+        number = self._num_unknown(project_id, wanted)
+        there = defaultdict[str, list[Json]](list)
+        for filters in _by_keys(wanted, number):
+            for row in self._client.rows(project_id, _LOOKED_UP, filters):
+                there[str(row["data"].get("key"))].append(row)
+        mine = [sorted(there[key], key=_is_bare) for key in wanted if key in there]
+        spare = [row["id"] for rows in mine for row in rows if row is not rows[0] or _is_bare(row)]
+        gone = self.delete(project_id, spare)
+        found = {
+            str(row["data"]["key"]): row
+            for rows in mine
+            for row in reversed(rows)
+            if row["id"] not in gone
+        }
+        self._ask_all(
+            (row["id"], wanted[key]) for key, row in found.items() if row["overlap"] < wanted[key]
+        )
+        return {key: row["id"] for key, row in found.items()}
+
+    def _num_unknown(self, project_id: int, keys: Collection[str]) -> int:
+        """Labeling tasks that may have one of the keys: none where all were created by us just now.
+
+        Whoever else had created something would have left a newer one.
+        """
+        query = json.dumps({"ordering": ["-tasks:id"]})
+        columns = {"include": "id,data", "resolve_uri": "false", "query": query}
+        params = {"project": project_id, "page": 1, "page_size": 1, **columns}
+        answer = self._client.call("GET", "api/tasks", params=params)
+        newest = next(iter(answer["tasks"]), None)
+        if newest is None:
+            self._made[project_id] = {}
+            return 0
+        made = self._made.get(project_id, {})
+        if made.get(str(newest["data"].get("key"))) != newest["id"]:
+            self._made.pop(project_id, None)
+            return int(answer["total"])
+        return 0 if made.keys().isdisjoint(keys) else int(answer["total"])
+
+    def _ask_all(self, wanted: Iterable[tuple[int, int]]) -> None:
+        """External ids with people; one that a person has deleted meanwhile is left to a sweep."""
+        for external_id, people in wanted:
+            with suppress(GoneError):
+                self.ask(external_id, people)
+
+
+def _is_bare(row: Json) -> bool:
+    return not row["total_predictions"]
+
+
+def _by_keys(keys: Collection[str], num_there: int) -> Iterator[list[Json]]:
+    """Filters of the requests that find keys among so many labeling tasks, in the least time."""
+    if 2 * len(keys) > num_there:
+        if num_there:
+            yield []
+        return
+    ordered = list(keys)
+    for start in range(0, len(ordered), _KEYS_PER_LOOKUP):
+        part = ordered[start : start + _KEYS_PER_LOOKUP]
+        yield [condition("data.key", "in_list", part, "String")]
+
+
+def by_ids(external_ids: Collection[int]) -> Iterator[tuple[Json, list[int]]]:
+    """Filters that name labeling tasks, as many as fit into an address, each with its ids."""
+    ordered = sorted(external_ids)
+    for start in range(0, len(ordered), _IDS_PER_REQUEST):
+        part = ordered[start : start + _IDS_PER_REQUEST]
+        yield condition("id", "in_list", part, "Number"), part

@@ -1,0 +1,325 @@
+"""Sends the samples that wait to Label Studio, each exactly once, and says so in the ledger.
+
+A kill between the two is mended by the next run: it finds the labeling tasks that are there. What
+was in a project that is gone is sent again. A labeling task that people delete is their decision:
+it is never created again (see `flywheel.annotate.sweep`). It refuses to know why a sample was chosen.
+
+What people are shown of a sample: its picture, the model's answer, and why it was chosen.
+
+It refuses to know the ledger and Label Studio.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import TypeVar
+
+from flywheel.annotate.exchange import BRIDGE, Bridge, Item, new_task, task_data
+from flywheel.annotate.label_studio.client import misfits
+from flywheel.annotate.label_studio.pictures import check_picture
+from flywheel.annotate.plan import lose_deleted_projects, plan_part
+from flywheel.annotate.queue import place
+from flywheel.blobs import Blobs
+from flywheel.errors import RefusedError, TaskError, UnavailableError, UserError
+from flywheel.faults import UNREADABLE
+from flywheel.ledger import Ledger
+from flywheel.ledger.campaigns import (
+    EXPERTS,
+    Campaign,
+    all_campaigns,
+    found_project,
+    labeling_projects,
+)
+from flywheel.ledger.locks import hold
+from flywheel.ledger.nights import add_skip, current_night_number
+from flywheel.ledger.outbox import (
+    Planned,
+    Waiting,
+    mark_sent,
+    num_waiting,
+    plan,
+    set_aside,
+    waiting,
+)
+from flywheel.ledger.requests import finish_requests, open_requests
+from flywheel.ledger.samples import load_each
+from flywheel.project import Project
+from flywheel.records import Json, Sample, Webhook
+from flywheel.task import Task
+
+_T = TypeVar("_T")
+
+
+def picture_of(sample: Sample, task: Task) -> bytes:
+    """The picture that people see, a whole one.
+
+    Raises:
+        UserError: there is none, and why.
+    """
+    picture = _of_task("picture", lambda: task.labeling.picture(sample))
+    check_picture(sample.id, picture)
+    return picture
+
+
+def pre_annotation_of(row: Waiting, sample: Sample, task: Task) -> list[dict[str, Json]]:
+    """The model's answer as people see it; nothing when they are asked blind.
+
+    Raises:
+        UserError: the task cannot show it, and why.
+    """
+    if row.model_digest is None or not row.shown:
+        return []
+    return _of_task("result", lambda: task.labeling.result(row.answer, sample))
+
+
+def item_of(
+    row: Waiting, image: str, result: list[dict[str, Json]], project: Project, now: datetime
+) -> Item:
+    """All of it, for the labeling task."""
+    shown: dict[str, Json] = {}
+    if row.shown and row.confidence is not None and row.model_digest is not None:
+        shown = {
+            "reason": row.reason,
+            "confidence": round(float(row.confidence), 4),
+            "model": row.model_digest[:12],
+        }
+    return Item(
+        key=str(row.key),
+        sample_id=row.sample_id,
+        image=image,
+        result=result,
+        priority=place(row.priority, row.created_at, now, project.labeling.ageing_nights),
+        people=row.people,
+        shown=shown,
+    )
+
+
+def misfit(item: Item, task: Task) -> str | None:
+    """Why a pre-annotation cannot be shown, and what to do; None when it can."""
+    prediction = new_task(item)["predictions"][0]
+    faults = misfits(task.labeling.config, prediction) if item.result else []
+    if not faults:
+        return None
+    return (
+        f"does not fit the labeling config ({'; '.join(faults)}), so people are asked without it; "
+        "where the model still gives such answers, mend labeling.result of the task"
+    )
+
+
+def blinded(item: Item) -> Item:
+    """The same without anything of the model."""
+    return replace(item, result=[], shown={})
+
+
+def _of_task(name: str, call: Callable[[], _T]) -> _T:
+    """What a function of the task gives; whatever it raises becomes an error that says so."""
+    try:
+        return call()
+    except UserError:
+        raise
+    except UNREADABLE as error:
+        raise TaskError(
+            f"labeling.{name} of the task fails on it ({type(error).__name__}: {error}); mend it, "
+            "or let it raise PayloadError or AnnotationError"
+        ) from error
+
+
+_SAMPLES_PER_COMMIT = 500  # their payloads are in memory together
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sender:
+    """What sending works with."""
+
+    ledger: Ledger
+    blobs: Blobs
+    studio: Bridge
+    task: Task
+    project: Project
+    blinded: frozenset[str] = frozenset()
+    """slices in which nobody is shown the model's answer, see `flywheel.annotate.evidence`"""
+    webhook: Webhook | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SendResult:
+    """What sending came to."""
+
+    num_sent: int
+    num_refused: int
+    """samples that cannot be shown to people; the skips say why"""
+    num_waiting: int
+    """samples that came while we sent; the next run takes them"""
+    num_more: int
+    """labeling tasks in which more people are asked now"""
+    project_url: str | None
+    """the page on which people label; None before anything was sent"""
+
+
+def send(sender: Sender, now: datetime) -> SendResult:
+    """Send every sample that waits, the hardest first; run again after a fault, it goes on.
+
+    Raises:
+        BusyError: another process is sending.
+        UnavailableError: Label Studio does not answer; what is not sent yet still waits.
+        RefusedError: Label Studio refuses the token or the labeling config.
+    """
+    ledger = sender.ledger
+    num_sent = num_refused = 0
+    projects: dict[int, int] = {}
+    with hold(ledger, BRIDGE, lambda: now):
+        lose_deleted_projects(ledger, sender.studio, now)
+        with ledger.read() as connection:
+            todo = waiting(connection)
+        for start in range(0, len(todo), _SAMPLES_PER_COMMIT):
+            part, refused = _planned(sender, todo[start : start + _SAMPLES_PER_COMMIT], now)
+            for campaign, rows in _by_campaign(ledger, part):
+                if campaign.id not in projects:
+                    projects[campaign.id] = _project(sender, campaign, now)
+                ready, unfit = _send_part(sender, projects[campaign.id], rows, now)
+                num_sent += ready
+                refused |= unfit
+            with ledger.begin() as connection:
+                set_aside(connection, refused, now)
+            num_refused += len(refused)
+        num_more = _ask_more(sender, now)
+        with ledger.read() as connection:
+            num_left, numbers = num_waiting(connection), labeling_projects(connection)
+        return SendResult(
+            num_sent=num_sent,
+            num_refused=num_refused,
+            num_waiting=num_left,
+            num_more=num_more,
+            project_url=sender.studio.page(numbers[-1]) if numbers else None,
+        )
+
+
+def _planned(
+    sender: Sender, part: Sequence[Waiting], now: datetime
+) -> tuple[list[tuple[Waiting, Sample]], dict[str, str]]:
+    """What waits, with its samples; and why others cannot be loaded, by key."""
+    names = list(dict.fromkeys(row.sample_id for row in part))
+    with sender.ledger.read() as connection:
+        samples, faults = load_each(connection, sender.blobs, names)
+    rows = [(row, samples.get(row.sample_id) or _bare(row)) for row in part]
+    with sender.ledger.begin() as connection:
+        placed = plan_part(connection, rows, sender.task, sender.project, sender.blinded, now)
+    return (
+        [(row, samples[row.sample_id]) for row in placed if row.sample_id in samples],
+        {str(row.key): faults[row.sample_id] for row in placed if row.sample_id in faults},
+    )
+
+
+def _bare(row: Waiting) -> Sample:
+    """A sample of which the payload is gone; it gets its place all the same, to be set aside."""
+    return Sample(id=row.sample_id, payload=b"", media_type="", metadata=row.metadata)
+
+
+def _by_campaign(
+    ledger: Ledger, part: Sequence[tuple[Waiting, Sample]]
+) -> Iterator[tuple[Campaign, list[tuple[Waiting, Sample]]]]:
+    with ledger.read() as connection:
+        known = all_campaigns(connection)
+    for campaign in known:
+        rows = [(row, sample) for row, sample in part if row.campaign == campaign.id]
+        if rows:
+            yield campaign, rows
+
+
+def _project(sender: Sender, campaign: Campaign, now: datetime) -> int:
+    """The number of the campaign's project in Label Studio, created when it is not there."""
+    studio = sender.studio
+    people = 1 if campaign.audience == EXPERTS else sender.project.labeling.annotations_per_sample
+    found = studio.ensure_project(
+        campaign.title, sender.task.labeling.config, campaign.external_project, people
+    )
+    if campaign.external_project not in (None, found.id):
+        raise UnavailableError(
+            f"project {campaign.external_project} in Label Studio was deleted this moment; run this "
+            "again, and what was in it is sent to a new one"
+        )
+    if campaign.external_project is None:
+        with sender.ledger.begin() as connection:
+            found_project(connection, campaign.id, found.id)
+    if sender.webhook is not None:
+        _listen(sender, found.id, sender.webhook, now)
+    return found.id
+
+
+def _listen(sender: Sender, project_id: int, webhook: Webhook, now: datetime) -> None:
+    """A server that tells of nothing is no fault: the night finds all that people did."""
+    try:
+        sender.studio.listen(project_id, webhook.url, webhook.secret)
+    except RefusedError as error:
+        told = (
+            f"it will not tell {webhook.url} of annotations, the night finds them: {error} "
+            "(LABEL_STUDIO_SSRF_PROTECTION_ENABLED=false lets it call a private address)"
+        )
+        with sender.ledger.begin() as connection:
+            night = current_night_number(connection)
+            add_skip(connection, "webhook of Label Studio", told, night, now)
+
+
+def _send_part(
+    sender: Sender,
+    project_id: int,
+    part: Sequence[tuple[Waiting, Sample]],
+    now: datetime,
+) -> tuple[int, dict[str, str]]:
+    """Send what can be shown to people; how many, and why the others cannot, by key."""
+    pictures, results, refused = dict[str, bytes](), dict[str, list[Json]](), dict[str, str]()
+    for row, sample in part:
+        try:
+            picture = picture_of(sample, sender.task)
+            results[str(row.key)] = pre_annotation_of(row, sample, sender.task)
+            pictures[row.sample_id] = picture
+        except UserError as error:
+            refused[str(row.key)] = str(error)
+    addresses = sender.studio.publish(project_id, pictures)
+    items = [
+        item_of(row, addresses[row.sample_id], results[str(row.key)], sender.project, now)
+        for row, _ in part
+        if str(row.key) in results
+    ]
+    try:
+        sent = sender.studio.push(project_id, items)
+    except TaskError:
+        items = _without_misfits(sender, part, items, now)
+        sent = sender.studio.push(project_id, items)
+    with sender.ledger.begin() as connection:
+        data = {item.key: task_data(item) for item in items}
+        mark_sent(connection, sent, data, {item.key: item.priority for item in items}, now)
+    return len(sent), refused
+
+
+def _without_misfits(
+    sender: Sender, part: Sequence[tuple[Waiting, Sample]], items: Sequence[Item], now: datetime
+) -> list[Item]:
+    """The items, of which those whose pre-annotation does not fit the labeling config are blind.
+
+    It may be the answer of an old model, in a class that was renamed since; people do without.
+    """
+    faults = {item.key: misfit(item, sender.task) for item in items}
+    with sender.ledger.begin() as connection:
+        night = current_night_number(connection)
+        for row, _ in part:
+            fault = faults.get(str(row.key))
+            if fault is not None:
+                blind = Planned(campaign=int(row.campaign or 0), key=str(row.key), shown=False)
+                plan(connection, {(row.sample_id, row.purpose): blind})
+                subject = f"pre-annotation of sample {row.sample_id}"
+                add_skip(connection, subject, f"{row.answer!r} {fault}", night, now)
+    return [item if faults[item.key] is None else blinded(item) for item in items]
+
+
+def _ask_more(sender: Sender, now: datetime) -> int:
+    """Tell Label Studio of the people who are to be asked besides."""
+    with sender.ledger.read() as connection:
+        wanted = open_requests(connection)
+    for one in wanted:
+        sender.studio.ask_more(one.external_id, one.people)
+    with sender.ledger.begin() as connection:
+        finish_requests(connection, wanted, now)
+    return len(wanted)

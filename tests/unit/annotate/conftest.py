@@ -1,0 +1,138 @@
+"""Letters that wait to be labeled in a labeling server in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+from sqlalchemy import Row, select
+
+from flywheel.annotate import (
+    LabelResult,
+    PullResult,
+    Sender,
+    SendResult,
+    SweepResult,
+    make_labels,
+    pull,
+    send,
+    sweep,
+)
+from flywheel.errors import UnavailableError
+from flywheel.ledger.samples import move_payloads
+from flywheel.ledger.tables import annotations
+from flywheel.testing import MemoryBackend
+
+
+@pytest.fixture
+def studio() -> MemoryBackend:
+    return MemoryBackend()
+
+
+@pytest.fixture(scope="session")
+def make_studio() -> Callable[[], MemoryBackend]:
+    """A server for laws that need one for each example."""
+    return MemoryBackend
+
+
+@pytest.fixture
+def now() -> datetime:
+    return datetime(2026, 3, 2, tzinfo=UTC)
+
+
+@pytest.fixture
+def send_now(letters, studio, now) -> Callable[..., SendResult]:
+    """Send what waits."""
+
+    def run(**more: object) -> SendResult:
+        sender = Sender(
+            ledger=letters.ledger,
+            blobs=letters.blobs,
+            studio=studio,
+            task=letters.task,
+            project=letters.project,
+        )
+        return send(replace(sender, **more), now)
+
+    return run
+
+
+@pytest.fixture
+def pull_now(letters, studio, now) -> Callable[[], PullResult]:
+    """Bring back what is new."""
+    return lambda: pull(letters.ledger, letters.blobs, studio, letters.task, now)
+
+
+@pytest.fixture
+def sweep_now(letters, studio, now) -> Callable[[], SweepResult]:
+    """Hold the ledger against all that is there."""
+    return lambda: sweep(letters.ledger, letters.blobs, studio, letters.task, now)
+
+
+@pytest.fixture
+def label_now(letters, pull_now, now) -> Callable[[], LabelResult]:
+    """Pull, then label."""
+
+    def run() -> LabelResult:
+        pull_now()
+        return make_labels(letters.ledger, letters.task, letters.project, now, 4)
+
+    return run
+
+
+@pytest.fixture
+def says(letters, studio) -> Callable[..., None]:
+    """A person answers a sample, or in a labeling task, with a letter."""
+
+    def say(sample: str | int, letter: str, by: str = "ann") -> None:
+        studio.answer(sample, *letters.task.labeling.result(letter, None), by=by)
+
+    return say
+
+
+@pytest.fixture
+def sample_id(letters, send_now) -> str:
+    """A sample that is with people."""
+    (sample_id,) = letters.choose(b"x1")
+    send_now()
+    return sample_id
+
+
+@pytest.fixture
+def stored(letters) -> Callable[[], dict[str, Row]]:
+    """All annotations in the ledger, by annotator."""
+
+    def read() -> dict[str, Row]:
+        with letters.ledger.read() as connection:
+            return {row.annotator: row for row in connection.execute(select(annotations))}
+
+    return read
+
+
+@pytest.fixture
+def lose(letters, tmp_path) -> Callable[[str], None]:
+    """Lose a sample's payload."""
+
+    def run(sample_id: str) -> None:
+        move_payloads(letters.ledger, letters.blobs)
+        (tmp_path / "blobs" / sample_id[:2] / sample_id).unlink()
+
+    return run
+
+
+@pytest.fixture
+def silence(letters, monkeypatch) -> Callable[[], Callable[[], None]]:
+    """Make the blobs answer nothing, as an object store does that is away; the other ends it."""
+
+    def silent(*_args: object) -> bytes:
+        raise UnavailableError("the blob store does not answer")
+
+    def run() -> Callable[[], None]:
+        move_payloads(letters.ledger, letters.blobs)
+        for name in ("get", "get_all"):
+            monkeypatch.setattr(f"flywheel.blobs.Blobs.{name}", silent)
+        return monkeypatch.undo
+
+    return run
