@@ -13,9 +13,8 @@ from types import MappingProxyType
 import numpy as np
 import torch
 
-from flywheel.checks.data_laws import PEOPLE_LAWS, START_LAWS
+from flywheel.checks.data_laws import PEOPLE_LAWS, SCORE_LAWS, START_LAWS
 from flywheel.checks.model_laws import MODEL_LAWS
-from flywheel.checks.score_laws import SCORE_LAWS
 from flywheel.checks.subject import Law, Subject
 from flywheel.faults import tell_fault
 from flywheel.task import Task

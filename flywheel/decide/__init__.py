@@ -1,12 +1,11 @@
 """Turns a report into a decision with every reason, and into the next step."""
 
-from flywheel.decide.challenge import Standing, next_challenge
+from flywheel.decide.challenge import Standing, next_challenge, share_of_alpha
 from flywheel.decide.decomposition import Term, decompose, tightest_bound
 from flywheel.decide.eprocess import e_values
 from flywheel.decide.gate import decide
 from flywheel.decide.next_step import next_step
 from flywheel.decide.plan import Planned, labels_to_go, plan_gains
-from flywheel.decide.spend import share_of_alpha
 from flywheel.decide.vetoes import condition, surely_misses
 
 __all__ = [

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from flywheel.decide.facts import above, measured, usable
+from flywheel.decide.vetoes import above, measured, usable
 from flywheel.records import Entry, Estimate, Report
 
 STRONG = ("human", "published")

@@ -12,9 +12,8 @@ from typing import NamedTuple
 
 from flywheel.decide.challenge import gives_up
 from flywheel.decide.eprocess import e_value
-from flywheel.decide.facts import above, measured, told, usable
 from flywheel.decide.plan import labels_to_go
-from flywheel.decide.vetoes import unmeasured, vetoes
+from flywheel.decide.vetoes import above, measured, told, unmeasured, usable, vetoes
 from flywheel.errors import SettingsError
 from flywheel.project import Gate, Metric
 from flywheel.records import (

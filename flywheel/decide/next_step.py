@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from flywheel.decide.decomposition import STRONG, Term, decompose, reference
-from flywheel.decide.facts import above, measured, told, usable
-from flywheel.decide.vetoes import condition, surely_misses
+from flywheel.decide.vetoes import above, condition, measured, surely_misses, told, usable
 from flywheel.project import Gate, Metric
 from flywheel.records import Entry, Estimate, Report, Watched
 

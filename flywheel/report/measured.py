@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from flywheel.decide import condition, surely_misses, tightest_bound
-from flywheel.decide.facts import usable
+from flywheel.decide.vetoes import usable
 from flywheel.records import Abstention, Entry, Guarded, Report, RiskPoint, Watched
 from flywheel.report import text
 from flywheel.report.sheets import Sheet, facts_sheet

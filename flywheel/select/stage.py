@@ -29,8 +29,12 @@ from flywheel.records import (
     canonical,
     content_id,
 )
-from flywheel.select.poisson import inclusion_probabilities, poisson_sample
-from flywheel.select.spread import spread, stack_embeddings
+from flywheel.select.sampling import (
+    inclusion_probabilities,
+    poisson_sample,
+    spread,
+    stack_embeddings,
+)
 from flywheel.settings.labeling import LabelingSettings
 
 _MARK = "selected"

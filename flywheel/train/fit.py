@@ -2,23 +2,66 @@
 
 Rows are decoded once and stay on the device, so an epoch is only arithmetic; there are no
 loader processes to start, hang or seed. Refuses to know whether the result is any good.
+
+Where training starts from: a fresh network, or the champion's, shrunk and perturbed.
+
+Refuses to know the data. Everything random comes from torch's global generators, which
+`seeded` seeds and puts back.
+
+A candidate, trained in this process: what comes out, with the record of what made it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import torch
 
 from flywheel.errors import FlywheelError
-from flywheel.model import pick_device, weights_of
+from flywheel.model import load_weights, pick_device, weights_of
 from flywheel.project import Train
+from flywheel.records import Checkpoint, content_id
 from flywheel.task import Task
-from flywheel.train.data import TrainingData, row_weights
-from flywheel.train.start import seeded, starting_network
+from flywheel.train.data import Trained, TrainingData, check_learnable, row_weights
 from flywheel.train.team import Team
+
+_NOISE_STD = 0.01
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed torch's global generators inside the block, and restore them after it."""
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(seed)
+        yield
+
+
+def starting_network(task: Task, champion: bytes | None, shrink: float) -> torch.nn.Module:
+    """The network that training starts from.
+
+    Formula: theta = shrink * theta_champion + N(0, 0.01^2) for every parameter; fresh when there
+    is no champion or `shrink` is 0. A plain warm start generalises worse than a fresh one.
+    Source: Ash and Adams, "On Warm-Starting Neural Network Training", arXiv 1910.08475.
+    Departure: buffers, such as the statistics of a batch norm, are kept as they are, because
+    shrinking a measured mean or variance would make it wrong.
+
+    Raises:
+        TaskError: the champion's weights belong to another network.
+    """
+    module = task.model()
+    if champion is None or shrink == 0:
+        return module
+    load_weights(module, champion)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.mul_(shrink).add_(torch.randn_like(parameter), alpha=_NOISE_STD)
+    return module
+
 
 Progress = Callable[[int, int, float], None]
 """called with (epoch counted from 1, epochs, mean loss) after every epoch"""
@@ -173,3 +216,51 @@ def _check_weights(module: torch.nn.Module, settings: Train) -> None:
                 f"the weights {name!r} are no finite numbers after epoch {settings.epochs}; "
                 f"lower train.learning_rate = {settings.learning_rate}, to a tenth for one"
             )
+
+
+def train(
+    task: Task,
+    settings: Train,
+    data: TrainingData,
+    *,
+    seed: int,
+    now: datetime,
+    progress: Progress,
+) -> Trained:
+    """Train a candidate; the same arguments on the same CPU give the same bytes.
+
+    Raises:
+        UserError: fewer than two rows, one answer only, or nothing but targeted rows.
+        TaskError: the champion's weights belong to another network.
+        FlywheelError: the loss or the weights stopped being finite numbers.
+    """
+    check_learnable(data)
+    stopwatch = time.perf_counter()
+    fitted = fit(task, settings, data, seed=seed, progress=progress)
+    seconds = time.perf_counter() - stopwatch
+    return recorded(fitted, settings, data, seed=seed, seconds=seconds, now=now)
+
+
+def recorded(
+    fitted: Fitted,
+    settings: Train,
+    data: TrainingData,
+    *,
+    seed: int,
+    seconds: float,
+    now: datetime,
+) -> Trained:
+    """The weights with the record of what made them."""
+    warm = data.champion if settings.shrink > 0 else None
+    checkpoint = Checkpoint(
+        digest=content_id(fitted.weights),
+        parent_digest=None if warm is None else content_id(warm),
+        dataset_id=data.dataset_id,
+        seed=seed,
+        settings=settings.model_dump(mode="json"),
+        device=fitted.device,
+        losses=fitted.losses,
+        train_seconds=seconds,
+        created_at=now,
+    )
+    return Trained(weights=fitted.weights, checkpoint=checkpoint)

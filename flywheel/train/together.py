@@ -22,9 +22,8 @@ from pathlib import Path
 
 from flywheel.project import Train
 from flywheel.train.data import Trained, TrainingData, check_learnable
-from flywheel.train.fit import Fitted, Progress
+from flywheel.train.fit import Fitted, Progress, recorded
 from flywheel.train.job import Job, JobFolder
-from flywheel.train.loop import recorded
 
 _LOOK_SECONDS = 0.1
 _PREFIX = "flywheel-train-"

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flywheel.decide.challenge import Standing, gives_up, next_challenge
-from flywheel.decide.spend import share_of_alpha
+from flywheel.decide.challenge import Standing, gives_up, next_challenge, share_of_alpha
 from flywheel.project import Gate
 from flywheel.records import Challenge, FreshOutcomes
 

@@ -1,4 +1,4 @@
-from flywheel.decide.facts import told
+from flywheel.decide.vetoes import told
 
 
 def test_a_number_is_told_with_its_interval_and_its_samples(number):

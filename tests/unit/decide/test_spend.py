@@ -1,6 +1,6 @@
 import pytest
 
-from flywheel.decide.spend import share_of_alpha
+from flywheel.decide.challenge import share_of_alpha
 
 
 @pytest.mark.parametrize("challenges", [1, 2, 10, 365])

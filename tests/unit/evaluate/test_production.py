@@ -6,7 +6,7 @@ import pytest
 
 from flywheel.evaluate.production import Population, Returned, production_estimate
 from flywheel.metrics.compiled import compile_formula
-from flywheel.select.poisson import inclusion_probabilities, poisson_sample
+from flywheel.select.sampling import inclusion_probabilities, poisson_sample
 
 CORRECT = compile_formula("correct", None)
 N, WANTED, HARD = 600, 80, 40

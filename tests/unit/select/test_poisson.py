@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flywheel.select.poisson import inclusion_probabilities, poisson_sample
+from flywheel.select.sampling import inclusion_probabilities, poisson_sample
 
 UNCERTAINTY = st.lists(st.floats(0, 1), min_size=1, max_size=40).map(np.array)
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from flywheel.select.spread import spread, stack_embeddings
+from flywheel.select.sampling import spread, stack_embeddings
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@ import torch
 
 from flywheel.errors import TaskError
 from flywheel.model import weights_of
-from flywheel.train.start import seeded, starting_network
+from flywheel.train.fit import seeded, starting_network
 
 
 def _start(task, champion, shrink, seed=0):
