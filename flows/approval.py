@@ -14,7 +14,7 @@ from flywheel.loop import Loop
 from flywheel.loop.approval import DEADLINE
 from flywheel.loop.results import Released
 from flywheel.records import Approval
-from flywheel.report.asked import write_asked_dossier
+from flywheel.report.dossier import write_asked_dossier
 
 
 def want_approval(loop: Loop, released: Released) -> None:

@@ -10,12 +10,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from flywheel.loop import Loop
-from flywheel.report.labeling_facts import read_labeling
-from flywheel.report.labeling_frame import people_frame
-from flywheel.report.labeling_sheets import budget_sheet, cost_sheets, people_sheets, queue_sheet
-from flywheel.report.labeling_words import flags, next_steps
-from flywheel.report.quality import read_quality
-from flywheel.report.sheets import Sheet
+from flywheel.report.kit.tables import Sheet
+from flywheel.report.labeling.facts import read_labeling, read_quality
+from flywheel.report.labeling.flags import flags, next_steps, people_frame
+from flywheel.report.labeling.sheets import budget_sheet, cost_sheets, people_sheets, queue_sheet
 
 
 def show_labels(loop: Loop, console: Console, csv: Path | None) -> None:

@@ -22,10 +22,10 @@ from flywheel.model import cpu_threads
 from flywheel.project import Project
 from flywheel.records import Answer, Estimate, Report, Watched
 from flywheel.report import Pair, Story, nights_frame, write_story
-from flywheel.report.charts import Line
-from flywheel.report.pictures import data_uri
-from flywheel.report.sheets import Sheet
-from flywheel.report.text import estimate as told
+from flywheel.report.kit.charts import Line
+from flywheel.report.kit.pictures import data_uri
+from flywheel.report.kit.tables import Sheet
+from flywheel.report.kit.text import estimate as told
 from flywheel.task import Task
 from flywheel.world.arms import Exam, School
 

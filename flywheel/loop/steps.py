@@ -1,6 +1,6 @@
 """The steps of a night: STEPS is the one table of them, in order.
 
-A new step is a line here and a sentence with a page in `flywheel/report/steps.py`; Prefect's tasks
+A new step is a line here and a sentence with a page in `flywheel/report/night/steps.py`; Prefect's tasks
 and the order of every flow follow from it. What earlier steps came to is read from the ledger, so
 that a night that was killed goes on after its last finished step.
 """

@@ -1,17 +1,16 @@
 """What people look at: the pages of a night and of its steps, a sample's life, where things stand."""
 
-from flywheel.report.asked import file_dossier
-from flywheel.report.dossier import write_dossier
-from flywheel.report.labeling import LABELING_PAGE, write_labeling
-from flywheel.report.life import Event, trace
-from flywheel.report.night import baseline_rows, night_page
-from flywheel.report.nights import nights_frame
-from flywheel.report.page import write_report
-from flywheel.report.places import address
-from flywheel.report.standing import Status, status
-from flywheel.report.steps import falls_short, step_page, summarize
+from flywheel.report.dossier import file_dossier, write_dossier
+from flywheel.report.history import nights_frame
+from flywheel.report.kit.pages import address
+from flywheel.report.labeling.page import LABELING_PAGE, write_labeling
+from flywheel.report.night.html import write_report
+from flywheel.report.night.markdown import baseline_rows, night_page
+from flywheel.report.night.steps import falls_short, step_page, summarize
+from flywheel.report.overview.page import WHEEL_PAGE, write_wheel
+from flywheel.report.status import Status, status
 from flywheel.report.story import STORY_PAGE, Pair, Story, write_story
-from flywheel.report.wheel import WHEEL_PAGE, write_wheel
+from flywheel.report.trace import Event, trace
 
 __all__ = [
     "LABELING_PAGE",

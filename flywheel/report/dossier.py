@@ -2,6 +2,8 @@
 
 The page needs nothing from anywhere and no script; beside it lie the records and the scores
 from which anyone derives the verdict again. Nothing is measured or decided here.
+
+A decision that waits for approval: its dossier, where the model server shows it, and a line.
 """
 
 from __future__ import annotations
@@ -10,17 +12,18 @@ from pathlib import Path
 
 from flywheel.ledger.decisions import get_decision
 from flywheel.loop import Loop
-from flywheel.loop.replay import RECORD_FILE, SCORES_FILE, Exhibit, write_exhibit
-from flywheel.records import Checkpoint, Decision, Report
-from flywheel.report import text
-from flywheel.report.drawings import draw_loss, draw_report
-from flywheel.report.judged import advice
-from flywheel.report.lineage import checkpoint_of, versions_of
-from flywheel.report.measured import measured_sheets, production_line
-from flywheel.report.rendering import put, render
-from flywheel.report.sheets import Sheet, facts_sheet
-from flywheel.report.tiers import people_sheet
-from flywheel.report.weighed import budget_sheet, error_sheet
+from flywheel.loop.approval import tell_approval
+from flywheel.loop.replay import RECORD_FILE, SCORES_FILE, Exhibit, find_exhibit, write_exhibit
+from flywheel.project import Project
+from flywheel.records import Approval, Checkpoint, Decision, Report
+from flywheel.report.facts import checkpoint_of, versions_of
+from flywheel.report.kit import text
+from flywheel.report.kit.challenge import budget_sheet, error_sheet
+from flywheel.report.kit.evidence import draw_loss, draw_report
+from flywheel.report.kit.measured import measured_sheets, people_sheet, production_line
+from flywheel.report.kit.pages import address, dossier_place, put, render
+from flywheel.report.kit.tables import Sheet, facts_sheet
+from flywheel.report.night.judged import advice
 
 _PAGE_FILE = "index.html"
 
@@ -101,3 +104,21 @@ def _settings(report: Report, decision: Decision) -> Sheet:
     ]
     none = "" if rows else "Not stored: the decision is of a version that did not keep them."
     return facts_sheet("settings", "As they stood in flywheel.toml", rows, none)
+
+
+def asked_line(project: Project, asked: Approval) -> str:
+    """How the question stands and where its dossier is; one sentence."""
+    where = address(project, dossier_place(asked.decision_id))
+    return f"{tell_approval(asked)}; dossier: {where}"
+
+
+def write_asked_dossier(loop: Loop, asked: Approval) -> str:
+    """Write the dossier beside the reports; its address."""
+    return file_dossier(loop, asked.decision_id)
+
+
+def file_dossier(loop: Loop, decision_id: str) -> str:
+    """Write the dossier of a decision where the model server shows it; its address."""
+    page = loop.project.state / "reports" / dossier_place(decision_id)
+    write_dossier(loop, find_exhibit(loop, decision_id), page.parent)
+    return address(loop.project, dossier_place(decision_id))

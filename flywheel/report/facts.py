@@ -2,6 +2,10 @@
 
 Bounded however many nights and samples there are: at most 60 reports, 24 cases, 200 skips.
 What is missing stays None. How it looks is the template's business.
+
+Where a model comes from: the dataset versions behind it and the record of its training.
+
+Bounded however long the line is. What the ledger does not hold is None, never an error.
 """
 
 from __future__ import annotations
@@ -13,9 +17,10 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from flywheel.errors import UnknownIdError
 from flywheel.ledger.decisions import get_decision
 from flywheel.ledger.failures import Case, count_failures, count_moved, failures_of_night
-from flywheel.ledger.history import decisions_of, get_night, reported_nights, reports_of
+from flywheel.ledger.history import ancestry, decisions_of, get_night, reported_nights, reports_of
 from flywheel.ledger.nights import skips_of
 from flywheel.ledger.progress import (
     Agreement,
@@ -24,7 +29,7 @@ from flywheel.ledger.progress import (
     count_labeling,
     measure_agreement,
 )
-from flywheel.ledger.releases import current_release
+from flywheel.ledger.releases import current_release, get_checkpoint
 from flywheel.ledger.reports import report_of_night, rescored_reports
 from flywheel.loop import Loop
 from flywheel.loop.steps import step_results
@@ -37,7 +42,24 @@ from flywheel.records import (
     Release,
     Report,
 )
-from flywheel.report.lineage import checkpoint_of, versions_of
+
+_PARENTS = 6
+
+
+def versions_of(connection: Connection, version_id: str | None) -> tuple[DatasetVersion, ...]:
+    """A dataset version and its parents, newest first, six at most."""
+    return () if version_id is None else tuple(ancestry(connection, version_id, _PARENTS))
+
+
+def checkpoint_of(connection: Connection, digest: str | None) -> Checkpoint | None:
+    """The record of a checkpoint; None for weights that were brought in by hand."""
+    if digest is None:
+        return None
+    try:
+        return get_checkpoint(connection, digest)
+    except UnknownIdError:
+        return None
+
 
 _CASES = 24
 _POINTS = 60

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flywheel.loop import Loop
-from flywheel.report.charts import Line, history_chart
-from flywheel.report.rendering import put, render
-from flywheel.report.sheets import Sheet
+from flywheel.report.kit.charts import Line, history_chart
+from flywheel.report.kit.pages import put, render
+from flywheel.report.kit.tables import Sheet
 
 STORY_PAGE = "story.html"
 

@@ -13,7 +13,7 @@ from flywheel.loop.context import Loop, NightRun
 from flywheel.loop.gather import ingest
 from flywheel.project import load_project
 from flywheel.records import FeedbackKind, Sample
-from flywheel.report.steps import summarize
+from flywheel.report.night.steps import summarize
 from flywheel.task import load_task
 
 TOYS = Path(__file__).parents[2] / "toys"

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from flywheel.records import Entry, Estimate
-from flywheel.report import charts
+from flywheel.report.kit import charts
 
 NAMES = ["candidate", "champion", "_hidden", "$x_", "<b>&", "a" * 200, "名前", ""]
 

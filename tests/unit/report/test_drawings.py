@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from flywheel.report.drawings import draw_loss, draw_report, required_by
+from flywheel.report.kit.evidence import draw_loss, draw_report, required_by
 
 
 def test_a_judged_night_has_every_chart(judged):

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from flywheel.records import Abstention, Estimate, RiskPoint
-from flywheel.report import evidence
+from flywheel.report.kit import evidence
 
 
 def near(value):

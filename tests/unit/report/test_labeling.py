@@ -16,13 +16,10 @@ from flywheel.ledger.campaigns import Campaign
 from flywheel.ledger.progress import AnnotatorCount, Queue
 from flywheel.records import Estimate
 from flywheel.report import LABELING_PAGE, status, write_labeling
-from flywheel.report.labeling import campaign_rows
-from flywheel.report.labeling_charts import draw_people
-from flywheel.report.labeling_facts import Disputed, Person, read_labeling
-from flywheel.report.labeling_frame import people_frame
-from flywheel.report.labeling_sheets import budget_sheet, cost_sheets, people_sheets, queue_sheet
-from flywheel.report.labeling_words import flags, next_steps
-from flywheel.report.quality import Quality
+from flywheel.report.labeling.facts import Disputed, Person, Quality, read_labeling
+from flywheel.report.labeling.flags import flags, next_steps, people_frame
+from flywheel.report.labeling.page import campaign_rows, draw_people
+from flywheel.report.labeling.sheets import budget_sheet, cost_sheets, people_sheets, queue_sheet
 
 LEANS = Anchoring(difference=0.18, low=0.12, high=0.24, num_shown=400, num_blind=100)
 

@@ -12,7 +12,7 @@ from flywheel.ledger.nights import finish_night, open_night
 from flywheel.ledger.reports import add_report
 from flywheel.ledger.tables import labeling_tasks
 from flywheel.records import Estimate, Purpose
-from flywheel.report.labeling_facts import read_labeling
+from flywheel.report.labeling.facts import read_labeling
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """Where a model comes from; what the ledger does not hold is None."""
 
-from flywheel.report.lineage import checkpoint_of, versions_of
+from flywheel.report.facts import checkpoint_of, versions_of
 
 
 def test_versions_run_from_the_newest_to_its_parents(four_nights):

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from flywheel.report import markdown
+from flywheel.report.kit import markdown
 
 READER = MarkdownIt("commonmark", {"html": True}).enable("table")
 

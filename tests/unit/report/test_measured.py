@@ -6,7 +6,7 @@ import math
 import pytest
 
 from flywheel.records import Estimate
-from flywheel.report.measured import measured_sheets, production_line
+from flywheel.report.kit.measured import measured_sheets, production_line
 
 
 def sheet(report, key):

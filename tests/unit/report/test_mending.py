@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from flywheel.ledger.history import Wait
-from flywheel.report.mending import mending
+from flywheel.report.overview.facts import mending
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 

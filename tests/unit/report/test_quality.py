@@ -8,7 +8,7 @@ import pytest
 from flywheel.annotate.plan import EVERYWHERE
 from flywheel.ledger.batches import add_batch
 from flywheel.records import Batch, Choice, Purpose, Share
-from flywheel.report.quality import read_quality
+from flywheel.report.labeling.facts import read_quality
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import pytest
 from jinja2 import UndefinedError
 
-from flywheel.report.rendering import put, render
+from flywheel.report.kit.pages import put, render
 
 
 def test_a_name_that_is_missing_is_an_error():

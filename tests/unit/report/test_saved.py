@@ -8,8 +8,8 @@ import pytest
 from flywheel.ledger.batches import Drawn, LabeledChoice
 from flywheel.project import Abstain
 from flywheel.records import Share
-from flywheel.report import saved as module
-from flywheel.report.saved import labels_saved
+from flywheel.report.overview import saved as module
+from flywheel.report.overview.saved import labels_saved
 
 
 def choice(number, share, *, is_wrong, batch="b"):

@@ -14,7 +14,7 @@ from flywheel.ledger.nights import add_skip
 from flywheel.loop.results import Deployed, Retrained
 from flywheel.loop.steps import STEPS
 from flywheel.report import step_page
-from flywheel.report.steps import _SHOWN
+from flywheel.report.night.steps import _SHOWN
 
 _PICTURE = re.compile(r"!\[[^\]]*\]\(data:image/\w+;base64,([^)]*)\)")
 

@@ -6,8 +6,8 @@ import pytest
 
 from flywheel.records import Estimate
 from flywheel.report import STORY_PAGE, Pair, Story, write_story
-from flywheel.report.charts import Line
-from flywheel.report.sheets import Sheet
+from flywheel.report.kit.charts import Line
+from flywheel.report.kit.tables import Sheet
 
 
 def line(name, *values):

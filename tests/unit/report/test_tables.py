@@ -1,7 +1,7 @@
 """Sheets as Markdown: cells stay cells, whatever they hold."""
 
-from flywheel.report import tables
-from flywheel.report.sheets import Sheet, facts_sheet
+from flywheel.report.kit import tables
+from flywheel.report.kit.tables import Sheet, facts_sheet
 
 HOSTILE = "a|b <script>\n# c"
 

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from flywheel.records import Estimate
-from flywheel.report import text
+from flywheel.report.kit import text
 
 
 @pytest.mark.parametrize(

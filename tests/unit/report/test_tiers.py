@@ -7,8 +7,8 @@ import pytest
 from flywheel.ledger.reports import report_of_night
 from flywheel.records import Estimate, TierSlice
 from flywheel.report import write_dossier, write_report
-from flywheel.report.judged import evaluate_page
-from flywheel.report.tiers import people_sheet, tier_of, tiers_sheet
+from flywheel.report.kit.measured import people_sheet, tier_of, tiers_sheet
+from flywheel.report.night.judged import evaluate_page
 from flywheel.settings.labeling import People
 
 

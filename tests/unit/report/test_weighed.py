@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from flywheel.project import Gate
-from flywheel.report.weighed import budget_line, budget_sheet, error_sheet, evidence_of
+from flywheel.report.kit.challenge import budget_line, budget_sheet, error_sheet, evidence_of
 
 GATE = Gate()
 

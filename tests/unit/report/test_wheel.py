@@ -11,9 +11,9 @@ import pytest
 from flywheel.ledger.releases import add_release, release_history
 from flywheel.records import FailureState
 from flywheel.report import write_wheel
-from flywheel.report.wheel_charts import draw_wheel
-from flywheel.report.wheel_facts import read_wheel
-from flywheel.report.wheel_sheets import drift_sheet, median_line, releases_sheet, saved_line
+from flywheel.report.overview.facts import read_wheel
+from flywheel.report.overview.page import draw_wheel
+from flywheel.report.overview.sheets import drift_sheet, median_line, releases_sheet, saved_line
 
 _SPEC = importlib.util.spec_from_file_location("years", Path(__file__).with_name("years.py"))
 years = importlib.util.module_from_spec(_SPEC)

@@ -25,12 +25,12 @@ from flywheel.ledger.reports import report_of_night
 from flywheel.loop import Loop
 from flywheel.loop.context import LOOP
 from flywheel.records import DatasetVersion, Decision, FailureState, Night, Release, Report
-from flywheel.report import text
-from flywheel.report.asked import asked_line
-from flywheel.report.judged import advice
-from flywheel.report.labeling import LABELING_PAGE
-from flywheel.report.places import address
-from flywheel.report.weighed import budget_line
+from flywheel.report.dossier import asked_line
+from flywheel.report.kit import text
+from flywheel.report.kit.challenge import budget_line
+from flywheel.report.kit.pages import address
+from flywheel.report.labeling.page import LABELING_PAGE
+from flywheel.report.night.judged import advice
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -18,16 +18,16 @@ from flywheel.ledger.reports import report_of_night
 from flywheel.loop import Loop
 from flywheel.loop.steps import STEPS, step_results
 from flywheel.records import Decision, Report
-from flywheel.report import markdown, text
 from flywheel.report.facts import comparable_reports
 from flywheel.report.history import history_png
-from flywheel.report.judged import advice
-from flywheel.report.labeling import LABELING_PAGE
-from flywheel.report.measured import production_line
-from flywheel.report.pictures import data_uri
-from flywheel.report.places import address, dossier_place
-from flywheel.report.steps import summarize
-from flywheel.report.wheel import WHEEL_PAGE
+from flywheel.report.kit import markdown, text
+from flywheel.report.kit.measured import production_line
+from flywheel.report.kit.pages import address, dossier_place
+from flywheel.report.kit.pictures import data_uri
+from flywheel.report.labeling.page import LABELING_PAGE
+from flywheel.report.night.judged import advice
+from flywheel.report.night.steps import summarize
+from flywheel.report.overview.page import WHEEL_PAGE
 
 _NIGHTS_DRAWN = 30
 _MODELS = ("candidate", "champion", "requirement")

@@ -1,6 +1,10 @@
 """Templates to pages, and pages into their place in one piece.
 
 A template fails on a name that nobody gave it; whatever comes from outside is escaped.
+
+Where people find the pages: addresses on the model server.
+
+A page is linked by the address that people's browsers reach the server by.
 """
 
 from __future__ import annotations
@@ -11,7 +15,8 @@ from uuid import uuid4
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from flywheel.report import tables, text
+from flywheel.project import Project
+from flywheel.report.kit import tables, text
 
 
 def render(template: str, **values: Any) -> str:
@@ -44,3 +49,13 @@ def put(path: Path, page: str) -> Path:
     finally:
         draft.unlink(missing_ok=True)
     return path
+
+
+def address(project: Project, name: str) -> str:
+    """The address of a file of the project's reports."""
+    return f"{project.server_page}/reports/{name}"
+
+
+def dossier_place(decision_id: str) -> str:
+    """Where below the reports the dossier of a decision lies."""
+    return f"dossiers/{decision_id[:12]}/index.html"

@@ -20,7 +20,7 @@ from flywheel.ledger.history import Life, Uses, read_life, uses_of, versions_sin
 from flywheel.ledger.samples import find_sample
 from flywheel.loop import Loop
 from flywheel.records import SENSOR, FailureState, Json, Purpose, Share, Split, canonical
-from flywheel.report import text
+from flywheel.report.kit import text
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

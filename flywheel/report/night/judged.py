@@ -11,12 +11,16 @@ from flywheel.ledger.reports import get_report, report_of_night
 from flywheel.loop import Loop, NightRun
 from flywheel.loop.results import Decided, Evaluated
 from flywheel.records import Decision, Report
-from flywheel.report import markdown, tables
-from flywheel.report.evidence import evidence_picture
-from flywheel.report.measured import measured_sheets, models_sheet, production_line
-from flywheel.report.pictures import data_uri
-from flywheel.report.tiers import people_sheet
-from flywheel.report.weighed import budget_sheet, error_sheet, evidence_of
+from flywheel.report.kit import markdown, tables
+from flywheel.report.kit.challenge import budget_sheet, error_sheet, evidence_of
+from flywheel.report.kit.evidence import evidence_picture
+from flywheel.report.kit.measured import (
+    measured_sheets,
+    models_sheet,
+    people_sheet,
+    production_line,
+)
+from flywheel.report.kit.pictures import data_uri
 
 
 def evaluate_page(run: NightRun, result: Evaluated) -> str:

@@ -1,4 +1,8 @@
-"""The pictures of the page about all nights.
+"""Writes the page about all nights: how the flywheel turned, in one HTML file.
+
+It needs nothing from anywhere and no script; it is about now and not about one night.
+
+The pictures of the page about all nights.
 
 Draws what it is given, in the order given. Nothing is measured here.
 """
@@ -7,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -15,14 +20,31 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from flywheel.annotate.expense import Expense
 from flywheel.collect import LEAST_EFFECT, Drift
+from flywheel.loop import Loop
 from flywheel.records import Estimate, FailureState
-from flywheel.report.canvas import Ink, canvas, short_name, to_svg
-from flywheel.report.charts import Line, history_chart
-from flywheel.report.drawings import label_of, required_by
 from flywheel.report.facts import thin_out
 from flywheel.report.history import draw_history
-from flywheel.report.mending import Mending
-from flywheel.report.wheel_facts import WheelFacts
+from flywheel.report.kit.charts import Ink, Line, canvas, history_chart, short_name, to_svg
+from flywheel.report.kit.evidence import label_of, required_by
+from flywheel.report.kit.measured import production_line
+from flywheel.report.kit.pages import put, render
+from flywheel.report.labeling.facts import LabelingFacts
+from flywheel.report.labeling.page import LABELING_PAGE
+from flywheel.report.labeling.sheets import cost_sheets
+from flywheel.report.night.judged import advice
+from flywheel.report.overview.facts import Mending, WheelFacts, read_wheel
+from flywheel.report.overview.sheets import (
+    drift_sheet,
+    median_line,
+    mending_sheet,
+    nights_rows,
+    releases_sheet,
+    saved_line,
+    saved_sheet,
+    slices_sheet,
+    states_sheet,
+    within,
+)
 
 _POINTS = 120
 _SLICES = 12
@@ -222,3 +244,40 @@ def _legend(figure: Figure, columns: int) -> None:
         frameon=False,
         labelcolor=Ink.TEXT,
     )
+
+
+WHEEL_PAGE = "flywheel.html"
+
+
+def write_wheel(loop: Loop, labeling: LabelingFacts | None = None) -> Path:
+    """Write the page and return its path; an older one is replaced in one piece.
+
+    Args:
+        loop: the project.
+        labeling: how labeling stands, when that is read already.
+    """
+    facts = read_wheel(loop, labeling)
+    report, currency = facts.report, loop.project.cost.currency
+    folder = loop.project.state / "reports"
+    page = render(
+        "flywheel.html",
+        project=loop.project,
+        facts=facts,
+        currency=currency,
+        next_step=advice(loop, report) if report else None,
+        production_line=production_line(report) if report else "",
+        nights=nights_rows(facts),
+        states=states_sheet(facts),
+        slices=slices_sheet(facts),
+        costs=cost_sheets(facts.labeling, currency)[0],
+        saved=saved_sheet(facts.saved),
+        saved_line=within(saved_line(facts.saved)) if facts.saved else None,
+        mending=mending_sheet(facts),
+        median=within(median_line(facts.mended)) if facts.mended else None,
+        releases=releases_sheet(facts),
+        drift=drift_sheet(facts),
+        labeling_page=LABELING_PAGE,
+        pages={path.name for path in folder.glob("night-*.html")},
+        charts=draw_wheel(facts),
+    )
+    return put(folder / WHEEL_PAGE, page)

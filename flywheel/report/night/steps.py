@@ -25,10 +25,10 @@ from flywheel.loop.results import (
     Routed,
 )
 from flywheel.records import FailureState, Share
-from flywheel.report import markdown, tables, text
-from flywheel.report.charts import loss_picture
-from flywheel.report.judged import decide_page, evaluate_page
-from flywheel.report.pictures import data_uri, show_cases
+from flywheel.report.kit import markdown, tables, text
+from flywheel.report.kit.charts import loss_picture
+from flywheel.report.kit.pictures import data_uri, show_cases
+from flywheel.report.night.judged import decide_page, evaluate_page
 
 _CASES = 12
 _EDGE_PIXELS = 96

@@ -10,12 +10,11 @@ from datetime import datetime
 
 from flywheel.collect import LEAST_EFFECT
 from flywheel.records import Decision, FailureState, Report
-from flywheel.report import text
-from flywheel.report.mending import Mending
-from flywheel.report.saved import NIGHTS, Saved
-from flywheel.report.sheets import Sheet, facts_sheet
-from flywheel.report.steps import drift_line
-from flywheel.report.wheel_facts import Released, WheelFacts
+from flywheel.report.kit import text
+from flywheel.report.kit.tables import Sheet, facts_sheet
+from flywheel.report.night.steps import drift_line
+from flywheel.report.overview.facts import Mending, Released, WheelFacts
+from flywheel.report.overview.saved import NIGHTS, Saved
 
 _RELEASES = 20
 _WITHIN = (1, 7, 30)

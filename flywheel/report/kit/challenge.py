@@ -11,8 +11,8 @@ from typing import NamedTuple
 from flywheel.decide import decompose, e_values
 from flywheel.project import Gate
 from flywheel.records import Array, Challenge, Decision, Report
-from flywheel.report import text
-from flywheel.report.sheets import Sheet, facts_sheet
+from flywheel.report.kit import text
+from flywheel.report.kit.tables import Sheet, facts_sheet
 
 
 class Evidence(NamedTuple):

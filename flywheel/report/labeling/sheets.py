@@ -16,11 +16,10 @@ from flywheel.annotators.anchoring import Anchoring
 from flywheel.ledger.campaigns import EVERYONE
 from flywheel.project import Project
 from flywheel.records import Estimate
-from flywheel.report import text
-from flywheel.report.labeling_facts import LabelingFacts, Person
-from flywheel.report.quality import Quality
-from flywheel.report.sheets import Sheet, facts_sheet
-from flywheel.report.tiers import RANDOM
+from flywheel.report.kit import text
+from flywheel.report.kit.measured import RANDOM
+from flywheel.report.kit.tables import Sheet, facts_sheet
+from flywheel.report.labeling.facts import LabelingFacts, Person, Quality
 
 _NIGHTS_SHOWN = 10
 _DAY_SECONDS = 86_400

@@ -1,0 +1,172 @@
+"""Writes the page of labeling: who labels, how well, at what cost, and what to do next.
+
+One HTML file that needs nothing from anywhere; it is about now and not about one night.
+
+The pictures of the page of labeling: everybody's pace over the days, and how often they are right.
+
+Draws what it is given, in the order given. Nothing is measured here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from matplotlib.axes import Axes
+
+from flywheel.loop import Loop
+from flywheel.project import Project
+from flywheel.records import Entry, Estimate
+from flywheel.report.kit.charts import Ink, canvas, interval_chart, short_name, to_svg
+from flywheel.report.kit.measured import tiers_sheet
+from flywheel.report.kit.pages import put, render
+from flywheel.report.labeling.facts import LabelingFacts, Person, read_labeling, read_quality
+from flywheel.report.labeling.flags import flags, next_steps
+from flywheel.report.labeling.sheets import (
+    anchoring_sheet,
+    budget_sheet,
+    cost_sheets,
+    disputed_sheet,
+    people_sheets,
+    queue_sheet,
+)
+
+_MOST_LINES = 6
+_STYLES: Any = (
+    (Ink.CANDIDATE, "-", "o"),
+    (Ink.CHAMPION, "-", "s"),
+    (Ink.MUTED, "-", "^"),
+    (Ink.CANDIDATE, "--", "v"),
+    (Ink.CHAMPION, "--", "D"),
+    (Ink.MUTED, "--", "x"),
+)
+_TICKS = 6
+
+
+def draw_people(people: Sequence[Person], min_reliability: float) -> dict[str, str]:
+    """Inline SVG of pace and agreement, as far as there is data."""
+    return dict(_charts(people, min_reliability))
+
+
+def _charts(people: Sequence[Person], min_reliability: float) -> Iterator[tuple[str, str]]:
+    paced = [one for one in people if one.pace][:_MOST_LINES]
+    if paced:
+        yield "pace", _pace_chart(paced)
+    known = [one for one in people if one.measured is not None and one.measured.num_answers]
+    if known:
+        rows = [
+            Entry(
+                name=one.name,
+                kind="",
+                metric=Estimate(
+                    value=one.measured.reliability,
+                    low=one.measured.low,
+                    high=one.measured.high,
+                    num_samples=one.measured.num_answers,
+                ),
+            )
+            for one in known
+            if one.measured is not None
+        ]
+        title = f"Chance of the answers of {len(rows)} people to be right, with intervals"
+        label = "chance of an answer to be right"
+        yield "agreement", interval_chart(rows, min_reliability, label, title)
+
+
+def _pace_chart(people: Sequence[Person]) -> str:
+    """One line a person over the days, as inline SVG."""
+    figure, axes = canvas(2.6 + 0.1 * len(people))
+    for one, (color, line, mark) in zip(people, _STYLES, strict=False):
+        days = [day.toordinal() for day, _ in one.pace]
+        minutes = [value for _, value in one.pace]
+        name = short_name(one.name)
+        axes.plot(days, minutes, line, marker=mark, markersize=4, color=color, label=name)
+    axes.set_ylim(bottom=0)
+    axes.set_ylabel("minutes an answer")
+    _name_days(axes, sorted({day for one in people for day, _ in one.pace}))
+    figure.legend(
+        loc="outside upper left",
+        ncols=2,
+        columnspacing=1.0,
+        handlelength=2.2,
+        frameon=False,
+        labelcolor=Ink.TEXT,
+    )
+    return to_svg(figure, f"Mean minutes per answer of {len(people)} people over the days")
+
+
+def _name_days(axes: Axes, days: Sequence[date]) -> None:
+    """The first and the last day, and some between."""
+    step = max(-(-len(days) // _TICKS), 1)
+    shown = [*days[::-step]][::-1]
+    axes.set_xticks([day.toordinal() for day in shown], [f"{day:%m-%d}" for day in shown])
+    if len(days) == 1:
+        axes.set_xlim(days[0].toordinal() - 1, days[0].toordinal() + 1)
+
+
+LABELING_PAGE = "labeling.html"
+
+
+class CampaignRow(NamedTuple):
+    """A campaign as the page shows it."""
+
+    title: str
+    url: str | None
+    """of its project in Label Studio"""
+    audience: str
+    state: str
+    num_open: int
+    num_done: int
+    num_withdrawn: int
+    num_refused: int
+    money_per_label: Estimate | None
+
+
+def write_labeling(loop: Loop, facts: LabelingFacts | None = None) -> Path:
+    """Write the page and return its path; an older one is replaced in one piece.
+
+    Args:
+        loop: the project.
+        facts: how labeling stands, when that is read already.
+    """
+    facts = facts or read_labeling(loop)
+    quality, project = read_quality(loop), loop.project
+    currency = project.cost.currency
+    page = render(
+        "labeling.html",
+        project=project,
+        facts=facts,
+        currency=currency,
+        next_steps=next_steps(facts, quality, project),
+        flags=flags(facts, quality, project),
+        people=people_sheets(facts, quality, currency),
+        anchoring=anchoring_sheet(quality),
+        campaigns=list(campaign_rows(facts, project)),
+        queue=queue_sheet(facts, project),
+        disputed=disputed_sheet(facts),
+        budget=budget_sheet(facts, currency),
+        costs=cost_sheets(facts, currency),
+        tiers=tiers_sheet(facts.report, facts.tiers, currency) if facts.report else None,
+        charts=draw_people(facts.people, project.labeling.min_reliability),
+    )
+    return put(project.state / "reports" / LABELING_PAGE, page)
+
+
+def campaign_rows(facts: LabelingFacts, project: Project) -> Iterator[CampaignRow]:
+    """Every campaign with its counts, oldest first."""
+    studio = project.label_studio_page
+    for one in facts.campaigns:
+        counts, spent = facts.states.get(one.id, {}), facts.by_campaign.get(one.id)
+        yield CampaignRow(
+            title=one.title,
+            url=f"{studio}/projects/{one.external_project}/data" if one.is_used else None,
+            audience=one.audience,
+            state=one.state,
+            num_open=counts.get("waiting", 0) + counts.get("sent", 0),
+            num_done=counts.get("done", 0),
+            num_withdrawn=counts.get("withdrawn", 0),
+            num_refused=counts.get("refused", 0),
+            money_per_label=spent.money_per_label if spent is not None else None,
+        )

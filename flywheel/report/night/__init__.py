@@ -1,0 +1,1 @@
+"""The pages of one night: HTML, Markdown for Prefect, and one page a step."""
