@@ -18,9 +18,9 @@ from prefect.logging import get_logger, get_run_logger
 
 from flywheel.collect import Collected
 from flywheel.loop import NightRun
-from flywheel.loop.early import why_not_early
 from flywheel.loop.results import Decided, Deployed, Ingested, Released, Routed, TakenIn
-from flywheel.loop.spent import spent_budgets
+from flywheel.loop.retrain import why_not_early
+from flywheel.loop.routing import spent_budgets
 from flywheel.records import Release
 
 SAMPLES_COLLECTED = "flywheel.samples-collected"

@@ -24,7 +24,7 @@ from flows.names import run_name
 from flows.progress import training_progress
 from flows.steps import do_through, end
 from flywheel.loop import Beginning, begin_night, open_loop
-from flywheel.loop.early import why_not_early
+from flywheel.loop.retrain import why_not_early
 from flywheel.loop.steps import DECIDE, RETRAIN
 
 

@@ -166,7 +166,7 @@ def status(directory: Directory = HERE) -> None:
     """Say what runs and serves, what waits for whom, and what to do next."""
     from flywheel import stack
     from flywheel.cli.printing import print_status
-    from flywheel.cli.servers import planned_lines, silent_servers
+    from flywheel.cli.running import planned_lines, silent_servers
     from flywheel.loop import open_loop
     from flywheel.report import status as status_of
 

@@ -3,10 +3,13 @@
 Production and annotators come from flywheel.world; all else is what a real project runs. With
 people instead of the simulated ones, the same commands turn the same loop. Which project is shown
 is said in `shows`.
+
+The metric chosen anew in the middle of a project, and all its history under the new one.
 """
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -19,18 +22,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from sqlalchemy import Connection
 
 from flywheel import stack
-from flywheel.cli.prepared import prepare
-from flywheel.cli.printing import night_table
-from flywheel.cli.revisit import revisit_metric
-from flywheel.cli.running import run_night
+from flywheel.cli.printing import night_table, rescored_table
+from flywheel.cli.running import prepare, run_night
 from flywheel.cli.scheduling import stop
-from flywheel.cli.shows import Show, World
+from flywheel.cli.shows import Revisit, Show, World
 from flywheel.cli.story import tell_story
 from flywheel.errors import UserError
 from flywheel.ledger import Ledger
 from flywheel.ledger.campaigns import labeling_projects
 from flywheel.ledger.nights import current_night_number, last_night
 from flywheel.ledger.releases import current_release
+from flywheel.loop import open_loop
+from flywheel.loop.rescore import rescore
 from flywheel.project import FILE_NAME, Project, load_project, secret
 from flywheel.records import content_id
 from flywheel.report import STORY_PAGE, address, nights_frame
@@ -38,6 +41,25 @@ from flywheel.stack.credentials import ensure_credentials
 from flywheel.task import Task, load_task
 from flywheel.world import Arrival, send
 from flywheel.world.annotators import Crowd, Person
+
+_SECTION = re.compile(r"^\[metric\]\n.*?(?=^\[|\Z)", re.MULTILINE | re.DOTALL)
+
+
+def revisit_metric(project: Project, revisit: Revisit, console: Console) -> Project:
+    """Write the new [metric] section, measure the history under it, and show both.
+
+    What a person would do with an editor and `flywheel metric rescore`.
+    """
+    path = project.directory / FILE_NAME
+    section = f"[metric]\n{revisit.section.strip()}\n\n"
+    text = _SECTION.sub(lambda _: section, path.read_text(encoding="utf-8"), count=1)
+    path.write_text(text, encoding="utf-8")
+    changed = load_project(project.directory)
+    console.print(f"  {revisit.because}", highlight=False)
+    console.print(section.strip(), highlight=False, markup=False)
+    with open_loop(project.directory) as loop:
+        console.print(rescored_table(list(rescore(loop)), changed.metric.optimize))
+    return changed
 
 
 def run_demo(show: Show, directory: Path, nights: int, *, fresh: bool, console: Console) -> None:

@@ -107,7 +107,7 @@ def plan(
     """Say how many fresh labels, and nights, a gain of a given size takes to be promoted."""
     from flywheel.cli.printing import plan_table
     from flywheel.loop import open_loop
-    from flywheel.loop.planning import plan_challenge
+    from flywheel.loop.replay import plan_challenge
 
     with open_loop(directory) as loop:
         console.print(plan_table(plan_challenge(loop, discordance)))

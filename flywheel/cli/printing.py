@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from flywheel.evaluate import Advice
-from flywheel.loop.planning import ChallengePlan
+from flywheel.loop.replay import ChallengePlan
 from flywheel.loop.rescore import Rescored
 from flywheel.project import Project
 from flywheel.records import Estimate, Report

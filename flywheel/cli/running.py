@@ -2,23 +2,34 @@
 
 The ledger is the truth of how far a night is; a thread reads it, so that the display is the
 same whether the night is new or goes on after a kill.
+
+Before Prefect is imported: this process is pointed at a project's servers.
+
+It imports little, so that commands that only register or remove something start at once.
+
+Which of the servers that a project has on this machine can be reached.
+
+Asked for people at a terminal: whether a server works is for itself to say, and what runs under
+whose name is the stack's to know.
 """
 
 from __future__ import annotations
 
 import os
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import httpx
 from rich.console import Console
 from rich.markup import escape
 
 from flywheel import stack
-from flywheel.cli.prepared import prepare
-from flywheel.errors import FlywheelError
+from flywheel.errors import FlywheelError, UnavailableError
 from flywheel.ledger import Ledger
 from flywheel.ledger.locks import hold
 from flywheel.ledger.nights import current_night_number
@@ -27,6 +38,21 @@ from flywheel.loop.steps import STEPS, step_results
 from flywheel.project import Project
 from flywheel.records import Release
 from flywheel.report import falls_short, summarize
+
+
+def prepare(project: Project) -> None:
+    """Point this process at the project's servers and make sure that Prefect's answers."""
+    os.environ.update(stack.environment(project))
+    # People at a terminal read our lines; the dashboard keeps Prefect's.
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    url = os.environ["PREFECT_API_URL"]
+    try:
+        httpx.get(f"{url}/health", timeout=10).raise_for_status()
+    except httpx.HTTPError as error:
+        raise UnavailableError(
+            f"Prefect at {url} does not answer ({error}); start it with flywheel up, "
+            "then run this again: nothing was begun and nothing is lost"
+        ) from error
 
 
 def run_night(project: Project, console: Console) -> None:
@@ -127,3 +153,41 @@ def _show_steps(
 def _step_line(name: str, result: Any, seconds: float) -> str:
     mark = "[yellow]![/]" if falls_short(result) else "[green]✓[/]"
     return f"  {mark} {name:<9}{escape(summarize(name, result))}  [dim]{seconds:.1f} s[/]"
+
+
+_HERE = {"localhost", "127.0.0.1", "::1"}
+_WAIT_SECONDS = 1.0
+
+
+def silent_servers(project: Project) -> list[str]:
+    """Names of the servers on this machine at whose address nobody listens."""
+    urls = {
+        "prefect": project.prefect.url,
+        "label-studio": project.labeling.url,
+        "model-server": project.server_url,
+    }
+    return [name for name, url in urls.items() if _is_here(url) and not _is_heard(url)]
+
+
+def planned_lines(project: Project) -> list[str]:
+    """What Prefect's server has planned, and what went wrong there; or that it does not say."""
+    from flows.planned import planned  # only where Prefect's server answers: it takes a second
+
+    try:
+        return list(planned(project).lines(project))
+    except UnavailableError as error:
+        return [f"schedule      {error}"]
+
+
+def _is_here(url: str) -> bool:
+    return urlsplit(url).hostname in _HERE
+
+
+def _is_heard(url: str) -> bool:
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        socket.create_connection((str(parts.hostname), port), _WAIT_SECONDS).close()
+    except OSError:
+        return False
+    return True

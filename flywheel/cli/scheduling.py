@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from flywheel import stack
-from flywheel.cli.prepared import prepare
+from flywheel.cli.running import prepare
 from flywheel.project import Project
 
 if TYPE_CHECKING:

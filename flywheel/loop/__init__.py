@@ -11,7 +11,7 @@ from flywheel.loop.context import (
     join_night,
     open_loop,
 )
-from flywheel.loop.early import num_new_labels
+from flywheel.loop.retrain import num_new_labels
 
 __all__ = [
     "Beginning",

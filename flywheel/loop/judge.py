@@ -3,6 +3,10 @@
 Labels of the probability share are sealed until a challenge opens them; what a challenge has
 opened is stored with the report, so that a run that was killed opens nothing twice. A verdict
 that is not PROMOTE is a normal end.
+
+The production estimate of a night: what was logged and what came back, brought together.
+
+It tells people how production fares, on labels that may still be sealed; no decision reads it.
 """
 
 from __future__ import annotations
@@ -15,11 +19,28 @@ from sqlalchemy import Connection
 
 from flywheel.decide import Standing, next_challenge
 from flywheel.decide import decide as decide_on
-from flywheel.evaluate import Contest, EvaluationData, Rows, Rules
+from flywheel.evaluate import (
+    Contest,
+    EvaluationData,
+    Population,
+    Returned,
+    Rows,
+    Rules,
+    production_estimate,
+)
 from flywheel.evaluate import evaluate as evaluate_models
+from flywheel.evaluate.context import LATENCY
+from flywheel.evaluate.scoring import CONFIDENCE, score_one
 from flywheel.gpu import hold_devices
 from flywheel.ledger.annotations import annotations_of
-from flywheel.ledger.batches import draw_scales, origins
+from flywheel.ledger.batches import (
+    Drawn,
+    LabeledChoice,
+    draw_scales,
+    draws_since,
+    labeled_choices,
+    origins,
+)
 from flywheel.ledger.datasets import read_manifest
 from flywheel.ledger.decisions import (
     Opening,
@@ -35,9 +56,11 @@ from flywheel.ledger.releases import current_release
 from flywheel.ledger.reports import add_report, get_report
 from flywheel.ledger.samples import groups_of, load_samples
 from flywheel.loop.context import Loop, NightRun
-from flywheel.loop.production import estimate_production
 from flywheel.loop.results import Decided, Evaluated
 from flywheel.loop.retrain import newest_version
+from flywheel.metrics.compiled import compile_formula
+from flywheel.metrics.names import check_scores
+from flywheel.metrics.scores import ScoreTable
 from flywheel.model import Model, cpu_threads, pick_device
 from flywheel.records import (
     SENSOR,
@@ -46,11 +69,69 @@ from flywheel.records import (
     DatasetRow,
     DatasetVersion,
     FailureState,
+    ProductionEstimate,
     Report,
     Reuse,
     Share,
     Split,
 )
+
+_NIGHTS = 7
+"""whose batches count, tonight's included: a week holds every weekday once"""
+
+
+def estimate_production(loop: Loop, night_number: int) -> ProductionEstimate | None:
+    """The metric in production over the last 7 nights, from the labels that are back.
+
+    The logged answers count, whichever model gave them; nothing is asked again. None below 5
+    labels of the probability share.
+
+    Raises:
+        SettingsError: the metric names a score that the task does not give.
+        TaskError: a score is no finite number.
+    """
+    since = night_number - _NIGHTS + 1
+    with loop.ledger.read() as connection:
+        labeled = labeled_choices(connection, since)
+        draws = draws_since(connection, since)
+    if not labeled:
+        return None
+    project = loop.project
+    statistic = compile_formula(project.metric.optimize, project.directory)
+    returned = _returned(labeled, draws, _scores(loop, labeled))
+    check_scores(statistic, sorted(returned.scores))
+    rng = np.random.default_rng([project.project.seed, night_number])
+    return production_estimate(statistic, returned, rng)
+
+
+def _scores(loop: Loop, labeled: list[LabeledChoice]) -> ScoreTable:
+    rows = [
+        {
+            **score_one(loop.task, one.sample_id, one.answer, one.label),
+            CONFIDENCE: one.confidence,
+            LATENCY: one.latency_ms,
+        }
+        for one in labeled
+    ]
+    names = set.intersection(*(set(row) for row in rows))
+    return {name: np.array([row[name] for row in rows], dtype=np.float64) for name in names}
+
+
+def _returned(labeled: list[LabeledChoice], draws: list[Drawn], scores: ScoreTable) -> Returned:
+    places = {draw.batch_id: index for index, draw in enumerate(draws)}
+    chances = [one.inclusion_probability or np.nan for one in labeled]
+    return Returned(
+        ids=tuple(one.sample_id for one in labeled),
+        scores=scores,
+        confidences=np.array([one.confidence for one in labeled]),
+        probabilities=np.array(chances, dtype=np.float64),
+        clusters=np.unique([one.group for one in labeled], return_inverse=True)[1],
+        batches=np.array([places[one.batch_id] for one in labeled], dtype=np.int64),
+        populations=tuple(
+            Population(size=draw.population, mean_confidence=draw.mean_confidence, night=draw.night)
+            for draw in draws
+        ),
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

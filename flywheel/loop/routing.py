@@ -3,35 +3,112 @@
 First the queue is put in order, then what is worth more than a new sample is asked, then new
 samples are chosen with the answers that are left, and all of it is sent. A Label Studio that is
 down or refuses is a note here: everything waits in the ledger, and the night goes on.
+
+The queue after a new release: open samples are hard as far as the new model makes them so.
+
+Each release looks at the queue once; in between, samples only grow older.
+
+Which budgets of labeling are used up, once a night has asked for what it could.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 
 from flywheel.annotate import (
     Extras,
     PicturePlace,
+    QueueResult,
     Sender,
     SendResult,
     Studio,
     affordable_answers,
     ask_besides,
     blinded_slices,
+    order_queue,
     send,
+    targeted,
 )
+from flywheel.annotate.budget import Purse, read_budget
+from flywheel.annotate.cost import read_costs
 from flywheel.annotate.exchange import Bridge
+from flywheel.collect import low_confidence_signals
 from flywheel.errors import RefusedError, UnavailableError
+from flywheel.gpu import hold_devices
 from flywheel.ledger.batches import batch_since
+from flywheel.ledger.failures import failures_of, set_signals
 from flywheel.ledger.nights import add_skip
-from flywheel.ledger.outbox import num_sent_since, num_waiting
+from flywheel.ledger.outbox import num_sent_since, num_waiting, open_places
+from flywheel.ledger.releases import current_release
+from flywheel.ledger.requests import answers_asked
+from flywheel.ledger.reviews import logged_answers
+from flywheel.ledger.samples import load_samples
+from flywheel.ledger.windows import move_watermark, watermark
 from flywheel.loop.context import Loop, NightRun
-from flywheel.loop.requeue import requeue
 from flywheel.loop.results import Routed
+from flywheel.model import Model, cpu_threads, pick_device
 from flywheel.project import secret
-from flywheel.records import Batch, Purpose, Share
+from flywheel.records import Answer, Batch, Failure, Json, Purpose, Share
 from flywheel.select import select_batch
 from flywheel.serve import webhook_of
+
+_MARK = "queue ordered for release"
+
+
+def requeue(night: NightRun, studio: Bridge | None) -> QueueResult:
+    """Order what is open anew, and withdraw what the model that serves now leaves no doubt of."""
+    loop = night.loop
+    with loop.ledger.read() as connection:
+        release = current_release(connection)
+        seen = watermark(connection, _MARK)
+        ids = targeted(open_places(connection))
+    hardness: dict[str, float] = {}
+    if release is not None and release.number > seen:
+        left = _failures_left(loop, release.checkpoint_digest, ids)
+        with loop.ledger.begin() as connection:
+            set_signals(connection, left)
+        hardness = {failure.sample_id: failure.strength for failure in left}
+    ageing = loop.project.labeling.ageing_nights
+    ordered = order_queue(loop.ledger, studio, hardness, ageing, loop.now())
+    if release is not None and (studio is not None or not ids):
+        with loop.ledger.begin() as connection:
+            move_watermark(connection, _MARK, release.number)
+    return ordered
+
+
+def _failures_left(loop: Loop, digest: str, ids: list[str]) -> list[Failure]:
+    """What there is to suspect in open samples, asked of the model that serves now."""
+    if not ids:
+        return []
+    with loop.ledger.read() as connection:
+        before = logged_answers(connection, ids)
+        failures = failures_of(connection, ids)
+        samples = load_samples(connection, loop.blobs, ids)
+    project = loop.project
+    with (
+        hold_devices(project.train.device, project.name) as held,
+        cpu_threads(project.train.cpu_threads),
+    ):
+        model = Model(loop.task, loop.blobs.get(digest), pick_device(held.names[0]))
+        answers = model.answer_samples(samples)
+    return [
+        _left(loop, failures[key], before[key], answer)
+        for key, answer in zip(ids, answers, strict=True)
+    ]
+
+
+def _left(loop: Loop, failure: Failure, before: Json, answer: Answer) -> Failure:
+    """The failure with the signals that still hold.
+
+    What the world said was said of the old answer: it counts as long as the new one agrees.
+    """
+    holds = loop.task.agree(before, answer.value)
+    told = [one for one in failure.signals if holds and one.name != "low_confidence"]
+    unsure = low_confidence_signals(answer.confidence, loop.project.collect.low_confidence)
+    return replace(failure, signals=(*unsure, *told))
+
 
 _GOLD = 5
 """number of the random stream that gold samples are drawn with"""
@@ -154,3 +231,23 @@ def _note(night: NightRun, error: Exception) -> str:
     with night.loop.ledger.begin() as connection:
         add_skip(connection, "route", str(error), night.number, night.loop.now())
     return f"not sent, the batch waits in the ledger: {error}"
+
+
+def spent_budgets(night: NightRun) -> list[str]:
+    """Those that do not pay for one more answer: answers, night (its money), month (its money)."""
+    loop, settings = night.loop, night.loop.project.labeling
+    with loop.ledger.read() as connection:
+        total = settings.samples_per_night * settings.annotations_per_sample
+        left = total - answers_asked(connection, night.number)
+        spent = ["answers"] if left < settings.annotations_per_sample else []
+        if loop.project.cost.per_night is None and loop.project.cost.per_month is None:
+            return spent
+        costs = read_costs(connection, loop.project)
+        budget = read_budget(connection, loop.project, costs, night.number, loop.now())
+    least = min(price.most for price in budget.prices.values())
+    purses = {"night": budget.tonight, "month": budget.this_month}
+    return spent + [name for name, purse in purses.items() if _is_spent(purse, least)]
+
+
+def _is_spent(purse: Purse, least: float) -> bool:
+    return purse.left is not None and purse.left < least

@@ -15,7 +15,7 @@ from flywheel.stack.local import (
     up,
 )
 from flywheel.stack.pools import gpu_pool, is_own, own_workers, run_pool
-from flywheel.stack.service import Server
+from flywheel.stack.process import Server
 
 __all__ = [
     "SERVICES",

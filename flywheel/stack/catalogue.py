@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from flywheel.errors import UnavailableError
 from flywheel.stack.credentials import Credentials
-from flywheel.stack.service import Service
+from flywheel.stack.process import Service
 from flywheel.stack.supervise import port_of
 
 _PASSED_ON = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSL_CERT_FILE")

@@ -18,8 +18,15 @@ import httpx
 import psutil
 
 from flywheel.errors import BusyError, UnavailableError
-from flywheel.stack.process import last_lines, spawn, stop
-from flywheel.stack.service import Server, Service, read_servers, write_servers
+from flywheel.stack.process import (
+    Server,
+    Service,
+    last_lines,
+    read_servers,
+    spawn,
+    stop,
+    write_servers,
+)
 
 _POLL_SECONDS = 0.1
 _KERNEL_SECONDS = 3.0

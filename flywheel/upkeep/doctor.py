@@ -10,7 +10,8 @@ from flywheel.errors import SettingsError
 from flywheel.project import Project, load_project
 from flywheel.stack import environment
 from flywheel.task import load_task
-from flywheel.upkeep import machine, reached, stored
+from flywheel.upkeep import machine, reached
+from flywheel.upkeep import machine as stored
 from flywheel.upkeep.finding import Finding, fail, look, ok
 
 Check = Callable[[Project], Iterable[Finding]]

@@ -1,20 +1,33 @@
-"""What a doctor asks of this machine: versions, disk, GPU, and who can read the secrets."""
+"""What a doctor asks of this machine: versions, disk, GPU, and who can read the secrets.
+
+What a doctor asks of the storage: does the ledger open, do blobs come back, is time in order.
+"""
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
 import stat
 from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
+from pathlib import Path
 
 import torch
 from packaging.requirements import Requirement
+from sqlalchemy import make_url
 
+from flywheel.blobs import Blobs
+from flywheel.errors import UnknownIdError
+from flywheel.ledger import Ledger
+from flywheel.ledger.nights import last_night
 from flywheel.model import pick_device
 from flywheel.project import Project, secret
 from flywheel.stack.credentials import credentials_file
+from flywheel.upkeep.dumps import is_sqlite
 from flywheel.upkeep.finding import Finding, fail, ok, warn
 
 _LITTLE_BYTES = 5_000_000_000
@@ -110,3 +123,46 @@ def _missing_extras(project: Project) -> list[str]:
     return [
         extra for extra, (module, needed) in wanted.items() if needed and find_spec(module) is None
     ]
+
+
+_IN_THE_FUTURE = timedelta(minutes=5)
+
+
+def ledger(project: Project) -> Iterator[Finding]:
+    """Whether it opens, and lies in no future; one that is not there yet is not made."""
+    url = project.ledger_url
+    told = make_url(url).render_as_string(hide_password=True)
+    if is_sqlite(url) and not Path(str(make_url(url).database)).exists():
+        yield ok("ledger", f"{told} is not there yet; the first night makes it")
+        return
+    with closing(Ledger.open(url)) as opened, opened.read() as connection:
+        night = last_night(connection)
+    number = "no night" if night is None else f"night {night.number} is the last one"
+    yield ok("ledger", f"{told} opens; {number}")
+    if night is not None and night.started_at > datetime.now(UTC) + _IN_THE_FUTURE:
+        yield warn(
+            "clock",
+            f"night {night.number} began at {night.started_at:%Y-%m-%d %H:%M} UTC, which is still "
+            "to come: the clock was or is wrong; timedatectl says whether it is set by the network",
+        )
+
+
+def blobs(project: Project) -> Iterator[Finding]:
+    """Whether bytes can be written, come back, and can be removed."""
+    url = project.blobs_url
+    if "://" not in url and not Path(url).exists():
+        yield ok("blobs", f"{url} is not there yet; the first prediction or night makes it")
+        return
+    store = Blobs.open(url)
+    try:
+        digest = store.put(os.urandom(32))
+        store.get(digest)
+        written = store.find(digest)
+        if written is not None:
+            store.remove(written)
+    except UnknownIdError:
+        yield fail("blobs", f"{url} forgets at once what is written there; name another place")
+    except OSError as error:
+        yield fail("blobs", f"{url} cannot be written: {error}; make room, or mend its permissions")
+    else:
+        yield ok("blobs", f"{url} can be written and read")

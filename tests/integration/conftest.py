@@ -25,8 +25,8 @@ from sqlalchemy.exc import OperationalError
 from flywheel.errors import UnavailableError
 from flywheel.stack import catalogue
 from flywheel.stack.credentials import Credentials
-from flywheel.stack.database import write_ahead
-from flywheel.stack.service import Service
+from flywheel.stack.local import write_ahead
+from flywheel.stack.process import Service
 from flywheel.stack.supervise import start_all, stop_all
 
 CREDENTIALS = Credentials(

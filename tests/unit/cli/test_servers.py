@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from flywheel.cli.servers import silent_servers
+from flywheel.cli.running import silent_servers
 
 
 @pytest.fixture

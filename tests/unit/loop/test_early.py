@@ -7,7 +7,7 @@ from flywheel.ledger.decisions import open_challenge
 from flywheel.ledger.nights import FinishedStep, finish_step, open_night
 from flywheel.ledger.releases import add_checkpoint
 from flywheel.loop import Beginning, begin_night, num_new_labels
-from flywheel.loop.early import why_not_early
+from flywheel.loop.retrain import why_not_early
 from flywheel.records import Challenge, Checkpoint, DatasetVersion, Split
 
 

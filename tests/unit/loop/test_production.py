@@ -10,7 +10,7 @@ from flywheel.collect import collect
 from flywheel.errors import SettingsError
 from flywheel.ledger.datasets import add_labels
 from flywheel.loop.context import Loop
-from flywheel.loop.production import estimate_production
+from flywheel.loop.judge import estimate_production
 from flywheel.project import Metric, Project
 from flywheel.records import Label, Split
 from flywheel.select import select_batch

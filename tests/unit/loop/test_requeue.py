@@ -12,7 +12,7 @@ from flywheel.ledger.predictions import Logged, append_predictions
 from flywheel.ledger.releases import add_checkpoint, add_release
 from flywheel.ledger.tables import labeling_tasks
 from flywheel.loop.context import Loop, NightRun
-from flywheel.loop.requeue import requeue
+from flywheel.loop.routing import requeue
 from flywheel.project import Project
 from flywheel.records import (
     Batch,

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from flywheel.project import Identity, Project
-from flywheel.stack.service import Service
+from flywheel.stack.process import Service
 from flywheel.stack.supervise import stop_all
 
 

@@ -1,7 +1,7 @@
 import sqlite3
 from contextlib import closing
 
-from flywheel.stack.database import begin, write_ahead
+from flywheel.stack.local import begin, write_ahead
 
 
 def made(folder):
@@ -22,7 +22,7 @@ def test_before_the_first_start_there_is_nothing_to_set(tmp_path):
 
 
 def test_a_busy_database_is_left_as_it_is(tmp_path, monkeypatch):
-    monkeypatch.setattr("flywheel.stack.database._PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr("flywheel.stack.local._PATIENCE_SECONDS", 0.05)
     made(tmp_path)
     with closing(sqlite3.connect(tmp_path / "label_studio.sqlite3")) as other:
         other.execute("BEGIN EXCLUSIVE")

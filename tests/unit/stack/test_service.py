@@ -7,7 +7,7 @@ import psutil
 import pytest
 
 from flywheel.errors import UserError
-from flywheel.stack.service import Server, read_servers, write_servers
+from flywheel.stack.process import Server, read_servers, write_servers
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 
 from flywheel.errors import BusyError, UnavailableError
 from flywheel.stack import process
-from flywheel.stack.service import read_servers, write_servers
+from flywheel.stack.process import read_servers, write_servers
 from flywheel.stack.supervise import port_of, start_all, stop_all
 
 PARENT = (
@@ -237,7 +237,7 @@ def test_progress_is_told_in_order(web, state):
 def test_a_server_outlives_the_command_that_started_it(state, web):
     url = web().url
     code = (
-        "import sys; from pathlib import Path; from flywheel.stack.service import Service\n"
+        "import sys; from pathlib import Path; from flywheel.stack.process import Service\n"
         "from flywheel.stack.supervise import start_all\n"
         f"start_all([Service(name='web', argv=(sys.executable, '-m', 'http.server', '{port_of(url)}', "
         f"'--bind', '127.0.0.1'), env={{}}, directory=Path('{state}'), url='{url}')], Path('{state}'), print)"
