@@ -324,7 +324,7 @@ def demo(
 ) -> None:
     """Turn the whole loop on a bundled project, with real servers and simulated people."""
     from flywheel.cli.demo import run_demo, stop_demo
-    from flywheel.cli.shows import find_show
+    from flywheel.examples.shows import find_show
 
     show = find_show(name)
     folder = directory or show.directory

@@ -1,6 +1,6 @@
 """A demo: real servers, simulated production and people, a few nights.
 
-Production and annotators come from flywheel.world; all else is what a real project runs. With
+Production and annotators come from flywheel.examples; all else is what a real project runs. With
 people instead of the simulated ones, the same commands turn the same loop. Which project is shown
 is said in `shows`.
 
@@ -25,9 +25,11 @@ from flywheel import stack
 from flywheel.cli.printing import night_table, rescored_table
 from flywheel.cli.running import prepare, run_night
 from flywheel.cli.scheduling import stop
-from flywheel.cli.shows import Revisit, Show, World
-from flywheel.cli.story import tell_story
 from flywheel.errors import UserError
+from flywheel.examples.annotators import Crowd, Person
+from flywheel.examples.shows import Revisit, Show, World
+from flywheel.examples.story import STORY_PAGE, tell_story
+from flywheel.examples.traffic import Arrival, send
 from flywheel.ledger import Ledger
 from flywheel.ledger.campaigns import labeling_projects
 from flywheel.ledger.nights import current_night_number, last_night
@@ -36,11 +38,9 @@ from flywheel.loop import open_loop
 from flywheel.loop.rescore import rescore
 from flywheel.project import FILE_NAME, Project, load_project, secret
 from flywheel.records import content_id
-from flywheel.report import STORY_PAGE, address, nights_frame
+from flywheel.report import address, nights_frame
 from flywheel.stack.credentials import ensure_credentials
 from flywheel.task import Task, load_task
-from flywheel.world import Arrival, send
-from flywheel.world.annotators import Crowd, Person
 
 _SECTION = re.compile(r"^\[metric\]\n.*?(?=^\[|\Z)", re.MULTILINE | re.DOTALL)
 
@@ -226,7 +226,7 @@ def _people(show: Show, secret_key: str) -> list[Person]:
             seconds_per_answer=habits.seconds_per_answer,
             leave_rate=habits.leave_rate,
         )
-        for name, habits in show.people.items()
+        for name, habits in show.annotators.items()
     ]
 
 

@@ -9,17 +9,13 @@ from flywheel.report.night.markdown import baseline_rows, night_page
 from flywheel.report.night.steps import falls_short, step_page, summarize
 from flywheel.report.overview.page import WHEEL_PAGE, write_wheel
 from flywheel.report.status import Status, status
-from flywheel.report.story import STORY_PAGE, Pair, Story, write_story
 from flywheel.report.trace import Event, trace
 
 __all__ = [
     "LABELING_PAGE",
-    "STORY_PAGE",
     "WHEEL_PAGE",
     "Event",
-    "Pair",
     "Status",
-    "Story",
     "address",
     "baseline_rows",
     "falls_short",
@@ -33,6 +29,5 @@ __all__ = [
     "write_dossier",
     "write_labeling",
     "write_report",
-    "write_story",
     "write_wheel",
 ]

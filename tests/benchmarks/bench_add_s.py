@@ -25,12 +25,12 @@ from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
 from scipy.spatial.transform import Rotation
 
+from flywheel.examples.pose.camera import Camera
+from flywheel.examples.pose.mesh import surface_points
+from flywheel.examples.pose.part import EXAMPLE_PART, Part, load_part
+from flywheel.examples.pose.posing import Pose
+from flywheel.examples.pose.scores import adds_cm
 from flywheel.records import Array
-from flywheel.tasks.pose.camera import Camera
-from flywheel.tasks.pose.errors import adds_cm
-from flywheel.tasks.pose.mesh import surface_points
-from flywheel.tasks.pose.part import EXAMPLE_PART, Part, load_part
-from flywheel.tasks.pose.posing import Pose
 
 _NUM_BRUTE = 20
 _CAMERA = Camera(fx=70.0, fy=70.0, cx=31.5, cy=31.5)

@@ -14,9 +14,9 @@ import numpy as np
 from curve import Case, curve_table, run_case, saved_labels
 from rich.console import Console
 
+from flywheel.examples.digits.task import CLASSES
+from flywheel.examples.digits.world import DriftingScans
 from flywheel.records import Json
-from flywheel.tasks.digits import CLASSES
-from flywheel.world import DriftingScans
 
 _ERROR_RATE = 0.02
 
@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--labels", type=int, default=30, help="training labels a night")
     arguments = parser.parse_args()
     case = Case(
-        settings="tasks/digits.toml",
+        settings="examples/digits/flywheel.toml",
         world=world,
         answer=answer,
         formulas=("correct",),

@@ -76,7 +76,7 @@ def main() -> None:
 
 
 def _configure(directory: Path) -> None:
-    text = (files("flywheel") / "tasks/digits.toml").read_text(encoding="utf-8")
+    text = (files("flywheel") / "examples/digits/flywheel.toml").read_text(encoding="utf-8")
     text = text.replace("[labeling]", '[labeling]\nurl = "http://127.0.0.1:9"')
     (directory / "flywheel.toml").write_text(text + "\n[serve]\nport = 9\n", encoding="utf-8")
 

@@ -40,6 +40,7 @@ from traffic import NOW, logged, serve_traffic
 from flows.nightly import nightly
 from flywheel import stack
 from flywheel.collect import collect
+from flywheel.examples.digits.world import DriftingScans
 from flywheel.ledger.datasets import add_labels
 from flywheel.ledger.nights import finished_steps
 from flywheel.ledger.predictions import append_predictions
@@ -50,7 +51,6 @@ from flywheel.project import load_project
 from flywheel.records import Answer, Label, Sample
 from flywheel.report import night_page, write_report
 from flywheel.select import select_batch
-from flywheel.world import DriftingScans
 
 STEPS = (
     night.DEPLOY, night.COLLECT, night.ROUTE, night.INGEST,
@@ -204,7 +204,7 @@ def _copied(past: Path, directory: Path) -> Path:
 
 def _configure(directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
-    text = (files("flywheel") / "tasks/digits.toml").read_text(encoding="utf-8")
+    text = (files("flywheel") / "examples/digits/flywheel.toml").read_text(encoding="utf-8")
     text = text.replace("[labeling]", f'[labeling]\nurl = "http://127.0.0.1:{_free_port()}"')
     text += f"\n[serve]\nport = {_free_port()}\n"
     (directory / "flywheel.toml").write_text(text, encoding="utf-8")

@@ -17,10 +17,10 @@ from curve import Case, curve_table, run_case, saved_labels
 from rich.console import Console
 from scipy.spatial.transform import Rotation
 
+from flywheel.examples.pose.part import EXAMPLE_PART, load_part
+from flywheel.examples.pose.posing import Pose, read_pose, write_pose
+from flywheel.examples.pose.world import RobotCell
 from flywheel.records import Json
-from flywheel.tasks.pose.part import EXAMPLE_PART, load_part
-from flywheel.tasks.pose.posing import Pose, read_pose, write_pose
-from flywheel.world.bin import RobotCell
 
 _STD_CM, _STD_DEG = 0.15, 1.0
 
@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=8)
     arguments = parser.parse_args()
     case = Case(
-        settings="tasks/pose/pose.toml",
+        settings="examples/pose/flywheel.toml",
         world=world,
         answer=answer,
         formulas=("error_deg.median", "grasped"),

@@ -21,12 +21,12 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from flywheel.examples.pose import pose_task
+from flywheel.examples.pose.part import EXAMPLE_PART
 from flywheel.model import cpu_threads
 from flywheel.project import Train
 from flywheel.records import Split
 from flywheel.task import Task
-from flywheel.tasks.pose import pose_task
-from flywheel.tasks.pose.part import EXAMPLE_PART
 from flywheel.train import TrainingData, train
 
 _BATCH_SIZE, _LEARNING_RATE = 32, 4e-3

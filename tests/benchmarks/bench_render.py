@@ -20,11 +20,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from flywheel.examples.pose.part import EXAMPLE_PART, Part, load_part
+from flywheel.examples.pose.render import Scene, render
+from flywheel.examples.pose.scenes import draw_bin, draw_moment
+from flywheel.examples.pose.start import start_scene
 from flywheel.records import Array
-from flywheel.tasks.pose.part import EXAMPLE_PART, Part, load_part
-from flywheel.tasks.pose.render import Scene, render
-from flywheel.tasks.pose.start import start_scene
-from flywheel.world.bin_scenes import draw_bin, draw_moment
 
 _ROUNDS = 3
 

@@ -31,12 +31,12 @@ from traffic import logged
 from flows.spread import spreading
 from flywheel.evaluate import Rows
 from flywheel.evaluate.scoring import score_entrants
+from flywheel.examples.digits.world import DriftingScans
 from flywheel.ledger.predictions import append_predictions
 from flywheel.loop import Loop, NightRun, open_loop
 from flywheel.metrics.scores import ScoreTable
 from flywheel.model import Model, cpu_threads, weights_of
 from flywheel.records import Answer
-from flywheel.world.scans import DriftingScans
 
 _SETTINGS = """
 [project]
@@ -45,12 +45,12 @@ task = "{task}"
 [workers]
 processes = {processes}
 """
-_SMALL = "flywheel.tasks.digits:task"
+_SMALL = "flywheel.examples.digits.task:task"
 _DEEP = """
 from dataclasses import replace
 import torch
 from torch import nn
-from flywheel.tasks.digits import task as digits
+from flywheel.examples.digits.task import task as digits
 
 class Deep(nn.Module):
     def __init__(self):

@@ -27,6 +27,7 @@ from traffic import NOW, serve_traffic
 
 from flywheel.collect import collect
 from flywheel.dataset import make_version
+from flywheel.examples.arms import Exam, School
 from flywheel.ledger.batches import add_batch
 from flywheel.ledger.datasets import add_labels, read_manifest
 from flywheel.ledger.samples import load_samples
@@ -36,7 +37,6 @@ from flywheel.metrics.compiled import compile_formula
 from flywheel.records import Array, Batch, Choice, Json, Label, Share, Split
 from flywheel.select import select_batch
 from flywheel.train import TrainingData, train
-from flywheel.world.arms import Exam, School
 
 ROUTED, RANDOM, ALL = "routed", "random", "all labels at once"
 

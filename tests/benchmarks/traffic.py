@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from uuid import uuid4
 
+from flywheel.examples.traffic import Arrival
 from flywheel.ledger.predictions import Logged, append_predictions
 from flywheel.loop import Loop
 from flywheel.model import Model, pick_device
 from flywheel.records import Answer, Json, Prediction, Sample
 from flywheel.splits import group_of, split_of
-from flywheel.world import Arrival
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -6,7 +6,7 @@ import time
 
 import torch
 
-from flywheel.tasks import digits
+from flywheel.examples.digits import task as digits
 
 
 def task():

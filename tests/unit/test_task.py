@@ -137,4 +137,4 @@ def test_a_function_that_returns_no_task_is_a_task_error(tmp_path):
 
 
 def test_a_bundled_task_loads(tmp_path):
-    assert load_task("flywheel.tasks.digits:task", tmp_path).scores("1", "1")
+    assert load_task("flywheel.examples.digits.task:task", tmp_path).scores("1", "1")

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 from flywheel.annotate.exchange import Item
-from flywheel.world import Crowd, Person
+from flywheel.examples.annotators import Crowd, Person
 
 pytestmark = pytest.mark.integration
 

@@ -12,8 +12,8 @@ import pytest
 from flywheel.annotate import Studio
 from flywheel.annotate.exchange import Item, task_data
 from flywheel.errors import RefusedError, UnavailableError
+from flywheel.examples.annotators import Crowd, Person
 from flywheel.records import content_id
-from flywheel.world import Crowd, Person
 
 pytestmark = pytest.mark.integration
 

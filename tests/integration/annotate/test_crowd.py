@@ -7,7 +7,8 @@ import pytest
 
 from flywheel.annotate import make_labels
 from flywheel.errors import RefusedError, UnavailableError
-from flywheel.world import Arrival, Crowd, Person, Worked, choosing_hand
+from flywheel.examples.annotators import Crowd, Person, Worked, choosing_hand
+from flywheel.examples.traffic import Arrival
 
 pytestmark = pytest.mark.integration
 

@@ -8,11 +8,11 @@ import pytest
 from playwright.sync_api import expect
 
 from flywheel.annotate import make_labels
-from flywheel.tasks.pose import load_part, pose_task
-from flywheel.tasks.pose.camera import project
-from flywheel.tasks.pose.part import EXAMPLE_PART
-from flywheel.tasks.pose.posing import read_pose
-from flywheel.tasks.pose.start import start_examples
+from flywheel.examples.pose import load_part, pose_task
+from flywheel.examples.pose.camera import project
+from flywheel.examples.pose.part import EXAMPLE_PART
+from flywheel.examples.pose.posing import read_pose
+from flywheel.examples.pose.start import start_examples
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
 _DRAWN_MS, _SETTLED_MS = 4_000, 250

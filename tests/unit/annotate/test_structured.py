@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from flywheel.annotate import make_labels
+from flywheel.examples.pose import load_part, pose_task
+from flywheel.examples.pose.part import EXAMPLE_PART
+from flywheel.examples.pose.start import start_examples
 from flywheel.ledger.annotations import newest_labels
 from flywheel.project import Project
-from flywheel.tasks.pose import load_part, pose_task
-from flywheel.tasks.pose.part import EXAMPLE_PART
-from flywheel.tasks.pose.start import start_examples
 
 NUM_SAMPLES = 12
 

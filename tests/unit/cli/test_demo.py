@@ -9,8 +9,8 @@ import pytest
 from rich.console import Console
 
 from flywheel.cli import demo
-from flywheel.cli.shows import Revisit, find_show
 from flywheel.errors import UserError
+from flywheel.examples.shows import Revisit, find_show
 from flywheel.ledger import Ledger
 from flywheel.ledger.nights import finish_night, last_night, open_night
 from flywheel.ledger.releases import add_checkpoint, add_release
@@ -133,5 +133,5 @@ def test_the_metric_is_revisited_after_its_night_and_the_file_says_so(turned):
 
 
 def test_a_demo_that_is_none_is_told_with_those_there_are():
-    with pytest.raises(UserError, match="'letters' is no demo; known are digits, pose"):
+    with pytest.raises(UserError, match="'letters' is not a demo; known demos are digits, pose"):
         find_show("letters")

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
+from flywheel.examples.story import STORY_PAGE, Pair, Story, write_story
 from flywheel.records import Estimate
-from flywheel.report import STORY_PAGE, Pair, Story, write_story
 from flywheel.report.kit.charts import Line
 from flywheel.report.kit.tables import Sheet
 

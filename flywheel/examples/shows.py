@@ -1,0 +1,89 @@
+"""What a demo shows: an example project, its simulated production, and its simulated annotators.
+
+Each example describes its demo in a `show.py` of its own, found by name and imported only when it
+is asked for, since an example may need packages of an extra.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Protocol
+
+from flywheel.errors import UserError
+from flywheel.examples.annotators import Arrived, Hand
+from flywheel.examples.traffic import Arrival
+from flywheel.records import Json
+from flywheel.task import Task
+
+SHOWS = ("digits", "pose")
+
+
+class World(Protocol):
+    """A simulated production, fixed by its seed; it knows the truth."""
+
+    def traffic(self, night: int) -> list[Arrival]:
+        """What arrives in a night, the same at every call."""
+        ...
+
+    def truth_set(self, night: int, num_samples: int) -> list[Arrival]:
+        """Arrivals like a night's that the product never sees."""
+        ...
+
+    def is_right(self, answer: Json, truth: Json) -> bool:
+        """Whether an answer works out in the real world."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Habits:
+    """How a simulated annotator works, see `flywheel.examples.annotators.Person`."""
+
+    error_rate: float
+    seconds_per_answer: float
+    leave_rate: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Revisit:
+    """The metric is chosen anew, as "this formula can and will change" says."""
+
+    after_night: int
+    section: str
+    """the new [metric] section of flywheel.toml, without its heading"""
+    because: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Show:
+    """One demo."""
+
+    name: str
+    settings: str
+    """of the project, a file of this package"""
+    directory: Path
+    """where the demo keeps its state unless another folder is given"""
+    target: str
+    """of make, which begins it"""
+    nights: int
+    """how many one call turns"""
+    world: Callable[[int], World]
+    """seed -> production"""
+    hand: Callable[[Task, Arrived], Hand]
+    annotators: Mapping[str, Habits]
+    """by name, how each works"""
+    revisit: Revisit | None = None
+
+
+def find_show(name: str) -> Show:
+    """The demo of an example.
+
+    Raises:
+        UserError: no example has that name.
+    """
+    if name not in SHOWS:
+        raise UserError(f"{name!r} is not a demo; known demos are {', '.join(SHOWS)}")
+    found: Show = import_module(f"flywheel.examples.{name}.show").show()
+    return found

@@ -1,0 +1,298 @@
+"""What the nights of a demo brought, measured by a world that knows the truth.
+
+The product cannot know this: the exam is on samples it never saw, and the other arms are labels
+it never had. Models are only read; nothing is decided here.
+
+The page of a simulated production: what the nights brought, beside what else could have been.
+
+Only a world that knows the truth can tell it, so this is a page of demos. What it shows is measured
+elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from flywheel.decide import condition
+from flywheel.evaluate.scoring import score_one
+from flywheel.examples.arms import Exam, School
+from flywheel.examples.shows import Show
+from flywheel.ledger.history import reported_nights, reports_of
+from flywheel.ledger.nights import last_night
+from flywheel.ledger.releases import current_release, release_history
+from flywheel.ledger.reports import rescored_reports
+from flywheel.loop import Loop, open_loop
+from flywheel.metrics.compiled import compile_condition, compile_formula
+from flywheel.metrics.names import has_unit
+from flywheel.model import cpu_threads
+from flywheel.project import Project
+from flywheel.records import Answer, Estimate, Report, Watched
+from flywheel.report import nights_frame
+from flywheel.report.kit.charts import Line, history_chart
+from flywheel.report.kit.pages import put, render
+from flywheel.report.kit.pictures import data_uri
+from flywheel.report.kit.tables import Sheet
+from flywheel.report.kit.text import estimate as told
+from flywheel.task import Task
+
+_EXAM_SAMPLES = 600
+_PAIRS = 12
+
+
+def tell_story(show: Show, project: Project, progress: Callable[[int, int], None]) -> None:
+    """Measure the models of all nights and the other arms, and write the page.
+
+    Most of the time goes into the arms' training; `progress` gets the number of models that are
+    trained and of all.
+    """
+    with open_loop(project.directory) as loop, cpu_threads(project.train.cpu_threads):
+        with loop.ledger.read() as connection:
+            last = last_night(connection)
+            numbers = reported_nights(connection, last.number) if last else []
+            reports = reports_of(connection, numbers)
+        if len(reports) < 2:
+            return
+        write_story(loop, _story(show, loop, reports, progress))
+
+
+def _story(
+    show: Show, loop: Loop, reports: Sequence[Report], progress: Callable[[int, int], None]
+) -> Story:
+    world = show.world(loop.project.project.seed)
+    newest, metric = reports[-1].night, loop.project.metric
+    exam = Exam(
+        task=loop.task,
+        arrivals=world.truth_set(newest - 1, _EXAM_SAMPLES),
+        statistic=compile_formula(metric.optimize, loop.project.directory),
+        device=loop.project.train.device,
+    )
+    nights = [world.traffic(night) for night in range(newest)]
+    school = School(
+        task=loop.task,
+        settings=loop.project.train,
+        start=list(loop.task.start_data()) if loop.task.start_data else [],
+        nights=nights,
+        seed=loop.project.project.seed,
+        first=_first(loop),
+    )
+    direction = "higher" if metric.higher_is_better else "lower"
+    return Story(
+        lead=(
+            f"Measured by the simulated world on {_EXAM_SAMPLES} samples like those of night "
+            f"{newest}, which the product never sees."
+        ),
+        lines=(*_served(loop, reports, exam), *_arms(loop, reports, exam, school, progress)),
+        label=f"{metric.optimize} ({direction} is better)",
+        required=metric.requirement,
+        caption=(
+            "What served after each night, with its band; the candidate of each night; a model "
+            "that gets as many labels drawn at random, without mistakes; and one that is trained "
+            "once on the labels of every arrival. These two continue from the first model as the "
+            "loop does. The red dashed line is the requirement."
+        ),
+        sheets=(_numbers(reports), *_revisited(loop, reports)),
+        pairs=tuple(_pairs(loop, exam)),
+        pairs_caption=(
+            "The samples of the exam on which the first model did worst: its answer, and that of "
+            "what serves now."
+        ),
+    )
+
+
+def _served(loop: Loop, reports: Sequence[Report], exam: Exam) -> Iterator[Line]:
+    """What served after each night, and the candidate of each night."""
+    known: dict[str, Estimate | None] = {}
+
+    def grade(digest: str | None) -> Estimate | None:
+        if digest is not None and digest not in known:
+            known[digest] = exam.grade(loop.blobs.get(digest))
+        return known.get(digest or "")
+
+    with loop.ledger.read() as connection:
+        release = current_release(connection)
+    served = [report.champion_digest for report in reports[1:]]
+    served.append(release.checkpoint_digest if release else None)
+    numbers = [report.night for report in reports]
+    yield _line("champion", zip(numbers, map(grade, served), strict=True))
+    candidates = [grade(report.candidate_digest) for report in reports]
+    yield _line("candidate", zip(numbers, candidates, strict=True))
+
+
+def _first(loop: Loop) -> bytes | None:
+    """The weights that were released first."""
+    with loop.ledger.read() as connection:
+        releases = release_history(connection)
+    return loop.blobs.get(releases[0].checkpoint_digest) if releases else None
+
+
+def _arms(
+    loop: Loop,
+    reports: Sequence[Report],
+    exam: Exam,
+    school: School,
+    progress: Callable[[int, int], None],
+) -> Iterator[Line]:
+    """As many labels at random, and all labels at once."""
+    with loop.ledger.read() as connection:
+        trained = nights_frame(connection)["train"]
+    numbers = [report.night for report in reports]
+    counts = [int(trained[night]) - int(trained[0]) for night in numbers[1:]]
+    drawn = []
+    progress(0, len(numbers))
+    for weights in school.at_random(counts):
+        drawn.append(exam.grade(weights))
+        progress(len(drawn), len(numbers))
+    yield _line("random labels", zip(numbers[1:], drawn, strict=True))
+    best = exam.grade(school.everything())
+    progress(len(numbers), len(numbers))
+    yield _line("all labels at once", [(night, best) for night in (numbers[0], numbers[-1])])
+
+
+def _line(name: str, points: Iterable[tuple[int, Estimate | None]]) -> Line:
+    return Line(name=name, points=tuple((night, one) for night, one in points if one is not None))
+
+
+def _numbers(reports: Sequence[Report]) -> Sheet:
+    """What the newest metric requires and ignores, night by night, of the candidate if there is one."""
+    newest = reports[-1].watched
+    rows = []
+    for report in reports:
+        known = {one.formula: one for one in report.watched}
+        values = [_of_the_night(known.get(one.formula)) for one in newest]
+        rows.append((str(report.night), *values))
+    return Sheet(
+        key="numbers",
+        title="The numbers beside the one number",
+        headings=("night", *(condition(one) for one in newest)),
+        rows=tuple(rows) if newest else (),
+        values=tuple(range(1, len(newest) + 1)),
+        note="On the frozen test set of each night: of its candidate, or of the champion without one.",
+    )
+
+
+def _of_the_night(watched: Watched | None) -> str:
+    return "-" if watched is None else told(watched.candidate or watched.champion)
+
+
+def _revisited(loop: Loop, reports: Sequence[Report]) -> Iterator[Sheet]:
+    """The history under the formula of its time and under the newest, where these differ."""
+    newest = reports[-1]
+    if all(report.metric_id == newest.metric_id for report in reports):
+        return
+    with loop.ledger.read() as connection:
+        anew = rescored_reports(connection, newest.metric_id)
+    rows = [
+        (
+            str(report.night),
+            report.metric,
+            told(_candidate(report)),
+            told(_candidate(anew.get(report.night, report))),
+        )
+        for report in reports
+    ]
+    yield Sheet(
+        key="revisited",
+        title="The metric, revisited",
+        headings=("night", "measured then", "then", newest.metric),
+        rows=tuple(rows),
+        values=(2, 3),
+        note="Measured anew from the stored scores, without running a model.",
+    )
+
+
+def _candidate(report: Report) -> Estimate | None:
+    """The candidate on the test set, else the champion."""
+    found = {entry.name: entry.metric for entry in report.entries}
+    return found.get("candidate") or found.get("champion")
+
+
+def _pairs(loop: Loop, exam: Exam) -> Iterator[Pair]:
+    """The samples on which the first released model did worst, and what serves now."""
+    draw = loop.task.drawing
+    with loop.ledger.read() as connection:
+        releases = release_history(connection)
+    if draw is None or not releases:
+        return
+    digests = [releases[0].checkpoint_digest, releases[-1].checkpoint_digest]
+    first, now = (exam.answers(loop.blobs.get(digest)) for digest in digests)
+    columns = _columns(loop)
+    then = [
+        _scores(loop.task, answer, arrival.truth)
+        for answer, arrival in zip(first, exam.arrivals, strict=True)
+    ]
+    order = sorted(range(len(then)), key=lambda row: -then[row][columns[0]]) if columns else []
+    for row in order[:_PAIRS]:
+        arrival = exam.arrivals[row]
+        scores = _scores(loop.task, now[row], arrival.truth)
+        yield Pair(
+            name=arrival.sample.id[:12],
+            before=data_uri(draw(arrival.sample, first[row].value, arrival.truth)),
+            after=data_uri(draw(arrival.sample, now[row].value, arrival.truth)),
+            told=", ".join(
+                f"{name} {then[row][name]:.3g} → {scores[name]:.3g}" for name in columns
+            ),
+        )
+
+
+def _columns(loop: Loop) -> list[str]:
+    """The errors that the metric measures in a unit."""
+    metric, directory = loop.project.metric, loop.project.directory
+    statistics = [compile_formula(text, directory) for text in (metric.optimize, *metric.ignore)]
+    statistics += [compile_condition(text, directory).statistic for text in metric.require]
+    names = dict.fromkeys(name for one in statistics for name in sorted(one.columns))
+    return [name for name in names if has_unit(name) and not name.startswith("latency")]
+
+
+def _scores(task: Task, answer: Answer, truth: object) -> dict[str, float]:
+    return score_one(task, "exam", answer.value, truth)
+
+
+STORY_PAGE = "story.html"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pair:
+    """One sample as two models answer it."""
+
+    name: str
+    before: str
+    """data URI of the picture with the first model's answer"""
+    after: str
+    """the same with the newest model's"""
+    told: str
+    """the two in numbers"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Story:
+    """Everything on the page."""
+
+    lead: str
+    lines: tuple[Line, ...]
+    """the metric over the nights: of what served, of the candidates, and of the other arms"""
+    label: str
+    """of the metric's axis"""
+    required: float | None
+    caption: str
+    sheets: tuple[Sheet, ...]
+    pairs: tuple[Pair, ...]
+    pairs_caption: str
+
+
+def write_story(loop: Loop, story: Story) -> Path:
+    """Write the page and return its path; an older one is replaced in one piece."""
+    folder = loop.project.state / "reports"
+    curve = history_chart(
+        story.lines, story.required, story.label, f"{story.label} over the nights, by arm"
+    )
+    page = render(
+        "story.html",
+        project=loop.project,
+        story=story,
+        charts={"curve": curve} if any(line.points for line in story.lines) else {},
+        reports=sorted(path.name for path in folder.glob("night-*.html")),
+        written_at=loop.now(),
+    )
+    return put(folder / STORY_PAGE, page)

@@ -1,9 +1,0 @@
-"""A software renderer for parts in a bin: thousands of small pictures a second on one core.
-
-It needs neither a display nor OpenGL, and the same scene gives the same bytes.
-"""
-
-from flywheel.tasks.pose.render.picture import Visibility, render, visibility
-from flywheel.tasks.pose.render.scene import Scene
-
-__all__ = ["Scene", "Visibility", "render", "visibility"]
