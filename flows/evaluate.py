@@ -18,10 +18,8 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from flows.ending import PATIENCE_SECONDS, may_be_skipped
-from flows.names import run_name
-from flows.progress import training_progress
-from flows.steps import do_through
+from flows.helpers.runs import PATIENCE_SECONDS, may_be_skipped, run_name, training_progress
+from flows.helpers.steps import do_through
 from flywheel.loop import Beginning, begin_night, open_loop
 from flywheel.loop.steps import DECIDE
 

@@ -18,10 +18,8 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Completed
 
-from flows.ending import skipped
-from flows.names import project_name
-from flows.progress import training_progress
-from flows.spread import spreading
+from flows.helpers.runs import project_name, skipped, training_progress
+from flows.helpers.spread import spreading
 from flywheel.loop import join_night, open_loop
 from flywheel.loop.steps import STEPS
 

@@ -18,9 +18,8 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from flows.ending import may_be_skipped
-from flows.names import run_name
-from flows.steps import do
+from flows.helpers.runs import may_be_skipped, run_name
+from flows.helpers.steps import do
 from flywheel.loop import between_nights, open_loop
 from flywheel.loop.steps import COLLECT, ROUTE
 

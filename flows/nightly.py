@@ -22,11 +22,15 @@ from typing import Any
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from flows.ending import OUTAGE_SECONDS, PATIENCE_SECONDS, may_be_skipped
-from flows.names import run_name
-from flows.progress import training_progress
-from flows.slots import slot
-from flows.steps import do_through, end
+from flows.helpers.runs import (
+    OUTAGE_SECONDS,
+    PATIENCE_SECONDS,
+    may_be_skipped,
+    run_name,
+    slot,
+    training_progress,
+)
+from flows.helpers.steps import do_through, end
 from flywheel.loop import Beginning, begin_night, open_loop
 from flywheel.loop.steps import DECIDE
 

@@ -19,8 +19,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from flows.ending import may_be_skipped, skipped
-from flows.names import run_name
+from flows.helpers.runs import may_be_skipped, run_name, skipped
 from flywheel.loop import open_loop
 from flywheel.loop.rescore import rescore as measure_again
 

@@ -19,10 +19,14 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from flows.ending import PATIENCE_SECONDS, may_be_skipped, skipped
-from flows.names import run_name
-from flows.progress import training_progress
-from flows.steps import do_through, end
+from flows.helpers.runs import (
+    PATIENCE_SECONDS,
+    may_be_skipped,
+    run_name,
+    skipped,
+    training_progress,
+)
+from flows.helpers.steps import do_through, end
 from flywheel.loop import Beginning, begin_night, open_loop
 from flywheel.loop.retrain import why_not_early
 from flywheel.loop.steps import DECIDE, RETRAIN

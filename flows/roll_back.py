@@ -19,9 +19,8 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from flows.ending import may_be_skipped
-from flows.events import release_changed
-from flows.names import run_name
+from flows.helpers.events import release_changed
+from flows.helpers.runs import may_be_skipped, run_name
 from flywheel.errors import UserError
 from flywheel.loop import open_loop
 from flywheel.loop.release import roll_back as go_back

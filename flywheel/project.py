@@ -157,7 +157,7 @@ class Metric(Section):
     """Section [metric]: the one number that decides; threshold n - 1, optimize the nth."""
 
     optimize: Annotated[str, AfterValidator(one_formula)] = "correct"
-    """formula over per-sample scores, see `flywheel.formulas.parse_formula`"""
+    """formula over per-sample scores, see `flywheel.metrics.parse.parse_formula`"""
     higher_is_better: bool = True
     requirement: float | None = None
     """value of the optimized formula that the product needs"""

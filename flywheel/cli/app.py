@@ -301,7 +301,7 @@ def serve(directory: Directory = HERE) -> None:
 
     project = load_project(directory)
     os.environ.update(stack.environment(project))  # before Prefect reads it
-    from flows.events import annotations_event, hard_samples_event
+    from flows.helpers.events import annotations_event, hard_samples_event
 
     listeners = Listeners(
         on_hard_samples=hard_samples_event(project.name),

@@ -88,7 +88,7 @@ def run_label_hard_cases(project: Project, console: Console) -> None:
 def tell_release(project: Project, release: Release) -> None:
     """Tell Prefect of a release that no run has made; one that does not answer misses a hint."""
     os.environ.update(stack.environment(project))
-    from flows.events import release_changed  # as above
+    from flows.helpers.events import release_changed  # as above
 
     release_changed(project.name, release)
 
@@ -171,7 +171,9 @@ def silent_servers(project: Project) -> list[str]:
 
 def planned_lines(project: Project) -> list[str]:
     """What Prefect's server has planned, and what went wrong there; or that it does not say."""
-    from flows.planned import planned  # only where Prefect's server answers: it takes a second
+    from flows.registration.planned import (
+        planned,  # only where Prefect's server answers: it takes a second
+    )
 
     try:
         return list(planned(project).lines(project))

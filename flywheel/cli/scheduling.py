@@ -15,7 +15,7 @@ from flywheel.cli.running import prepare
 from flywheel.project import Project
 
 if TYPE_CHECKING:
-    from flows.registry import Registered
+    from flows.registration.registry import Registered
 
 Say = Callable[[str], None]
 
@@ -37,7 +37,7 @@ def register(project: Project, *, progress: Say, has_moved: bool = False) -> Non
         RefusedError: Prefect refuses the deployments.
     """
     prepare(project)
-    from flows import registry  # Prefect reads the environment at import
+    from flows.registration import registry  # Prefect reads the environment at import
 
     registry.check_registrable(project, has_moved=has_moved)
     for name in registry.remove(project, but_named=project.name):
@@ -65,7 +65,7 @@ def unregister(project: Project, *, progress: Say) -> None:
     """
     stopped = _stop(project, _WORKERS, progress)
     prepare(project)
-    from flows.registry import remove  # as above
+    from flows.registration.registry import remove  # as above
 
     removed = remove(project)
     for name in removed:
@@ -81,7 +81,7 @@ def resume(project: Project, *, progress: Say) -> bool:
         UnavailableError: Prefect's server does not answer, or a worker does not start.
     """
     prepare(project)
-    from flows.registry import registered  # as above
+    from flows.registration.registry import registered  # as above
 
     if not registered(project):
         return False
@@ -95,7 +95,7 @@ def stop(project: Project, *, progress: Say) -> list[str]:
 
 
 def _start(project: Project, progress: Say) -> None:
-    from flows.dead_runs import close_dead_runs
+    from flows.registration.dead_runs import close_dead_runs
 
     if workers := stack.own_workers(project):
         close_dead_runs(project, progress)  # else they hold the places of their work pool
@@ -107,7 +107,7 @@ def _stop(project: Project, workers: Sequence[str], progress: Say) -> list[str]:
         name for worker in workers for name in stack.down(project, only=worker, progress=progress)
     ]
     if stopped:
-        from flows.dead_runs import close_dead_runs  # only then: it takes a second
+        from flows.registration.dead_runs import close_dead_runs  # only then: it takes a second
 
         close_dead_runs(project, progress)
     return stopped

@@ -32,7 +32,7 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object, for programs")] = False,
 ) -> None:
     """Check servers, tokens, disk, clock, versions and GPU, and say how to mend what is wrong."""
-    from flows.doctor import CHECKS
+    from flows.registration.doctor import CHECKS
     from flywheel.upkeep import examine
 
     marks = {"ok": "[green]✓[/]", "warn": "[yellow]![/]", "fail": "[red]✗[/]"}

@@ -104,7 +104,7 @@ def compile_formula(text: str, directory: Path | None) -> Statistic:
     """The statistic that a formula describes.
 
     Args:
-        text: the grammar is that of `flywheel.formulas.parse_formula`.
+        text: the grammar is that of `flywheel.metrics.parse.parse_formula`.
         directory: the project's, where its own functions are looked up; None: it has none.
 
     A term module:function is called with the scores, name -> (N,), and one row of weights (N,),

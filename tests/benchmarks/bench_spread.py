@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.table import Table
 from traffic import logged
 
-from flows.spread import spreading
+from flows.helpers.spread import spreading
 from flywheel.evaluate import Rows
 from flywheel.evaluate.scoring import score_entrants
 from flywheel.examples.digits.world import DriftingScans

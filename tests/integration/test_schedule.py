@@ -20,7 +20,7 @@ import pytest
 from asking import post, wait_for
 from PIL import Image
 
-from flows.planned import planned
+from flows.registration.planned import planned
 from flywheel import stack
 from flywheel.cli.scheduling import register, resume, unregister
 from flywheel.cli.starter import write_starter

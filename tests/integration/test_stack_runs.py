@@ -10,7 +10,7 @@ import httpx
 import psutil
 import pytest
 
-from flows.dead_runs import close_dead_runs
+from flows.registration.dead_runs import close_dead_runs
 from flywheel import stack
 from flywheel.cli.scheduling import stop
 from flywheel.project import Identity, Project

@@ -12,9 +12,9 @@ from prefect.blocks.webhook import Webhook
 from prefect.server.events.schemas.automations import Automation as ServerAutomation
 from prefect.server.utilities.user_templates import render_user_template_sync
 
-from flows import events
-from flows.automations import _wanted
-from flows.notices import block_for, notice
+from flows.helpers import events
+from flows.registration.automations import _wanted
+from flows.registration.notices import block_for, notice
 from flywheel.errors import SettingsError
 from flywheel.project import Identity, Project
 
@@ -51,7 +51,7 @@ def deployments():
 @pytest.fixture
 def automations(deployments, monkeypatch):
     """By name, when somebody is told."""
-    monkeypatch.setattr("flows.automations.save_block", lambda *_: uuid.uuid4())
+    monkeypatch.setattr("flows.registration.automations.save_block", lambda *_: uuid.uuid4())
     return _wanted(Server(), PROJECT, deployments, "https://ops.example.com/hook")
 
 

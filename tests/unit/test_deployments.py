@@ -9,7 +9,7 @@ import yaml
 from prefect import Flow
 from prefect.client.schemas.schedules import CronSchedule
 
-from flows.manifests import deployment_manifest, project_values
+from flows.registration.manifests import deployment_manifest, project_values
 from flywheel.project import Identity, Project, Schedule, Train
 from flywheel.settings.operations import Links, Notify, Workers
 

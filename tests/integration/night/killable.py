@@ -10,8 +10,8 @@ import os
 import signal
 import sys
 
+import flows.helpers.summary
 import flows.nightly
-import flows.summary
 import flywheel.loop.gather
 import flywheel.loop.judge
 import flywheel.loop.release
@@ -39,7 +39,7 @@ INSIDE = {
     "release: canary": (ModelServer, "canary", "after"),
     "release: swapped": (ModelServer, "activate", "after"),
     "release: pointer": (flywheel.loop.release, "add_release", "after"),
-    "report: written": (flows.summary, "write_report", "after"),
+    "report: written": (flows.helpers.summary, "write_report", "after"),
     "finish": (NightRun, "finish", "before"),
 }
 """point -> owner of a function, its name, and on which side of it the process dies"""

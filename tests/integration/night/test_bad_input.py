@@ -10,14 +10,14 @@ unknown request id      here; unit/serve/test_feedback.py::test_feedback_on_an_u
 NaN confidence          unit/serve/test_predict.py::test_a_confidence_that_is_no_number_*
 empty traffic window    here
 no labels back          here
-Label Studio down       here; integration/label/test_sending.py::test_a_server_that_is_down_*
-token refused           here; integration/label/test_sending.py::test_a_wrong_token_is_refused_*
+Label Studio down       here; integration/annotate/test_sending.py::test_a_server_that_is_down_*
+token refused           here; integration/annotate/test_sending.py::test_a_wrong_token_is_refused_*
 Prefect's server down   integration/test_cli.py::test_without_prefect_*
 path not writable       here; unit/cli/test_app.py::test_what_cannot_be_*
 model server down       here
-annotation deleted      here; integration/label/test_returning.py::test_a_deleted_annotation_*
-annotation skipped      here; integration/label/test_returning.py::test_a_skip_comes_back_once
-outside the class list  here; integration/label/test_returning.py::test_an_annotation_outside_*
+annotation deleted      here; integration/annotate/test_returning.py::test_a_deleted_annotation_*
+annotation skipped      here; integration/annotate/test_returning.py::test_a_skip_comes_back_once
+outside the class list  here; integration/annotate/test_returning.py::test_an_annotation_outside_*
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from flows.steps import TASKS
+from flows.helpers.steps import TASKS
 
 pytestmark = pytest.mark.integration
 

@@ -22,7 +22,7 @@ from asking import wait_for
 from sqlalchemy import create_engine, text
 
 import flows.nightly
-from flows.steps import RETRY_SECONDS
+from flows.helpers.steps import RETRY_SECONDS
 from flywheel.errors import FlywheelError
 from flywheel.ledger.nights import finished_steps, last_night
 from flywheel.ledger.releases import release_history

@@ -6,7 +6,7 @@ from uuid import uuid4
 import pytest
 from prefect.client.schemas.objects import FlowRun
 
-from flows.dead_runs import _is_dead, close_dead_runs
+from flows.registration.dead_runs import _is_dead, close_dead_runs
 from flywheel.project import Prefect, Project
 
 

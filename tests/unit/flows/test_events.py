@@ -8,7 +8,7 @@ from prefect.events.clients import AssertingEventsClient
 from prefect.events.worker import EventsWorker
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows.events import (
+from flows.helpers.events import (
     ANNOTATIONS_WAITING,
     HARD_SAMPLES_WAITING,
     annotations_event,

@@ -11,8 +11,9 @@ import pytest
 from prefect.states import AwaitingRetry, Cancelled, Completed, Crashed, Failed, Pending, Running
 from sqlalchemy import select
 
-from flows import gpu_step, steps
-from flows.gpu_pool import do_in_pool
+from flows import gpu_step
+from flows.helpers import steps
+from flows.helpers.gpu_pool import do_in_pool
 from flywheel.blobs import Blobs
 from flywheel.errors import FlywheelError, UnavailableError
 from flywheel.ledger import Ledger

@@ -4,7 +4,7 @@ import pytest
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Failed
 
-from flows.steps import TASKS
+from flows.helpers.steps import TASKS
 from flywheel.errors import BusyError, FlywheelError, RefusedError, SettingsError, UnavailableError
 from flywheel.loop.steps import STEPS, TAKE_IN
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
-from flows.doctor import CHECKS as PREFECT
+from flows.registration.doctor import CHECKS as PREFECT
 from flywheel.cli.starter import write_starter
 from flywheel.ledger import Ledger
 from flywheel.ledger.nights import open_night

@@ -8,8 +8,8 @@ from importlib.metadata import version
 import httpx
 from prefect.client.schemas.objects import WorkerStatus
 
-from flows.client import ask_server
-from flows.planned import planned
+from flows.helpers.client import ask_server
+from flows.registration.planned import planned
 from flywheel import stack
 from flywheel.errors import UnavailableError
 from flywheel.project import Project

@@ -26,7 +26,7 @@ from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.sorting import FlowRunSort
 
-from flows.client import ask_server
+from flows.helpers.client import ask_server
 from flywheel.errors import UnavailableError
 from flywheel.project import FILE_NAME, Project
 

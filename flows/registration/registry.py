@@ -21,11 +21,11 @@ from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTag
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule
 
-from flows.automations import register_automations, remove_automations
-from flows.client import ask_server
-from flows.manifests import deployment_manifest
-from flows.notices import VARIABLE, block_for
-from flows.pools import check_pools, make_pools, remove_pools
+from flows.helpers.client import ask_server
+from flows.registration.automations import register_automations, remove_automations
+from flows.registration.manifests import deployment_manifest
+from flows.registration.notices import VARIABLE, block_for
+from flows.registration.pools import check_pools, make_pools, remove_pools
 from flywheel.errors import RefusedError, SettingsError
 from flywheel.project import FILE_NAME, Project, secret
 

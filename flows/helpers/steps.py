@@ -15,11 +15,11 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.states import Completed
 from prefect.utilities.annotations import quote
 
-from flows.approval import want_approval
-from flows.events import tell
-from flows.gpu_pool import GpuPool, do_in_pool
-from flows.spread import spreading
-from flows.summary import publish_report
+from flows.helpers.approval import want_approval
+from flows.helpers.events import tell
+from flows.helpers.gpu_pool import GpuPool, do_in_pool
+from flows.helpers.spread import spreading
+from flows.helpers.summary import publish_report
 from flywheel.errors import UnavailableError
 from flywheel.loop import NightRun, Step
 from flywheel.loop.results import Decided

@@ -16,9 +16,9 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.events.actions import RunDeployment
 from prefect.events.schemas.automations import Automation, AutomationCore
 
-from flows.manifests import automation_manifests, form_address, project_values
-from flows.notices import block_for, notice, remove_block, save_block
-from flows.pools import pool_ids
+from flows.registration.manifests import automation_manifests, form_address, project_values
+from flows.registration.notices import block_for, notice, remove_block, save_block
+from flows.registration.pools import pool_ids
 from flywheel.project import Project
 
 _TAG = "flywheel"

@@ -20,7 +20,7 @@ from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Crashed
 
-from flows.client import ask_server
+from flows.helpers.client import ask_server
 from flywheel import stack
 from flywheel.project import Project
 

@@ -9,7 +9,7 @@ from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Scheduled
 
-from flows.manifests import form_address
+from flows.registration.manifests import form_address
 from flywheel.loop import Loop
 from flywheel.loop.approval import DEADLINE
 from flywheel.loop.results import Released

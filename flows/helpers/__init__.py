@@ -1,0 +1,1 @@
+"""What every flow shares: its steps, events, names, progress, and the client of Prefect."""

@@ -1,0 +1,104 @@
+"""How a flow ends that came when there was nothing for it to do: Completed, named Skipped.
+
+Names of flow runs that read well in a list.
+
+The time that a run was meant for, when the schedule has made it.
+
+Progress of long work, as a bar in Prefect's dashboard.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ParamSpec
+
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.client.schemas.objects import State
+from prefect.context import FlowRunContext
+from prefect.runtime import flow_run
+from prefect.states import Completed
+
+from flywheel.errors import BusyError, SettingsError, SupersededError
+from flywheel.loop import Loop, Slot
+from flywheel.project import load_project
+
+Parameters = ParamSpec("Parameters")
+
+PATIENCE_SECONDS = 3600.0
+"""that a night waits for work between nights, or for another run of itself"""
+OUTAGE_SECONDS = 120.0
+"""that it waits for a ledger that does not answer when the night begins"""
+
+
+def may_be_skipped(
+    flow: Callable[Parameters, State[Any]],
+) -> Callable[Parameters, State[Any]]:
+    """That somebody else is at it, or that a run comes too late, is no fault."""
+
+    @functools.wraps(flow)
+    def run(*arguments: Parameters.args, **named: Parameters.kwargs) -> State[Any]:
+        try:
+            return flow(*arguments, **named)
+        except (BusyError, SupersededError) as error:
+            return skipped(str(error))
+
+    # Prefect looks up the names of types in this module, where Path is not.
+    vars(run)["__signature__"] = inspect.signature(flow, eval_str=True)
+    run.__annotations__ = typing.get_type_hints(flow)
+    return run
+
+
+def skipped(why: str) -> State[Any]:
+    """The end of a run that has done nothing."""
+    return Completed(name="Skipped", message=why)
+
+
+def run_name() -> str:
+    """The project, the flow and the time that it was meant for: digits nightly 2026-11-23 02:00."""
+    start = flow_run.scheduled_start_time
+    return f"{project_name()} {flow_run.flow_name} {start:%Y-%m-%d %H:%M}"
+
+
+def project_name() -> str:
+    """Of the run's project; where its settings cannot be read, the name of its folder."""
+    directory = Path(str(flow_run.parameters["directory"]))
+    try:
+        return load_project(directory).name
+    except SettingsError:  # the flow itself says what is wrong; here the run would stay pending
+        return directory.name
+
+
+def slot() -> Slot | None:
+    """The slot of this run; None for one that a person or an event has begun.
+
+    Both times are of the clock of Prefect's server, which has made the run: whatever the clock
+    of this machine says, the run is as late as it is.
+    """
+    context = FlowRunContext.get()
+    run = context.flow_run if context is not None else None
+    if run is None or not run.auto_scheduled or run.expected_start_time is None:
+        return None
+    begun = run.state.timestamp if run.state is not None else run.expected_start_time
+    return Slot(at=run.expected_start_time, begun_at=begun)
+
+
+def training_progress(loop: Loop) -> Callable[[int, int, float], None]:
+    """A callable for each epoch of training; it calls Prefect for every twentieth part only."""
+    bar: Any = None  # Prefect types its sync calls as maybe coroutines
+
+    def report(epoch: int, epochs: int, loss: float) -> None:
+        nonlocal bar
+        if bar is None:
+            bar = create_progress_artifact(
+                progress=0.0,
+                key=f"{loop.project.name}-training",
+                description=f"first loss {loss:.4f}",
+            )
+        elif epoch == epochs or epoch % max(1, epochs // 20) == 0:
+            update_progress_artifact(bar, 100.0 * epoch / epochs, f"loss {loss:.4f}")
+
+    return report

@@ -1,0 +1,1 @@
+"""What stands on Prefect's server: deployments, automations, pools, and their examination."""
