@@ -19,8 +19,8 @@ from flywheel.ledger.annotations import newest_labels
 from flywheel.ledger.datasets import add_labels
 from flywheel.ledger.nights import add_skip
 from flywheel.ledger.windows import Suspect, latest, move_watermark, told_in_training, watermark
-from flywheel.project import Sensors
 from flywheel.records import SENSOR, FeedbackKind, Json, Label
+from flywheel.settings.learning import Sensors
 from flywheel.task import Task
 
 _PIECE = 20_000

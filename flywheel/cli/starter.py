@@ -7,7 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from flywheel.errors import UserError
-from flywheel.project import NAME_PATTERN
+from flywheel.settings.operations import NAME_PATTERN
 
 _FILES = ("flywheel.toml", "my_task.py", "digit.png")
 

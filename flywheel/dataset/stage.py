@@ -26,7 +26,6 @@ from flywheel.ledger.datasets import (
     write_manifest,
 )
 from flywheel.ledger.samples import Placed, add_samples, groups_of, load_samples
-from flywheel.project import Dataset
 from flywheel.records import (
     SENSOR,
     Array,
@@ -38,6 +37,7 @@ from flywheel.records import (
     Split,
     content_id,
 )
+from flywheel.settings.learning import Dataset
 from flywheel.splits import group_of
 from flywheel.task import Example, Task
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flywheel.project import Gate
 from flywheel.records import Challenge, FreshOutcomes
+from flywheel.settings.judging import Gate
 
 
 def share_of_alpha(alpha: float, number: int, challenges: int) -> float:

@@ -15,7 +15,6 @@ from flywheel.decide.eprocess import e_value
 from flywheel.decide.plan import labels_to_go
 from flywheel.decide.vetoes import above, measured, told, unmeasured, usable, vetoes
 from flywheel.errors import SettingsError
-from flywheel.project import Gate, Metric
 from flywheel.records import (
     Challenge,
     Decision,
@@ -25,6 +24,7 @@ from flywheel.records import (
     canonical,
     content_id,
 )
+from flywheel.settings.judging import Gate, Metric
 
 _NO_OUTCOMES = (
     "no fresh label could be compared; more labeled samples of the probability share are needed"

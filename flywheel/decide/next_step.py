@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 from flywheel.decide.decomposition import STRONG, Term, decompose, reference
 from flywheel.decide.vetoes import above, condition, measured, surely_misses, told, usable
-from flywheel.project import Gate, Metric
 from flywheel.records import Entry, Estimate, Report, Watched
+from flywheel.settings.judging import Gate, Metric
 
 
 def next_step(report: Report, metric: Metric, gate: Gate) -> str:

@@ -13,8 +13,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from flywheel.project import Gate
 from flywheel.records import Entry, Estimate, Report, Watched
+from flywheel.settings.judging import Gate
 
 
 def usable(estimate: Estimate | None) -> Estimate | None:

@@ -18,8 +18,8 @@ from flywheel.errors import SettingsError
 from flywheel.evaluate.intervals import kish_size
 from flywheel.metrics.names import has_unit
 from flywheel.metrics.scores import ScoreTable, Statistic
-from flywheel.project import Abstain
 from flywheel.records import Abstention, Array, RiskPoint
+from flywheel.settings.judging import Abstain
 
 _SIGNS: dict[str, Callable[[Array, float], Array]] = {
     "<": operator.lt,

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 
 from flywheel.errors import TaskError
 from flywheel.evaluate.book import Rows
-from flywheel.project import Metric, Published
 from flywheel.records import Entry, Estimate
+from flywheel.settings.judging import Metric, Published
 from flywheel.task import Baseline, Predictor
 
 _KINDS = ("scripted", "simple ML")

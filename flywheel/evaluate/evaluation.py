@@ -22,7 +22,6 @@ from flywheel.evaluate.people import people_tables
 from flywheel.evaluate.scoring import Spread, score_entrants
 from flywheel.ledger.codec import to_json
 from flywheel.model import Model
-from flywheel.project import Published
 from flywheel.records import (
     Annotation,
     Array,
@@ -32,6 +31,7 @@ from flywheel.records import (
     Reuse,
     content_id,
 )
+from flywheel.settings.judging import Published
 from flywheel.settings.labeling import People
 from flywheel.task import Predictor, Task
 

@@ -29,7 +29,6 @@ from flywheel.metrics.compiled import compile_condition, compile_formula
 from flywheel.metrics.names import Condition, has_unit, metric_id
 from flywheel.metrics.names import check_units as check_units_of
 from flywheel.metrics.scores import ScoreTable, Statistic
-from flywheel.project import Abstain, Metric
 from flywheel.records import (
     Abstention,
     Array,
@@ -43,6 +42,7 @@ from flywheel.records import (
     canonical,
     content_id,
 )
+from flywheel.settings.judging import Abstain, Metric
 
 _FEWEST_BASE = 30
 _CHUNK_ELEMENTS = 4_000_000

@@ -18,8 +18,8 @@ from flywheel.evaluate.stats import Measured, estimate
 from flywheel.examples.traffic import Arrival
 from flywheel.metrics.scores import Statistic
 from flywheel.model import Model, pick_device
-from flywheel.project import Train
 from flywheel.records import Answer, Array, Estimate, Split
+from flywheel.settings.learning import Train
 from flywheel.task import Example, Task
 from flywheel.train import TrainingData, train
 

@@ -23,8 +23,8 @@ from flywheel.ledger.history import reported_nights, reports_of
 from flywheel.ledger.nights import last_night
 from flywheel.ledger.reports import get_report
 from flywheel.loop.context import Loop
-from flywheel.project import Abstain, Gate, Metric
 from flywheel.records import Decision, FreshOutcomes, Report, canonical
+from flywheel.settings.judging import Abstain, Gate, Metric
 
 RECORD_FILE = "decision.json"
 SCORES_FILE = "scores.npz"

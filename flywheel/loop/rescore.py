@@ -18,8 +18,8 @@ from flywheel.ledger.nights import last_night
 from flywheel.ledger.reports import add_rescored
 from flywheel.loop.context import Loop
 from flywheel.loop.judge import rules_of
-from flywheel.project import Gate
 from flywheel.records import Decision, Report, canonical
+from flywheel.settings.judging import Gate
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

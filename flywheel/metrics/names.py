@@ -23,8 +23,8 @@ from flywheel.metrics.conditions import parse_condition
 from flywheel.metrics.parse import LATENCY, parse_formula
 from flywheel.metrics.scores import ScoreTable, Statistic
 from flywheel.metrics.tree import Aggregate, Function, leaves
-from flywheel.project import Metric
 from flywheel.records import canonical, content_id
+from flywheel.settings.judging import Metric
 from flywheel.task import load_function
 
 

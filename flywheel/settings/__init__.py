@@ -1,1 +1,1 @@
-"""Sections of flywheel.toml that are large enough for a file of their own; see `flywheel.project`."""
+"""The sections of flywheel.toml, one frozen class each; `flywheel.project` reads the file."""

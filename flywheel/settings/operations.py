@@ -1,11 +1,15 @@
-"""The sections about running it: where runs happen, who is asked and told, and what is kept."""
+"""How it runs: sections [project], [storage], [serve], [schedule], [prefect], [workers], [links],
+[approval], [notify] and [retention]: where runs happen, who is notified, and what is kept.
+"""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
+from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, Field
 
+from flywheel.cron import cron_fault
 from flywheel.settings.base import Section, web_address
 
 _Address = Annotated[str, AfterValidator(web_address)]
@@ -67,3 +71,71 @@ class Retention(Section):
     """weights of that many newest candidates that were never released stay"""
     pages_days: int | None = Field(default=None, ge=1)
     """age from which the pages of a night go; flywheel report writes one anew"""
+
+
+NAME_PATTERN = r"^[a-z][a-z0-9-]{1,39}$"
+
+
+def _known_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError) as error:
+        raise ValueError("is no time zone; write one such as Europe/Berlin or UTC") from error
+    return name
+
+
+def _cron_line(cron: str) -> str:
+    fault = cron_fault(cron)
+    if fault:
+        raise ValueError(f'{fault}, such as "0 2 * * *" for 02:00')
+    return cron
+
+
+class Identity(Section):
+    """Section [project]."""
+
+    name: str = Field(pattern=NAME_PATTERN)
+    """lower case letters, digits and dashes; tells projects on one server apart"""
+    task: str
+    """module:function that returns the Task"""
+    archetype: Literal["improve", "augment", "automate"] = "improve"
+    """improve an existing process, augment a manual one, or automate one"""
+    seed: int = Field(default=0, ge=0)
+    """of everything drawn at random"""
+
+
+class Storage(Section):
+    """Section [storage]."""
+
+    ledger: str = "sqlite:///.flywheel/ledger.db"
+    """SQLAlchemy URL; a relative SQLite path is relative to the project"""
+    blobs: str = ".flywheel/blobs"
+    """fsspec URL or folder for payloads and weights"""
+
+
+class Serve(Section):
+    """Section [serve]."""
+
+    host: str = "127.0.0.1"
+    """beyond loopback the server needs FLYWHEEL_SERVER_TOKEN"""
+    port: int = Field(default=8700, ge=1, le=65535)
+    public_url: Annotated[str, AfterValidator(web_address)] | None = None
+    """address by which a Label Studio on another machine reaches the model server, to tell it of
+    annotations; beside each other they need none"""
+    max_payload_bytes: int = Field(default=10_000_000, gt=0)
+    max_batch: int = Field(default=64, ge=1, le=4096)
+    """samples that one forward pass takes together"""
+
+
+class Schedule(Section):
+    """Section [schedule]."""
+
+    cron: Annotated[str, AfterValidator(_cron_line)] = "0 2 * * *"
+    timezone: Annotated[str, AfterValidator(_known_zone)] = "UTC"
+
+
+class Prefect(Section):
+    """Section [prefect]."""
+
+    url: str = "http://127.0.0.1:4280"
+    """Prefect's server, where its dashboard is; the API is below /api"""

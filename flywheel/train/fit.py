@@ -24,8 +24,8 @@ import torch
 
 from flywheel.errors import FlywheelError
 from flywheel.model import load_weights, pick_device, weights_of
-from flywheel.project import Train
 from flywheel.records import Checkpoint, content_id
+from flywheel.settings.learning import Train
 from flywheel.task import Task
 from flywheel.train.data import Trained, TrainingData, check_learnable, row_weights
 from flywheel.train.team import Team

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from flywheel import errors
 from flywheel.errors import FlywheelError
-from flywheel.project import Train
+from flywheel.settings.learning import Train
 from flywheel.train.data import TrainingData
 from flywheel.train.fit import Fitted
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from flywheel.project import Train
+from flywheel.settings.learning import Train
 from flywheel.train.data import Trained, TrainingData, check_learnable
 from flywheel.train.fit import Fitted, Progress, recorded
 from flywheel.train.job import Job, JobFolder

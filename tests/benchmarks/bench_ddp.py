@@ -21,8 +21,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from flywheel.project import Train
 from flywheel.records import Split
+from flywheel.settings.learning import Train
 from flywheel.task import load_task
 from flywheel.train import Trained, Trainers, TrainingData, train, train_together
 

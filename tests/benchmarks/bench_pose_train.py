@@ -24,8 +24,8 @@ from rich.table import Table
 from flywheel.examples.pose import pose_task
 from flywheel.examples.pose.part import EXAMPLE_PART
 from flywheel.model import cpu_threads
-from flywheel.project import Train
 from flywheel.records import Split
+from flywheel.settings.learning import Train
 from flywheel.task import Task
 from flywheel.train import TrainingData, train
 

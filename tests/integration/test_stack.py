@@ -14,9 +14,10 @@ from prefect.client.orchestration import get_client
 
 from flywheel import stack
 from flywheel.errors import BusyError
-from flywheel.project import Identity, Project
-from flywheel.project import Prefect as PrefectSettings
+from flywheel.project import Project
 from flywheel.settings.labeling import LabelingSettings
+from flywheel.settings.operations import Identity
+from flywheel.settings.operations import Prefect as PrefectSettings
 
 pytestmark = pytest.mark.integration
 

@@ -13,8 +13,9 @@ import pytest
 from flows.registration.dead_runs import close_dead_runs
 from flywheel import stack
 from flywheel.cli.scheduling import stop
-from flywheel.project import Identity, Project
-from flywheel.project import Prefect as PrefectSettings
+from flywheel.project import Project
+from flywheel.settings.operations import Identity
+from flywheel.settings.operations import Prefect as PrefectSettings
 
 pytestmark = pytest.mark.integration
 

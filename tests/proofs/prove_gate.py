@@ -21,9 +21,9 @@ from scipy import stats
 
 from flywheel.decide.challenge import Standing, gives_up, next_challenge
 from flywheel.decide.eprocess import e_value
-from flywheel.project import Gate
 from flywheel.records import Array, Challenge, FreshOutcomes
 from flywheel.select.sampling import inclusion_probabilities, poisson_sample
+from flywheel.settings.judging import Gate
 
 GATE = Gate()
 _NIGHTS, _PER_NIGHT, _POPULATION, _DRAWS = 90, 25, 400, 120

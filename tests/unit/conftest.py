@@ -14,8 +14,8 @@ import torch
 
 from flywheel.ledger import Ledger
 from flywheel.model import weights_of
-from flywheel.project import Gate, Metric
 from flywheel.records import Decision, Report, Reuse, Sample, Verdict
+from flywheel.settings.judging import Gate, Metric
 from flywheel.task import Task
 from flywheel.testing import Annotators, Production, draw_points, toy_task
 

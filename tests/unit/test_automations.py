@@ -16,7 +16,8 @@ from flows.helpers import events
 from flows.registration.automations import _wanted
 from flows.registration.notices import block_for, notice
 from flywheel.errors import SettingsError
-from flywheel.project import Identity, Project
+from flywheel.project import Project
+from flywheel.settings.operations import Identity
 
 PROJECT = Project(directory=Path("/p"), project=Identity(name="digits", task="digits:task"))
 FLOWS = (

@@ -10,8 +10,9 @@ from prefect import Flow
 from prefect.client.schemas.schedules import CronSchedule
 
 from flows.registration.manifests import deployment_manifest, project_values
-from flywheel.project import Identity, Project, Schedule, Train
-from flywheel.settings.operations import Links, Notify, Workers
+from flywheel.project import Project
+from flywheel.settings.learning import Train
+from flywheel.settings.operations import Identity, Links, Notify, Schedule, Workers
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "deployments/prefect.yaml").read_text(encoding="utf-8")

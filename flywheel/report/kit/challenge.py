@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from flywheel.decide import decompose, e_values
-from flywheel.project import Gate
 from flywheel.records import Array, Challenge, Decision, Report
 from flywheel.report.kit import text
 from flywheel.report.kit.tables import Sheet, facts_sheet
+from flywheel.settings.judging import Gate
 
 
 class Evidence(NamedTuple):

@@ -14,8 +14,8 @@ import torch
 
 from flywheel.errors import BusyError, FlywheelError
 from flywheel.gpu import Patience, hold_devices
-from flywheel.project import Train
 from flywheel.records import Split
+from flywheel.settings.learning import Train
 from flywheel.task import load_task
 from flywheel.train import Trainers, TrainingData, train, train_together
 from flywheel.train.together import _folder

@@ -10,8 +10,9 @@ from flywheel.annotate import sensors as module
 from flywheel.errors import SettingsError, TaskError
 from flywheel.ledger.datasets import add_labels
 from flywheel.ledger.tables import labels, skips
-from flywheel.project import Sensors, load_project
+from flywheel.project import load_project
 from flywheel.records import FeedbackKind, Label, Sample, Split
+from flywheel.settings.learning import Sensors
 
 TRUSTED = Sensors(correction_reliability=0.9, outcome_reliability=0.6)
 CORRECTION, OUTCOME = FeedbackKind.CORRECTION, FeedbackKind.OUTCOME

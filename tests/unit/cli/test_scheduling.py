@@ -2,7 +2,8 @@ import pytest
 
 from flywheel.cli.scheduling import register, resume, unregister
 from flywheel.errors import UnavailableError
-from flywheel.project import Prefect, Project
+from flywheel.project import Project
+from flywheel.settings.operations import Prefect
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ from flywheel.ledger.datasets import (
     read_manifest,
     write_manifest,
 )
-from flywheel.project import Dataset
 from flywheel.records import DatasetRow, Label, Share, Split, content_id
 from flywheel.select import select_batch
 from flywheel.settings.labeling import LabelingSettings
+from flywheel.settings.learning import Dataset
 from flywheel.splits import split_of
 from flywheel.task import Example
 

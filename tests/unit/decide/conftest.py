@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 import pytest
 
 from flywheel.decide import decide
-from flywheel.project import Gate, Metric
 from flywheel.records import (
     Challenge,
     Entry,
@@ -16,6 +15,7 @@ from flywheel.records import (
     SliceComparison,
     Watched,
 )
+from flywheel.settings.judging import Gate, Metric
 
 _NIGHT = datetime(2030, 1, 1, tzinfo=UTC)
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flywheel.decide.challenge import Standing, gives_up, next_challenge, share_of_alpha
-from flywheel.project import Gate
 from flywheel.records import Challenge, FreshOutcomes
+from flywheel.settings.judging import Gate
 
 _GATE = Gate(min_fresh_samples=30, challenges=3, challenge_samples=100, renewal_samples=50)
 

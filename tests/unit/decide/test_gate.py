@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from flywheel.decide.gate import decide
 from flywheel.errors import SettingsError
 from flywheel.ledger.codec import to_json
-from flywheel.project import Gate, Metric
 from flywheel.records import Entry, Estimate, FreshOutcomes, Verdict, canonical
+from flywheel.settings.judging import Gate, Metric
 
 _E = Estimate
 

@@ -3,8 +3,8 @@ from datetime import UTC, datetime
 import pytest
 
 from flywheel.decide.next_step import next_step
-from flywheel.project import Gate, Metric
 from flywheel.records import Entry, Estimate, Report, Reuse, Watched
+from flywheel.settings.judging import Gate, Metric
 
 _PARTS = ("train", "start", "seen", "fresh")
 

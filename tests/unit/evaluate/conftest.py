@@ -8,8 +8,8 @@ import torch
 
 from flywheel.evaluate import Contest, EvaluationData, Rows, Rules, evaluate
 from flywheel.model import Model
-from flywheel.project import Abstain, Metric
 from flywheel.records import Challenge, Reuse
+from flywheel.settings.judging import Abstain, Metric
 from flywheel.settings.labeling import People
 
 

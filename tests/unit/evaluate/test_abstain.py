@@ -7,7 +7,7 @@ from scipy import stats
 from flywheel.errors import SettingsError
 from flywheel.evaluate.abstain import abstention, failed
 from flywheel.metrics.compiled import compile_formula
-from flywheel.project import Abstain
+from flywheel.settings.judging import Abstain
 
 CORRECT = compile_formula("correct", None)
 ERROR = compile_formula("error_cm", None)

@@ -5,7 +5,8 @@ import pytest
 from flywheel.errors import SettingsError, TaskError
 from flywheel.evaluate.baseline import fit_baselines, published_entries, requirement_entry
 from flywheel.evaluate.book import Rows
-from flywheel.project import Metric, Published, load_project
+from flywheel.project import load_project
+from flywheel.settings.judging import Metric, Published
 from flywheel.task import Baseline
 
 _SAME = ("data", "split", "metric", "input", "compute")

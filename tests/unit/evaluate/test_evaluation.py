@@ -10,8 +10,8 @@ from flywheel.errors import FlywheelError, SettingsError
 from flywheel.evaluate import Context, Rows, unpack_book
 from flywheel.evaluate.measure import measure as measure_again
 from flywheel.ledger.codec import from_json
-from flywheel.project import Published
 from flywheel.records import Annotation, canonical, content_id
+from flywheel.settings.judging import Published
 
 _NOBODY = Rows(samples=[], answers=[])
 

@@ -11,8 +11,8 @@ import pytest
 from flywheel.evaluate import Rules, measure, unpack_book
 from flywheel.evaluate.context import Context
 from flywheel.ledger.codec import from_json, to_json
-from flywheel.project import Abstain, Metric
 from flywheel.records import Annotation, Report, canonical, content_id
+from flywheel.settings.judging import Abstain, Metric
 from flywheel.settings.labeling import People
 
 _NOW = datetime(2030, 1, 1, tzinfo=UTC)

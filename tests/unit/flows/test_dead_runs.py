@@ -7,7 +7,8 @@ import pytest
 from prefect.client.schemas.objects import FlowRun
 
 from flows.registration.dead_runs import _is_dead, close_dead_runs
-from flywheel.project import Prefect, Project
+from flywheel.project import Project
+from flywheel.settings.operations import Prefect
 
 
 @pytest.fixture

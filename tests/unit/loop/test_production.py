@@ -11,9 +11,10 @@ from flywheel.errors import SettingsError
 from flywheel.ledger.datasets import add_labels
 from flywheel.loop.context import Loop
 from flywheel.loop.judge import estimate_production
-from flywheel.project import Metric, Project
+from flywheel.project import Project
 from flywheel.records import Label, Split
 from flywheel.select import select_batch
+from flywheel.settings.judging import Metric
 from flywheel.settings.labeling import LabelingSettings
 
 SETTINGS = LabelingSettings(samples_per_night=60, probability_share=0.6)

@@ -1,7 +1,8 @@
 import pytest
 
 from flywheel.errors import SettingsError
-from flywheel.project import Metric, load_project
+from flywheel.project import load_project
+from flywheel.settings.judging import Metric
 
 LEAST = '[project]\nname = "toy"\ntask = "my_task:task"\n[metric]\n'
 

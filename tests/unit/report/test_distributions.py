@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from flywheel.evaluate.book import Part, pack_book
-from flywheel.project import Metric
 from flywheel.report.night.html import draw_distributions
+from flywheel.settings.judging import Metric
 
 METRIC = Metric(
     optimize="error_deg.median", higher_is_better=False, require=["error_cm.p90 < 1"], ignore=["ok"]

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from flywheel.ledger.batches import Drawn, LabeledChoice
-from flywheel.project import Abstain
 from flywheel.records import Share
 from flywheel.report.overview import saved as module
 from flywheel.report.overview.saved import labels_saved
+from flywheel.settings.judging import Abstain
 
 
 def choice(number, share, *, is_wrong, batch="b"):

@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
-from flywheel.project import Gate
 from flywheel.report.kit.challenge import budget_line, budget_sheet, error_sheet, evidence_of
+from flywheel.settings.judging import Gate
 
 GATE = Gate()
 

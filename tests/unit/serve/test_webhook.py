@@ -4,10 +4,11 @@ from queue import Queue
 
 import pytest
 
-from flywheel.project import LabelingSettings, Serve
+from flywheel.project import LabelingSettings
 from flywheel.records import Webhook
 from flywheel.serve import Listeners, webhook_of
 from flywheel.serve.events import Debouncer
+from flywheel.settings.operations import Serve
 
 PATH = "/label-studio/events"
 SECRET = "only the two of us know"

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from flywheel.project import Identity, Project
+from flywheel.project import Project
+from flywheel.settings.operations import Identity
 from flywheel.stack.process import Service
 from flywheel.stack.supervise import stop_all
 

@@ -5,9 +5,9 @@ import pytest
 
 from flywheel import stack
 from flywheel.errors import SettingsError
-from flywheel.project import Prefect as PrefectSettings
-from flywheel.project import Serve
 from flywheel.settings.labeling import LabelingSettings
+from flywheel.settings.operations import Prefect as PrefectSettings
+from flywheel.settings.operations import Serve
 from flywheel.stack.credentials import ensure_credentials
 
 

@@ -13,9 +13,10 @@ from setuptools import find_namespace_packages
 import flywheel
 from flywheel.checks import check_task
 from flywheel.errors import AnnotationError, PayloadError
-from flywheel.project import Prefect, Serve, load_project
+from flywheel.project import load_project
 from flywheel.records import Sample
 from flywheel.settings.labeling import LabelingSettings
+from flywheel.settings.operations import Prefect, Serve
 from flywheel.task import Task, load_task
 
 _TEMPLATES = Path(flywheel.__file__).parent / "templates"

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from flywheel.model import Model
-from flywheel.project import Train
+from flywheel.settings.learning import Train
 from flywheel.train import TrainingData, train
 
 

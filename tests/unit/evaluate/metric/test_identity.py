@@ -2,7 +2,7 @@ import pytest
 
 from flywheel.errors import SettingsError
 from flywheel.metrics.names import metric_id
-from flywheel.project import Metric
+from flywheel.settings.judging import Metric
 
 SOURCE = "def cost(scores, weights):\n    return {number}\n\ndef other():\n    return {other}\n"
 

@@ -8,8 +8,8 @@ import pytest
 from flywheel.examples.arms import Exam, School
 from flywheel.examples.traffic import Arrival
 from flywheel.metrics.compiled import compile_formula
-from flywheel.project import Train
 from flywheel.records import Split
+from flywheel.settings.learning import Train
 from flywheel.task import Example
 
 SETTINGS = Train(epochs=2, batch_size=16, device="cpu", cpu_threads=1)
