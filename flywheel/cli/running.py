@@ -171,9 +171,7 @@ def silent_servers(project: Project) -> list[str]:
 
 def planned_lines(project: Project) -> list[str]:
     """What Prefect's server has planned, and what went wrong there; or that it does not say."""
-    from flows.registration.planned import (
-        planned,  # only where Prefect's server answers: it takes a second
-    )
+    from flows.registration.planned import planned
 
     try:
         return list(planned(project).lines(project))

@@ -17,11 +17,11 @@ import numpy as np
 
 from flywheel.errors import SettingsError, TaskError
 from flywheel.metrics import aggregates
-from flywheel.metrics.conditions import parse_condition
+from flywheel.metrics.grammar.conditions import parse_condition
+from flywheel.metrics.grammar.parse import parse_formula
+from flywheel.metrics.grammar.tree import Aggregate, Formula, Function, Number, is_share, leaves
 from flywheel.metrics.names import Condition, check_scores
-from flywheel.metrics.parse import parse_formula
 from flywheel.metrics.scores import ScoreTable, Statistic
-from flywheel.metrics.tree import Aggregate, Formula, Function, Number, is_share, leaves
 from flywheel.records import Array
 from flywheel.task import load_function
 
@@ -104,7 +104,7 @@ def compile_formula(text: str, directory: Path | None) -> Statistic:
     """The statistic that a formula describes.
 
     Args:
-        text: the grammar is that of `flywheel.metrics.parse.parse_formula`.
+        text: the grammar is that of `flywheel.metrics.grammar.parse.parse_formula`.
         directory: the project's, where its own functions are looked up; None: it has none.
 
     A term module:function is called with the scores, name -> (N,), and one row of weights (N,),

@@ -19,7 +19,7 @@ class Statistic(Protocol):
 
     @property
     def text(self) -> str:
-        """As a person writes it; `flywheel.metrics.parse.parse_formula` can read it."""
+        """As a person writes it; `flywheel.metrics.grammar.parse.parse_formula` can read it."""
         ...
 
     @property

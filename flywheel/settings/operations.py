@@ -1,5 +1,6 @@
-"""How it runs: sections [project], [storage], [serve], [schedule], [prefect], [workers], [links],
-[approval], [notify] and [retention]: where runs happen, who is notified, and what is kept.
+"""How it runs: [project], [storage], [serve], [schedule], [prefect], [workers], [links] and more.
+
+Also [approval], [notify] and [retention]: where runs happen, who is notified, and what is kept.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from flywheel.report.kit import tables, text
 def render(template: str, **values: Any) -> str:
     """The page that a template of this package makes of these values."""
     environment = Environment(
-        loader=PackageLoader("flywheel.report"),
+        loader=PackageLoader("flywheel.report.kit"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

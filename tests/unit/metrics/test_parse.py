@@ -3,8 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flywheel.errors import SettingsError
-from flywheel.metrics.parse import parse_formula
-from flywheel.metrics.tree import Aggregate, Combination, Function, Number, leaves
+from flywheel.metrics.grammar.parse import parse_formula
+from flywheel.metrics.grammar.tree import Aggregate, Combination, Function, Number, leaves
 
 MEAN = Aggregate(score="correct", kind="mean")
 

@@ -14,7 +14,7 @@ import warnings
 from inspect import Parameter
 
 from flywheel.errors import SettingsError
-from flywheel.metrics.tree import Aggregate, Combination, Formula, Function, Number, leaves
+from flywheel.metrics.grammar.tree import Aggregate, Combination, Formula, Function, Number, leaves
 
 LATENCY = "latency_ms"
 """a score that every model has, measured on samples of its own"""

@@ -17,8 +17,8 @@ from itertools import combinations, permutations
 from typing import TypeVar
 
 from flywheel.errors import SettingsError
-from flywheel.metrics.parse import parse_formula
-from flywheel.metrics.tree import Aggregate, Formula, is_share
+from flywheel.metrics.grammar.parse import parse_formula
+from flywheel.metrics.grammar.tree import Aggregate, Formula, is_share
 
 _SIGN = re.compile(r"(<=|>=|<|>)")
 _NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[-+]?[0-9]{1,2})?", re.IGNORECASE)
