@@ -16,7 +16,7 @@ from prefect.states import Completed
 from prefect.utilities.annotations import quote
 
 from flows.helpers.approval import want_approval
-from flows.helpers.events import tell
+from flows.helpers.events import emit
 from flows.helpers.gpu_pool import GpuPool, do_in_pool
 from flows.helpers.spread import spreading
 from flows.helpers.summary import publish_report
@@ -68,8 +68,8 @@ def _prefect_task(step: Step[Any]) -> Any:
     def run(under_way: NightRun) -> Any:
         is_new = not under_way.keeps_results or under_way.result(step) is None
         result = _do_where_it_belongs(under_way, step)
-        if is_new:  # a night that goes on has told of its finished steps
-            tell(under_way, result)
+        if is_new:  # a night that goes on has emitted the events of its finished steps
+            emit(under_way, result)
         project = under_way.loop.project.name
         create_markdown_artifact(
             key=f"{project}-{step.name}",

@@ -46,8 +46,8 @@ class Registered:
     """by name, such as nightly/digits"""
     automations: dict[str, str]
     """by name"""
-    tells: bool
-    """somebody is told"""
+    notifies: bool
+    """FLYWHEEL_NOTIFY_URL is set, so failures are reported there"""
 
 
 def check_registrable(project: Project, *, has_moved: bool = False) -> None:
@@ -100,7 +100,7 @@ def register(project: Project) -> Registered:
             name: _change(before.get(name), after[name], name in wanted) for name in after
         },
         automations=automations,
-        tells=url is not None,
+        notifies=url is not None,
     )
 
 

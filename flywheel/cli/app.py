@@ -324,14 +324,14 @@ def demo(
 ) -> None:
     """Turn the whole loop on a bundled project, with real servers and simulated people."""
     from flywheel.cli.demo import run_demo, stop_demo
-    from flywheel.examples.shows import find_show
+    from flywheel.examples.demos import find_demo
 
-    show = find_show(name)
-    folder = directory or show.directory
+    chosen = find_demo(name)
+    folder = directory or chosen.directory
     if stop:
-        stop_demo(show, folder, console)
+        stop_demo(chosen, folder, console)
     else:
-        run_demo(show, folder, nights or show.nights, fresh=fresh, console=console)
+        run_demo(chosen, folder, nights or chosen.nights, fresh=fresh, console=console)
 
 
 def _say(line: str) -> None:

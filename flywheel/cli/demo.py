@@ -2,7 +2,7 @@
 
 Production and annotators come from flywheel.examples; all else is what a real project runs. With
 people instead of the simulated ones, the same commands turn the same loop. Which project is shown
-is said in `shows`.
+is said in `flywheel.examples.demos`.
 
 The metric chosen anew in the middle of a project, and all its history under the new one.
 """
@@ -27,8 +27,8 @@ from flywheel.cli.running import prepare, run_night
 from flywheel.cli.scheduling import stop
 from flywheel.errors import UserError
 from flywheel.examples.annotators import Crowd, Person
-from flywheel.examples.shows import Revisit, Show, World
-from flywheel.examples.story import STORY_PAGE, tell_story
+from flywheel.examples.demos import Demo, Revisit, World
+from flywheel.examples.story import STORY_PAGE, publish_story
 from flywheel.examples.traffic import Arrival, send
 from flywheel.ledger import Ledger
 from flywheel.ledger.campaigns import labeling_projects
@@ -62,27 +62,27 @@ def revisit_metric(project: Project, revisit: Revisit, console: Console) -> Proj
     return changed
 
 
-def run_demo(show: Show, directory: Path, nights: int, *, fresh: bool, console: Console) -> None:
+def run_demo(demo: Demo, directory: Path, nights: int, *, fresh: bool, console: Console) -> None:
     """Start the servers and turn the loop; a second call goes on with the next nights."""
     if fresh and directory.exists():
-        stop_demo(show, directory, console)
+        stop_demo(demo, directory, console)
         shutil.rmtree(directory)
-    project = _project(show, directory)
+    project = _project(demo, directory)
     console.rule("servers")
     stack.up(project, progress=lambda line: console.print(line, highlight=False))
     prepare(project)
-    _begin(show, project, console)
+    _begin(demo, project, console)
     for _ in range(nights):
         number = _coming(project)
-        _turn(show, project, number, console)
-        if show.revisit is not None and number == show.revisit.after_night:
+        _turn(demo, project, number, console)
+        if demo.revisit is not None and number == demo.revisit.after_night:
             console.rule("the metric is revisited")
-            project = revisit_metric(project, show.revisit, console)
+            project = revisit_metric(project, demo.revisit, console)
     console.rule("what the nights brought")
     with _bar(console) as progress:
         bar = progress.add_task("other ways of labeling are trained", total=None)
-        tell_story(
-            show,
+        publish_story(
+            demo,
             project,
             lambda done, total: progress.update(bar, completed=done, total=total),
         )
@@ -90,23 +90,23 @@ def run_demo(show: Show, directory: Path, nights: int, *, fresh: bool, console: 
     _say_where(project, console)
 
 
-def stop_demo(show: Show, directory: Path, console: Console) -> None:
+def stop_demo(demo: Demo, directory: Path, console: Console) -> None:
     """Stop the demo's servers; its state stays."""
     if not (directory / FILE_NAME).exists():
-        raise UserError(f"no demo in {directory}; make {show.target} begins one")
+        raise UserError(f"no demo in {directory}; make {demo.target} begins one")
     if not stop(load_project(directory), progress=console.print):
         console.print("nothing was running")
 
 
-def _project(show: Show, directory: Path) -> Project:
+def _project(demo: Demo, directory: Path) -> Project:
     settings = directory / FILE_NAME
     if not settings.exists():
         directory.mkdir(parents=True, exist_ok=True)
-        settings.write_text((files("flywheel") / show.settings).read_text(encoding="utf-8"))
+        settings.write_text((files("flywheel") / demo.settings).read_text(encoding="utf-8"))
     return load_project(directory)
 
 
-def _begin(show: Show, project: Project, console: Console) -> None:
+def _begin(demo: Demo, project: Project, console: Console) -> None:
     """Finish the night that was cut off, and see to it that a model serves."""
     with _reading(project) as connection:
         night = last_night(connection)
@@ -114,7 +114,7 @@ def _begin(show: Show, project: Project, console: Console) -> None:
         _finish(project, night.number, console)
     elif night is not None:
         console.print(
-            f"going on after night {night.number}; make {show.target} FRESH=1 begins again",
+            f"going on after night {night.number}; make {demo.target} FRESH=1 begins again",
             highlight=False,
         )
     if not _serves(project):
@@ -141,17 +141,17 @@ def _serves(project: Project) -> bool:
     return released is not None
 
 
-def _turn(show: Show, project: Project, number: int, console: Console) -> None:
+def _turn(demo: Demo, project: Project, number: int, console: Console) -> None:
     """One day and one night: people work off last night's queue, production sends, the night.
 
     So the last night's batch is still open at the end, for whoever wants to label a few.
     """
-    world = show.world(project.project.seed)
+    world = demo.world(project.project.seed)
     rng = np.random.default_rng([project.project.seed, number, 7])
     console.rule(f"night {number}")
     if number > 1:  # night 0 asks nobody
         people = np.random.default_rng([project.project.seed, number, 8])
-        _people_work(show, project, world, number - 1, people, console)
+        _people_work(demo, project, world, number - 1, people, console)
     with _bar(console) as progress:
         bar = progress.add_task("production sends samples")
         sent = send(
@@ -170,7 +170,7 @@ def _turn(show: Show, project: Project, number: int, console: Console) -> None:
 
 
 def _people_work(
-    show: Show,
+    demo: Demo,
     project: Project,
     world: World,
     number: int,
@@ -185,13 +185,13 @@ def _people_work(
     task = load_task(project.project.task, project.directory)
     arrived = {arrival.sample.id: arrival for arrival in _ever_seen(task, world, number)}
     admin = ensure_credentials(project.state)
-    people = _people(show, admin.secret_key)
+    people = _people(demo, admin.secret_key)
     crowd = Crowd(project.labeling.url, admin.email, admin.password, people)
     with _bar(console) as progress:
         bar = progress.add_task("people work in Label Studio", total=None)
         worked = crowd.work(
             labeling[-1],
-            show.hand(task, arrived.get),
+            demo.hand(task, arrived.get),
             rng,
             lambda done: progress.update(bar, completed=done),
         )
@@ -216,7 +216,7 @@ def _ever_seen(task: Task, world: World, nights: int) -> Iterator[Arrival]:
         )
 
 
-def _people(show: Show, secret_key: str) -> list[Person]:
+def _people(demo: Demo, secret_key: str) -> list[Person]:
     """The annotators; their passwords follow from the stack's own secret and are never shown."""
     return [
         Person(
@@ -226,7 +226,7 @@ def _people(show: Show, secret_key: str) -> list[Person]:
             seconds_per_answer=habits.seconds_per_answer,
             leave_rate=habits.leave_rate,
         )
-        for name, habits in show.annotators.items()
+        for name, habits in demo.annotators.items()
     ]
 
 

@@ -130,7 +130,7 @@ def _tell(project: Project, done: Registered, progress: Say) -> None:
     changes = list(done.automations.values())
     counts = ", ".join(f"{changes.count(change)} {change}" for change in sorted(set(changes)))
     progress(f"automations      {counts}")
-    if not done.tells:
+    if not done.notifies:
         progress(
             "notifications    nobody is told of failed, late or stuck runs; set FLYWHEEL_NOTIFY_URL "
             "to a webhook address and run flywheel schedule again"

@@ -18,7 +18,7 @@ from pathlib import Path
 from flywheel.decide import condition
 from flywheel.evaluate.scoring import score_one
 from flywheel.examples.arms import Exam, School
-from flywheel.examples.shows import Show
+from flywheel.examples.demos import Demo
 from flywheel.ledger.history import reported_nights, reports_of
 from flywheel.ledger.nights import last_night
 from flywheel.ledger.releases import current_release, release_history
@@ -41,7 +41,7 @@ _EXAM_SAMPLES = 600
 _PAIRS = 12
 
 
-def tell_story(show: Show, project: Project, progress: Callable[[int, int], None]) -> None:
+def publish_story(demo: Demo, project: Project, progress: Callable[[int, int], None]) -> None:
     """Measure the models of all nights and the other arms, and write the page.
 
     Most of the time goes into the arms' training; `progress` gets the number of models that are
@@ -54,13 +54,13 @@ def tell_story(show: Show, project: Project, progress: Callable[[int, int], None
             reports = reports_of(connection, numbers)
         if len(reports) < 2:
             return
-        write_story(loop, _story(show, loop, reports, progress))
+        write_story(loop, _story(demo, loop, reports, progress))
 
 
 def _story(
-    show: Show, loop: Loop, reports: Sequence[Report], progress: Callable[[int, int], None]
+    demo: Demo, loop: Loop, reports: Sequence[Report], progress: Callable[[int, int], None]
 ) -> Story:
-    world = show.world(loop.project.project.seed)
+    world = demo.world(loop.project.project.seed)
     newest, metric = reports[-1].night, loop.project.metric
     exam = Exam(
         task=loop.task,

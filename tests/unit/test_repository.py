@@ -164,7 +164,7 @@ def test_the_layers_forbid_what_they_should():
         ("flywheel.ledger.engine", "flywheel.collect"),
         ("flywheel.loop.steps", "flows.nightly"),
         ("flywheel.records", "flywheel.task"),
-        ("flywheel.report.trace", "flywheel.examples.shows"),
+        ("flywheel.report.trace", "flywheel.examples.demos"),
         ("flywheel.stack.local", "flywheel.cli.app"),
     ]
     always = [("flows.nightly", "flywheel.loop"), ("flywheel.ledger.samples", "flywheel.blobs")]

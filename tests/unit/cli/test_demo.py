@@ -10,7 +10,7 @@ from rich.console import Console
 
 from flywheel.cli import demo
 from flywheel.errors import UserError
-from flywheel.examples.shows import Revisit, find_show
+from flywheel.examples.demos import Revisit, find_demo
 from flywheel.ledger import Ledger
 from flywheel.ledger.nights import finish_night, last_night, open_night
 from flywheel.ledger.releases import add_checkpoint, add_release
@@ -35,13 +35,13 @@ class Turned:
 
     def __init__(self, directory):
         self.directory = directory
-        self.show = find_show("digits")
+        self.demo = find_demo("digits")
         self.events = []
         self.said = io.StringIO()
         self.console = Console(file=self.said, width=100)
 
     def run(self, nights):
-        demo.run_demo(self.show, self.directory, nights, fresh=False, console=self.console)
+        demo.run_demo(self.demo, self.directory, nights, fresh=False, console=self.console)
 
     def ledger(self, project):
         return Ledger.open(project.ledger_url)
@@ -69,11 +69,11 @@ class Turned:
         self.events.append("traffic")
         return SimpleNamespace(num_sent=1, num_outcomes=0, num_corrections=0)
 
-    def people(self, _show, _project, _world, number, *_):
+    def people(self, _demo, _project, _world, number, *_):
         self.events.append(f"people {number}")
 
-    def tell(self, show, *_):
-        self.events.append(f"story of {show.name}")
+    def publish(self, demo, *_):
+        self.events.append(f"story of {demo.name}")
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def turned(tmp_path, monkeypatch):
     monkeypatch.setattr(demo, "run_night", found.night)
     monkeypatch.setattr(demo, "send", found.send)
     monkeypatch.setattr(demo, "_people_work", found.people)
-    monkeypatch.setattr(demo, "tell_story", found.tell)
+    monkeypatch.setattr(demo, "publish_story", found.publish)
     monkeypatch.setenv("FLYWHEEL_SERVER_TOKEN", "unused")
     return found
 
@@ -124,7 +124,7 @@ def test_a_second_call_goes_on_with_the_next_night(turned):
 
 def test_the_metric_is_revisited_after_its_night_and_the_file_says_so(turned):
     revisit = Revisit(after_night=1, section='optimize = "correct.mean"', because="why not")
-    turned.show = dataclasses.replace(turned.show, revisit=revisit)
+    turned.demo = dataclasses.replace(turned.demo, revisit=revisit)
     turned.run(nights=2)
     project = demo.load_project(turned.directory)
     assert (project.metric.optimize, project.metric.requirement) == ("correct.mean", None)
@@ -134,4 +134,4 @@ def test_the_metric_is_revisited_after_its_night_and_the_file_says_so(turned):
 
 def test_a_demo_that_is_none_is_told_with_those_there_are():
     with pytest.raises(UserError, match="'letters' is not a demo; known demos are digits, pose"):
-        find_show("letters")
+        find_demo("letters")

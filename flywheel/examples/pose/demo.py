@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from flywheel.examples.demos import Demo, Habits, Revisit
 from flywheel.examples.pose.annotators import marking_hand
 from flywheel.examples.pose.part import EXAMPLE_PART, load_part
 from flywheel.examples.pose.world import RobotCell
-from flywheel.examples.shows import Habits, Revisit, Show
 
 _SKILL_PX = 0.4
 """how exactly an annotator marks a keypoint, in pixels of the sample, shown eight times larger"""
@@ -21,10 +21,10 @@ ignore = ["flywheel.examples.pose:picks_per_hour", "error_deg.median", "error_cm
 """
 
 
-def show() -> Show:
+def demo() -> Demo:
     """A robot that grasps brackets from a bin: five nights, and the metric revisited after three."""
     part = load_part(EXAMPLE_PART)
-    return Show(
+    return Demo(
         name="pose",
         settings="examples/pose/flywheel.toml",
         directory=Path("demo/pose"),

@@ -1,6 +1,6 @@
 """What a demo shows: an example project, its simulated production, and its simulated annotators.
 
-Each example describes its demo in a `show.py` of its own, found by name and imported only when it
+Each example describes its demo in a `demo.py` of its own, found by name and imported only when it
 is asked for, since an example may need packages of an extra.
 """
 
@@ -18,7 +18,7 @@ from flywheel.examples.traffic import Arrival
 from flywheel.records import Json
 from flywheel.task import Task
 
-SHOWS = ("digits", "pose")
+DEMOS = ("digits", "pose")
 
 
 class World(Protocol):
@@ -57,7 +57,7 @@ class Revisit:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Show:
+class Demo:
     """One demo."""
 
     name: str
@@ -77,13 +77,13 @@ class Show:
     revisit: Revisit | None = None
 
 
-def find_show(name: str) -> Show:
+def find_demo(name: str) -> Demo:
     """The demo of an example.
 
     Raises:
         UserError: no example has that name.
     """
-    if name not in SHOWS:
-        raise UserError(f"{name!r} is not a demo; known demos are {', '.join(SHOWS)}")
-    found: Show = import_module(f"flywheel.examples.{name}.show").show()
+    if name not in DEMOS:
+        raise UserError(f"{name!r} is not a demo; known demos are {', '.join(DEMOS)}")
+    found: Demo = import_module(f"flywheel.examples.{name}.demo").demo()
     return found

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from flywheel.examples.annotators import choosing_hand
+from flywheel.examples.demos import Demo, Habits
 from flywheel.examples.digits.task import CLASSES
 from flywheel.examples.digits.world import DriftingScans
-from flywheel.examples.shows import Habits, Show
 
 
-def show() -> Show:
+def demo() -> Demo:
     """Scanned digits: three nights in minutes."""
-    return Show(
+    return Demo(
         name="digits",
         settings="examples/digits/flywheel.toml",
         directory=Path("demo/digits"),
