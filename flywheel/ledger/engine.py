@@ -93,7 +93,7 @@ class Ledger:
         Raises:
             UnavailableError: the database or its disk failed.
         """
-        with _told(self.engine), self.engine.begin() as connection:
+        with naming_failures(self.engine), self.engine.begin() as connection:
             yield connection
 
     @contextmanager
@@ -103,7 +103,7 @@ class Ledger:
         Raises:
             UnavailableError: the database or its disk failed.
         """
-        with _told(self._readers), self._readers.begin() as connection:
+        with naming_failures(self._readers), self._readers.begin() as connection:
             yield connection
 
     def close(self) -> None:
@@ -112,7 +112,7 @@ class Ledger:
 
 
 @contextmanager
-def _told(engine: Engine) -> Iterator[None]:
+def naming_failures(engine: Engine) -> Iterator[None]:
     """One line in place of the statement with all of its values, which are no one's business."""
     try:
         yield

@@ -1,36 +1,57 @@
-"""One holder at a time, recognised when dead: a kill -9 leaves no lock behind.
+"""One holder at a time: the lock is the operating system's or PostgreSQL's, so it dies with its holder.
 
-A lock is a row with the host, process id and start of its holder, and a counter that the
-holder raises while it lives. On the same host a holder whose process is gone is dead. One on
-another host is dead when its counter has stood still for a minute of the watcher's own stopwatch,
-in which the watcher could read it: no clock of day is asked, so one that jumps changes nothing.
+A SQLite ledger has one file a lock beside it (flock). On PostgreSQL a lock is an advisory one of a
+session of its own. The table `locks` only says who the holder is, and fences: a holder whose session
+was lost commits nothing unless the row is still its own, since who takes a lock rewrites it first.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import functools
 import logging
+import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol, TypeAlias
+from uuid import uuid4
 
-from sqlalchemy import Connection, Row, delete, select, update
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import Connection, Engine, delete, insert, select, text
+from sqlalchemy.exc import DBAPIError
 
 from flywheel.errors import BusyError, UnavailableError
-from flywheel.ledger.dialects import insert_new
-from flywheel.ledger.engine import Ledger
-from flywheel.ledger.holders import is_near, is_running
-from flywheel.ledger.holders import this_process as _me
+from flywheel.ledger.engine import Ledger, naming_failures
 from flywheel.ledger.tables import locks
 
 _LOGGER = logging.getLogger(__name__)
-_BEAT_SECONDS = 10.0
-_DEAD_SECONDS = 60.0
-_LOOK_SECONDS = 1.0
+_LOOK_SECONDS = 0.2
+_LEAST_SECONDS = 0.1
+"""of patience: whoever asks for the holder of a file's lock has it for a moment"""
+_KEY = "hashtextextended(current_schema() || '/' || :name, 7305118)"
+"""bigint; two projects may share a database, each in a schema of its own"""
+_SESSION = (
+    # The server would notice only after two hours that the machine of a holder has lost power.
+    "SET tcp_keepalives_idle = 20; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3"
+)
+
+
+class _Grip(Protocol):
+    """What keeps others out."""
+
+    def renew(self) -> bool:
+        """Whether it holds, after trying once more where it was lost."""
+
+    def release(self) -> None:
+        """Let others in."""
+
+    def forget(self) -> None:
+        """Let go in a forked child, which would keep the lock when its parent is killed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,20 +60,39 @@ class Held:
 
     name: str
     holder: str
+    grip: _Grip = field(repr=False)
 
     def check(self, connection: Connection) -> None:
-        """Make sure, in a transaction, that nobody has taken the lock for a dead one's.
+        """Make sure, until the transaction ends, that no other process has had the lock meanwhile.
 
         Raises:
-            BusyError: somebody has, while this process was asleep or cut off from the ledger.
+            BusyError: another has, while this process was cut off from the ledger.
+            UnavailableError: the database does not answer.
         """
-        query = select(locks.c.holder).where(locks.c.name == self.name)
+        # Locks the row: who takes over waits for this transaction before it begins.
+        query = select(locks.c.holder).where(locks.c.name == self.name).with_for_update()
         holder = connection.execute(query).scalar()
-        if holder != self.holder:
+        if holder != self.holder or not self.grip.renew():
+            other = holder if holder not in {None, self.holder} else "another process"
             raise BusyError(
-                f"{self.name} is no longer held by {self.holder}, which gave no sign of life for "
-                f"{_DEAD_SECONDS:.0f} s; {holder or 'another process'} has gone on with it"
+                f"{self.name} is no longer held by {self.holder}, which was cut off from the "
+                f"ledger; {other} has gone on with it"
             )
+
+
+_Key: TypeAlias = tuple[str, str, str]
+"""ledger, name, holder"""
+_held: dict[_Key, Held] = {}
+"""what this process holds"""
+
+
+def _forget() -> None:
+    for held in _held.values():
+        held.grip.forget()
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_forget)
 
 
 @contextmanager
@@ -64,120 +104,200 @@ def hold(
     Args:
         ledger: where the lock is.
         name: of the lock.
-        now: tells people since when it is held, and nothing else.
-        patience_seconds: to wait for a living holder. A holder on another host is watched for some
-            seconds in any case, until it is seen to live or to be dead.
+        now: shown as the time since when it is held, and used for nothing else.
+        patience_seconds: to wait for another holder.
 
     Raises:
-        BusyError: a living process holds it.
+        BusyError: another process holds it.
+        UnavailableError: the database does not answer.
     """
-    me = _me()
-    if not _wait(ledger, name, now, patience_seconds):
-        yield Held(name, me)
+    key = (ledger.engine.url.render_as_string(), name, _me())
+    held = None if key in _held else _wait(ledger, key, now, patience_seconds)
+    if held is None:
+        yield _held[key]
         return
-    ended = threading.Event()
-    beat = threading.Thread(
-        target=_beat, args=(ledger, name, me, ended), name=f"beat of {name}", daemon=True
-    )
-    beat.start()
+    _held[key] = held
     try:
-        yield Held(name, me)
+        yield held
     finally:
-        ended.set()
-        beat.join()
-        _give_back(ledger, name, me)
+        del _held[key]
+        _give_back(ledger, held)
 
 
-def _wait(ledger: Ledger, name: str, now: Callable[[], datetime], patience: float) -> bool:
-    """Take a lock as soon as it is free; False when it is ours already."""
-    give_up = time.monotonic() + patience
-    watch = _Watch()
-    while True:
+def holder_of(connection: Connection, name: str) -> str | None:
+    """Who holds a lock, as host, process id and a random part; None when it is free."""
+    holder = connection.execute(select(locks.c.holder).where(locks.c.name == name)).scalar()
+    if holder is None:  # who was killed has left its row, but not its lock
+        return None
+    if connection.dialect.name == "postgresql":
+        query = text(  # _KEY is a constant
+            "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1 "  # noqa: S608
+            "AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) "
+            f"AND (classid::bigint << 32 | objid::bigint) = {_KEY}"
+        )
+        return str(holder) if connection.execute(query, {"name": name}).scalar() else None
+    probe = _lock_file(connection.engine, name, fcntl.LOCK_SH)
+    if probe is not None:
+        probe.release()
+    return None if probe is not None else str(holder)
+
+
+def _wait(ledger: Ledger, key: _Key, now: Callable[[], datetime], patience: float) -> Held | None:
+    """Take a lock as soon as it is free; None when another thread has taken it for this process."""
+    name = key[1]
+    give_up = time.monotonic() + max(patience, _LEAST_SECONDS)
+    has_warned = False
+    while key not in _held:
+        is_late = time.monotonic() >= give_up
         try:
-            with ledger.begin() as connection:
-                is_new, row = _take(connection, name, now(), watch)
+            held = _take(ledger, name, now())
+            if held is not None:
+                return held
+            busy = _busy(ledger, name)
         except UnavailableError:
-            if time.monotonic() >= give_up:
+            if is_late:
                 raise
-            watch = _Watch()  # who could not be read may have been cut off as well
         else:
-            if row is None:
-                return is_new
-            if time.monotonic() >= give_up and watch.lives(row):
-                raise BusyError(_told(name, row))
-            if watch.is_first:
-                _LOGGER.warning("%s; this one waits up to %.0f s", _told(name, row), patience)
-        time.sleep(_LOOK_SECONDS)
+            if is_late:
+                raise BusyError(busy)
+            if not has_warned and patience:
+                _LOGGER.warning("%s; this one waits up to %.0f s", busy, patience)
+                has_warned = True
+        time.sleep(_LOOK_SECONDS if patience else _LEAST_SECONDS / 4)
+    return None
 
 
-def _take(
-    connection: Connection, name: str, now: datetime, watch: _Watch
-) -> tuple[bool, Row[Any] | None]:
-    """Take a lock that is free or whose holder is dead; else the row of who holds it."""
-    me = _me()
-    query = select(locks).where(locks.c.name == name).with_for_update()
-    row = connection.execute(query).first()
-    if row is not None and row.holder == me:
-        return False, None
-    if row is None or watch.is_dead(row):
-        if row is not None:
-            same = locks.c.holder == row.holder, locks.c.counter == row.counter
-            connection.execute(delete(locks).where(locks.c.name == name, *same))
-        mine = {"name": name, "holder": me, "since": now, "counter": 0}
-        connection.execute(insert_new(connection, locks), mine)
-        row = connection.execute(query).one()  # on PostgreSQL another may have been faster
-    return True, None if row.holder == me else row
+def _take(ledger: Ledger, name: str, now: datetime) -> Held | None:
+    """Take a lock and write who has it; None when another process has it."""
+    grip: _Grip | None
+    if ledger.engine.dialect.name == "postgresql":
+        grip = _Session(ledger.engine, name)
+        is_ours = grip.renew()
+    else:
+        grip = _lock_file(ledger.engine, name, fcntl.LOCK_EX)
+        is_ours = grip is not None
+    if grip is None or not is_ours:
+        return None
+    with ExitStack() as undo:
+        undo.callback(grip.release)  # unless the row below says who has it
+        with ledger.begin() as connection:
+            connection.execute(delete(locks).where(locks.c.name == name))
+            mine = {"name": name, "holder": _me(), "since": now}
+            connection.execute(insert(locks), mine)
+        undo.pop_all()
+    return Held(name, _me(), grip)
 
 
-class _Watch:
-    """What one who waits has seen of the holder, by a stopwatch."""
-
-    def __init__(self) -> None:
-        self.is_first = True
-        self._seen: tuple[str, datetime, int] | None = None
-        self._at = time.monotonic()
-        self._has_moved = False
-
-    def is_dead(self, row: Row[Any]) -> bool:
-        """Whether the holder is known to be dead by now."""
-        seen = (row.holder, row.since, row.counter)
-        if seen != self._seen:
-            self.is_first = self._seen is None
-            self._has_moved = self._seen is not None
-            self._seen, self._at = seen, time.monotonic()
-        else:
-            self.is_first = False
-        if is_near(row.holder):
-            return not is_running(row.holder)
-        return time.monotonic() - self._at >= _DEAD_SECONDS
-
-    def lives(self, row: Row[Any]) -> bool:
-        """Whether the holder is known to live: its process is there, or its counter has moved."""
-        return is_near(row.holder) or self._has_moved
-
-
-def _beat(ledger: Ledger, name: str, me: str, ended: threading.Event) -> None:
-    """Raise the counter until the lock is given back; runs in a thread of its own."""
-    mine = update(locks).where(locks.c.name == name, locks.c.holder == me)
-    while not ended.wait(_BEAT_SECONDS):
-        try:
-            with ledger.begin() as connection:
-                connection.execute(mine.values(counter=locks.c.counter + 1))
-        except (UnavailableError, SQLAlchemyError) as error:  # whatever it is, it must go on
-            _LOGGER.warning("%s gives no sign of life: %s", name, error)
-
-
-def _give_back(ledger: Ledger, name: str, me: str) -> None:
-    """Free the lock; where that fails, what the block came to counts, and who dies frees it too."""
+def _give_back(ledger: Ledger, held: Held) -> None:
+    """Free the lock; a row that cannot be removed holds nothing."""
+    mine = locks.c.name == held.name, locks.c.holder == held.holder
     try:
         with ledger.begin() as connection:
-            connection.execute(delete(locks).where(locks.c.name == name, locks.c.holder == me))
+            connection.execute(delete(locks).where(*mine))
     except UnavailableError as error:
-        _LOGGER.warning("%s stays held until this process has ended: %s", name, error)
+        _LOGGER.warning("%s is free, but its last holder stays in the ledger: %s", held.name, error)
+    finally:
+        held.grip.release()
 
 
-def _told(name: str, row: Row[Any]) -> str:
-    return (
-        f"{name} is held by {row.holder} since {row.since:%Y-%m-%d %H:%M} UTC; "
-        "wait for it to end, or stop that process"
-    )
+def _busy(ledger: Ledger, name: str) -> str:
+    with ledger.read() as connection:
+        row = connection.execute(select(locks).where(locks.c.name == name)).first()
+    by = f"{row.holder} since {row.since:%Y-%m-%d %H:%M} UTC" if row else "a process that begins"
+    return f"{name} is held by {by}; wait for it to end, or stop that process"
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """An open file under flock, which the system frees when the process ends, however it ends."""
+
+    descriptor: int
+
+    def renew(self) -> bool:
+        return True
+
+    def release(self) -> None:
+        os.close(self.descriptor)
+
+    forget = release  # the parent has the same open file, and with it the lock
+
+
+def _lock_file(engine: Engine, name: str, kind: int) -> _File | None:
+    """Lock the file of this name beside a SQLite ledger; None when another has it.
+
+    The file stays: were it removed, one could lock the old file and another a new one.
+    """
+    path = f"{engine.url.database}-{name.replace(' ', '-')}.lock"
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise UnavailableError(
+            f"{path} cannot be opened: {error.strerror}; make room, or make the folder writable"
+        ) from error
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return _File(descriptor)
+
+
+class _Session:
+    """An advisory lock in a session of its own, which PostgreSQL frees with the session."""
+
+    def __init__(self, engine: Engine, name: str) -> None:
+        self._engine, self._name = engine, name
+        self._connection: Connection | None = None
+        self._alone = threading.Lock()
+
+    def renew(self) -> bool:
+        with self._alone:
+            if self._connection is not None:
+                try:
+                    self._connection.execute(text("SELECT 1"))
+                except DBAPIError:
+                    self._close()
+                else:
+                    return True
+            with naming_failures(self._engine):
+                self._connection = self._lock()
+            return self._connection is not None
+
+    def _lock(self) -> Connection | None:
+        """A session that has the lock; None when another has it."""
+        connection = self._engine.execution_options(isolation_level="AUTOCOMMIT").connect()
+        has_lock = False
+        try:
+            connection.detach()  # the pool would keep the session, and so the lock
+            connection.execute(text(_SESSION))
+            query = text(f"SELECT pg_try_advisory_lock({_KEY})")
+            has_lock = bool(connection.execute(query, {"name": self._name}).scalar())
+        finally:
+            if not has_lock:
+                connection.close()
+        return connection if has_lock else None
+
+    def release(self) -> None:
+        with self._alone:
+            self._close()
+
+    def forget(self) -> None:
+        raw: Any = self._connection and self._connection.connection.dbapi_connection
+        if raw is not None:
+            os.close(raw.fileno())  # not close(), which would end the parent's session
+
+    def _close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(DBAPIError):  # the session is gone already
+                connection.close()
+
+
+def _me() -> str:
+    """This process, as it stands in its locks: host, process id and a part that no other has."""
+    return _process(os.getpid())
+
+
+@functools.cache
+def _process(pid: int) -> str:
+    return f"{socket.gethostname()}:{pid}:{uuid4().hex[:8]}"

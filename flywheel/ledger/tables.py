@@ -365,15 +365,13 @@ approvals = Table(
     Column("answered_at", Utc),
 )
 
-# One row a lock. The holder says host, process and its start, and raises the counter while it
-# lives, so that a dead one can be told on its own host and on others.
+# Who took a lock last; whether it is held is for the system or PostgreSQL to say (locks.py).
 locks = Table(
     "locks",
     metadata,
     Column("name", String(50), primary_key=True),
     Column("holder", String(200), nullable=False),
     Column("since", Utc, nullable=False),
-    Column("counter", BigInteger, nullable=False, default=0),
 )
 
 steps = Table(

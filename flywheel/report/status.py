@@ -16,7 +16,7 @@ from flywheel.ledger.datasets import latest_version
 from flywheel.ledger.decisions import get_decision, last_challenge, waiting_approval
 from flywheel.ledger.failures import count_failures
 from flywheel.ledger.history import get_night
-from flywheel.ledger.locked import holder_of
+from flywheel.ledger.locks import holder_of
 from flywheel.ledger.nights import finished_steps, last_night
 from flywheel.ledger.predictions import LogSize, measure_log
 from flywheel.ledger.progress import count_annotators, count_labeling

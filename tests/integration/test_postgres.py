@@ -1,5 +1,8 @@
 """The ledger on a real PostgreSQL, started for these tests on a free port of loopback."""
 
+import os
+import subprocess
+import sys
 import threading
 import time
 from contextlib import closing
@@ -9,7 +12,7 @@ import numpy as np
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import create_engine, func, insert, select, text
+from sqlalchemy import create_engine, func, select, text
 
 from flywheel.collect import collect
 from flywheel.collect import stage as collect_stage
@@ -20,8 +23,7 @@ from flywheel.ledger.annotators import Cut, recent_work, spent_since
 from flywheel.ledger.campaigns import EVERYONE, begin_campaign, lose_campaign
 from flywheel.ledger.datasets import add_labels, current_labels
 from flywheel.ledger.failures import failures_in
-from flywheel.ledger.holders import this_process
-from flywheel.ledger.locks import hold
+from flywheel.ledger.locks import hold, holder_of
 from flywheel.ledger.nights import add_skip, skips_of
 from flywheel.ledger.outbox import Asked, Planned, enqueue, mark_sent, plan, send_again, waiting
 from flywheel.ledger.predictions import Logged, append_feedback, append_predictions, feedback_id
@@ -35,7 +37,7 @@ from flywheel.ledger.requests import (
     open_requests,
 )
 from flywheel.ledger.samples import Placed, add_samples
-from flywheel.ledger.tables import locks, metadata, predictions, samples
+from flywheel.ledger.tables import metadata, predictions, samples
 from flywheel.records import (
     Annotation,
     FailureState,
@@ -52,6 +54,15 @@ from flywheel.settings.labeling import LabelingSettings
 
 pytestmark = pytest.mark.integration
 
+HOLDER = """
+import os, sys, time
+from datetime import UTC, datetime
+from flywheel.ledger import Ledger, locks
+with locks.hold(Ledger.open(sys.argv[1]), "the loop", lambda: datetime.now(UTC)):
+    if not sys.argv[2] or not os.fork():
+        print("held", flush=True)
+    time.sleep(float(sys.argv[3]))
+"""
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -196,15 +207,13 @@ def test_one_new_sample_that_many_see_first_is_stored_once(ledger):
 def test_of_many_connections_that_find_a_lock_free_one_gets_it(ledger, monkeypatch):
     """Two inserted the same row, and a driver's error came out in place of who holds it."""
     monkeypatch.setattr("flywheel.ledger.locks._me", _holder)
-    for asked in ("is_near", "is_running"):
-        monkeypatch.setattr(f"flywheel.ledger.locks.{asked}", lambda _: True)
     inside, start = [], threading.Barrier(6)
 
     def enter():
         start.wait()
         with hold(ledger, "the loop", lambda: NOW):
             inside.append(1)
-            time.sleep(0.5)
+            time.sleep(1.0)
 
     errors = together(*[enter] * 6)
     assert len(inside) == 1
@@ -216,12 +225,57 @@ def _holder():
     return f"host-{threading.get_ident()}:1:1.0"
 
 
-def test_a_dead_holders_lock_is_taken_over(ledger):
-    dead = {"name": "the loop", "holder": this_process() + "1", "since": NOW}
+@pytest.mark.parametrize("forks", ["", "a child"])
+def test_the_lock_of_a_process_that_was_killed_is_free_at_once(ledger, url, forks):
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, url, forks, "10"], stdout=subprocess.PIPE, text=True
+    ) as process:
+        process.stdout.readline()
+        with ledger.read() as connection:
+            assert f":{process.pid}:" in holder_of(connection, "the loop")
+        with pytest.raises(BusyError, match=f":{process.pid}:"), hold(ledger, "the loop", _now):
+            pass
+        process.kill()
+        with hold(ledger, "the loop", _now, patience_seconds=2), ledger.read() as connection:
+            assert f":{os.getpid()}:" in holder_of(connection, "the loop")
+    with ledger.read() as connection:
+        assert holder_of(connection, "the loop") is None
+
+
+def _now():
+    return NOW
+
+
+def _end_sessions(ledger):
+    """As a server does that starts anew."""
     with ledger.begin() as connection:
-        connection.execute(insert(locks), dead)
-    with hold(ledger, "the loop", lambda: NOW):
-        pass
+        others = "FROM pg_locks WHERE locktype = 'advisory' AND granted"
+        connection.execute(text(f"SELECT pg_terminate_backend(pid) {others}"))
+    time.sleep(0.2)
+
+
+def test_a_holder_that_lost_its_session_has_its_lock_back_when_nobody_came(ledger):
+    with hold(ledger, "the loop", _now) as held:
+        _end_sessions(ledger)
+        with ledger.begin() as connection:
+            assert holder_of(connection, "the loop") is None
+            held.check(connection)
+            assert holder_of(connection, "the loop") == held.holder
+
+
+@pytest.mark.parametrize("is_over", [False, True])
+def test_a_holder_that_lost_its_session_to_another_commits_nothing(ledger, monkeypatch, is_over):
+    """Whether the other is at work yet, or has ended."""
+    with hold(ledger, "the loop", _now) as held:
+        _end_sessions(ledger)
+        with monkeypatch.context() as other:
+            other.setattr("flywheel.ledger.locks._me", lambda: "elsewhere:1:a")
+            with hold(ledger, "the loop", _now):
+                if not is_over:
+                    with pytest.raises(BusyError, match="elsewhere"), ledger.begin() as mine:
+                        held.check(mine)
+        with pytest.raises(BusyError, match="no longer held"), ledger.begin() as connection:
+            held.check(connection)
 
 
 def test_a_batch_keeps_to_its_budget_and_is_stored_once(ledger):

@@ -57,7 +57,6 @@ cpu_threads = 1
 url = "{prefect}"
 """
 NIGHT = "import sys; from flows.nightly import nightly; print(nightly(sys.argv[1], return_state=True).name)"
-LIVELY = "import flywheel.ledger.locks as locks; locks._BEAT_SECONDS = 0.3; "
 LATE = """
 import sys
 from flows.nightly import nightly
@@ -257,7 +256,7 @@ def test_the_database_may_be_away_in_mid_night(make, prefect_server, wire):
     assert sum(RETRY_SECONDS) > 60  # a database is away for a minute when its machine starts anew
     url = f"postgresql+psycopg://postgres@127.0.0.1:{wire.port}/faults"
     directory = make("unplugged", prefect_server, epochs=LONG, ledger=url)
-    with night_of(directory, LIVELY + NIGHT) as process:
+    with night_of(directory, NIGHT) as process:
         wire.cut()
         time.sleep(3)
         wire.is_cut = False

@@ -156,6 +156,15 @@ def test_a_ledger_of_a_revision_that_is_not_known_is_left_alone(tmp_path, revisi
         Ledger.open(url(tmp_path))
 
 
+def test_a_ledger_of_the_first_revision_becomes_one_of_the_newest(tmp_path):
+    with closing(Ledger.open(url(tmp_path))) as ledger, ledger.begin() as connection:
+        set_revision(connection, "0004")
+        connection.execute(text("ALTER TABLE locks ADD COLUMN counter BIGINT NOT NULL DEFAULT 0"))
+    with closing(Ledger.open(url(tmp_path))) as ledger, ledger.read() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, metadata) == []
+
+
 def test_a_database_with_tables_of_others_by_our_names_is_left_alone(tmp_path):
     with closing(sqlite3.connect(tmp_path / "ledger.db")) as other:
         other.execute("CREATE TABLE nights (price)")

@@ -2,18 +2,17 @@
 
 import os
 from contextlib import contextmanager
-from datetime import UTC, datetime
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import func, insert, select
+from sqlalchemy import func, select
 
 from flywheel.blobs import Blobs
 from flywheel.errors import BusyError
 from flywheel.ledger.datasets import read_manifest
 from flywheel.ledger.engine import Ledger
-from flywheel.ledger.holders import this_process
+from flywheel.ledger.locks import hold
 from flywheel.ledger.retention import needed_blobs
 from flywheel.ledger.samples import load_samples
 from flywheel.ledger.tables import (
@@ -21,7 +20,6 @@ from flywheel.ledger.tables import (
     dataset_versions,
     decisions,
     feedback,
-    locks,
     metadata,
     predictions,
     reports,
@@ -210,14 +208,10 @@ def _begin_until(number, begin):
 
 def test_while_a_back_up_is_being_made_nothing_is_dropped(make_past, monkeypatch):
     past = make_past()
-    with monkeypatch.context() as other:
-        other.setattr(os, "getpid", os.getppid)
-        holder = this_process()
-    with past.ledger.begin() as connection:
-        row = {"name": "the back-up", "holder": holder, "since": datetime.now(UTC), "counter": 0}
-        connection.execute(insert(locks), row)
-    with pytest.raises(BusyError, match="the back-up is held by"):
-        clean(past.loop)
+    with hold(past.ledger, "the back-up", past.loop.now), monkeypatch.context() as other:
+        other.setattr("flywheel.ledger.locks._me", lambda: "elsewhere:1:a")
+        with pytest.raises(BusyError, match="the back-up is held by"):
+            clean(past.loop)
 
 
 def test_a_blob_that_is_put_again_is_young_again(make_past):
