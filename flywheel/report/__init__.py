@@ -7,13 +7,13 @@ from flywheel.report.labeling.page import LABELING_PAGE, write_labeling
 from flywheel.report.night.html import write_report
 from flywheel.report.night.markdown import baseline_rows, night_page
 from flywheel.report.night.steps import falls_short, step_page, summarize
-from flywheel.report.overview.page import WHEEL_PAGE, write_wheel
+from flywheel.report.overview.page import OVERVIEW_PAGE, write_overview
 from flywheel.report.status import Status, status
 from flywheel.report.trace import Event, trace
 
 __all__ = [
     "LABELING_PAGE",
-    "WHEEL_PAGE",
+    "OVERVIEW_PAGE",
     "Event",
     "Status",
     "address",
@@ -28,6 +28,6 @@ __all__ = [
     "trace",
     "write_dossier",
     "write_labeling",
+    "write_overview",
     "write_report",
-    "write_wheel",
 ]

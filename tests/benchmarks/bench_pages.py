@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flywheel.loop import Loop
-from flywheel.report import write_labeling, write_report, write_wheel
+from flywheel.report import write_labeling, write_overview, write_report
 
 _YEARS = Path(__file__).parents[1] / "unit/report/years.py"
 _TIMES = "(() => { const t = performance.getEntriesByType('navigation')[0]; return [t.domContentLoadedEventEnd, t.loadEventEnd]; })()"
@@ -58,7 +58,7 @@ def _years() -> Any:
 def _write(loop: Loop, nights: int, rounds: int) -> dict[str, tuple[Path, float]]:
     """Page -> its path and the median seconds of writing it; the last one writes all three."""
     writers: dict[str, Callable[[], Path]] = {
-        "all nights": lambda: write_wheel(loop),
+        "all nights": lambda: write_overview(loop),
         "labeling": lambda: write_labeling(loop),
         "all three, as a night does": lambda: write_report(loop, nights - 1),
     }

@@ -29,15 +29,15 @@ from flywheel.loop.replay import find_exhibit, replay
 from flywheel.records import canonical
 from flywheel.report import (
     LABELING_PAGE,
-    WHEEL_PAGE,
+    OVERVIEW_PAGE,
     night_page,
     nights_frame,
     status,
     step_page,
     write_dossier,
     write_labeling,
+    write_overview,
     write_report,
-    write_wheel,
 )
 
 HERE = Path(__file__).parent
@@ -191,7 +191,7 @@ def pages_of_all_nights(loop):
     root = str(loop.project.directory)
     return {
         LABELING_PAGE: numbers_of(write_labeling(loop).read_text(encoding="utf-8")),
-        WHEEL_PAGE: numbers_of(write_wheel(loop).read_text(encoding="utf-8")),
+        OVERVIEW_PAGE: numbers_of(write_overview(loop).read_text(encoding="utf-8")),
         "status": numbers_of(standing.replace(root, "")),
         "nights": frame.to_csv(index=False, float_format="%.9g").splitlines()[1:],
     }

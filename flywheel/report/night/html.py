@@ -36,7 +36,7 @@ from flywheel.report.labeling.page import LABELING_PAGE, write_labeling
 from flywheel.report.night.judged import advice
 from flywheel.report.night.markdown import report_name
 from flywheel.report.night.steps import summarize
-from flywheel.report.overview.page import WHEEL_PAGE, write_wheel
+from flywheel.report.overview.page import OVERVIEW_PAGE, write_overview
 
 _COLORS = {"candidate": Ink.CANDIDATE, "champion": Ink.CHAMPION}
 _DASHES = ("-.", ":", "--")
@@ -139,7 +139,7 @@ def write_report(loop: Loop, number: int) -> Path:
     labeling = read_labeling(loop)
     write_labeling(loop, labeling)
     path = put(loop.project.state / "reports" / report_name(number), _render(loop, facts))
-    write_wheel(loop, labeling)
+    write_overview(loop, labeling)
     return path
 
 
@@ -158,7 +158,7 @@ def _render(loop: Loop, facts: NightFacts) -> str:
         shown=show_cases(loop, facts.cases, _EDGE_PIXELS),
         steps=_steps(facts),
         labeling_page=LABELING_PAGE,
-        wheel_page=WHEEL_PAGE,
+        overview_page=OVERVIEW_PAGE,
         project_url=facts.steps["route"][0].project_url if "route" in facts.steps else None,
         charts=_charts(facts),
         distributions=draw_distributions(loop, report) if report else {},

@@ -27,7 +27,7 @@ from flywheel.report.kit.pictures import data_uri
 from flywheel.report.labeling.page import LABELING_PAGE
 from flywheel.report.night.judged import advice
 from flywheel.report.night.steps import summarize
-from flywheel.report.overview.page import WHEEL_PAGE
+from flywheel.report.overview.page import OVERVIEW_PAGE
 
 _NIGHTS_DRAWN = 30
 _MODELS = ("candidate", "champion", "requirement")
@@ -158,7 +158,7 @@ def _links(
     """Every page there is; one that is not written is not linked."""
     pages = [
         ("the whole report", report_name(number)),
-        ("all nights: the flywheel page", WHEEL_PAGE),
+        ("all nights: the flywheel page", OVERVIEW_PAGE),
         ("who labels, how well and at what cost", LABELING_PAGE),
     ]
     if decision is not None:

@@ -3,11 +3,11 @@
 Bounded however many nights there were: 60 reports, the newest 1,000 failures by slice, the times
 of the newest 50,000; of a night only a row or two are read. How it looks is not known here.
 
-How long mending takes: from a failure that was seen to a model that serves and gets it right.
+How long a fix takes: from a failure that was seen to a model that serves and gets it right.
 
-Most failures of last week are not mended yet; leaving them out would make mending look quick.
-They count as waiting so long and no longer, in Kaplan's and Meier's estimate. Refuses to know
-where the times are kept.
+Most failures of last week are not fixed yet; leaving them out would make fixing look quick.
+They count as waiting so long and no longer, in Kaplan's and Meier's estimate.
+
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ from flywheel.report.overview.saved import Saved, labels_saved
 
 _DAY_SECONDS = 86_400.0
 _FEWEST = 5
-"""failures that were mended"""
+"""failures that were fixed"""
 _FIX_POINTS = 200
 _TAIL = 0.025
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Mending:
+class FixTimes:
     """How long failures wait until a model that serves answers them right."""
 
     num_failures: int
@@ -62,18 +62,18 @@ class Mending:
     days: Array
     """(N,) rising, 200 at most"""
     shares: Array
-    """(N,) of the failures that are mended by then"""
+    """(N,) of the failures that are fixed by then"""
     lows: Array
     highs: Array
     """(N,) each, of their 0.95 interval"""
     median: float | None
-    """days until half of them are mended; None: fewer than half will be, as far as is known"""
+    """days until half of them are fixed; None: fewer than half will be, as far as is known"""
     median_low: float | None
     median_high: float | None
     """of its interval; None: open at that end"""
 
     def after(self, days: float) -> Estimate | None:
-        """The share that is mended within so many days; None beyond the longest wait."""
+        """The share that is fixed within so many days; None beyond the longest wait."""
         if days > self.days[-1]:
             return None
         at = int(np.searchsorted(self.days, days, side="right")) - 1
@@ -87,10 +87,10 @@ class Mending:
         )
 
 
-def mending(waits: Iterable[Wait], now: datetime) -> Mending | None:
-    """The time from since to until; None while fewer than 5 failures are mended.
+def fix_times(waits: Iterable[Wait], now: datetime) -> FixTimes | None:
+    """The time from since to until; None while fewer than 5 failures are fixed.
 
-    Formula: Kaplan and Meier's 1 - S(t), a failure that is not mended is censored now; intervals
+    Formula: Kaplan and Meier's 1 - S(t), a failure that is not fixed is censored now; intervals
     are the exponential Greenwood ones on log(-log S); where S is 1 or 0 they are what the number
     still waiting allows at most (Clopper and Pearson). The median is where S reaches 1/2, its
     interval where the interval of S holds 1/2.
@@ -109,7 +109,7 @@ def mending(waits: Iterable[Wait], now: datetime) -> Mending | None:
         return None
     data = stats.CensoredData.right_censored(days, is_open)
     survival = stats.ecdf(data).sf
-    with warnings.catch_warnings():  # no interval where nobody or everybody is mended
+    with warnings.catch_warnings():  # no interval where no or every failure is fixed
         warnings.simplefilter("ignore")
         band = survival.confidence_interval(0.95, method="log-log")
     times, left = survival.quantiles, survival.probabilities
@@ -120,7 +120,7 @@ def mending(waits: Iterable[Wait], now: datetime) -> Mending | None:
     shown = np.unique(
         np.linspace(0, len(times) - 1, min(len(times), _FIX_POINTS)).round().astype(int)
     )
-    return Mending(
+    return FixTimes(
         num_failures=len(known),
         num_fixed=int((~is_open).sum()),
         days=times[shown],
@@ -164,7 +164,7 @@ class Released:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class WheelFacts:
+class OverviewFacts:
     """How the flywheel turned so far."""
 
     last: Night | None
@@ -187,16 +187,16 @@ class WheelFacts:
     num_sliced: int
     labeling: LabelingFacts
     saved: Saved | None
-    mended: Mending | None
+    fix_times: FixTimes | None
     """from seen to fix serving, of failures that were seen in the last 90 nights"""
-    sent: Mending | None
+    fix_times_since_sent: FixTimes | None
     """the same from when people were asked, of those that they were asked about"""
     drift: tuple[tuple[int, Drift], ...]
     """of every night that had data enough, oldest first"""
     written_at: datetime
 
 
-def read_wheel(loop: Loop, labeling: LabelingFacts | None = None) -> WheelFacts:
+def read_overview(loop: Loop, labeling: LabelingFacts | None = None) -> OverviewFacts:
     """How the flywheel turned so far; `labeling` is how labeling stands, when that is read already."""
     labeling = labeling or read_labeling(loop)
     saved = labels_saved(loop)
@@ -208,7 +208,7 @@ def read_wheel(loop: Loop, labeling: LabelingFacts | None = None) -> WheelFacts:
         report = recent[-1] if recent else None
         newest = newest_failures(connection, _SLICED)
         since = max(len(nights) - _TIMED_NIGHTS, 0)
-        return WheelFacts(
+        return OverviewFacts(
             last=last,
             num_nights=len(nights),
             report=report,
@@ -222,8 +222,8 @@ def read_wheel(loop: Loop, labeling: LabelingFacts | None = None) -> WheelFacts:
             num_sliced=len(newest),
             labeling=labeling,
             saved=saved,
-            mended=_mending(loop, connection, FailureState.SEEN, since),
-            sent=_mending(loop, connection, FailureState.QUEUED, since),
+            fix_times=_fix_times(loop, connection, FailureState.SEEN, since),
+            fix_times_since_sent=_fix_times(loop, connection, FailureState.QUEUED, since),
             drift=_drift(connection),
             written_at=loop.now(),
         )
@@ -257,10 +257,10 @@ def _by_slice(
     return {name: found[name] for name in ordered}
 
 
-def _mending(
+def _fix_times(
     loop: Loop, connection: Connection, start: FailureState, since_night: int
-) -> Mending | None:
-    return mending(waits(connection, start, since_night, _TIMED).values(), loop.now())
+) -> FixTimes | None:
+    return fix_times(waits(connection, start, since_night, _TIMED).values(), loop.now())
 
 
 def _drift(connection: Connection) -> tuple[tuple[int, Drift], ...]:

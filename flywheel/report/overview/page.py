@@ -32,11 +32,11 @@ from flywheel.report.labeling.facts import LabelingFacts
 from flywheel.report.labeling.page import LABELING_PAGE
 from flywheel.report.labeling.sheets import cost_sheets
 from flywheel.report.night.judged import advice
-from flywheel.report.overview.facts import Mending, WheelFacts, read_wheel
+from flywheel.report.overview.facts import FixTimes, OverviewFacts, read_overview
 from flywheel.report.overview.sheets import (
     drift_sheet,
+    fix_times_sheet,
     median_line,
-    mending_sheet,
     nights_rows,
     releases_sheet,
     saved_line,
@@ -56,10 +56,10 @@ _STYLES: Mapping[FailureState, Any] = {
     FailureState.FIXED: (Ink.CANDIDATE, "-", 2.2),
     FailureState.GUARDED: (Ink.CANDIDATE, "--", 1.2),
 }
-_MENDED = (FailureState.FIXED, FailureState.GUARDED)
+_FIXED = (FailureState.FIXED, FailureState.GUARDED)
 
 
-def draw_wheel(facts: WheelFacts) -> dict[str, str]:
+def draw_overview(facts: OverviewFacts) -> dict[str, str]:
     """Inline SVG by the keys of the page's sections, as far as there is data."""
     drawn = dict(_numbers(facts))
     if len(facts.moves) > 1:
@@ -70,24 +70,24 @@ def draw_wheel(facts: WheelFacts) -> dict[str, str]:
     curves = [
         (name, one, ink)
         for name, one, ink in (
-            ("since seen", facts.mended, Ink.CANDIDATE),
-            ("since asked", facts.sent, Ink.CHAMPION),
+            ("since seen", facts.fix_times, Ink.CANDIDATE),
+            ("since asked", facts.fix_times_since_sent, Ink.CHAMPION),
         )
         if one is not None
     ]
     if curves:
-        drawn["mending"] = _mending_chart(curves)
+        drawn["fix-times"] = _fix_times_chart(curves)
     if len(facts.drift) > 1:
         drawn["drift"] = _drift_chart(facts.drift)
     return drawn
 
 
-def release_nights(facts: WheelFacts) -> list[int]:
+def release_nights(facts: OverviewFacts) -> list[int]:
     """The nights during or after which another model came to serve."""
     return sorted({one.night for one in facts.releases if one.night is not None})
 
 
-def _numbers(facts: WheelFacts) -> Iterator[tuple[str, str]]:
+def _numbers(facts: OverviewFacts) -> Iterator[tuple[str, str]]:
     """The metric on the test set, or on the start data until that has enough; production."""
     report = facts.report
     if report is None:
@@ -126,16 +126,16 @@ def _state_chart(moves: Mapping[int, Mapping[FailureState, int]]) -> str:
 
 
 def _slice_chart(slices: Mapping[str, Mapping[FailureState, int]]) -> str:
-    """Open and mended failures of the largest slices, as bars."""
+    """Open and fixed failures of the largest slices, as bars."""
     shown = dict(list(slices.items())[:_SLICES])
     figure, axes = canvas(1.3 + 0.32 * len(shown))
     for row, counts in enumerate(shown.values()):
-        mended = sum(counts.get(state, 0) for state in _MENDED)
-        left = sum(counts.values()) - mended
+        fixed = sum(counts.get(state, 0) for state in _FIXED)
+        left = sum(counts.values()) - fixed
         axes.barh(row, left, height=0.6, color=Ink.CHAMPION, alpha=0.7, linewidth=0, label="open")
         axes.barh(
             row,
-            mended,
+            fixed,
             left=left,
             height=0.6,
             color=Ink.CANDIDATE,
@@ -148,7 +148,7 @@ def _slice_chart(slices: Mapping[str, Mapping[FailureState, int]]) -> str:
     axes.set_xlabel("failures")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _legend(figure, columns=2)
-    return to_svg(figure, f"Open and mended failures on {len(shown)} slices")
+    return to_svg(figure, f"Open and fixed failures on {len(shown)} slices")
 
 
 def _costs(nights: Mapping[int, Expense]) -> Iterator[tuple[str, str]]:
@@ -182,8 +182,8 @@ def _price_chart(prices: Sequence[tuple[int, Estimate]]) -> str:
     return to_svg(figure, f"Cost of a label by the night that asked, {len(prices)} nights")
 
 
-def _mending_chart(curves: Sequence[tuple[str, Mending, Ink]]) -> str:
-    """The share that is mended by each day, with its interval."""
+def _fix_times_chart(curves: Sequence[tuple[str, FixTimes, Ink]]) -> str:
+    """The share that is fixed by each day, with its interval."""
     figure, axes = canvas(2.8)
     for name, one, color in curves:
         days = [0.0, *one.days]
@@ -197,7 +197,7 @@ def _mending_chart(curves: Sequence[tuple[str, Mending, Ink]]) -> str:
     axes.set_xlim(left=0)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axes.set_xlabel("days")
-    axes.set_ylabel("mended by then")
+    axes.set_ylabel("fixed by then")
     _legend(figure, columns=1)
     return to_svg(figure, "Share of failures that a serving model answers right, over the days")
 
@@ -246,21 +246,21 @@ def _legend(figure: Figure, columns: int) -> None:
     )
 
 
-WHEEL_PAGE = "flywheel.html"
+OVERVIEW_PAGE = "flywheel.html"
 
 
-def write_wheel(loop: Loop, labeling: LabelingFacts | None = None) -> Path:
+def write_overview(loop: Loop, labeling: LabelingFacts | None = None) -> Path:
     """Write the page and return its path; an older one is replaced in one piece.
 
     Args:
         loop: the project.
         labeling: how labeling stands, when that is read already.
     """
-    facts = read_wheel(loop, labeling)
+    facts = read_overview(loop, labeling)
     report, currency = facts.report, loop.project.cost.currency
     folder = loop.project.state / "reports"
     page = render(
-        "flywheel.html",
+        "overview.html",
         project=loop.project,
         facts=facts,
         currency=currency,
@@ -272,12 +272,12 @@ def write_wheel(loop: Loop, labeling: LabelingFacts | None = None) -> Path:
         costs=cost_sheets(facts.labeling, currency)[0],
         saved=saved_sheet(facts.saved),
         saved_line=within(saved_line(facts.saved)) if facts.saved else None,
-        mending=mending_sheet(facts),
-        median=within(median_line(facts.mended)) if facts.mended else None,
+        fix_times=fix_times_sheet(facts),
+        median=within(median_line(facts.fix_times)) if facts.fix_times else None,
         releases=releases_sheet(facts),
         drift=drift_sheet(facts),
         labeling_page=LABELING_PAGE,
         pages={path.name for path in folder.glob("night-*.html")},
-        charts=draw_wheel(facts),
+        charts=draw_overview(facts),
     )
-    return put(folder / WHEEL_PAGE, page)
+    return put(folder / OVERVIEW_PAGE, page)

@@ -13,7 +13,7 @@ from flywheel.records import Decision, FailureState, Report
 from flywheel.report.kit import text
 from flywheel.report.kit.tables import Sheet, facts_sheet
 from flywheel.report.night.steps import drift_line
-from flywheel.report.overview.facts import Mending, Released, WheelFacts
+from flywheel.report.overview.facts import FixTimes, OverviewFacts, Released
 from flywheel.report.overview.saved import NIGHTS, Saved
 
 _RELEASES = 20
@@ -21,7 +21,7 @@ _WITHIN = (1, 7, 30)
 _DRIFTS = 5
 
 
-def states_sheet(facts: WheelFacts) -> Sheet:
+def states_sheet(facts: OverviewFacts) -> Sheet:
     """Where the failures are now."""
     newest = facts.moves.get(facts.last.number, {}) if facts.last is not None else {}
     rows = [
@@ -43,7 +43,7 @@ def states_sheet(facts: WheelFacts) -> Sheet:
     )
 
 
-def slices_sheet(facts: WheelFacts) -> Sheet:
+def slices_sheet(facts: OverviewFacts) -> Sheet:
     """On which slices they are."""
     rows = tuple(
         (name, *(f"{counts.get(state, 0):,}" for state in FailureState))
@@ -101,34 +101,34 @@ def within(line: str) -> str:
     return line[line.index("[") :] if "[" in line else line
 
 
-def mending_sheet(facts: WheelFacts) -> Sheet:
+def fix_times_sheet(facts: OverviewFacts) -> Sheet:
     """How long it takes from a failure that is seen to a fix that serves."""
     known = [
         (name, one)
-        for name, one in (("seen", facts.mended), ("sent to people", facts.sent))
+        for name, one in (("seen", facts.fix_times), ("sent to people", facts.fix_times_since_sent))
         if one is not None
     ]
     none = (
         f"{text.NOT_ENOUGH.capitalize()}: here will be how many days pass until a failure is "
-        "answered right by the model that serves, once 5 failures have been mended."
+        "answered right by the model that serves, once 5 failures have been fixed."
     )
     meaning = (
-        "Of the failures of the last 90 nights. One that is not mended yet counts as waiting so "
+        "Of the failures of the last 90 nights. One that is not fixed yet counts as waiting so "
         "long and no longer (Kaplan and Meier), so that the slow ones are not left out."
     )
     return Sheet(
-        key="mending",
+        key="fix-times",
         title="From failure seen to fix serving",
-        headings=("from", "failures", "mended", "median [interval]", *_within()),
+        headings=("from", "failures", "fixed", "median [interval]", *_within()),
         values=tuple(range(1, 4 + len(_WITHIN))),
-        rows=tuple(_mending_row(name, one) for name, one in known),
+        rows=tuple(_fix_times_row(name, one) for name, one in known),
         note=meaning if known else none,
         caption="Share of the failures that a serving model answers right, by days, with its "
         "0.95 interval. Dashed: half of them.",
     )
 
 
-def median_line(one: Mending) -> str:
+def median_line(one: FixTimes) -> str:
     """The median in days with its interval; what is beyond all waits is said in words."""
     if one.median is None:
         return "not reached"
@@ -137,7 +137,7 @@ def median_line(one: Mending) -> str:
     return f"{one.median:.1f} [{low}, {high}] days"
 
 
-def releases_sheet(facts: WheelFacts) -> Sheet:
+def releases_sheet(facts: OverviewFacts) -> Sheet:
     """Who served when, and why; the newest first."""
     newest = list(reversed(facts.releases))[:_RELEASES]
     ends = [facts.written_at, *(one.release.created_at for one in newest)]
@@ -155,7 +155,7 @@ def releases_sheet(facts: WheelFacts) -> Sheet:
     )
 
 
-def drift_sheet(facts: WheelFacts) -> Sheet:
+def drift_sheet(facts: OverviewFacts) -> Sheet:
     """Whether production looks otherwise than when the model was new."""
     said = drift_line(facts.drift[-1][1] if facts.drift else None)
     alarms = [night for night, one in facts.drift if one.is_alarm]
@@ -187,7 +187,7 @@ def drift_sheet(facts: WheelFacts) -> Sheet:
     )
 
 
-def nights_rows(facts: WheelFacts) -> list[tuple[Report, Decision | None, str, str]]:
+def nights_rows(facts: OverviewFacts) -> list[tuple[Report, Decision | None, str, str]]:
     """The last nights: report, decision, candidate and difference in words."""
     rows = []
     for report, decision in facts.recent:
@@ -227,7 +227,7 @@ def _within() -> list[str]:
     return [f"within {days} day{'s' if days > 1 else ''}" for days in _WITHIN]
 
 
-def _mending_row(name: str, one: Mending) -> tuple[str, ...]:
+def _fix_times_row(name: str, one: FixTimes) -> tuple[str, ...]:
     shares = [one.after(days) for days in _WITHIN]
     return (
         name,

@@ -10,9 +10,9 @@ import pytest
 
 from flywheel.ledger.releases import add_release, release_history
 from flywheel.records import FailureState
-from flywheel.report import write_wheel
-from flywheel.report.overview.facts import read_wheel
-from flywheel.report.overview.page import draw_wheel
+from flywheel.report import write_overview
+from flywheel.report.overview.facts import read_overview
+from flywheel.report.overview.page import draw_overview
 from flywheel.report.overview.sheets import drift_sheet, median_line, releases_sheet, saved_line
 
 _SPEC = importlib.util.spec_from_file_location("years", Path(__file__).with_name("years.py"))
@@ -29,12 +29,12 @@ def month(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def facts(month):
-    return read_wheel(month)
+    return read_overview(month)
 
 
 @pytest.fixture(scope="session")
 def page(month):
-    return write_wheel(month).read_text()
+    return write_overview(month).read_text()
 
 
 def words(page):
@@ -42,7 +42,7 @@ def words(page):
 
 
 def test_a_fresh_project_says_of_every_section_what_will_be_here(loop):
-    page = write_wheel(loop).read_text()
+    page = write_overview(loop).read_text()
     assert page.count("<h2>") == 7
     said = words(page)
     assert said.count("ere will be") + said.count("it takes two nights") >= 8
@@ -56,7 +56,7 @@ def test_a_year_that_has_all_shows_all(page):
 
 
 def test_every_chart_is_well_formed_and_says_what_it_shows(facts):
-    for svg in draw_wheel(facts).values():
+    for svg in draw_overview(facts).values():
         assert ET.fromstring(svg.replace("xlink:href", "href")).attrib["aria-label"]
 
 
@@ -75,7 +75,7 @@ def test_text_from_outside_stays_text(four_nights):
     with loop.ledger.begin() as connection:
         serving = release_history(connection)[0].checkpoint_digest
         add_release(connection, serving, f"roll-back: {four_nights.hostile}", loop.now())
-    page = write_wheel(loop).read_text()
+    page = write_overview(loop).read_text()
     assert "<script" not in page
     assert "&lt;script&gt;" in page
 
@@ -84,17 +84,17 @@ def test_only_pages_that_are_written_are_linked(month):
     folder = month.project.state / "reports"
     folder.mkdir(exist_ok=True)
     (folder / "night-0039.html").touch()
-    page = write_wheel(month).read_text()
+    page = write_overview(month).read_text()
     (folder / "night-0039.html").unlink()
     assert set(re.findall(r'<a href="([^"]+)"', page)) == {"night-0039.html", "labeling.html"}
 
 
 def test_the_same_ledger_gives_the_same_bytes(month, page):
-    assert write_wheel(month).read_text() == page
+    assert write_overview(month).read_text() == page
 
 
 def test_a_year_of_nights_is_thinned_out_and_says_so(many_nights):
-    page = write_wheel(many_nights.loop).read_text()
+    page = write_overview(many_nights.loop).read_text()
     assert "60 of 400 nights are drawn, evenly spaced." in page
     assert page.count("<tr>") < 60
     assert "flywheel nights --csv nights.csv" in page
@@ -110,14 +110,14 @@ def test_failures_are_counted_by_state_and_by_slice(facts):
 
 def test_labels_saved_and_the_time_to_a_fix_are_told_with_intervals(facts):
     assert re.fullmatch(r"-?[\d,]+ \[-?[\d,]+, [\d,]+\]", saved_line(facts.saved))
-    assert re.fullmatch(r"[\d.]+ \[[\d.]+, [\d.]+\] days", median_line(facts.mended))
+    assert re.fullmatch(r"[\d.]+ \[[\d.]+, [\d.]+\] days", median_line(facts.fix_times))
 
 
 def test_a_model_that_served_before_is_a_roll_back(four_nights):
     loop = four_nights.loop
     with loop.ledger.begin() as connection:
         add_release(connection, release_history(connection)[0].checkpoint_digest, "x", loop.now())
-    sheet = releases_sheet(read_wheel(loop))
+    sheet = releases_sheet(read_overview(loop))
     assert [row[5] for row in sheet.rows] == ["roll-back", "release", "release"]
     assert "Releases so far: 3; back to an earlier model: 1." in sheet.note
 
@@ -127,6 +127,6 @@ def test_an_alarm_of_drift_is_drawn_however_many_nights_there_are(facts):
     loud = dataclasses.replace(quiet, distance=0.5, low=0.3, is_alarm=True)
     year = tuple((night, loud if night == 201 else quiet) for night in range(400))
     drawn = dataclasses.replace(facts, drift=year)
-    assert "1 of them with an alarm" in draw_wheel(drawn)["drift"]
-    assert draw_wheel(drawn)["drift"].count("var(--required)") > 1
+    assert "1 of them with an alarm" in draw_overview(drawn)["drift"]
+    assert draw_overview(drawn)["drift"].count("var(--required)") > 1
     assert "1 alarms so far, the last in night 201" in drift_sheet(drawn).note
