@@ -21,7 +21,7 @@ from prefect.states import Completed
 from flows.helpers.runs import may_be_skipped, run_name
 from flows.helpers.steps import do
 from flywheel.loop import between_nights, open_loop
-from flywheel.loop.steps import TAKE_IN
+from flywheel.loop.steps import PULL_LABELS
 
 
 @flow(name="ingest-labels", flow_run_name=run_name)
@@ -33,7 +33,7 @@ def ingest_labels(directory: Path = Path()) -> State[Any]:
         directory: where the project's flywheel.toml is.
     """
     with open_loop(directory) as loop, between_nights(loop) as run:
-        taken = do(run, TAKE_IN)
+        taken = do(run, PULL_LABELS)
     return Completed(
         message=f"{taken.num_annotations} annotations, {taken.num_labels} labels; "
         f"{taken.note or 'all well'}"

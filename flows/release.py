@@ -55,5 +55,5 @@ def release(
     except UserError as error:
         return Failed(name="Refused", message=str(error))
     if name == DEADLINE and not answered.is_new:
-        return skipped(answered.told)
-    return Completed(name=f"{answer.title()}d", message=answered.told)
+        return skipped(answered.description)
+    return Completed(name=f"{answer.title()}d", message=answered.description)

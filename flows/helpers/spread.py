@@ -24,7 +24,7 @@ from prefect.context import TaskRunContext
 from flywheel.errors import SettingsError, UnavailableError
 from flywheel.evaluate import Piece
 from flywheel.loop import NightRun
-from flywheel.loop.elsewhere import Place, score_piece
+from flywheel.loop.scoring_worker import WorkerSetup, score_piece
 from flywheel.metrics.scores import ScoreTable
 from flywheel.project import Project
 
@@ -92,27 +92,27 @@ class _DaskSpread:
     def __call__(self, pieces: Sequence[Piece]) -> list[Tables]:
         from distributed import KilledWorker  # noqa: PLC0415
 
-        place = Place(
+        setup = WorkerSetup(
             directory=self.project.directory,
             spread_id=self.spread_id,
             device=self.project.train.device if self.project.workers.cluster else None,
             threads=torch.get_num_threads(),
         )
         try:
-            return contextvars.copy_context().run(self._score, place, pieces)
+            return contextvars.copy_context().run(self._score, setup, pieces)
         except (KilledWorker, OSError) as error:
             raise UnavailableError(
                 f"the processes that score ended early: {type(error).__name__}: {error}; see the "
                 "memory of the machine and workers.processes or workers.cluster"
             ) from error
 
-    def _score(self, place: Place, pieces: Sequence[Piece]) -> list[Tables]:
+    def _score(self, setup: WorkerSetup, pieces: Sequence[Piece]) -> list[Tables]:
         # Prefect would send the context of the step along, and with it the open night.
         of_the_step: contextvars.ContextVar[Any] = TaskRunContext.__var__
         of_the_step.set(None)
         scoring: Any = _score_all.with_options(task_runner=self._runner())
         # Packed: Prefect and Dask would both walk through every label of it.
-        _packed.set([pickle.dumps((place, piece)) for piece in pieces])
+        _packed.set([pickle.dumps((setup, piece)) for piece in pieces])
         scored: list[Tables] = scoring(len(pieces))
         return scored
 

@@ -23,7 +23,7 @@ from flows.helpers.summary import publish_report
 from flywheel.errors import UnavailableError
 from flywheel.loop import NightRun, Step
 from flywheel.loop.results import Decided
-from flywheel.loop.steps import RELEASE, STEPS, TAKE_IN
+from flywheel.loop.steps import PULL_LABELS, RELEASE, STEPS
 from flywheel.report import step_page
 
 Result = TypeVar("Result")
@@ -100,5 +100,5 @@ def _may_help(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
     return isinstance(error, UnavailableError)
 
 
-TASKS = {step.name: _prefect_task(step) for step in (*STEPS, TAKE_IN)}
+TASKS = {step.name: _prefect_task(step) for step in (*STEPS, PULL_LABELS)}
 """name of a step -> its Prefect task"""

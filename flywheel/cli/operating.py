@@ -42,6 +42,6 @@ def _answer(directory: Path, decision: str, answer: Consent, *, name: str, reaso
     reply = Reply(answer=answer, name=name, reason=reason)
     with open_loop(directory) as loop:
         answered = answer_approval(loop, decision, reply)
-        console.print(answered.told, highlight=False, soft_wrap=True, markup=False)
+        console.print(answered.description, highlight=False, soft_wrap=True, markup=False)
         if answered.released is not None:
             tell_release(loop.project, answered.released)

@@ -6,7 +6,7 @@ from flywheel.decide.eprocess import e_values
 from flywheel.decide.gate import decide
 from flywheel.decide.next_step import next_step
 from flywheel.decide.plan import Planned, labels_to_go, plan_gains
-from flywheel.decide.vetoes import condition, surely_misses
+from flywheel.decide.vetoes import condition, significantly_misses
 
 __all__ = [
     "Planned",
@@ -21,6 +21,6 @@ __all__ = [
     "next_step",
     "plan_gains",
     "share_of_alpha",
-    "surely_misses",
+    "significantly_misses",
     "tightest_bound",
 ]

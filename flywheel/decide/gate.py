@@ -13,7 +13,7 @@ from typing import NamedTuple
 from flywheel.decide.challenge import gives_up
 from flywheel.decide.eprocess import e_value
 from flywheel.decide.plan import labels_to_go
-from flywheel.decide.vetoes import above, measured, told, unmeasured, usable, vetoes
+from flywheel.decide.vetoes import above, format_estimate, measured, unmeasured, usable, vetoes
 from flywheel.errors import SettingsError
 from flywheel.records import (
     Challenge,
@@ -100,7 +100,7 @@ def _surely_worse(report: Report) -> list[str]:
     known = usable(report.difference)
     if known is None or known.high >= 0:
         return []
-    return [f"the candidate is surely worse: its gain is {told(known)}"]
+    return [f"the candidate is surely worse: its gain is {format_estimate(known)}"]
 
 
 def _rule_challenge(
@@ -136,8 +136,8 @@ def _rule_first(report: Report, gate: Gate) -> _Ruling:
         return _Ruling(Verdict.PROMOTE, [first], closes=False)
     gain = above(candidate.value, scripted.value, higher_is_better=report.higher_is_better)
     comparison = (
-        f"{report.metric} on the held-out start data is {told(candidate)}, "
-        f"the scripted baseline's is {told(scripted)}"
+        f"{report.metric} on the held-out start data is {format_estimate(candidate)}, "
+        f"the scripted baseline's is {format_estimate(scripted)}"
     )
     if gain < 0:
         worse = f"the first model is worse than a scripted baseline: {comparison}"
@@ -166,5 +166,5 @@ def _asides(report: Report, metric: Metric) -> list[str]:
         return [f"requirement {metric.requirement:g}: the {name} could not be measured against it"]
     missing = -above(known.value, metric.requirement, higher_is_better=metric.higher_is_better)
     verb = "misses" if missing > 0 else "meets"
-    number = f"{report.metric} is {told(known)}"
+    number = f"{report.metric} is {format_estimate(known)}"
     return [f"the {name} {verb} the requirement {metric.requirement:g}: {number}"]

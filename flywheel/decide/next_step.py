@@ -8,7 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from flywheel.decide.decomposition import STRONG, Term, decompose, reference
-from flywheel.decide.vetoes import above, condition, measured, surely_misses, told, usable
+from flywheel.decide.vetoes import (
+    above,
+    condition,
+    format_estimate,
+    measured,
+    significantly_misses,
+    usable,
+)
 from flywheel.records import Entry, Estimate, Report, Watched
 from flywheel.settings.judging import Gate, Metric
 
@@ -35,7 +42,7 @@ def next_step(report: Report, metric: Metric, gate: Gate) -> str:
     bound = reference(report)
     if bound is None:
         return (
-            f"Set metric.requirement: {report.metric} is {told(production)} in production, and "
+            f"Set metric.requirement: {report.metric} is {format_estimate(production)} in production, and "
             "there is nothing to compare it with."
         )
     return _by_terms(report, name, production, bound)
@@ -49,19 +56,19 @@ def _by_requirement(report: Report, metric: Metric, name: str, production: Estim
     worst, best = (production.low, production.high)[:: 1 if up else -1]
     aim = f"the requirement ({target:.3g})"
     if above(worst, target, higher_is_better=up) >= 0:
-        missed = [one for one in report.watched if surely_misses(one, _of(name, one))]
+        missed = [one for one in report.watched if significantly_misses(one, _of(name, one))]
         if missed:
             return (
                 f"Work on {condition(missed[0])}: the {name} surely misses it, while "
-                f"{report.metric} with {told(production)} surely reaches {aim}."
+                f"{report.metric} with {format_estimate(production)} surely reaches {aim}."
             )
         return (
-            f"Ask for more: with {told(production)} the {name} surely reaches {aim}; "
+            f"Ask for more: with {format_estimate(production)} the {name} surely reaches {aim}; "
             "raise metric.requirement, or spend the labels elsewhere."
         )
     if above(best, target, higher_is_better=up) >= 0:
         return (
-            f"Collect test labels: with {told(production)} nobody can say whether the {name} "
+            f"Collect test labels: with {format_estimate(production)} nobody can say whether the {name} "
             f"reaches {aim}."
         )
     return ""
@@ -75,7 +82,7 @@ def _by_terms(report: Report, name: str, production: Estimate, bound: Entry) -> 
     """The step of the largest term that is surely there, else of the limit, else more labels."""
     terms = decompose(report)
     is_reached = _reaches(report, production, bound)
-    model = f"the {name} with {told(production)}"
+    model = f"the {name} with {format_estimate(production)}"
     if is_reached and bound.kind in STRONG:
         return (
             f"{_capital(terms[0].step)}: {model} surely reaches {_told(bound)}, the tightest bound."
@@ -86,7 +93,7 @@ def _by_terms(report: Report, name: str, production: Estimate, bound: Entry) -> 
         _, term, number = max(sure, key=lambda one: one[0])
         return (
             f"{_capital(term.step)}. The {term.name} of the {name}, {term.meaning}, is "
-            f"{told(number)}, the largest part that is surely there; {_beside(bound)}."
+            f"{format_estimate(number)}, the largest part that is surely there; {_beside(bound)}."
         )
     if is_reached:
         return (

@@ -39,7 +39,7 @@ def above(value: float, bound: float, *, higher_is_better: bool) -> float:
     return value - bound if higher_is_better else bound - value
 
 
-def told(estimate: Estimate) -> str:
+def format_estimate(estimate: Estimate) -> str:
     """The number with its interval and its samples, in words."""
     return (
         f"{estimate.value:.3g} ({estimate.low:.3g} to {estimate.high:.3g}, "
@@ -80,7 +80,7 @@ def condition(watched: Watched) -> str:
     )
 
 
-def surely_misses(watched: Watched, known: Estimate | None) -> bool:
+def significantly_misses(watched: Watched, known: Estimate | None) -> bool:
     """Whether the whole interval lies on the wrong side of the bound."""
     number = usable(known)
     if number is None or watched.bound is None:
@@ -97,14 +97,14 @@ def _requirements(report: Report, gate: Gate) -> list[str]:
     """
     broken = []
     for one in report.watched:
-        if not surely_misses(one, one.candidate):
+        if not significantly_misses(one, one.candidate):
             continue
         is_latency = one.formula.startswith(_LATENCY)
         if report.champion_digest is None and not (gate.strict_requirements or is_latency):
             continue
-        number = told(one.candidate) if one.candidate is not None else "no number"
+        number = format_estimate(one.candidate) if one.candidate is not None else "no number"
         difference = usable(one.difference)
-        if gate.strict_requirements or not surely_misses(one, one.champion):
+        if gate.strict_requirements or not significantly_misses(one, one.champion):
             broken.append(f"surely misses the requirement {condition(one)}: {number}")
         elif difference is not None and difference.high < 0:
             broken.append(
@@ -124,7 +124,7 @@ def _regressions(report: Report, gate: Gate) -> list[str]:
         known = usable(difference)
         if known is not None and known.high < -margin:
             by = f" by more than {margin:g}" if margin else ""
-            broken.append(f"surely worse{by} on {name}: its gain is {told(known)}")
+            broken.append(f"surely worse{by} on {name}: its gain is {format_estimate(known)}")
     return broken
 
 

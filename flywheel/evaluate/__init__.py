@@ -2,10 +2,16 @@
 
 from flywheel.evaluate.book import Part, Rows, unpack_book
 from flywheel.evaluate.context import Context
-from flywheel.evaluate.evaluation import Contest, Evaluation, EvaluationData, evaluate
+from flywheel.evaluate.evaluation import (
+    Contest,
+    Evaluation,
+    EvaluationData,
+    answered_right,
+    evaluate,
+    latency_fault,
+)
 from flywheel.evaluate.measure import Rules, measure
 from flywheel.evaluate.production import Population, Returned, production_estimate
-from flywheel.evaluate.right import answered_right, latency_fault
 from flywheel.evaluate.scoring import Piece, Spread, score_models
 from flywheel.evaluate.suggest import Advice, suggest
 from flywheel.metrics.compiled import compile_condition, compile_formula

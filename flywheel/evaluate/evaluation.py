@@ -14,13 +14,15 @@ from typing import NamedTuple
 import numpy as np
 
 from flywheel.errors import FlywheelError
+from flywheel.evaluate.abstain import failed
 from flywheel.evaluate.baseline import fit_baselines, published_entries
 from flywheel.evaluate.book import Book, Rows, pack_book, slice_marks
-from flywheel.evaluate.context import BaselineLine, Context, latency_part
+from flywheel.evaluate.context import LATENCY, BaselineLine, Context, latency_part
 from flywheel.evaluate.measure import Rules, measure
 from flywheel.evaluate.people import people_tables
 from flywheel.evaluate.scoring import Spread, score_entrants
 from flywheel.ledger.codec import to_json
+from flywheel.metrics.compiled import compile_condition, compile_formula
 from flywheel.model import Model
 from flywheel.records import (
     Annotation,
@@ -209,3 +211,28 @@ def _context(task: Task, data: EvaluationData, contest: Contest, note: str) -> C
         slices=tuple(task.slices),
         note=note,
     )
+
+
+def answered_right(task: Task, model: Model, rows: Rows, rules: Rules) -> list[bool]:
+    """Whether the model's answer to each row is no failure; all False when that cannot be told."""
+    if not rows.samples:
+        return []
+    table = score_entrants(task, rows, {"model": model}, {})["model"]
+    metric = compile_formula(rules.metric.optimize, rules.directory)
+    failures = failed(table, rules.abstain, metric, higher_is_better=rules.metric.higher_is_better)
+    if failures is None:
+        return [False] * len(rows.samples)
+    return [not one for one in failures.tolist()]
+
+
+def latency_fault(milliseconds: Sequence[float], rules: Rules) -> str:
+    """The first latency requirement that these times break; "" when all are kept."""
+    scores = {LATENCY: np.array(milliseconds, dtype=np.float64)}
+    for text in rules.metric.require:
+        condition = compile_condition(text, rules.directory)
+        if condition.statistic.columns != {LATENCY}:
+            continue
+        value = float(condition.statistic(scores, np.ones((1, len(milliseconds))))[0])
+        if not condition.met(value):
+            return f"{condition.statistic.text} is {value:.1f} ms, the requirement is {text}"
+    return ""

@@ -62,13 +62,13 @@ class Answered:
     """False: the same answer was there already"""
 
     @property
-    def told(self) -> str:
+    def description(self) -> str:
         """The same in one sentence."""
         release = f"; release {self.released.number} serves" if self.released else ""
-        return f"{tell_approval(self.approval)}{release}"
+        return f"{describe_approval(self.approval)}{release}"
 
 
-def tell_approval(approval: Approval) -> str:
+def describe_approval(approval: Approval) -> str:
     """How a question stands, in one sentence."""
     about = f"decision {approval.decision_id[:12]} of night {approval.night}"
     if approval.answer is None or approval.answered_at is None:
@@ -117,7 +117,7 @@ def answer_approval(loop: Loop, start: str, reply: Reply) -> Answered:
             answered = Answered(approval=asked, is_new=False)
     if answered.approval.answer is not reply.answer and reply.name != DEADLINE:
         raise UserError(
-            f"{tell_approval(answered.approval)}; it can no longer be answered, "
+            f"{describe_approval(answered.approval)}; it can no longer be answered, "
             "flywheel override decides otherwise, and the next night judges anew"
         )
     return answered

@@ -19,7 +19,7 @@ from flywheel.ledger.releases import current_release
 from flywheel.ledger.samples import move_payloads
 from flywheel.ledger.windows import latest
 from flywheel.loop.context import Loop, NightRun
-from flywheel.loop.results import Deployed, Ingested, TakenIn
+from flywheel.loop.results import Deployed, Ingested, PulledLabels
 from flywheel.loop.routing import open_studio
 from flywheel.project import secret
 from flywheel.serve import ModelServer
@@ -93,7 +93,7 @@ def _drift(night: NightRun) -> Drift:
     return measure_drift(loop.ledger, after, upto, loop.project.project.seed)
 
 
-def take_in(night: NightRun) -> TakenIn:
+def pull_labels(night: NightRun) -> PulledLabels:
     """Take in what people answered and what sensors said, and make labels of it."""
     loop = night.loop
     pulled, note = _pull(night)
@@ -101,7 +101,7 @@ def take_in(night: NightRun) -> TakenIn:
     told = label_from_sensors(
         loop.ledger, loop.task, loop.project.sensors, loop.now(), night.number
     )
-    return TakenIn(
+    return PulledLabels(
         num_annotations=pulled.num_annotations,
         num_skipped=pulled.num_skipped,
         num_deleted=pulled.num_deleted,
@@ -116,7 +116,7 @@ def take_in(night: NightRun) -> TakenIn:
 def ingest(night: NightRun) -> Ingested:
     """Take in what people answered and what sensors said, and write the dataset version that follows from it."""
     loop = night.loop
-    taken = take_in(night)
+    taken = pull_labels(night)
     made = make_version(loop.ledger, loop.blobs, loop.task, loop.project.dataset, now=loop.now())
     for dropped in made.dropped:
         _set_aside(night, f"sample {dropped.sample_id}", dropped.reason)

@@ -51,7 +51,7 @@ class Routed:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TakenIn:
+class PulledLabels:
     """The annotations that came back, and the labels made of them."""
 
     num_annotations: int

@@ -18,17 +18,17 @@ from flywheel.ledger.codec import from_json
 from flywheel.ledger.nights import finished_steps
 from flywheel.loop import gather, judge
 from flywheel.loop import release as releasing
-from flywheel.loop.approval import ask_approval, settle_deadline, tell_approval
+from flywheel.loop.approval import ask_approval, describe_approval, settle_deadline
 from flywheel.loop.context import NightRun, Step
 from flywheel.loop.results import (
     Decided,
     Deployed,
     Evaluated,
     Ingested,
+    PulledLabels,
     Released,
     Retrained,
     Routed,
-    TakenIn,
 )
 from flywheel.loop.retrain import retrain
 from flywheel.loop.routing import route
@@ -55,7 +55,9 @@ def _deploy(night: NightRun) -> Deployed:
     if settled is None:
         return replace(deployed, note=f"{deployed.note}{silent}")
     released = settled.released.number if settled.released is not None else None
-    return replace(deployed, note=f"{deployed.note}; {settled.told}", release_number=released)
+    return replace(
+        deployed, note=f"{deployed.note}; {settled.description}", release_number=released
+    )
 
 
 def _release(night: NightRun) -> Released:
@@ -67,7 +69,7 @@ def _release(night: NightRun) -> Released:
         if not night.loop.project.approval.wanted:
             return releasing.release(night, candidate, f"decision {decided.decision_id}")
         asked = ask_approval(night, decided.decision_id)
-    kept = releasing.keep(night, tell_approval(asked))
+    kept = releasing.keep(night, describe_approval(asked))
     return replace(kept, waits=asked if asked.answer is None else None)
 
 
@@ -83,7 +85,7 @@ RELEASE = Step(name="release", result=Released, run=_release, minutes=15)
 STEPS: tuple[Step[Any], ...]
 STEPS = (DEPLOY, COLLECT, ROUTE, INGEST, RETRAIN, EVALUATE, DECIDE, RELEASE)
 """of a night, in order"""
-TAKE_IN = Step(name="take-in", result=TakenIn, run=gather.take_in, minutes=60)
+PULL_LABELS = Step(name="pull-labels", result=PulledLabels, run=gather.pull_labels, minutes=60)
 """between nights, what ingest begins with"""
 
 

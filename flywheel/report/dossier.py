@@ -12,7 +12,7 @@ from pathlib import Path
 
 from flywheel.ledger.decisions import get_decision
 from flywheel.loop import Loop
-from flywheel.loop.approval import tell_approval
+from flywheel.loop.approval import describe_approval
 from flywheel.loop.replay import RECORD_FILE, SCORES_FILE, Exhibit, find_exhibit, write_exhibit
 from flywheel.project import Project
 from flywheel.records import Approval, Checkpoint, Decision, Report
@@ -109,7 +109,7 @@ def _settings(report: Report, decision: Decision) -> Sheet:
 def asked_line(project: Project, asked: Approval) -> str:
     """How the question stands and where its dossier is; one sentence."""
     where = address(project, dossier_place(asked.decision_id))
-    return f"{tell_approval(asked)}; dossier: {where}"
+    return f"{describe_approval(asked)}; dossier: {where}"
 
 
 def write_asked_dossier(loop: Loop, asked: Approval) -> str:

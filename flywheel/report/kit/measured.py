@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from flywheel.annotate.cost import Costs, ratio, read_costs
-from flywheel.decide import condition, surely_misses, tightest_bound
+from flywheel.decide import condition, significantly_misses, tightest_bound
 from flywheel.decide.vetoes import usable
 from flywheel.loop import Loop
 from flywheel.records import Abstention, Entry, Estimate, Guarded, Report, RiskPoint, Watched
@@ -145,7 +145,7 @@ def _state(report: Report, one: Watched) -> str:
     known = usable(one.candidate if report.candidate_digest is not None else one.champion)
     if known is None:
         return "open, not measured"
-    if surely_misses(one, known):
+    if significantly_misses(one, known):
         return "missed"
     is_met = known.high < one.bound if one.is_upper else known.low > one.bound
     return "met" if is_met else "open"

@@ -6,9 +6,9 @@ from prefect.states import Failed
 
 from flows.helpers.steps import TASKS
 from flywheel.errors import BusyError, FlywheelError, RefusedError, SettingsError, UnavailableError
-from flywheel.loop.steps import STEPS, TAKE_IN
+from flywheel.loop.steps import PULL_LABELS, STEPS
 
-NAMES = [step.name for step in (*STEPS, TAKE_IN)]
+NAMES = [step.name for step in (*STEPS, PULL_LABELS)]
 
 
 def is_tried_again(name, error):

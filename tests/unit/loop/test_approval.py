@@ -48,7 +48,7 @@ def test_approving_releases_as_a_night_does(asked):
     answered = answer_approval(asked.loop, "", says("approve"))
     assert (answered.released.number, asked.server.serving) == (2, CANDIDATE)
     assert asked.pointer.reason == "decision d1, approved by Ada: because"
-    assert answered.told == (
+    assert answered.description == (
         "decision d1 of night 0 was approved by Ada at 2026-03-01 02:00 UTC: because; "
         "release 2 serves"
     )

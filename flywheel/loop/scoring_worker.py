@@ -19,7 +19,7 @@ from flywheel.model import Model, cpu_threads, pick_device
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Place:
+class WorkerSetup:
     """What a process needs to know in order to score as the run itself would."""
 
     directory: Path
@@ -36,7 +36,7 @@ class Place:
 class _Opened:
     """The project as this process has it open."""
 
-    place: Place
+    setup: WorkerSetup
     loop: Loop
     closing: ExitStack
     models: dict[str, Model] = field(default_factory=dict)
@@ -45,33 +45,33 @@ class _Opened:
 _opened: list[_Opened] = []
 
 
-def score_piece(place: Place, piece: Piece) -> dict[str, ScoreTable]:
+def score_piece(setup: WorkerSetup, piece: Piece) -> dict[str, ScoreTable]:
     """The scores of every model on a piece, by entrant.
 
     Raises:
         UserError: this machine cannot open the project, or lacks the device.
         TaskError: a model gives too few answers, or a score is no finite number.
     """
-    with cpu_threads(place.threads):
-        opened = _open(place)
+    with cpu_threads(setup.threads):
+        opened = _open(setup)
         loop = opened.loop
         with loop.ledger.read() as connection:
             samples = load_samples(connection, loop.blobs, piece.sample_ids)
-        device = place.device or piece.device
+        device = setup.device or piece.device
         rows = Rows(samples=samples, answers=piece.labels)
         models = {name: _model(opened, digest, device) for name, digest in piece.digests.items()}
         return score_models(loop.task, rows, models)
 
 
-def _open(place: Place) -> _Opened:
-    if _opened and _opened[0].place == place:
+def _open(setup: WorkerSetup) -> _Opened:
+    if _opened and _opened[0].setup == setup:
         return _opened[0]
     if _opened:
         _opened.pop().closing.close()
-        _forget_code(place.directory)
+        _forget_code(setup.directory)
     closing = ExitStack()
-    loop = closing.enter_context(open_loop(place.directory))
-    _opened.append(_Opened(place=place, loop=loop, closing=closing))
+    loop = closing.enter_context(open_loop(setup.directory))
+    _opened.append(_Opened(setup=setup, loop=loop, closing=closing))
     return _opened[0]
 
 
