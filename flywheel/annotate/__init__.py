@@ -3,37 +3,37 @@
 Where the project trusts sensors, what they say labels samples too.
 """
 
-from flywheel.annotate.besides import Extras, ask_besides
 from flywheel.annotate.budget import affordable_answers
 from flywheel.annotate.consensus import LabelResult, make_labels
 from flywheel.annotate.evidence import blinded_slices
-from flywheel.annotate.label_studio.pictures import PicturePlace
-from flywheel.annotate.label_studio.studio import Studio
+from flywheel.annotate.label_studio.backend import LabelStudioBackend
+from flywheel.annotate.label_studio.pictures import PictureStorage
 from flywheel.annotate.pull import PullResult, pull
+from flywheel.annotate.quality import QualityChecks, ask_quality_checks
 from flywheel.annotate.queue import QueueResult, order_queue, targeted
+from flywheel.annotate.reconcile import ReconcileResult, reconcile
 from flywheel.annotate.send import Sender, SendResult, send
 from flywheel.annotate.sensors import SensorResult, label_from_sensors
-from flywheel.annotate.sweep import SweepResult, sweep
 
 __all__ = [
-    "Extras",
     "LabelResult",
-    "PicturePlace",
+    "LabelStudioBackend",
+    "PictureStorage",
     "PullResult",
+    "QualityChecks",
     "QueueResult",
+    "ReconcileResult",
     "SendResult",
     "Sender",
     "SensorResult",
-    "Studio",
-    "SweepResult",
     "affordable_answers",
-    "ask_besides",
+    "ask_quality_checks",
     "blinded_slices",
     "label_from_sensors",
     "make_labels",
     "order_queue",
     "pull",
+    "reconcile",
     "send",
-    "sweep",
     "targeted",
 ]

@@ -27,7 +27,7 @@ _NOTHING = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Purse:
+class Allowance:
     """One of the two budgets, in [cost] currency."""
 
     limit: float | None
@@ -50,9 +50,9 @@ class Budget:
     night: int
     month: str
     """such as 2026-03, of schedule.timezone"""
-    tonight: Purse
+    tonight: Allowance
     """what this night has asked for; what of it came does not matter"""
-    this_month: Purse
+    this_month: Allowance
     asked: Mapping[Purpose, int]
     """answers, by this night"""
     still_open: Mapping[Purpose, int]
@@ -73,9 +73,9 @@ class Budget:
         if each < _NOTHING:
             return None
         limits = [
-            _whole(purse, each)
-            for purse in (self.tonight, self.this_month)
-            if purse.limit is not None
+            _whole(allowance, each)
+            for allowance in (self.tonight, self.this_month)
+            if allowance.limit is not None
         ]
         return min(limits) if limits else None
 
@@ -99,8 +99,8 @@ def read_budget(
     return Budget(
         night=night,
         month=f"{start:%Y-%m}",
-        tonight=Purse(limit=cost.per_night, spent=0.0, committed=_bill(asked, prices)),
-        this_month=Purse(
+        tonight=Allowance(limit=cost.per_night, spent=0.0, committed=_bill(asked, prices)),
+        this_month=Allowance(
             limit=cost.per_month,
             spent=_spent(connection, project, costs, start),
             committed=_bill(still_open, prices),
@@ -146,9 +146,9 @@ def _bill(answers: Mapping[Purpose, int], prices: Mapping[str, Price]) -> float:
     return sum(number * prices[audience_of(purpose)].most for purpose, number in answers.items())
 
 
-def _whole(purse: Purse, each: float) -> int:
+def _whole(allowance: Allowance, each: float) -> int:
     """How many more of a price fit; 0.1 is ten times in 1, whatever a computer makes of it."""
-    limit, used = purse.limit or 0.0, purse.spent + purse.committed
+    limit, used = allowance.limit or 0.0, allowance.spent + allowance.committed
     number = max(int((limit - used) / each) + 1, 0)
     while number > 0 and used + number * each > limit * (1.0 + _ROUNDING):
         number -= 1

@@ -6,7 +6,7 @@ refuses to know Label Studio.
 Campaigns whose project somebody deleted in Label Studio: what was open in them waits again.
 
 A project that is gone takes everything with it, so that is taken for an accident; one labeling
-task that is gone is taken for a decision (see `flywheel.annotate.sweep`).
+task that is gone is taken for a decision (see `flywheel.annotate.reconcile`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from flywheel.annotate.exchange import BRIDGE, Bridge
+from flywheel.annotate.backend import BACKEND_LOCK, LabelingBackend
 from flywheel.faults import UNREADABLE
 from flywheel.ledger import Ledger
 from flywheel.ledger.campaigns import (
@@ -139,17 +139,17 @@ def _is_blinded(sample: Sample, task: Task, blinded: frozenset[str]) -> bool:
         return True
 
 
-def lose_deleted_projects(ledger: Ledger, studio: Bridge, now: datetime) -> int:
+def lose_deleted_projects(ledger: Ledger, studio: LabelingBackend, now: datetime) -> int:
     """Give up the campaigns whose project is gone; how many labeling tasks wait again.
 
     Raises:
         BusyError: one is gone while another process is sending to it.
         UnavailableError: Label Studio does not answer.
     """
-    gone = [one for one in _used(ledger) if not studio.is_there(int(one.external_project or 0))]
+    gone = [one for one in _used(ledger) if not studio.exists(int(one.external_project or 0))]
     if not gone:
         return 0
-    with hold(ledger, BRIDGE, lambda: now):
+    with hold(ledger, BACKEND_LOCK, lambda: now):
         still = {one.id for one in _used(ledger)}
         return sum(_lose(ledger, one, now) for one in gone if one.id in still)
 

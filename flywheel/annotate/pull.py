@@ -2,12 +2,12 @@
 
 Polling is the truth; pulled twice, nothing changes. A label is not made here. The rule for
 what disappears: an annotation that someone deleted counts no longer; of a labeling task that
-someone deleted the annotations stay that had come before (see `flywheel.annotate.sweep`).
+someone deleted the annotations stay that had come before (see `flywheel.annotate.reconcile`).
 
 Takes what labeling tasks hold now into the ledger, annotation by annotation.
 
 Taken in twice, nothing changes. How it was found that something changed is not known here: a
-pull and a sweep both end here.
+pull and a reconciliation both end here.
 
 Adds up records of counts, field by field. It refuses to know what is counted.
 """
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import Connection, bindparam
 
-from flywheel.annotate.exchange import Bridge, LabelingTask, ReturnedAnnotation
+from flywheel.annotate.backend import LabelingBackend, LabelingTask, ReturnedAnnotation
 from flywheel.annotate.plan import lose_deleted_projects
 from flywheel.blobs import Blobs
 from flywheel.errors import BusyError, FlywheelError, UnavailableError, UserError
@@ -72,7 +72,7 @@ class PullResult:
         return PullResult(**sums(self, other))
 
 
-class Intake(NamedTuple):
+class IngestInto(NamedTuple):
     """Of which campaign labeling tasks are taken in, where to, and what reads them."""
 
     ledger: Ledger
@@ -81,8 +81,8 @@ class Intake(NamedTuple):
     campaign: Campaign
 
 
-def take_in(
-    intake: Intake,
+def ingest(
+    into: IngestInto,
     changed: Sequence[LabelingTask],
     now: datetime,
     *,
@@ -94,7 +94,7 @@ def take_in(
     `only_later`: what was changed before that which is stored was read too late, and is left.
     `keeps`: what is stored stays though it is there no longer.
     """
-    ledger, blobs, task, campaign = intake
+    ledger, blobs, task, campaign = into
     total = PullResult()
     for start in range(0, len(changed), _PART):
         part = changed[start : start + _PART]
@@ -249,7 +249,9 @@ def _name(campaign: Campaign, found: LabelingTask) -> str:
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def pull(ledger: Ledger, blobs: Blobs, studio: Bridge, task: Task, now: datetime) -> PullResult:
+def pull(
+    ledger: Ledger, blobs: Blobs, studio: LabelingBackend, task: Task, now: datetime
+) -> PullResult:
     """Store every annotation that changed since the last pull; every campaign is read.
 
     Only the samples of labeling tasks that changed are loaded. An annotation whose sample cannot
@@ -269,7 +271,7 @@ def pull(ledger: Ledger, blobs: Blobs, studio: Bridge, task: Task, now: datetime
     return total
 
 
-def _lose(ledger: Ledger, studio: Bridge, now: datetime) -> int:
+def _lose(ledger: Ledger, studio: LabelingBackend, now: datetime) -> int:
     try:
         return lose_deleted_projects(ledger, studio, now)
     except BusyError:
@@ -277,14 +279,19 @@ def _lose(ledger: Ledger, studio: Bridge, now: datetime) -> int:
 
 
 def _pull_campaign(
-    ledger: Ledger, blobs: Blobs, studio: Bridge, task: Task, campaign: Campaign, now: datetime
+    ledger: Ledger,
+    blobs: Blobs,
+    studio: LabelingBackend,
+    task: Task,
+    campaign: Campaign,
+    now: datetime,
 ) -> PullResult:
     name = f"label studio project {campaign.external_project}"
     with ledger.read() as connection:
         before = watermark(connection, name)
     since = _EPOCH + timedelta(microseconds=before) if before else None
-    changed = list(studio.pull(int(campaign.external_project or 0), since))
-    result = take_in(Intake(ledger, blobs, task, campaign), changed, now)
+    changed = list(studio.changed_since(int(campaign.external_project or 0), since))
+    result = ingest(IngestInto(ledger, blobs, task, campaign), changed, now)
     newest = max((found.updated_at for found in changed), default=None)
     if newest is not None:
         with ledger.begin() as connection:

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import bindparam
 
-from flywheel.annotate.exchange import BRIDGE, Bridge
+from flywheel.annotate.backend import BACKEND_LOCK, LabelingBackend
 from flywheel.ledger import Ledger
 from flywheel.ledger.locks import hold
 from flywheel.ledger.outbox import Place, move_places, open_places, update_by_key, withdraw
@@ -59,7 +59,7 @@ def targeted(places: Sequence[Place]) -> list[str]:
 
 def order_queue(
     ledger: Ledger,
-    studio: Bridge | None,
+    studio: LabelingBackend | None,
     hardness: Mapping[str, float],
     ageing_nights: float,
     now: datetime,
@@ -77,7 +77,7 @@ def order_queue(
         BusyError: another process is sending.
         UnavailableError: Label Studio stopped answering; run this again.
     """
-    with hold(ledger, BRIDGE, lambda: now):
+    with hold(ledger, BACKEND_LOCK, lambda: now):
         with ledger.read() as connection:
             queue = open_places(connection)
         chosen = set(targeted(queue))
@@ -103,7 +103,7 @@ def order_queue(
     return QueueResult(num_moved=len(moved), num_withdrawn=len(gone))
 
 
-def _take_out(ledger: Ledger, studio: Bridge | None, calm: Sequence[Place]) -> list[str]:
+def _take_out(ledger: Ledger, studio: LabelingBackend | None, calm: Sequence[Place]) -> list[str]:
     """Withdraw samples as far as nobody has begun them; which are gone.
 
     One that is planned and not noted as sent may be there all the same: it stays in the queue.
@@ -119,16 +119,16 @@ def _take_out(ledger: Ledger, studio: Bridge | None, calm: Sequence[Place]) -> l
 
 
 def _note(ledger: Ledger, leaving: Sequence[Place], note: str) -> None:
-    """Say what is about to be withdrawn: after a kill, a sweep would think that people did it."""
+    """Say what is about to be withdrawn: after a kill, a reconciliation would think that people did it."""
     with ledger.begin() as connection:
         notes = {str(one.key): note for one in leaving}
         update_by_key(connection, {"note": bindparam("value")}, notes)
 
 
-def _withdraw(studio: Bridge, leaving: Sequence[Place]) -> tuple[list[Place], list[Place]]:
+def _withdraw(studio: LabelingBackend, leaving: Sequence[Place]) -> tuple[list[Place], list[Place]]:
     """Take labeling tasks out of Label Studio: which are gone, and which stay, since begun.
 
-    A number may have been given out again: what has another key by now is left to a sweep.
+    A number may have been given out again: what has another key by now is left to a reconciliation.
     """
     gone, begun = list[Place](), list[Place]()
     by_project: dict[int, dict[Place, int]] = defaultdict(dict)
@@ -137,14 +137,14 @@ def _withdraw(studio: Bridge, leaving: Sequence[Place]) -> tuple[list[Place], li
     for project, numbers in by_project.items():
         keys = {one.external_id: one.key for one in studio.fetch(project, set(numbers.values()))}
         ours = {one: number for one, number in numbers.items() if keys.get(number) == one.key}
-        deleted = studio.withdraw(project, set(ours.values())) if ours else set()
+        deleted = studio.delete(project, set(ours.values())) if ours else set()
         gone += [one for one, number in numbers.items() if number not in keys]
         gone += [one for one, number in ours.items() if number in deleted]
         begun += [one for one, number in ours.items() if number not in deleted]
     return gone, begun
 
 
-def _move(studio: Bridge | None, wanted: Mapping[Place, float]) -> dict[str, float]:
+def _move(studio: LabelingBackend | None, wanted: Mapping[Place, float]) -> dict[str, float]:
     """Write new places; key -> place of those that have moved."""
     by_project: dict[int, dict[int, float]] = defaultdict(dict)
     keys = dict[int, str]()

@@ -2,7 +2,7 @@
 
 A kill between the two is mended by the next run: it finds the labeling tasks that are there. What
 was in a project that is gone is sent again. A labeling task that people delete is their decision:
-it is never created again (see `flywheel.annotate.sweep`). It refuses to know why a sample was chosen.
+it is never created again (see `flywheel.annotate.reconcile`). It refuses to know why a sample was chosen.
 
 What people are shown of a sample: its picture, the model's answer, and why it was chosen.
 
@@ -16,7 +16,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TypeVar
 
-from flywheel.annotate.exchange import BRIDGE, Bridge, Item, new_task, task_data
+from flywheel.annotate.backend import (
+    BACKEND_LOCK,
+    LabelingBackend,
+    NewLabelingTask,
+    task_data,
+    task_payload,
+)
 from flywheel.annotate.label_studio.client import misfits
 from flywheel.annotate.label_studio.pictures import check_picture
 from flywheel.annotate.plan import lose_deleted_projects, plan_part
@@ -76,7 +82,7 @@ def pre_annotation_of(row: Waiting, sample: Sample, task: Task) -> list[dict[str
 
 def item_of(
     row: Waiting, image: str, result: list[dict[str, Json]], project: Project, now: datetime
-) -> Item:
+) -> NewLabelingTask:
     """All of it, for the labeling task."""
     shown: dict[str, Json] = {}
     if row.shown and row.confidence is not None and row.model_digest is not None:
@@ -85,7 +91,7 @@ def item_of(
             "confidence": round(float(row.confidence), 4),
             "model": row.model_digest[:12],
         }
-    return Item(
+    return NewLabelingTask(
         key=str(row.key),
         sample_id=row.sample_id,
         image=image,
@@ -96,9 +102,9 @@ def item_of(
     )
 
 
-def misfit(item: Item, task: Task) -> str | None:
+def misfit(item: NewLabelingTask, task: Task) -> str | None:
     """Why a pre-annotation cannot be shown, and what to do; None when it can."""
-    prediction = new_task(item)["predictions"][0]
+    prediction = task_payload(item)["predictions"][0]
     faults = misfits(task.labeling.config, prediction) if item.result else []
     if not faults:
         return None
@@ -108,7 +114,7 @@ def misfit(item: Item, task: Task) -> str | None:
     )
 
 
-def blinded(item: Item) -> Item:
+def blinded(item: NewLabelingTask) -> NewLabelingTask:
     """The same without anything of the model."""
     return replace(item, result=[], shown={})
 
@@ -135,7 +141,7 @@ class Sender:
 
     ledger: Ledger
     blobs: Blobs
-    studio: Bridge
+    studio: LabelingBackend
     task: Task
     project: Project
     blinded: frozenset[str] = frozenset()
@@ -169,7 +175,7 @@ def send(sender: Sender, now: datetime) -> SendResult:
     ledger = sender.ledger
     num_sent = num_refused = 0
     projects: dict[int, int] = {}
-    with hold(ledger, BRIDGE, lambda: now):
+    with hold(ledger, BACKEND_LOCK, lambda: now):
         lose_deleted_projects(ledger, sender.studio, now)
         with ledger.read() as connection:
             todo = waiting(connection)
@@ -232,7 +238,7 @@ def _project(sender: Sender, campaign: Campaign, now: datetime) -> int:
     """The number of the campaign's project in Label Studio, created when it is not there."""
     studio = sender.studio
     people = 1 if campaign.audience == EXPERTS else sender.project.labeling.annotations_per_sample
-    found = studio.ensure_project(
+    found = studio.ensure(
         campaign.title, sender.task.labeling.config, campaign.external_project, people
     )
     if campaign.external_project not in (None, found.id):
@@ -251,7 +257,7 @@ def _project(sender: Sender, campaign: Campaign, now: datetime) -> int:
 def _listen(sender: Sender, project_id: int, webhook: Webhook, now: datetime) -> None:
     """A server that tells of nothing is no fault: the night finds all that people did."""
     try:
-        sender.studio.listen(project_id, webhook.url, webhook.secret)
+        sender.studio.register_webhook(project_id, webhook.url, webhook.secret)
     except RefusedError as error:
         told = (
             f"it will not tell {webhook.url} of annotations, the night finds them: {error} "
@@ -295,8 +301,11 @@ def _send_part(
 
 
 def _without_misfits(
-    sender: Sender, part: Sequence[tuple[Waiting, Sample]], items: Sequence[Item], now: datetime
-) -> list[Item]:
+    sender: Sender,
+    part: Sequence[tuple[Waiting, Sample]],
+    items: Sequence[NewLabelingTask],
+    now: datetime,
+) -> list[NewLabelingTask]:
     """The items, of which those whose pre-annotation does not fit the labeling config are blind.
 
     It may be the answer of an old model, in a class that was renamed since; people do without.
@@ -319,7 +328,7 @@ def _ask_more(sender: Sender, now: datetime) -> int:
     with sender.ledger.read() as connection:
         wanted = open_requests(connection)
     for one in wanted:
-        sender.studio.ask_more(one.external_id, one.people)
+        sender.studio.raise_overlap(one.external_id, one.people)
     with sender.ledger.begin() as connection:
         finish_requests(connection, wanted, now)
     return len(wanted)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from flywheel.blobs import Blobs
-from flywheel.dataset.guard import Dropped, keep_splits_apart
+from flywheel.dataset.leakage import Dropped, keep_splits_apart
 from flywheel.ledger import Ledger
 from flywheel.ledger.batches import Origin, origins
 from flywheel.ledger.datasets import (

@@ -38,7 +38,7 @@ from flywheel.project import Project, load_project
 from flywheel.task import Task, load_task
 
 if TYPE_CHECKING:
-    from flywheel.annotate.exchange import Bridge
+    from flywheel.annotate.backend import LabelingBackend
     from flywheel.serve import ModelServer
 
 _LOGGER = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ class Loop:
     """the clock; only the composition root reads it"""
     spread: Spread | None = None
     """other processes that score; None: the run itself does"""
-    labeling: Bridge | None = None
+    labeling: LabelingBackend | None = None
     """the labeling server; None: the Label Studio of the settings"""
     server: ModelServer | None = None
     """the model server; None: the one at the address of the settings"""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from flywheel.annotate import PullResult, label_from_sensors, make_labels, pull, sweep
+from flywheel.annotate import PullResult, label_from_sensors, make_labels, pull, reconcile
 from flywheel.collect import Collected, Drift, measure_drift
 from flywheel.collect import collect as collect_failures
 from flywheel.dataset import make_version
@@ -144,8 +144,8 @@ def _pull(night: NightRun) -> tuple[PullResult, str]:
         studio = open_studio(loop)
         pulled = pull(loop.ledger, loop.blobs, studio, loop.task, loop.now())
         if night.keeps_results:
-            swept = sweep(loop.ledger, loop.blobs, studio, loop.task, loop.now())
-            pulled += swept.read
+            reconciled = reconcile(loop.ledger, loop.blobs, studio, loop.task, loop.now())
+            pulled += reconciled.read
     except (UnavailableError, RefusedError, BusyError) as error:
         _set_aside(night, "ingest", str(error))
         return PullResult(), f"no annotations read, they wait in Label Studio: {error}"

@@ -46,7 +46,7 @@ from flywheel.records import (
     Split,
     Verdict,
 )
-from flywheel.train import Trained, Trainers, TrainingData, train, train_together
+from flywheel.train import Trained, Trainers, TrainingData, train, train_distributed
 
 
 def retrain(night: NightRun) -> Retrained:
@@ -95,7 +95,7 @@ def _train(night: NightRun, data: TrainingData) -> Trained:
             devices=held.names,
             descriptors=held.descriptors,
         )
-        return train_together(
+        return train_distributed(
             trainers, settings, data, seed=seed, now=loop.now(), progress=night.progress
         )
 

@@ -18,22 +18,22 @@ from dataclasses import replace
 import numpy as np
 
 from flywheel.annotate import (
-    Extras,
-    PicturePlace,
+    LabelStudioBackend,
+    PictureStorage,
+    QualityChecks,
     QueueResult,
     Sender,
     SendResult,
-    Studio,
     affordable_answers,
-    ask_besides,
+    ask_quality_checks,
     blinded_slices,
     order_queue,
     send,
     targeted,
 )
-from flywheel.annotate.budget import Purse, read_budget
+from flywheel.annotate.backend import LabelingBackend
+from flywheel.annotate.budget import Allowance, read_budget
 from flywheel.annotate.cost import read_costs
-from flywheel.annotate.exchange import Bridge
 from flywheel.collect import low_confidence_signals
 from flywheel.errors import RefusedError, UnavailableError
 from flywheel.gpu import hold_devices
@@ -57,7 +57,7 @@ from flywheel.serve import webhook_of
 _MARK = "queue ordered for release"
 
 
-def requeue(night: NightRun, studio: Bridge | None) -> QueueResult:
+def requeue(night: NightRun, studio: LabelingBackend | None) -> QueueResult:
     """Order what is open anew, and withdraw what the model that serves now leaves no doubt of."""
     loop = night.loop
     with loop.ledger.read() as connection:
@@ -114,7 +114,7 @@ _GOLD = 5
 """number of the random stream that gold samples are drawn with"""
 
 
-def open_studio(loop: Loop) -> Bridge:
+def open_studio(loop: Loop) -> LabelingBackend:
     """The labeling server of the loop, else the project's Label Studio.
 
     Raises:
@@ -124,14 +124,14 @@ def open_studio(loop: Loop) -> Bridge:
     if loop.labeling is not None:
         return loop.labeling
     settings = loop.project.labeling
-    pictures = PicturePlace(
+    pictures = PictureStorage(
         way=settings.pictures,
         folder=settings.pictures_folder or "",
         url=settings.pictures_url or "",
     )
     token = secret("LABEL_STUDIO_API_KEY") or ""
     page = loop.project.label_studio_page
-    return Studio.connect(settings.url, token, pictures, pages_url=page)
+    return LabelStudioBackend.connect(settings.url, token, pictures, pages_url=page)
 
 
 def route(night: NightRun) -> Routed:
@@ -165,17 +165,17 @@ def route(night: NightRun) -> Routed:
     )
 
 
-def _studio_or_note(night: NightRun) -> tuple[Bridge | None, str]:
+def _studio_or_note(night: NightRun) -> tuple[LabelingBackend | None, str]:
     try:
         return open_studio(night.loop), ""
     except (UnavailableError, RefusedError) as error:
         return None, _note(night, error)
 
 
-def _ask_besides(night: NightRun) -> Extras:
+def _ask_besides(night: NightRun) -> QualityChecks:
     loop = night.loop
     seed = [loop.project.project.seed, night.number, _GOLD]
-    return ask_besides(
+    return ask_quality_checks(
         loop.ledger,
         loop.task,
         loop.project,
@@ -207,7 +207,7 @@ def _affordable(night: NightRun, purpose: Purpose | None = None) -> int | None:
         )
 
 
-def _send(night: NightRun, studio: Bridge) -> tuple[SendResult | None, str]:
+def _send(night: NightRun, studio: LabelingBackend) -> tuple[SendResult | None, str]:
     loop = night.loop
     with loop.ledger.read() as connection:
         most = loop.project.quality.max_anchoring
@@ -246,8 +246,8 @@ def spent_budgets(night: NightRun) -> list[str]:
         budget = read_budget(connection, loop.project, costs, night.number, loop.now())
     least = min(price.most for price in budget.prices.values())
     purses = {"night": budget.tonight, "month": budget.this_month}
-    return spent + [name for name, purse in purses.items() if _is_spent(purse, least)]
+    return spent + [name for name, allowance in purses.items() if _is_spent(allowance, least)]
 
 
-def _is_spent(purse: Purse, least: float) -> bool:
-    return purse.left is not None and purse.left < least
+def _is_spent(allowance: Allowance, least: float) -> bool:
+    return allowance.left is not None and allowance.left < least

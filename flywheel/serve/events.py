@@ -133,7 +133,7 @@ class Debouncer:
 
 
 def webhook_of(project: Project) -> Webhook | None:
-    """The webhook to register for a project; None: none, and only the sweeps find annotations.
+    """The webhook to register for a project; None: none, and only reconciliations find annotations.
 
     There is none without FLYWHEEL_WEBHOOK_SECRET, nor when the settings do not say how Label
     Studio reaches the model server: from another machine, neither loopback nor `0.0.0.0` is an

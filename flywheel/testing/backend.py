@@ -1,6 +1,6 @@
 """A labeling server in memory, in place of Label Studio: what is sent there stays there.
 
-It keeps the promises of `flywheel.annotate.exchange.Bridge` that the loop relies on: a push looks
+It keeps the promises of `flywheel.annotate.backend.LabelingBackend` that the loop relies on: a push looks
 first what is there, numbers grow, and every change has a later time.
 """
 
@@ -10,12 +10,12 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from flywheel.annotate.exchange import (
-    Glimpse,
-    Item,
+from flywheel.annotate.backend import (
+    InventoryRow,
+    LabelingProject,
     LabelingTask,
+    NewLabelingTask,
     ReturnedAnnotation,
-    StudioProject,
     task_data,
 )
 from flywheel.errors import UnavailableError
@@ -55,13 +55,13 @@ class Kept:
 
 
 class MemoryBackend:
-    """Implements `Bridge`; from `answer` on comes what annotators do there, and what goes wrong."""
+    """Implements `LabelingBackend`; from `answer` on comes what annotators do there, and what goes wrong."""
 
     def __init__(self) -> None:
         self.projects: dict[int, str] = {}
         self.configs: dict[int, str] = {}
         self.tasks: dict[int, Kept] = {}
-        self.items: list[Item] = []
+        self.items: list[NewLabelingTask] = []
         self.hooks: dict[tuple[int, str], str] = {}
         self.is_down = False
         self.breaks_after: dict[str, BaseException] = {}
@@ -73,32 +73,32 @@ class MemoryBackend:
         self._up()
         return {name: f"/{project_id}/{name}.png" for name in pictures}
 
-    def ensure_project(
+    def ensure(
         self,
         title: str,
         config: str,
         project_id: int | None,
         people: int = 1,  # noqa: ARG002
-    ) -> StudioProject:
+    ) -> LabelingProject:
         """The project of this id, else the oldest of this title, else a new one."""
         self._up()
         if project_id not in self.projects:
             same = [key for key, name in self.projects.items() if name == title]
             project_id = min(same) if same else self._begin(title)
         self.configs[project_id] = config
-        self._answered("ensure_project")
-        return StudioProject(project_id, self.page(project_id))
+        self._answered("ensure")
+        return LabelingProject(project_id, self.page(project_id))
 
     def page(self, project_id: int) -> str:
         """The address of a project; no page is there."""
         return f"http://label-studio/projects/{project_id}/data"
 
-    def is_there(self, project_id: int) -> bool:
+    def exists(self, project_id: int) -> bool:
         """Whether the project still exists."""
         self._up()
         return project_id in self.projects
 
-    def push(self, project_id: int, items: Sequence[Item]) -> dict[str, int]:
+    def push(self, project_id: int, items: Sequence[NewLabelingTask]) -> dict[str, int]:
         """Create the labeling tasks whose keys are not there; key -> number of all."""
         self._up()
         for number, item in enumerate(items):
@@ -110,7 +110,7 @@ class MemoryBackend:
         self._answered("push")
         return {item.key: self._with_key(project_id, item.key)[0] for item in items}
 
-    def pull(self, project_id: int, since: datetime | None) -> Iterator[LabelingTask]:
+    def changed_since(self, project_id: int, since: datetime | None) -> Iterator[LabelingTask]:
         """Labeling tasks that changed since then, and a little before, as a real server is asked."""
         self._up()
         start = since - _OVERLAP if since else datetime.min.replace(tzinfo=UTC)
@@ -123,12 +123,12 @@ class MemoryBackend:
         self._up()
         yield from [self._whole(key) for key in self._of(project_id) if key in external_ids]
 
-    def glimpse(self, project_id: int) -> Iterator[Glimpse]:
+    def inventory(self, project_id: int) -> Iterator[InventoryRow]:
         """Every labeling task of a project in brief."""
         self._up()
         for key in self._of(project_id):
             task = self.tasks[key]
-            yield Glimpse(
+            yield InventoryRow(
                 external_id=key,
                 key=task.key,
                 data=dict(task.data),
@@ -138,13 +138,13 @@ class MemoryBackend:
                 people=task.people,
             )
 
-    def ask_more(self, external_id: int, people: int) -> None:
+    def raise_overlap(self, external_id: int, people: int) -> None:
         """Ask so many annotators in one labeling task."""
         self._up()
         if external_id in self.tasks:
             self.tasks[external_id].people = people
             self._changed(external_id)
-        self._answered("ask_more")
+        self._answered("raise_overlap")
 
     def reorder(self, project_id: int, priorities: Mapping[int, float]) -> set[int]:
         """Set the priorities of those that are not begun; which they are."""
@@ -154,12 +154,12 @@ class MemoryBackend:
             self.tasks[key].priority = priorities[key]
         return moved
 
-    def withdraw(self, project_id: int, external_ids: Collection[int]) -> set[int]:
+    def delete(self, project_id: int, external_ids: Collection[int]) -> set[int]:
         """Delete those that are not begun; which of the given are gone."""
         self._up()
         for key in self._untouched(project_id, external_ids):
             del self.tasks[key]
-        self._answered("withdraw")
+        self._answered("delete")
         return set(external_ids) - set(self._of(project_id))
 
     def restore(self, external_id: int, data: Mapping[str, Json]) -> None:
@@ -169,7 +169,7 @@ class MemoryBackend:
             self.edit(external_id, **dict.fromkeys(self.tasks[external_id].data))
             self.edit(external_id, **data)
 
-    def listen(self, project_id: int, url: str, secret: str) -> None:
+    def register_webhook(self, project_id: int, url: str, secret: str) -> None:
         """Remember an address and its secret; nothing is sent there."""
         self._up()
         self.hooks[project_id, url] = secret

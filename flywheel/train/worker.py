@@ -1,6 +1,6 @@
 """One trainer of several: `python -m flywheel.train.worker JOB`, with torchrun's environment.
 
-The run starts it (flywheel/train/together.py); `torchrun --standalone --nproc-per-node 2 -m
+The run starts it (flywheel/train/distributed.py); `torchrun --standalone --nproc-per-node 2 -m
 flywheel.train.worker JOB` does the same by hand. It dies with the run that started it: a trainer
 that nobody waits for would keep a GPU busy for nothing.
 """

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 from sqlalchemy import make_url
 
-from flywheel.annotate import Studio
+from flywheel.annotate import LabelStudioBackend
 from flywheel.errors import UnavailableError
 from flywheel.ledger import Ledger
 from flywheel.ledger.releases import current_release
@@ -29,7 +29,7 @@ def label_studio(project: Project, environment: Mapping[str, str]) -> Iterator[F
     """Whether Label Studio answers and takes our token."""
     url = project.labeling.url.rstrip("/")
     there = _told(project, f"{url}/api/version")
-    Studio.connect(url, environment.get("LABEL_STUDIO_API_KEY"), sleep=lambda _: None)
+    LabelStudioBackend.connect(url, environment.get("LABEL_STUDIO_API_KEY"), sleep=lambda _: None)
     yield ok("Label Studio", f"{url} answers and takes the token, version {_release(there)}")
 
 

@@ -24,7 +24,7 @@ from rich.table import Table
 from flywheel.records import Split
 from flywheel.settings.learning import Train
 from flywheel.task import load_task
-from flywheel.train import Trained, Trainers, TrainingData, train, train_together
+from flywheel.train import Trained, Trainers, TrainingData, train, train_distributed
 
 _TOYS = Path(__file__).parents[1] / "toys"
 _TIMES = 40
@@ -75,7 +75,7 @@ def _alone(settings: Train, data: TrainingData) -> tuple[Trained, float]:
 def _together(number: int, settings: Train, data: TrainingData) -> tuple[Trained, float]:
     begun = time.perf_counter()
     trainers = Trainers(task=_TASK, directory=_TOYS, devices=("cpu",) * number)
-    found = train_together(trainers, settings, data, seed=3, now=_NOW, progress=lambda *_: None)
+    found = train_distributed(trainers, settings, data, seed=3, now=_NOW, progress=lambda *_: None)
     return found, time.perf_counter() - begun
 
 

@@ -31,9 +31,9 @@ import psutil
 from label_studio_sdk import LabelStudio
 from PIL import Image
 
-from flywheel.annotate.exchange import Item, new_task
-from flywheel.annotate.label_studio.pictures import PicturePlace
-from flywheel.annotate.label_studio.studio import Studio
+from flywheel.annotate.backend import NewLabelingTask, task_payload
+from flywheel.annotate.label_studio.backend import LabelStudioBackend
+from flywheel.annotate.label_studio.pictures import PictureStorage
 from flywheel.records import content_id
 from flywheel.stack import catalogue
 from flywheel.stack.credentials import Credentials
@@ -61,7 +61,7 @@ class Bench:
 
     def __post_init__(self) -> None:
         self.sdk = LabelStudio(base_url=self.url, api_key=self.token, timeout=600, max_retries=0)
-        self.studio = Studio.connect(self.url, self.token)
+        self.studio = LabelStudioBackend.connect(self.url, self.token)
         headers = {"Authorization": f"Token {self.token}"}
         self.http = httpx.Client(base_url=self.url, headers=headers, timeout=600)
 
@@ -71,12 +71,12 @@ class Bench:
 
     def project(self) -> int:
         """A new, empty one."""
-        return self.studio.ensure_project(secrets.token_hex(8), CONFIG, None).id
+        return self.studio.ensure(secrets.token_hex(8), CONFIG, None).id
 
-    def shared(self) -> Studio:
+    def shared(self) -> LabelStudioBackend:
         """A connection that puts pictures into a folder."""
-        return Studio.connect(
-            self.url, self.token, PicturePlace(way="folder", folder=str(self.folder))
+        return LabelStudioBackend.connect(
+            self.url, self.token, PictureStorage(way="folder", folder=str(self.folder))
         )
 
 
@@ -100,8 +100,8 @@ Work = Callable[[], int]
 """does something; how many labeling tasks it was about"""
 
 
-def _sends(bench: Bench, items: Sequence[Item]) -> dict[str, Work]:
-    tasks = [new_task(item) for item in items]
+def _sends(bench: Bench, items: Sequence[NewLabelingTask]) -> dict[str, Work]:
+    tasks = [task_payload(item) for item in items]
     return {
         "SDK import_tasks": lambda: _import(bench, bench.project(), tasks),
         "push": lambda: len(bench.studio.push(bench.project(), items)),
@@ -121,7 +121,7 @@ def _sends_pictures(bench: Bench, number: int) -> dict[str, Work]:
 
     def tasks(addresses: dict[str, str]) -> list[dict]:
         return [
-            new_task(dataclasses.replace(by_sample[name], image=address))
+            task_payload(dataclasses.replace(by_sample[name], image=address))
             for name, address in addresses.items()
         ]
 
@@ -134,7 +134,7 @@ def _sends_pictures(bench: Bench, number: int) -> dict[str, Work]:
         project = bench.project()
         return _import(bench, project, tasks(_upload(bench, project, pictures)))
 
-    def ours(studio: Studio) -> int:
+    def ours(studio: LabelStudioBackend) -> int:
         project = bench.project()
         addresses = studio.publish(project, pictures)
         items = [dataclasses.replace(by_sample[name], image=addresses[name]) for name in pictures]
@@ -162,11 +162,11 @@ def _upload(bench: Bench, project: int, pictures: dict[str, bytes]) -> dict[str,
     return {name: f"/data/{files_there[one]}" for name, one in zip(names, ids, strict=True)}
 
 
-def _annotated(bench: Bench, items: Sequence[Item], number: int) -> int:
+def _annotated(bench: Bench, items: Sequence[NewLabelingTask], number: int) -> int:
     """A project in which people have answered some."""
     project = bench.project()
     given = {"result": _result("b"), "lead_time": 3.0, "ground_truth": False}
-    tasks = [new_task(item) for item in items]
+    tasks = [task_payload(item) for item in items]
     done = [{**task, "annotations": [given]} for task in tasks[:number]]
     _import(bench, project, done)
     _import(bench, project, tasks[number:])
@@ -190,14 +190,16 @@ def _pulls(bench: Bench, project: int, number: int) -> dict[str, Work]:
         "SDK exports.as_json": lambda: number * bool(bench.sdk.projects.exports.as_json(project)),
         "SDK exports, annotated": finished,
         "SDK snapshot, annotated": snapshot,
-        "pull": lambda: sum(bool(one.annotations) for one in bench.studio.pull(project, None)),
+        "pull": lambda: sum(
+            bool(one.annotations) for one in bench.studio.changed_since(project, None)
+        ),
     }
 
 
 def _deltas(bench: Bench, project: int) -> dict[str, Work]:
     """What changed is what people answer now, before any round."""
-    newest = max(one.updated_at for one in bench.studio.glimpse(project))
-    ids = [one.external_id for one in bench.studio.glimpse(project)][-CHANGED:]
+    newest = max(one.updated_at for one in bench.studio.inventory(project))
+    ids = [one.external_id for one in bench.studio.inventory(project)][-CHANGED:]
     for number in ids:
         bench.http.post(f"/api/tasks/{number}/annotations/", json={"result": _result("a")})
     since = newest + timedelta(minutes=5, microseconds=1)  # without what is pulled twice
@@ -208,14 +210,14 @@ def _deltas(bench: Bench, project: int) -> dict[str, Work]:
         "SDK tasks.list": lambda: len(
             list(bench.sdk.tasks.list(project=project, query=query, fields="all", page_size=100))
         ),
-        "pull": lambda: len(list(bench.studio.pull(project, since))),
+        "pull": lambda: len(list(bench.studio.changed_since(project, since))),
     }
 
 
-def _looks(bench: Bench, project: int, items: Sequence[Item]) -> dict[str, Work]:
+def _looks(bench: Bench, project: int, items: Sequence[NewLabelingTask]) -> dict[str, Work]:
     return {
         "SDK tasks.list": lambda: len(list(bench.sdk.tasks.list(project=project, page_size=1000))),
-        "glimpse": lambda: len(list(bench.studio.glimpse(project))),
+        "inventory": lambda: len(list(bench.studio.inventory(project))),
         "push again": lambda: len(bench.studio.push(project, items)),
     }
 
@@ -241,9 +243,9 @@ def _table(bench: Bench, title: str, works: dict[str, Work]) -> None:
         )
 
 
-def _item(number: int) -> Item:
+def _item(number: int) -> NewLabelingTask:
     name = content_id(b"%d" % number)
-    return Item(
+    return NewLabelingTask(
         key=content_id(name.encode()),
         sample_id=name,
         image=f"/data/upload/1/{name}.png",

@@ -21,7 +21,7 @@ from urllib.parse import quote
 import fsspec
 from PIL import Image
 
-from flywheel.annotate.exchange import Pictures
+from flywheel.annotate.backend import PictureStore
 from flywheel.annotate.label_studio.client import Client, TooLargeError
 from flywheel.errors import PayloadError, RefusedError, UnavailableError
 
@@ -33,7 +33,7 @@ _SHOWN = ("PNG", "JPEG")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PicturePlace:
+class PictureStorage:
     """Where pictures go."""
 
     way: Literal["upload", "folder", "url"] = "upload"
@@ -48,7 +48,7 @@ class PicturePlace:
     Access-Control-Allow-Origin, or Label Studio shows an error in place of the picture"""
 
 
-BY_UPLOAD = PicturePlace()
+BY_UPLOAD = PictureStorage()
 
 
 def check_picture(sample_id: str, picture: bytes) -> None:
@@ -67,7 +67,7 @@ def check_picture(sample_id: str, picture: bytes) -> None:
         ) from error
 
 
-def pictures_of(place: PicturePlace, client: Client) -> Pictures:
+def pictures_of(place: PictureStorage, client: Client) -> PictureStore:
     """The way to a place."""
     if place.way == "folder":
         return _SharedFolder(client, Path(place.folder))

@@ -100,16 +100,16 @@ def _where_blind(quality: Quality) -> str:
 
 def _about_money(facts: LabelingFacts, project: Project) -> Iterator[str]:
     budget, currency = facts.budget, project.cost.currency
-    for purse, name, key in (
+    for allowance, name, key in (
         (budget.tonight, f"night {budget.night}", "per_night"),
         (budget.this_month, budget.month, "per_month"),
     ):
-        if purse.limit is None or purse.left is None:
+        if allowance.limit is None or allowance.left is None:
             continue
-        if budget.prices and purse.left < min(one.most for one in budget.prices.values()):
+        if budget.prices and allowance.left < min(one.most for one in budget.prices.values()):
             yield (
-                f"The money of {name} is used up ({purse.spent + purse.committed:,.2f} of "
-                f"{purse.limit:,.2f} {currency}): nothing new is asked; raise cost.{key} or wait"
+                f"The money of {name} is used up ({allowance.spent + allowance.committed:,.2f} of "
+                f"{allowance.limit:,.2f} {currency}): nothing new is asked; raise cost.{key} or wait"
             )
 
 

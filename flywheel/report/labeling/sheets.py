@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from flywheel.annotate.budget import Purse
+from flywheel.annotate.budget import Allowance
 from flywheel.annotate.expense import Expense
 from flywheel.annotate.plan import EVERYWHERE
 from flywheel.annotate.queue import place
@@ -100,8 +100,8 @@ def budget_sheet(facts: LabelingFacts, currency: str) -> Sheet:
     budget = facts.budget
     open_answers = sum(budget.still_open.values())
     rows = tuple(
-        (name, *_purse(purse))
-        for name, purse in (
+        (name, *_allowance(allowance))
+        for name, allowance in (
             (f"night {budget.night}", budget.tonight),
             (budget.month, budget.this_month),
         )
@@ -219,10 +219,10 @@ def _oldest(facts: LabelingFacts, project: Project) -> str:
     )
 
 
-def _purse(purse: Purse) -> tuple[str, str, str, str]:
-    limit = "none" if purse.limit is None else f"{purse.limit:,.2f}"
-    left = "no limit" if purse.left is None else f"{purse.left:,.2f}"
-    return limit, f"{purse.spent:,.2f}", f"{purse.committed:,.2f}", left
+def _allowance(allowance: Allowance) -> tuple[str, str, str, str]:
+    limit = "none" if allowance.limit is None else f"{allowance.limit:,.2f}"
+    left = "no limit" if allowance.left is None else f"{allowance.left:,.2f}"
+    return limit, f"{allowance.spent:,.2f}", f"{allowance.committed:,.2f}", left
 
 
 def _expense_cells(one: Expense) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from flywheel.annotate.budget import Budget, Purse, read_budget
+from flywheel.annotate.budget import Allowance, Budget, read_budget
 from flywheel.annotate.cost import read_costs
 from flywheel.ledger.decisions import get_decision
 from flywheel.ledger.history import get_night, reported_nights
@@ -141,15 +141,15 @@ def _labeling(loop: Loop, connection: Connection, number: int) -> str:
 
 def _budget(budget: Budget, currency: str) -> str:
     purses = ((f"night {budget.night}", budget.tonight), (budget.month, budget.this_month))
-    rows = [[name, *_purse(purse)] for name, purse in purses]
+    rows = [[name, *_allowance(allowance)] for name, allowance in purses]
     headings = (markdown.plain(currency), "limit", "spent", "committed", "left")
     return markdown.table(headings, rows)
 
 
-def _purse(purse: Purse) -> list[str]:
-    limit = "none" if purse.limit is None else f"{purse.limit:,.2f}"
-    left = "no limit" if purse.left is None else f"{purse.left:,.2f}"
-    return [limit, f"{purse.spent:,.2f}", f"{purse.committed:,.2f}", left]
+def _allowance(allowance: Allowance) -> list[str]:
+    limit = "none" if allowance.limit is None else f"{allowance.limit:,.2f}"
+    left = "no limit" if allowance.left is None else f"{allowance.left:,.2f}"
+    return [limit, f"{allowance.spent:,.2f}", f"{allowance.committed:,.2f}", left]
 
 
 def _links(

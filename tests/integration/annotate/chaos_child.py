@@ -1,4 +1,4 @@
-"""Sends, pulls, sweeps and orders the queue in processes that die at their n-th step; a program.
+"""Sends, pulls, reconciliations and orders the queue in processes that die at their n-th step; a program.
 
 Reads a JSON list of orders a line, and forks a process for each at once, since importing takes
 longer than a send. Prints a JSON list of how each one ended: its exit code, and what it came to
@@ -23,7 +23,7 @@ import httpx
 from chaos_letters import open_letters
 from sqlalchemy import Connection, event
 
-from flywheel.annotate import Sender, Studio, order_queue, pull, send, sweep
+from flywheel.annotate import LabelStudioBackend, Sender, order_queue, pull, reconcile, send
 from flywheel.errors import BusyError, FlywheelError
 from flywheel.ledger import Ledger
 
@@ -99,15 +99,20 @@ def _pull(letters, studio, order, now):
     return pull(letters.ledger, letters.blobs, studio, letters.task, now)
 
 
-def _sweep(letters, studio, order, now):
-    return sweep(letters.ledger, letters.blobs, studio, letters.task, now)
+def _reconcile(letters, studio, order, now):
+    return reconcile(letters.ledger, letters.blobs, studio, letters.task, now)
 
 
 def _queue(letters, studio, order, now):
     return order_queue(letters.ledger, studio, order["hardness"], 7.0, now)
 
 
-ACTIONS: dict[str, Callable] = {"send": _send, "pull": _pull, "sweep": _sweep, "queue": _queue}
+ACTIONS: dict[str, Callable] = {
+    "send": _send,
+    "pull": _pull,
+    "reconcile": _reconcile,
+    "queue": _queue,
+}
 
 
 def _live(order: dict) -> tuple[int, object]:
@@ -116,7 +121,7 @@ def _live(order: dict) -> tuple[int, object]:
     letters = open_letters(Path(order["directory"]))
     steps.watch(letters.ledger)
     try:
-        studio = Studio.connect(
+        studio = LabelStudioBackend.connect(
             order["url"], order["token"], transport=Network(steps), sleep=lambda _: None
         )
         result = ACTIONS[order["action"]](letters, studio, order, datetime.now(UTC))

@@ -1,4 +1,4 @@
-"""What happens to sending, pulling, sweeping and ordering, one kind of accident after the other.
+"""What happens to sending, pulling, reconciling and ordering, one kind of accident after the other.
 
 Refuses to know what must be true afterwards.
 """
@@ -18,8 +18,8 @@ from flywheel.ledger.requests import ask_more, open_requests
 from flywheel.records import Purpose
 
 _KEY_LENGTH = 64
-_NOW_AND_THEN = {1: ("queue",), 3: ("sweep",)}
-_TOGETHER = (("send", "send"), ("send", "sweep"), ("send", "pull", "queue"))
+_NOW_AND_THEN = {1: ("queue",), 3: ("reconcile",)}
+_TOGETHER = (("send", "send"), ("send", "reconcile"), ("send", "pull", "queue"))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,7 +76,7 @@ class Storm:
         for action, prepare in (
             ("send", self._something_to_send),
             ("pull", self._something_to_pull),
-            ("sweep", self._something_to_sweep),
+            ("reconcile", self._something_to_reconcile),
             ("queue", self._something_to_order),
         ):
             die_at = 0
@@ -87,7 +87,7 @@ class Storm:
                     break
                 assert code == KILLED, told
                 if action == "send" and die_at % 4 == 3:  # others come upon what it left
-                    self.world.do("pull" if die_at % 8 == 3 else "sweep")
+                    self.world.do("pull" if die_at % 8 == 3 else "reconcile")
                 die_at += self.scale.kill_stride
 
     def _something_to_send(self) -> dict:
@@ -103,7 +103,7 @@ class Storm:
         self._people_work()
         return {}
 
-    def _something_to_sweep(self) -> dict:
+    def _something_to_reconcile(self) -> dict:
         """One accident by hand after the other."""
         self._turn += 1
         project, task = self._open_task(self._projects())

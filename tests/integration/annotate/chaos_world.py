@@ -209,7 +209,7 @@ class World:
         self.fired = Counter[object]()
         """what the network did"""
         self.quiet = list[dict]()
-        """what send, pull and sweep came to when all was quiet"""
+        """what send, pull and reconcile came to when all was quiet"""
         self._folder = folder
         self._num_samples = 0
         self._program = subprocess.Popen(

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from playwright.sync_api import Page, sync_playwright
 
-from flywheel.annotate import PullResult, Sender, SendResult, Studio, pull, send
+from flywheel.annotate import LabelStudioBackend, PullResult, Sender, SendResult, pull, send
 from flywheel.ledger.campaigns import EVERYONE, begin_campaign, found_project, labeling_projects
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
@@ -31,8 +31,8 @@ def letters(letters):
 
 
 @pytest.fixture
-def studio(label_studio) -> Studio:
-    return Studio.connect(label_studio.url, label_studio.token)
+def studio(label_studio) -> LabelStudioBackend:
+    return LabelStudioBackend.connect(label_studio.url, label_studio.token)
 
 
 class People:
@@ -96,7 +96,7 @@ def page(label_studio) -> Iterator[Page]:
 
 @pytest.fixture
 def send_now(letters, studio) -> Callable[..., SendResult]:
-    def run(through: Studio = studio) -> SendResult:
+    def run(through: LabelStudioBackend = studio) -> SendResult:
         sender = Sender(
             ledger=letters.ledger,
             blobs=letters.blobs,
@@ -125,7 +125,7 @@ def project_id(letters, studio) -> int:
     if known:
         return known[-1]
     title = f"flywheel: {letters.project.name}"
-    page = studio.ensure_project(title, letters.task.labeling.config, None)
+    page = studio.ensure(title, letters.task.labeling.config, None)
     with letters.ledger.begin() as connection:
         campaign = begin_campaign(connection, EVERYONE, title, NOW)
         found_project(connection, campaign.id, page.id)

@@ -14,7 +14,7 @@ from functools import partial
 import pytest
 from sqlalchemy import select
 
-from flywheel.annotate import PullResult, Studio, SweepResult, sweep
+from flywheel.annotate import LabelStudioBackend, PullResult, ReconcileResult, reconcile
 from flywheel.errors import RefusedError
 from flywheel.ledger.tables import annotations, skips
 
@@ -49,9 +49,9 @@ def stored(letters):
 
 
 @pytest.fixture
-def sweep_now(letters, studio) -> Callable[[], SweepResult]:
+def reconcile_now(letters, studio) -> Callable[[], ReconcileResult]:
     now = datetime.fromisoformat("2026-03-02T00:00:00+00:00")
-    return partial(sweep, letters.ledger, letters.blobs, studio, letters.task, now)
+    return partial(reconcile, letters.ledger, letters.blobs, studio, letters.task, now)
 
 
 @pytest.fixture
@@ -76,10 +76,10 @@ def test_a_token_that_is_wrong_or_was_revoked_is_named_and_what_is_not_sent_wait
     letters.choose(b"x1")
     wrong = "0000111122223333444455556666777788889999"
     with pytest.raises(RefusedError, match=r"LABEL_STUDIO_API_KEY.*copy a valid one") as error:
-        Studio.connect(label_studio.url, wrong)
+        LabelStudioBackend.connect(label_studio.url, wrong)
     assert wrong[:12] not in str(error.value)
     assert f"{label_studio.url}/user/account" in str(error.value)
-    revoked = Studio.connect(label_studio.url, label_studio.token)
+    revoked = LabelStudioBackend.connect(label_studio.url, label_studio.token)
     revoked._client._wrapper._tokens_client._api_key = wrong
     with pytest.raises(RefusedError, match=r"LABEL_STUDIO_API_KEY.*copy a valid one"):
         send_now(revoked)
@@ -105,7 +105,7 @@ def test_a_project_deleted_under_us_is_told_and_what_was_open_goes_to_a_new_one(
     assert "its 2 unfinished labeling tasks are sent again to a new project" in line
 
 
-class DeletesProject(Studio):
+class DeletesProject(LabelStudioBackend):
     """Somebody deletes the project while we upload pictures to it."""
 
     def publish(self, project_id, pictures):
@@ -233,7 +233,7 @@ def test_a_picture_that_no_browser_can_show_is_set_aside_and_the_others_are_sent
 
 
 def test_work_on_somebody_else_s_labeling_task_in_our_project_is_told_and_left_alone(
-    letters, send_now, pull_now, sweep_now, people, result, told, stored
+    letters, send_now, pull_now, reconcile_now, people, result, told, stored
 ):
     (sample_id,) = letters.choose(b"x1")
     project_id = int(send_now().project_url.split("/")[-2])
@@ -243,7 +243,7 @@ def test_work_on_somebody_else_s_labeling_task_in_our_project_is_told_and_left_a
     people.annotate(theirs, result("a"))
     people.annotate(ours, result("b"))
     assert pull_now() == PullResult(num_annotations=1, num_unknown=1)
-    assert sweep_now().num_foreign == 1
+    assert reconcile_now().num_foreign == 1
     assert stored() == [("b", None)]
     (line,) = told()
     assert f"project {project_id} in Label Studio: 1 labeling tasks were made by hand" in line
@@ -270,8 +270,8 @@ def set_back(label_studio) -> Callable[[int], None]:
     return change
 
 
-def test_what_happens_by_a_clock_that_was_set_back_is_found_by_a_sweep(
-    letters, send_now, pull_now, sweep_now, people, result, stored, set_back
+def test_what_happens_by_a_clock_that_was_set_back_is_found_by_a_reconciliation(
+    letters, send_now, pull_now, reconcile_now, people, result, stored, set_back
 ):
     letters.choose(b"x1", b"x2", b"x3")
     project_id = int(send_now().project_url.split("/")[-2])
@@ -284,13 +284,13 @@ def test_what_happens_by_a_clock_that_was_set_back_is_found_by_a_sweep(
     for external_id in (changed, deleted, new):
         set_back(external_id)
     assert pull_now() == PullResult()
-    assert sweep_now().read == PullResult(num_annotations=2, num_deleted=1)
+    assert reconcile_now().read == PullResult(num_annotations=2, num_deleted=1)
     assert stored() == [("c", None), ("b", None)]
-    assert (pull_now(), sweep_now()) == (PullResult(), SweepResult())
+    assert (pull_now(), reconcile_now()) == (PullResult(), ReconcileResult())
 
 
-def test_a_clock_that_is_a_day_ahead_and_set_right_again_hides_nothing_from_a_sweep(
-    letters, send_now, pull_now, sweep_now, people, result, stored, label_studio
+def test_a_clock_that_is_a_day_ahead_and_set_right_again_hides_nothing_from_a_reconciliation(
+    letters, send_now, pull_now, reconcile_now, people, result, stored, label_studio
 ):
     letters.choose(b"x1", b"x2")
     project_id = int(send_now().project_url.split("/")[-2])
@@ -304,5 +304,5 @@ def test_a_clock_that_is_a_day_ahead_and_set_right_again_hides_nothing_from_a_sw
     assert pull_now() == PullResult(num_annotations=1)
     people.change(given, result("b"))
     people.annotate(late, result("c"))
-    sweep_now()
+    reconcile_now()
     assert stored() == [("b", None), ("c", None)]

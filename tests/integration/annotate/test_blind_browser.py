@@ -5,7 +5,7 @@ import uuid
 import pytest
 from playwright.sync_api import expect
 
-from flywheel.annotate.exchange import Item
+from flywheel.annotate.backend import NewLabelingTask
 from flywheel.examples.annotators import Crowd, Person
 
 pytestmark = pytest.mark.integration
@@ -21,9 +21,9 @@ _SETTLED_MS = 700
 """until the page knows that a choice was made"""
 
 
-def _item(key: str, people: int, letter: str | None) -> Item:
+def _item(key: str, people: int, letter: str | None) -> NewLabelingTask:
     region = {"id": "r1", "type": "choices", "from_name": "letter", "to_name": "image"}
-    return Item(
+    return NewLabelingTask(
         key=key * 64,
         sample_id=key * 64,
         image="/static/images/opossum_looking.svg",
@@ -52,7 +52,7 @@ def _answer(page, url, key):
 
 
 def test_two_people_answer_one_blind_labeling_task_each_once(label_studio, studio, page):
-    project = studio.ensure_project(f"blind {uuid.uuid4().hex[:8]}", CONFIG, None)
+    project = studio.ensure(f"blind {uuid.uuid4().hex[:8]}", CONFIG, None)
     ids = studio.push(project.id, [_item("1", 2, None), _item("2", 1, "a")])
     chosen = [_answer(page, project.url, "1"), _answer(page, project.url, "2")]
     assert chosen == [0, 1]  # the blind one is empty, the other one pre-filled
@@ -70,7 +70,7 @@ def test_two_people_answer_one_blind_labeling_task_each_once(label_studio, studi
     page.context.add_cookies(cookies)
     assert _answer(page, project.url, "2") == 0
     expect(page.get_by_text("No more tasks")).to_be_visible(timeout=30_000)
-    found = {one.external_id: one for one in studio.pull(project.id, None)}
+    found = {one.external_id: one for one in studio.changed_since(project.id, None)}
     said = {
         one.annotator: one.result[0]["value"]["choices"] for one in found[ids["1" * 64]].annotations
     }

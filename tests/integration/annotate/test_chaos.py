@@ -1,6 +1,6 @@
 """Whatever fails in whatever order: no labeling task twice, no answer lost, no sample forgotten.
 
-Against a real Label Studio of its own and a real ledger: sending, pulling, sweeping and ordering
+Against a real Label Studio of its own and a real ledger: sending, pulling, reconciling and ordering
 end in a SIGKILL at every third step, in the long form at every single one; a proxy loses, delays,
 cuts and refuses; the server itself is killed; several start at once; and people annotate, change,
 skip and delete all the while, and copy, edit and delete labeling tasks by hand. Then it becomes
@@ -51,7 +51,7 @@ def world(label_studio_template, tmp_path_factory, credentials, free_url) -> Ite
         world = World(folder, server, rng)
         with FaultyProxy(server.url, rng.spawn(1)[0], rate=0.2) as proxy:
             Storm(world, proxy, scale, rng.spawn(1)[0]).blow()
-        world.quiet = world.do("send", "pull", "sweep")
+        world.quiet = world.do("send", "pull", "reconcile")
         print(world.told())  # noqa: T201 - the numbers are what one wants to see of a storm
         yield world
         world.close()
@@ -184,25 +184,25 @@ def test_an_annotation_is_deleted_in_the_ledger_if_a_person_deleted_it_and_only_
 
 def test_once_more_nothing_changes(world):
     before = world.facts()
-    (sent, pulled, swept) = world.do("send", "pull", "sweep")
+    (sent, pulled, reconciled) = world.do("send", "pull", "reconcile")
     assert (sent["num_sent"], sent["num_more"], sent["num_waiting"]) == (0, 0, 0)
     assert {name: value for name, value in pulled.items() if value}.keys() <= {
         "steps",
         "num_unknown",
     }
-    assert {name for name, value in swept.items() if value and name != "read"} <= {
+    assert {name for name, value in reconciled.items() if value and name != "read"} <= {
         "steps",
         "num_foreign",
         "num_twins",
     }
-    assert not any(value for name, value in swept["read"].items() if name != "num_unknown")
+    assert not any(value for name, value in reconciled["read"].items() if name != "num_unknown")
     assert world.facts() == before
 
 
 def test_everything_that_can_go_wrong_did(world):
     assert {fault for fault in Fault if not world.fired[fault]} == set()
     assert world.server.num_kills >= 2
-    for action in ("send", "pull", "sweep", "queue"):
+    for action in ("send", "pull", "reconcile", "queue"):
         assert world.ended[f"{action} killed"] >= 5
     people = world.people.did
     wanted = (

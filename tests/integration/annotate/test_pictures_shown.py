@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from flywheel.annotate import Studio
-from flywheel.annotate.exchange import Item
-from flywheel.annotate.label_studio.pictures import PicturePlace
+from flywheel.annotate import LabelStudioBackend
+from flywheel.annotate.backend import NewLabelingTask
+from flywheel.annotate.label_studio.pictures import PictureStorage
 from flywheel.records import content_id
 from flywheel.stack import catalogue
 from flywheel.stack.credentials import Credentials
@@ -77,16 +77,16 @@ class Open(http.server.SimpleHTTPRequestHandler):
 def place(request, shared, tmp_path):
     """Where pictures go, one way."""
     if request.param == "folder":
-        yield PicturePlace(way="folder", folder=str(shared / "of one/project"))
+        yield PictureStorage(way="folder", folder=str(shared / "of one/project"))
     elif request.param == "upload":
-        yield PicturePlace()
+        yield PictureStorage()
     else:
         handler = functools.partial(Open, directory=tmp_path)
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         url = f"http://127.0.0.1:{server.server_port}/p"
-        yield PicturePlace(way="url", folder=f"{tmp_path}/p", url=url)
+        yield PictureStorage(way="url", folder=f"{tmp_path}/p", url=url)
         server.shutdown()
         server.server_close()
         thread.join()
@@ -94,8 +94,8 @@ def place(request, shared, tmp_path):
 
 @pytest.mark.parametrize("place", ["upload", "folder", "url"], indirect=True)
 def test_people_see_the_picture(place, label_studio, picture, page):
-    studio = Studio.connect(label_studio.url, label_studio.token, place)
-    project = studio.ensure_project(f"pictures {uuid.uuid4().hex[:8]}", CONFIG, None)
+    studio = LabelStudioBackend.connect(label_studio.url, label_studio.token, place)
+    project = studio.ensure(f"pictures {uuid.uuid4().hex[:8]}", CONFIG, None)
     for _ in range(2):  # the second time as after a kill
         address = studio.publish(project.id, {NAME: picture})[NAME]
     studio.push(project.id, [_item(address)])
@@ -106,8 +106,8 @@ def test_people_see_the_picture(place, label_studio, picture, page):
     assert page.get_by_text("issue loading URL").count() == 0
 
 
-def _item(address: str) -> Item:
-    return Item(
+def _item(address: str) -> NewLabelingTask:
+    return NewLabelingTask(
         key="k" * 64,
         sample_id=NAME,
         image=address,
@@ -119,7 +119,7 @@ def _item(address: str) -> Item:
 
 
 def test_uploaded_pictures_are_served_as_they_are(studio, people):
-    project = studio.ensure_project(f"pictures {uuid.uuid4().hex[:8]}", CONFIG, None)
+    project = studio.ensure(f"pictures {uuid.uuid4().hex[:8]}", CONFIG, None)
     pictures = {}
     for shade in range(0, 250, 2):
         buffer = io.BytesIO()

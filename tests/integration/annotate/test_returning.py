@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 
-from flywheel.annotate import PullResult, SweepResult, make_labels, sweep
+from flywheel.annotate import PullResult, ReconcileResult, make_labels, reconcile
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
 
@@ -85,12 +85,14 @@ def test_a_finished_labeling_task_is_done(
     assert letters.tasks()[sample_id][0] == "done"
 
 
-def test_a_deleted_labeling_task_is_found_by_a_sweep_and_not_sent_again(
+def test_a_deleted_labeling_task_is_found_by_a_reconciliation_and_not_sent_again(
     letters, sample_id, external_id, people, studio, send_now
 ):
     people.delete(f"/api/tasks/{external_id}/")
-    swept = [sweep(letters.ledger, letters.blobs, studio, letters.task, NOW) for _ in range(2)]
-    assert swept == [SweepResult(num_missing=1), SweepResult()]
+    reconciled = [
+        reconcile(letters.ledger, letters.blobs, studio, letters.task, NOW) for _ in range(2)
+    ]
+    assert reconciled == [ReconcileResult(num_missing=1), ReconcileResult()]
     assert letters.tasks()[sample_id][0] == "refused"
     assert send_now().num_sent == 0
 

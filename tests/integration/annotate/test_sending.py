@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from flywheel.annotate import Studio
+from flywheel.annotate import LabelStudioBackend
 from flywheel.errors import FlywheelError, RefusedError, UnavailableError
 
 pytestmark = pytest.mark.integration
@@ -16,7 +16,7 @@ def test_sending_twice_creates_nothing_twice(letters, send_now, people, project_
     assert sorted(sent) == sorted(ids)
 
 
-class DiesAfterPush(Studio):
+class DiesAfterPush(LabelStudioBackend):
     """The process ends when the labeling tasks are there and the ledger does not know yet."""
 
     def push(self, project_id, items):
@@ -74,7 +74,7 @@ def test_the_hardest_of_all_nights_comes_first_and_is_pre_filled(
 
 def test_a_wrong_token_is_refused_by_name_and_never_shown(label_studio):
     with pytest.raises(RefusedError, match="LABEL_STUDIO_API_KEY") as error:
-        Studio.connect(label_studio.url, "0000111122223333444455556666777788889999")
+        LabelStudioBackend.connect(label_studio.url, "0000111122223333444455556666777788889999")
     assert "0000111122223333" not in str(error.value)
 
 
@@ -83,7 +83,7 @@ def test_a_wrong_token_is_refused_by_name_and_never_shown(label_studio):
 def test_a_personal_access_token_works_as_well(label_studio, letters, send_now, project_id):
     token = _personal_token(label_studio)
     letters.choose(b"x1")
-    assert send_now(Studio.connect(label_studio.url + "/", token)).num_sent == 1
+    assert send_now(LabelStudioBackend.connect(label_studio.url + "/", token)).num_sent == 1
 
 
 def _personal_token(server):
@@ -99,7 +99,7 @@ def _personal_token(server):
 
 def test_a_server_that_is_down_is_said_to_be(free_url):
     with pytest.raises(UnavailableError, match="flywheel up"):
-        Studio.connect(free_url(), "0000111122223333444455556666777788889999")
+        LabelStudioBackend.connect(free_url(), "0000111122223333444455556666777788889999")
 
 
 def test_a_refusal_is_told_without_the_response_s_headers(studio):

@@ -17,7 +17,7 @@ import flywheel.loop.judge
 import flywheel.loop.release
 import flywheel.loop.retrain
 import flywheel.loop.routing
-from flywheel.annotate import Studio
+from flywheel.annotate import LabelStudioBackend
 from flywheel.loop import NightRun, steps
 from flywheel.serve import ModelServer
 
@@ -25,11 +25,11 @@ STEPS = {step.name: step for step in steps.STEPS}
 INSIDE = {
     "collect: moved": (flywheel.loop.gather, "move_payloads", "after"),
     "route: ordered": (flywheel.loop.routing, "requeue", "after"),
-    "route: asked": (flywheel.loop.routing, "ask_besides", "after"),
+    "route: asked": (flywheel.loop.routing, "ask_quality_checks", "after"),
     "route: chosen": (flywheel.loop.routing, "select_batch", "after"),
-    "route: pushed": (Studio, "push", "after"),
+    "route: pushed": (LabelStudioBackend, "push", "after"),
     "ingest: pulled": (flywheel.loop.gather, "pull", "after"),
-    "ingest: swept": (flywheel.loop.gather, "sweep", "after"),
+    "ingest: swept": (flywheel.loop.gather, "reconcile", "after"),
     "ingest: labeled": (flywheel.loop.gather, "make_labels", "after"),
     "retrain: weights": (flywheel.loop.retrain, "add_checkpoint", "before"),
     "retrain: checkpoint": (flywheel.loop.retrain, "move_failures", "after"),

@@ -12,13 +12,13 @@ from sqlalchemy import Row, select
 from flywheel.annotate import (
     LabelResult,
     PullResult,
+    ReconcileResult,
     Sender,
     SendResult,
-    SweepResult,
     make_labels,
     pull,
+    reconcile,
     send,
-    sweep,
 )
 from flywheel.errors import UnavailableError
 from flywheel.ledger.samples import move_payloads
@@ -66,9 +66,9 @@ def pull_now(letters, studio, now) -> Callable[[], PullResult]:
 
 
 @pytest.fixture
-def sweep_now(letters, studio, now) -> Callable[[], SweepResult]:
+def reconcile_now(letters, studio, now) -> Callable[[], ReconcileResult]:
     """Hold the ledger against all that is there."""
-    return lambda: sweep(letters.ledger, letters.blobs, studio, letters.task, now)
+    return lambda: reconcile(letters.ledger, letters.blobs, studio, letters.task, now)
 
 
 @pytest.fixture

@@ -17,7 +17,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
 
-from flywheel.annotate import PullResult, Sender, SweepResult, make_labels, pull, send, sweep
+from flywheel.annotate import (
+    PullResult,
+    ReconcileResult,
+    Sender,
+    make_labels,
+    pull,
+    reconcile,
+    send,
+)
 from flywheel.errors import UnavailableError
 from flywheel.ledger.requests import ask_more
 from flywheel.ledger.tables import annotations
@@ -31,10 +39,10 @@ EVENTS = (
     *("answer", "answer", "answer", "answer", "skip", "refuse", "remove"),
     *("copy", "copy", "delete", "edit", "delete_project"),
     *("choose", "ask_gold", "ask_experts", "ask_more"),
-    *("send", "send", "pull", "pull", "sweep", "label", "break_off", "kill"),
+    *("send", "send", "pull", "pull", "reconcile", "label", "break_off", "kill"),
 )
 EDITS = ({"key": None}, {"key": "x"}, {"image": "y"}, {"reason": "z"})
-BREAKS = ("push", "half a push", "ensure_project", "ask_more")
+BREAKS = ("push", "half a push", "ensure", "raise_overlap")
 event = st.tuples(st.sampled_from(EVENTS), st.integers(0, 5), st.sampled_from(PEOPLE))
 
 
@@ -83,8 +91,8 @@ class World:
     def pull(self, *_):
         return pull(*self._where(), self.letters.task, NOW)
 
-    def sweep(self, *_):
-        return sweep(*self._where(), self.letters.task, NOW)
+    def reconcile(self, *_):
+        return reconcile(*self._where(), self.letters.task, NOW)
 
     def label(self, *_):
         letters = self.letters
@@ -174,12 +182,12 @@ def new_world(open_letters, make_studio, tmp_path_factory):
 @given(events=st.lists(event, max_size=25), few=st.sampled_from([1, 10]))
 def test_in_the_end_everything_is_there_once(new_world, events, few):
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys.modules[sweep.__module__], "_FEW", few)
+        patch.setattr(sys.modules[reconcile.__module__], "_FEW", few)
         world = new_world(Path(folder))
         for name, number, by in [("choose", 0, "ann"), ("choose", 1, "ann"), *events]:
             getattr(world, name)(number, by)
-        for _ in range(3):  # what a sweep lets wait again is sent in the second
-            last = (world.send(), world.pull(), world.sweep())
+        for _ in range(3):  # what a reconciliation lets wait again is sent in the second
+            last = (world.send(), world.pull(), world.reconcile())
             world.label()
         _check_labeling_tasks(world)
         _check_annotations(world)
@@ -242,8 +250,8 @@ def _check_labels(world):
 
 def _check_quiet(last):
     """The last round finds nothing to do."""
-    sent, pulled, swept = last
+    sent, pulled, reconciled = last
     assert (sent.num_sent, sent.num_more, sent.num_waiting) == (0, 0, 0)
     assert pulled == PullResult(num_unknown=pulled.num_unknown)
-    told = SweepResult(num_twins=swept.num_twins, num_foreign=swept.num_foreign)
-    assert swept == told
+    told = ReconcileResult(num_twins=reconciled.num_twins, num_foreign=reconciled.num_foreign)
+    assert reconciled == told

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flywheel.annotate.budget import Budget, Purse, affordable_answers, read_budget
+from flywheel.annotate.budget import Allowance, Budget, affordable_answers, read_budget
 from flywheel.annotate.cost import Price, audience_of, read_costs
 from flywheel.ledger import Ledger
 from flywheel.ledger.campaigns import EVERYONE, EXPERTS
@@ -122,7 +122,7 @@ def test_a_budget_that_is_used_up_leaves_nothing_and_owes_nothing(afford, look, 
 
 prices = st.floats(0.0, 50.0)
 purses = st.builds(
-    Purse,
+    Allowance,
     limit=st.one_of(st.none(), st.floats(0.01, 1e4)),
     spent=st.floats(0.0, 1e4),
     committed=st.floats(0.0, 1e4),
@@ -148,11 +148,11 @@ def test_what_is_affordable_fits_into_both_budgets_and_one_more_would_not(
     )
     number = budget.affords(purpose)
     each = max(price.values()) if purpose is None else price[audience_of(purpose)]
-    limited = [purse for purse in (tonight, month) if purse.limit is not None]
+    limited = [allowance for allowance in (tonight, month) if allowance.limit is not None]
     if number is None:
         assert not limited or each < 1e-6
         return
-    used = [(purse.spent + purse.committed, purse.limit) for purse in limited]
+    used = [(allowance.spent + allowance.committed, allowance.limit) for allowance in limited]
     assert number == 0 or all(paid + number * each <= limit * SHARP for paid, limit in used)
     assert any(paid + (number + 1) * each > limit for paid, limit in used)
 
@@ -207,9 +207,9 @@ def test_asking_as_much_as_is_affordable_leaves_both_budgets_unbroken(
             budget = read_budget(connection, project, costs, NIGHT, crew.now)
             left = affordable_answers(connection, project, NIGHT, crew.now, purpose=purpose)
     if number:
-        for purse in (budget.tonight, budget.this_month):
-            bound = float("inf") if purse.limit is None else purse.limit * SHARP
-            assert purse.spent + purse.committed <= bound
+        for allowance in (budget.tonight, budget.this_month):
+            bound = float("inf") if allowance.limit is None else allowance.limit * SHARP
+            assert allowance.spent + allowance.committed <= bound
         assert purpose is None or left == 0
 
 

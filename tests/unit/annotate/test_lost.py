@@ -2,24 +2,24 @@
 
 import copy
 
-from flywheel.annotate import PullResult, SweepResult
+from flywheel.annotate import PullResult, ReconcileResult
 from flywheel.ledger.annotations import annotations_of
 from flywheel.ledger.requests import ask_more
 from flywheel.records import Purpose
 
-NOTHING = SweepResult()
+NOTHING = ReconcileResult()
 
 
 def test_a_deleted_project_is_lost_and_what_was_open_goes_to_a_new_one(
-    letters, studio, says, send_now, pull_now, sweep_now, stored
+    letters, studio, says, send_now, pull_now, reconcile_now, stored
 ):
     answered, open_one = letters.choose(b"x1", b"x2")
     send_now()
     says(answered, "a")
     pull_now()
     studio.delete_project(1)
-    assert sweep_now() == SweepResult(num_again=1)
-    assert sweep_now() == NOTHING
+    assert reconcile_now() == ReconcileResult(num_again=1)
+    assert reconcile_now() == NOTHING
     result = send_now()
     assert (result.num_sent, result.project_url) == (1, studio.page(2))
     assert studio.projects == {2: f"flywheel: {letters.project.project.name} 2"}
@@ -71,19 +71,19 @@ def test_a_second_opinion_on_what_was_finished_in_a_deleted_project_is_asked_for
 
 
 def test_a_campaign_whose_project_is_there_goes_on_while_another_is_lost(
-    letters, studio, send_now, sweep_now
+    letters, studio, send_now, reconcile_now
 ):
     letters.change(labeling={"campaign_samples": 10})
     letters.choose(*(b"sample %d" % number for number in range(12)))
     send_now()
     studio.delete_project(1)
-    assert sweep_now() == SweepResult(num_again=10)
+    assert reconcile_now() == ReconcileResult(num_again=10)
     assert send_now().num_sent == 10
     assert sorted(task.project for task in studio.tasks.values()) == [2] * 10 + [3] * 2
 
 
 def test_what_a_back_up_that_was_restored_lacks_was_not_deleted_by_people(
-    letters, studio, send_now, says, pull_now, sweep_now
+    letters, studio, send_now, says, pull_now, reconcile_now
 ):
     ids = letters.choose(*(f"x{index}".encode() for index in range(12)))
     send_now()
@@ -91,16 +91,16 @@ def test_what_a_back_up_that_was_restored_lacks_was_not_deleted_by_people(
     for sample_id in ids:
         says(sample_id, "b")
     pull_now()
-    sweep_now()
+    reconcile_now()
     studio.tasks = back_up
-    assert sweep_now().read == PullResult()
+    assert reconcile_now().read == PullResult()
     with letters.ledger.read() as connection:
         assert [one.answer for one in annotations_of(connection, ids)] == ["b"] * 12
     assert letters.num_skips() == 1
 
 
 def test_a_few_answers_that_are_gone_were_deleted_whatever_the_clock_says(
-    letters, studio, send_now, says, pull_now, sweep_now
+    letters, studio, send_now, says, pull_now, reconcile_now
 ):
     ids = letters.choose(*(f"x{index}".encode() for index in range(3)))
     send_now()
@@ -109,4 +109,4 @@ def test_a_few_answers_that_are_gone_were_deleted_whatever_the_clock_says(
         says(sample_id, "b")
     pull_now()
     studio.tasks = back_up
-    assert sweep_now().read == PullResult(num_deleted=3)
+    assert reconcile_now().read == PullResult(num_deleted=3)

@@ -13,7 +13,7 @@ from PIL import Image
 from flywheel.annotate.label_studio.client import Client
 from flywheel.annotate.label_studio.pictures import (
     BY_UPLOAD,
-    PicturePlace,
+    PictureStorage,
     check_picture,
     pictures_of,
 )
@@ -120,7 +120,7 @@ class SharesAFolder:
 
 def test_a_shared_folder_is_told_of_once_and_found_below_the_servers_root(tmp_path):
     server, folder = SharesAFolder(str(tmp_path)), tmp_path / "two words/pictures"
-    way = pictures_of(PicturePlace(way="folder", folder=str(folder)), _client(server))
+    way = pictures_of(PictureStorage(way="folder", folder=str(folder)), _client(server))
     assert way.publish(1, {"a": b"one"}) == {"a": "/data/local-files/?d=two%20words/pictures/a.png"}
     way.publish(1, {"a": b"two"})
     assert [path.name for path in folder.iterdir()] == ["a.png"]
@@ -130,7 +130,7 @@ def test_a_shared_folder_is_told_of_once_and_found_below_the_servers_root(tmp_pa
 
 def test_a_folder_that_the_server_does_not_see_is_refused(tmp_path):
     server = SharesAFolder(str(tmp_path / "elsewhere"))
-    way = pictures_of(PicturePlace(way="folder", folder=str(tmp_path / "p")), _client(server))
+    way = pictures_of(PictureStorage(way="folder", folder=str(tmp_path / "p")), _client(server))
     with pytest.raises(RefusedError, match=r"pictures_folder under the same path"):
         way.publish(1, {"a": b"one"})
 
@@ -138,13 +138,13 @@ def test_a_folder_that_the_server_does_not_see_is_refused(tmp_path):
 @pytest.mark.parametrize("way", ["folder", "url"])
 def test_a_place_that_cannot_be_written_lets_the_work_wait(way, tmp_path):
     (tmp_path / "file").write_text("no folder")
-    place = PicturePlace(way=way, folder=str(tmp_path / "file/p"), url="http://x")
+    place = PictureStorage(way=way, folder=str(tmp_path / "file/p"), url="http://x")
     with pytest.raises(UnavailableError, match="pictures_folder"):
         pictures_of(place, _client(Uploads())).publish(1, {"a": b"one"})
 
 
 def test_pictures_at_an_address_are_where_they_are_said_to_be(tmp_path):
-    place = PicturePlace(
+    place = PictureStorage(
         way="url", folder=f"file://{tmp_path}/p", url="https://pictures.example/p/"
     )
     found = pictures_of(place, _client(Uploads())).publish(1, {"a": b"one", "b": b"two"})

@@ -4,7 +4,7 @@ from copy import deepcopy
 import pytest
 
 from flywheel.annotate import PullResult, pull
-from flywheel.annotate.exchange import BRIDGE
+from flywheel.annotate.backend import BACKEND_LOCK
 from flywheel.errors import PayloadError, TaskError, UnavailableError
 from flywheel.ledger.locks import hold
 from flywheel.ledger.outbox import withdraw
@@ -315,7 +315,7 @@ def test_a_project_that_is_deleted_while_somebody_sends_is_left_to_them(
 ):
     """The samples were sent to a project of which the ledger knew no longer."""
     studio.delete_project(1)
-    with hold(letters.ledger, BRIDGE, lambda: now), monkeypatch.context() as patch:
+    with hold(letters.ledger, BACKEND_LOCK, lambda: now), monkeypatch.context() as patch:
         patch.setattr("flywheel.ledger.locks._me", lambda: "elsewhere:1:1.0")
         assert pull_now() == PullResult()
     assert letters.tasks()[sample_id][0] == "sent"

@@ -140,7 +140,7 @@ def test_what_a_killed_run_may_have_sent_is_not_withdrawn_behind_its_back(
 def test_what_a_killed_run_was_withdrawing_is_withdrawn(letters, studio, send_now, order, hardness):
     (sample_id,) = letters.choose(b"x1")
     send_now()
-    studio.breaks_after["withdraw"] = KeyboardInterrupt()
+    studio.breaks_after["delete"] = KeyboardInterrupt()
     with pytest.raises(KeyboardInterrupt):
         order({sample_id: 0.0})
     assert order({sample_id: hardness}) == QueueResult(num_withdrawn=1)
@@ -148,18 +148,18 @@ def test_what_a_killed_run_was_withdrawing_is_withdrawn(letters, studio, send_no
 
 
 def test_what_was_begun_before_it_could_be_withdrawn_is_deleted_by_people_only(
-    letters, studio, says, send_now, order, sweep_now
+    letters, studio, says, send_now, order, reconcile_now
 ):
     (sample_id,) = letters.choose(b"x1", people=2)
     send_now()
     says(sample_id, "a")
     assert order({sample_id: 0.0}) == QueueResult()
     studio.tasks.clear()
-    assert sweep_now().num_missing == 1
+    assert reconcile_now().num_missing == 1
 
 
 def test_whoever_has_the_number_of_a_deleted_one_is_not_withdrawn_in_its_place(
-    letters, studio, send_now, order, sweep_now
+    letters, studio, send_now, order, reconcile_now
 ):
     """Numbers are given out again, and a labeling task of somebody else was deleted."""
     (deleted,) = letters.choose(b"x1")
@@ -170,7 +170,7 @@ def test_whoever_has_the_number_of_a_deleted_one_is_not_withdrawn_in_its_place(
     send_now()
     assert studio.find(other) == number
     assert order({deleted: 0.0}) == QueueResult()
-    sweep_now()
+    reconcile_now()
     assert (letters.tasks()[deleted][0], letters.tasks()[other][0]) == ("withdrawn", "sent")
 
 

@@ -149,7 +149,7 @@ def test_what_is_set_aside_stays_so_and_is_noted_once(letters, send_now):
     assert letters.num_skips() == 1
 
 
-@pytest.mark.parametrize("call", ["ensure_project", "half a push", "push"])
+@pytest.mark.parametrize("call", ["ensure", "half a push", "push"])
 def test_a_kill_between_the_server_and_the_ledger_creates_nothing_twice(
     call, letters, studio, send_now
 ):
@@ -204,7 +204,7 @@ def test_a_second_try_sends_the_same(letters, studio, send_now, now):
     """A project whose blind share changed in between showed the model's answer the second time."""
     letters.change(quality={"blind_share": 1.0})
     (sample_id,) = letters.choose(b"x1")
-    studio.breaks_after["ensure_project"] = LOST
+    studio.breaks_after["ensure"] = LOST
     with pytest.raises(UnavailableError):
         send_now()
     before = letters.rows()[sample_id]
@@ -227,9 +227,9 @@ def test_more_than_one_commit_s_worth_is_sent_whole(letters, studio, send_now):
 
 
 def test_only_one_process_sends_at_a_time(letters, send_now, now, monkeypatch):
-    with hold(letters.ledger, "the bridge to Label Studio", lambda: now):
+    with hold(letters.ledger, "the labeling backend", lambda: now):
         monkeypatch.setattr("flywheel.ledger.locks._me", lambda: "elsewhere:1:1.0")
-        with pytest.raises(BusyError, match="the bridge to Label Studio is held by"):
+        with pytest.raises(BusyError, match="the labeling backend is held by"):
             send_now()
 
 
@@ -282,7 +282,7 @@ def test_a_second_opinion_whose_answer_got_lost_is_asked_for_again_and_no_third(
     letters, sample_id, studio, send_now, now
 ):
     second_opinion(letters, sample_id, now)
-    studio.breaks_after["ask_more"] = LOST
+    studio.breaks_after["raise_overlap"] = LOST
     with pytest.raises(UnavailableError):
         send_now()
     assert send_now().num_more == 1
@@ -302,7 +302,7 @@ def test_a_server_that_refuses_to_tell_of_annotations_gets_its_samples_all_the_s
     def refuse(*_):
         raise RefusedError("Label Studio answers 403: a reserved network address")
 
-    studio.listen = refuse
+    studio.register_webhook = refuse
     letters.choose(b"x1")
     assert send_now(webhook=Webhook(url="http://here/hook", secret="hush")).num_sent == 1
     assert letters.num_skips() == 1

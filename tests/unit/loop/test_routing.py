@@ -47,7 +47,7 @@ def test_a_labeling_server_that_is_down_is_a_note_and_the_batch_waits(open_after
 
 def test_a_refusal_is_a_note_too(open_after):
     with open_after("collect") as toy, begin_night(toy.loop) as night:
-        toy.backend.breaks_after["ensure_project"] = RefusedError("the token is wrong; set another")
+        toy.backend.breaks_after["ensure"] = RefusedError("the token is wrong; set another")
         assert "the token is wrong" in route(night).note
 
 
@@ -67,7 +67,7 @@ def test_what_the_money_does_not_buy_is_not_asked(open_after):
         assert routed.num_sent == 4  # of 30 s, at 30 an hour
 
 
-@pytest.mark.parametrize("call", ["ensure_project", "half a push", "push"])
+@pytest.mark.parametrize("call", ["ensure", "half a push", "push"])
 def test_cut_off_while_sending_it_comes_to_the_same_end(open_after, call):
     with open_after("collect") as toy, begin_night(toy.loop) as night:
         whole, there = route(night), sent(toy)

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from flywheel.annotate.budget import Purse
+from flywheel.annotate.budget import Allowance
 from flywheel.annotate.expense import Gain
 from flywheel.annotate.plan import EVERYWHERE
 from flywheel.annotators.anchoring import Anchoring
@@ -183,7 +183,7 @@ def test_without_gold_samples_people_are_not_measured(advise):
 
 
 def test_money_that_is_used_up_is_said_with_the_key_to_raise(advise, facts):
-    spent = Purse(limit=10.0, spent=8.0, committed=1.9)
+    spent = Allowance(limit=10.0, spent=8.0, committed=1.9)
     budget = dataclasses.replace(facts().budget, this_month=spent)
     [said] = advise(budget=budget)
     assert "used up (9.90 of 10.00 EUR): nothing new is asked; raise cost.per_month" in said
@@ -229,8 +229,8 @@ def test_a_gain_is_told_only_when_it_is_sure(advise):
 def test_budgets_show_what_is_left_or_that_there_is_no_limit(facts):
     budget = dataclasses.replace(
         facts().budget,
-        tonight=Purse(limit=15.0, spent=0.0, committed=9.5),
-        this_month=Purse(limit=None, spent=40.0, committed=3.0),
+        tonight=Allowance(limit=15.0, spent=0.0, committed=9.5),
+        this_month=Allowance(limit=None, spent=40.0, committed=3.0),
     )
     rows = budget_sheet(facts(budget=budget), "EUR").rows
     assert rows[0][1:] == ("15.00", "0.00", "9.50", "5.50")

@@ -1,6 +1,6 @@
 """Holds the ledger against all of a campaign's project, and mends or tells what differs.
 
-A pull asks what changed since a time; a sweep looks at everything, so it also finds what left no
+A pull asks what changed since a time; a reconciliation looks at everything, so it also finds what left no
 trace, and what a server's clock that was set back has hidden. What it does:
 
     missing             a person deleted it: set aside with a note, never sent again; when most
@@ -23,9 +23,9 @@ from datetime import datetime
 
 from sqlalchemy import bindparam
 
-from flywheel.annotate.exchange import BRIDGE, Bridge, Glimpse
+from flywheel.annotate.backend import BACKEND_LOCK, InventoryRow, LabelingBackend
 from flywheel.annotate.plan import lose_deleted_projects
-from flywheel.annotate.pull import Intake, PullResult, sums, take_in
+from flywheel.annotate.pull import IngestInto, PullResult, ingest, sums
 from flywheel.blobs import Blobs
 from flywheel.errors import UnavailableError
 from flywheel.ledger import Ledger
@@ -44,8 +44,8 @@ _GONE = "its labeling task was deleted in Label Studio before it was finished; i
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SweepResult:
-    """What a sweep found, besides what it read."""
+class ReconcileResult:
+    """What a reconciliation found, besides what it read."""
 
     num_missing: int = 0
     """open labeling tasks that somebody deleted; their samples are set aside"""
@@ -64,8 +64,8 @@ class SweepResult:
     read: PullResult = field(default_factory=PullResult)
     """changes that no pull had seen"""
 
-    def __add__(self, other: SweepResult) -> SweepResult:
-        return SweepResult(**sums(self, other))
+    def __add__(self, other: ReconcileResult) -> ReconcileResult:
+        return ReconcileResult(**sums(self, other))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,34 +76,41 @@ class _View:
     project_id: int
     rows: Mapping[str, Sent]
     """planned for it, by key"""
-    there: Mapping[str, list[Glimpse]]
+    there: Mapping[str, list[InventoryRow]]
     """by key, also where somebody edited it away; one that was begun first, before others the one
     that the ledger knows"""
-    strangers: Sequence[Glimpse]
+    strangers: Sequence[InventoryRow]
     """that are none of ours"""
 
 
-def sweep(ledger: Ledger, blobs: Blobs, studio: Bridge, task: Task, now: datetime) -> SweepResult:
+def reconcile(
+    ledger: Ledger, blobs: Blobs, studio: LabelingBackend, task: Task, now: datetime
+) -> ReconcileResult:
     """Look at every labeling task of the campaigns that are not lost.
 
     Raises:
         BusyError: another process is sending.
-        UnavailableError: Label Studio does not answer; the next sweep starts over.
+        UnavailableError: Label Studio does not answer; the next reconciliation starts over.
     """
-    total = SweepResult()
-    with hold(ledger, BRIDGE, lambda: now):
-        total += SweepResult(num_again=lose_deleted_projects(ledger, studio, now))
+    total = ReconcileResult()
+    with hold(ledger, BACKEND_LOCK, lambda: now):
+        total += ReconcileResult(num_again=lose_deleted_projects(ledger, studio, now))
         with ledger.read() as connection:
             known = all_campaigns(connection)
         for campaign in known:
             if campaign.is_used:
-                total += _sweep_campaign(ledger, blobs, studio, task, campaign, now)
+                total += _reconcile_campaign(ledger, blobs, studio, task, campaign, now)
     return total
 
 
-def _sweep_campaign(
-    ledger: Ledger, blobs: Blobs, studio: Bridge, task: Task, campaign: Campaign, now: datetime
-) -> SweepResult:
+def _reconcile_campaign(
+    ledger: Ledger,
+    blobs: Blobs,
+    studio: LabelingBackend,
+    task: Task,
+    campaign: Campaign,
+    now: datetime,
+) -> ReconcileResult:
     view = _look(ledger, studio, campaign)
     num_unnoted = _note(ledger, view)
     restored = _restore(studio, view)
@@ -113,18 +120,18 @@ def _sweep_campaign(
     _tell_foreign(ledger, view, now)
     unread = restored.union(_unread(view))
     found = list(studio.fetch(view.project_id, unread)) if unread else []
-    intake, old = Intake(ledger, blobs, task, campaign), _back_in_time(view)
+    into, old = IngestInto(ledger, blobs, task, campaign), _back_in_time(view)
     # What is there now counts, whatever the server's clock says of when it came to be so.
     fresh = [one for one in found if one.external_id not in old]
-    read = take_in(intake, fresh, now, only_later=False)
+    read = ingest(into, fresh, now, only_later=False)
     if old:
         told = (
             f"{len(old)} labeling tasks are older there than when they were read last, as after a "
             "back-up was restored; every answer that had been read is kept"
         )
         _tell(ledger, view, told, now)
-        read += take_in(intake, [one for one in found if one.external_id in old], now, keeps=True)
-    return SweepResult(
+        read += ingest(into, [one for one in found if one.external_id in old], now, keeps=True)
+    return ReconcileResult(
         num_missing=num_missing,
         num_again=num_again,
         num_copies=num_copies,
@@ -136,16 +143,16 @@ def _sweep_campaign(
     )
 
 
-def _look(ledger: Ledger, studio: Bridge, campaign: Campaign) -> _View:
+def _look(ledger: Ledger, studio: LabelingBackend, campaign: Campaign) -> _View:
     project_id = int(campaign.external_project or 0)
-    glimpses = list(studio.glimpse(project_id))
-    if not glimpses and not studio.is_there(project_id):
+    glimpses = list(studio.inventory(project_id))
+    if not glimpses and not studio.exists(project_id):
         raise UnavailableError(
             f"project {project_id} in Label Studio was deleted this moment; run this again"
         )
     with ledger.read() as connection:  # after: what was sent meanwhile is in both
         rows = {row.key: row for row in sent_in(connection, campaign.id) if row.key}
-    there, strangers = defaultdict[str, list[Glimpse]](list), list[Glimpse]()
+    there, strangers = defaultdict[str, list[InventoryRow]](list), list[InventoryRow]()
     findable = _findable(rows.values())
     for glimpse in glimpses:
         key = glimpse.key if glimpse.key in rows else _renamed(glimpse, findable)
@@ -165,7 +172,7 @@ def _look(ledger: Ledger, studio: Bridge, campaign: Campaign) -> _View:
     )
 
 
-def _renamed(glimpse: Glimpse, rows: Mapping[object, Sequence[Sent]]) -> str | None:
+def _renamed(glimpse: InventoryRow, rows: Mapping[object, Sequence[Sent]]) -> str | None:
     """The key under which it was sent, when somebody edited the key away.
 
     Its number alone says nothing: that of a deleted one may be given out again. Nor need it have
@@ -203,7 +210,7 @@ def _note(ledger: Ledger, view: _View) -> int:
     return len(unsent)
 
 
-def _restore(studio: Bridge, view: _View) -> set[int]:
+def _restore(studio: LabelingBackend, view: _View) -> set[int]:
     """Write again what somebody edited in the first of each key and in those begun; their numbers."""
     edited = dict[int, dict[str, Json]]()
     for key, copies in view.there.items():
@@ -220,7 +227,7 @@ def _restore(studio: Bridge, view: _View) -> set[int]:
     return set(edited)
 
 
-def _ask_enough(ledger: Ledger, studio: Bridge, view: _View) -> set[int]:
+def _ask_enough(ledger: Ledger, studio: LabelingBackend, view: _View) -> set[int]:
     """Ask as many people as were wanted; the numbers of the labeling tasks in which fewer were."""
     with ledger.read() as connection:  # now that it knows them by the numbers that they have
         wanted = people_wanted(connection, view.campaign.id)
@@ -230,14 +237,14 @@ def _ask_enough(ledger: Ledger, studio: Bridge, view: _View) -> set[int]:
         if view.rows[key].state in ("sent", "done") and copies[0].people < wanted[key]
     }
     for external_id, people in fewer.items():
-        studio.ask_more(external_id, people)
+        studio.raise_overlap(external_id, people)
     return set(fewer)
 
 
-def _drop_copies(studio: Bridge, view: _View) -> tuple[int, int]:
+def _drop_copies(studio: LabelingBackend, view: _View) -> tuple[int, int]:
     """Delete copies that nobody has begun; how many are gone, and how many keys have two begun."""
     spare = [one.external_id for copies in view.there.values() for one in copies[1:]]
-    gone = studio.withdraw(view.project_id, spare) if spare else set()
+    gone = studio.delete(view.project_id, spare) if spare else set()
     twins = sum(
         any(one.external_id not in gone for one in copies[1:]) for copies in view.there.values()
     )

@@ -40,7 +40,7 @@ _FIRST_IN_LINE = 1.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Extras:
+class QualityChecks:
     """Answers asked for besides new samples."""
 
     num_gold: int = 0
@@ -81,7 +81,7 @@ class _Asking(NamedTuple):
     now: datetime
 
 
-def ask_besides(
+def ask_quality_checks(
     ledger: Ledger,
     task: Task,
     project: Project,
@@ -90,7 +90,7 @@ def ask_besides(
     now: datetime,
     most_answers: int | None,
     rng: np.random.Generator,
-) -> Extras:
+) -> QualityChecks:
     """Ask what is worth more than a new sample, in one transaction.
 
     Args:
@@ -123,7 +123,7 @@ def ask_besides(
         num_review = _ask_experts(asking)
         num_suspects = _ask_about_suspects(asking, suspects)
         num_second = _ask_second_opinions(asking)
-    return Extras(
+    return QualityChecks(
         num_gold=num_gold, num_suspects=num_suspects, num_second=num_second, num_review=num_review
     )
 

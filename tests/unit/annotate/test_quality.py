@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sqlalchemy import update
 
-from flywheel.annotate import Extras, ask_besides
+from flywheel.annotate import QualityChecks, ask_quality_checks
 from flywheel.ledger.datasets import add_labels
 from flywheel.ledger.requests import answers_asked, open_requests
 from flywheel.ledger.tables import samples
@@ -17,7 +17,7 @@ def besides(letters, now):
     """Ask what is worth more than a new sample."""
 
     def run(most_answers=None, night=NIGHT):
-        return ask_besides(
+        return ask_quality_checks(
             letters.ledger,
             letters.task,
             letters.project,
@@ -71,7 +71,7 @@ def asked_more(letters):
 def test_a_share_of_the_answers_goes_to_samples_whose_answer_is_known(letters, known, besides):
     letters.change(labeling={"samples_per_night": 100}, quality={"gold_share": 0.1})
     ids = known(20)
-    assert besides() == Extras(num_gold=3)  # three people each: nine of ten answers
+    assert besides() == QualityChecks(num_gold=3)  # three people each: nine of ten answers
     gold = letters.rows(Purpose.GOLD)
     assert len(gold) == 3
     assert set(gold) < set(ids)
@@ -82,7 +82,7 @@ def test_asked_again_in_a_night_there_is_no_second_share_of_gold(letters, known,
     letters.change(labeling={"samples_per_night": 100}, quality={"gold_share": 0.1})
     known(20)
     besides()
-    assert besides() == Extras()
+    assert besides() == QualityChecks()
     assert besides(night=NIGHT + 1).num_gold == 3
     assert len(letters.rows(Purpose.GOLD)) == 6  # never the same sample twice
 
@@ -113,7 +113,7 @@ def test_a_dispute_gets_another_person(letters, answered, besides):
             b"x3": {BOB: "c", CLEO: "c"},
         }
     )
-    assert besides() == Extras(num_second=1)
+    assert besides() == QualityChecks(num_second=1)
     assert asked_more(letters) == [disputed]
     assert agreed not in asked_more(letters)
 
@@ -132,7 +132,7 @@ def test_nobody_is_asked_when_everybody_there_is_has_answered(letters, answered,
         labeling={"annotations_per_sample": 2, "agreement": 2}, quality={"gold_share": 0.0}
     )
     answered({b"x1": {ANN: "a", BOB: "b"}})
-    assert besides() == Extras()
+    assert besides() == QualityChecks()
 
 
 def test_a_dispute_among_all_goes_to_the_experts_once(letters, answered, besides):
@@ -142,8 +142,8 @@ def test_a_dispute_among_all_goes_to_the_experts_once(letters, answered, besides
         people={"deep_experts": [EVE]},
     )
     (disputed,) = answered({b"x1": {ANN: "a", BOB: "b"}})
-    assert besides() == Extras(num_review=1)
-    assert besides(night=NIGHT + 1) == Extras()
+    assert besides() == QualityChecks(num_review=1)
+    assert besides(night=NIGHT + 1) == QualityChecks()
     assert list(letters.rows(Purpose.REVIEW)) == [disputed]
 
 
@@ -195,7 +195,7 @@ def test_with_experts_it_goes_to_them(letters, answered, besides):
         quality={"gold_share": 0.0, "suspect_share": 0.1}, people={"domain_experts": [EVE]}
     )
     (suspect,) = contradicted(letters, answered)
-    assert besides() == Extras(num_suspects=1)
+    assert besides() == QualityChecks(num_suspects=1)
     assert list(letters.rows(Purpose.REVIEW)) == [suspect]
 
 

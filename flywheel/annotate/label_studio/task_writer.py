@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 
-from flywheel.annotate.exchange import Item, new_task
+from flywheel.annotate.backend import NewLabelingTask, task_payload
 from flywheel.annotate.label_studio.client import Client, GoneError, TooLargeError, condition
 from flywheel.errors import RefusedError, UnavailableError
 from flywheel.records import Json
@@ -31,7 +31,7 @@ _IDS_PER_REQUEST = 400
 _LOOKED_UP = "id,data,overlap,total_predictions"
 
 
-class Creator:
+class TaskWriter:
     """Creates and deletes labeling tasks over one connection, in one process at a time."""
 
     def __init__(self, client: Client) -> None:
@@ -40,7 +40,9 @@ class Creator:
         self._made = dict[int, dict[str, int]]()
         """by project that was empty when it was first looked at: all that was created since"""
 
-    def create(self, project_id: int, items: Sequence[Item], usual: int) -> dict[str, int]:
+    def create(
+        self, project_id: int, items: Sequence[NewLabelingTask], usual: int
+    ) -> dict[str, int]:
         """Create the labeling tasks that are not there yet; key -> external id of all.
 
         `usual` people are asked in each unless the server is told otherwise, one by one.
@@ -89,11 +91,13 @@ class Creator:
             gone |= set(part) - left
         return gone
 
-    def _next_import(self, waiting: Sequence[Item]) -> tuple[list[Item], bytes]:
+    def _next_import(
+        self, waiting: Sequence[NewLabelingTask]
+    ) -> tuple[list[NewLabelingTask], bytes]:
         """What goes into the next request, and its body."""
         texts, size = list[bytes](), 0
         for item in waiting[:_ITEMS_PER_IMPORT]:
-            text = json.dumps(new_task(item), allow_nan=False).encode()
+            text = json.dumps(task_payload(item), allow_nan=False).encode()
             if texts and size + len(text) > self._most_bytes:
                 break
             texts.append(text)
@@ -101,7 +105,7 @@ class Creator:
         return list(waiting[: len(texts)]), b"[" + b",".join(texts) + b"]"
 
     def _create_once(
-        self, project_id: int, items: Sequence[Item], body: bytes, usual: int
+        self, project_id: int, items: Sequence[NewLabelingTask], body: bytes, usual: int
     ) -> dict[str, int]:
         wanted = {item.key: item.people for item in items}
         lost = list[UnavailableError]()
@@ -127,7 +131,9 @@ class Creator:
             sent = self._look_up(project_id, wanted)
         return sent
 
-    def _import(self, project_id: int, items: Sequence[Item], body: bytes) -> dict[str, int]:
+    def _import(
+        self, project_id: int, items: Sequence[NewLabelingTask], body: bytes
+    ) -> dict[str, int]:
         answer = self._client.ask(
             "POST",
             f"api/projects/{project_id}/import",
@@ -198,7 +204,7 @@ class Creator:
         return 0 if made.keys().isdisjoint(keys) else int(answer["total"])
 
     def _ask_all(self, wanted: Iterable[tuple[int, int]]) -> None:
-        """External ids with people; one that a person has deleted meanwhile is left to a sweep."""
+        """External ids with people; one that a person has deleted meanwhile is left to a reconciliation."""
         for external_id, people in wanted:
             with suppress(GoneError):
                 self.ask(external_id, people)

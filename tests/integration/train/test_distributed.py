@@ -17,8 +17,8 @@ from flywheel.gpu import Patience, hold_devices
 from flywheel.records import Split
 from flywheel.settings.learning import Train
 from flywheel.task import load_task
-from flywheel.train import Trainers, TrainingData, train, train_together
-from flywheel.train.together import _folder
+from flywheel.train import Trainers, TrainingData, train, train_distributed
+from flywheel.train.distributed import _folder
 
 pytestmark = pytest.mark.integration
 
@@ -52,7 +52,7 @@ def together(function, settings, *, progress=lambda *_: None, descriptors=()):
     trainers = Trainers(
         task=f"team_task:{function}", directory=TOYS, devices=("cpu",) * 2, descriptors=descriptors
     )
-    return train_together(trainers, settings, data(), seed=3, now=NOW, progress=progress)
+    return train_distributed(trainers, settings, data(), seed=3, now=NOW, progress=progress)
 
 
 def test_two_trainers_have_the_losses_and_the_weights_of_one():

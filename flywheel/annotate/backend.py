@@ -1,6 +1,6 @@
 """What passes between the ledger and Label Studio, as plain frozen records.
 
-`Bridge` is all that the label stage asks of a labeling server; `flywheel.annotate.label_studio.studio` fulfils
+`LabelingBackend` is all that the label stage asks of a labeling server; `flywheel.annotate.label_studio.backend` fulfils
 it. Nothing here knows HTTP or the SDK.
 
 Label Studio's JSON to and from our records.
@@ -17,12 +17,12 @@ from typing import NamedTuple, Protocol
 
 from flywheel.records import Json
 
-BRIDGE = "the bridge to Label Studio"
+BACKEND_LOCK = "the labeling backend"
 """lock in the ledger: one process at a time writes there"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Item:
+class NewLabelingTask:
     """One sample on its way to people."""
 
     key: str
@@ -68,8 +68,8 @@ class LabelingTask:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Glimpse:
-    """One labeling task in brief, as a sweep sees it."""
+class InventoryRow:
+    """One labeling task in brief, as a reconciliation sees it."""
 
     external_id: int
     key: str | None
@@ -83,7 +83,7 @@ class Glimpse:
     """who are asked"""
 
 
-class StudioProject(NamedTuple):
+class LabelingProject(NamedTuple):
     """A project in Label Studio."""
 
     id: int
@@ -91,19 +91,19 @@ class StudioProject(NamedTuple):
     """the page that people open"""
 
 
-class Pictures(Protocol):
+class PictureStore(Protocol):
     """How pictures get to where the labelers' browsers find them."""
 
     def publish(self, project_id: int, pictures: Mapping[str, bytes]) -> dict[str, str]:
         """name -> PNG bytes; name -> address for the labeling task. Safe to repeat."""
 
 
-class Bridge(Pictures, Protocol):
+class LabelingBackend(PictureStore, Protocol):
     """What the label stage asks of a labeling server. A project that is gone holds nothing."""
 
-    def ensure_project(
+    def ensure(
         self, title: str, config: str, project_id: int | None, people: int = 1
-    ) -> StudioProject:
+    ) -> LabelingProject:
         """The project of this id, else of this title, created or brought up to date.
 
         A new one asks so many people in each labeling task that says nothing else.
@@ -112,37 +112,37 @@ class Bridge(Pictures, Protocol):
     def page(self, project_id: int) -> str:
         """The page of a project that people open."""
 
-    def is_there(self, project_id: int) -> bool:
+    def exists(self, project_id: int) -> bool:
         """Whether the project still exists."""
 
-    def push(self, project_id: int, items: Sequence[Item]) -> dict[str, int]:
+    def push(self, project_id: int, items: Sequence[NewLabelingTask]) -> dict[str, int]:
         """Create the labeling tasks that are not there yet; key -> external id of all.
 
         Only the key says what is there: numbers may be given out again.
         """
 
-    def pull(self, project_id: int, since: datetime | None) -> Iterator[LabelingTask]:
+    def changed_since(self, project_id: int, since: datetime | None) -> Iterator[LabelingTask]:
         """Every labeling task that changed since then, with all its annotations."""
 
     def fetch(self, project_id: int, external_ids: Collection[int]) -> Iterator[LabelingTask]:
         """These labeling tasks, with all their annotations; those that are gone are missing."""
 
-    def glimpse(self, project_id: int) -> Iterator[Glimpse]:
+    def inventory(self, project_id: int) -> Iterator[InventoryRow]:
         """Every labeling task of a project in brief."""
 
-    def ask_more(self, external_id: int, people: int) -> None:
+    def raise_overlap(self, external_id: int, people: int) -> None:
         """Raise the number of people asked in one labeling task, and open it again."""
 
     def reorder(self, project_id: int, priorities: Mapping[int, float]) -> set[int]:
         """external id -> new priority; which were moved: those that nobody has begun."""
 
-    def withdraw(self, project_id: int, external_ids: Collection[int]) -> set[int]:
+    def delete(self, project_id: int, external_ids: Collection[int]) -> set[int]:
         """Delete labeling tasks that nobody has begun; which of the given are gone now."""
 
     def restore(self, external_id: int, data: Mapping[str, Json]) -> None:
-        """Write the data of a labeling task as it was sent, see `flywheel.annotate.exchange.task_data`."""
+        """Write the data of a labeling task as it was sent, see `flywheel.annotate.backend.task_data`."""
 
-    def listen(self, project_id: int, url: str, secret: str) -> None:
+    def register_webhook(self, project_id: int, url: str, secret: str) -> None:
         """Have Label Studio tell an address of every annotation; registered once."""
 
 
@@ -158,12 +158,12 @@ def score(priority: float) -> float:
     return min(max(1.0 - float(priority), 0.0), 1.0)
 
 
-def task_data(item: Item) -> dict[str, Json]:
+def task_data(item: NewLabelingTask) -> dict[str, Json]:
     """What we write into a labeling task; the names are columns of the data manager."""
     return {"image": item.image, "sample_id": item.sample_id, "key": item.key, **item.shown}
 
 
-def new_task(item: Item) -> dict[str, Json]:
+def task_payload(item: NewLabelingTask) -> dict[str, Json]:
     """A labeling task as it is imported; a blind one too has a score, for its place."""
     prediction = {
         "model_version": MODEL_VERSION,
@@ -184,9 +184,9 @@ def labeling_task(row: Json, people: Mapping[int, str]) -> LabelingTask:
     )
 
 
-def glimpse(row: Json) -> Glimpse:
+def inventory_row(row: Json) -> InventoryRow:
     """One row of a listing without annotations."""
-    return Glimpse(
+    return InventoryRow(
         external_id=row["id"],
         key=_key(row["data"]),
         data=row["data"],

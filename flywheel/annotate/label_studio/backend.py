@@ -1,6 +1,6 @@
-"""Label Studio as the label stage sees it: fulfils `flywheel.annotate.exchange.Bridge`.
+"""Label Studio as the label stage sees it: fulfils `flywheel.annotate.backend.LabelingBackend`.
 
-What is created exactly once is in `flywheel.annotate.label_studio.creating`; how requests travel, fail and are
+What is created exactly once is in `flywheel.annotate.label_studio.task_writer`; how requests travel, fail and are
 repeated is in `flywheel.annotate.label_studio.client`. It refuses to know the ledger.
 """
 
@@ -13,20 +13,20 @@ from datetime import datetime, timedelta
 
 import httpx
 
-from flywheel.annotate.exchange import (
+from flywheel.annotate.backend import (
     MODEL_VERSION,
-    Glimpse,
-    Item,
+    InventoryRow,
+    LabelingProject,
     LabelingTask,
-    StudioProject,
-    glimpse,
+    NewLabelingTask,
+    inventory_row,
     labeling_task,
-    new_task,
     score,
+    task_payload,
 )
 from flywheel.annotate.label_studio.client import Client, GoneError, condition, misfits
-from flywheel.annotate.label_studio.creating import NOT_BEGUN, Creator, by_ids
-from flywheel.annotate.label_studio.pictures import BY_UPLOAD, PicturePlace, pictures_of
+from flywheel.annotate.label_studio.pictures import BY_UPLOAD, PictureStorage, pictures_of
+from flywheel.annotate.label_studio.task_writer import NOT_BEGUN, TaskWriter, by_ids
 from flywheel.errors import TaskError
 from flywheel.records import Json
 
@@ -49,8 +49,8 @@ _SKIPPED = condition("cancelled_annotations", "greater", 0, "Number")
 _EITHER = condition("draft_exists", "in_list", [True, False], "Boolean")
 
 
-class Studio:
-    """A Label Studio server. Open it with `Studio.connect`.
+class LabelStudioBackend:
+    """A Label Studio server. Open it with `LabelStudioBackend.connect`.
 
     It holds no connection between two requests, so there is nothing to close.
     Every method raises UnavailableError when the server does not answer (the work waits in the
@@ -58,13 +58,13 @@ class Studio:
     """
 
     def __init__(
-        self, client: Client, pictures: PicturePlace = BY_UPLOAD, pages_url: str | None = None
+        self, client: Client, pictures: PictureStorage = BY_UPLOAD, pages_url: str | None = None
     ) -> None:
         self._client = client
         self._pages_url = pages_url or client.url
         self._pictures = pictures_of(pictures, client)
         self._people: dict[int, str] = {}
-        self._creator = Creator(client)
+        self._writer = TaskWriter(client)
         self._settings: dict[int, tuple[str, int]] = {}
         """by project: labeling config, and people who are asked unless told otherwise"""
 
@@ -73,12 +73,12 @@ class Studio:
         cls,
         url: str,
         token: str | None,
-        pictures: PicturePlace = BY_UPLOAD,
+        pictures: PictureStorage = BY_UPLOAD,
         *,
         pages_url: str | None = None,
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
-    ) -> Studio:
+    ) -> LabelStudioBackend:
         """The server at an address, with the access token of one of its users.
 
         Args:
@@ -107,13 +107,13 @@ class Studio:
         """The page of a project that people open."""
         return f"{self._pages_url}/projects/{project_id}/data"
 
-    def is_there(self, project_id: int) -> bool:
+    def exists(self, project_id: int) -> bool:
         """Whether the project still exists."""
         return self._project(project_id) is not None
 
-    def ensure_project(
+    def ensure(
         self, title: str, config: str, project_id: int | None, people: int = 1
-    ) -> StudioProject:
+    ) -> LabelingProject:
         """The project of this id, else of exactly this title, created or brought up to date.
 
         A new project asks so many people in each labeling task unless that says otherwise, which
@@ -133,9 +133,9 @@ class Studio:
         if changed:
             self._client.call("PATCH", f"api/projects/{found['id']}/", json=changed)
         self._settings[found["id"]] = (config, found["maximum_annotations"])
-        return StudioProject(found["id"], self.page(found["id"]))
+        return LabelingProject(found["id"], self.page(found["id"]))
 
-    def push(self, project_id: int, items: Sequence[Item]) -> dict[str, int]:
+    def push(self, project_id: int, items: Sequence[NewLabelingTask]) -> dict[str, int]:
         """Create the labeling tasks that are not there yet; key -> external id of all.
 
         Exactly once, however often it is called and wherever it was cut off, as long as one
@@ -149,9 +149,9 @@ class Studio:
             self._settings[project_id] = (found["label_config"], found["maximum_annotations"])
         config, usual = self._settings[project_id]
         _check_predictions(config, items)
-        return self._creator.create(project_id, items, usual)
+        return self._writer.create(project_id, items, usual)
 
-    def pull(self, project_id: int, since: datetime | None) -> Iterator[LabelingTask]:
+    def changed_since(self, project_id: int, since: datetime | None) -> Iterator[LabelingTask]:
         """Every labeling task that changed since then, with all the annotations it has now.
 
         Without a time, all that people have worked on. Some that changed shortly before come
@@ -170,18 +170,18 @@ class Studio:
         for those, _ in by_ids(external_ids):
             yield from self._annotated(project_id, [those])
 
-    def glimpse(self, project_id: int) -> Iterator[Glimpse]:
+    def inventory(self, project_id: int) -> Iterator[InventoryRow]:
         """Every labeling task of a project in brief."""
         for row in self._client.rows(project_id, _BRIEF, [_EITHER]):
-            yield glimpse(row)
+            yield inventory_row(row)
 
-    def ask_more(self, external_id: int, people: int) -> None:
+    def raise_overlap(self, external_id: int, people: int) -> None:
         """Raise the number of people asked in one labeling task, and open it again.
 
-        One that is gone stays gone; a sweep tells of it.
+        One that is gone stays gone; a reconciliation tells of it.
         """
         with suppress(GoneError):
-            self._creator.ask(external_id, people)
+            self._writer.ask(external_id, people)
 
     def reorder(self, project_id: int, priorities: Mapping[int, float]) -> set[int]:
         """external id -> new priority; which were moved: those that nobody has begun."""
@@ -193,21 +193,21 @@ class Studio:
                     moved.add(row["id"])
         return moved
 
-    def withdraw(self, project_id: int, external_ids: Collection[int]) -> set[int]:
+    def delete(self, project_id: int, external_ids: Collection[int]) -> set[int]:
         """Delete labeling tasks that nobody has begun; which of the given are gone now.
 
         The server itself picks, in the request that deletes, those without annotation, skip or
         draft. Whoever answers in the milliseconds between loses an answer that nobody waits
         for; whoever has one open without having touched it is told so when they submit.
         """
-        return self._creator.delete(project_id, external_ids)
+        return self._writer.delete(project_id, external_ids)
 
     def restore(self, external_id: int, data: Mapping[str, Json]) -> None:
         """Write the data of a labeling task as it was sent; one that is gone stays gone."""
         with suppress(GoneError):
             self._client.call("PATCH", f"api/tasks/{external_id}/", json={"data": dict(data)})
 
-    def listen(self, project_id: int, url: str, secret: str) -> None:
+    def register_webhook(self, project_id: int, url: str, secret: str) -> None:
         """Have Label Studio tell an address of every annotation; registered once.
 
         It names what happened and sends nothing else; our secret is in X-Flywheel-Secret.
@@ -282,10 +282,10 @@ class Studio:
             self._people.setdefault(number, str(number))
 
 
-def _check_predictions(config: str, items: Sequence[Item]) -> None:
+def _check_predictions(config: str, items: Sequence[NewLabelingTask]) -> None:
     """Label Studio itself would take a wrong pre-annotation and fail to open it."""
     for item in items:
-        faults = misfits(config, new_task(item)["predictions"][0]) if item.result else []
+        faults = misfits(config, task_payload(item)["predictions"][0]) if item.result else []
         if faults:
             raise TaskError(
                 f"the pre-annotation of sample {item.sample_id[:12]} does not fit the labeling "

@@ -9,8 +9,8 @@ from urllib.parse import parse_qs
 import httpx
 import pytest
 
-from flywheel.annotate import Studio
-from flywheel.annotate.exchange import Item, new_task, task_data
+from flywheel.annotate import LabelStudioBackend
+from flywheel.annotate.backend import NewLabelingTask, task_data, task_payload
 from flywheel.errors import RefusedError, TaskError, UnavailableError
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -20,7 +20,7 @@ CONFIG = (
 )
 
 
-def _connect(answer, waits=None) -> Studio:
+def _connect(answer, waits=None) -> LabelStudioBackend:
     """A studio whose server says `answer(request)` to all but the first question, who we are."""
 
     def handle(request: httpx.Request) -> httpx.Response:
@@ -30,12 +30,12 @@ def _connect(answer, waits=None) -> Studio:
 
     transport = httpx.MockTransport(handle)
     sleep = (waits if waits is not None else []).append
-    return Studio.connect("http://studio", "t" * 40, transport=transport, sleep=sleep)
+    return LabelStudioBackend.connect("http://studio", "t" * 40, transport=transport, sleep=sleep)
 
 
-def _item(number: int, people: int = 1, letter: str = "a", size: int = 10) -> Item:
+def _item(number: int, people: int = 1, letter: str = "a", size: int = 10) -> NewLabelingTask:
     region = {"type": "choices", "from_name": "letter", "to_name": "image"}
-    return Item(
+    return NewLabelingTask(
         key=f"{number:064x}"[::-1],
         sample_id=f"{number:064x}",
         image=f"/{number}.png",
@@ -76,11 +76,11 @@ class Server:
             return httpx.Response(200, json={})
         return httpx.Response(200, json={"label_config": CONFIG, "maximum_annotations": 1})
 
-    def put(self, item: Item, **more) -> None:
+    def put(self, item: NewLabelingTask, **more) -> None:
         number = max((row["id"] for row in self.rows), default=0) + 1
         kept = {"id": number, "overlap": 1, "is_labeled": False, "annotations": []}
         kept["total_predictions"] = 1
-        self.rows.append({**kept, "data": new_task(item)["data"], **more})
+        self.rows.append({**kept, "data": task_payload(item)["data"], **more})
 
     def _listed(self, params: dict) -> dict:
         query = json.loads(params["query"][0])
@@ -253,14 +253,14 @@ def test_a_run_that_was_killed_before_it_asked_for_more_people_is_made_up_for(se
 def test_one_who_was_fast_does_not_end_what_two_are_asked(server):
     done = {"completed_by": 1, "was_cancelled": False}
     server.put(_item(1), is_labeled=True, annotations=[done])
-    _connect(server).ask_more(1, 2)
+    _connect(server).raise_overlap(1, 2)
     assert not server.rows[0]["is_labeled"]
 
 
 def test_what_enough_people_have_answered_stays_done(server):
     given = [{"completed_by": number, "was_cancelled": False} for number in (1, 2)]
     server.put(_item(1), is_labeled=True, annotations=given)
-    _connect(server).ask_more(1, 2)
+    _connect(server).raise_overlap(1, 2)
     assert server.rows[0]["is_labeled"]
 
 
@@ -299,7 +299,7 @@ def test_small_pages_of_a_server_end_no_listing(server):
         body = server(request).json()
         return httpx.Response(200, json={**body, "tasks": body["tasks"][:3]})
 
-    found = [one.external_id for one in _connect(pages_of_three).pull(1, START)]
+    found = [one.external_id for one in _connect(pages_of_three).changed_since(1, START)]
     assert found == [1, 2, 3, 4, 5, 6, 7]
 
 
@@ -313,7 +313,7 @@ def test_people_are_e_mails_and_numbers_where_nobody_knows_them():
         rows = [_row(number, by) for number, by in enumerate((1, 7, 1, 7, None), 1)]
         return httpx.Response(200, json={"tasks": rows, "total": 5})
 
-    found = [one.annotations[0].annotator for one in _connect(answer).pull(1, START)]
+    found = [one.annotations[0].annotator for one in _connect(answer).changed_since(1, START)]
     assert found == ["a@example.com", "7", "a@example.com", "7", "nobody"]
     assert len(asked) == 2  # at the first number, and at the first unknown one
 
@@ -327,36 +327,39 @@ def _row(number: int, by: int | None) -> dict:
 
 def test_an_annotation_has_an_id_that_no_restarted_server_gives_again():
     body = {"tasks": [_row(5, None)], "total": 1}
-    (task,) = _connect(lambda _: httpx.Response(200, json=body)).pull(1, START)
+    (task,) = _connect(lambda _: httpx.Response(200, json=body)).changed_since(1, START)
     assert task.annotations[0].id == "1-5-20260301T000000.500000"
     assert task.updated_at == datetime(2026, 3, 1, 0, 0, 0, 700_000, UTC)
 
 
 def test_a_blind_labeling_task_has_a_place_and_shows_nothing():
     blind = dataclasses.replace(_item(1), result=[], shown={}, priority=0.75)
-    (prediction,) = new_task(blind)["predictions"]
+    (prediction,) = task_payload(blind)["predictions"]
     assert (prediction["result"], prediction["score"]) == ([], 0.25)
     assert task_data(blind).keys() == {"image", "sample_id", "key"}
 
 
 def test_a_project_that_is_gone_holds_nothing():
     studio = _connect(lambda _: httpx.Response(404, json={"detail": "gone"}))
-    assert not studio.is_there(1)
-    assert [*studio.pull(1, None), *studio.glimpse(1), *studio.fetch(1, [5])] == []
-    assert (studio.withdraw(1, [5]), studio.reorder(1, {5: 0.5})) == ({5}, set())
+    assert not studio.exists(1)
+    assert [*studio.changed_since(1, None), *studio.inventory(1), *studio.fetch(1, [5])] == []
+    assert (studio.delete(1, [5]), studio.reorder(1, {5: 0.5})) == ({5}, set())
 
 
 def test_the_404_of_a_proxy_does_not_mean_that_a_project_is_gone():
     studio = _connect(lambda _: httpx.Response(404, text="<html>no backend</html>"))
     with pytest.raises(RefusedError, match="no JSON"):
-        studio.is_there(1)
+        studio.exists(1)
     with pytest.raises(RefusedError, match="no JSON"):
-        list(studio.pull(1, None))
+        list(studio.changed_since(1, None))
 
 
 def test_people_open_a_project_where_their_browsers_find_it():
     connect = functools.partial(
-        Studio.connect, "http://studio", "t" * 40, transport=httpx.MockTransport(_whoami)
+        LabelStudioBackend.connect,
+        "http://studio",
+        "t" * 40,
+        transport=httpx.MockTransport(_whoami),
     )
     assert connect().page(7) == "http://studio/projects/7/data"
     page = connect(pages_url="https://labels.example.com").page(7)

@@ -9,8 +9,8 @@ import httpx
 import jwt
 import pytest
 
-from flywheel.annotate import Studio
-from flywheel.annotate.exchange import Item, task_data
+from flywheel.annotate import LabelStudioBackend
+from flywheel.annotate.backend import NewLabelingTask, task_data
 from flywheel.errors import RefusedError, UnavailableError
 from flywheel.examples.annotators import Crowd, Person
 from flywheel.records import content_id
@@ -32,7 +32,7 @@ def result(letter: str) -> list[dict]:
     return [{**region, "value": {"choices": [letter]}}]
 
 
-def item(number: int, **more) -> Item:
+def item(number: int, **more) -> NewLabelingTask:
     """The lower its number, the earlier its turn."""
     kept = {
         "key": content_id(b"key %d" % number),
@@ -43,12 +43,12 @@ def item(number: int, **more) -> Item:
         "people": 1,
         "shown": {"reason": "low confidence", "confidence": 0.5},
     }
-    return Item(**{**kept, **more})
+    return NewLabelingTask(**{**kept, **more})
 
 
 @pytest.fixture
 def project(studio) -> int:
-    return studio.ensure_project(f"bridge {uuid.uuid4().hex[:8]}", CONFIG, None).id
+    return studio.ensure(f"bridge {uuid.uuid4().hex[:8]}", CONFIG, None).id
 
 
 @pytest.fixture
@@ -107,12 +107,13 @@ def test_whatever_the_network_does_each_labeling_task_is_there_once(
     faults, label_studio, people, project
 ):
     through = Network(*faults)
-    studio = Studio.connect(
+    studio = LabelStudioBackend.connect(
         label_studio.url, label_studio.token, transport=through, sleep=lambda _: None
     )
     ids = studio.push(project, [item(number, people=1 + number % 2) for number in range(6)])
     if faults == [impatient]:
-        threading.Event().wait(1.0)  # it comes after all; the next push, or a sweep, drops it
+        # It comes after all; the next push, or a reconciliation, drops it.
+        threading.Event().wait(1.0)
         studio.push(project, [item(number) for number in range(6)])
     there = people.tasks(project)
     assert {task["data"]["key"]: task["id"] for task in there} == ids
@@ -136,7 +137,7 @@ class GoesDown(Network):
 def test_a_server_lost_in_the_middle_gets_nothing_twice_from_the_next_run(
     label_studio, studio, people, project
 ):
-    deaf = Studio.connect(
+    deaf = LabelStudioBackend.connect(
         label_studio.url, label_studio.token, transport=GoesDown(), sleep=lambda _: None
     )
     with pytest.raises(UnavailableError, match="does not answer"):
@@ -160,7 +161,7 @@ def test_a_number_that_sqlite_gives_out_again_is_another_labeling_task(
 
 def since_the_newest(studio, project):
     """A time from which on only what changes from now on is new."""
-    return max(one.updated_at for one in studio.glimpse(project)) + OVERLAP + _MOMENT
+    return max(one.updated_at for one in studio.inventory(project)) + OVERLAP + _MOMENT
 
 
 _MOMENT = timedelta(microseconds=1)
@@ -172,7 +173,7 @@ def test_every_change_of_an_annotation_is_seen_and_nothing_else(studio, people, 
     def seen_after(change) -> list:
         since = since_the_newest(studio, project)
         value = change()
-        (task,) = studio.pull(project, since)
+        (task,) = studio.changed_since(project, since)
         assert task.external_id == first
         return [(one.skipped, one.result) for one in task.annotations], value
 
@@ -189,14 +190,14 @@ def test_every_change_of_an_annotation_is_seen_and_nothing_else(studio, people, 
     assert was == [(False, result("a"))]
     since = since_the_newest(studio, project)
     people.http.post(f"/api/tasks/{second}/drafts", json={"result": result("a")})
-    assert list(studio.pull(project, since)) == []
+    assert list(studio.changed_since(project, since)) == []
 
 
 def test_the_first_pull_brings_what_people_have_worked_on(studio, people, project, sent):
     people.annotate(sent[2], result("a"))
     people.annotate(sent[1], [], was_cancelled=True)
     people.annotate(sent[2], [], was_cancelled=True)
-    found = {one.external_id: one.annotations for one in studio.pull(project, None)}
+    found = {one.external_id: one.annotations for one in studio.changed_since(project, None)}
     assert {key: len(given) for key, given in found.items()} == {sent[2]: 2, sent[1]: 1}
 
 
@@ -207,7 +208,7 @@ def test_annotations_deleted_all_at_once_are_seen_as_well(studio, people, projec
     body = {"selectedItems": {"all": False, "included": sent[:3]}}
     action = {"id": "delete_tasks_annotations", "project": project}
     people.http.post("/api/dm/actions/", params=action, json=body).raise_for_status()
-    found = list(studio.pull(project, since))
+    found = list(studio.changed_since(project, since))
     assert [(one.external_id, one.annotations) for one in found] == [(n, ()) for n in sent[:3]]
 
 
@@ -232,21 +233,21 @@ def test_a_glimpse_tells_what_is_begun_and_what_we_wrote(studio, people, project
     people.annotate(sent[1], [], was_cancelled=True)
     people.http.post(f"/api/tasks/{sent[2]}/drafts", json={"result": result("a")})
     people.http.patch(f"/api/tasks/{sent[4]}/", json={"data": {"image": "edited"}})
-    found = list(studio.glimpse(project))
+    found = list(studio.inventory(project))
     assert [one.external_id for one in found] == sent
     assert [one.is_begun for one in found] == [True] * 3 + [False] * 7
     assert [one.is_finished for one in found] == [True] + [False] * 9
     wrong = [n for n, one in enumerate(found) if one.data != task_data(item(n))]
     assert (wrong, found[4].key) == ([4], None)
     studio.restore(sent[4], task_data(item(4)))
-    assert [one.data for one in studio.glimpse(project)][4] == task_data(item(4))
+    assert [one.data for one in studio.inventory(project)][4] == task_data(item(4))
 
 
 def test_withdrawn_is_only_what_nobody_has_begun(studio, people, project, sent):
     people.annotate(sent[0], result("a"))
     people.annotate(sent[1], [], was_cancelled=True)
     people.http.post(f"/api/tasks/{sent[2]}/drafts", json={"result": result("a")})
-    assert studio.withdraw(project, [*sent[:5], 10**8]) == {*sent[3:5], 10**8}
+    assert studio.delete(project, [*sent[:5], 10**8]) == {*sent[3:5], 10**8}
     assert [task["id"] for task in people.tasks(project)] == [*sent[:3], *sent[5:]]
 
 
@@ -307,12 +308,12 @@ def test_a_second_person_is_asked_where_one_was_enough_before(
 ):
     people.annotate(sent[0], result("a"))
     for _ in range(2):
-        studio.ask_more(sent[0], 2)
+        studio.raise_overlap(sent[0], 2)
         assert not next(studio.fetch(project, sent[:1])).is_finished
     assert second_person.get(f"/api/projects/{project}/next").json()["id"] == sent[0]
     path = f"/api/tasks/{sent[0]}/annotations/"
     second_person.post(path, json={"result": result("b")}).raise_for_status()
-    studio.ask_more(sent[0], 2)
+    studio.raise_overlap(sent[0], 2)
     assert next(studio.fetch(project, sent[:1])).is_finished
 
 
@@ -345,7 +346,7 @@ def test_label_studio_tells_of_annotations_without_what_they_say(
 ):
     url, told = heard
     for secret in ("old", "new", "new"):
-        studio.listen(project, url, secret)
+        studio.register_webhook(project, url, secret)
     given = people.annotate(sent[0], result("a"))
     people.change(given, result("b"))
     people.delete(f"/api/annotations/{given}/")
@@ -359,7 +360,7 @@ def test_a_personal_token_outlives_the_access_token_made_from_it(
     label_studio, second_person, project, people
 ):
     token = second_person.post("/api/token/").raise_for_status().json()["token"]
-    studio = Studio.connect(label_studio.url, token)
+    studio = LabelStudioBackend.connect(label_studio.url, token)
     tokens = studio._client._wrapper._tokens_client
     studio.push(project, [item(0)])
     ended = {"token_type": "access", "exp": 1, "user_id": 1}
@@ -371,24 +372,24 @@ def test_a_personal_token_outlives_the_access_token_made_from_it(
 
 def test_a_config_that_the_server_refuses_is_an_error_with_its_reason(studio):
     with pytest.raises(RefusedError, match="'Choice' is a required property"):
-        studio.ensure_project("none", '<View><Choices name="x" toName="y"/></View>', None)
+        studio.ensure("none", '<View><Choices name="x" toName="y"/></View>', None)
 
 
 def test_a_project_is_told_by_its_number_then_by_its_whole_title(studio, people, project):
     title = people.http.get(f"/api/projects/{project}/").json()["title"]
     longer = CONFIG.replace('value="b"/>', 'value="b"/><Choice value="c"/>')
-    assert studio.ensure_project(title, longer, None).id == project
-    assert studio.ensure_project("another title", longer, project).id == project
-    assert studio.ensure_project(f"{title} two", CONFIG, None).id != project
+    assert studio.ensure(title, longer, None).id == project
+    assert studio.ensure("another title", longer, project).id == project
+    assert studio.ensure(f"{title} two", CONFIG, None).id != project
     assert people.http.get(f"/api/projects/{project}/").json()["label_config"] == longer
 
 
 def test_a_project_deleted_under_us_holds_nothing_and_takes_nothing(studio, people, project, sent):
     people.delete(f"/api/projects/{project}/")
-    assert not studio.is_there(project)
-    assert [*studio.pull(project, None), *studio.glimpse(project)] == []
-    assert studio.withdraw(project, sent) == set(sent)
-    studio.ask_more(sent[0], 2)
+    assert not studio.exists(project)
+    assert [*studio.changed_since(project, None), *studio.inventory(project)] == []
+    assert studio.delete(project, sent) == set(sent)
+    studio.raise_overlap(sent[0], 2)
     studio.restore(sent[0], {})
     with pytest.raises(RefusedError, match="404") as error:
         studio.push(project, [item(99)])

@@ -14,8 +14,8 @@ import httpx
 import pytest
 from sqlalchemy import create_engine, text
 
-from flywheel.annotate import Studio
-from flywheel.annotate.exchange import Item, task_data
+from flywheel.annotate import LabelStudioBackend
+from flywheel.annotate.backend import NewLabelingTask, task_data
 from flywheel.records import content_id
 from flywheel.stack import catalogue
 from flywheel.stack.credentials import Credentials
@@ -84,7 +84,7 @@ def label_studio(label_studio, database, postgres_server, free_url, tmp_path_fac
 
 @pytest.fixture
 def project(studio) -> int:
-    return studio.ensure_project(f"postgres {uuid.uuid4().hex[:8]}", CONFIG, None).id
+    return studio.ensure(f"postgres {uuid.uuid4().hex[:8]}", CONFIG, None).id
 
 
 def result(letter: str) -> list[dict]:
@@ -92,8 +92,8 @@ def result(letter: str) -> list[dict]:
     return [{**region, "value": {"choices": [letter]}}]
 
 
-def item(number: int, people: int = 1) -> Item:
-    return Item(
+def item(number: int, people: int = 1) -> NewLabelingTask:
+    return NewLabelingTask(
         key=content_id(b"key %d" % number),
         sample_id=content_id(b"%d" % number),
         image="/static/images/logo.png",
@@ -124,13 +124,15 @@ class LosesAnswers(httpx.BaseTransport):
 
 
 def test_each_labeling_task_is_created_once(label_studio, people, project):
-    deaf = Studio.connect(
+    deaf = LabelStudioBackend.connect(
         label_studio.url, label_studio.token, transport=LosesAnswers(3), sleep=lambda _: None
     )
     items = [item(number, people=2 if number in (1, 3) else 1) for number in range(300)]
     ids = deaf.push(project, items[:20])
     ids |= deaf.push(project, items)
-    again = Studio.connect(label_studio.url, label_studio.token).push(project, items[40:60])
+    again = LabelStudioBackend.connect(label_studio.url, label_studio.token).push(
+        project, items[40:60]
+    )
     there = people.tasks(project)
     assert {task["data"]["key"]: task["id"] for task in there} == ids
     assert len(there) == 300
@@ -142,18 +144,18 @@ def test_what_people_do_is_seen_and_what_they_have_begun_is_left_alone(studio, p
     items = [item(number) for number in range(8)]
     pushed = studio.push(project, items)
     ids = [pushed[one.key] for one in items]
-    assert [one.data for one in studio.glimpse(project)] == [task_data(one) for one in items]
+    assert [one.data for one in studio.inventory(project)] == [task_data(one) for one in items]
     given = people.annotate(ids[0], result("b"))
     people.annotate(ids[1], [], was_cancelled=True)
     people.http.post(f"/api/tasks/{ids[2]}/drafts", json={"result": result("a")})
-    first = {one.external_id: one for one in studio.pull(project, None)}
+    first = {one.external_id: one for one in studio.changed_since(project, None)}
     assert [first[number].annotations[0].skipped for number in ids[:2]] == [False, True]
-    assert [one.is_begun for one in studio.glimpse(project)] == [True] * 3 + [False] * 5
+    assert [one.is_begun for one in studio.inventory(project)] == [True] * 3 + [False] * 5
     assert studio.reorder(project, {ids[1]: 1.0, ids[7]: 1.0}) == {ids[7]}
     assert people.next(project)["id"] == ids[7]
-    assert studio.withdraw(project, ids[:5]) == set(ids[3:5])
+    assert studio.delete(project, ids[:5]) == set(ids[3:5])
     people.delete(f"/api/annotations/{given}/")
-    changed = {one.external_id: one for one in studio.pull(project, datetime.now(UTC))}
+    changed = {one.external_id: one for one in studio.changed_since(project, datetime.now(UTC))}
     assert changed[ids[0]].annotations == ()
-    studio.ask_more(ids[0], 2)
+    studio.raise_overlap(ids[0], 2)
     assert not next(studio.fetch(project, ids[:1])).is_finished

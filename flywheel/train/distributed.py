@@ -43,7 +43,7 @@ class Trainers:
     """open files that each of them keeps open while it lives"""
 
 
-def train_together(
+def train_distributed(
     trainers: Trainers,
     settings: Train,
     data: TrainingData,
