@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 from sklearn.datasets import load_digits
+from torch.nn.functional import cross_entropy
 
 from flywheel.errors import AnnotationError, PayloadError
 from flywheel.records import Answer, Json, Sample, Split
@@ -18,30 +19,30 @@ from flywheel.task import Baseline, Example, Labeling, Predictor, Task
 
 CLASSES = list("0123456789")  # your classes, each also its key in Label Studio; add at the end only
 
+LABELING_CONFIG = f"""<View>
+  <Image name="image" value="$image" maxWidth="320px"/>
+  <Choices name="class" toName="image" choice="single" required="true">
+    {"".join(f'<Choice value="{name}" hotkey="{name}"/>' for name in CLASSES)}
+  </Choices>
+</View>"""
+
 
 def task() -> Task:
     """All that flywheel knows of your problem; flywheel.toml names this function."""
     return Task(
-        model=Model,
-        inputs=inputs,
+        model=Model,  # any torch.nn.Module
+        inputs=inputs,  # the bytes that production sends -> a batch
         targets=lambda labels: torch.tensor([CLASSES.index(label) for label in labels]),
-        loss=lambda output, target: torch.nn.functional.cross_entropy(
-            output["logits"], target, reduction="none"
-        ),
-        answers=answers,
+        loss=lambda output, target: cross_entropy(output["logits"], target, reduction="none"),
+        answers=answers,  # what the network says -> answer, confidence, embedding
         scores=lambda answer, label: {"correct": float(answer == label)},
         labeling=Labeling(
-            config=f"""<View>
-              <Image name="image" value="$image" maxWidth="320px"/>
-              <Choices name="class" toName="image" choice="single" required="true">
-                {"".join(f'<Choice value="{name}" hotkey="{name}"/>' for name in CLASSES)}
-              </Choices>
-            </View>""",
-            picture=lambda sample: sample.payload,  # what people look at: a PNG
-            result=to_label_studio,
-            answer=from_label_studio,
+            config=LABELING_CONFIG,  # Label Studio's XML
+            picture=lambda sample: sample.payload,  # what annotators look at: a PNG
+            result=to_label_studio,  # an answer, drawn as the pre-annotation
+            answer=from_label_studio,  # what an annotator drew, read back
         ),
-        start_data=start_data,
+        start_data=start_data,  # the labels that you begin with
         baselines={"majority class": Baseline(kind="scripted", fit=majority_class)},
         slices={"little ink": lambda sample: bool(inputs([sample]).mean() < 0.25)},
     )

@@ -1,0 +1,31 @@
+"""What a stranger sees first: README.md is short, and what it shows is what there is."""
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PICTURE = ROOT / "flywheel/report/overview/overview.png"
+
+
+def first(language):
+    return re.search(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def test_it_is_short_and_a_command_comes_early():
+    assert len(README.splitlines()) <= 150
+    before = re.sub(r"```python.*?```", "", README[: first("bash").start()], flags=re.DOTALL)
+    assert len(before.split()) <= 150
+
+
+def test_its_task_is_the_one_that_init_writes():
+    shown = first("python").group(1)
+    assert len(shown.splitlines()) <= 25
+    written = (ROOT / "flywheel/templates/my_task.py").read_text(encoding="utf-8")
+    _imports, _, function = shown.partition("\n\n\n")
+    assert function in written
+
+
+def test_its_picture_is_there_and_light():
+    assert str(PICTURE.relative_to(ROOT)) in README
+    assert PICTURE.stat().st_size < 200_000
