@@ -7,6 +7,7 @@ get its worker's environment and secrets, unless [workers] names one of the team
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -63,6 +64,7 @@ def unregister(project: Project, *, progress: Say) -> None:
     Raises:
         UnavailableError: Prefect's server does not answer; the workers are stopped already.
     """
+    os.environ.update(stack.environment(project))  # stopping imports Prefect, which reads it once
     stopped = _stop(project, _WORKERS, progress)
     prepare(project)
     from flows.registration.registry import remove  # as above

@@ -6,6 +6,7 @@ unscheduled beside another project.
 """
 
 import io
+import os
 import re
 import shutil
 import subprocess
@@ -118,7 +119,8 @@ def take_in_run(project, label_run, label_studio):
 def flywheel(command, project, code=0):
     """What a command says, its complaints last."""
     argv = [sys.executable, "-m", "flywheel", command, str(project.directory)]
-    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
+    shell = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
+    done = subprocess.run(argv, cwd=ROOT, env=shell, capture_output=True, text=True, check=False)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
 
