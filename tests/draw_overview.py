@@ -15,7 +15,7 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 
 from flywheel.loop import open_loop
-from flywheel.report import write_wheel
+from flywheel.report import write_overview
 
 PICTURE = Path(__file__).parents[1] / "flywheel/report/overview/overview.png"
 WIDTH, SCALE, ROWS = 960, 1.5, 2
@@ -29,7 +29,7 @@ def main() -> None:
     if chromium is None:
         sys.exit("no chromium is on PATH; install one")
     with open_loop(sys.argv[1]) as loop:
-        page_path = write_wheel(loop)
+        page_path = write_overview(loop)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": WIDTH, "height": 900}, device_scale_factor=SCALE)
