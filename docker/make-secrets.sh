@@ -2,7 +2,7 @@
 # Draws the secrets that compose.yaml names, each into a file of its own; what is there stays.
 #   docker/make-secrets.sh [FOLDER]     by default the folder secrets beside this script
 # Compose hands a file over as it is on the host, and the containers are not root. So each file can
-# be read by all (0444), and the folder lets nobody but its owner in (0700).
+# be read by all (0444), and only its owner can enter the folder (0700).
 set -eu
 umask 077
 
@@ -44,5 +44,5 @@ value=$(random 10)
 keep s3_access_key "$value"
 value=$(random 24)
 keep prefect_auth "flywheel:$value" # name and password of Prefect's dashboard
-keep notify_url ''                  # yours: where to tell of failures; empty tells nobody
+keep notify_url ''                  # yours: where failures are reported; empty: nowhere
 echo "$folder: $drawn drawn, $kept kept"

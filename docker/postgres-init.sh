@@ -1,6 +1,6 @@
 #!/bin/sh
 # One role and one database for each program; PostgreSQL's image runs this on its first start.
-# Nobody but its owner and the superuser may connect to a database.
+# Only its owner and the superuser may connect to a database.
 set -eu
 
 create() {  # role and database $1, its password in the secret $2

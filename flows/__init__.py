@@ -1,1 +1,1 @@
-"""The flows: the only place that knows Prefect. What a step does stands in flywheel.loop."""
+"""The flows: the only importers of Prefect. What a step does is in flywheel.loop."""

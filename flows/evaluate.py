@@ -1,11 +1,11 @@
-"""The night through its decision; what follows from it is left to the next run.
+"""Runs the night through its decision; the release is left to the next run.
 
 When: by hand, to see the numbers of tonight's candidate before anything is released: Quick run
     in the dashboard. The night stays open; the next nightly or retrain run ends it.
 Why a re-run is safe: every finished step has its result in the ledger and is not run again, so
     a second run shows the same report and the same decision.
-How it ends: Completed, with the verdict as the state's name. Skipped: another run was at it for
-    an hour.
+How it ends: Completed, with the verdict as the state's name. Skipped: another run was under way
+    for an hour.
 Secrets: LABEL_STUDIO_API_KEY, and the others as in the night.
 """
 
@@ -27,7 +27,7 @@ from flywheel.loop.steps import DECIDE
 @flow(name="evaluate", flow_run_name=run_name)
 @may_be_skipped
 def evaluate(directory: Path = Path()) -> State[Any]:
-    """Continue the night or begin it, as far as its decision.
+    """Continue the night or begin it, through its decision.
 
     Args:
         directory: where the project's flywheel.toml is.

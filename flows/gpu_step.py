@@ -1,9 +1,9 @@
-"""One heavy step of an open night, in the GPU pool.
+"""Runs one heavy step of an open night in the GPU pool.
 
 When: the night starts it when flywheel.toml has [workers] gpu_pool, and waits for it. Its worker
     needs the project's folder under the same path, and the project's database and blobs.
 Why a re-run is safe: a step that is done is not run again, and two runs never do one at once. A run
-    whose night was killed goes on; the next night waits for it and takes its result.
+    whose night was killed goes on; the next night waits for it and uses its result.
 How it ends: Completed; named Skipped when the night is over or has done the step already.
 Knobs: [workers] gpu_pool, gpu_wait_minutes; [train] device, processes.
 """
@@ -42,8 +42,8 @@ def gpu_step(directory: Path, night: int, step: Literal["retrain", "evaluate"]) 
     with open_loop(directory) as loop:
         run = join_night(loop, night, training_progress(loop))
         if run is None:
-            return skipped(f"night {night} is not open; nobody waits for its {step!r}")
-        wanted = next(one for one in STEPS if one.name == step)
+            return skipped(f"night {night} is not open, so no run waits for its {step!r}")
+        wanted = next(entry for entry in STEPS if entry.name == step)
         if run.result(wanted) is not None:
             return skipped(f"night {night} has done {step!r} already")
         with spreading(run) as wide:

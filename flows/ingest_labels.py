@@ -1,10 +1,10 @@
-"""Take in what people have answered, without waiting for the night.
+"""Ingests what annotators have answered, without waiting for the night.
 
 When: on the event flywheel.annotations-waiting, which the model server sends when Label Studio
-    has told it of annotations (deployments/prefect.yaml); by hand: Quick run in the dashboard.
-Why a re-run is safe: the pull takes every annotation once, however often it looks, and labels
+    has reported annotations (deployments/prefect.yaml); by hand: Quick run in the dashboard.
+Why a re-run is safe: the pull stores every annotation once, however often it looks, and labels
     follow from the annotations in the ledger. The event says only that there is something to
-    look for: what a lost one would have told, the next run or the night finds as well.
+    look for: if one is lost, the next run or the night finds the same annotations.
 How it ends: Completed; named Skipped when the night itself is running and will do the same.
 Secrets: LABEL_STUDIO_API_KEY.
 """

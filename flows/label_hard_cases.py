@@ -1,4 +1,4 @@
-"""Route hard cases to people as soon as enough of them wait, without waiting for the night.
+"""Routes hard cases to annotators as soon as enough of them wait, before the night.
 
 When: on the event flywheel.hard-samples-waiting, which the model server sends
     (deployments/prefect.yaml); by hand: flywheel label DIR.
@@ -27,7 +27,7 @@ from flywheel.loop.steps import COLLECT, ROUTE
 @flow(name="label-hard-cases", flow_run_name=run_name)
 @may_be_skipped
 def label_hard_cases(directory: Path = Path()) -> State[Any]:
-    """Collect and route what production has seen since the last time.
+    """Collect and route what production has seen since the last run.
 
     Args:
         directory: where the project's flywheel.toml is.

@@ -1,16 +1,16 @@
-"""The night: deploy, collect, route, ingest, retrain, evaluate, decide, release.
+"""Runs the night: deploy, collect, route, ingest, retrain, evaluate, decide, release.
 
 When: every night (deployments/prefect.yaml), or by hand: flywheel night DIR. A run of the
-    schedule belongs to its time: when that has had its night, or a newer one is due already,
-    it is left out. So a schedule that was paused for a week makes one night.
+    schedule belongs to its time: when that time has had its night, or a newer one is due
+    already, it is skipped. So a schedule that was paused for a week makes one night.
 Why a re-run is safe: every finished step has its result in the ledger and is not run again;
     a night that was killed goes on after its last finished step. Labeling tasks are looked up
     before they are sent, the release pointer moves last.
 How it ends: Completed, with the verdict as the state's name; REJECT is a normal end, and a
-    PROMOTE that wants approval says so and until when. Skipped: left out, or another run was at
-    it for an hour. Failed means a fault, and running it again continues the same night.
+    PROMOTE that wants approval says so and until when. Skipped: as above, or another run was under
+    way for an hour. Failed means a fault, and running it again continues the same night.
 Knobs: flywheel.toml. Secrets, from the environment: LABEL_STUDIO_API_KEY,
-    FLYWHEEL_WEBHOOK_SECRET when Label Studio shall tell of annotations at once, and
+    FLYWHEEL_WEBHOOK_SECRET when Label Studio is to report annotations at once, and
     FLYWHEEL_SERVER_TOKEN when the model server is not on loopback.
 """
 

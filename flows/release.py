@@ -1,12 +1,13 @@
-"""A person's answer to a decision that waits for approval: release it, or do not.
+"""Answers a decision that waits for approval: release the candidate, or do not.
 
 When: a PROMOTE wants approval ([approval] wanted): Quick run in the dashboard, whose form has the
     two answers, or flywheel approve DIR and flywheel decline DIR. The night itself plans one for
     the deadline, with the default that flywheel.toml names.
 Why a re-run is safe: an answer is given once; the same one again changes nothing, another one is
-    refused. Approving asks the canary, swaps, has the server prove it, and moves the pointer last.
-How it ends: Completed, named Approved or Declined. Refused: the answer cannot count, and why.
-    Skipped: the deadline came and the answer was there.
+    refused. Approving runs the canary, swaps the model, verifies what the server serves, and moves
+    the release pointer last.
+How it ends: Completed, named Approved or Declined. Refused: the answer does not count, and why.
+    Skipped: the deadline came after the answer.
 Secrets: FLYWHEEL_SERVER_TOKEN when the model server is not on loopback; LABEL_STUDIO_API_KEY is
     not needed.
 """

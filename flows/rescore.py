@@ -1,11 +1,11 @@
-"""The whole history under the metric that flywheel.toml names now.
+"""Measures the whole history under the metric that flywheel.toml names now.
 
 When: after the [metric] section has changed: Quick run in the dashboard, or
-    flywheel metric rescore -d DIR. "This formula can and will change": afterwards nobody has to
-    compare numbers of two formulas.
+    flywheel metric rescore -d DIR. "This formula can and will change": afterwards all nights
+    can be compared under one formula.
 Why a re-run is safe: what was measured and decided stays; the new numbers stand beside it, once
-    for each metric. No model is run and nothing is asked of anyone.
-How it ends: Completed, with how many decisions would have been others. Skipped: no night has a
+    for each metric. No model is run and no annotator is asked.
+How it ends: Completed, with how many decisions would have been different. Skipped: no night has a
     report yet.
 Secrets: none; LABEL_STUDIO_API_KEY is not needed.
 """
@@ -36,9 +36,9 @@ def rescore(directory: Path = Path()) -> State[Any]:
         nights = list(measure_again(loop))
     if not nights:
         return skipped("no night has a report yet; the first nightly run makes one")
-    others = sum(one.differs for one in nights)
-    left = sum(one.after is None for one in nights)
+    num_other = sum(night.differs for night in nights)
+    num_left = sum(night.after is None for night in nights)
     return Completed(
-        message=f"{len(nights) - left} of {len(nights)} nights measured under "
-        f"{loop.project.metric.optimize}; {others} decisions would have been others, none was changed"
+        message=f"{len(nights) - num_left} of {len(nights)} nights measured under "
+        f"{loop.project.metric.optimize}; {num_other} decisions would have been different, none was changed"
     )

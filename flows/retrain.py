@@ -1,4 +1,4 @@
-"""The night, begun early: a candidate is trained now, without waiting for the schedule.
+"""Begins the night early: a candidate is trained now, without waiting for the schedule.
 
 When: on the event flywheel.enough-labels, which is sent when enough labels have come that no
     candidate was trained on (deployments/automations); by hand: Quick run in the dashboard.
@@ -6,7 +6,7 @@ Why a re-run is safe: it is the night itself, continued where it is or begun; ev
     step has its result in the ledger. The event is a hint only: with only_if_enough the ledger
     is asked, and between two nights of the schedule one begins early at most.
 How it ends: Completed, with the verdict as the state's name, or Trained when the rest is left to
-    the next run. Skipped: not enough labels, or another run was at it for an hour.
+    the next run. Skipped: not enough labels, or another run was under way for an hour.
 Secrets: LABEL_STUDIO_API_KEY, and the others as in the night.
 """
 
@@ -44,7 +44,7 @@ def retrain(
     Args:
         directory: where the project's flywheel.toml is.
         only_if_enough: do nothing unless enough_labels of [train] wait for a training.
-        then_release: judge the candidate too, and release it if it is promoted.
+        then_release: evaluate the candidate too, and release it if it is promoted.
     """
     beginning = Beginning(is_early=only_if_enough, patience_seconds=PATIENCE_SECONDS)
     with open_loop(directory) as loop:

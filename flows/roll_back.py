@@ -1,4 +1,4 @@
-"""The previous release serves again.
+"""Releases the previous model again.
 
 When: a release turns out to be bad: Quick run in the dashboard, or flywheel rollback DIR. At any
     time: it does not wait for a night that is under way, and that night releases nothing.

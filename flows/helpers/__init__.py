@@ -1,1 +1,1 @@
-"""What every flow shares: its steps, events, names, progress, and the client of Prefect."""
+"""Shared by the flows: steps, events, run names, progress, and the client of Prefect."""

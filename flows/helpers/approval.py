@@ -1,4 +1,4 @@
-"""What a person needs who is asked for approval: the dossier, and a default at the deadline."""
+"""Asks a person for approval: the dossier, the form, and a default answer at the deadline."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from flywheel.report.dossier import write_asked_dossier
 
 
 def want_approval(loop: Loop, released: Released) -> None:
-    """Put the dossier where the form's reader finds it, and plan the run at the deadline."""
+    """Publish the dossier with a link to the form, and plan the run at the deadline."""
     if released.waits is None:
         return
     waits, project = released.waits, loop.project
@@ -41,7 +41,7 @@ def want_approval(loop: Loop, released: Released) -> None:
 
 
 def _plan_deadline(loop: Loop, waits: Approval) -> UUID | None:
-    """Plan a run of release, once; where nothing is scheduled the next night looks.
+    """Plan a run of release, once; where nothing is scheduled, the next night checks the deadline.
 
     Returns:
         The deployment whose form answers; None when nothing is scheduled.
@@ -58,7 +58,7 @@ def _plan_deadline(loop: Loop, waits: Approval) -> UUID | None:
                 "answer": waits.at_deadline.value,
                 "decision": waits.decision_id,
                 "name": DEADLINE,
-                "reason": "nobody had answered",
+                "reason": "no answer before the deadline",
             },
             state=Scheduled(scheduled_time=waits.deadline),
             idempotency_key=f"deadline of {waits.decision_id}",

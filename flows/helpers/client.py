@@ -1,4 +1,4 @@
-"""Prefect's client for a project's server, whatever address this process is pointed at."""
+"""Prefect's client for a project's server, independent of the PREFECT_API_URL of this process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from flywheel.project import Project
 def ask_server(
     project: Project, *, seconds: float, logs_in: bool = True
 ) -> Iterator[SyncPrefectClient]:
-    """A client that waits so many seconds for an answer and asks once: a person is waiting."""
+    """A client with a timeout in seconds and no retries, since a person is waiting."""
     names = ("PREFECT_API_AUTH_STRING", "PREFECT_SERVER_API_AUTH_STRING")
     client = SyncPrefectClient(
         f"{project.prefect.url.rstrip('/')}/api",

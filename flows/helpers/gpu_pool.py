@@ -1,7 +1,7 @@
-"""A step that runs in the GPU pool, as a run of its own, and the wait for it.
+"""Runs a step in the GPU pool, as a flow run of its own, and waits for it.
 
-The ledger has the result, whoever did the step. So it is the ledger that is asked whether the
-step is done; Prefect is asked only whether there is still something to wait for.
+The ledger has the result, whichever run did the step. So the ledger is asked whether the step is
+done; Prefect is asked only whether there is still a run to wait for.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ _LOOK_SECONDS = 5.0
 
 
 class Pool(Protocol):
-    """Where steps of a night may run besides the night's own run."""
+    """Where the steps of a night may run outside the night's own run."""
 
     def start(self, run: NightRun, step: str) -> UUID:
-        """Begin a step there; the id of its run."""
+        """Start a step there; returns the id of its run."""
 
     def state(self, run_id: UUID) -> State[Any] | None:
-        """How that run is; None when nobody can tell just now."""
+        """The state of that run; None when it cannot be read at the moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class GpuPool:
     """The pool of [workers] gpu_pool, through the deployment gpu-step of the project."""
 
     def start(self, run: NightRun, step: str) -> UUID:
-        """Begin a step there; the id of its run.
+        """Start a step there; returns the id of its run.
 
         Raises:
             SettingsError: the project's gpu-step is not registered.
@@ -63,7 +63,7 @@ class GpuPool:
         return run_id
 
     def state(self, run_id: UUID) -> State[Any] | None:
-        """How that run is; None while Prefect's server does not answer."""
+        """The state of that run; None while Prefect's server does not answer."""
         try:
             with get_client(sync_client=True) as client:
                 return client.read_flow_run(run_id).state
@@ -79,14 +79,14 @@ def do_in_pool(
     look_seconds: float = _LOOK_SECONDS,
     stopwatch: Callable[[], float] = time.monotonic,
 ) -> Result:
-    """Let the pool run a step, and wait for its result in the ledger.
+    """Run a step in the pool and return its result, for which the ledger is polled.
 
-    A step that an earlier run of this night has left running there ends first, and the run begun
+    A step that an earlier run of this night has left running there ends first, and the run started
     here then finds nothing to do.
 
     Raises:
-        UnavailableError: the run's process or machine is gone; beginning it again may help.
-        FlywheelError: the run failed, or has not come to an end in time.
+        UnavailableError: the run's process or machine is gone; starting it again may help.
+        FlywheelError: the run failed, or has not ended in time.
     """
     done = run.result(step)
     if done is not None:
@@ -95,7 +95,7 @@ def do_in_pool(
     give_up = stopwatch() + 60.0 * minutes
     run_id = pool.start(run, step.name)
     while True:
-        # Asked before the ledger: what ends in between has its result there.
+        # Read before the ledger: a run that ends in between has its result there.
         state = pool.state(run_id)
         done = run.result(step)
         if done is not None:
@@ -105,9 +105,9 @@ def do_in_pool(
         if stopwatch() > give_up:
             raise FlywheelError(
                 f"the GPU pool has not done {step.name!r} of night {run.number} in {minutes} "
-                f"minutes; its run is {state.name if state else 'not to be seen'}: {_link(run_id)}; "
+                f"minutes; its run is {state.name if state else 'unknown'}: {_link(run_id)}; "
                 f"see whether a worker serves {run.loop.project.workers.gpu_pool!r}, or raise "
-                "workers.gpu_wait_minutes; the next night takes the result if it comes yet"
+                "workers.gpu_wait_minutes; the next night uses the result if it still comes"
             )
         time.sleep(look_seconds)
 

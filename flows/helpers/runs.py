@@ -1,10 +1,6 @@
-"""How a flow ends that came when there was nothing for it to do: Completed, named Skipped.
+"""Flow runs: their names in a list, their slot in the schedule, their progress, and *Skipped*.
 
-Names of flow runs that read well in a list.
-
-The time that a run was meant for, when the schedule has made it.
-
-Progress of long work, as a bar in Prefect's dashboard.
+A run that comes when there is nothing for it to do ends Completed, with the name Skipped.
 """
 
 from __future__ import annotations
@@ -29,15 +25,15 @@ from flywheel.project import load_project
 Parameters = ParamSpec("Parameters")
 
 PATIENCE_SECONDS = 3600.0
-"""that a night waits for work between nights, or for another run of itself"""
+"""how long a night waits for work between nights, or for another run of itself"""
 OUTAGE_SECONDS = 120.0
-"""that it waits for a ledger that does not answer when the night begins"""
+"""how long it waits for a ledger that does not answer when the night begins"""
 
 
 def may_be_skipped(
     flow: Callable[Parameters, State[Any]],
 ) -> Callable[Parameters, State[Any]]:
-    """That somebody else is at it, or that a run comes too late, is no fault."""
+    """End a flow as Skipped when another run is under way or has made it superfluous."""
 
     @functools.wraps(flow)
     def run(*arguments: Parameters.args, **named: Parameters.kwargs) -> State[Any]:
@@ -58,13 +54,13 @@ def skipped(why: str) -> State[Any]:
 
 
 def run_name() -> str:
-    """The project, the flow and the time that it was meant for: digits nightly 2026-11-23 02:00."""
+    """Project, flow and scheduled time, such as digits nightly 2026-11-23 02:00."""
     start = flow_run.scheduled_start_time
     return f"{project_name()} {flow_run.flow_name} {start:%Y-%m-%d %H:%M}"
 
 
 def project_name() -> str:
-    """Of the run's project; where its settings cannot be read, the name of its folder."""
+    """The name of the run's project; where its settings cannot be read, that of its folder."""
     directory = Path(str(flow_run.parameters["directory"]))
     try:
         return load_project(directory).name
@@ -73,10 +69,10 @@ def project_name() -> str:
 
 
 def slot() -> Slot | None:
-    """The slot of this run; None for one that a person or an event has begun.
+    """The slot of the schedule that this run is for; None when a person or an event started it.
 
-    Both times are of the clock of Prefect's server, which has made the run: whatever the clock
-    of this machine says, the run is as late as it is.
+    Both times are from the clock of Prefect's server, which made the run, so how late it is does
+    not depend on the clock of this machine.
     """
     context = FlowRunContext.get()
     run = context.flow_run if context is not None else None
@@ -87,7 +83,7 @@ def slot() -> Slot | None:
 
 
 def training_progress(loop: Loop) -> Callable[[int, int, float], None]:
-    """A callable for each epoch of training; it calls Prefect for every twentieth part only."""
+    """A callable for each epoch of training; it updates Prefect 20 times at most."""
     bar: Any = None  # Prefect types its sync calls as maybe coroutines
 
     def report(epoch: int, epochs: int, loss: float) -> None:

@@ -1,9 +1,9 @@
-"""Scoring over several processes or machines, with Dask: [workers] processes and cluster.
+"""Spreads scoring over several processes or machines with Dask: [workers] processes and cluster.
 
-Without these nothing of Dask is imported, and the run itself scores. Pieces have a fixed size and
-come back in order, so the numbers are the same however many processes there are. The machines of
-a cluster need this version of flywheel, the project's folder under the same path, its database and
-blobs, and processors of one kind.
+Without these settings Dask is not imported, and the run itself scores. Pieces have a fixed size and
+come back in order, so the numbers are the same for any number of processes. The machines of a
+cluster need this version of flywheel, the project's folder under the same path, access to its
+database and blobs, and processors of one kind.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def spreading(run: NightRun) -> Iterator[NightRun]:
 
 def _check_installed() -> None:
     try:
-        import prefect_dask  # noqa: F401, PLC0415 - only who spreads needs it, and it takes a second
+        import prefect_dask  # noqa: F401, PLC0415 - needed only for spreading, and it takes a second
     except ImportError as error:
         raise SettingsError(
             "workers.processes and workers.cluster need prefect-dask, which is not installed; "
@@ -74,7 +74,7 @@ def _to_score() -> Sequence[bytes]:
 
 @flow(name="score", persist_result=False)
 def _score_all(pieces: int) -> Any:
-    """Score so many pieces; they are no parameter, since those go to Prefect's server."""
+    """Score the packed pieces; they are not a parameter, since parameters go to Prefect's server."""
     packed = _to_score()
     futures = [_score.submit(number + 1, packed[number]) for number in range(pieces)]
     return [future.result() for future in futures]

@@ -1,6 +1,6 @@
-"""The steps of flywheel.loop.steps.STEPS as Prefect tasks: retries, a time limit, and a page to look at.
+"""The steps of flywheel.loop.steps.STEPS as Prefect tasks: retries, a time limit, and a page.
 
-Only a server that does not answer is tried again; nothing retries a refusal. Prefect caches
+A step is retried only when a server does not answer, never after a refusal. Prefect caches
 no result: the ledger decides whether a step of a night is done.
 """
 
@@ -40,14 +40,14 @@ def do(night: NightRun, step: Step[Result]) -> Result:
 
 
 def do_through(night: NightRun, last: Step[Result]) -> Result:
-    """Run the steps of the night in their order through the last one; what that came to."""
+    """Run the steps of the night in their order through `last`, and return its result."""
     for step in STEPS[: STEPS.index(last)]:
         do(night, step)
     return do(night, last)
 
 
 def end(night: NightRun, decided: Decided) -> State[Any]:
-    """Release what was promoted, or ask a person; then the night is over."""
+    """Release what was promoted, or ask a person, and finish the night."""
     released = do(night, RELEASE)
     want_approval(night.loop, released)
     publish_report(night)
@@ -82,7 +82,7 @@ def _prefect_task(step: Step[Any]) -> Any:
 
 
 def _do_where_it_belongs(night: NightRun, step: Step[Result]) -> Result:
-    """In the run of the night, spread over its processes, or in the GPU pool."""
+    """Run a step in the run of the night, spread over its processes, or in the GPU pool."""
     if not step.needs_gpu:
         return night.do(step)
     if night.loop.project.workers.gpu_pool is not None:
@@ -94,7 +94,7 @@ def _do_where_it_belongs(night: NightRun, step: Step[Result]) -> Result:
 def _may_help(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
     """Whether trying again may help: only after a server did not answer, or the ledger failed.
 
-    A step over its time limit is not tried again: it would take as long once more.
+    A step over its time limit is not tried again: it would take as long again.
     """
     error = state.result(raise_on_failure=False)
     return isinstance(error, UnavailableError)

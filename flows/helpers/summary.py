@@ -1,4 +1,4 @@
-"""What a person sees of a night in the dashboard: its summary, the baselines, links and tags."""
+"""Publishes a night in Prefect's dashboard: its summary, the baselines, links and tags."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from flywheel.report import address, baseline_rows, file_dossier, night_page, wr
 
 
 def publish_report(night: NightRun) -> None:
-    """Write the night's pages and put its summary where a person looks in the morning."""
+    """Write the night's pages and publish its summary as artifacts of the run."""
     loop, project = night.loop, night.loop.project
     with loop.ledger.read() as connection:
         decision = get_decision(connection, night.number)
@@ -34,7 +34,7 @@ def publish_report(night: NightRun) -> None:
         create_table_artifact(
             key=f"{project.name}-baselines",
             table=baseline_rows(report),
-            description=f"{project.name}, night {night.number}: {report.metric} of everyone",
+            description=f"{project.name}, night {night.number}: {report.metric} of all models",
         )
     create_link_artifact(
         link=address(project, path.name),
@@ -46,9 +46,11 @@ def publish_report(night: NightRun) -> None:
 
 
 def tag_run(*tags: str) -> None:
-    """Add tags to the run that this is called in, so that runs can be found by what they came to."""
+    """Add tags to the current flow run, so that runs can be found by their verdict."""
     if flow_run.id is None:
         return
     with get_client(sync_client=True) as client:
         known = client.read_flow_run(flow_run.id).tags
-        client.update_flow_run(flow_run.id, tags=[*known, *(t for t in tags if t not in known)])
+        client.update_flow_run(
+            flow_run.id, tags=[*known, *(tag for tag in tags if tag not in known)]
+        )

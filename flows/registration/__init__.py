@@ -1,1 +1,1 @@
-"""What stands on Prefect's server: deployments, automations, pools, and their examination."""
+"""What is registered with Prefect's server: deployments, automations, pools, and their checks."""

@@ -1,8 +1,8 @@
-"""The automations of a project: the files of deployments/automations on Prefect's server.
+"""Registers the automations of a project: the files of deployments/automations.
 
-They are told apart by their names and updated in place, so that ids, counts and a pause that
-somebody chose in the dashboard stay. An automation says one of: `run`, a deployment; `notify`,
-somebody, which is left out while nobody is to be told; or `actions`, as Prefect writes them.
+They are identified by their names and updated in place, so that ids, counts and a pause chosen in
+the dashboard stay. A file has one of: `run`, a deployment; `notify`, a notification, which is left
+out without FLYWHEEL_NOTIFY_URL; or `actions`, as Prefect writes them.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ def register_automations(
     deployments: Mapping[str, DeploymentResponse],
     notify_url: str | None,
 ) -> dict[str, str]:
-    """Have exactly the automations of the files; name -> created, updated, unchanged or removed.
+    """Register exactly the automations of the files; name -> created, updated, unchanged or removed.
 
     Args:
         client: to Prefect's server.
         project: whose.
         deployments: by the name of their flow, registered already.
-        notify_url: without one nobody is told of anything, and those automations are left out.
+        notify_url: None leaves out the automations that notify.
     """
     wanted = _wanted(client, project, deployments, notify_url)
     there = _of(client, project.name)
@@ -55,7 +55,7 @@ def register_automations(
 
 
 def remove_automations(client: SyncPrefectClient, project_name: str) -> list[str]:
-    """Delete the automations of a project name and the address they tell; their names."""
+    """Delete the automations of a project name and the address they notify; returns their names."""
     there = _of(client, project_name)
     for automations in there.values():
         for automation in automations:
@@ -98,7 +98,9 @@ def _values(
 ) -> dict[str, Any]:
     return {
         **project_values(project),
-        "FLYWHEEL_DEPLOYMENTS": sorted(f"prefect.deployment.{d.id}" for d in deployments.values()),
+        "FLYWHEEL_DEPLOYMENTS": sorted(
+            f"prefect.deployment.{deployment.id}" for deployment in deployments.values()
+        ),
         "FLYWHEEL_NIGHTLY": f"prefect.deployment.{deployments['nightly'].id}",
         "FLYWHEEL_POOLS": pool_ids(client, project),
         "FLYWHEEL_RELEASE_FORM": form_address(project, deployments["release"].id),
@@ -118,7 +120,7 @@ def _run(wanted: dict[str, Any], deployments: Mapping[str, DeploymentResponse]) 
 
 
 def _put(client: SyncPrefectClient, wanted: AutomationCore, there: list[Automation]) -> str:
-    """Create it, or bring the one there up to date; of several with its name one is kept."""
+    """Create or update an automation; of several with its name one is kept."""
     if not there:
         client.create_automation(wanted)
         return "created"
@@ -133,7 +135,7 @@ def _put(client: SyncPrefectClient, wanted: AutomationCore, there: list[Automati
 
 
 def _content(automation: AutomationCore) -> dict[str, Any]:
-    """All that is registered, in a form that can be compared."""
+    """All fields that are registered, in a form that can be compared."""
     core = AutomationCore.model_validate(automation.model_dump())
     return core.model_dump()
 
@@ -144,8 +146,9 @@ def _of(client: SyncPrefectClient, project_name: str) -> dict[str, list[Automati
     offset = 0
     while page := client.read_automations(limit=_PAGE, offset=offset):
         offset += len(page)
-        for one in page:
-            is_old = one.owner_resource is not None and one.owner_resource.startswith("prefect.dep")
-            if one.name.startswith(f"{project_name}: ") and (_TAG in one.tags or is_old):
-                found.setdefault(one.name, []).append(one)
+        for entry in page:
+            owner = entry.owner_resource or ""
+            is_ours = _TAG in entry.tags or owner.startswith("prefect.dep")
+            if entry.name.startswith(f"{project_name}: ") and is_ours:
+                found.setdefault(entry.name, []).append(entry)
     return found

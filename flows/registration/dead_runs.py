@@ -1,7 +1,7 @@
-"""Flow runs that can never end, since the process that ran them is gone.
+"""Closes flow runs that can never end, since the process that ran them is gone.
 
-A worker that is stopped takes its flow runs with it, and Prefect's server goes on showing them as
-running; there they hold a place of their work pool for ever.
+A worker that is stopped ends its flow runs too, but Prefect's server goes on showing them as
+running, and they hold a slot of their work pool for ever.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def close_dead_runs(project: Project, progress: Callable[[str], None]) -> list[s
     """Mark the runs of a local Prefect server as crashed whose process on this machine has ended.
 
     Runs that have no process yet are left alone, and so are those of other kinds of worker. A server
-    that does not answer or refuses is reported to `progress`: its runs stay as they are. So does a
-    server elsewhere, whose processes cannot be looked for. Returns names of runs.
+    that does not answer or refuses is reported to `progress`, and its runs stay as they are. So do
+    those of a server elsewhere, whose processes cannot be looked for. Returns the names of runs.
     """
     closed: list[str] = []
     if not stack.is_loopback(project.prefect.url):
@@ -59,7 +59,7 @@ def _unfinished(client: SyncPrefectClient) -> list[FlowRun]:
 
 
 def _is_dead(run: FlowRun) -> bool:
-    """A process worker writes the number of the run's process; other workers write other things."""
+    """Whether the process of a run has ended; only process workers write a process id."""
     pid = run.infrastructure_pid or ""
     if not pid.isdecimal():
         return False
@@ -67,7 +67,7 @@ def _is_dead(run: FlowRun) -> bool:
         process = psutil.Process(int(pid))
         if process.status() == psutil.STATUS_ZOMBIE:
             return True
-        # A process that is younger than the run's start has got the number of an older one.
+        # A process that is younger than the run's start has reused the id of an older one.
         born = process.create_time() - _CLOCK_SECONDS
         return run.start_time is not None and born > run.start_time.timestamp()
     except psutil.NoSuchProcess:

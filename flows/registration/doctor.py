@@ -1,4 +1,4 @@
-"""What a doctor asks of Prefect's server: does it answer, what is planned, who takes it up."""
+"""Checks of Prefect's server for flywheel doctor: does it answer, what is planned, is there a worker."""
 
 from __future__ import annotations
 
@@ -66,16 +66,16 @@ def _workers(project: Project) -> Iterator[Finding]:
         except httpx.HTTPError as error:
             url = f"{project.prefect.url.rstrip('/')}/api/work_pools/{pool}/workers/filter"
             raise silent(project, url, error) from error
-        alive = [one.name for one in found if one.status is WorkerStatus.ONLINE]
+        alive = [worker.name for worker in found if worker.status is WorkerStatus.ONLINE]
         if alive:
             yield ok("worker", f"take up the runs of the work pool {pool}: {len(alive)}")
         else:
             yield fail(
                 "worker",
-                f"none takes up the runs of the work pool {pool}: flywheel up {project.directory} "
-                "starts the project's own; a team's is started where it belongs",
+                f"no worker takes up the runs of the work pool {pool}: flywheel up {project.directory} "
+                "starts the project's own; one of your team's is started where it belongs",
             )
 
 
 CHECKS = (("Prefect", prefect), ("schedule", schedule))
-"""what flywheel.upkeep.examine is given"""
+"""(name, check) for flywheel.upkeep.examine"""

@@ -1,7 +1,7 @@
-"""What stands in deployments/, with the variables filled in for one project.
+"""Reads the YAML files of deployments/ with the variables filled in for one project.
 
 A variable is written {{ $FLYWHEEL_NAME }}; other braces are Prefect's own and stay. What is
-registered is decided there, in YAML that people read, and not here.
+registered is decided in those files, not here.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _VARIABLE = re.compile(r"\{\{\s*\$(FLYWHEEL_\w+)\s*\}\}")
 
 
 def form_address(project: Project, deployment: UUID) -> str:
-    """Where people's browsers find the form that starts a run of a deployment."""
+    """The address, for a browser, of the form that starts a run of a deployment."""
     return f"{project.prefect_page}/deployments/deployment/{deployment}/run"
 
 
 def project_values(project: Project) -> dict[str, Any]:
-    """The variables that the settings give."""
+    """The variables that follow from the settings."""
     return {
         "FLYWHEEL_PROJECT": project.name,
         "FLYWHEEL_DIRECTORY": str(project.directory),
@@ -47,7 +47,9 @@ def deployment_manifest(project: Project) -> dict[str, Any]:
     """prefect.yaml for a project; without a GPU pool there is no deployment for it."""
     text = (_FOLDER / "prefect.yaml").read_text(encoding="utf-8")
     manifest: dict[str, Any] = filled(yaml.safe_load(text), project_values(project))
-    manifest["deployments"] = [d for d in manifest["deployments"] if d["work_pool"]["name"]]
+    manifest["deployments"] = [
+        deployment for deployment in manifest["deployments"] if deployment["work_pool"]["name"]
+    ]
     return manifest
 
 
@@ -62,7 +64,7 @@ def automation_manifests(values: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def filled(node: Any, values: Mapping[str, Any]) -> Any:
-    """The same with every variable replaced; one that is the whole text keeps its type."""
+    """A copy of `node` with every variable replaced; one that is the whole text keeps its type."""
     if isinstance(node, dict):
         return {key: filled(value, values) for key, value in node.items()}
     if isinstance(node, list):

@@ -1,9 +1,9 @@
-"""How somebody is told: the Prefect block made of FLYWHEEL_NOTIFY_URL, and what it sends.
+"""Notifications: the Prefect block made of FLYWHEEL_NOTIFY_URL, and what it sends.
 
 The server sends, so it works when every worker is gone. Slack and Teams get a text, any other
 address a POST of JSON: {"project", "event", "what", "link"}. An address in a private network is
-allowed, since who sets the variable runs the server. The address is a secret: it is kept in the
-block and told nowhere.
+allowed, since the user who sets the variable also runs the server. The address is a secret: it is
+kept in the block and never printed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def block_for(url: str) -> Block:
     """The block that posts to an address.
 
     Raises:
-        SettingsError: it is no http address, or not what Slack or Teams give out.
+        SettingsError: it is not an http address, or not in the form of Slack or Teams.
     """
     try:
         parts = urlsplit(url)
@@ -41,7 +41,7 @@ def block_for(url: str) -> Block:
             return _block(url, host, parts.path)
     except (ValueError, TypeError) as error:
         raise SettingsError(
-            f"{VARIABLE} is no webhook address that its server knows; copy it there again"
+            f"{VARIABLE} is not a valid webhook address of its service; copy it there again"
         ) from error
     raise SettingsError(
         f"{VARIABLE} begins with {parts.scheme or 'nothing'!r}; it must be an https address that "
@@ -60,7 +60,7 @@ def _block(url: str, host: str, path: str) -> Block:
 
 
 def save_block(client: SyncPrefectClient, project_name: str, block: Block) -> UUID:
-    """Keep the block on the server, in place of the one before; its id, which stays."""
+    """Save the block on the server in place of the earlier one; returns its id, which stays."""
     name = _name(project_name)
     _delete(client, name, but=type(block))
     saved = block.save(name, overwrite=True)
@@ -68,12 +68,12 @@ def save_block(client: SyncPrefectClient, project_name: str, block: Block) -> UU
 
 
 def remove_block(client: SyncPrefectClient, project_name: str) -> None:
-    """Forget the address."""
+    """Delete the block with the address."""
     _delete(client, _name(project_name), but=None)
 
 
 def notice(block: Block, block_id: UUID, project_name: str, wanted: dict[str, str]) -> ActionTypes:
-    """The action that tells; `wanted` has event, what and link, as Jinja templates of Prefect."""
+    """The action that notifies; `wanted` has event, what and link, as Jinja templates of Prefect."""
     if isinstance(block, Webhook):
         fields = {"project": project_name, **wanted}
         lines = [f'  "{key}": {_quoted(text)}' for key, text in fields.items()]
@@ -87,7 +87,7 @@ def notice(block: Block, block_id: UUID, project_name: str, wanted: dict[str, st
 
 
 def _quoted(template: str) -> str:
-    """What a template comes to, as a JSON string."""
+    """A template whose result is a JSON string."""
     return "{% filter tojson %}" + template + "{% endfilter %}"
 
 

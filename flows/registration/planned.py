@@ -1,6 +1,6 @@
-"""What Prefect's server has planned for a project, and what went wrong with its runs.
+"""Reads what Prefect's server has planned for a project, and which of its runs failed.
 
-It waits only for moments: a person at a terminal wants the answer.
+Its timeout is short: a person at a terminal waits for the answer.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ from flywheel.project import FILE_NAME, Project
 _TIMEOUT_SECONDS = 3.0
 _WENT_WRONG = (StateType.FAILED, StateType.CRASHED)
 _REFUSED = "Refused"
-"""what a person asked for in a form could not be; that person has read why"""
+"""a request from the form was refused; the person who made it has read why"""
 _MOST_RUNS = 50
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Planned:
-    """What the server says of one project."""
+    """The plans and failures of one project."""
 
     directory: Path | None
-    """that the runs look for; None: nothing is registered under the project's name"""
+    """the project's folder as registered; None: nothing is registered under its name"""
     is_paused: bool
     """of the night's deployment, or of its schedule"""
     next_night: datetime | None
@@ -52,7 +52,7 @@ class Planned:
     """flows whose last run that ended went wrong: its name, why, and where to look"""
 
     def lines(self, project: Project) -> Iterator[str]:
-        """The same in plain lines, for a terminal."""
+        """The same as lines for a terminal."""
         here = project.directory
         if self.directory is None:
             yield f"schedule      none: flywheel schedule {here} turns the loop every night"
@@ -89,7 +89,7 @@ def planned(project: Project) -> Planned:
 def _read(client: SyncPrefectClient, project: Project) -> Planned:
     tagged = DeploymentFilter(tags=DeploymentFilterTags(all_=["flywheel", project.name]))
     found = client.read_deployments(deployment_filter=tagged)
-    nightly = [one for one in found if str(one.entrypoint).endswith(".nightly")]
+    nightly = [entry for entry in found if str(entry.entrypoint).endswith(".nightly")]
     if not nightly:
         return Planned(directory=None, is_paused=False, next_night=None, num_late=0, failed=())
     schedules = nightly[0].schedules
@@ -97,7 +97,7 @@ def _read(client: SyncPrefectClient, project: Project) -> Planned:
     late = client.read_flow_runs(deployment_filter=all_of, flow_run_filter=_named("Late"))
     return Planned(
         directory=Path(nightly[0].parameters["directory"]),
-        is_paused=nightly[0].paused or not any(one.active for one in schedules),
+        is_paused=nightly[0].paused or not any(entry.active for entry in schedules),
         next_night=_next_night(client, _only(nightly[0])),
         num_late=len(late),
         failed=tuple(_failures(client, all_of, project.prefect_page)),
@@ -115,7 +115,7 @@ def _next_night(client: SyncPrefectClient, nightly: DeploymentFilter) -> datetim
 
 
 def _failures(client: SyncPrefectClient, all_of: DeploymentFilter, page: str) -> Iterator[str]:
-    """Of each flow that went wrong when it last ran to an end."""
+    """A line for each flow whose last finished run went wrong."""
     ended = FlowRunFilterStateType(any_=[StateType.COMPLETED, *_WENT_WRONG])
     last: dict[UUID | None, FlowRun] = {}
     for run in client.read_flow_runs(
@@ -132,7 +132,9 @@ def _failures(client: SyncPrefectClient, all_of: DeploymentFilter, page: str) ->
 
 
 def _only(*deployments: DeploymentResponse) -> DeploymentFilter:
-    return DeploymentFilter(id=DeploymentFilterId(any_=[one.id for one in deployments]))
+    return DeploymentFilter(
+        id=DeploymentFilterId(any_=[deployment.id for deployment in deployments])
+    )
 
 
 def _named(state: str) -> FlowRunFilter:

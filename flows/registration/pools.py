@@ -20,7 +20,7 @@ _PAGE = 200
 
 
 def check_pools(client: SyncPrefectClient, project: Project) -> None:
-    """Refuse pools of the team that are not there, and own ones that are another project's.
+    """Check that the team's pools exist, and that the project's own are not another project's.
 
     Raises:
         SettingsError: with the command that makes the pool, or the setting to change.
@@ -30,7 +30,7 @@ def check_pools(client: SyncPrefectClient, project: Project) -> None:
         if not stack.is_own(project, name):
             if pool is None:
                 raise SettingsError(
-                    f"[workers] {key} = {name!r} is no work pool of {project.prefect.url}; make it "
+                    f"[workers] {key} = {name!r} is not a work pool of {project.prefect.url}; make it "
                     f"with prefect work-pool create {name} --type process (or docker, kubernetes: "
                     "see deployments/README.md), or write one that prefect work-pool ls shows"
                 )
@@ -42,9 +42,9 @@ def check_pools(client: SyncPrefectClient, project: Project) -> None:
 
 
 def make_pools(client: SyncPrefectClient, project: Project) -> list[str]:
-    """Make the project's own pools that are missing; their names.
+    """Make the project's own pools that are missing; returns their names.
 
-    A GPU pool runs one thing at a time, so that what waits for the GPU waits in the pool.
+    A GPU pool has one slot, so that runs wait for the GPU in the pool.
     """
     made = []
     for key, name in _wanted(project).items():
@@ -65,7 +65,7 @@ def make_pools(client: SyncPrefectClient, project: Project) -> list[str]:
 def remove_pools(
     client: SyncPrefectClient, project: Project, *, but: Project | None = None
 ) -> list[str]:
-    """Delete the pools named after a project, and all that waits in them; their names.
+    """Delete the pools named after a project with all runs that wait in them; returns their names.
 
     Args:
         client: to Prefect's server.
@@ -82,7 +82,7 @@ def remove_pools(
 
 
 def pool_ids(client: SyncPrefectClient, project: Project) -> list[str]:
-    """As events name the pools of a project."""
+    """The resource ids of a project's pools, as events name them."""
     pools = [client.read_work_pool(name) for name in sorted(set(_wanted(project).values()))]
     return [f"prefect.work-pool.{pool.id}" for pool in pools]
 
@@ -96,7 +96,7 @@ def read_pool(client: SyncPrefectClient, name: str) -> WorkPool | None:
 
 
 def _wanted(project: Project) -> dict[str, str]:
-    """Key of [workers] -> pool."""
+    """Key of [workers] -> name of the pool."""
     pools = {"pool": stack.run_pool(project), "gpu_pool": stack.gpu_pool(project)}
     return {key: name for key, name in pools.items() if name}
 
@@ -109,7 +109,7 @@ def _all(client: SyncPrefectClient) -> list[WorkPool]:
 
 
 def _is_ours(project: Project, pool: WorkPool) -> bool:
-    """Made here, or by a worker of an earlier version, which wrote no description."""
+    """Whether this project made the pool; a worker of an earlier version wrote no description."""
     made_here = pool.description == _description(project)
     by_worker = pool.name == f"flywheel-{project.name}" and not pool.description
     return stack.is_own(project, pool.name) and (made_here or by_worker)

@@ -1,7 +1,7 @@
-"""What Prefect's server holds for a project: deployments, automations, work pools, and an address.
+"""Registers a project with Prefect's server: deployments, automations, work pools, notifications.
 
-What stands in deployments/ is put there, found again and taken away. All that can be refused is
-refused before anything is changed. A project is told from the others by its directory.
+The files of deployments/ are registered, found again and removed. What can be refused is refused
+before anything is changed. A project is identified by its directory.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from flywheel.project import FILE_NAME, Project, secret
 _TAG = "flywheel"  # every deployment in deployments/prefect.yaml has it
 _PAGE = 200
 _TIMEOUT_SECONDS = 10.0
-_SAID_LINES = 15
+_OUTPUT_LINES = 15
 _PREFECT = (sys.executable, "-P", "-m", "prefect", "--no-prompt")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Registered:
-    """What was done; values are created, updated, unchanged or removed."""
+    """What `register` did; values are created, updated, unchanged or removed."""
 
     pools: list[str]
-    """made now"""
+    """names of the pools made now"""
     deployments: dict[str, str]
     """by name, such as nightly/digits"""
     automations: dict[str, str]
@@ -55,18 +55,18 @@ def check_registrable(project: Project, *, has_moved: bool = False) -> None:
 
     Args:
         project: to be registered.
-        has_moved: it takes over what is registered for a folder where it no longer is.
+        has_moved: take over what is registered for the folder where the project was.
 
     Raises:
-        SettingsError: the cron line means no time, the name is another folder's, a work pool is
-            missing, or FLYWHEEL_NOTIFY_URL is no address.
+        SettingsError: the cron line is invalid, the name is another folder's, a work pool is
+            missing, or FLYWHEEL_NOTIFY_URL is not an address.
     """
     schedule = project.schedule
     try:
         CronSchedule(cron=schedule.cron, timezone=schedule.timezone)
     except ValueError as error:
         raise SettingsError(
-            f"schedule.cron = {schedule.cron!r} in {schedule.timezone!r} means no time; write "
+            f"schedule.cron = {schedule.cron!r} in {schedule.timezone!r} is not a valid schedule; write "
             'five fields that cron knows, such as "0 2 * * *" for 02:00, and a zone such as UTC'
         ) from error
     if url := secret(VARIABLE):
@@ -77,7 +77,7 @@ def check_registrable(project: Project, *, has_moved: bool = False) -> None:
 
 
 def register(project: Project) -> Registered:
-    """Have the project's pools, deployments and automations on the server; `check` it before.
+    """Create or update the project's pools, deployments and automations; call `check_registrable` first.
 
     Raises:
         RefusedError: Prefect refuses the deployments.
@@ -111,12 +111,12 @@ def registered(project: Project) -> list[str]:
 
 
 def is_open(project: Project) -> bool:
-    """Whether everyone who reaches the server can start runs there: it asks for no password."""
+    """Whether the server asks for no password, so that any client that reaches it can start runs."""
     try:
         with ask_server(project, seconds=_TIMEOUT_SECONDS, logs_in=False) as client:
             client.api_version()
     except (httpx.HTTPError, ValueError):
-        return False  # it asks, or has stopped answering, and what is registered is registered
+        return False  # it asks for a password, or has stopped answering since the registration
     return True
 
 
@@ -124,15 +124,15 @@ def remove(project: Project, *, but_named: str | None = None) -> list[str]:
     """Delete the deployments of the project's directory, their automations and work pools.
 
     Args:
-        project: whose; those of other directories are left alone.
-        but_named: keeps the deployments of this project name; they are registered anew.
+        project: its directory; the deployments of other directories are left alone.
+        but_named: keep the deployments of this project name; they are registered anew.
 
     Returns:
-        Names of the deployments that are gone.
+        The names of the deleted deployments.
     """
     gone = []
     with get_client(sync_client=True) as client:
-        names = {project.name}  # also when it was cut off after the deployments
+        names = {project.name}  # also when an earlier call was cut off after the deployments
         for found in [found for found in _of(client, project) if found.name != but_named]:
             gone.append(_name(client, found))
             names.add(found.name)
@@ -167,10 +167,10 @@ def _check_name(client: SyncPrefectClient, project: Project, *, has_moved: bool)
 
 
 def _deploy(project: Project) -> None:
-    """By Prefect's own command, from the file with the variables filled in.
+    """Run prefect deploy on the manifest with the variables filled in.
 
-    It looks for our flows in its working directory first, whatever -P says: there must be no
-    project that has folders of these names.
+    The command looks for our flows in its working directory first, whatever -P says. So it runs in
+    an empty folder: the project's may have folders of these names.
     """
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "prefect.yaml"
@@ -184,15 +184,15 @@ def _deploy(project: Project) -> None:
             check=False,
         )
     if done.returncode != 0:
-        said = (done.stdout + done.stderr).strip().splitlines()[-_SAID_LINES:]
+        output = (done.stdout + done.stderr).strip().splitlines()[-_OUTPUT_LINES:]
         raise RefusedError(
-            f"prefect deploy for {project.name!r} failed; mend what it names and run "
-            "flywheel schedule again, it goes on from there:\n" + "\n".join(said)
+            f"prefect deploy for {project.name!r} failed; fix what it names and run "
+            "flywheel schedule again, it goes on from there:\n" + "\n".join(output)
         )
 
 
 def _wanted_names(after: dict[str, DeploymentResponse], project: Project) -> set[str]:
-    flows = {d["entrypoint"] for d in deployment_manifest(project)["deployments"]}
+    flows = {entry["entrypoint"] for entry in deployment_manifest(project)["deployments"]}
     return {name for name, found in after.items() if found.entrypoint in flows}
 
 
@@ -205,13 +205,15 @@ def _change(before: DeploymentResponse | None, now: DeploymentResponse, is_wante
 
 
 def _content(found: DeploymentResponse) -> dict[str, Any]:
-    """What prefect.yaml and the flow say of a deployment."""
+    """What prefect.yaml and the flow define of a deployment."""
     names = {
         *("description", "tags", "entrypoint", "parameters", "parameter_openapi_schema"),
         *("work_pool_name", "job_variables", "concurrency_options"),
     }
     limit = found.global_concurrency_limit
-    schedules = [(s.slug, s.schedule.model_dump(), s.active) for s in found.schedules]
+    schedules = [
+        (entry.slug, entry.schedule.model_dump(), entry.active) for entry in found.schedules
+    ]
     return found.model_dump(include=names) | {
         "limit": limit and limit.limit,
         "schedules": schedules,

@@ -157,7 +157,7 @@ def _asked(loop: Loop, start: str) -> Approval:
 
 
 def _default(asked: Approval) -> Reply:
-    return Reply(answer=asked.at_deadline, name=DEADLINE, reason="nobody had answered")
+    return Reply(answer=asked.at_deadline, name=DEADLINE, reason="no answer before the deadline")
 
 
 def _settle(loop: Loop, asked: Approval, reply: Reply) -> Answered:

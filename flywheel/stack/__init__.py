@@ -1,6 +1,6 @@
 """Starts and stops the local servers of one project: Prefect, Label Studio, the model server.
 
-Nothing here imports Prefect or Label Studio; they are programs in processes of their own.
+Prefect and Label Studio run as programs in processes of their own; nothing here imports them.
 """
 
 from flywheel.stack.local import (

@@ -1,6 +1,7 @@
-"""The programs of a local stack: how each is started, quiet, on loopback and at home.
+"""The programs of a local stack: command line, environment and health check of each.
 
-Every setting that a server must have here is in this file, with its reason. Starts nothing.
+Every setting that a server must have is in this file, with its reason. All of them bind to
+loopback, report to no one and keep their files in the project's state folder.
 """
 
 from __future__ import annotations
@@ -86,9 +87,9 @@ def model_server(directory: Path, url: str, clients: dict[str, str], settings: s
 def prefect_worker(
     directory: Path, pool: str, clients: dict[str, str], *, name: str = "worker"
 ) -> Service:
-    """A process worker that runs the project's deployments; it makes its pool when there is none."""
+    """A process worker that runs the project's deployments; it creates its pool if there is none."""
     argv = _module("prefect", "--no-prompt", "worker", "start", "--pool", pool, "--type", "process")
-    # Who starts it may keep Prefect off a terminal; its log is where the runs' own words stay.
+    # The caller may have silenced Prefect on a terminal; the worker's log keeps the runs' output.
     quiet = {"PYTHONUNBUFFERED": "1", "NO_COLOR": "1"}
     quiet["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "INFO"
     return Service(
@@ -104,7 +105,7 @@ def label_studio_program() -> Path:
     """Label Studio's executable: LABEL_STUDIO_BIN, the environment beside ours, or the PATH.
 
     Raises:
-        UnavailableError: it is in none of these places.
+        UnavailableError: it is not in any of these places.
     """
     named = os.environ.get("LABEL_STUDIO_BIN")
     beside = Path(sys.prefix).parent / ".venv-label-studio/bin/label-studio"
@@ -119,7 +120,7 @@ def label_studio_program() -> Path:
 
 
 def empty_database() -> Path:
-    """The file that `make` has put beside Label Studio's program: its tables, and nothing in them."""
+    """The database file with empty tables that `make` has put beside Label Studio's program."""
     return label_studio_program().parents[1] / "empty/label_studio.sqlite3"
 
 

@@ -1,6 +1,6 @@
-"""The secrets of the local servers: drawn once, kept in a file that only the owner reads.
+"""The secrets of the local servers: drawn once, kept in a file that only its owner can read.
 
-Label Studio applies its own when it makes its first user, so they live and die with its data.
+Label Studio applies its own when it makes its first user, so they belong to its data folder.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _EMAIL = "flywheel@example.com"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Credentials:
-    """Of the one user that the local Label Studio is born with, and of its events."""
+    """The secrets of the first user of the local Label Studio, and of its webhook."""
 
     email: str
     password: str = field(repr=False)
@@ -27,8 +27,8 @@ class Credentials:
     secret_key: str = field(repr=False)
     """signs sessions and tokens"""
     webhook_secret: str | None = field(default=None, repr=False)
-    """by which the model server knows Label Studio's events; None in a file that was written
-    before there was one, until the next start adds it"""
+    """proves to the model server that an event comes from Label Studio; None in a file of an
+    earlier version, until the next start adds it"""
 
 
 def credentials_file(state: Path) -> Path:
@@ -40,7 +40,7 @@ def read_credentials(state: Path) -> Credentials | None:
     """The stored credentials, or None before the first start.
 
     Raises:
-        UserError: the file holds something else.
+        UserError: the file does not hold credentials.
     """
     path = credentials_file(state)
     try:

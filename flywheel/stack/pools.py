@@ -1,7 +1,7 @@
 """Which work pools the runs of a project go to, and which of them have a worker on this machine.
 
-A pool named after the project is its own: it is made, served from here and removed again. Any
-other belongs to the team and is only used.
+A pool named after the project is its own: it is made, served on this machine and removed again.
+Any other pool belongs to the team and is only used.
 """
 
 from __future__ import annotations

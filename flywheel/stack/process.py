@@ -1,14 +1,9 @@
-"""Starting one process that outlives us, and ending it with all that it started.
+"""Starts a process that outlives this one, records it, and ends it with all its descendants.
 
-Every service leads a session of its own, so a signal meant for us never reaches it, and carries a
-mark in its environment, by which its descendants are found even after it was killed. Knows no
-service by name.
-
-What a service is, and what is remembered of one that runs.
-
-`stack.json` holds one record for each process that was started. A record names the process by
-its number and its birth, so that a number which the system gave to somebody else is never
-mistaken for ours. Nothing here starts or ends anything.
+Every service leads a session of its own, so a signal meant for us never reaches it. It carries a
+mark in its environment, by which its descendants are found even after it was killed. `stack.json`
+holds one record for each process that was started, with its pid and its start time, so that a
+pid which the system has given to another program is never mistaken for ours.
 """
 
 from __future__ import annotations
@@ -29,15 +24,15 @@ import psutil
 from flywheel.errors import UnavailableError, UserError
 
 MARK_VARIABLE = "FLYWHEEL_STACK"
-"""environment variable by which a process says to which service of which project it belongs"""
+"""environment variable that holds the service and the project of a process"""
 
 _BIRTH_TOLERANCE_SECONDS = 2.0
-"""the system clock may be set while a server runs; a number is not given out again that fast"""
+"""the system clock may be set while a server runs; a pid is not given out again that fast"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Service:
-    """A program to start, and how to tell that it answers."""
+    """A program to start, and how to check that it answers."""
 
     name: str
     """of its log file and its record"""
@@ -53,13 +48,13 @@ class Service:
     ready_line: str | None = None
     """what a service without a url writes to its log when it is ready"""
     note: str = ""
-    """told when it is started"""
+    """printed when it is started"""
     setting: str = ""
     """key of flywheel.toml that holds the url"""
     settings: str = ""
     """digest of what it reads of flywheel.toml when it starts"""
     start_seconds: float = 120.0
-    """it is given up when it does not answer after that long"""
+    """time limit for the first answer"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,7 +74,7 @@ class Server:
     """digest of what it has read of flywheel.toml"""
 
     def process(self) -> psutil.Process | None:
-        """The living process, or None when it has ended or its number is somebody else's."""
+        """The living process, or None when it has ended or another program has its pid."""
         try:
             process = psutil.Process(self.pid)
             born = process.create_time()
@@ -95,7 +90,7 @@ def read_servers(state: Path) -> dict[str, Server]:
     """The records of a project's state folder by name, of the living and of the dead.
 
     Raises:
-        UserError: stack.json holds something else.
+        UserError: stack.json does not hold such records.
     """
     path = _path(state)
     try:
@@ -105,12 +100,12 @@ def read_servers(state: Path) -> dict[str, Server]:
         return {}
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(
-            f"{path} is no list of servers ({error}); end what still runs by hand, then remove it"
+            f"{path} is not a list of servers ({error}); end what still runs by hand, then remove it"
         ) from error
 
 
 def write_servers(state: Path, servers: dict[str, Server]) -> None:
-    """Put the records in place of the ones that are there, all or none."""
+    """Replace all records in one step."""
     path = _path(state)
     scratch = path.with_suffix(f".{os.getpid()}.tmp")
     records = [asdict(servers[name]) for name in sorted(servers)]
@@ -152,7 +147,7 @@ def spawn(service: Service, state: Path) -> Server:
         raise UnavailableError(
             f"{service.name}: cannot start {service.argv[0]}: {error.strerror}; make setup installs it"
         ) from error
-    # While we live we are its parent: someone must wait for it, or it stays as a zombie.
+    # We are its parent: without a thread that waits for it, it would stay as a zombie.
     threading.Thread(target=child.wait, name=f"wait-{service.name}", daemon=True).start()
     return Server(
         name=service.name,
@@ -166,7 +161,7 @@ def spawn(service: Service, state: Path) -> Server:
 
 
 def stop(servers: Sequence[Server], state: Path, *, runaways: bool = True) -> list[str]:
-    """End these servers and all that they started; the names of those that had something alive.
+    """End these servers and their descendants; returns the names of those that were alive.
 
     Politely first: SIGTERM to each leader, and after 15 s SIGKILL to what is left. `runaways` are
     descendants that lead a session of their own, such as a worker's flow runs.
@@ -176,7 +171,7 @@ def stop(servers: Sequence[Server], state: Path, *, runaways: bool = True) -> li
     for leader in leaders:
         _send(leader, signal.SIGTERM)
     _wait_for_end(leaders)
-    # Asked again, since a server may have started another child meanwhile.
+    # Listed again, since a server may have started another child meanwhile.
     left = {process for server in servers for process in _family(server, state, runaways)}
     for process in left:
         _send(process, signal.SIGKILL)
@@ -194,17 +189,21 @@ def _create_time(pid: int) -> float:
     try:
         return psutil.Process(pid).create_time()
     except psutil.NoSuchProcess:
-        return time.time()  # it has ended already, and nobody can have its number this soon
+        return time.time()  # it has ended already, and no other process can have its pid this soon
 
 
 def _family(server: Server, state: Path, runaways: bool) -> set[psutil.Process]:
-    """The leader if it lives, and every process that carries its mark.
+    """The leader if it is alive, and every process that carries its mark.
 
-    A mark is inherited and says whose stack and which service, so no stranger has it.
+    A mark is inherited and names the project and the service, so no other process has it.
     """
     leader = server.process()
-    marked = (p for p in psutil.process_iter() if _mark(p) == _mark_of(server.name, state))
-    family = {p for p in marked if runaways or _is_member(p, server.pid)}
+    marked = (
+        process
+        for process in psutil.process_iter()
+        if _mark(process) == _mark_of(server.name, state)
+    )
+    family = {process for process in marked if runaways or _is_member(process, server.pid)}
     return family | ({leader} if leader else set())
 
 
@@ -247,6 +246,6 @@ def _mark(process: psutil.Process) -> str | None:
 
 def _send(process: psutil.Process, number: signal.Signals) -> None:
     try:
-        process.send_signal(number)  # psutil compares the birth first
+        process.send_signal(number)  # psutil compares the start time first
     except psutil.NoSuchProcess:
         return

@@ -1,7 +1,7 @@
-"""Bringing services to the state that was asked for: running and answering, or ended.
+"""Brings services into the state that was asked for: running and answering, or ended.
 
 One command at a time for each project. What runs is kept, what died is started again, and a
-port that somebody else holds is refused before anything is started. Knows no service by name.
+port that another program holds is refused before anything is started.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Progress = Callable[[str], None]
 
 
 def start_all(services: Sequence[Service], state: Path, progress: Progress) -> list[Server]:
-    """Have every service running and answering; the ones that run already are kept.
+    """Start every service that does not run, wait until all answer, and return their records.
 
     Raises:
         BusyError: a port is taken by another program, or another command is at work here.
@@ -46,10 +46,13 @@ def start_all(services: Sequence[Service], state: Path, progress: Progress) -> l
     """
     with _lock(state):
         servers = read_servers(state)
-        missing = [s for s in services if not _runs(s, servers.get(s.name), state)]
-        # What a killed server left behind, or one of earlier settings, may still hold a port. A
-        # flow run that outlived its worker may go on: it ends by itself, and the night is done.
-        stop([servers[s.name] for s in missing if s.name in servers], state, runaways=False)
+        missing = [
+            service for service in services if not _runs(service, servers.get(service.name), state)
+        ]
+        # What is left of a killed server, or one with earlier settings, may still hold a port. A
+        # flow run that outlived its worker may go on: it ends by itself, and its night is done.
+        left = [servers[service.name] for service in missing if service.name in servers]
+        stop(left, state, runaways=False)
         _refuse_taken_ports(missing)
         began = time.monotonic()
         for service in missing:
@@ -68,7 +71,7 @@ def start_all(services: Sequence[Service], state: Path, progress: Progress) -> l
 
 
 def stop_all(state: Path, progress: Progress, *, only: str | None = None) -> list[str]:
-    """End what was started from this state folder, or one service of it; what was alive.
+    """End what was started from this state folder, or one service of it; the names of those alive.
 
     Raises:
         BusyError: another command is at work here.
@@ -79,23 +82,25 @@ def stop_all(state: Path, progress: Progress, *, only: str | None = None) -> lis
         servers = read_servers(state)
         chosen = [server for name, server in servers.items() if only in {None, name}]
         stopped = stop(chosen, state)
-        write_servers(state, {s.name: s for s in servers.values() if s not in chosen})
+        write_servers(
+            state, {server.name: server for server in servers.values() if server not in chosen}
+        )
     for name in stopped:
         progress(f"{name}: stopped")
     return stopped
 
 
 def port_of(url: str) -> int:
-    """The port that a url means."""
+    """The port of a url, by default that of its scheme."""
     parts = urlsplit(url)
     return parts.port or (443 if parts.scheme == "https" else 80)
 
 
 def _runs(service: Service, server: Server | None, state: Path) -> bool:
-    """Whether it is there as it should be; what listens nowhere is known by its command line.
+    """Whether a service runs as it should; one without a url is recognized by its command line.
 
-    One that was started before its project moved still looks where the project was, and one from
-    before its settings changed still has the old ones.
+    One that was started before its project moved still looks where the project was, and one that
+    was started before its settings changed still has the old ones.
     """
     if server is None or server.url != service.url or (process := server.process()) is None:
         return False
@@ -110,7 +115,7 @@ def _runs(service: Service, server: Server | None, state: Path) -> bool:
 def _wait(
     waiting: dict[str, Service], servers: dict[str, Server], began: float, progress: Progress
 ) -> None:
-    """Return when all answer; the ones that do are taken out of `waiting`."""
+    """Return when all answer; those that do are removed from `waiting`."""
     with httpx.Client(trust_env=False, timeout=_HEALTH_TIMEOUT_SECONDS) as client:
         while waiting:
             for name, service in list(waiting.items()):
@@ -145,12 +150,12 @@ def _where(service: Service) -> str:
 def _gone(service: Service, server: Server, what: str) -> UnavailableError:
     return UnavailableError(
         f"{service.name} {what}; the end of {server.log}:\n{last_lines(server)}\n"
-        f"Mend what the log names, then run the same command again."
+        f"Fix what the log names, then run the same command again."
     )
 
 
 def _refuse_taken_ports(services: Sequence[Service]) -> None:
-    """Label Studio would silently take the next port, where nobody looks for it."""
+    """Refuse a taken port: Label Studio would silently use the next one, where nothing finds it."""
     end = time.monotonic() + _KERNEL_SECONDS
     faults = [fault for service in services if (fault := _taken_port(service, end)) is not None]
     if faults:
@@ -185,7 +190,7 @@ def _bind_fault(port: int) -> str | None:
 
 
 def _holder(port: int) -> str | None:
-    """Who listens there, as far as the system tells us."""
+    """The process that listens on a port, as far as the system shows it."""
     try:
         listening = [
             connection.pid

@@ -1,4 +1,4 @@
-"""Looking after a project: is it well, keep a copy, forget what nobody needs."""
+"""Maintains a project: check it, back it up, restore it, delete what is no longer needed."""
 
 from flywheel.upkeep.backup import BackedUp, back_up
 from flywheel.upkeep.cleaning import Cleaned, Swept, clean

@@ -1,7 +1,7 @@
-"""The files of a back-up, in a folder: written beside, hashed, named last.
+"""Reads and writes the files of a back-up in a folder; each is hashed.
 
-A back-up has its name only when its manifest is inside, so half of one never looks whole. What
-the files mean is not known here.
+The folder is written under another name and renamed last, with its manifest inside, so that half
+a back-up never looks complete.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Writer:
         """name -> SHA-256 and size of what `add_file` added"""
 
     def add_bytes(self, name: str, data: bytes) -> None:
-        """Add what is in memory; its hash is for the caller to keep."""
+        """Add bytes under a name; their hash is not remembered."""
         copy_hashed(io.BytesIO(data), self._folder / name)
 
     def add_file(self, name: str, path: Path) -> None:
@@ -47,13 +47,13 @@ class Writer:
 def write_archive(target: Path) -> Iterator[Writer]:
     """A writer of a new back-up.
 
-    It appears under its name at the end of the block, whole and durable; an error leaves nothing.
+    The folder appears under its name at the end of the block, durable; an error leaves nothing.
 
     Raises:
-        UserError: something is there already.
+        UserError: the target exists already.
     """
     if target.exists():
-        raise UserError(f"{target} is there already; give a new name, nothing is overwritten")
+        raise UserError(f"{target} exists already; give a new name, nothing is overwritten")
     draft = target.with_name(f".{target.name}.{uuid4().hex}.partial")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -77,7 +77,7 @@ def read_manifest(data: bytes, source: Path) -> dict[str, Any]:
     """The manifest of a back-up.
 
     Raises:
-        UserError: it is none.
+        UserError: it is not a manifest, or of another format.
     """
     try:
         manifest = dict(json.loads(data))
@@ -95,7 +95,7 @@ def read_manifest(data: bytes, source: Path) -> dict[str, Any]:
 
 
 def copy_hashed(file: IO[bytes], path: Path) -> tuple[str, int]:
-    """Copy a file of a back-up to a new place; its SHA-256 and size."""
+    """Copy a file to a new path; returns its SHA-256 and its size in bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     reader = _Hashing(file)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _PRIVATE), "wb") as out:

@@ -1,8 +1,8 @@
-"""flywheel backup: the ledger, every blob that it names, settings and task, in one place.
+"""flywheel backup: copies the ledger, every blob that it names, settings and task to a folder.
 
-The ledger is copied first and the blobs after it, so that nothing which the copy names is
-missing: a blob is durable before any row names it, and while a back-up is made nothing is
-cleaned away. Servers may run. Prefect's database is not ours: flywheel schedule fills it again.
+The ledger is copied before the blobs, so that no blob which the copy names is missing: a blob is
+durable before any row names it, and no cleaning runs during a back-up. Servers may run. Prefect's
+database is not included: flywheel schedule fills it again.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ from flywheel.project import Project
 from flywheel.stack.credentials import credentials_file
 from flywheel.upkeep.archive import MANIFEST, Writer, write_archive
 from flywheel.upkeep.dumps import copy_sqlite, dump, dump_name, is_sqlite
-from flywheel.upkeep.names import BACKUP_LOCK
 
+BACKUP_LOCK = "the back-up"
+"""held by a back-up and by a cleaning, which would delete what the other is copying"""
 _MOST_BYTES = 10_000_000
 """of a file beside flywheel.toml; a larger one is data, which has its own back-up"""
 
@@ -46,7 +47,7 @@ class BackedUp:
     missing: dict[str, str]
     """blob -> why it is not in the back-up though the ledger names it"""
     left_out: tuple[str, ...]
-    """what of the project is not in it, and why"""
+    """files of the project that are not in it, and why"""
 
 
 @dataclass(slots=True)
@@ -65,7 +66,7 @@ def back_up(
     """Write a back-up of a project to a new folder.
 
     Raises:
-        UserError: the target is there already.
+        UserError: the target exists already.
         BusyError: another back-up or a cleaning is at work.
         UnavailableError: the ledger or the blobs do not answer.
         RefusedError: pg_dump is missing or fails.
@@ -122,7 +123,7 @@ def _add_blobs(writer: Writer, blobs: Blobs, needed: list[str], maybe: set[str])
         try:
             data = blobs.get(digest)
         except UnavailableError:
-            raise  # it is not known to be missing
+            raise  # the blob may well exist
         except FlywheelError as error:
             added.missing[digest] = str(error)
             continue
@@ -134,7 +135,7 @@ def _add_blobs(writer: Writer, blobs: Blobs, needed: list[str], maybe: set[str])
 
 
 def _add_files(writer: Writer, project: Project) -> list[str]:
-    """Settings, the task and what lies beside them; what is too large is told."""
+    """Add settings, task and the files beside them; returns a line for each that is too large."""
     left_out = []
     for path in _own_files(project):
         name = path.relative_to(project.directory).as_posix()
@@ -147,7 +148,7 @@ def _add_files(writer: Writer, project: Project) -> list[str]:
 
 
 def _own_files(project: Project) -> Iterator[Path]:
-    """Files of the project's folder, without hidden ones, other projects and what has its own place."""
+    """Files of the project's folder, without hidden ones, other projects, ledger, blobs and state."""
     database = (
         project.ledger_url.removeprefix("sqlite:///") if is_sqlite(project.ledger_url) else ""
     )

@@ -1,8 +1,8 @@
-"""flywheel clean: forgets what [retention] allows and nothing refers to.
+"""flywheel clean: deletes what [retention] allows and nothing refers to.
 
-Each piece leaves ledger and blobs sound, so it may be killed anywhere and run again. Rows go
-before the blobs that they name; what a decision or a label refers to never goes. A dry run reads
-the same conditions and changes nothing.
+Each batch leaves ledger and blobs consistent, so a cleaning may be killed anywhere and run again.
+Rows are deleted before the blobs that they name; what a decision or a label refers to is never
+deleted. A dry run reads the same conditions and changes nothing.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from flywheel.ledger.retention import (
 )
 from flywheel.loop import Loop, between_nights
 from flywheel.records import FeedbackKind
-from flywheel.upkeep.names import BACKUP_LOCK
+from flywheel.upkeep.backup import BACKUP_LOCK
 
 NEWEST_PREDICTIONS = 1000
-"""that always stay, for canaries"""
+"""number of predictions that always stay, for canaries"""
 
 _YOUNG = timedelta(days=1)
 """a blob is written before the row that names it; one that is younger stays"""
@@ -40,28 +40,28 @@ _PIECE = 500
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Swept:
-    """One kind of thing that went, or would go."""
+    """One kind of thing that was deleted, or would be."""
 
     what: str
     number: int
     size: int | None
     """bytes; None where they are not counted"""
     because: str
-    """why these went, and what of their kind stays"""
+    """why these were deleted, and which of their kind stay"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cleaned:
-    """What a cleaning came to."""
+    """The result of a cleaning."""
 
     dry_run: bool
     swept: tuple[Swept, ...]
     free_bytes: int
-    """inside a SQLite ledger, used again before the file grows"""
+    """in a SQLite ledger, reused before the file grows"""
 
 
 def clean(loop: Loop, *, dry_run: bool = False) -> Cleaned:
-    """Forget what [retention] allows; without any of its keys only orphan blobs go.
+    """Delete what [retention] allows; without any of its keys only orphan blobs are deleted.
 
     Raises:
         BusyError: another process runs the loop of this project, or a back-up is being made.
@@ -108,7 +108,7 @@ def _predictions(loop: Loop, dry_run: bool) -> Iterator[Swept]:
 
 
 def _horizon(loop: Loop) -> Horizon | None:
-    """Up to where predictions may go; None when all stay."""
+    """Up to where predictions may be deleted; None when all stay."""
     days, sensors = loop.project.retention.unused_days, loop.project.sensors
     if days is None:
         return None
@@ -128,16 +128,16 @@ def _weights(loop: Loop, dry_run: bool) -> Iterator[Swept]:
         return
     with loop.ledger.read() as connection:
         spare = spare_weights(connection, newest)
-    there = [one for name in spare if (one := loop.blobs.find(name)) and _is_old(loop, one)]
-    for one in [] if dry_run else there:
-        with loop.ledger.begin() as connection:  # first: what is missing has its reason
+    old = [blob for name in spare if (blob := loop.blobs.find(name)) and _is_old(loop, blob)]
+    for blob in [] if dry_run else old:
+        with loop.ledger.begin() as connection:  # first, so that a missing blob has its reason
             reason = f"its weights were dropped by retention.checkpoints = {newest}"
-            add_skip(connection, f"checkpoint {one.name}", reason, None, loop.now())
-        loop.blobs.remove(one)
+            add_skip(connection, f"checkpoint {blob.name}", reason, None, loop.now())
+        loop.blobs.remove(blob)
     yield Swept(
         what="weights",
-        number=len(there),
-        size=sum(one.size for one in there),
+        number=len(old),
+        size=sum(blob.size for blob in old),
         because=f"never released; the {newest} newest such, and those in a challenge, stay",
     )
 
@@ -165,15 +165,15 @@ def _written(path: Path) -> float:
 
 
 def _orphans(loop: Loop, dry_run: bool) -> Swept:
-    """Blobs that nothing names, or would name after what goes before them."""
+    """Delete blobs that no row names, or would name once the other deletions are done."""
     with loop.ledger.read() as connection:
         named = mentioned(connection)
-    old = (one for one in loop.blobs.stored() if one.name not in named and _is_old(loop, one))
+    old = (blob for blob in loop.blobs.stored() if blob.name not in named and _is_old(loop, blob))
     gone: list[int] = []
     while piece := list(islice(old, _PIECE)):
-        samples = _samples_that_stay(loop, [one.name for one in piece], dry_run)
-        loose = [one for one in piece if one.name not in samples]
-        gone += [one.size for one in loose if dry_run or loop.blobs.remove(one)]
+        samples = _samples_that_stay(loop, [blob.name for blob in piece], dry_run)
+        loose = [blob for blob in piece if blob.name not in samples]
+        gone += [blob.size for blob in loose if dry_run or loop.blobs.remove(blob)]
     return Swept(
         what="orphan blobs",
         number=len(gone),
@@ -183,7 +183,7 @@ def _orphans(loop: Loop, dry_run: bool) -> Swept:
 
 
 def _samples_that_stay(loop: Loop, names: list[str], dry_run: bool) -> set[str]:
-    """Asked just before blobs go, since a sample may have come meanwhile."""
+    """Names of samples, read just before blobs are deleted: a sample may have come meanwhile."""
     upto = _horizon(loop) if dry_run else None
     with loop.ledger.read() as connection:
         there = samples_among(connection, names)
@@ -195,7 +195,7 @@ def _is_old(loop: Loop, stored: Stored) -> bool:
 
 
 def _free_bytes(loop: Loop) -> int:
-    """What a VACUUM of a SQLite ledger would give back to the disk."""
+    """Bytes that a VACUUM of a SQLite ledger would free on the disk."""
     if loop.ledger.engine.dialect.name != "sqlite":
         return 0
     with loop.ledger.read() as connection:

@@ -1,4 +1,4 @@
-"""Is a project well? Every check stands for itself: one that fails keeps no other from looking."""
+"""flywheel doctor: runs every check of a project; a check that fails does not stop the others."""
 
 from __future__ import annotations
 
@@ -11,30 +11,29 @@ from flywheel.project import Project, load_project
 from flywheel.stack import environment
 from flywheel.task import load_task
 from flywheel.upkeep import machine, reached
-from flywheel.upkeep import machine as stored
 from flywheel.upkeep.finding import Finding, fail, look, ok
 
 Check = Callable[[Project], Iterable[Finding]]
 
 
 def examine(directory: Path, prefect: Sequence[tuple[str, Check]] = ()) -> list[Finding]:
-    """Look at settings, task, storage, servers and machine; nothing of the project is changed.
+    """Check settings, task, storage, servers and machine; nothing of the project is changed.
 
     Args:
         directory: the folder with flywheel.toml.
         prefect: checks of Prefect's server, with their names; they need its client.
 
     Returns:
-        What was found, in the order of looking. Without settings nothing else can be looked at.
+        The findings, in the order of the checks. Without valid settings only the versions are checked.
     """
     try:
         project = load_project(directory)
     except SettingsError as error:
-        said = [fail("settings", line) for line in str(error).splitlines()]
-        return [*said, *look("versions", lambda: machine.versions(None))]
+        faults = [fail("settings", line) for line in str(error).splitlines()]
+        return [*faults, *look("versions", lambda: machine.versions(None))]
     found = [ok("settings", f"{project.directory}/flywheel.toml, project {project.name!r}")]
-    for check, into in _checks(project, prefect):
-        found += look(check, lambda into=into: into(project))  # type: ignore[misc]
+    for name, check in _checks(project, prefect):
+        found += look(name, lambda check=check: check(project))  # type: ignore[misc]
     return found
 
 
@@ -42,14 +41,14 @@ def _checks(project: Project, prefect: Sequence[tuple[str, Check]]) -> Iterator[
     known = {**os.environ, **environment(project)}
     yield "task", _task
     yield "versions", machine.versions
-    yield "ledger", stored.ledger
-    yield "blobs", stored.blobs
+    yield "ledger", machine.ledger
+    yield "blobs", machine.blobs
     yield "disk", machine.disk
     yield "secrets", machine.secrets
     yield "GPU", machine.gpu
     yield from prefect
-    yield "Label Studio", lambda one: reached.label_studio(one, known)
-    yield "model server", lambda one: reached.model_server(one, known)
+    yield "Label Studio", lambda checked: reached.label_studio(checked, known)
+    yield "model server", lambda checked: reached.model_server(checked, known)
     yield "clock", reached.clocks
     yield "notices", machine.notices
 

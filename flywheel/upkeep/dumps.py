@@ -1,7 +1,7 @@
-"""A ledger as one file: SQLite by its own online back-up, PostgreSQL by pg_dump.
+"""Dumps a ledger to one file and loads it: SQLite by its online back-up, PostgreSQL by pg_dump.
 
-Both copies are of one instant, whoever writes meanwhile. Which blobs they name is read by
-whoever asks, from the same instant.
+Both copies are of one instant, whatever is written meanwhile. The caller reads from the same
+instant which blobs the copy names.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _OURS = (*sorted(metadata.tables), "alembic_version")
 
 
 def is_sqlite(url: str) -> bool:
-    """Whether a ledger is a file."""
+    """Whether a ledger is a SQLite file."""
     return make_url(url).get_backend_name() == "sqlite"
 
 
@@ -49,7 +49,7 @@ def dump_name(url: str) -> str:
 
 
 def dump(ledger: Ledger, path: Path, ask: Callable[[Connection], Answer]) -> Answer:
-    """Copy the ledger to a new file, and ask the same instant of it something.
+    """Copy the ledger to a new file; returns what `ask` reads from the same instant.
 
     Raises:
         UnavailableError: the database does not answer.
@@ -71,7 +71,7 @@ def dump(ledger: Ledger, path: Path, ask: Callable[[Connection], Answer]) -> Ans
 
 
 def copy_sqlite(source: Path, target: Path) -> None:
-    """A consistent copy of a SQLite file that others may be writing to."""
+    """Copy a SQLite file consistently while others may be writing to it."""
     try:
         with (
             closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True, timeout=30)) as old,
@@ -81,22 +81,22 @@ def copy_sqlite(source: Path, target: Path) -> None:
             new.execute("PRAGMA journal_mode=DELETE")  # one file, without a -wal beside it
     except sqlite3.Error as error:
         raise UnavailableError(
-            f"{source} cannot be copied: {error}; make room or mend the disk, then try again"
+            f"{source} cannot be copied: {error}; make room or repair the disk, then try again"
         ) from error
 
 
 def check_dump(path: Path) -> None:
     """Refuse a copy of a SQLite ledger that is damaged or newer than this flywheel.
 
-    It comes out migrated and without locks: their holders were of another time.
+    The copy is migrated and its locks are deleted: their holders no longer exist.
     """
     try:
         with closing(sqlite3.connect(path)) as connection:
-            (said,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+            (result,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     except sqlite3.Error as error:
-        said = str(error)
-    if said != "ok":
-        raise UserError(f"the ledger in this back-up is damaged: {said}; use another back-up")
+        result = str(error)
+    if result != "ok":
+        raise UserError(f"the ledger in this back-up is damaged: {result}; use another back-up")
     with closing(Ledger.open(f"sqlite:///{path}")) as ledger, ledger.begin() as connection:
         connection.execute(delete(locks))
     with closing(sqlite3.connect(path)) as connection:
@@ -104,10 +104,11 @@ def check_dump(path: Path) -> None:
 
 
 def refuse_in_use(url: str) -> None:
-    """Refuse a ledger that somebody has open now.
+    """Refuse a ledger that another process has open.
 
     Raises:
-        BusyError: somebody has.
+        BusyError: a process has it open.
+        UnavailableError: the database does not answer.
     """
     if not is_sqlite(url):
         engine = create_engine(url, connect_args={"connect_timeout": 10})
@@ -144,7 +145,7 @@ def refuse_in_use(url: str) -> None:
             "a night in other terminals; then restore again"
         ) from error
     except sqlite3.DatabaseError:
-        return  # no ledger at all: it can be moved aside
+        return  # not a ledger: it can be moved aside
 
 
 def has_tables(url: str) -> bool:
@@ -207,14 +208,14 @@ def _run(program: str, engine: Engine, arguments: list[str]) -> None:
         timeout=_TIMEOUT_SECONDS,
     )
     if done.returncode != 0:
-        said = done.stderr.strip().splitlines()[-5:]
+        output = done.stderr.strip().splitlines()[-5:]
         raise RefusedError(
-            f"{found} failed with status {done.returncode}; mend what it names, then try again:\n"
-            + "\n".join(said)
+            f"{found} failed with status {done.returncode}; fix what it names, then try again:\n"
+            + "\n".join(output)
         )
 
 
 def _without_password(engine: Engine) -> str:
-    """For a command line, which everybody on the machine can read."""
+    """The URL for a command line, which every user of the machine can read."""
     url = engine.url.set(drivername="postgresql", password=None)
     return url.render_as_string(hide_password=False)

@@ -1,6 +1,6 @@
-"""What a doctor asks of this machine: versions, disk, GPU, and who can read the secrets.
+"""Checks of this machine and its storage for flywheel doctor.
 
-What a doctor asks of the storage: does the ledger open, do blobs come back, is time in order.
+Versions, disk, GPU, who can read the secrets, whether the ledger opens and blobs come back.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from flywheel.upkeep.finding import Finding, fail, ok, warn
 
 _LITTLE_BYTES = 5_000_000_000
 _TOO_LITTLE_BYTES = 500_000_000
-_TOLD = ("torch", "prefect", "label-studio-sdk")
-"""packages whose versions are worth a word when all is well"""
+_SHOWN = ("torch", "prefect", "label-studio-sdk")
+"""packages whose versions are shown when all is well"""
 
 
 def versions(project: Project | None) -> Iterator[Finding]:
-    """Whether the packages are those that flywheel was made for, extras of the settings too."""
+    """Whether the installed packages are those that flywheel and the settings need."""
     wrong = []
     for line in requires("flywheel") or ():
         wanted = Requirement(line)
@@ -59,19 +59,19 @@ def versions(project: Project | None) -> Iterator[Finding]:
             "versions", f"flywheel.toml needs more packages: pip install 'flywheel[{extras}]'"
         )
     if not wrong and not missing:
-        told = ", ".join(f"{name} {version(name)}" for name in _TOLD)
-        yield ok("versions", f"Python {platform.python_version()}, {told}")
+        shown = ", ".join(f"{name} {version(name)}" for name in _SHOWN)
+        yield ok("versions", f"Python {platform.python_version()}, {shown}")
 
 
 def disk(project: Project) -> Iterator[Finding]:
-    """Whether there is room beside what is stored."""
+    """Whether enough of the disk is free."""
     free = shutil.disk_usage(project.directory).free
     line = f"{free / 1e9:,.1f} GB are free where {project.directory} is"
-    mend = "flywheel clean forgets what [retention] allows, or give it a larger disk"
+    advice = "flywheel clean deletes what [retention] allows, or give it a larger disk"
     if free < _TOO_LITTLE_BYTES:
-        yield fail("disk", f"only {line}; {mend}")
+        yield fail("disk", f"only {line}; {advice}")
     elif free < _LITTLE_BYTES:
-        yield warn("disk", f"only {line}; {mend}")
+        yield warn("disk", f"only {line}; {advice}")
     else:
         yield ok("disk", line)
 
@@ -80,7 +80,7 @@ def gpu(project: Project) -> Iterator[Finding]:
     """Whether the device of [train] is there, and no GPU is left unused by mistake."""
     device = pick_device(project.train.device)
     if device.type == "cuda":
-        names = [torch.cuda.get_device_name(one) for one in range(torch.cuda.device_count())]
+        names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
         yield ok("GPU", f"trains on {device}; there are: {', '.join(names)}")
     elif project.train.device == "auto" and shutil.which("nvidia-smi"):
         yield warn(
@@ -102,13 +102,13 @@ def secrets(project: Project) -> Iterator[Finding]:
 
 
 def notices(_project: Project) -> Iterator[Finding]:
-    """Whether anybody is told when a night fails."""
+    """Whether failed nights are reported to an address."""
     if secret("FLYWHEEL_NOTIFY_URL"):
-        yield ok("notices", "FLYWHEEL_NOTIFY_URL is told when a night fails or is late")
+        yield ok("notices", "FLYWHEEL_NOTIFY_URL is notified when a night fails or is late")
     else:
         yield warn(
             "notices",
-            "nobody is told when a night fails: set FLYWHEEL_NOTIFY_URL, such as a Slack webhook, "
+            "failed nights are not reported: set FLYWHEEL_NOTIFY_URL, such as a Slack webhook, "
             "and run flywheel schedule again",
         )
 
@@ -129,16 +129,16 @@ _IN_THE_FUTURE = timedelta(minutes=5)
 
 
 def ledger(project: Project) -> Iterator[Finding]:
-    """Whether it opens, and lies in no future; one that is not there yet is not made."""
+    """Whether the ledger opens, and its last night is not in the future; a missing one is not made."""
     url = project.ledger_url
-    told = make_url(url).render_as_string(hide_password=True)
+    shown = make_url(url).render_as_string(hide_password=True)
     if is_sqlite(url) and not Path(str(make_url(url).database)).exists():
-        yield ok("ledger", f"{told} is not there yet; the first night makes it")
+        yield ok("ledger", f"{shown} does not exist yet; the first night makes it")
         return
     with closing(Ledger.open(url)) as opened, opened.read() as connection:
         night = last_night(connection)
     number = "no night" if night is None else f"night {night.number} is the last one"
-    yield ok("ledger", f"{told} opens; {number}")
+    yield ok("ledger", f"{shown} opens; {number}")
     if night is not None and night.started_at > datetime.now(UTC) + _IN_THE_FUTURE:
         yield warn(
             "clock",
@@ -148,10 +148,10 @@ def ledger(project: Project) -> Iterator[Finding]:
 
 
 def blobs(project: Project) -> Iterator[Finding]:
-    """Whether bytes can be written, come back, and can be removed."""
+    """Whether bytes can be written, read back and removed."""
     url = project.blobs_url
     if "://" not in url and not Path(url).exists():
-        yield ok("blobs", f"{url} is not there yet; the first prediction or night makes it")
+        yield ok("blobs", f"{url} does not exist yet; the first prediction or night makes it")
         return
     store = Blobs.open(url)
     try:
@@ -161,8 +161,8 @@ def blobs(project: Project) -> Iterator[Finding]:
         if written is not None:
             store.remove(written)
     except UnknownIdError:
-        yield fail("blobs", f"{url} forgets at once what is written there; name another place")
+        yield fail("blobs", f"{url} loses at once what is written there; name another place")
     except OSError as error:
-        yield fail("blobs", f"{url} cannot be written: {error}; make room, or mend its permissions")
+        yield fail("blobs", f"{url} cannot be written: {error}; make room, or fix its permissions")
     else:
         yield ok("blobs", f"{url} can be written and read")

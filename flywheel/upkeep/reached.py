@@ -1,4 +1,4 @@
-"""What a doctor asks of the servers: do they answer, do they know us, and what time is it there."""
+"""Checks of the servers for flywheel doctor: do they answer, take our token, and agree on the time."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _CLOCK_SECONDS = 60.0
 def label_studio(project: Project, environment: Mapping[str, str]) -> Iterator[Finding]:
     """Whether Label Studio answers and takes our token."""
     url = project.labeling.url.rstrip("/")
-    there = _told(project, f"{url}/api/version")
+    there = _json_at(project, f"{url}/api/version")
     LabelStudioBackend.connect(url, environment.get("LABEL_STUDIO_API_KEY"), sleep=lambda _: None)
     yield ok("Label Studio", f"{url} answers and takes the token, version {_release(there)}")
 
 
 def model_server(project: Project, environment: Mapping[str, str]) -> Iterator[Finding]:
-    """Whether the model server is ours, and serves what was released."""
+    """Whether the model server is this project's, and serves what was released."""
     token = environment.get("FLYWHEEL_SERVER_TOKEN")
     _get(project, f"{project.server_url}/health")
     serving = ModelServer(project.server_url, token, project=project.name).digest()
@@ -51,17 +51,17 @@ def model_server(project: Project, environment: Mapping[str, str]) -> Iterator[F
 
 
 def clocks(project: Project) -> Iterator[Finding]:
-    """Whether the servers have the time of this machine."""
+    """Whether the clocks of the servers and of this machine agree."""
     differences = {}
     for url in (project.prefect.url, project.labeling.url, project.server_url):
         try:
-            said = _get(project, url).headers.get("date")
+            date = _get(project, url).headers.get("date")
         except UnavailableError:
             continue
-        if said is not None:
-            away = parsedate_to_datetime(said) - datetime.now(UTC)
+        if date is not None:
+            away = parsedate_to_datetime(date) - datetime.now(UTC)
             differences[url] = away.total_seconds()
-    wrong = {url: one for url, one in differences.items() if abs(one) > _CLOCK_SECONDS}
+    wrong = {url: seconds for url, seconds in differences.items() if abs(seconds) > _CLOCK_SECONDS}
     for url, seconds in wrong.items():
         yield fail(
             "clock",
@@ -86,8 +86,8 @@ def _short(digest: str | None) -> str:
     return digest[:12] if digest else "nothing"
 
 
-def _release(said: object) -> str:
-    return str(said.get("release", "unknown")) if isinstance(said, dict) else "unknown"
+def _release(answer: object) -> str:
+    return str(answer.get("release", "unknown")) if isinstance(answer, dict) else "unknown"
 
 
 def _get(project: Project, url: str) -> httpx.Response:
@@ -97,8 +97,8 @@ def _get(project: Project, url: str) -> httpx.Response:
         raise silent(project, url, error) from error
 
 
-def _told(project: Project, url: str) -> Any:
-    """The JSON of an answer."""
+def _json_at(project: Project, url: str) -> Any:
+    """The JSON that a url answers with."""
     try:
         return _get(project, url).json()
     except ValueError as error:
@@ -106,15 +106,15 @@ def _told(project: Project, url: str) -> Any:
 
 
 def another_program(url: str, error: ValueError) -> UnavailableError:
-    """What a server raises that answers something else than it should."""
+    """The error for a server that does not answer as it should."""
     return UnavailableError(
         f"what answers at {url} is another program, or has lost its files ({error}); "
-        "flywheel down and flywheel up start it anew, or mend its address in flywheel.toml"
+        "flywheel down and flywheel up start it anew, or correct its address in flywheel.toml"
     )
 
 
 def silent(project: Project, url: str, error: httpx.HTTPError) -> UnavailableError:
-    """What a server raises that does not answer."""
+    """The error for a server that does not answer."""
     return UnavailableError(
         f"{url} does not answer: {error or type(error).__name__}; on this machine "
         f"flywheel up {project.directory} starts it"

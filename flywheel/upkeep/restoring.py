@@ -1,8 +1,8 @@
-"""flywheel restore: a project as it was when it was backed up, verified before anything moves.
+"""flywheel restore: brings back a project from a back-up, verified before anything is moved.
 
-All of the back-up is first unpacked beside and compared with its hashes. Only then is what is
-there moved aside, and put back when the rest fails. Labels that came meanwhile are still in
-Label Studio; the next night reads them.
+The whole back-up is first unpacked into a scratch folder and compared with its hashes. Only then
+are the existing files moved aside, and put back if the rest fails. Labels that came since the
+back-up are still in Label Studio; the next night reads them.
 """
 
 from __future__ import annotations
@@ -40,21 +40,21 @@ _PIECE = 200
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Restored:
-    """What came back."""
+    """The result of a restore."""
 
     project: Project
     backed_up_at: str
     """ISO 8601, UTC"""
     num_blobs: int
     aside: Path | None
-    """where that is which was there before"""
+    """folder with the files that were there before; None: there were none"""
     missing: dict[str, str]
     """blobs that the back-up itself lacked"""
 
 
 @dataclass(slots=True)
 class _Unpacked:
-    """A back-up in a folder, and what its files turned out to be."""
+    """A back-up in a scratch folder, and what was found in it."""
 
     folder: Path
     manifest: dict[str, Any] = field(default_factory=dict)
@@ -71,18 +71,18 @@ def restore(
     force: bool = False,
     keep_settings: bool = False,
 ) -> Restored:
-    """Bring a project back from a back-up, into an empty place or in place of what is there.
+    """Restore a project from a back-up, into an empty folder or in place of an existing project.
 
     Args:
-        source: what `back_up` wrote.
+        source: the folder that `back_up` wrote.
         directory: of the project.
         now: the clock, for the name of what is moved aside.
-        force: move what is there aside.
-        keep_settings: leave the flywheel.toml that is there, say with another database.
+        force: move existing files aside.
+        keep_settings: keep the existing flywheel.toml, say with another database.
 
     Raises:
-        UserError: the back-up is broken, or something is there and `force` is not set.
-        BusyError: something of the project still runs.
+        UserError: the back-up is broken, or a project exists and `force` is not set.
+        BusyError: a server, a worker or a night of the project still runs.
         RefusedError: PostgreSQL refuses.
     """
     directory = directory.absolute()
@@ -94,7 +94,7 @@ def restore(
         there = [*_there(project, unpacked, keep_settings)]
         if (there or _has_rows(project)) and not force:
             raise UserError(
-                f"{there[0] if there else project.storage.ledger} is there already; restore into an "
+                f"{there[0] if there else project.storage.ledger} exists already; restore into an "
                 "empty folder, or move it aside with --force"
             )
         stamp = f"{now():%Y%m%d-%H%M%S}"
@@ -112,13 +112,13 @@ def restore(
 
 @contextmanager
 def _unpacked(source: Path, directory: Path) -> Iterator[_Unpacked]:
-    """Unpack and verify; gone again at the end of the block."""
+    """Unpack and verify a back-up; the scratch folder is deleted at the end of the block."""
     if not source.is_dir():
-        raise UserError(f"{source} is no folder; give the one that flywheel backup wrote")
+        raise UserError(f"{source} is not a folder; give the one that flywheel backup wrote")
     fresh = not directory.exists()
     directory.mkdir(parents=True, exist_ok=True)
     unpacked = _Unpacked(folder=directory / _UNPACKED)
-    shutil.rmtree(unpacked.folder, ignore_errors=True)  # of one that was killed
+    shutil.rmtree(unpacked.folder, ignore_errors=True)  # left by a restore that was killed
     try:
         for name, file in read_archive(source):
             _unpack(unpacked, name, file, source)
@@ -149,7 +149,7 @@ def _verify(unpacked: _Unpacked, source: Path) -> None:
     if not manifest:
         raise UserError(f"{source} has no {MANIFEST}: it was cut off; use another back-up")
     named = {name: (digest, size) for name, (digest, size) in manifest["files"].items()}
-    wrong = [*unpacked.wrong, *(n for n in named if unpacked.files.get(n) != named[n])]
+    wrong = [*unpacked.wrong, *(name for name in named if unpacked.files.get(name) != named[name])]
     wrong += [name for name in unpacked.files if name not in named]
     if not wrong and unpacked.num_blobs != manifest["blobs"]["number"]:
         wrong = [f"{unpacked.num_blobs} of {manifest['blobs']['number']} blobs"]
@@ -181,10 +181,10 @@ def _refuse_running(directory: Path, project: Project) -> None:
             "then restore again"
         )
     try:
-        said = httpx.get(f"{project.server_url}/health", timeout=2.0).json()
+        health = httpx.get(f"{project.server_url}/health", timeout=2.0).json()
     except (httpx.HTTPError, ValueError):
-        said = None
-    if isinstance(said, dict) and said.get("project") == project.name:
+        health = None
+    if isinstance(health, dict) and health.get("project") == project.name:
         raise BusyError(
             f"{project.server_url} serves {project.name}; stop that model server, then restore again"
         )
@@ -192,7 +192,7 @@ def _refuse_running(directory: Path, project: Project) -> None:
 
 
 def _there(project: Project, unpacked: _Unpacked, keep_settings: bool) -> Iterator[Path]:
-    """What would be replaced, or would speak of another past. Blobs only become more."""
+    """Files that would be replaced, or that belong to another history. Blobs are only added."""
     for path in _own_files(unpacked, keep_settings):
         if (target := project.directory / path).exists():
             yield target
@@ -219,7 +219,7 @@ def _has_rows(project: Project) -> bool:
 
 @contextmanager
 def _moved_aside(there: list[Path], directory: Path, aside: Path) -> Iterator[None]:
-    """Move what is there aside; back again when the block fails."""
+    """Move existing files aside, and back again when the block fails."""
     moved: list[tuple[Path, Path]] = []
     done = False
     try:
@@ -242,7 +242,7 @@ def _moved_aside(there: list[Path], directory: Path, aside: Path) -> Iterator[No
 
 
 def _put_in(project: Project, unpacked: _Unpacked, keep_settings: bool, schema: str) -> None:
-    """Move everything to its place, the ledger last: until then there is no project."""
+    """Move everything to its place, the ledger last: without it there is no project."""
     blobs = Blobs.open(project.blobs_url)
     waiting = sorted((unpacked.folder / "blobs").glob("*/*"))
     for start in range(0, len(waiting), _PIECE):

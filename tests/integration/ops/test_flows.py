@@ -193,7 +193,7 @@ def test_a_run_is_planned_for_the_deadline(directory, asked, prefect_server):
         "answer": "decline",
         "decision": question.decision_id,
         "name": "deadline",
-        "reason": "nobody had answered",
+        "reason": "no answer before the deadline",
     }
 
 

@@ -1,7 +1,7 @@
 import sqlite3
 from contextlib import closing
 
-from flywheel.stack.local import begin, write_ahead
+from flywheel.stack.local import copy_empty_database, write_ahead
 
 
 def made(folder):
@@ -31,10 +31,10 @@ def test_a_busy_database_is_left_as_it_is(tmp_path, monkeypatch):
 
 def test_a_data_folder_begins_with_a_copy_of_the_empty_database_and_keeps_its_own(tmp_path):
     empty, data = tmp_path / "empty.sqlite3", tmp_path / "data"
-    begin(data, empty)
+    copy_empty_database(data, empty)
     assert not data.exists()
     empty.write_bytes(b"empty")
-    begin(data, empty)
+    copy_empty_database(data, empty)
     empty.write_bytes(b"another")
-    begin(data, empty)
+    copy_empty_database(data, empty)
     assert [path.read_bytes() for path in data.iterdir()] == [b"empty"]

@@ -40,7 +40,7 @@ def test_writing_leaves_no_scratch_file(tmp_path, ourselves):
 def test_a_spoiled_record_names_its_file_and_is_kept(tmp_path, text):
     path = tmp_path / "stack.json"
     path.write_text(text)
-    with pytest.raises(UserError, match=r"stack\.json is no list of servers"):
+    with pytest.raises(UserError, match=r"stack\.json is not a list of servers"):
         read_servers(tmp_path)
     assert path.read_text() == text
 

@@ -95,7 +95,7 @@ def test_with_secrets_they_come_back_for_their_owner_only(past, tmp_path):
 
 
 def test_a_back_up_never_overwrites(past, kept):
-    with pytest.raises(UserError, match="is there already; give a new name"):
+    with pytest.raises(UserError, match="exists already; give a new name"):
         back_up(past.loop.project, kept, now=now)
 
 
@@ -187,7 +187,7 @@ def test_a_spoiled_back_up_is_refused_and_what_is_there_stays(past, tmp_path, sp
 
 def test_what_is_no_folder_is_no_back_up(tmp_path):
     (tmp_path / "kept.zip").write_bytes(b"x")
-    with pytest.raises(UserError, match="is no folder; give the one that flywheel backup wrote"):
+    with pytest.raises(UserError, match="is not a folder; give the one that flywheel backup wrote"):
         restore(tmp_path / "kept.zip", tmp_path / "new", now=now)
     assert not (tmp_path / "new").exists()
 
