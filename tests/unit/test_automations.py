@@ -178,6 +178,8 @@ def test_an_address_that_takes_no_post_is_refused_with_what_would_do(url):
 
 
 def test_an_address_that_slack_does_not_know_is_refused_and_not_told():
-    with pytest.raises(SettingsError, match="is not a valid webhook address of its service") as told:
+    with pytest.raises(
+        SettingsError, match="is not a valid webhook address of its service"
+    ) as told:
         block_for("https://hooks.slack.com/wrong/secret-token")
     assert "secret-token" not in str(told.value)
