@@ -1,4 +1,4 @@
-"""Finds the failures in what production saw since the last time."""
+"""Finds the failures among the predictions and feedback since the last night."""
 
 from flywheel.collect.drift import LEAST_EFFECT, Drift, measure_drift
 from flywheel.collect.signals import low_confidence_signals, signals_of

@@ -1,7 +1,7 @@
-"""Whether production looks otherwise than when the model was new: its confidence, its embeddings.
+"""Measures drift: how far confidence and embeddings have moved since the model was new.
 
 Drift may ask for labels; alone it never rolls anything back. The measure is a distance with a
-lower bound, never a p-value: with rows enough every difference is significant, however small.
+lower bound, never a p-value: with enough rows every difference is significant, however small.
 Cost is bounded: at most 5,000 predictions are read on each side.
 """
 
@@ -22,37 +22,37 @@ from flywheel.ledger.windows import Pick, move_watermark, picked, watermark
 from flywheel.records import Array
 
 LEAST_EFFECT = 0.1
-"""KS distance that matters: a tenth of production lies elsewhere; a smaller one never alarms"""
+"""smallest KS distance that can raise an alarm: a tenth of production has moved"""
 
 _ALPHA = 0.01
-"""chance of a false alarm in a night in which no feature has moved by more than that"""
+"""probability of a false alarm in a night in which no feature moved by more than that"""
 _DIRECTIONS = 3
 _MOST = 5_000
-"""predictions that are read on each side"""
+"""predictions read on each side"""
 _FEWEST = 30
-"""groups on each side"""
+"""groups needed on each side"""
 _REFERENCE = 2_000
-"""predictions after which the reference of a model is complete"""
+"""predictions that complete the reference of a model"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Drift:
-    """How far the newest window of predictions lies from the first ones of the same model."""
+    """Distance between the newest window of predictions and the first ones of the same model."""
 
     upto: int
-    """place of the last prediction that was looked at; the next night goes on behind it"""
+    """position of the last prediction that was read; the next night starts after it"""
     model_digest: str | None = None
-    """of the model that gave most of the window"""
+    """of the model that made most predictions in the window"""
     num_new: int = 0
-    """groups of samples in the window, as far as they were read"""
+    """groups of samples read in the window"""
     num_reference: int = 0
-    """the same of the reference"""
+    """groups of samples read in the reference"""
     feature: str | None = None
-    """that has surely moved most: confidence, or direction 1 to 3 of the embeddings"""
+    """with the highest lower bound: confidence, or direction 1 to 3 of the embeddings"""
     distance: float | None = None
-    """0..1, Kolmogorov's and Smirnov's; None: not enough data"""
+    """Kolmogorov-Smirnov distance, 0..1; None: not enough data"""
     low: float | None = None
-    """its lower bound over all features together, at 0.99"""
+    """its lower bound, which holds for all features together with probability 0.99"""
     is_alarm: bool = False
     """whether that bound is above `LEAST_EFFECT`"""
 
@@ -67,7 +67,7 @@ class Features(NamedTuple):
 
 
 class Moved(NamedTuple):
-    """The feature that has surely moved most."""
+    """The feature with the highest lower bound of its distance."""
 
     feature: str
     distance: float
@@ -77,11 +77,12 @@ class Moved(NamedTuple):
 def measure_drift(ledger: Ledger, after: int | None, upto: int, seed: int) -> Drift:
     """Compare the predictions in (after, upto] with the first ones of the model that gave them.
 
-    The reference of a model is what it said in its first windows, 2,000 predictions or more; it is
-    stored where they lie, and a model that comes back has its old one. `after` is None when it is
-    unknown where the last night stopped: then nothing is compared.
+    The reference of a model is its first windows, 2,000 predictions or more. Their positions are
+    stored, so a model that serves again keeps its old reference. `after` is None when the end of
+    the last night is unknown; then nothing is compared.
 
-    Groups of samples are what is drawn independently: of each only the first prediction counts.
+    Groups of samples, not samples, are independent draws: only the first prediction of each
+    group counts.
     """
     if after is None or after >= upto:
         return Drift(upto=upto)
@@ -90,7 +91,7 @@ def measure_drift(ledger: Ledger, after: int | None, upto: int, seed: int) -> Dr
         window = picked(connection, _places(after, upto, rng))
         if not window:
             return Drift(upto=upto)
-        digest = Counter(one.model_digest for one in window).most_common(1)[0][0]
+        digest = Counter(pick.model_digest for pick in window).most_common(1)[0][0]
         start, stop = _reference(connection, digest, after)
         earlier = picked(connection, _places(start, stop, rng))
     new, reference = _features(window, digest), _features(earlier, digest)
@@ -113,13 +114,13 @@ def measure_drift(ledger: Ledger, after: int | None, upto: int, seed: int) -> Dr
 
 
 def compare(reference: Features, new: Features, alpha: float = _ALPHA) -> Moved:
-    """The feature whose distribution has surely moved most.
+    """Return the feature whose distance has the highest lower bound.
 
     Formula: D = sup |F - G| of two empirical distributions of n and m rows, and the bound
     D - e(n) - e(m), e(n) = sqrt(log(4 K / alpha) / (2 n)), which holds for all K features together
-    with probability 1 - alpha. The directions are the first principal ones of every other row of
-    the reference; the rows in between are compared, since the rows that a direction was fitted to
-    lie along it by choice.
+    with probability 1 - alpha. The directions are the first principal components of every other
+    row of the reference. The rows in between are compared, since the rows that a direction was
+    fitted to lie along it by construction.
     Source: Dvoretzky, Kiefer and Wolfowitz 1956 with Massart's constant 1990; Bonferroni.
     """
     features = list(_compared(reference, new))
@@ -129,11 +130,11 @@ def compare(reference: Features, new: Features, alpha: float = _ALPHA) -> Moved:
         distance = ks_distance(before, now)
         slack = _deviation(len(before), share) + _deviation(len(now), share)
         found.append(Moved(name, distance, max(distance - slack, 0.0)))
-    return max(found, key=lambda one: (one.low, one.distance))
+    return max(found, key=lambda moved: (moved.low, moved.distance))
 
 
 def ks_distance(one: Array, other: Array) -> float:
-    """sup |F - G| of two empirical distributions, ties included."""
+    """Return sup |F - G| of two empirical distributions; ties are handled."""
     points = np.concatenate([one, other])
     shares = [
         np.searchsorted(np.sort(values), points, side="right") / len(values)
@@ -152,7 +153,7 @@ def _compared(reference: Features, new: Features) -> Iterator[tuple[str, Array, 
 
 
 def _principal(rows: Array) -> Array:
-    """(D, K) the first K directions in which rows (N, D) vary most."""
+    """Return (D, K), the K directions in which rows (N, D) vary most."""
     width = rows.shape[1]
     centred = rows - rows.mean(axis=0)
     first = max(width - _DIRECTIONS, 0)
@@ -162,15 +163,15 @@ def _principal(rows: Array) -> Array:
 
 
 def _deviation(num_rows: int, alpha: float) -> float:
-    """How far an empirical distribution may lie from the true one, with half of alpha for it."""
+    """Return how far an empirical distribution may lie from the true one, at alpha / 2."""
     return float(np.sqrt(np.log(4.0 / alpha) / (2 * num_rows)))
 
 
 def _reference(connection: Connection, digest: str, after: int) -> tuple[int, int]:
-    """Where a model's reference lies; it grows by whole windows until it is complete."""
+    """Return the positions (after, upto] of a model's reference, which grows window by window."""
     begin, end = (f"drift {digest[:12]} {name}" for name in ("first", "last"))
     first = watermark(connection, begin)
-    if not first:  # this is its first window
+    if not first:  # this is the first window of the model
         first = after + 1
         move_watermark(connection, begin, first)
     last = max(watermark(connection, end), first - 1)
@@ -181,7 +182,7 @@ def _reference(connection: Connection, digest: str, after: int) -> tuple[int, in
 
 
 def _places(after: int, upto: int, rng: np.random.Generator) -> list[int]:
-    """All places in (after, upto], or 5,000 of them drawn at random."""
+    """Return all positions in (after, upto], or 5,000 of them drawn at random."""
     span = upto - after
     if span <= _MOST:
         return list(range(after + 1, upto + 1))
@@ -190,14 +191,14 @@ def _places(after: int, upto: int, rng: np.random.Generator) -> list[int]:
 
 
 def _features(picks: Sequence[Pick], digest: str) -> Features:
-    """The first prediction of each group that this model gave, without what is no number."""
+    """Return the model's first prediction of each group, without those that are not finite."""
     first: dict[str, Pick] = {}
-    for one in picks:
-        if one.model_digest == digest:
-            first.setdefault(one.group, one)
+    for pick in picks:
+        if pick.model_digest == digest:
+            first.setdefault(pick.group, pick)
     if not first:
         return Features(np.zeros(0), np.zeros((0, 0)))
-    confidences = np.array([one.confidence for one in first.values()], dtype=np.float64)
-    embeddings = np.array([one.embedding for one in first.values()], dtype=np.float64)
+    confidences = np.array([pick.confidence for pick in first.values()], dtype=np.float64)
+    embeddings = np.array([pick.embedding for pick in first.values()], dtype=np.float64)
     usable = np.isfinite(confidences) & np.isfinite(embeddings).all(axis=1)
     return Features(confidences[usable], embeddings[usable])

@@ -1,7 +1,7 @@
-"""Reasons to suspect a prediction, each with a strength in 0..1.
+"""Computes signals: reasons to suspect a prediction, each with a strength in 0..1.
 
-Pure: numbers and answers in, signals out. A confident answer that the world contradicts is
-the strongest reason there is; a low confidence alone is the weakest.
+A confident answer that feedback contradicts is the strongest signal; low confidence alone is the
+weakest.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from flywheel.faults import UNREADABLE
 from flywheel.records import FeedbackKind, Json, Signal, same_json
 
 Agree = Callable[[Json, Json], bool]
-"""whether two answers are the same for all that people can tell"""
+"""whether two answers are the same to an annotator"""
 
 
 def signals_of(
@@ -22,14 +22,14 @@ def signals_of(
     low_confidence: float,
     agree: Agree = same_json,
 ) -> tuple[Signal, ...]:
-    """All signals of one prediction and one piece of feedback on it.
+    """Return all signals of one prediction and one piece of feedback on it.
 
     low_confidence: (threshold - confidence) / threshold below the threshold.
     outcome_contradiction: 1/2 + confidence / 2 when the outcome was a failure.
-    correction: the same when a correction does not agree with the answer, or is none of the task.
+    correction: the same when a correction disagrees with the answer, or is not a valid answer.
     low_rating: 1 - rating when the rating is under 1/2.
 
-    A confidence outside 0..1, as rounding makes them, counts as the nearer end.
+    A confidence that rounding has moved outside 0..1 is clipped.
     """
     confidence = min(max(confidence, 0.0), 1.0)
     found = low_confidence_signals(confidence, low_confidence)
@@ -42,7 +42,7 @@ def signals_of(
 
 
 def low_confidence_signals(confidence: float, threshold: float) -> list[Signal]:
-    """The signal of a confidence alone, if it is one: see `signals_of`."""
+    """Return the low_confidence signal, if the confidence is low; see `signals_of`."""
     confidence = min(max(confidence, 0.0), 1.0)
     if confidence >= threshold:
         return []
@@ -50,7 +50,7 @@ def low_confidence_signals(confidence: float, threshold: float) -> list[Signal]:
 
 
 def _contradictions(confidence: float, kind: FeedbackKind, value: Json) -> list[Signal]:
-    """The value of a correction is whether it agrees with the answer."""
+    """Return the signal of feedback; the value of a correction is whether it agrees."""
     surprise = 0.5 + 0.5 * confidence
     if kind is FeedbackKind.OUTCOME and value is False:
         return [Signal(name="outcome_contradiction", strength=surprise)]
@@ -63,7 +63,7 @@ def _contradictions(confidence: float, kind: FeedbackKind, value: Json) -> list[
 
 def _same(correction: Json, answer: Json, agree: Agree) -> bool:
     try:
-        # Many a JSON writer says 1 for 1.0: these differ as texts and are equal as numbers.
+        # Some JSON writers write 1 for 1.0: these differ as text but are equal as numbers.
         return correction == answer or agree(correction, answer)
-    except UNREADABLE:  # no answer of the task, and so not the one that was given
+    except UNREADABLE:  # the correction is not a valid answer, so it differs from the given one
         return False

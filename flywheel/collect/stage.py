@@ -1,7 +1,7 @@
-"""The collect stage: reads both logs from their watermarks on and records the failures.
+"""The collect stage: reads predictions and feedback after their watermarks and records failures.
 
-It moves in pieces, each one transaction with its watermark, so that a window of any size
-needs little memory and a kill loses nothing and repeats nothing.
+It works in pieces. Each piece and its watermark are one transaction, so that a window of any size
+needs little memory, and a killed run neither loses nor repeats anything.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ _PIECE = 20_000
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Collected:
-    """What one collection found."""
+    """Counts of one collection."""
 
     num_predictions: int
     """read for the first time"""
     num_feedback: int
     """read for the first time"""
     num_failures: int
-    """new ones"""
+    """new failures"""
     drift: Drift | None = None
-    """how far production lies from when the model was new; None between nights"""
+    """how far production has moved since the model was new; None between nights"""
 
 
 def collect(
@@ -70,7 +70,7 @@ def collect(
 
 
 def _pieces(ledger: Ledger, log: str) -> Iterator[tuple[Connection, int, int]]:
-    """Windows (after, upto] of a log, each in a transaction that ends with its watermark."""
+    """Yield windows (after, upto] of a log, each in a transaction that also moves the watermark."""
     with ledger.read() as connection:
         end = latest(connection, log)
     mark = f"{log} collected"

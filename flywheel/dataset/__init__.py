@@ -1,4 +1,4 @@
-"""Folds the labels into an immutable, leak-free version of the data set."""
+"""Makes immutable dataset versions from the labels, without leaks between the splits."""
 
 from flywheel.dataset.leakage import Dropped, keep_splits_apart
 from flywheel.dataset.stage import VersionMade, make_version

@@ -1,9 +1,9 @@
-"""Nothing crosses a split: not a sample, not its group, not its near-duplicate.
+"""Prevents leakage: no sample, group or near-duplicate is in both the training and the test set.
 
-The split of a group is fixed by hash before anyone looks at it, so conflicts are rare: start
-data of a group that tests, or copies that carry no group. The test set is what the numbers
-rest on, so the training row goes; only start data, which is trained on from the first night,
-makes a test row go instead.
+The split of a group is fixed by a hash of its name, so conflicts are rare: start data of a test
+group, or copies that carry no group. The training row of a conflict is dropped, since all numbers
+rest on the test set. Start data is the exception: models train on it from the first night, so the
+test row is dropped.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from flywheel.records import Array, DatasetRow, Split
 
 _BLOCK = 4_096
 _FEW_NUMBERS = 16
-"""Correlation means little between shorter vectors: of two numbers it is always 1 or -1."""
+"""Correlation means little for shorter vectors: for two numbers it is always 1 or -1."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Dropped:
-    """A row that was left out, and why."""
+    """A row that was left out, and the reason."""
 
     sample_id: str
     reason: str
@@ -35,29 +35,29 @@ def keep_splits_apart(
     vectors: Mapping[str, Array],
     near_duplicate: float,
 ) -> tuple[list[DatasetRow], list[Dropped]]:
-    """Rows of which none crosses a split, and the rows that had to go.
+    """Return the rows without leaks between the splits, and the dropped rows.
 
     Args:
         rows: labeled samples, each sample once.
-        groups: group of each sample.
-        vectors: (D,) model input of each sample, flattened.
-        near_duplicate: correlation of two vectors from which they count as copies; vectors of
-            fewer than 16 numbers are copies only when they are equal.
+        groups: sample id -> group.
+        vectors: sample id -> flattened model input (D,).
+        near_duplicate: correlation from which two vectors count as copies; vectors of fewer than
+            16 numbers are copies only if they are equal.
     """
     dropped: dict[str, str] = {}
-    started = {groups[r.sample_id] for r in rows if r.split is Split.TRAIN and r.origin == "start"}
+    start = [row for row in rows if row.split is Split.TRAIN and row.origin == "start"]
+    started = {groups[row.sample_id] for row in start}
     for row in rows:
         if row.split is Split.TEST and groups[row.sample_id] in started:
             dropped[row.sample_id] = f"group {groups[row.sample_id]} is trained on as start data"
-    start = [r for r in rows if r.split is Split.TRAIN and r.origin == "start"]
-    testing = [r for r in rows if r.split is Split.TEST and r.sample_id not in dropped]
+    testing = [row for row in rows if row.split is Split.TEST and row.sample_id not in dropped]
     dropped |= _copies(testing, start, vectors, near_duplicate, "start data")
     testing = [row for row in testing if row.sample_id not in dropped]
     test_groups = {groups[row.sample_id] for row in testing}
     for row in rows:
         if row.split is Split.TRAIN and groups[row.sample_id] in test_groups:
             dropped[row.sample_id] = f"group {groups[row.sample_id]} is in the test set"
-    training = [r for r in rows if r.split is Split.TRAIN and r.sample_id not in dropped]
+    training = [row for row in rows if row.split is Split.TRAIN and row.sample_id not in dropped]
     dropped |= _copies(training, testing, vectors, near_duplicate, "test sample")
     kept = [row for row in rows if row.sample_id not in dropped]
     return kept, [Dropped(sample_id=key, reason=reason) for key, reason in dropped.items()]
@@ -70,7 +70,7 @@ def _copies(
     near_duplicate: float,
     what: str,
 ) -> dict[str, str]:
-    """Rows whose input is as like one of the others' as only copies are, with the reason."""
+    """Return sample id -> reason for the rows that are near-duplicates of one of the others."""
     if not rows or not others:
         return {}
     theirs = np.stack([vectors[row.sample_id] for row in others])
@@ -87,22 +87,22 @@ def _copies(
 
 
 def _correlations(ours: Array, theirs: Array) -> Array:
-    """(N, M) 1 for equal vectors, else their correlation, or 0 where that means nothing."""
+    """Return (N, M): 1 for equal vectors, else their correlation, or 0 if it is undefined."""
     if ours.shape[1] < _FEW_NUMBERS:
         equal: Array = cdist(ours, theirs, "chebyshev") == 0
         return equal.astype(np.float32)
     ours, theirs = _standardised(ours), _standardised(theirs)
-    correlations = np.round(ours @ theirs.T, 6)  # rounding errors leave equal vectors under 1
+    correlations = np.round(ours @ theirs.T, 6)  # rounding errors leave equal vectors below 1
     correlations[np.ix_(~ours.any(axis=1), ~theirs.any(axis=1))] = 1.0
     return correlations
 
 
 def _standardised(vectors: Array) -> Array:
-    """(N, D) rows of mean 0 and length 1, whose products are correlations; flat ones are 0."""
+    """Return (N, D) rows of mean 0 and length 1, whose products are correlations; flat rows are 0."""
     stacked = vectors.astype(np.float32)
     before = np.linalg.norm(stacked, axis=1, keepdims=True)
     stacked -= stacked.mean(axis=1, keepdims=True)
     length = np.linalg.norm(stacked, axis=1, keepdims=True)
-    flat = length <= 1e-5 * before  # what is left is rounding
+    flat = length <= 1e-5 * before  # the rest is rounding error
     standardised: Array = np.divide(stacked, length, out=np.zeros_like(stacked), where=~flat)
     return standardised

@@ -1,9 +1,9 @@
-"""The dataset stage: current labels -> an immutable version with its parent.
+"""The dataset stage: makes an immutable dataset version from the current labels.
 
-The production test set is made of the probability share alone, each row with the weight
-1 / inclusion probability; targeted samples only train. Held-out start data is kept beside
-it, to see that nothing learned at the start is forgotten. What sensors say only trains, weighed by
-what the project trusts them.
+The production test set is the probability share alone, each row weighted by 1 / inclusion
+probability; targeted samples only train. Held-out start data is tested separately, to show that
+nothing learned at the start is forgotten. Labels from sensors only train, weighted by their
+reliability.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from flywheel.task import Example, Task
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VersionMade:
-    """The version as it stands now, and what was left out of it."""
+    """The current dataset version, and the rows that were left out."""
 
     version: DatasetVersion
     is_new: bool
@@ -54,8 +54,8 @@ class VersionMade:
 def make_version(
     ledger: Ledger, blobs: Blobs, task: Task, settings: Dataset, *, now: datetime
 ) -> VersionMade:
-    """Write the version that today's labels give; the same labels give the same version."""
-    _take_in_start_data(ledger, blobs, task, settings, now)
+    """Store the dataset version of the current labels; the same labels give the same version."""
+    _ingest_start_data(ledger, blobs, task, settings, now)
     with ledger.read() as connection:
         labeled = current_labels(connection)
         chosen = origins(connection)
@@ -76,7 +76,7 @@ def make_version(
     return VersionMade(version=version, is_new=True, dropped=tuple(dropped))
 
 
-def _take_in_start_data(
+def _ingest_start_data(
     ledger: Ledger, blobs: Blobs, task: Task, settings: Dataset, now: datetime
 ) -> None:
     with ledger.read() as connection:
@@ -108,11 +108,11 @@ def _start_label(example: Example) -> Label:
 
 
 def _row(label: Label, split: Split, chosen: Mapping[str, Origin]) -> DatasetRow | None:
-    """The row of a label, or None for one that may neither train nor test."""
+    """Return the dataset row of a label; None for one that may neither train nor test."""
     origin, weight = "start", 1.0
     if label.source == SENSOR:
         if split is Split.TEST:
-            return None  # its group is for testing, and a sensor is no judge
+            return None  # its group is for testing, and sensor labels never test
         origin, weight = SENSOR, label.reliability
     elif label.source != "start":
         share, probability = chosen[label.sample_id]

@@ -1,4 +1,4 @@
-"""Chooses the samples most worth a person's time, within the budget."""
+"""Chooses the samples that are most worth annotating, within the budget."""
 
 from flywheel.select.stage import select_batch
 

@@ -1,13 +1,8 @@
-"""The probability share: a Poisson sample, whose every member's chance is known.
+"""Sampling for a batch: Poisson for the probability share, k-means++ for the targeted share.
 
-Only with known inclusion probabilities can a few labels say what the whole production does;
-so this share is drawn in every batch, whatever the hard cases are.
-
-Hard cases spread over the data: no ten labels for one and the same mistake.
-
-k-means++ seeding on embeddings, where the chance to be next is strength times the squared
-distance to what is chosen already (Arthur & Vassilvitskii 2007; as in BADGE, Ash et al.,
-1906.03671, with the strength in place of the gradient's length).
+A few labels can estimate all of production only if their inclusion probabilities are known, so
+every batch has a Poisson sample. Targeted samples are spread over the embeddings, so that no ten
+labels are spent on one mistake.
 """
 
 from __future__ import annotations
@@ -19,16 +14,16 @@ import numpy as np
 from flywheel.records import Array
 
 _UNIFORM = 0.8
-"""Part of the expected size that is spread evenly, so that no weight 1/p grows large, and that the
-gate's bets, which shrink with the least probability over a sample's own, stay worth their labels."""
+"""Part of the expected size that is spread evenly. It keeps every weight 1/p small, and the gate's
+bets large: they shrink with the ratio of the least probability to a sample's own."""
 
 
 def inclusion_probabilities(uncertainty: Array, expected_size: float) -> Array:
-    """(N,) probabilities in (0, 1] that sum to min(expected_size, N).
+    """Return (N,) probabilities in (0, 1] that sum to n = min(expected_size, N).
 
-    p_i = 0.8 n/N + 0.2 n u_i / sum(u), where those that would pass 1 are set to 1 and the
-    rest is scaled up to keep the sum (Saerndal, Swensson & Wretman, Model Assisted Survey
-    Sampling, 3.6.2). Uncertainty is in 0..1; where all are 0 the draw is uniform.
+    Formula: p_i = 0.8 n / N + 0.2 n u_i / sum(u). Values above 1 are set to 1, and the rest is
+    scaled up to keep the sum. Uncertainties are in 0..1; if all are 0 the draw is uniform.
+    Source: Saerndal, Swensson & Wretman, Model Assisted Survey Sampling, 3.6.2.
     """
     size = len(uncertainty)
     if size == 0:
@@ -51,11 +46,12 @@ def inclusion_probabilities(uncertainty: Array, expected_size: float) -> Array:
 def poisson_sample(
     probabilities: Array, most: int, rng: np.random.Generator
 ) -> tuple[Array, Array]:
-    """Indices of a Poisson sample that ends at `most`, and all (N,) inclusion probabilities.
+    """Return indices of a Poisson sample of at most `most`, and all (N,) inclusion probabilities.
 
-    Each item is in on its own with its probability, asked in random order until `most` are in.
-    Given the order, the chance of the k-th item is p_k * P(fewer than `most` of those before
-    it are in), which is what is returned: weights 1/pi stay exact however tight the budget is.
+    Items are visited in random order, and each is included independently with its probability
+    until `most` are in. Given the order, the k-th item is included with probability
+    p_k * P(fewer than `most` of the items before it are in). These are returned, so weights 1/pi
+    are exact however tight the budget is.
     """
     order = rng.permutation(len(probabilities))
     asked = probabilities[order]
@@ -66,8 +62,8 @@ def poisson_sample(
 
 
 def _chance_of_room(probabilities: Array, most: int) -> Array:
-    """(N,) chances that fewer than `most` of those before each item are in."""
-    counts = np.zeros(most)  # counts[k]: chance that exactly k are in so far
+    """Return (N,) probabilities that fewer than `most` of the items before each are included."""
+    counts = np.zeros(most)  # counts[k]: probability that exactly k are in so far
     counts[:1] = 1.0
     room = np.empty(len(probabilities))
     for index, probability in enumerate(probabilities):
@@ -79,13 +75,18 @@ def _chance_of_room(probabilities: Array, most: int) -> Array:
 
 
 def spread(strength: Array, embeddings: Array, size: int, rng: np.random.Generator) -> list[int]:
-    """Indices of at most `size` items, strong and far from each other, strongest first of all.
+    """Return indices of at most `size` items, strong and far from each other; the strongest is first.
+
+    k-means++ seeding: the next item is drawn with probability proportional to its strength times
+    the squared distance to the nearest chosen item.
+    Source: Arthur & Vassilvitskii 2007; as in BADGE (Ash et al., arXiv 1906.03671).
+    Departure: the strength stands in place of the gradient's length.
 
     Args:
         strength: (N,) in 0..1.
         embeddings: (N, D); only distances between rows matter.
-        size: how many to choose.
-        rng: of the draw.
+        size: number of items to choose.
+        rng: generator of the draw.
     """
     count = len(strength)
     if count <= size:
@@ -95,7 +96,7 @@ def spread(strength: Array, embeddings: Array, size: int, rng: np.random.Generat
     while len(chosen) < size:
         distance[chosen] = 0.0
         weight = distance * strength
-        if weight.sum() <= 0:  # only copies of what is chosen are left
+        if weight.sum() <= 0:  # only copies of chosen items are left
             weight = np.where(np.isin(np.arange(count), chosen), 0.0, strength + 1e-9)
         index = int(rng.choice(count, p=weight / weight.sum()))
         chosen.append(index)
@@ -104,10 +105,10 @@ def spread(strength: Array, embeddings: Array, size: int, rng: np.random.Generat
 
 
 def stack_embeddings(found: Sequence[tuple[str, Array]]) -> Array:
-    """(N, D) embeddings of one length and scale, from (model digest, embedding) pairs.
+    """Return (N, D) embeddings of one width and scale, from (model digest, embedding) pairs.
 
-    Two models place samples differently, so each model's embeddings are centred and scaled
-    by themselves; rows of models with fewer dimensions are filled with zeros.
+    Two models embed samples differently, so the embeddings of each model are centred and scaled
+    on their own; those with fewer dimensions are padded with zeros.
     """
     width = max((len(vector) for _, vector in found), default=0)
     stacked = np.zeros((len(found), width))

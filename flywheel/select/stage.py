@@ -1,8 +1,8 @@
-"""The select stage: one batch from what production saw since the last batch.
+"""The select stage: chooses a batch from production since the last batch.
 
-Probability share: a Poisson draw from the groups that can only test. Targeted share: the
-strongest waiting failures of the groups that can train, spread over the data. No sample is
-ever chosen twice, and all batches of a night together keep within its budget.
+The probability share is a Poisson draw from the groups that can only test. The targeted share is
+the strongest waiting failures of the groups that can train, spread over the data. No sample is
+chosen twice, and all batches of a night together stay within its budget.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ from flywheel.settings.labeling import LabelingSettings
 
 _MARK = "selected"
 _POOL = 2_000
-"""Waiting failures that compete; the weaker ones wait for another night."""
+"""strongest waiting failures that compete for the targeted share"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Draw:
-    """The probability share, and of the whole population what its labels will be weighed with."""
+    """The probability share, with the facts of the population that its weights rest on."""
 
     choices: tuple[Choice, ...]
     population: int
@@ -63,17 +63,17 @@ def select_batch(
 ) -> Batch:
     """Choose and store a batch, and queue its samples for labeling.
 
-    One transaction: a batch is stored with the watermark behind it, or not at all. Run again
-    for the same night it spends only what is left of the night's budget; when nothing is left,
-    what came since waits for the next budget, so that everything gets its chance to be drawn.
+    Batch and watermark are stored in one transaction. Another call in the same night spends only
+    what is left of the night's budget. If nothing is left, new production waits for the next
+    budget, so that every sample gets its chance to be drawn.
 
     Args:
-        ledger: of the project.
-        settings: how many answers a night asks for, and of how many people.
-        seed: of the draw.
-        night: whose budget it spends.
-        now: when.
-        most_answers: that the money allows; None is no limit besides the settings'.
+        ledger: the project's.
+        settings: how many answers a night asks for, and of how many annotators.
+        seed: seed of the draw.
+        night: night whose budget is spent.
+        now: time of creation.
+        most_answers: answers that the money allows; None: only the settings limit them.
     """
     with ledger.begin() as connection:
         after = watermark(connection, _MARK)
@@ -113,7 +113,7 @@ def _probability_share(
     rng: np.random.Generator,
 ) -> _Draw:
     confidence = np.array([candidate.confidence for candidate in candidates])
-    uncertainty = 1.0 - np.clip(confidence, 0.0, 1.0)  # rounding may leave a bit more than 1
+    uncertainty = 1.0 - np.clip(confidence, 0.0, 1.0)  # rounding may leave slightly more than 1
     wanted = inclusion_probabilities(uncertainty, left * settings.probability_share)
     drawn, probabilities = poisson_sample(wanted, left, rng)
     choices = [
@@ -122,8 +122,8 @@ def _probability_share(
             prediction_id=candidates[index].prediction_id,
             share=Share.PROBABILITY,
             reason=f"drawn at random with probability {probabilities[index]:.3g}",
-            # By chance, not by difficulty: if people stop half-way, what they have done is
-            # still a random part of the draw, and the estimate stays unbiased.
+            # Random, not by difficulty: if annotators stop half-way, the finished part is still a
+            # random part of the draw, and the estimate stays unbiased.
             priority=float(rng.random()),
             inclusion_probability=float(probabilities[index]),
             people=settings.annotations_per_sample,
@@ -141,7 +141,7 @@ def _probability_share(
 def _targeted_share(
     connection: Connection, left: int, settings: LabelingSettings, rng: np.random.Generator
 ) -> list[Choice]:
-    """As many as the answers left pay for; hard samples take more of them."""
+    """Choose as many failures as `left` answers allow; hard samples take more answers each."""
     size = left // settings.annotations_per_sample
     if size == 0:
         return []
@@ -160,7 +160,9 @@ def _targeted_share(
 
 
 def _targeted(failure: Failure, settings: LabelingSettings) -> Choice:
-    reasons = (f"{s.name.replace('_', ' ')} {s.strength:.2f}" for s in failure.signals)
+    reasons = (
+        f"{signal.name.replace('_', ' ')} {signal.strength:.2f}" for signal in failure.signals
+    )
     people = settings.annotations_per_sample
     if failure.strength >= settings.hard_strength:
         people = settings.annotations_per_hard_sample or people

@@ -1,4 +1,4 @@
-"""Turns a dataset version into a checkpoint: weights and the record of what made them."""
+"""Turns a dataset version into a checkpoint: the weights and a record of how they were made."""
 
 from flywheel.train.data import Trained, TrainingData
 from flywheel.train.distributed import Trainers, train_distributed

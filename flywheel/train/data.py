@@ -1,7 +1,7 @@
-"""What training takes and gives, and how much each row counts.
+"""Inputs and outputs of training, and the weight of each training row.
 
-Refuses to know where rows are stored and who labeled them; it only asks where they came from,
-because hard cases that nobody capped would teach the model a world of hard cases.
+Targeted rows are hard cases by selection. Without a cap on their share the model would learn a
+world in which most samples are hard, so `row_weights` weights them down.
 """
 
 from __future__ import annotations
@@ -19,37 +19,37 @@ TARGETED = "targeted"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingData:
-    """The training rows of one dataset version, and the weights that training may start from."""
+    """The training rows of one dataset version, and the weights for a warm start."""
 
     samples: Sequence[Sample] = field(repr=False)
     answers: Sequence[Json] = field(repr=False)
     """the label of each sample"""
     origins: Sequence[str] = field(repr=False)
-    """start, probability, targeted or sensor, one for each sample"""
+    """origin of each sample: start, probability, targeted or sensor"""
     dataset_id: str
     weights: Sequence[float] = field(default=(), repr=False)
-    """of the dataset's rows, one for each sample; () is 1 for all. Only those of sensors count
-    here: how much their labels are trusted, in (0, 1]"""
+    """one for each sample; () is 1 for all. Only those of sensor rows are used: the reliability of
+    the sensor's labels, in (0, 1]"""
     champion: bytes | None = field(default=None, repr=False)
-    """weights that serve now, for a warm start; None starts afresh"""
+    """weights of the champion, for a warm start; None trains from scratch"""
 
     def __post_init__(self) -> None:
         if self.weights and len(self.weights) != len(self.samples):
             raise ValueError(
-                f"{len(self.samples)} samples and {len(self.weights)} weights; "
+                f"{len(self.samples)} samples have {len(self.weights)} weights; "
                 "pass one weight for each sample, or none at all"
             )
         sizes = (len(self.samples), len(self.answers), len(self.origins))
         if len(set(sizes)) != 1:
             raise ValueError(
-                f"{sizes[0]} samples, {sizes[1]} answers and {sizes[2]} origins; "
+                f"{sizes[0]} samples have {sizes[1]} answers and {sizes[2]} origins; "
                 "pass one answer and one origin for each sample"
             )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trained:
-    """What training gives: the weights file and its record."""
+    """The trained weights and the record of how they were made."""
 
     weights: bytes = field(repr=False)
     """safetensors"""
@@ -59,28 +59,28 @@ class Trained:
 def row_weights(
     origins: Sequence[str], hard_share: float, reliabilities: Sequence[float] = ()
 ) -> Array:
-    """(N,) weights of mean 1 in which targeted rows hold at most `hard_share` of the total.
+    """Return (N,) weights of mean 1 in which targeted rows hold at most `hard_share` of the total.
 
-    Formula: a row weighs 1, one of a sensor its reliability. With T targeted rows and O the
+    Formula: a row weighs 1, a sensor row its reliability. With T targeted rows and O the total
     weight of all others, a targeted row weighs min(1, hard_share / (1 - hard_share) * O / T).
-    They are never weighted up.
+    Targeted rows are never weighted up.
 
     Args:
-        origins: of the rows.
-        hard_share: 0..1.
-        reliabilities: one for each row, of which those of sensors are read; () is 1 for all.
+        origins: origin of each row.
+        hard_share: largest share of the total weight that targeted rows may hold, 0..1.
+        reliabilities: one for each row, used for sensor rows only; () is 1 for all.
 
     Raises:
-        UserError: there is nothing but targeted rows, so that no weight keeps the share.
+        UserError: all rows are targeted, so that no weights keep the share.
     """
     targeted = np.array([origin == TARGETED for origin in origins], dtype=bool)
     weights = np.ones(len(origins))
     if reliabilities:
-        told = np.array([origin == SENSOR for origin in origins], dtype=bool)
-        weights[told] = np.asarray(reliabilities, dtype=np.float64)[told]
+        sensed = np.array([origin == SENSOR for origin in origins], dtype=bool)
+        weights[sensed] = np.asarray(reliabilities, dtype=np.float64)[sensed]
     num_targeted, other = int(targeted.sum()), float(weights[~targeted].sum())
     if num_targeted == 0 or hard_share >= 1:
-        return _of_mean_1(weights)
+        return _mean_one(weights)
     if other == 0:
         raise UserError(
             f"all {num_targeted} training rows are targeted, and train.hard_share = {hard_share} "
@@ -89,27 +89,27 @@ def row_weights(
         )
     cap = hard_share / (1 - hard_share) * other / num_targeted
     weights[targeted] = min(1.0, cap)
-    return _of_mean_1(weights)
+    return _mean_one(weights)
 
 
-def _of_mean_1(weights: Array) -> Array:
+def _mean_one(weights: Array) -> Array:
     scaled: Array = weights / weights.mean() if len(weights) else weights
     return scaled
 
 
 def check_learnable(data: TrainingData) -> None:
-    """Refuse data that nothing can be learned from.
+    """Raise an error for data from which nothing can be learned.
 
     Raises:
-        UserError: fewer than two rows, or the same answer on all of them.
+        UserError: there are fewer than two rows, or all have the same answer.
     """
     if len(data.samples) < 2:
         raise UserError(
-            f"{len(data.samples)} training rows; at least 2 are needed: "
+            f"there are {len(data.samples)} training rows and at least 2 are needed; "
             "add start_data to the task, or label more samples"
         )
     if len({canonical(answer) for answer in data.answers}) < 2:
         raise UserError(
-            f"all {len(data.answers)} training rows have the answer {data.answers[0]!r}; "
-            "at least 2 different answers are needed: label samples of the other kinds too"
+            f"all {len(data.answers)} training rows have the answer {data.answers[0]!r} and at least "
+            "2 different answers are needed; label samples of other classes too"
         )

@@ -1,7 +1,7 @@
-"""A candidate, trained by several processes of this machine: one a GPU, or several on a CPU.
+"""Trains a candidate with several processes of this machine: one per GPU, or several on a CPU.
 
-They are started as torchrun would start them, and watched: one that fails ends all. Each
-inherits the locks of the GPUs and dies with this process. Refuses to know what they compute.
+The processes are started as torchrun would start them and are watched: if one fails, all are
+killed. Each inherits the locks of the GPUs and dies with this process.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from pathlib import Path
 
 from flywheel.settings.learning import Train
 from flywheel.train.data import Trained, TrainingData, check_learnable
-from flywheel.train.fit import Fitted, Progress, recorded
+from flywheel.train.fit import Fitted, Progress, with_record
 from flywheel.train.job import Job, JobFolder
 
-_LOOK_SECONDS = 0.1
+_POLL_SECONDS = 0.1
 _PREFIX = "flywheel-train-"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trainers:
-    """Who trains."""
+    """The trainer processes to start."""
 
     task: str
     """module:function"""
     directory: Path
-    """of the project"""
+    """the project's"""
     devices: tuple[str, ...]
-    """of each trainer, as torch calls them; on a CPU the same for all"""
+    """torch device of each trainer, by rank; on a CPU the same for all"""
     descriptors: tuple[int, ...] = ()
-    """open files that each of them keeps open while it lives"""
+    """open files, such as GPU locks, that each trainer inherits and holds while it lives"""
 
 
 def train_distributed(
@@ -54,15 +54,14 @@ def train_distributed(
 ) -> Trained:
     """Train a candidate as `train` does, on several devices at once.
 
-    The batches, their variations and their gradients are those of one process; sums are rounded in
-    another order. The losses begin the same to seven digits and drift apart as rounding grows from
-    step to step, no more than a learning rate that differs by a millionth makes them. Where the
-    network draws by itself (dropout) or norms its batches on a CPU, the runs are alike and not the
-    same. Every trainer holds all rows.
+    Batches, augmentation and gradients are those of one process, but sums are rounded in another
+    order. The losses start out equal to seven digits and diverge as rounding errors grow, by no
+    more than a learning rate that differs by a millionth would cause. With dropout, or batch norm
+    on a CPU, the runs are equivalent and not identical. Every trainer holds all rows.
 
     Raises:
         UserError: nothing can be learned, or some trainer would have no rows.
-        FlywheelError: a trainer failed; the message has its last lines.
+        FlywheelError: a trainer failed; the message holds its last lines.
     """
     check_learnable(data)
     stopwatch = time.perf_counter()
@@ -84,17 +83,18 @@ def train_distributed(
     seconds = time.perf_counter() - stopwatch
     several = f"{len(trainers.devices)} x {fitted.device}"
     fitted = Fitted(weights=fitted.weights, losses=fitted.losses, device=several)
-    return recorded(fitted, settings, data, seed=seed, seconds=seconds, now=now)
+    return with_record(fitted, settings, data, seed=seed, seconds=seconds, now=now)
 
 
 @contextmanager
 def _folder() -> Iterator[tuple[JobFolder, int]]:
-    """A folder for one training, and its lock, which lives as long as somebody works there.
+    """Make a folder for one training and yield it with its lock, which every trainer inherits.
 
-    Folders without a living owner are what killed runs have left; they go.
+    Folders that can be locked were left behind by killed runs, and are removed first.
     """
     for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
-        with contextlib.suppress(OSError), _locked(path):  # in use, or another user's
+        # OSError: the folder is in use, or belongs to another user.
+        with contextlib.suppress(OSError), _locked(path):
             shutil.rmtree(path)
     with tempfile.TemporaryDirectory(prefix=_PREFIX) as name, _locked(Path(name)) as descriptor:
         yield JobFolder(Path(name)), descriptor
@@ -114,14 +114,14 @@ def _locked(folder: Path) -> Iterator[int]:
 def _started(
     trainers: Trainers, folder: JobFolder, threads: int
 ) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """The trainers; whatever happens, none is left behind."""
+    """Start the trainers, and kill them all when the block ends for any reason."""
     processes: list[subprocess.Popen[bytes]] = []
     size = len(trainers.devices)
     try:
         for rank in range(size):
             torchrun = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size}
             environment = os.environ | {key: str(value) for key, value in torchrun.items()}
-            # What a trainer prints is read when it fails; a pipe would fill up and stop it.
+            # Output is read only after a failure. A pipe would fill up and block the trainer.
             with folder.output(rank).open("wb") as output:
                 processes.append(
                     subprocess.Popen(
@@ -145,23 +145,24 @@ def _started(
 
 
 def _watch(processes: list[subprocess.Popen[bytes]], folder: JobFolder, progress: Progress) -> None:
-    """Wait for all of them.
+    """Wait until all trainers have ended, and pass their progress on.
 
-    In the thread that started them: the kernel takes that thread's end for the parent's.
+    Called in the thread that started them: for PR_SET_PDEATHSIG the end of that thread counts as
+    the end of the parent.
     """
     seen = 0
     while True:
         codes = [process.poll() for process in processes]
-        for told in folder.progress(seen):
-            progress(*told)
+        for row in folder.progress(seen):
+            progress(*row)
             seen += 1
         if any(code for code in codes):
             raise folder.error(codes)
         if all(code == 0 for code in codes):
             return
-        time.sleep(_LOOK_SECONDS)
+        time.sleep(_POLL_SECONDS)
 
 
 def _threads(settings: Train, size: int) -> int:
-    """CPU threads of each trainer."""
+    """Return the number of CPU threads of each trainer."""
     return settings.cpu_threads or max(1, (os.cpu_count() or 1) // size)

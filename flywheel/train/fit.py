@@ -1,14 +1,8 @@
-"""The arithmetic of training: all rows on the device, one seed, weights that cap hard cases.
+"""Trains a candidate in this process: start weights, training loop and checkpoint record.
 
-Rows are decoded once and stay on the device, so an epoch is only arithmetic; there are no
-loader processes to start, hang or seed. Refuses to know whether the result is any good.
-
-Where training starts from: a fresh network, or the champion's, shrunk and perturbed.
-
-Refuses to know the data. Everything random comes from torch's global generators, which
-`seeded` seeds and puts back.
-
-A candidate, trained in this process: what comes out, with the record of what made it.
+Training starts from a fresh network or from the champion's, shrunk and perturbed. All rows are
+decoded once and stay on the device, so there are no loader processes to start, hang or seed. All
+randomness comes from torch's global generators, which `seeded` seeds and restores.
 """
 
 from __future__ import annotations
@@ -35,17 +29,18 @@ _NOISE_STD = 0.01
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seed torch's global generators inside the block, and restore them after it."""
+    """Seed torch's global generators inside the block and restore their state after it."""
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         yield
 
 
 def starting_network(task: Task, champion: bytes | None, shrink: float) -> torch.nn.Module:
-    """The network that training starts from.
+    """Return the network that training starts from.
 
-    Formula: theta = shrink * theta_champion + N(0, 0.01^2) for every parameter; fresh when there
-    is no champion or `shrink` is 0. A plain warm start generalises worse than a fresh one.
+    Formula: theta = shrink * theta_champion + N(0, 0.01^2) for every parameter; a fresh network
+    when there is no champion or `shrink` is 0. A plain warm start generalises worse than a fresh
+    one.
     Source: Ash and Adams, "On Warm-Starting Neural Network Training", arXiv 1910.08475.
     Departure: buffers, such as the statistics of a batch norm, are kept as they are, because
     shrinking a measured mean or variance would make it wrong.
@@ -71,26 +66,26 @@ _ALONE = Team()
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fitted:
-    """What the arithmetic gives."""
+    """The result of the training loop, before it becomes a checkpoint."""
 
     weights: bytes = field(repr=False)
     """safetensors"""
     losses: tuple[float, ...]
-    """mean of each epoch"""
+    """mean training loss of each epoch"""
     device: str
-    """the GPU's name, or cpu"""
+    """name of the GPU, or cpu"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class _Resident:
-    """The training rows on the device; B rows in all."""
+    """All N training rows on the device."""
 
     inputs: torch.Tensor
-    """(B, ...)"""
+    """(N, ...)"""
     targets: torch.Tensor
-    """(B, ...)"""
+    """(N, ...)"""
     weights: torch.Tensor
-    """(B,), mean 1"""
+    """(N,), mean 1"""
 
 
 def fit(
@@ -102,12 +97,12 @@ def fit(
     progress: Progress,
     team: Team = _ALONE,
 ) -> Fitted:
-    """Train on the device of the settings; alone, or as one of a team that does the same.
+    """Train on the device of the settings, alone or as one process of a team.
 
     Raises:
-        UserError: nothing but targeted rows, or fewer rows in a batch than processes.
+        UserError: all rows are targeted, or a batch has fewer rows than there are processes.
         TaskError: the champion's weights belong to another network.
-        FlywheelError: the loss or the weights stopped being finite numbers.
+        FlywheelError: the loss or a weight is not finite.
     """
     device = pick_device(settings.device)
     with seeded(seed):
@@ -116,8 +111,8 @@ def fit(
         # Drawn from the seeded global generator; the task's augmentation must not share it, or
         # changing a dropout layer would change which variations are seen.
         augmenter = torch.Generator(device=device).manual_seed(int(torch.randint(2**31, ())))
-        order = team.order(seed)
-        network = _Network(task, team.joined(module), rows, augmenter, team)
+        order = team.batch_generator(seed)
+        network = _Network(task, team.wrap(module), rows, augmenter, team)
         losses = _epochs(network, settings, order, _reporter(settings, progress))
     _check_weights(module, settings)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
@@ -135,7 +130,7 @@ def _resident(task: Task, data: TrainingData, settings: Train, device: torch.dev
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Network:
-    """What a batch is computed with."""
+    """The network with all that the loss of a batch needs."""
 
     task: Task
     module: torch.nn.Module
@@ -144,17 +139,18 @@ class _Network:
     team: Team
 
     def loss(self, batch: torch.Tensor) -> torch.Tensor:
-        """Mean over the batch of weight times loss; in a team, this process's part of it.
+        """Return the weighted mean loss of a batch of row indices (B,); in a team, this process's part.
 
-        Divided by the number of rows and not by their weights, so that over an epoch every row
-        counts exactly with its weight, whichever batch it falls into. A team takes the mean of
-        its gradients, so each part weighs by its rows: parts need not be of one size.
+        The sum is divided by the number of rows and not by their weights, so that over an epoch
+        every row counts exactly with its weight, whichever batch it falls into. DDP averages the
+        gradients of a team, so each part is scaled by its number of rows: the parts of a batch
+        may differ in size.
         """
         rows, team = self.rows, self.team
         mine = team.share(len(batch))
         if self.task.augment is None:
             inputs = rows.inputs[batch[mine]]
-        else:  # the whole batch, so that no row's variation depends on who computes it
+        else:  # the whole batch, so that a row's augmentation does not depend on the team's size
             inputs = self.task.augment(rows.inputs[batch], self.augmenter)[mine]
         batch_size, batch = len(batch), batch[mine]
         losses = self.task.loss(self.module(inputs), rows.targets[batch])
@@ -167,7 +163,7 @@ def _epochs(
     order: torch.Generator | None,
     report: Callable[[int, float], None],
 ) -> tuple[float, ...]:
-    """Train in place; the mean loss of each epoch."""
+    """Train in place; return the mean loss of each epoch."""
     team, weights = network.team, network.rows.weights
     device = weights.device
     steps = math.ceil(len(weights) / settings.batch_size)
@@ -180,7 +176,7 @@ def _epochs(
     for epoch in range(1, settings.epochs + 1):
         total = torch.zeros((), device=device)
         permutation = torch.randperm(len(weights), generator=order).to(device)
-        # Parts of nearly equal size: a last batch of one row would break a batch norm.
+        # Batches of nearly equal size: a last batch of one row would break a batch norm.
         for batch in permutation.tensor_split(steps):
             loss = network.loss(batch)
             optimizer.zero_grad(set_to_none=True)
@@ -194,14 +190,14 @@ def _epochs(
 
 
 def _reporter(settings: Train, progress: Progress) -> Callable[[int, float], None]:
-    """Pass on a finite loss, and stop at one that is not."""
+    """Return a callback that passes a finite loss on and raises for any other."""
 
     def report(epoch: int, loss: float) -> None:
         if not math.isfinite(loss):
             raise FlywheelError(
                 f"the training loss is {loss} in epoch {epoch} of {settings.epochs}; lower "
-                f"train.learning_rate = {settings.learning_rate}, to a tenth for one, or look for "
-                "inputs and labels that are no finite numbers with flywheel check"
+                f"train.learning_rate = {settings.learning_rate}, for example to a tenth, or run "
+                "flywheel check to find inputs and labels that are not finite"
             )
         progress(epoch, settings.epochs, loss)
 
@@ -209,12 +205,12 @@ def _reporter(settings: Train, progress: Progress) -> Callable[[int, float], Non
 
 
 def _check_weights(module: torch.nn.Module, settings: Train) -> None:
-    """The last step may break weights after the last loss was still fine."""
+    """Raise an error for weights that the last step made infinite after a finite last loss."""
     for name, value in module.state_dict().items():
         if value.is_floating_point() and not bool(value.isfinite().all()):
             raise FlywheelError(
-                f"the weights {name!r} are no finite numbers after epoch {settings.epochs}; "
-                f"lower train.learning_rate = {settings.learning_rate}, to a tenth for one"
+                f"the weights {name!r} are not finite after epoch {settings.epochs}; lower "
+                f"train.learning_rate = {settings.learning_rate}, for example to a tenth"
             )
 
 
@@ -230,18 +226,18 @@ def train(
     """Train a candidate; the same arguments on the same CPU give the same bytes.
 
     Raises:
-        UserError: fewer than two rows, one answer only, or nothing but targeted rows.
+        UserError: there are fewer than two rows, only one answer, or only targeted rows.
         TaskError: the champion's weights belong to another network.
-        FlywheelError: the loss or the weights stopped being finite numbers.
+        FlywheelError: the loss or a weight is not finite.
     """
     check_learnable(data)
     stopwatch = time.perf_counter()
     fitted = fit(task, settings, data, seed=seed, progress=progress)
     seconds = time.perf_counter() - stopwatch
-    return recorded(fitted, settings, data, seed=seed, seconds=seconds, now=now)
+    return with_record(fitted, settings, data, seed=seed, seconds=seconds, now=now)
 
 
-def recorded(
+def with_record(
     fitted: Fitted,
     settings: Train,
     data: TrainingData,
@@ -250,7 +246,7 @@ def recorded(
     seconds: float,
     now: datetime,
 ) -> Trained:
-    """The weights with the record of what made them."""
+    """Return the weights with the record of how they were made."""
     warm = data.champion if settings.shrink > 0 else None
     checkpoint = Checkpoint(
         digest=content_id(fitted.weights),

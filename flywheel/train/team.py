@@ -1,8 +1,8 @@
-"""Processes that train together, as seen by one of them: its share of each batch, and the sums.
+"""One process of a data-parallel training: its share of each batch, and sums over all processes.
 
-All of them hold all rows and draw the same batches and the same variations of them, whatever
-their number; each computes its part, and the gradient is that of the whole batch. Alone, a
-process is a team of one. Refuses to know who started the others.
+Every process holds all rows and draws the same batches with the same augmentation, whatever the
+number of processes. Each computes its share, and the gradient is that of the whole batch. A
+process that trains alone is a team of one.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ from flywheel.errors import UserError
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Team:
-    """One of the processes that train together."""
+    """A process and the number of processes that train together."""
 
     rank: int = 0
     size: int = 1
 
-    def joined(self, module: torch.nn.Module) -> torch.nn.Module:
-        """The network, with gradients that are summed up over the team.
+    def wrap(self, module: torch.nn.Module) -> torch.nn.Module:
+        """Return the network wrapped so that gradients are averaged over the team.
 
-        A batch norm sees the whole batch on GPUs, and each process's part of it on CPUs, where
-        torch cannot do better: the running statistics are then those of the first process.
+        On GPUs a batch norm sees the whole batch. On CPUs, where torch has no synchronised batch
+        norm, it sees this process's share, and the running statistics are those of rank 0.
         """
         if self.size == 1:
             return module
         if next(module.parameters()).is_cuda:
             module = torch.nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
-        # Parameters that a loss does not reach are fine alone, so they are fine here.
+        # Training alone allows parameters that the loss does not reach, so a team does too.
         return DistributedDataParallel(module, find_unused_parameters=True)
 
-    def order(self, seed: int) -> torch.Generator | None:
-        """What batches are drawn with; afterwards each process draws its own dropout.
+    def batch_generator(self, seed: int) -> torch.Generator | None:
+        """Return the generator that draws batches, and seed this process's own dropout.
 
-        Alone, dropout and batches come from one generator. It is copied, so that a network that
-        draws nothing by itself sees the very batches that it would see alone.
+        Alone (None), dropout and batches come from the global generator. For a team that generator
+        is copied, so that a network without dropout sees exactly the batches it would see alone.
         """
         if self.size == 1:
             return None
@@ -50,26 +50,26 @@ class Team:
         return generator
 
     def share(self, number: int) -> slice:
-        """Which of a batch's rows this process computes."""
+        """Return which of a batch's `number` rows this process computes."""
         if self.size == 1:
             return slice(None)
         return slice(self.rank * number // self.size, (self.rank + 1) * number // self.size)
 
     def total(self, value: torch.Tensor) -> torch.Tensor:
-        """The sum over the team, of a tensor that may be overwritten."""
+        """Return the sum over the team, in place."""
         if self.size > 1:
             distributed.all_reduce(value)
         return value
 
     def check(self, num_rows: int, num_steps: int) -> None:
-        """Refuse batches of which some process would have nothing.
+        """Raise an error when some process would have no row of a batch.
 
         Raises:
-            UserError: there are such.
+            UserError: the smallest batch has fewer rows than there are processes.
         """
         least = num_rows // num_steps
         if least < self.size:
             raise UserError(
                 f"train.processes = {self.size}, but {num_rows} training rows make batches of "
-                f"{least}; set train.processes = 1, or a larger train.batch_size"
+                f"{least}; set train.processes = 1 or raise train.batch_size"
             )

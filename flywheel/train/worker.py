@@ -1,8 +1,8 @@
-"""One trainer of several: `python -m flywheel.train.worker JOB`, with torchrun's environment.
+"""One trainer process of several: `python -m flywheel.train.worker JOB`, with torchrun's environment.
 
-The run starts it (flywheel/train/distributed.py); `torchrun --standalone --nproc-per-node 2 -m
-flywheel.train.worker JOB` does the same by hand. It dies with the run that started it: a trainer
-that nobody waits for would keep a GPU busy for nothing.
+A run starts it (flywheel/train/distributed.py); `torchrun --standalone --nproc-per-node 2 -m
+flywheel.train.worker JOB` does the same by hand. It dies with the run that started it: an orphan
+would keep a GPU busy for nothing.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def main() -> None:
-    """Train as one of a team; the first of it writes the result."""
+    """Train as one process of a team; rank 0 writes the result."""
     parser = argparse.ArgumentParser(description="one trainer of several")
     parser.add_argument("job", type=Path)
-    parser.add_argument("--parent", type=int, help="process to die with")
+    parser.add_argument("--parent", type=int, help="id of the process to die with")
     arguments = parser.parse_args()
     if arguments.parent is not None:
         _die_with(arguments.parent)
     folder = JobFolder(arguments.job)
     team = Team(rank=int(os.environ["RANK"]), size=int(os.environ["WORLD_SIZE"]))
-    _tell_faults(folder, team.rank)
+    _write_faults(folder, team.rank)
     _train(folder, team)
 
 
@@ -69,21 +69,21 @@ def _train(folder: JobFolder, team: Team) -> None:
 
 
 def _die_with(parent: int) -> None:
-    """Let the kernel end this process with the one that started it, however that dies."""
+    """Have the kernel kill this process when its parent ends, in whatever way."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before it could be asked for
-        sys.exit(f"the run that wanted this trainer, process {parent}, is gone; run it again")
+    if os.getppid() != parent:  # it ended before prctl took effect
+        sys.exit(f"the run that started this trainer, process {parent}, has ended; start it again")
 
 
-def _tell_faults(folder: JobFolder, rank: int) -> None:
-    """Write down what ends this process, whatever it is; it ends all the same."""
+def _write_faults(folder: JobFolder, rank: int) -> None:
+    """Write the exception that ends this process into the folder, then handle it as usual."""
 
-    def tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    def write(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         folder.put_fault(rank, error)
         sys.__excepthook__(kind, error, trace)
 
-    sys.excepthook = tell
+    sys.excepthook = write
 
 
 if __name__ == "__main__":

@@ -56,8 +56,8 @@ def together(function, settings, *, progress=lambda *_: None, descriptors=()):
 
 
 def test_two_trainers_have_the_losses_and_the_weights_of_one():
-    told = []
-    two = together("task", SETTINGS, progress=lambda *line: told.append(line))
+    reported = []
+    two = together("task", SETTINGS, progress=lambda *line: reported.append(line))
     one = train(
         load_task("team_task:task", TOYS),
         SETTINGS,
@@ -70,11 +70,11 @@ def test_two_trainers_have_the_losses_and_the_weights_of_one():
     torch.testing.assert_close(
         *map(safetensors.torch.load, (two.weights, one.weights)), atol=1e-4, rtol=1e-3
     )
-    assert told == [(epoch + 1, 4, loss) for epoch, loss in enumerate(two.checkpoint.losses)]
+    assert reported == [(epoch + 1, 4, loss) for epoch, loss in enumerate(two.checkpoint.losses)]
     assert (two.checkpoint.device, two.checkpoint.settings) == ("2 x cpu", one.checkpoint.settings)
 
 
-def test_a_trainer_that_fails_ends_all_and_its_last_lines_are_told():
+def test_a_trainer_that_fails_ends_all_and_its_last_lines_are_reported():
     with pytest.raises(
         FlywheelError, match=r"one of 2 trainers failed; .*team_task.py.*KeyError: 'lens'"
     ):

@@ -30,7 +30,7 @@ def test_a_confidence_exactly_at_the_threshold_is_not_low():
     assert names("cat", 0.69, None, 0.7) == ["low_confidence"]
 
 
-def test_a_threshold_of_0_suspects_nobody():
+def test_a_threshold_of_0_suspects_no_prediction():
     assert names("cat", 0.0, None, 0.0) == []
 
 

@@ -287,7 +287,7 @@ def test_answers_that_were_asked_for_besides_are_paid_from_the_same_budget(
 def test_money_that_is_spent_chooses_nothing_and_the_next_night_looks_at_it_all(
     ledger, traffic, choose
 ):
-    """Nobody's chance to be drawn may hang on what is in the allowance."""
+    """No sample may have a chance that depends on what is left of the budget."""
     traffic()
     assert choose(most_answers=0) == choose(most_answers=0)
     assert stored(ledger, batches.c.id) == []

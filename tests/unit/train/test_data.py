@@ -50,7 +50,7 @@ def test_only_the_weights_of_sensors_count():
 
 
 def test_a_weight_is_for_every_sample_or_for_none(training_data):
-    with pytest.raises(ValueError, match="60 samples and 1 weights; pass one weight"):
+    with pytest.raises(ValueError, match="60 samples have 1 weights; pass one weight"):
         training_data(weights=[1.0])
 
 
@@ -60,5 +60,5 @@ def test_nothing_but_targeted_rows_is_refused_with_the_next_step():
 
 
 def test_every_sample_needs_an_answer(training_data):
-    with pytest.raises(ValueError, match="60 samples, 1 answers"):
+    with pytest.raises(ValueError, match="60 samples have 1 answers"):
         training_data(answers=["left"])

@@ -68,10 +68,10 @@ def test_targeted_rows_sway_the_model_only_as_far_as_their_share(
     assert (share_right(trained) < 0.5) == is_fooled
 
 
-def test_progress_is_told_after_every_epoch(run_training):
-    told = []
-    run_training(progress=lambda epoch, epochs, loss: told.append((epoch, epochs, loss > 0)))
-    assert told == [(1, 3, True), (2, 3, True), (3, 3, True)]
+def test_progress_is_reported_after_every_epoch(run_training):
+    reported = []
+    run_training(progress=lambda epoch, epochs, loss: reported.append((epoch, epochs, loss > 0)))
+    assert reported == [(1, 3, True), (2, 3, True), (3, 3, True)]
 
 
 def test_no_batch_holds_a_single_row_when_more_fit(run_training, training_data, points_task):
@@ -95,14 +95,14 @@ def test_a_loss_that_is_no_number_stops_and_names_epoch_and_setting(run_training
 def test_weights_that_are_no_numbers_are_never_given_back(run_training, points_task):
     # The loss of the only step is fine, its gradient is not: d sqrt(x) / dx at 0 is infinite.
     task = dataclasses.replace(points_task, loss=lambda output, _: (output[:, 0] * 0).sqrt())
-    with pytest.raises(FlywheelError, match="are no finite numbers after epoch 1"):
+    with pytest.raises(FlywheelError, match="are not finite after epoch 1"):
         run_training(task=task, epochs=1)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"samples": [], "answers": [], "origins": []}, "0 training rows; at least 2"),
+        ({"samples": [], "answers": [], "origins": []}, "0 training rows and at least 2"),
         ({"answers": ["left"] * 60}, "all 60 training rows have the answer 'left'"),
     ],
 )

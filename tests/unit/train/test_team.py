@@ -1,4 +1,4 @@
-"""What each of several trainers computes, and what is told when one of them ends."""
+"""What each of several trainers computes, and what is reported when one of them ends."""
 
 import pytest
 from hypothesis import given
@@ -26,7 +26,7 @@ def test_shares_differ_by_one_row_at_most(size, number):
     assert max(shares) - min(shares) <= 1
 
 
-def test_a_batch_of_which_somebody_would_have_nothing_is_refused():
+def test_a_batch_that_leaves_a_process_without_rows_is_refused():
     with pytest.raises(UserError, match="processes = 4, but 9 training rows make batches of 3"):
         Team(size=4).check(9, 3)
     Team(size=3).check(9, 3)
@@ -45,19 +45,21 @@ def test_the_first_fault_counts_and_keeps_its_kind(folder):
     assert repr(folder.error([1, 1])) == repr(TaskError("the task is wrong"))
 
 
-def test_a_fault_that_is_none_of_ours_is_told_by_its_last_lines(folder):
+def test_a_foreign_exception_is_reported_by_its_last_lines(folder):
     folder.put_fault(1, KeyError("lens"))
-    with pytest.raises(FlywheelError, match=r"one of 2 trainers failed; mend .*KeyError: 'lens'"):
+    with pytest.raises(FlywheelError, match=r"one of 2 trainers failed; fix .*KeyError: 'lens'"):
         raise folder.error([None, 1])
 
 
 def test_a_signal_counts_before_the_faults_that_follow_from_it(folder):
     folder.put_fault(0, RuntimeError("Connection closed by peer"))
-    with pytest.raises(FlywheelError, match=r"trainer 2 of 2 was ended by signal 9.*first \| last"):
+    with pytest.raises(
+        FlywheelError, match=r"trainer 2 of 2 was killed by signal 9.*first \| last"
+    ):
         raise folder.error([1, -9])
 
 
-def test_a_trainer_that_ends_itself_is_told_by_its_code(folder):
+def test_a_trainer_that_ends_itself_is_reported_by_its_code(folder):
     with pytest.raises(FlywheelError, match="trainer 2 of 2 ended with code 3"):
         raise folder.error([0, 3])
     with pytest.raises(FlywheelError, match="without an error and without a result"):
