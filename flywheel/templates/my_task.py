@@ -28,7 +28,7 @@ LABELING_CONFIG = f"""<View>
 
 
 def task() -> Task:
-    """All that flywheel knows of your problem; flywheel.toml names this function."""
+    """All that flywheel knows about your problem; flywheel.toml names this function."""
     return Task(
         model=Model,  # any torch.nn.Module
         inputs=inputs,  # the bytes that production sends -> a batch
@@ -69,8 +69,8 @@ def inputs(samples: Sequence[Sample]) -> torch.Tensor:
         try:
             image = Image.open(io.BytesIO(sample.payload)).convert("L").resize((8, 8))
         except UnidentifiedImageError as error:  # its own text is an address in memory
-            told = f"cannot identify an image in {len(sample.payload)} bytes"
-            raise PayloadError(f"sample {sample.id[:12]}: {told}; send a PNG") from error
+            fault = f"cannot identify an image in {len(sample.payload)} bytes"
+            raise PayloadError(f"sample {sample.id[:12]}: {fault}; send a PNG") from error
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise PayloadError(f"sample {sample.id[:12]}: {error}; send a PNG") from error
         pixels.append(np.asarray(image, dtype=np.float32) / 255)
@@ -86,13 +86,13 @@ def answers(output: dict[str, torch.Tensor]) -> list[Answer]:
 
 
 def to_label_studio(answer: Json, _sample: Sample) -> list[dict[str, Json]]:
-    """An answer as Label Studio draws it: people see it, and only mend it."""
+    """An answer as Label Studio draws it: annotators see it, and only correct it."""
     region = {"id": "r1", "type": "choices", "from_name": "class", "to_name": "image"}
     return [{**region, "value": {"choices": [answer]}}]
 
 
 def from_label_studio(result: list[dict[str, Json]], _sample: Sample) -> Json:
-    """What a person drew -> an answer, or an AnnotationError."""
+    """What an annotator drew -> an answer, or an AnnotationError."""
     chosen = [name for region in result for name in region.get("value", {}).get("choices", [])]
     if len(chosen) != 1 or chosen[0] not in CLASSES:
         raise AnnotationError(f"{chosen} is not one of {CLASSES}; choose one")
