@@ -1,4 +1,4 @@
-"""Turns a report into a decision with every reason, and into the next step."""
+"""Turns a report into a decision with all its reasons, and into a recommended next step."""
 
 from flywheel.decide.challenge import Standing, next_challenge, share_of_alpha
 from flywheel.decide.decomposition import Term, decompose, tightest_bound

@@ -1,11 +1,8 @@
-"""When a candidate may challenge the champion, and when it must stop.
+"""When a candidate may challenge the champion, when it gives up, and how much alpha it may spend.
 
-A label is sealed until one challenge opens it, so it is fresh for exactly one; the number of
-challenges that a test set bears is fixed in advance. Refuses to know labels, models and scores.
-
-The lifetime error budget: how much of alpha one challenge may use.
-
-Refuses to know what a challenge is; it only counts them within one generation of the test set.
+A label is sealed until a challenge opens it, so it is fresh evidence for exactly one challenge.
+The number of challenges of one test set (a generation) is fixed in advance, and together they
+spend one error budget, alpha. A challenge is stored, so it can run over several nights.
 """
 
 from __future__ import annotations
@@ -22,29 +19,32 @@ def share_of_alpha(alpha: float, number: int, challenges: int) -> float:
     """The error rate for challenge `number` of `challenges`, counted from 1.
 
     Formula: alpha / (number * H), H = 1 + 1/2 + ... + 1/challenges, which sums to alpha over the
-    challenges, so that the chance that any of them promotes a model without gain stays below
-    alpha (union bound). The first challenges get most, as many test sets never see the last.
-    Source: alpha spending, Lan and DeMets (1983), with Zipf's weights.
+    challenges: the probability that any of them promotes a model without a gain is at most alpha
+    (union bound). Early challenges get the most, since many test sets never reach the last one.
+    Source: alpha spending, Lan and DeMets (1983).
+    Departure: Zipf's weights over challenges in place of a spending function over time.
 
     Raises:
         ValueError: alpha is outside (0, 1), or number is outside 1..challenges.
     """
     if not 0 < alpha < 1:
-        raise ValueError(f"alpha = {alpha}; it is a chance between 0 and 1, set gate.alpha to one")
+        raise ValueError(
+            f"alpha = {alpha}; it must be a probability between 0 and 1. Set gate.alpha, to 0.05 for example"
+        )
     if not 1 <= number <= challenges:
         raise ValueError(
-            f"number = {number}; a test set bears challenges 1 to {challenges}, "
-            "renew it by fresh labels or raise gate.challenges"
+            f"number = {number}; a test set allows challenges 1 to {challenges}. "
+            "Renew it with fresh labels, or raise gate.challenges"
         )
     return alpha / (number * sum(1 / other for other in range(1, challenges + 1)))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Standing:
-    """What tonight is known before a challenge."""
+    """What is known tonight, before a challenge opens or goes on."""
 
     last: Challenge | None
-    """the newest one, None before the first"""
+    """the newest one; None before the first"""
     is_closed: bool
     """whether it was promoted, rejected or given up"""
     candidate_digest: str | None
@@ -52,7 +52,7 @@ class Standing:
     champion_digest: str | None
     """None before the first release"""
     num_sealed: int
-    """labels that no decision has seen"""
+    """labels that no decision has used yet"""
     night: int
 
 
@@ -63,7 +63,7 @@ class Opening:
     challenge: Challenge | None
     """a new one, or the open one that goes on"""
     stale: Challenge | None
-    """an open one to close: its champion no longer serves"""
+    """an open one that must close, because its champion no longer serves"""
     reason: str
     """why there is no challenge; empty when there is one"""
 
@@ -71,9 +71,9 @@ class Opening:
 def next_challenge(standing: Standing, gate: Gate) -> Opening:
     """The challenge of this night: an open one goes on, else a new one opens if it may.
 
-    A new one takes all sealed labels and the next share of alpha; after `gate.challenges` of them
-    the test set is spent, and `gate.renewal_samples` sealed labels start the next generation with
-    a whole budget. The bound of one generation holds for settings that stay as they are in it.
+    A new challenge takes all sealed labels and the next share of alpha. After `gate.challenges` of
+    them the test set is used up, and `gate.renewal_samples` sealed labels start the next generation
+    with a full budget. The bound for a generation holds if its settings do not change meanwhile.
     """
     last = standing.last
     is_open = last is not None and not standing.is_closed
@@ -97,10 +97,10 @@ def next_challenge(standing: Standing, gate: Gate) -> Opening:
 
 
 def gives_up(outcomes: FreshOutcomes, e_value: float, gate: Gate) -> str:
-    """Why an undecided challenge ends here; empty when it goes on.
+    """Why an undecided challenge ends here; "" when it goes on.
 
-    Ending early never harms the error rate, as evidence that is not used promotes nobody. The
-    gain is the mean with the scales as weights.
+    Ending early never raises the error rate, since unused evidence promotes no model. The gain is
+    the mean of the outcomes, weighted by their scales.
     """
     used = len(outcomes.gains)
     if used >= gate.challenge_samples:
@@ -120,7 +120,7 @@ def gives_up(outcomes: FreshOutcomes, e_value: float, gate: Gate) -> str:
 
 
 def _no_pair(standing: Standing) -> str:
-    """Why there are no two models to compare; empty when there are."""
+    """Why there are no two models to compare; "" when there are."""
     last, candidate = standing.last, standing.candidate_digest
     if candidate is None:
         return "nothing new was trained, so there is no challenger; train a candidate"
@@ -130,13 +130,13 @@ def _no_pair(standing: Standing) -> str:
         return f"candidate {candidate[:12]} serves already; train another"
     pair = (candidate, standing.champion_digest)
     if last is not None and pair == (last.challenger_digest, last.champion_digest):
-        # A second try on new labels would be valid, but wastes a challenge that a new model needs.
+        # A second try on new labels would be valid, but it would use up a challenge of the budget.
         return f"candidate {candidate[:12]} had its challenge in night {last.opened_night}; train another"
     return ""
 
 
 def _too_few(standing: Standing, gate: Gate) -> str:
-    """How many sealed labels are missing, and for what; empty when none are."""
+    """How many sealed labels are missing, and what for; "" when there are enough."""
     have, last = standing.num_sealed, standing.last
     if last is not None and _is_spent(last, gate):
         needed = max(gate.renewal_samples, gate.min_fresh_samples)

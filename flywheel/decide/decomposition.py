@@ -1,8 +1,8 @@
-"""Where the error of a model comes from: five terms, each of which asks for another step.
+"""Decomposes the error of a model into five terms, each of which calls for another step.
 
-Perfect -> bound -> training data -> held-out start data -> labels that decisions have seen ->
-fresh labels: what is lost from one to the next is a term, and the terms add up to what is lost
-in all. Refuses to know how the numbers were measured and what is done about them.
+Levels: perfect -> bound -> training data -> held-out start data -> labels that decisions have used
+-> fresh labels. What is lost from one level to the next is a term; the terms add up to the whole
+error.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from flywheel.decide.vetoes import above, measured, usable
 from flywheel.records import Entry, Estimate, Report
 
 STRONG = ("human", "published")
-"""Kinds of baselines that say how good one can be at all."""
+"""Kinds of baselines that show how good a model can be at all."""
 
 _BOUNDS = (*STRONG, "simple ML", "scripted")
 """Kinds of baselines that bound the irreducible error; of equal ones the first counts."""
@@ -27,7 +27,7 @@ class Term:
 
     name: str
     estimate: Estimate | None
-    """None: one of its two levels is not known"""
+    """None: one of its two levels is unknown"""
     meaning: str
     step: str
     """what makes it smaller, as a command"""
@@ -81,16 +81,16 @@ _WORDS = {
     "perfect": "a perfect score",
     "train": "the training data",
     "start": "the held-out start data",
-    "seen": "the labels that decisions have seen",
+    "seen": "the labels that decisions have used",
     "fresh": "fresh labels",
 }
 
 
 def tightest_bound(entries: Sequence[Entry], *, higher_is_better: bool) -> Entry | None:
-    """The best of the fair and measured baselines: nobody knows of less irreducible error.
+    """The best fair and measured baseline: the least known upper bound of the irreducible error.
 
-    People, published results, simple ML and scripted rules are compared by their value; of equal
-    ones the first kind is taken. The requirement is a wish and no baseline.
+    Annotators, published results, simple ML and scripted rules are compared by value; of equal ones
+    the first kind is taken. The requirement is a goal, not a baseline. None when nothing is known.
     """
     known = [
         (entry, number)
@@ -100,16 +100,17 @@ def tightest_bound(entries: Sequence[Entry], *, higher_is_better: bool) -> Entry
     ]
     if not known:
         return None
-    return max(known, key=lambda one: above(one[1].value, 0.0, higher_is_better=higher_is_better))[
-        0
-    ]
+    best, _ = max(
+        known, key=lambda pair: above(pair[1].value, 0.0, higher_is_better=higher_is_better)
+    )
+    return best
 
 
 def reference(report: Report) -> Entry | None:
-    """What the error is held against: the tightest bound, or the requirement where it asks more.
+    """What the error is compared with: the tightest bound, or the requirement where it is stricter.
 
-    The requirement steps in where no person and no published result bounds the error: what rules
-    and simple ML reach says how good one can be only as long as no model is better.
+    The requirement is used where no annotator and no published result bounds the error: rules and
+    simple ML show how good a model can be only until a model is better than they are.
     """
     up = report.higher_is_better
     bound = tightest_bound(report.entries, higher_is_better=up)
@@ -130,14 +131,15 @@ def decompose(report: Report) -> tuple[Term, ...]:
     E_train - E_bound, variance = E_start - E_train, distribution shift = E_seen - E_start and
     test-set overfit = E_fresh - E_seen; their sum telescopes to E_last - E_perfect. E is the
     metric, or minus the metric when higher is better.
-    Perfect is 0 when lower is better and nothing is below 0, and 1 when higher is better and
-    nothing is outside of 0..1; otherwise nobody knows it, and the irreducible term has no number.
-    A level that is not known in between merges two terms into one from the level before it to the
-    level behind; at an end its term has no number.
-    Interval: `_difference`. The levels share no sample, but for a bound and the two halves of the
-    test set; these meet only when what is in between is unknown, and then the interval is too
-    wide rather than too narrow as long as the two err on the same samples.
-    Source: Ng, Machine Learning Yearning, chapters 40 to 43, and the lecture's extension.
+    Perfect is 0 when lower is better and no value is below 0, and 1 when higher is better and all
+    values are in 0..1; otherwise it is unknown, and the irreducible term has no number.
+    An unknown level in between merges its two terms into one that spans it; an unknown level at
+    either end leaves its term without a number.
+    Interval: `_difference`. The levels share no samples, except a bound and the two halves of the
+    test set; these meet only when the levels in between are unknown, and then the interval is too
+    wide rather than too narrow as long as both err on the same samples.
+    Source: Ng, Machine Learning Yearning, chapters 40 to 43.
+    Departure: the test-set term and the bound from annotators, as in the lecture.
     """
     bound = reference(report)
     numbers = {level.name: measured(report.parts, level.name) for level in _LEVELS[1:]}
@@ -150,11 +152,12 @@ def decompose(report: Report) -> tuple[Term, ...]:
         known, before = numbers[level.name], numbers[last]
         if known is None:
             continue
-        # Without the level that a chain begins with, what leads to its first one is unknown.
+        # When the first level of the chain is unknown, so is the loss that leads to the next.
         estimate = None
         if before is not None:
             losses = [
-                _loss(one, higher_is_better=report.higher_is_better) for one in (known, before)
+                _loss(number, higher_is_better=report.higher_is_better)
+                for number in (known, before)
             ]
             estimate = _difference(*losses)
         terms.append(_term(spanned, estimate, f"from {words[last]} to {words[level.name]}"))
@@ -166,7 +169,7 @@ def decompose(report: Report) -> tuple[Term, ...]:
 
 
 def _levels(bound: Entry | None) -> tuple[_Level, ...]:
-    """The levels; beside a requirement the first error is allowed, not irreducible."""
+    """The levels; compared with a requirement, the first error is allowed, not irreducible."""
     if bound is None or bound.kind != "requirement":
         return _LEVELS
     allowed = replace(
@@ -191,9 +194,9 @@ def _perfect(numbers: Iterable[Estimate | None], *, higher_is_better: bool) -> E
 
 
 def _term(spanned: Sequence[_Level], estimate: Estimate | None, meaning: str) -> Term:
-    """The term of a level, or of several where those in between are unknown.
+    """The term of a level, or of several levels merged because those in between are unknown.
 
-    Of several steps the one is taken that helps most of what they span: labels of production
+    Of several steps it takes the one that helps with most of what they span: labels of production
     before other data, data before tuning.
     """
     return Term(
@@ -213,12 +216,12 @@ def _loss(known: Estimate, *, higher_is_better: bool) -> Estimate:
 
 
 def _difference(one: Estimate, other: Estimate) -> Estimate:
-    """The difference of two independent estimates, from their intervals alone.
+    """The difference of two independent estimates, from their intervals alone (MOVER).
 
-    Formula (MOVER): with d = a - b, low = d - sqrt((a - a_low)^2 + (b_high - b)^2) and
-    high = d + sqrt((a_high - a)^2 + (b - b_low)^2); it has the level of the two intervals, and
-    their lopsidedness. num_samples is the smaller of the two; a published or exact one has none.
-    Source: Zou and Donner 2008, Statistics in Medicine 27, 1693-1702.
+    Formula: with d = a - b, low = d - sqrt((a - a_low)^2 + (b_high - b)^2) and
+    high = d + sqrt((a_high - a)^2 + (b - b_low)^2). It keeps the level and the asymmetry of the two
+    intervals. num_samples is the smaller of the two; published and exact numbers have none.
+    Source: Zou and Donner, Statistics in Medicine 27 (2008) 1693-1702.
     """
     value = one.value - other.value
     sizes = [known.num_samples for known in (one, other) if known.num_samples > 0]

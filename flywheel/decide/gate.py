@@ -1,8 +1,8 @@
-"""The gate: stored numbers in, a verdict and all reasons out; the same report gives the same bytes.
+"""The gate: a report in, a verdict with all its reasons out; the same report gives the same bytes.
 
-Two locks. Hard conditions on the frozen test set, which can only hold back; and an anytime-valid
-test on labels that no decision had seen, which alone can promote. It sees no samples, models or
-scores, and nothing that a baseline does can change a verdict once something serves.
+A candidate has to pass two tests. Vetoes on the frozen test set, which is looked at every night, can
+only reject it. The anytime-valid test on labels that no earlier decision has used is the only way
+to be promoted. Once a model serves, no baseline can change a verdict.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class _Ruling(NamedTuple):
 def decide(report: Report, metric: Metric, gate: Gate, *, now: datetime) -> Decision:
     """The verdict on a report's candidate; the reason that decided comes first.
 
-    A tie is a HOLD, too little data is NO-VERDICT, a missed metric.requirement is told but does
-    not keep an improvement back.
+    A tie is a HOLD and too little data is NO-VERDICT. A missed metric.requirement is reported, but
+    does not block an improvement.
 
     Raises:
         SettingsError: the report measures another metric than the settings name.
@@ -50,13 +50,13 @@ def decide(report: Report, metric: Metric, gate: Gate, *, now: datetime) -> Deci
     if report.metric_settings != metric.model_dump(mode="json"):
         raise SettingsError(
             f"report {report.id[:12]} measures {report.metric!r} as {report.metric_settings}, the "
-            f"settings say {metric.model_dump(mode='json')}; run the night again under the new metric"
+            f"settings say {metric.model_dump(mode='json')}. Run the night again under the new metric"
         )
     evidence = _evidence(report, gate)
     ruling = _rule(report, gate, evidence)
     broken = vetoes(report, gate)
     reasons = [*ruling.reasons, *(veto for veto in broken if veto not in ruling.reasons)]
-    reasons += _asides(report, metric)
+    reasons += _remarks(report, metric)
     needed = 1 / report.challenge.alpha if report.challenge else None
     content = [report.id, report.night, ruling.verdict.value, reasons, evidence, needed]
     return Decision(
@@ -85,7 +85,7 @@ def _rule(report: Report, gate: Gate, evidence: float | None) -> _Ruling:
         return _Ruling(Verdict.NO_VERDICT, [nothing], closes=False)
     if report.champion_digest is None:
         return _rule_first(report, gate)
-    broken = [*_surely_worse(report), *vetoes(report, gate)]
+    broken = [*_significantly_worse(report), *vetoes(report, gate)]
     if broken:
         return _Ruling(Verdict.REJECT, broken, closes=True)
     if report.challenge is None or report.fresh is None or evidence is None:
@@ -96,11 +96,11 @@ def _rule(report: Report, gate: Gate, evidence: float | None) -> _Ruling:
     return _rule_challenge(report.challenge, report.fresh, evidence, gate)
 
 
-def _surely_worse(report: Report) -> list[str]:
+def _significantly_worse(report: Report) -> list[str]:
     known = usable(report.difference)
     if known is None or known.high >= 0:
         return []
-    return [f"the candidate is surely worse: its gain is {format_estimate(known)}"]
+    return [f"the candidate is significantly worse: its gain is {format_estimate(known)}"]
 
 
 def _rule_challenge(
@@ -120,12 +120,12 @@ def _rule_challenge(
     if why:
         closed = f"{not_shown}; the challenge is given up: {why}"
         return _Ruling(Verdict.HOLD, [closed], closes=True)
-    ahead = _ahead(fresh, challenge, gate)
-    return _Ruling(Verdict.HOLD, [f"{not_shown}; {ahead}"], closes=False)
+    outlook = _outlook(fresh, challenge, gate)
+    return _Ruling(Verdict.HOLD, [f"{not_shown}; {outlook}"], closes=False)
 
 
 def _rule_first(report: Report, gate: Gate) -> _Ruling:
-    """Nothing serves yet: any model that beats a rule of thumb, and is fast enough, is a gain."""
+    """The ruling while nothing serves: any model that beats a scripted rule and is fast enough will do."""
     candidate = measured(report.start_entries, "candidate")
     scripted = measured(report.start_entries, "scripted", is_kind=True)
     broken = vetoes(report, gate)
@@ -146,8 +146,8 @@ def _rule_first(report: Report, gate: Gate) -> _Ruling:
     return _Ruling(Verdict.PROMOTE, [first], closes=False)
 
 
-def _ahead(fresh: FreshOutcomes, challenge: Challenge, gate: Gate) -> str:
-    """What would settle it."""
+def _outlook(fresh: FreshOutcomes, challenge: Challenge, gate: Gate) -> str:
+    """How many more labels would settle an open challenge."""
     more = labels_to_go(fresh, gate.min_gain, challenge.alpha)
     if more is None:
         return "going on like this, no number of labels would show one"
@@ -156,8 +156,8 @@ def _ahead(fresh: FreshOutcomes, challenge: Challenge, gate: Gate) -> str:
     return text if more <= left else f"{text}; it may use {left} more before it is given up"
 
 
-def _asides(report: Report, metric: Metric) -> list[str]:
-    """What is worth saying and decides nothing."""
+def _remarks(report: Report, metric: Metric) -> list[str]:
+    """Remarks that do not change the verdict."""
     if metric.requirement is None:
         return []
     name = "champion" if report.candidate_digest is None else "candidate"

@@ -1,6 +1,7 @@
-"""The next step that the numbers ask for, in a sentence or two.
+"""The recommended next step, derived from a report, in one or two sentences.
 
-The same model beside another baseline asks for another step. Refuses to know how steps are done.
+The same model beside another baseline calls for another step: this names the back edge of the
+project's life cycle that the numbers point to.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from flywheel.settings.judging import Gate, Metric
 
 
 def next_step(report: Report, metric: Metric, gate: Gate) -> str:
-    """What to do next: collect, label, tune, add data, renew the test set, or ask for more.
+    """What to do next: collect, label, tune, add data, renew the test set, or aim higher.
 
-    Too few test labels come first, then the requirement: surely reached, or too close to say.
-    Else the largest term of `decompose` that is surely above 0 names the step. Where no term is,
-    the limit does: the bound is reached, or the irreducible error is surely larger than every
-    other term. Where nothing is sure, it takes more test labels.
+    Too few test labels come first, then the requirement: significantly reached, or too close to
+    say. Else the largest term of `decompose` that is significantly above 0 names the step. Without
+    one the limit does: the bound is reached, or the irreducible error is significantly larger than
+    every other term. When nothing is significant, more test labels are needed.
     """
     name = "champion" if report.candidate_digest is None else "candidate"
     production = measured(report.entries, name)
@@ -49,27 +50,31 @@ def next_step(report: Report, metric: Metric, gate: Gate) -> str:
 
 
 def _by_requirement(report: Report, metric: Metric, name: str, production: Estimate) -> str:
-    """The step that a requirement asks for, reached or too close to say; "" for neither."""
+    """The step when the requirement is reached or too close to say; "" for neither."""
     target, up = metric.requirement, report.higher_is_better
     if target is None:
         return ""
     worst, best = (production.low, production.high)[:: 1 if up else -1]
     aim = f"the requirement ({target:.3g})"
     if above(worst, target, higher_is_better=up) >= 0:
-        missed = [one for one in report.watched if significantly_misses(one, _of(name, one))]
+        missed = [
+            watched
+            for watched in report.watched
+            if significantly_misses(watched, _of(name, watched))
+        ]
         if missed:
             return (
-                f"Work on {condition(missed[0])}: the {name} surely misses it, while "
-                f"{report.metric} with {format_estimate(production)} surely reaches {aim}."
+                f"Work on {condition(missed[0])}: the {name} significantly misses it, while "
+                f"{report.metric} with {format_estimate(production)} significantly reaches {aim}."
             )
         return (
-            f"Ask for more: with {format_estimate(production)} the {name} surely reaches {aim}; "
+            f"Ask for more: with {format_estimate(production)} the {name} significantly reaches {aim}; "
             "raise metric.requirement, or spend the labels elsewhere."
         )
     if above(best, target, higher_is_better=up) >= 0:
         return (
-            f"Collect test labels: with {format_estimate(production)} nobody can say whether the {name} "
-            f"reaches {aim}."
+            f"Collect test labels: with {format_estimate(production)} it is not clear whether "
+            f"the {name} reaches {aim}."
         )
     return ""
 
@@ -79,35 +84,36 @@ def _of(name: str, watched: Watched) -> Estimate | None:
 
 
 def _by_terms(report: Report, name: str, production: Estimate, bound: Entry) -> str:
-    """The step of the largest term that is surely there, else of the limit, else more labels."""
+    """The step of the largest significant term, else of the limit, else more labels."""
     terms = decompose(report)
     is_reached = _reaches(report, production, bound)
     model = f"the {name} with {format_estimate(production)}"
     if is_reached and bound.kind in STRONG:
         return (
-            f"{_capital(terms[0].step)}: {model} surely reaches {_told(bound)}, the tightest bound."
+            f"{_capital(terms[0].step)}: {model} significantly reaches {_described(bound)}, "
+            "the tightest bound."
         )
     known = [(term, term.estimate) for term in terms[1:] if term.estimate is not None]
-    sure = [(number.value, term, number) for term, number in known if number.low > 0]
-    if sure:
-        _, term, number = max(sure, key=lambda one: one[0])
+    significant = [(term, number) for term, number in known if number.low > 0]
+    if significant:
+        term, number = max(significant, key=lambda pair: pair[1].value)
         return (
             f"{_capital(term.step)}. The {term.name} of the {name}, {term.meaning}, is "
-            f"{format_estimate(number)}, the largest part that is surely there; {_beside(bound)}."
+            f"{format_estimate(number)}, the largest significant part; {_beside(bound)}."
         )
     if is_reached:
         return (
-            f"Set metric.requirement: {model} surely reaches {_told(bound)}, the tightest bound, "
-            "and nothing says how good is good enough."
+            f"Set metric.requirement: {model} significantly reaches {_described(bound)}, the "
+            "tightest bound, and nothing says how good is good enough."
         )
     if bound.kind in STRONG and _dominates(terms[0], known):
         return (
-            f"{_capital(terms[0].step)}: {model} is as good as the data can tell; the "
+            f"{_capital(terms[0].step)}: {model} is as good as the data can show; the "
             f"{terms[0].name} is larger than any other part, {_beside(bound)}."
         )
     return (
-        f"Collect test labels: {model} is short of {_told(bound)} or close to it, and no part of "
-        "its error is surely above 0."
+        f"Collect test labels: {model} is short of {_described(bound)} or close to it, and "
+        "no part of its error is significantly above 0."
     )
 
 
@@ -119,7 +125,7 @@ def _reaches(report: Report, production: Estimate, bound: Entry) -> bool:
 
 
 def _dominates(limit: Term, others: Sequence[tuple[Term, Estimate]]) -> bool:
-    """Whether the limit is surely larger than every other term, down to production."""
+    """Whether the limit is significantly larger than every other term, down to production."""
     reaches_production = any("distribution shift" in term.name for term, _ in others)
     known = limit.estimate
     return (
@@ -129,7 +135,7 @@ def _dominates(limit: Term, others: Sequence[tuple[Term, Estimate]]) -> bool:
     )
 
 
-def _told(bound: Entry) -> str:
+def _described(bound: Entry) -> str:
     value = f"{bound.metric.value:.3g}" if bound.metric is not None else "unknown"
     if bound.kind == "requirement":
         return f"the requirement ({value})"
@@ -138,8 +144,8 @@ def _told(bound: Entry) -> str:
 
 def _beside(bound: Entry) -> str:
     if bound.kind == "requirement":
-        return f"no person and no published result is a bound, so {_told(bound)} stands for one"
-    return f"the tightest bound is {_told(bound)}"
+        return f"no annotator and no published result gives a bound, so {_described(bound)} serves as one"
+    return f"the tightest bound is {_described(bound)}"
 
 
 def _capital(step: str) -> str:

@@ -1,7 +1,4 @@
-"""How many fresh labels, and nights, a gain of a given size takes to be promoted.
-
-Refuses to know which candidate has such a gain; it only says what its proof would cost.
-"""
+"""Power analysis: how many fresh labels, and nights, it takes to promote a gain of a given size."""
 
 from __future__ import annotations
 
@@ -21,22 +18,22 @@ _MOST_LABELS = 20_000
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Planned:
-    """What a gain of one size takes."""
+    """Labels and nights that a gain of one size takes."""
 
     gain: float
     num_labels: int | None
-    """None: more than anyone would label"""
+    """None: more than 20,000, or the gain is not above min_gain"""
     nights: int | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Draw:
-    """How uneven the labels are drawn; the values for an even draw are 1."""
+    """How unevenly the labels are drawn; both scales are 1 for an even draw."""
 
     mean_scale: float = 1.0
-    """0..1, of all labels"""
+    """0..1, over all labels"""
     discordant_scale: float = 1.0
-    """0..1, of the samples on which one of the two models fails, as production has them"""
+    """0..1, over the samples of production on which exactly one of the two models fails"""
 
 
 def labels_for_gain(
@@ -47,25 +44,32 @@ def labels_for_gain(
     min_gain: float = 0.0,
     draw: Draw | None = None,
 ) -> int | None:
-    """Fresh labels with which a true gain of a rate is promoted four times in five.
+    """Fresh labels with which a true gain of a rate is promoted with a power of 0.8.
 
-    Exact for an even draw, by summing over wins and losses: labels that one model alone gets
-    right are binomial with `discordance`, and (1 + gain / discordance) / 2 of them are wins. An
-    uneven draw is planned as one of equal scales with the same mean and spread. Only the last
-    night counts, so now and then an earlier one does it. None when the gain is not above
-    min_gain, or when 20,000 labels would not do.
+    Formula: the number of labels that exactly one model gets right is binomial with probability
+    `discordance`; (1 + gain / discordance) / 2 of these are wins. The power sums the probabilities
+    of all wins and losses whose e-value reaches 1 / alpha; exact for an even draw.
+    Departure: an uneven draw is planned as one of equal scales with the same mean and spread, and
+    only the last night counts, while in reality an earlier night sometimes suffices.
+
+    Returns:
+        None when the gain is not above min_gain, or when 20,000 labels would not be enough.
 
     Raises:
         ValueError: discordance is below the gain's size or above 1, or alpha is outside (0, 1).
     """
     if not 0 < alpha < 1:
-        raise ValueError(f"alpha = {alpha}; it is a chance between 0 and 1, 0.05 for one")
+        raise ValueError(
+            f"alpha = {alpha}; it must be a probability between 0 and 1. Give 0.05, for example"
+        )
     if not abs(gain) <= discordance <= 1:
         raise ValueError(
-            f"discordance = {discordance}; it is at least the gain {gain:g} and at most 1"
+            f"discordance = {discordance}; it must be at least the gain {gain:g} and at most 1. "
+            "Give the share of samples on which exactly one model is right"
         )
     if gain <= min_gain:
         return None
+    # Double until the power suffices, then bisect: power grows with labels, but for small steps.
     case = _Case(gain, discordance, min_gain, draw or Draw(), math.log(1 / alpha))
     low, high = 0, 16
     while case.power(high) < _POWER:
@@ -81,7 +85,7 @@ def labels_for_gain(
 def plan_gains(
     gains: Sequence[float], discordance: float, alpha: float, labels_per_night: float
 ) -> tuple[Planned, ...]:
-    """A table: labels and nights for each gain, where models differ on `discordance` at least."""
+    """Labels and nights for each gain, for models that differ on at least `discordance` of samples."""
     rows = []
     for gain in gains:
         labels = labels_for_gain(gain, max(discordance, gain), alpha)
@@ -91,12 +95,14 @@ def plan_gains(
 
 
 def labels_to_go(outcomes: FreshOutcomes, min_gain: float, alpha: float) -> int | None:
-    """More fresh labels until four challenges in five like this one promote, if it goes on so.
+    """More fresh labels after which a challenge like this one promotes with a power of 0.8.
 
     Formula: the least n over bets with n g - z sqrt(n v) = log(1 / alpha) - log(e-value), g and v
     the mean and variance of the bet's log factor on the outcomes so far, z the 0.8 quantile of
-    the normal distribution. An approximation: the measured gain is taken for the true one. 0 when
-    the evidence is there; None when no bet grows, or 20,000 labels would not do.
+    the normal distribution. This is an approximation: it takes the measured gain as the true one.
+
+    Returns:
+        0 when the evidence suffices; None when no bet grows, or 20,000 labels would not be enough.
     """
     missing = math.log(1 / alpha) - math.log(e_value(outcomes, min_gain))
     if missing <= 0:
@@ -116,7 +122,7 @@ def labels_to_go(outcomes: FreshOutcomes, min_gain: float, alpha: float) -> int 
 
 @dataclass(frozen=True, slots=True)
 class _Case:
-    """One gain, as logarithms of what wins, losses and ties do to each bet."""
+    """The planned test for one gain: wins, losses and ties and what they do to each bet."""
 
     gain: float
     discordance: float
@@ -125,16 +131,17 @@ class _Case:
     needed: float
 
     def power(self, labels: int) -> float:
-        """Chance that the evidence of so many labels is enough."""
+        """Probability that the evidence of so many labels reaches the threshold."""
         share = min(1.0, self.discordance * self.draw.mean_scale / self.draw.discordant_scale)
         spread = stats.binom(labels, share)
+        # Counts beyond these quantiles change the power by less than 2e-6.
         counts = np.arange(int(spread.ppf(1e-6)), int(spread.ppf(1 - 1e-6)) + 1)
         wins = self._wins_needed(counts, labels)
         chances = stats.binom.sf(wins - 1, counts, (1 + self.gain / self.discordance) / 2)
         return float(spread.pmf(counts) @ chances)
 
     def _wins_needed(self, counts: Array, labels: int) -> Array:
-        """(D,) least wins among so many discordant labels; one more than there are: none do."""
+        """(D,) fewest wins that suffice for each count of discordant labels; count + 1: not even all."""
         low: Array = np.full(len(counts), -1)
         high: Array = counts + 1
         while (high - low > 1).any():

@@ -1,11 +1,8 @@
-"""The hard conditions: what keeps a candidate back, however much better it is on the whole.
+"""Vetoes: hard conditions that reject a candidate, however much better it is overall.
 
-Each looks at the frozen test set, which is looked at every night; so they can only ever hold a
-candidate back, never promote one. Refuses to weigh one against another.
-
-What a report says, in the terms of the gate: usable numbers, gaps, sentences about them.
-
-An estimate with a NaN in it is no estimate. Refuses to know verdicts.
+They read the frozen test set, which is looked at every night; therefore they can only reject a
+candidate, never promote one. Here are also the small helpers with which the gate reads a report:
+usable numbers, margins, and an estimate as text.
 """
 
 from __future__ import annotations
@@ -18,7 +15,7 @@ from flywheel.settings.judging import Gate
 
 
 def usable(estimate: Estimate | None) -> Estimate | None:
-    """The estimate, or None when one of its numbers is NaN or infinite."""
+    """The estimate; None when one of its numbers is NaN or infinite."""
     if estimate is None:
         return None
     numbers = (estimate.value, estimate.low, estimate.high)
@@ -26,7 +23,7 @@ def usable(estimate: Estimate | None) -> Estimate | None:
 
 
 def measured(entries: Sequence[Entry], name: str, *, is_kind: bool = False) -> Estimate | None:
-    """The estimate of the first entry of a name, or of a kind, that has one."""
+    """The first usable estimate among the entries of a name, or of a kind."""
     for entry in entries:
         estimate = usable(entry.metric)
         if estimate is not None and name == (entry.kind if is_kind else entry.name):
@@ -35,12 +32,12 @@ def measured(entries: Sequence[Entry], name: str, *, is_kind: bool = False) -> E
 
 
 def above(value: float, bound: float, *, higher_is_better: bool) -> float:
-    """By how much a value is better than a bound; negative when it is worse."""
+    """By how much a value is better than a bound, in units of the metric; negative when it is worse."""
     return value - bound if higher_is_better else bound - value
 
 
 def format_estimate(estimate: Estimate) -> str:
-    """The number with its interval and its samples, in words."""
+    """The value with its interval and number of samples, as text."""
     return (
         f"{estimate.value:.3g} ({estimate.low:.3g} to {estimate.high:.3g}, "
         f"{estimate.num_samples} samples)"
@@ -51,7 +48,7 @@ _LATENCY = "latency_ms."
 
 
 def vetoes(report: Report, gate: Gate) -> list[str]:
-    """Every condition that the candidate surely breaks."""
+    """Every condition that the candidate significantly breaks, as sentences."""
     if report.candidate_digest is None:
         return []
     return [
@@ -62,18 +59,18 @@ def vetoes(report: Report, gate: Gate) -> list[str]:
 
 
 def unmeasured(report: Report) -> list[str]:
-    """Every requirement that could not be measured; nobody can say whether it is kept."""
+    """Every requirement that could not be measured, as sentences."""
     if report.candidate_digest is None:
         return []
     return [
-        f"requirement {condition(one)} could not be measured: {one.note or 'no number'}"
-        for one in report.watched
-        if one.bound is not None and usable(one.candidate) is None
+        f"requirement {condition(watched)} could not be measured: {watched.note or 'no number'}"
+        for watched in report.watched
+        if watched.bound is not None and usable(watched.candidate) is None
     ]
 
 
 def condition(watched: Watched) -> str:
-    """The requirement as a person writes it."""
+    """The requirement as it is written in flywheel.toml; the formula alone when it has no bound."""
     sign = "<" if watched.is_upper else ">"
     return (
         watched.formula if watched.bound is None else f"{watched.formula} {sign} {watched.bound:g}"
@@ -89,32 +86,36 @@ def significantly_misses(watched: Watched, known: Estimate | None) -> bool:
 
 
 def _requirements(report: Report, gate: Gate) -> list[str]:
-    """Feasibility first (Deb 2000): no requirement that is kept is given up for the metric.
+    """Vetoes of requirements, feasibility first: none that is met is given up for the metric.
 
-    While the champion itself surely misses one, a candidate need not keep it yet, but it must
-    not be surely worse there; strict_requirements demands it at once. The first model has only
-    the latency to keep: labels will not make it faster.
+    While the champion itself significantly misses one, a candidate need not meet it yet, but must
+    not be significantly worse there; strict_requirements demands it at once. The first model has
+    to meet latency only, which more labels would not improve.
+    Source: Deb, An efficient constraint handling method for genetic algorithms (2000).
     """
     broken = []
-    for one in report.watched:
-        if not significantly_misses(one, one.candidate):
+    for watched in report.watched:
+        if not significantly_misses(watched, watched.candidate):
             continue
-        is_latency = one.formula.startswith(_LATENCY)
+        is_latency = watched.formula.startswith(_LATENCY)
         if report.champion_digest is None and not (gate.strict_requirements or is_latency):
             continue
-        number = format_estimate(one.candidate) if one.candidate is not None else "no number"
-        difference = usable(one.difference)
-        if gate.strict_requirements or not significantly_misses(one, one.champion):
-            broken.append(f"surely misses the requirement {condition(one)}: {number}")
+        number = (
+            format_estimate(watched.candidate) if watched.candidate is not None else "no number"
+        )
+        difference = usable(watched.difference)
+        if gate.strict_requirements or not significantly_misses(watched, watched.champion):
+            broken.append(f"significantly misses the requirement {condition(watched)}: {number}")
         elif difference is not None and difference.high < 0:
             broken.append(
-                f"surely further from the requirement {condition(one)} than the champion: {number}"
+                f"significantly further from the requirement {condition(watched)} than the champion: "
+                f"{number}"
             )
     return broken
 
 
 def _regressions(report: Report, gate: Gate) -> list[str]:
-    """Slices and the start data, on which it must not be surely worse by more than the margin."""
+    """Vetoes of slices and start data on which it is significantly worse by more than the margin."""
     parts = [("the held-out start data", report.start_difference, gate.slice_margin)]
     for part in report.slices:
         margin = 0.0 if part.name in gate.protected_slices else gate.slice_margin
@@ -124,7 +125,9 @@ def _regressions(report: Report, gate: Gate) -> list[str]:
         known = usable(difference)
         if known is not None and known.high < -margin:
             by = f" by more than {margin:g}" if margin else ""
-            broken.append(f"surely worse{by} on {name}: its gain is {format_estimate(known)}")
+            broken.append(
+                f"significantly worse{by} on {name}: its gain is {format_estimate(known)}"
+            )
     return broken
 
 

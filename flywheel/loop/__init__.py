@@ -1,4 +1,4 @@
-"""A night, step by step: where the stages meet. Knows nothing of Prefect."""
+"""The night and its steps: the only place where the stages meet, independent of Prefect."""
 
 from flywheel.loop.context import (
     Beginning,

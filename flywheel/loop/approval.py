@@ -1,8 +1,8 @@
-"""A person has the last word before a promoted candidate is released, when [approval] says so.
+"""Approval: a person confirms the release of a promoted candidate, when [approval] asks for it.
 
-Waiting is stored state: the night ends with the question asked, and whoever answers, now or after
-a restart, releases as a night does: canary, swap, proof, and the pointer last, in one transaction
-with the answer. After the deadline the default counts; whoever looks first applies it.
+Waiting is stored state: the night ends when the question is stored. An approval given later releases
+just as a night does (canary, swap, verification, and the pointer last), in one transaction with
+the answer. After the deadline the default answer counts; the first process to notice applies it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from flywheel.loop.release import hold_release, mark_fixed, release_checked
 from flywheel.records import Approval, Consent, Release, Report
 
 DEADLINE = "deadline"
-"""who answers when nobody has"""
+"""the name under which the default answer is stored"""
 _WORDS = {
     Consent.APPROVE: "approved",
     Consent.DECLINE: "declined",
@@ -38,7 +38,7 @@ _WORDS = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reply:
-    """What a person says."""
+    """A person's answer to an approval."""
 
     answer: Consent
     name: str
@@ -48,28 +48,30 @@ class Reply:
     def __post_init__(self) -> None:
         for what, text in (("name", self.name), ("reason", self.reason)):
             if not text.strip():
-                raise UserError(f"an answer needs a {what}, {text!r} is none; give one")
+                raise UserError(
+                    f"the {what} of an answer is {text!r}, which is blank. Give a {what}"
+                )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answered:
-    """What an answer came to."""
+    """The result of an answer: the approval as stored, and the release it led to."""
 
     approval: Approval
     released: Release | None = None
-    """what serves now, when this answer has released it"""
+    """the new release, when this answer made one"""
     is_new: bool = True
-    """False: the same answer was there already"""
+    """False: the same answer had been given before"""
 
     @property
     def description(self) -> str:
-        """The same in one sentence."""
+        """The result in one sentence."""
         release = f"; release {self.released.number} serves" if self.released else ""
         return f"{describe_approval(self.approval)}{release}"
 
 
 def describe_approval(approval: Approval) -> str:
-    """How a question stands, in one sentence."""
+    """The state of an approval, in one sentence."""
     about = f"decision {approval.decision_id[:12]} of night {approval.night}"
     if approval.answer is None or approval.answered_at is None:
         return (
@@ -82,7 +84,7 @@ def describe_approval(approval: Approval) -> str:
 
 
 def ask_approval(night: NightRun, decision_id: str) -> Approval:
-    """Ask whether tonight's candidate shall be released; asked again, the first time stays."""
+    """The approval of tonight's candidate: asked now, or the one that was asked before."""
     settings, now = night.loop.project.approval, night.loop.now()
     wanted = Approval(
         decision_id=decision_id,
@@ -96,16 +98,16 @@ def ask_approval(night: NightRun, decision_id: str) -> Approval:
 
 
 def answer_approval(loop: Loop, start: str, reply: Reply) -> Answered:
-    """Approve or decline; the same answer twice is one answer.
+    """Approve or decline a release; giving the same answer again changes nothing.
 
     Args:
         loop: the project.
-        start: of the decision's id; nothing: the one that waits.
-        reply: the answer; by name "deadline" it is the default, which takes no one else's place.
+        start: the beginning of the decision's id; "" for the approval that waits.
+        reply: the answer; under the name "deadline" it is the default, which overrules no answer.
 
     Raises:
-        UserError: nothing waits, it is answered otherwise already, or the canary failed.
-        UnavailableError: the model server does not answer; the question waits.
+        UserError: no approval waits, it has another answer already, or the canary failed.
+        UnavailableError: the model server does not answer; the approval waits.
     """
     with hold_release(loop):
         asked = _asked(loop, start)
@@ -117,17 +119,17 @@ def answer_approval(loop: Loop, start: str, reply: Reply) -> Answered:
             answered = Answered(approval=asked, is_new=False)
     if answered.approval.answer is not reply.answer and reply.name != DEADLINE:
         raise UserError(
-            f"{describe_approval(answered.approval)}; it can no longer be answered, "
-            "flywheel override decides otherwise, and the next night judges anew"
+            f"{describe_approval(answered.approval)}; it can no longer be answered. "
+            "Run flywheel override to decide otherwise, or let the next night judge again"
         )
     return answered
 
 
 def settle_deadline(loop: Loop) -> Answered | None:
-    """Apply the default of a question whose deadline has passed; None when none has.
+    """Apply the default answer of an approval whose deadline has passed; None when none has.
 
     Raises:
-        UnavailableError: the model server does not answer; the question waits.
+        UnavailableError: the model server does not answer; the approval waits.
     """
     with hold_release(loop):
         with loop.ledger.read() as connection:
@@ -145,13 +147,13 @@ def _asked(loop: Loop, start: str) -> Approval:
         found = waiting_approval(connection) or last_approval(connection)
     if found is None:
         raise UserError(
-            f"no decision of {loop.project.name} waits for approval; "
+            f"no decision of {loop.project.name} waits for approval. "
             + (
-                "the next PROMOTE will"
+                "The next PROMOTE will"
                 if loop.project.approval.wanted
-                else "[approval] wanted = true in flywheel.toml asks for it"
+                else "Set [approval] wanted = true in flywheel.toml to be asked"
             )
-            + ", and flywheel override decides otherwise"
+            + "; flywheel override overrules a decision"
         )
     return found
 
@@ -161,10 +163,11 @@ def _default(asked: Approval) -> Reply:
 
 
 def _settle(loop: Loop, asked: Approval, reply: Reply) -> Answered:
-    """Do what the answer says, and store it."""
+    """Carry out an answer, and store it."""
     with loop.ledger.read() as connection:
         report = _report(connection, asked)
         is_current = _is_current(connection, asked)
+    # The candidate was compared with the champion of its night only.
     if not is_current:
         why = "another model has been released since, which it was not compared with"
         gone = Reply(answer=Consent.SUPERSEDED, name=reply.name, reason=why)
@@ -173,7 +176,7 @@ def _settle(loop: Loop, asked: Approval, reply: Reply) -> Answered:
         return Answered(approval=_store(loop, asked, reply))
     try:
         return _release(loop, asked, report, reply)
-    except UserError as error:
+    except UserError as error:  # the canary failed; a person may fix it and approve again
         if reply.name != DEADLINE:
             raise
         return Answered(

@@ -1,7 +1,7 @@
-"""What every step of a night works with, and the night that is being run.
+"""Loop, Step and NightRun: the opened project, one step of a night, and the night being run.
 
-The loop is the one place where the stages meet. It knows nothing of Prefect: flows/ gives
-each step its retries, its time limit and its page, and the same steps run bare in tests.
+The steps do not depend on Prefect. flows/ adds retries, time limits and pages to each step, and
+tests run the same steps directly.
 """
 
 from __future__ import annotations
@@ -45,32 +45,32 @@ _LOGGER = logging.getLogger(__name__)
 _LOOK_SECONDS = 10.0
 
 LOOP = "the loop"
-"""the lock of whoever runs a night, or work between nights"""
+"""the lock of the process that runs a night, or works between nights"""
 _GPU = "heavy step"
-"""the lock of the one process that does a step which needs a GPU"""
+"""the lock of the process that runs a step which needs a GPU"""
 
 Progress = Callable[[int, int, float], None]
-"""epoch, epochs, loss"""
+"""called after each epoch with the epoch, the number of epochs, and the loss"""
 
 Result = TypeVar("Result")
 
 
 def _no_progress(epoch: int, epochs: int, loss: float) -> None:
-    """Long work may be watched, or not."""
+    """Report nothing."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Loop:
-    """A project with its task, its ledger and its blobs, opened."""
+    """An opened project: its settings, task, ledger and blobs."""
 
     project: Project
     task: Task
     ledger: Ledger
     blobs: Blobs
     now: Callable[[], datetime]
-    """the clock; only the composition root reads it"""
+    """the clock; steps never read the system's own"""
     spread: Spread | None = None
-    """other processes that score; None: the run itself does"""
+    """scores in other processes; None: this process scores"""
     labeling: LabelingBackend | None = None
     """the labeling server; None: the Label Studio of the settings"""
     server: ModelServer | None = None
@@ -79,36 +79,36 @@ class Loop:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Step(Generic[Result]):
-    """One step of a night: its name, what it does, and the record that comes out."""
+    """One step of a night: its name, what it runs, and the record of its result."""
 
     name: str
     result: type[Result]
     run: Callable[[NightRun], Result]
     minutes: int
-    """its time limit"""
+    """time limit"""
     needs_gpu: bool = False
-    """one process at a time does such a step; it may run in a GPU pool"""
+    """only one process at a time runs such a step; it may run in a GPU pool"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Slot:
-    """The time that a run of the schedule was meant for; both times are of the schedule's clock."""
+    """The scheduled time of a run; both times are read from the scheduler's clock."""
 
     at: datetime
     begun_at: datetime
-    """when the run began, which may be much later"""
+    """when the run actually began, which may be much later"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Beginning:
-    """What a run wants of the night that it begins or continues."""
+    """Why a run begins or continues a night, and how long it may wait."""
 
     slot: Slot | None = None
-    """None: it was begun by hand or by an event"""
+    """None: begun by hand or by an event"""
     is_early: bool = False
-    """before its time, since enough labels are there"""
+    """before its scheduled time, because there are enough labels"""
     patience_seconds: float = 0.0
-    """to wait while another process runs the loop"""
+    """how long to wait while another process runs the loop"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,20 +119,20 @@ class NightRun:
     number: int
     started_at: datetime
     progress: Progress = _no_progress
-    """called after each epoch of training: epoch, epochs, loss"""
+    """called after each epoch of training"""
     keeps_results: bool = True
-    """False between nights: such work is safe to repeat and may be done many times"""
+    """False between nights, where a step may run many times; such work is safe to repeat"""
     held: Held | None = None
-    """the loop; None for a part of the night that its holder waits for"""
+    """the lock of the loop; None in a process that runs a step on behalf of the lock's holder"""
 
     def do(self, step: Step[Result]) -> Result:
-        """Run a step and store its result; a step that is done already is not run again.
+        """The result of a step: run and stored now, or read from the ledger when it has finished.
 
-        A killed night may have left a step that needs a GPU running elsewhere: it ends first, and
-        then its result is in the ledger.
+        A killed night may have left a step that needs a GPU running in a pool. This waits for it
+        and then finds its result in the ledger.
 
         Raises:
-            BusyError: another process was at such a step for longer than the settings allow.
+            BusyError: another process ran such a step for longer than [workers] gpu_wait_minutes.
         """
         if not step.needs_gpu:
             return self._do(step)
@@ -142,6 +142,7 @@ class NightRun:
             return self._do(step)
 
     def _do(self, step: Step[Result]) -> Result:
+        # Read under the GPU lock: the process that held it before may have stored the result.
         done = self.result(step) if self.keeps_results else None
         if done is not None:
             return done
@@ -156,36 +157,38 @@ class NightRun:
         return result
 
     def result(self, step: Step[Result]) -> Result | None:
-        """What a step of this night came to; None when it has not finished."""
+        """The stored result of a step of this night; None when it has not finished."""
         with self.loop.ledger.read() as connection:
             done = finished_steps(connection, self.number).get(step.name)
         return None if done is None else from_json(step.result, done.result)
 
     def need(self, step: Step[Result]) -> Result:
-        """What an earlier step came to.
+        """The stored result of an earlier step.
 
         Raises:
-            FlywheelError: it has not run in this night.
+            FlywheelError: the step has not finished in this night.
         """
         result = self.result(step)
         if result is None:
-            raise FlywheelError(f"night {self.number} has not done {step.name!r} yet; run it first")
+            raise FlywheelError(
+                f"night {self.number} has not finished the step {step.name!r}. Run that step first"
+            )
         return result
 
     def finish(self) -> None:
-        """Mark the night finished; the next one may begin."""
+        """Mark the night finished, so that the next one may begin."""
         with self.loop.ledger.begin() as connection:
             self._check_held(connection)
             finish_night(connection, self.number, self.loop.now())
 
     def _check_held(self, connection: Connection) -> None:
-        """Store nothing in a night that has gone on without this process."""
+        """Raise when the lock was lost: another process may have gone on with the night."""
         if self.held is not None:
             self.held.check(connection)
 
 
 def utc_now() -> datetime:
-    """The time, with its zone."""
+    """The current time in UTC, with its time zone."""
     return datetime.now(UTC)
 
 
@@ -196,16 +199,16 @@ def open_loop(
     *,
     patience_seconds: float = 0.0,
 ) -> Iterator[Loop]:
-    """Open the project of a directory.
+    """The loop of the project in a directory, open for the length of the context.
 
     Args:
         directory: where its flywheel.toml is.
         now: the clock.
-        patience_seconds: to wait for a ledger that does not answer.
+        patience_seconds: how long to wait for a ledger that does not answer.
 
     Raises:
-        UserError: its settings, its task or its storage cannot be used.
-        UnavailableError: its ledger does not answer.
+        UserError: the settings, the task or the storage cannot be used.
+        UnavailableError: the ledger does not answer.
     """
     project = load_project(directory)
     task = load_task(project.project.task, project.directory)
@@ -218,7 +221,7 @@ def open_loop(
 
 
 def _open_ledger(url: str, patience: float) -> Ledger:
-    """Its server may be starting anew just when the night begins."""
+    """The ledger; its server may be restarting just when the night begins."""
     give_up = time.monotonic() + patience
     while True:
         try:
@@ -226,7 +229,7 @@ def _open_ledger(url: str, patience: float) -> Ledger:
         except UnavailableError as error:
             if time.monotonic() >= give_up:
                 raise
-            _LOGGER.warning("%s; this one waits up to %.0f s", error, patience)
+            _LOGGER.warning("%s; retrying for up to %.0f s", error, patience)
             time.sleep(min(_LOOK_SECONDS, patience))
 
 
@@ -234,16 +237,16 @@ def _open_ledger(url: str, patience: float) -> Ledger:
 def begin_night(
     loop: Loop, progress: Progress = _no_progress, beginning: Beginning | None = None
 ) -> Iterator[NightRun]:
-    """Hold the loop and continue the night that was cut off, else begin a new one.
+    """The night that was interrupted, else a new one, with the loop locked.
 
     Args:
         loop: the project.
         progress: called after each epoch of training.
-        beginning: what the run was meant for, and how long it waits; by default by hand, at once.
+        beginning: why the run begins, and how long it may wait; by default by hand, without waiting.
 
     Raises:
         BusyError: another process runs the loop of this project.
-        SupersededError: the slot has had its night, or a newer one is due.
+        SupersededError: the slot has already had its night, or a newer slot is due.
     """
     wanted = beginning or Beginning()
     with hold(loop.ledger, LOOP, loop.now, patience_seconds=wanted.patience_seconds) as held:
@@ -262,7 +265,7 @@ def begin_night(
 
 
 def join_night(loop: Loop, number: int, progress: Progress) -> NightRun | None:
-    """An open night, for a step that the holder of the loop waits for; None when it is over."""
+    """The open night of that number, for a step that the lock's holder waits for; None if it is over."""
     with loop.ledger.read() as connection:
         night = last_night(connection)
     if night is None or night.number != number or night.finished_at is not None:
@@ -272,7 +275,7 @@ def join_night(loop: Loop, number: int, progress: Progress) -> NightRun | None:
 
 @contextmanager
 def between_nights(loop: Loop) -> Iterator[NightRun]:
-    """Hold the loop for work that belongs to the coming night, without beginning it.
+    """The coming night, not begun, for work between nights; with the loop locked.
 
     Raises:
         BusyError: another process runs the loop of this project.
@@ -284,17 +287,17 @@ def between_nights(loop: Loop) -> Iterator[NightRun]:
 
 
 def _check_slot(loop: Loop, connection: Connection, slot: Slot) -> None:
-    """Refuse a slot whose time is over: a schedule that was paused makes no heap of old nights."""
-    schedule, meant = loop.project.schedule, f"{slot.at:%Y-%m-%d %H:%M} UTC"
+    """Raise for a slot that is over, so that a paused schedule does not run a backlog of nights."""
+    schedule, scheduled = loop.project.schedule, f"{slot.at:%Y-%m-%d %H:%M} UTC"
     had = night_of_slot(connection, slot.at, loop.now())
     if had is not None:
         raise SupersededError(
-            f"the night of {meant} has been: night {had.number}, finished at "
-            f"{had.finished_at:%Y-%m-%d %H:%M} UTC; flywheel night turns the loop once more"
+            f"the slot {scheduled} has had its night: night {had.number}, finished at "
+            f"{had.finished_at:%Y-%m-%d %H:%M} UTC. Run flywheel night for one more"
         )
     newer = time_after(schedule.cron, schedule.timezone, slot.at)
     if newer is not None and newer <= slot.begun_at:
         raise SupersededError(
-            f"this run was meant for {meant} and began at {slot.begun_at:%Y-%m-%d %H:%M} UTC, when "
-            f"that of {newer:%Y-%m-%d %H:%M} UTC was due already; flywheel night turns the loop now"
+            f"this run of the slot {scheduled} began at {slot.begun_at:%Y-%m-%d %H:%M} UTC, when "
+            f"the slot {newer:%Y-%m-%d %H:%M} UTC was already due. Run flywheel night to run one now"
         )

@@ -1,7 +1,7 @@
-"""The first half of a night: deploy, collect, route, ingest.
+"""The first steps of a night: deploy, collect and ingest (route has a file of its own).
 
-A Label Studio that is down or refuses is a note here, not a fault: the batch waits in the
-ledger, the annotations wait in Label Studio, and the rest of the night goes on.
+Label Studio being down, or refusing a request, is logged here and is not a fault: the annotations
+wait in Label Studio, the batch waits in the ledger, and the night goes on.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ from flywheel.serve import ModelServer
 
 
 def model_server(loop: Loop) -> ModelServer:
-    """The model server of the loop, else the project's; it refuses to be another project's."""
+    """The model server of the loop, else the one at the project's address.
+
+    Its calls raise RefusedError when another project's server answers there.
+    """
     if loop.server is not None:
         return loop.server
     project = loop.project
@@ -34,10 +37,11 @@ def model_server(loop: Loop) -> ModelServer:
 
 
 def deploy(night: NightRun) -> Deployed:
-    """Make sure that the released model is the one that serves, by the digest it answers.
+    """Make the model server serve the released model, and check by the digest that it reports.
 
     Raises:
-        RefusedError: another project's server answers there, which is told before any training.
+        RefusedError: another project's server answers there; raised before any training.
+        FlywheelError: the server reports another digest after the swap.
     """
     with night.loop.ledger.read() as connection:
         release = current_release(connection)
@@ -52,19 +56,19 @@ def deploy(night: NightRun) -> Deployed:
         if swapped:
             serving = server.activate(wanted, release.threshold)
     except UnavailableError as error:
-        _set_aside(night, "deploy", str(error))
+        _log_skip(night, "deploy", str(error))
         return Deployed(released_digest=wanted, serving_digest=None, swapped=False, note=str(error))
     if serving != wanted:
         raise FlywheelError(
-            f"{night.loop.project.server_url} serves {serving} after it was told to serve {wanted}; "
-            "restart it with flywheel down and flywheel up"
+            f"{night.loop.project.server_url} serves {serving} although {wanted} was activated. "
+            "Restart it with flywheel down and flywheel up"
         )
     note = "swapped to the released model" if swapped else "the released model serves"
     return Deployed(released_digest=wanted, serving_digest=serving, swapped=swapped, note=note)
 
 
 def _deploy_nothing(loop: Loop) -> Deployed:
-    """Before the first release; a server that is not there has until the release step."""
+    """The result before the first release; a missing server is needed by the release step only."""
     note = "nothing is released yet; this night trains the first model"
     try:
         serving = model_server(loop).digest()
@@ -74,7 +78,7 @@ def _deploy_nothing(loop: Loop) -> Deployed:
 
 
 def collect(night: NightRun) -> Collected:
-    """Find the failures since the last collection, and bring what was seen into the blobs."""
+    """Find the failures since the last collection, and move payloads from the ledger to the blobs."""
     loop = night.loop
     move_payloads(loop.ledger, loop.blobs)
     threshold = loop.project.collect.low_confidence
@@ -83,7 +87,7 @@ def collect(night: NightRun) -> Collected:
 
 
 def _drift(night: NightRun) -> Drift:
-    """How far production has moved, in what came since the last night looked."""
+    """The drift of production, over the predictions since the last night."""
     loop = night.loop
     with loop.ledger.read() as connection:
         upto = latest(connection, "predictions")
@@ -94,11 +98,11 @@ def _drift(night: NightRun) -> Drift:
 
 
 def pull_labels(night: NightRun) -> PulledLabels:
-    """Take in what people answered and what sensors said, and make labels of it."""
+    """Pull annotations and sensor readings, and make labels from them."""
     loop = night.loop
     pulled, note = _pull(night)
     labeled = make_labels(loop.ledger, loop.task, loop.project, loop.now(), night.number)
-    told = label_from_sensors(
+    from_sensors = label_from_sensors(
         loop.ledger, loop.task, loop.project.sensors, loop.now(), night.number
     )
     return PulledLabels(
@@ -108,37 +112,37 @@ def pull_labels(night: NightRun) -> PulledLabels:
         num_refused=pulled.num_refused,
         num_labels=labeled.num_labels,
         num_disputed=labeled.num_disputed,
-        num_from_sensors=told.num_labels,
+        num_from_sensors=from_sensors.num_labels,
         note=note,
     )
 
 
 def ingest(night: NightRun) -> Ingested:
-    """Take in what people answered and what sensors said, and write the dataset version that follows from it."""
+    """Pull annotations and sensor readings, make labels, and write the dataset version they give."""
     loop = night.loop
-    taken = pull_labels(night)
+    pulled = pull_labels(night)
     made = make_version(loop.ledger, loop.blobs, loop.task, loop.project.dataset, now=loop.now())
     for dropped in made.dropped:
-        _set_aside(night, f"sample {dropped.sample_id}", dropped.reason)
+        _log_skip(night, f"sample {dropped.sample_id}", dropped.reason)
     return Ingested(
-        num_annotations=taken.num_annotations,
-        num_skipped=taken.num_skipped,
-        num_deleted=taken.num_deleted,
-        num_refused=taken.num_refused,
-        num_labels=taken.num_labels,
-        num_disputed=taken.num_disputed,
+        num_annotations=pulled.num_annotations,
+        num_skipped=pulled.num_skipped,
+        num_deleted=pulled.num_deleted,
+        num_refused=pulled.num_refused,
+        num_labels=pulled.num_labels,
+        num_disputed=pulled.num_disputed,
         dataset_id=made.version.id,
         is_new=made.version.created_at >= night.started_at,
         num_train=made.version.num_train,
         num_test=made.version.num_test,
         num_dropped=len(made.dropped),
-        num_from_sensors=taken.num_from_sensors,
-        note=taken.note,
+        num_from_sensors=pulled.num_from_sensors,
+        note=pulled.note,
     )
 
 
 def _pull(night: NightRun) -> tuple[PullResult, str]:
-    """What changed; in the night also what left no trace."""
+    """The annotations that changed; in a night also a sweep for changes that the backend does not report."""
     loop = night.loop
     try:
         studio = open_studio(loop)
@@ -147,11 +151,11 @@ def _pull(night: NightRun) -> tuple[PullResult, str]:
             reconciled = reconcile(loop.ledger, loop.blobs, studio, loop.task, loop.now())
             pulled += reconciled.read
     except (UnavailableError, RefusedError, BusyError) as error:
-        _set_aside(night, "ingest", str(error))
+        _log_skip(night, "ingest", str(error))
         return PullResult(), f"no annotations read, they wait in Label Studio: {error}"
     return pulled, ""
 
 
-def _set_aside(night: NightRun, subject: str, reason: str) -> None:
+def _log_skip(night: NightRun, subject: str, reason: str) -> None:
     with night.loop.ledger.begin() as connection:
         add_skip(connection, subject, reason, night.number, night.loop.now())

@@ -1,12 +1,9 @@
-"""The steps that judge: evaluate and decide.
+"""The steps evaluate and decide, and the production estimate of a night.
 
-Labels of the probability share are sealed until a challenge opens them; what a challenge has
-opened is stored with the report, so that a run that was killed opens nothing twice. A verdict
-that is not PROMOTE is a normal end.
-
-The production estimate of a night: what was logged and what came back, brought together.
-
-It tells people how production fares, on labels that may still be sealed; no decision reads it.
+Labels of the probability share are sealed until a challenge opens them. The labels that it opens
+are stored with the report in one transaction, so that a killed run opens none twice. A verdict
+other than PROMOTE is a normal end. The production estimate also uses sealed labels, which is
+allowed because no decision reads it.
 """
 
 from __future__ import annotations
@@ -77,18 +74,18 @@ from flywheel.records import (
 )
 
 _NIGHTS = 7
-"""whose batches count, tonight's included: a week holds every weekday once"""
+"""nights whose batches count, including tonight's: a week has every weekday once"""
 
 
 def estimate_production(loop: Loop, night_number: int) -> ProductionEstimate | None:
-    """The metric in production over the last 7 nights, from the labels that are back.
+    """The metric in production over the last 7 nights, from the labels that have come back.
 
-    The logged answers count, whichever model gave them; nothing is asked again. None below 5
-    labels of the probability share.
+    It scores the logged answers, whichever model gave them; no model runs. None below 5 labels of
+    the probability share.
 
     Raises:
         SettingsError: the metric names a score that the task does not give.
-        TaskError: a score is no finite number.
+        TaskError: a score is not a finite number.
     """
     since = night_number - _NIGHTS + 1
     with loop.ledger.read() as connection:
@@ -107,11 +104,11 @@ def estimate_production(loop: Loop, night_number: int) -> ProductionEstimate | N
 def _scores(loop: Loop, labeled: list[LabeledChoice]) -> ScoreTable:
     rows = [
         {
-            **score_one(loop.task, one.sample_id, one.answer, one.label),
-            CONFIDENCE: one.confidence,
-            LATENCY: one.latency_ms,
+            **score_one(loop.task, choice.sample_id, choice.answer, choice.label),
+            CONFIDENCE: choice.confidence,
+            LATENCY: choice.latency_ms,
         }
-        for one in labeled
+        for choice in labeled
     ]
     names = set.intersection(*(set(row) for row in rows))
     return {name: np.array([row[name] for row in rows], dtype=np.float64) for name in names}
@@ -119,14 +116,14 @@ def _scores(loop: Loop, labeled: list[LabeledChoice]) -> ScoreTable:
 
 def _returned(labeled: list[LabeledChoice], draws: list[Drawn], scores: ScoreTable) -> Returned:
     places = {draw.batch_id: index for index, draw in enumerate(draws)}
-    chances = [one.inclusion_probability or np.nan for one in labeled]
+    probabilities = [choice.inclusion_probability or np.nan for choice in labeled]
     return Returned(
-        ids=tuple(one.sample_id for one in labeled),
+        ids=tuple(choice.sample_id for choice in labeled),
         scores=scores,
-        confidences=np.array([one.confidence for one in labeled]),
-        probabilities=np.array(chances, dtype=np.float64),
-        clusters=np.unique([one.group for one in labeled], return_inverse=True)[1],
-        batches=np.array([places[one.batch_id] for one in labeled], dtype=np.int64),
+        confidences=np.array([choice.confidence for choice in labeled]),
+        probabilities=np.array(probabilities, dtype=np.float64),
+        clusters=np.unique([choice.group for choice in labeled], return_inverse=True)[1],
+        batches=np.array([places[choice.batch_id] for choice in labeled], dtype=np.int64),
         populations=tuple(
             Population(size=draw.population, mean_confidence=draw.mean_confidence, night=draw.night)
             for draw in draws
@@ -135,18 +132,18 @@ def _returned(labeled: list[LabeledChoice], draws: list[Drawn], scores: ScoreTab
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Docket:
-    """What is judged tonight, and on which labels."""
+class _TestLabels:
+    """The challenge of tonight, and the labels that it may use."""
 
     challenge: Challenge | None
     no_challenge: str
     """why there is none"""
     stale: Challenge | None
-    """an open one whose champion no longer serves"""
+    """an open challenge that must close, because its champion no longer serves"""
     opened: dict[str, Opening]
-    """every label that a decision has seen, tonight's included"""
+    """every label that a decision has used, including tonight's"""
     new: tuple[str, ...]
-    """labels that tonight's challenge opens"""
+    """labels that tonight's challenge unseals"""
     reuse: Reuse
 
 
@@ -158,8 +155,8 @@ def evaluate(night: NightRun, candidate_digest: str | None) -> Evaluated:
     with loop.ledger.read() as connection:
         release = current_release(connection)
     champion_digest = release.checkpoint_digest if release else None
-    docket = _docket(night, rows, candidate_digest, champion_digest)
-    data = _evaluation_data(loop, rows, docket, version)
+    labels = _test_labels(night, rows, candidate_digest, champion_digest)
+    data = _evaluation_data(loop, rows, labels, version)
     production = estimate_production(loop, night.number)
     project = loop.project
     with (
@@ -171,22 +168,23 @@ def evaluate(night: NightRun, candidate_digest: str | None) -> Evaluated:
             champion=_model(loop, champion_digest, held.names[0]),
             night=night.number,
             seed=project.project.seed,
-            challenge=docket.challenge,
-            no_challenge=docket.no_challenge,
-            reuse=docket.reuse,
+            challenge=labels.challenge,
+            no_challenge=labels.no_challenge,
+            reuse=labels.reuse,
             production=production,
             published=project.published,
             people=project.people,
             spread=loop.spread,
         )
         evaluation = evaluate_models(loop.task, rules_of(loop), data, contest, now=loop.now())
+    # Scores before the report: a report in the ledger then always has its scores.
     loop.blobs.put(evaluation.scores)
-    _store(night, evaluation.report, docket)
+    _store(night, evaluation.report, labels)
     return Evaluated(report_id=evaluation.report.id)
 
 
 def decide(night: NightRun, report_id: str) -> Decided:
-    """What the gate says, with every reason."""
+    """The verdict of the gate on a report, stored with its reasons."""
     loop = night.loop
     with loop.ledger.begin() as connection:
         report = get_report(connection, report_id)
@@ -198,23 +196,25 @@ def decide(night: NightRun, report_id: str) -> Decided:
 
 
 def rules_of(loop: Loop) -> Rules:
-    """What the project measures."""
+    """The project's settings of what is measured."""
     project = loop.project
     return Rules(metric=project.metric, abstain=project.abstain, directory=project.directory)
 
 
-def _docket(
+def _test_labels(
     night: NightRun,
     rows: list[DatasetRow],
     candidate_digest: str | None,
     champion_digest: str | None,
-) -> _Docket:
-    """Open a challenge if there is a candidate and enough sealed labels, or go on with one."""
+) -> _TestLabels:
+    """The open challenge, or a new one if there is a candidate and enough sealed labels."""
     gate = night.loop.project.gate
     testing = [row.sample_id for row in rows if row.split is Split.TEST and row.origin != "start"]
     with night.loop.ledger.read() as connection:
         opened = {
-            name: one for name, one in all_openings(connection).items() if name in set(testing)
+            name: opening
+            for name, opening in all_openings(connection).items()
+            if name in set(testing)
         }
         last, is_closed = last_challenge(connection) or (None, True)
         sealed = tuple(name for name in testing if name not in opened)
@@ -241,7 +241,7 @@ def _docket(
         num_challenges=counted.number if counted else 0,
         most_challenges=gate.challenges,
     )
-    return _Docket(
+    return _TestLabels(
         challenge=challenge,
         no_challenge=opening.reason,
         stale=opening.stale,
@@ -251,15 +251,15 @@ def _docket(
     )
 
 
-def _store(night: NightRun, report: Report, docket: _Docket) -> None:
-    """The report, the challenge and what it opened, together or not at all."""
+def _store(night: NightRun, report: Report, labels: _TestLabels) -> None:
+    """Store the report, the challenge and the labels it opened, in one transaction."""
     loop = night.loop
     with loop.ledger.begin() as connection:
         add_report(connection, report)
-        if docket.stale is not None:
-            close_challenge(connection, docket.stale, night.number)
+        if labels.stale is not None:
+            close_challenge(connection, labels.stale, night.number)
         if report.challenge is not None:
-            open_challenge(connection, report.challenge, docket.new, night.number)
+            open_challenge(connection, report.challenge, labels.new, night.number)
         if report.guarded is not None:
             fixed = failures_in(connection, FailureState.FIXED)
             known = [failure.sample_id for failure in fixed]
@@ -267,9 +267,9 @@ def _store(night: NightRun, report: Report, docket: _Docket) -> None:
 
 
 def _evaluation_data(
-    loop: Loop, rows: list[DatasetRow], docket: _Docket, version: DatasetVersion
+    loop: Loop, rows: list[DatasetRow], labels: _TestLabels, version: DatasetVersion
 ) -> EvaluationData:
-    opened = docket.opened
+    opened = labels.opened
     testing = [row for row in rows if row.split is Split.TEST]
     seen = [row for row in testing if row.sample_id in opened]
     with loop.ledger.read() as connection:
@@ -283,10 +283,12 @@ def _evaluation_data(
         }
     answered = {annotation.sample_id for annotation in annotations}
     return EvaluationData(
-        test=_rows(loop, seen, _fresh_marks(seen, docket, scales)),
+        test=_rows(loop, seen, _fresh_marks(seen, labels, scales)),
         start_test=_rows(loop, [row for row in testing if row.origin == "start"]),
         train=_rows(loop, [row for row in rows if row.split is Split.TRAIN]),
-        guarded=_rows(loop, [r for r in rows if r.sample_id in fixed and r.origin != SENSOR]),
+        guarded=_rows(
+            loop, [row for row in rows if row.sample_id in fixed and row.origin != SENSOR]
+        ),
         asked=_rows(loop, [row for row in drawn if row.sample_id in answered]),
         annotations=annotations,
         dataset_id=version.id,
@@ -300,25 +302,27 @@ def _drawn(connection: Connection) -> list[DatasetRow]:
         DatasetRow(
             sample_id=sample_id,
             split=Split.TEST,
-            origin=one.share.value,
+            origin=choice.share.value,
             answer=None,
-            weight=1.0 / one.inclusion_probability,
+            weight=1.0 / choice.inclusion_probability,
         )
-        for sample_id, one in sorted(origins(connection).items())
-        if one.share is Share.PROBABILITY and one.inclusion_probability
+        for sample_id, choice in sorted(origins(connection).items())
+        if choice.share is Share.PROBABILITY and choice.inclusion_probability
     ]
 
 
 def _fresh_marks(
-    rows: list[DatasetRow], docket: _Docket, scales: Mapping[str, float]
+    rows: list[DatasetRow], labels: _TestLabels, scales: Mapping[str, float]
 ) -> dict[str, Array]:
-    challenge = docket.challenge
+    challenge = labels.challenge
     mine = None if challenge is None else (challenge.generation, challenge.number)
-    openings = [docket.opened[row.sample_id] for row in rows]
+    openings = [labels.opened[row.sample_id] for row in rows]
     return {
-        "fresh": np.array([(one.generation, one.number) == mine for one in openings], dtype=bool),
+        "fresh": np.array(
+            [(opening.generation, opening.number) == mine for opening in openings], dtype=bool
+        ),
         "scale": np.array([scales.get(row.sample_id, 1.0) for row in rows], dtype=np.float64),
-        "order": np.array([one.night for one in openings], dtype=np.int64),
+        "order": np.array([opening.night for opening in openings], dtype=np.int64),
     }
 
 

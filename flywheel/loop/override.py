@@ -1,7 +1,7 @@
-"""A person decides otherwise than the gate: with a name and a reason, kept for good.
+"""Override: a person overrules the gate, with a name and a reason that stay on record.
 
-The gate's own decision stays in the ledger beside it, and can be replayed. An override cannot
-skip the canary.
+The gate's own decision stays in the ledger too, and can be replayed. An override cannot skip the
+canary.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _ALLOWED = (Verdict.PROMOTE, Verdict.REJECT)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Override:
-    """What a person wants instead of a decision."""
+    """The verdict that a person wants in place of the gate's."""
 
     verdict: Verdict
     """PROMOTE or REJECT"""
@@ -40,19 +40,23 @@ class Override:
     def __post_init__(self) -> None:
         if self.verdict not in _ALLOWED:
             allowed = " or ".join(_ALLOWED)
-            raise UserError(f"an override says {allowed}, not {self.verdict}; choose one of them")
+            raise UserError(
+                f"the verdict of an override is {self.verdict}, which is not {allowed}. Choose one"
+            )
         for what, text in (("name", self.name), ("reason", self.reason)):
             if not text.strip():
-                raise UserError(f"an override needs a {what}, {text!r} is none; say --{what}")
+                raise UserError(
+                    f"the {what} of an override is {text!r}, which is blank. Give --{what}"
+                )
 
 
 def override(loop: Loop, start: str, wanted: Override) -> tuple[Decision, Release | None]:
-    """Decide otherwise; PROMOTE also releases the candidate, after the canary.
+    """The overruling decision, and the release when it is PROMOTE (after the canary).
 
     Raises:
         UnknownIdError: no decision's id begins so, or several do.
-        UserError: the decision was about no candidate, its candidate serves already, or another
-            model has been released since.
+        UserError: the decision had no candidate, the candidate serves already, or another model
+            has been released since.
         BusyError: a night is running.
     """
     with between_nights(loop), hold_release(loop):
@@ -70,7 +74,7 @@ def override(loop: Loop, start: str, wanted: Override) -> tuple[Decision, Releas
             add_decision(connection, decision)
             if report.challenge is not None:
                 close_challenge(connection, report.challenge, report.night)
-            _answer(connection, overruled, wanted, decision)
+            _answer_approval(connection, overruled, wanted, decision)
 
         if wanted.verdict is Verdict.PROMOTE:
             threshold = report.abstention.threshold if report.abstention else None
@@ -80,10 +84,10 @@ def override(loop: Loop, start: str, wanted: Override) -> tuple[Decision, Releas
     return decision, None
 
 
-def _answer(
+def _answer_approval(
     connection: Connection, overruled: Decision, wanted: Override, decision: Decision
 ) -> None:
-    """Who decides otherwise has answered, too, if somebody was asked about that decision."""
+    """An override also answers the approval that waits for the same decision, if there is one."""
     asked = waiting_approval(connection)
     if asked is None or asked.decision_id != overruled.id:
         return
@@ -101,17 +105,18 @@ def _answer(
 def _candidate(report: Report, serving: Release | None) -> str:
     if report.candidate_digest is None:
         raise UserError(
-            f"night {report.night} had no candidate to decide on; flywheel nights shows which had"
+            f"night {report.night} had no candidate. Choose a night that had one from flywheel nights"
         )
     digest = serving.checkpoint_digest if serving else None
     if digest == report.candidate_digest:
         raise UserError(
-            f"candidate {report.candidate_digest[:12]} serves already; flywheel rollback takes it back"
+            f"candidate {report.candidate_digest[:12]} serves already. "
+            "Run flywheel rollback to go back"
         )
     if digest != report.champion_digest:
         raise UserError(
             f"night {report.night} judged against {str(report.champion_digest)[:12]}, now "
-            f"{str(digest)[:12]} serves; run a night, and override its decision"
+            f"{str(digest)[:12]} serves. Run a night, and override its decision"
         )
     return report.candidate_digest
 

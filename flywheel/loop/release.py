@@ -1,8 +1,8 @@
-"""The last step of a night: canary, swap, proof, and only then the pointer.
+"""Release: canary, swap, verification, and only then the pointer; and rollback.
 
-Whatever fails before the pointer has moved leaves the old release serving; run again, the
-step starts over and comes to the same end. The release has a lock of its own: going back waits
-for no night, and a night releases nothing over what was released meanwhile.
+A failure before the pointer moves leaves the old release in force, and the step can be run again.
+Releases have a lock of their own: a rollback never waits for a night, and a night never
+replaces a model that was released meanwhile.
 """
 
 from __future__ import annotations
@@ -34,25 +34,29 @@ _CANARY_SAMPLES = 32
 _LOCK = "the release"
 _PATIENCE_SECONDS = 120.0
 _REASON = 500
-"""the width of its column"""
+"""width of the column of reasons"""
 
 
 @contextmanager
 def hold_release(loop: Loop) -> Iterator[None]:
-    """Hold what serves, for the short time that a change of it takes.
+    """Lock the release for the short time that a change of it takes.
 
     Raises:
-        BusyError: another process has been changing it for two minutes.
+        BusyError: another process has held the lock for two minutes.
     """
     with hold(loop.ledger, _LOCK, loop.now, patience_seconds=_PATIENCE_SECONDS):
         yield
 
 
 def release(night: NightRun, digest: str, reason: str) -> Released:
-    """Release a promoted checkpoint: canary, swap, ask the server to prove it, move the pointer.
+    """Release a promoted checkpoint: canary, swap, check the served digest, move the pointer.
 
-    It is not released over another champion than its report speaks of, nor a second time: who
-    went back from it meanwhile knew why.
+    It replaces only the champion that it was compared with, and is not released a second time
+    after a rollback: the person who rolled back had a reason.
+
+    Raises:
+        UnavailableError: the model server does not answer.
+        FlywheelError: the server reports another digest after the swap.
     """
     loop = night.loop
     with loop.ledger.read() as connection:
@@ -65,7 +69,7 @@ def release(night: NightRun, digest: str, reason: str) -> Released:
     threshold = report.abstention.threshold if report and report.abstention else None
     fault = _canary(loop, model_server(loop), digest)
     if fault:
-        return _kept(loop, f"the canary failed, the old release serves on: {fault}")
+        return _kept(loop, f"the canary failed, the old release keeps serving: {fault}")
     pointer = _swap(loop, digest, reason, threshold)
     return Released(
         release_number=pointer.number,
@@ -76,19 +80,19 @@ def release(night: NightRun, digest: str, reason: str) -> Released:
 
 
 def roll_back(loop: Loop, reason: str) -> Release:
-    """Release the model again that served before the current one, also while a night runs.
+    """Release the previous model again; this works while a night runs, too.
 
     Raises:
-        UserError: there was none.
-        BusyError: another process is changing what serves.
+        UserError: there is no previous release.
+        BusyError: another process is changing the release.
     """
     with hold_release(loop):
         with loop.ledger.read() as connection:
             current = current_release(connection)
         if current is None or current.previous_digest is None:
             raise UserError(
-                f"{loop.project.name} has no earlier release to go back to; "
-                "flywheel status says what serves"
+                f"{loop.project.name} has no earlier release to go back to. "
+                "See flywheel status for what serves"
             )
         return _swap(loop, current.previous_digest, reason, _earlier_threshold(loop, current))
 
@@ -101,14 +105,14 @@ def release_checked(
     *,
     also: Callable[[Connection], None] = lambda _: None,
 ) -> Release:
-    """Release a checkpoint that a person chose; the canary is asked all the same.
+    """Release a checkpoint that a person chose, after the same canary.
 
     Args:
-        loop: the project, whose release is held.
+        loop: the project; the caller holds its release lock.
         digest: of the checkpoint.
-        reason: kept with the release.
-        threshold: confidence below which the server defers.
-        also: what becomes true in the same transaction as the release.
+        reason: stored with the release.
+        threshold: confidence below which the server defers; None never defers.
+        also: writes more in the transaction of the release.
 
     Raises:
         UserError: the canary failed.
@@ -116,14 +120,14 @@ def release_checked(
     fault = _canary(loop, model_server(loop), digest)
     if fault:
         raise UserError(
-            f"the canary of {digest[:12]} failed, the old release serves on: {fault}; "
-            "nobody can skip it: mend the model server or the candidate"
+            f"the canary of {digest[:12]} failed, and the old release keeps serving: "
+            f"{fault}. The canary cannot be skipped: fix the model server or the candidate"
         )
     return _swap(loop, digest, reason, threshold, also)
 
 
 def keep(night: NightRun, note: str) -> Released:
-    """End a night whose candidate is not promoted."""
+    """The result of a night that releases nothing."""
     return _kept(night.loop, note)
 
 
@@ -131,11 +135,12 @@ def _changed(history: list[Release], champion: str | None, digest: str, reason: 
     """Why a decision no longer holds for what serves now; "" when it does."""
     serving = history[-1] if history else None
     now = serving.checkpoint_digest if serving else None
-    has_released = any(one.reason == reason for one in history)
+    # A killed run of this step may have moved the pointer already.
+    has_released = any(release.reason == reason for release in history)
     if now == digest if has_released else now == champion:
         return ""
     what = "nothing" if serving is None else f"release {serving.number} ({serving.reason})"
-    return f"the release changed since the decision, {what} serves on"
+    return f"the release changed since the decision, {what} keeps serving"
 
 
 def _swap(
@@ -145,12 +150,12 @@ def _swap(
     threshold: float | None,
     also: Callable[[Connection], None] = lambda _: None,
 ) -> Release:
-    """Let the server serve a checkpoint, have it proved, and move the pointer last."""
+    """Activate a checkpoint on the server, check the digest it reports, and move the pointer last."""
     serving = model_server(loop).activate(digest, threshold)
     if serving != digest:
         raise FlywheelError(
-            f"{loop.project.server_url} serves {serving} after it was told to serve {digest}; "
-            "restart it with flywheel down and flywheel up, then run this again"
+            f"{loop.project.server_url} serves {serving} although {digest} was activated. "
+            "Restart it with flywheel down and flywheel up, then run this again"
         )
     with loop.ledger.begin() as connection:
         also(connection)
@@ -161,7 +166,9 @@ def _earlier_threshold(loop: Loop, current: Release) -> float | None:
     """The threshold that the model before the current one was released with."""
     with loop.ledger.read() as connection:
         history = release_history(connection)
-    earlier = [one for one in history if one.checkpoint_digest == current.previous_digest]
+    earlier = [
+        release for release in history if release.checkpoint_digest == current.previous_digest
+    ]
     return earlier[-1].threshold if earlier else None
 
 
@@ -173,15 +180,15 @@ def _kept(loop: Loop, note: str) -> Released:
 
 
 def _canary(loop: Loop, server: ModelServer, digest: str) -> str:
-    """Let the server answer recent samples with the candidate, unseen by callers; "" is good.
+    """Why the canary fails; "" when it passes.
 
-    It fails when the serving process answers otherwise than the evaluated weights do, for all
-    that the task can tell, or when
-    its 95th percentile of latency is over the limit of the project.
+    The server answers recent samples with the candidate, unseen by callers. It fails when an answer
+    disagrees (`Task.agree`) with that of the evaluated weights, or when the latencies break a
+    requirement of the project.
     """
     with loop.ledger.read() as connection:
         sample_ids = recent_samples(connection, _CANARY_SAMPLES)
-        if not sample_ids:  # before the first traffic: whatever is labeled
+        if not sample_ids:  # before the first traffic: labeled samples
             version = newest_version(loop)
             rows = read_manifest(loop.blobs, version.id)
             sample_ids = [row.sample_id for row in rows[:_CANARY_SAMPLES]]
@@ -190,16 +197,16 @@ def _canary(loop: Loop, server: ModelServer, digest: str) -> str:
     expected = [answer.value for answer in model.answer_samples(samples)]
     answered = server.canary(digest, sample_ids)
     differing = sum(
-        not loop.task.agree(one.answer, other)
-        for one, other in zip(answered, expected, strict=True)
+        not loop.task.agree(served.answer, value)
+        for served, value in zip(answered, expected, strict=True)
     )
     if differing:
         return f"{differing} of {len(expected)} answers differ from the evaluated model's"
-    return latency_fault([one.latency_ms for one in answered], rules_of(loop))
+    return latency_fault([served.latency_ms for served in answered], rules_of(loop))
 
 
 def mark_fixed(loop: Loop, number: int, digest: str) -> int:
-    """Move the failures that the released model answers right on to FIXED; how many of a night."""
+    """Move failures that the released model answers correctly to FIXED; how many did in that night."""
     rows_now = read_manifest(loop.blobs, newest_version(loop).id)
     answers = {row.sample_id: row.answer for row in rows_now if row.origin != SENSOR}
     with loop.ledger.read() as connection:

@@ -1,9 +1,7 @@
-"""A decision derived again from what was stored, without a model, a server or a network.
+"""Replays a decision from the stored scores, and plans the next challenge from stored reports.
 
-The stored scores give the report, the report gives the verdict; both must come out byte for
-byte as they are in the ledger. A dossier holds the same three things in one folder.
-
-What the next challenge will cost in labels and nights, from what the last ones showed.
+The scores give the report and the report gives the verdict, without a model, a server or a
+network; both must equal the stored ones byte for byte. A dossier holds all three in one folder.
 """
 
 from __future__ import annotations
@@ -32,18 +30,18 @@ SCORES_FILE = "scores.npz"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Exhibit:
-    """What a decision was made of, and the decision."""
+    """A decision and the evidence behind it: report and scores."""
 
     report: Report
     decision: Decision
-    """the gate's own"""
+    """of the gate, not of an override"""
     scores: bytes
-    """npz with every per-sample score"""
+    """npz of all per-sample scores, see `evaluate.book`"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Replayed:
-    """What came out when a decision was derived again."""
+    """The report and the decision derived again, beside the stored ones."""
 
     exhibit: Exhibit
     report: Report
@@ -51,7 +49,7 @@ class Replayed:
 
     @property
     def differences(self) -> tuple[str, ...]:
-        """The fields that came out otherwise; none when the decision stands byte for byte."""
+        """The fields that differ; empty when report and decision are the same byte for byte."""
         pairs = (
             ("report", self.exhibit.report, self.report),
             ("decision", self.exhibit.decision, self.decision),
@@ -65,10 +63,10 @@ class Replayed:
 
 
 def find_exhibit(loop: Loop, start: str) -> Exhibit:
-    """The exhibit of the decision whose id begins so; of one overridden by a person, the gate's.
+    """The exhibit of a decision, by the beginning of its id; for an override, of the gate's own.
 
     Raises:
-        UnknownIdError: there is none, or several.
+        UnknownIdError: no decision's id begins so, or several do.
     """
     with loop.ledger.read() as connection:
         decision = find_decision(connection, start)
@@ -79,10 +77,10 @@ def find_exhibit(loop: Loop, start: str) -> Exhibit:
 
 
 def read_exhibit(folder: Path) -> Exhibit:
-    """The exhibit that a dossier's folder holds.
+    """The exhibit stored in the folder of a dossier.
 
     Raises:
-        UserError: a file is missing or is none that was written there.
+        UserError: a file is missing or is not as `write_exhibit` wrote it.
     """
     try:
         record = json.loads((folder / RECORD_FILE).read_text(encoding="utf-8"))
@@ -91,14 +89,14 @@ def read_exhibit(folder: Path) -> Exhibit:
         decision = from_json(Decision, record["decision"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"{folder} is no dossier: {error}; flywheel dossier DECISION writes one with "
+            f"{folder} is not a dossier: {error}. Run flywheel dossier DECISION to write one with "
             f"{RECORD_FILE} and {SCORES_FILE}"
         ) from error
     return Exhibit(report=report, decision=decision, scores=scores)
 
 
 def write_exhibit(exhibit: Exhibit, folder: Path) -> None:
-    """Put the records and the scores of an exhibit into a folder, the records last."""
+    """Write the scores of an exhibit to a folder, and then its records."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / SCORES_FILE).write_bytes(exhibit.scores)
     record = {"decision": to_json(exhibit.decision), "report": to_json(exhibit.report)}
@@ -107,10 +105,10 @@ def write_exhibit(exhibit: Exhibit, folder: Path) -> None:
 
 
 def replay(exhibit: Exhibit, directory: Path) -> Replayed:
-    """Derive report and decision again; functions of the metric are looked up in the directory.
+    """Report and decision derived again; the metric's functions are looked up in the directory.
 
     Raises:
-        UserError: the scores are not those that the report was made from.
+        UserError: the scores are not the ones that the report was made from.
     """
     stored = exhibit.report
     book, written = unpack_book(exhibit.scores, stored.scores_digest)
@@ -131,23 +129,28 @@ _REPORTS = 10
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChallengePlan:
-    """Labels and nights for each gain, and what was assumed."""
+    """Labels and nights for each gain, and the assumptions behind them."""
 
     rows: tuple[Planned, ...]
     number: int
-    """of the challenge that is planned, within its test set"""
+    """of the planned challenge, within its test set"""
     alpha: float
     """its share of the error budget"""
     discordance: float
     """share of samples on which one model is right and the other is not"""
     discordance_from: str
-    """where that comes from"""
+    """source of the discordance, in words"""
     labels_per_night: float
-    """of the probability share, if everyone answers"""
+    """of the probability share, if every question is answered"""
 
 
 def plan_challenge(loop: Loop, discordance: float | None) -> ChallengePlan:
-    """The plan of the next challenge; the open one's when one is open."""
+    """The plan of the next challenge, or of the open one.
+
+    Args:
+        loop: the project.
+        discordance: share of samples on which exactly one model is right; None: as measured.
+    """
     project = loop.project
     with loop.ledger.read() as connection:
         last = last_challenge(connection)

@@ -1,7 +1,7 @@
-"""The whole history under another metric, from the stored scores, without running a model.
+"""Measures the whole history again under the metric of today, from the stored scores.
 
-"This formula can and will change": afterwards nobody should have to compare numbers of two
-formulas. Past decisions stay what they were; this says which would have been others.
+The formula of a metric changes over a project's life; rescoring keeps the curves over the nights
+comparable. Past decisions stay as they are; this reports which of them would have differed.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ from flywheel.settings.judging import Gate
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rescored:
-    """One night under the formula of its time and under the one of now."""
+    """One night under the metric of its time and under that of today."""
 
     before: Report
     decided: Decision | None
-    """the gate's own decision of that night"""
+    """the gate's own decision of that night; None: there was none"""
     after: Report | None
-    """None: it cannot be measured anew"""
+    """None: the night cannot be measured again"""
     would_decide: Decision | None
     fault: str
-    """why it cannot be measured anew"""
+    """why it cannot be measured again; "" when it can"""
 
     @property
     def differs(self) -> bool:
-        """Whether the decision would have been another one."""
+        """Whether the verdict would have been another one."""
         both = self.decided is not None and self.would_decide is not None
         return both and self.decided.verdict is not self.would_decide.verdict  # type: ignore[union-attr]
 
 
 def rescore(loop: Loop) -> Iterator[Rescored]:
-    """Every night's report under the metric that flywheel.toml names now, oldest first.
+    """Every night's report under the current metric of flywheel.toml, oldest first.
 
-    What comes out is stored beside the original, for the curves over the nights.
+    The new reports are stored beside the originals, for the curves over the nights.
     """
     with loop.ledger.read() as connection:
         last = last_night(connection)
@@ -62,10 +62,10 @@ def rescore(loop: Loop) -> Iterator[Rescored]:
 
 
 def advise(loop: Loop, number: int) -> tuple[Advice, ...]:
-    """What to optimize, to threshold and to ignore, from the last so many reports.
+    """What to optimize, to threshold and to ignore, from the last `number` reports.
 
     Raises:
-        UserError: no report has stored scores to read.
+        UserError: no report has stored scores.
     """
     with loop.ledger.read() as connection:
         last = last_night(connection)
@@ -78,7 +78,7 @@ def advise(loop: Loop, number: int) -> tuple[Advice, ...]:
             history.append((book, from_json(Context, written["context"])))
     if not history:
         raise UserError(
-            f"no night of {loop.project.directory} has scores to read yet; flywheel night runs one"
+            f"no night of {loop.project.directory} has stored scores yet. Run flywheel night"
         )
     return suggest(history, rules_of(loop))
 
@@ -102,7 +102,7 @@ def _measure_again(loop: Loop, before: Report, rules: Rules) -> Report:
     if written is None:
         raise UserError(
             f"night {before.night}: its scores were stored by an older version without their "
-            "context; it keeps its number under the old formula"
+            "context. It keeps its number under the old formula"
         )
     context = from_json(Context, written["context"])
     return measure(book, context, rules, before.scores_digest, now=before.created_at)

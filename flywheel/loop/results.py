@@ -1,4 +1,4 @@
-"""What each step of a night came to; stored in the ledger, shown on the night's pages."""
+"""The result records of the steps of a night; stored in the ledger, shown on the night's pages."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class Deployed:
     released_digest: str | None
     """None before the first release"""
     serving_digest: str | None
-    """what the model server answered; None when it was not asked or did not answer"""
+    """as answered by the model server; None when it was not asked or did not answer"""
     swapped: bool
-    """the server served something else before"""
+    """whether the server served another model before"""
     release_number: int | None = None
-    """released now, since nobody had answered until the deadline of an approval"""
+    """released in this step, because the deadline of an approval passed without an answer"""
     note: str
 
 
@@ -32,74 +32,74 @@ class Routed:
     population: int
     """samples from which the probability share was drawn"""
     num_sent: int
-    """labeling tasks created now, those of earlier nights that had waited included"""
+    """labeling tasks created now, including those of earlier nights that had waited"""
     num_waiting: int
-    """labeling tasks that could not be sent and wait in the ledger"""
+    """labeling tasks that could not be sent; they wait in the ledger"""
     num_gold: int = 0
-    """samples whose answer is known, asked to measure people"""
+    """gold questions: samples whose answer is known, asked to measure annotators"""
     num_second: int = 0
     """second opinions, each worth more than a new sample"""
     num_suspects: int = 0
-    """labels that the model contradicts, asked once more"""
+    """labels that the model contradicts, asked again"""
     num_review: int = 0
-    """samples in dispute that went to the experts"""
+    """disputed samples sent to experts for adjudication"""
     num_withdrawn: int = 0
-    """samples that no longer matter to the model that serves now"""
+    """open samples withdrawn because the serving model is no longer in doubt about them"""
     project_url: str | None
-    """page of the labeling project"""
+    """address of the labeling project's page"""
     note: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PulledLabels:
-    """The annotations that came back, and the labels made of them."""
+    """The annotations that came back, and the labels made from them."""
 
     num_annotations: int
     """new or changed"""
     num_skipped: int
     num_deleted: int
     num_refused: int
-    """annotations that are no answers of the task; set aside with their reasons"""
+    """annotations that are not valid answers of the task; logged with their reasons"""
     num_labels: int
     """new or changed"""
     num_disputed: int
-    """samples whose annotators do not agree; they wait"""
+    """samples whose annotators do not agree; they wait for more answers"""
     num_from_sensors: int
-    """labels that sensors gave, new or changed; they only train"""
+    """labels from sensors, new or changed; these train but never test"""
     note: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ingested:
-    """The annotations that came back, and the dataset version made of them."""
+    """The annotations that came back, and the dataset version made from them."""
 
     num_annotations: int
     """new or changed"""
     num_skipped: int
     num_deleted: int
     num_refused: int
-    """annotations that are no answers of the task; set aside with their reasons"""
+    """annotations that are not valid answers of the task; logged with their reasons"""
     num_labels: int
     """new or changed"""
     num_disputed: int
-    """samples whose annotators do not agree; they wait"""
+    """samples whose annotators do not agree; they wait for more answers"""
     dataset_id: str
     is_new: bool
     num_train: int
     num_test: int
     num_dropped: int
-    """rows left out so that nothing crosses a split"""
+    """rows left out to keep train and test apart"""
     num_from_sensors: int = 0
-    """labels that sensors gave, new or changed; they only train"""
+    """labels from sensors, new or changed; these train but never test"""
     note: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Retrained:
-    """The candidate, if there is one."""
+    """The candidate of the night, if there is one."""
 
     candidate_digest: str | None
-    """None: nothing new to train on"""
+    """None: there was nothing new to train on"""
     device: str | None
     train_seconds: float
     losses: tuple[float, ...]
@@ -108,14 +108,14 @@ class Retrained:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evaluated:
-    """Where the night's numbers are."""
+    """The report with the night's numbers."""
 
     report_id: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Decided:
-    """The verdict; its reasons are in the decision."""
+    """The verdict of the gate."""
 
     decision_id: str
     verdict: Verdict
@@ -130,7 +130,7 @@ class Released:
     """None: nothing was released"""
     serving_digest: str | None
     num_fixed: int
-    """failures that the released model now answers right"""
+    """failures that the released model now answers correctly"""
     waits: Approval | None = None
-    """what a person is asked before the candidate is released"""
+    """the approval that is needed before the candidate is released"""
     note: str

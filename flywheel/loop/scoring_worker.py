@@ -1,7 +1,7 @@
-"""Scoring a piece of the rows in a process that does nothing else.
+"""Scores one piece of the rows in a worker process.
 
-Such a process opens the project and its models once for each spread, and closes them when it hears
-of another: weights and the task's code may be new then.
+A worker opens the project and its models once for each spread, and reopens them for the next one,
+since the weights and the task's code may have changed.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from flywheel.model import Model, cpu_threads, pick_device
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorkerSetup:
-    """What a process needs to know in order to score as the run itself would."""
+    """What a worker needs in order to score exactly as the run itself would."""
 
     directory: Path
-    """the project's, under the same path on every machine"""
+    """of the project, under the same path on every machine"""
     spread_id: str
-    """another one for each spread"""
+    """different for each spread"""
     device: str | None
-    """None: that of the run, whose machine this is"""
+    """None: the device of the run, on whose machine the worker is"""
     threads: int
-    """of torch and BLAS: another number may change the last digit of a score"""
+    """of torch and BLAS; a different number may change the last digit of a score"""
 
 
 @dataclass(kw_only=True, slots=True)
 class _Opened:
-    """The project as this process has it open."""
+    """The project and models that this process holds open."""
 
     setup: WorkerSetup
     loop: Loop
@@ -42,15 +42,16 @@ class _Opened:
     models: dict[str, Model] = field(default_factory=dict)
 
 
+# One element at most: what the last piece used. Tasks of one worker process share it.
 _opened: list[_Opened] = []
 
 
 def score_piece(setup: WorkerSetup, piece: Piece) -> dict[str, ScoreTable]:
-    """The scores of every model on a piece, by entrant.
+    """The scores of every model on a piece of the rows, by entrant.
 
     Raises:
-        UserError: this machine cannot open the project, or lacks the device.
-        TaskError: a model gives too few answers, or a score is no finite number.
+        UserError: this machine cannot open the project, or has no such device.
+        TaskError: a model gives too few answers, or a score is not a finite number.
     """
     with cpu_threads(setup.threads):
         opened = _open(setup)
@@ -76,7 +77,7 @@ def _open(setup: WorkerSetup) -> _Opened:
 
 
 def _forget_code(directory: Path) -> None:
-    """Have the task's modules imported anew: they may have been edited since."""
+    """Drop the task's modules, so that edited code is imported again."""
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
         if file is not None and Path(file).parent == directory:

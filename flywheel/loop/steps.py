@@ -1,8 +1,8 @@
-"""The steps of a night: STEPS is the one table of them, in order.
+"""The steps of a night: STEPS is the table of them, in order. Read this file first.
 
-A new step is a line here and a sentence with a page in `flywheel/report/night/steps.py`; Prefect's tasks
-and the order of every flow follow from it. What earlier steps came to is read from the ledger, so
-that a night that was killed goes on after its last finished step.
+Prefect's tasks and the order of every flow follow from the table; a new step is one line here and
+a summary in `flywheel/report/night/steps.py`. Steps pass their results through the ledger, so a
+night that was killed goes on after its last finished step.
 """
 
 from __future__ import annotations
@@ -44,16 +44,16 @@ def _decide(night: NightRun) -> Decided:
 
 
 def _deploy(night: NightRun) -> Deployed:
-    """Nobody changes what serves meanwhile; a question whose deadline has passed comes first."""
+    """Settle an approval whose deadline has passed, then deploy, both under the lock of releases."""
     with releasing.hold_release(night.loop):
-        settled, silent = None, ""
+        settled, unsettled = None, ""
         try:
             settled = settle_deadline(night.loop)
         except UnavailableError as error:
-            silent = f"; an approval waits: {error}"
+            unsettled = f"; an approval waits: {error}"
         deployed = gather.deploy(night)
     if settled is None:
-        return replace(deployed, note=f"{deployed.note}{silent}")
+        return replace(deployed, note=f"{deployed.note}{unsettled}")
     released = settled.released.number if settled.released is not None else None
     return replace(
         deployed, note=f"{deployed.note}; {settled.description}", release_number=released
@@ -84,13 +84,16 @@ RELEASE = Step(name="release", result=Released, run=_release, minutes=15)
 
 STEPS: tuple[Step[Any], ...]
 STEPS = (DEPLOY, COLLECT, ROUTE, INGEST, RETRAIN, EVALUATE, DECIDE, RELEASE)
-"""of a night, in order"""
+"""all steps of a night, in order"""
 PULL_LABELS = Step(name="pull-labels", result=PulledLabels, run=gather.pull_labels, minutes=60)
-"""between nights, what ingest begins with"""
+"""the first part of ingest; also runs alone between nights"""
 
 
 def step_results(connection: Connection, night: int) -> dict[str, tuple[Any, float]]:
-    """The result and the seconds of each finished step that is in the table, by name."""
+    """The result and duration in seconds of each finished step of a night, by name.
+
+    Steps that are no longer in the table are left out.
+    """
     kinds = {step.name: step.result for step in STEPS}
     return {
         name: (from_json(kinds[name], done.result), done.seconds)

@@ -148,5 +148,5 @@ def test_a_person_may_overrule_the_gate_and_is_named(small, people):
 
 @pytest.mark.parametrize(("name", "reason"), [("", "why"), ("Ada", " ")])
 def test_an_override_needs_a_name_and_a_reason(name, reason):
-    with pytest.raises(UserError, match="an override needs a"):
+    with pytest.raises(UserError, match="of an override is"):
         Override(verdict=Verdict.PROMOTE, name=name, reason=reason)

@@ -226,7 +226,7 @@ def test_an_answer_counts_once(directory, approved, answer, name, ended):
     form = {"answer": answer, "name": name, "reason": "late"}
     state = flows.release.release(directory, **form, return_state=True)
     assert (state.name, state.is_completed()) == (ended, ended == "Approved")
-    assert "by Ada" in state.message or "an answer needs a name" in state.message
+    assert "by Ada" in state.message or "the name of an answer is" in state.message
 
 
 def test_the_run_of_the_deadline_finds_the_answer_and_does_nothing(approved, prefect_server):

@@ -25,16 +25,16 @@ _SEALED = {"challenge": None, "fresh": None}
 _FIRST = {**_SEALED, "champion_digest": None, "difference": None}
 _CASES = {
     "shown on fresh labels": ({}, {}, "PROMOTE", r"^a gain above 0 in production is shown: e-value"),
-    "surely worse": (_gain(-0.1, -0.2, -0.01), {}, "REJECT", "surely worse: its gain is -0.1"),
+    "significantly worse": (_gain(-0.1, -0.2, -0.01), {}, "REJECT", "significantly worse: its gain is -0.1"),
     "upper bound exactly 0": (_gain(-0.1, -0.2, 0.0), {}, "PROMOTE", "shown"),
     "nothing new": ({"candidate_digest": None}, {}, "NO-VERDICT", "nothing new was trained"),
     "sealed labels": (
         {**_SEALED, "no_challenge": "12 fresh labels are too few"}, {}, "NO-VERDICT",
         "^12 fresh labels are too few",
     ),
-    "start data surely worse": (
+    "start data significantly worse": (
         {"start_difference": _E(value=-0.3, low=-0.4, high=-0.2, num_samples=99)},
-        {}, "REJECT", "surely worse by more than 0.1 on the held-out start data",
+        {}, "REJECT", "significantly worse by more than 0.1 on the held-out start data",
     ),
     "start data perhaps worse": (
         {"start_difference": _E(value=-0.3, low=-0.4, high=-0.05, num_samples=99)},
@@ -116,7 +116,7 @@ def test_for_errors_smaller_is_better_also_for_the_first_model(judge, entry):
 @pytest.mark.parametrize(
     ("requirement", "verb"), [(0.99, "misses"), (0.9, "meets"), (0.5, "meets")]
 )
-def test_a_missed_target_is_told_and_blocks_nothing(judge, requirement, verb):
+def test_a_missed_target_is_reported_and_blocks_nothing(judge, requirement, verb):
     decision = judge({"requirement": requirement})
     assert decision.verdict is Verdict.PROMOTE
     assert f"the candidate {verb} the requirement {requirement:g}" in decision.reasons[-1]

@@ -94,11 +94,11 @@ def test_the_same_model_beside_another_baseline_asks_for_another_step(
         ((0.98, 0.97, None, 0.80), "Label more failures"),
     ],
 )
-def test_the_largest_term_that_is_surely_there_names_the_step(step, values, first_words):
+def test_the_largest_term_that_is_significant_names_the_step(step, values, first_words):
     assert step(*values, human=0.99).startswith(first_words)
 
 
-def test_a_larger_term_that_is_not_surely_there_names_nothing():
+def test_a_larger_term_that_is_not_significant_names_nothing():
     entries = (_entry("candidate", 0.7), _entry("expert", 0.99, "human"))
     parts = (
         _entry("train", 0.98),

@@ -79,16 +79,16 @@ def test_evidence_that_is_there_needs_no_more_labels():
 
 
 @pytest.mark.parametrize("gains", [[], [0.0] * 40, [-1.0] * 40, [1.0, -1.0] * 20])
-def test_no_number_of_labels_is_told_where_nothing_grows(gains):
+def test_no_number_of_labels_is_given_where_nothing_grows(gains):
     assert labels_to_go(_outcomes(gains), 0.0, 0.05) is None
 
 
 @pytest.mark.parametrize(
     ("gain", "discordance", "alpha", "message"),
     [
-        (0.2, 0.1, 0.05, r"discordance = 0\.1; it is at least the gain 0\.2"),
+        (0.2, 0.1, 0.05, r"discordance = 0\.1; it must be at least the gain 0\.2"),
         (0.2, 1.1, 0.05, r"discordance = 1\.1; .*at most 1"),
-        (0.2, 0.3, 0.0, r"alpha = 0\.0; it is a chance"),
+        (0.2, 0.3, 0.0, r"alpha = 0\.0; it must be a probability"),
     ],
 )
 def test_impossible_plans_are_refused(gain, discordance, alpha, message):

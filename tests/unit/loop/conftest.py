@@ -28,7 +28,7 @@ CANDIDATE, CHAMPION, OTHER = "a" * 64, "b" * 64, "c" * 64
 
 @dataclass
 class Server:
-    """A model server that does as it is told, unless it has a fault."""
+    """A model server that serves what it is asked to, unless it has a fault."""
 
     serving: str | None = CHAMPION
     asked: list[str] = field(default_factory=list)

@@ -79,14 +79,14 @@ def test_another_answer_is_refused_and_says_who_gave_the_first(asked, first, the
 
 def test_where_nothing_was_asked_there_is_nothing_to_answer(story):
     with pytest.raises(
-        UserError, match=r"no decision of .* waits for approval; \[approval\] wanted"
+        UserError, match=r"no decision of .* waits for approval. Set \[approval\] wanted"
     ):
         answer_approval(story.loop, "", says("approve"))
 
 
 @pytest.mark.parametrize("missing", ["name", "reason"])
 def test_an_answer_needs_a_name_and_a_reason(missing):
-    with pytest.raises(UserError, match=f"an answer needs a {missing}, ' ' is none"):
+    with pytest.raises(UserError, match=f"the {missing} of an answer is ' ', which is blank"):
         says("approve", **{missing: " "})
 
 
@@ -144,7 +144,7 @@ def test_a_question_over_another_champion_is_closed_by_the_next_night(asked):
     assert settle_deadline(asked.loop).approval.answer is Consent.SUPERSEDED
 
 
-def test_a_canary_that_fails_can_be_mended_and_approved_again(asked):
+def test_a_canary_that_fails_can_be_fixed_and_approved_again(asked):
     asked.canary = "too slow"
     with pytest.raises(UserError, match=r"the canary of aaaaaaaaaaaa failed.*too slow"):
         answer_approval(asked.loop, "", says("approve"))

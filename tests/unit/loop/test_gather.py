@@ -90,6 +90,6 @@ def test_a_first_night_notes_a_server_that_does_not_answer(first_night):
     assert "does not answer" in deploy(first_night(port)).note
 
 
-def test_a_program_that_is_no_model_server_is_told(first_night, server_of):
+def test_a_program_that_is_no_model_server_is_reported(first_night, server_of):
     with pytest.raises(RefusedError, match=r"does not say which project.*\[serve\] port"):
         deploy(first_night(server_of(None)))

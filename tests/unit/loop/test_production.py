@@ -92,7 +92,7 @@ def test_the_same_night_gives_the_same_estimate(loop, night):
     assert estimate_production(loop, 3) == estimate_production(loop, 3)
 
 
-def test_an_unknown_score_is_told_with_the_nearest(loop, night):
+def test_an_unknown_score_is_reported_with_the_nearest(loop, night):
     night(0)
     project = loop.project.model_copy(update={"metric": Metric(optimize="corect")})
     with pytest.raises(SettingsError, match="correct"):

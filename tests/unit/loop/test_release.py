@@ -40,11 +40,11 @@ def test_a_night_whose_champion_no_longer_serves_releases_nothing(story):
     kept = RELEASE.run(night)
     assert (kept.release_number, kept.serving_digest, story.server.asked) == (None, OTHER, [])
     assert kept.note == (
-        "the release changed since the decision, release 2 (override by Ada) serves on"
+        "the release changed since the decision, release 2 (override by Ada) keeps serving"
     )
 
 
-def test_a_night_does_not_release_again_what_somebody_went_back_from(story):
+def test_a_night_does_not_release_again_what_was_rolled_back(story):
     """The night was killed after its pointer had moved, and run again after the roll-back."""
     night = story.promoted()
     RELEASE.run(night)
