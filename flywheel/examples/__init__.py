@@ -1,6 +1,6 @@
-"""Bundled tasks, one a module, written only against what a stranger could import.
+"""Bundled example projects, written only against the API that any user's task can import.
 
-Nothing is re-exported: a project names the task it means, and pays for no other one's imports.
+Nothing is re-exported: a project names its task, and importing it does not import the others.
 """
 
 __all__: list[str] = []

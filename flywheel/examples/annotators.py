@@ -2,12 +2,8 @@
 
 Each signs up by the invite link and submits answers, a mistake now and then. They share the list
 of open labeling tasks, hardest first, that Label Studio shows in its data manager: asking it for
-the next one costs its server twice what an answer does. What their hands do is handed in
-(`hands`); the ledger they do not see.
-
-What people's hands do: the result that someone submits who knows the truth, or errs about it.
-
-The product never sees the truth. Refuses to know Label Studio's API.
+the next one costs its server twice what an answer does. What they submit comes from a `Hand`, which
+knows the truth and errs now and then; the product never sees the truth.
 """
 
 from __future__ import annotations
@@ -30,7 +26,7 @@ from flywheel.records import Json
 from flywheel.task import Labeling
 
 Hand = Callable[[str, bool, np.random.Generator], list[dict[str, Json]] | None]
-"""sample id, whether the person errs, chance -> what is submitted; None: nobody could tell"""
+"""sample id, whether the annotator errs, chance -> the submitted result; None: not to be recognized"""
 
 _TIMEOUT_SECONDS = 60.0
 _PAGE_SIZE = 200
@@ -48,9 +44,9 @@ _OPEN: dict[str, Json] = {
     },
     "ordering": ["tasks:predictions_score"],
 }
-"""the data manager's view of what still lacks answers, hardest first"""
+"""the data manager's view of the tasks that still lack answers, hardest first"""
 _LOOKS_AT = 10
-"""the picture of one labeling task in so many is fetched, as a browser would all"""
+"""one picture in so many is fetched; a browser would fetch all"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,7 +67,7 @@ class Person:
 
 
 class Worked(NamedTuple):
-    """What people did."""
+    """What the annotators did."""
 
     annotations: int
     skipped: int
@@ -80,7 +76,7 @@ class Worked(NamedTuple):
 
 
 class Crowd:
-    """People who label in one Label Studio at the same time."""
+    """Annotators who label in one Label Studio at the same time."""
 
     def __init__(
         self, url: str, admin_email: str, admin_password: str, people: Sequence[Person]
@@ -96,20 +92,20 @@ class Crowd:
         rng: np.random.Generator,
         progress: Callable[[int], None],
     ) -> Worked:
-        """Everyone labels until Label Studio has nothing more for them.
+        """Let all annotators label until Label Studio has nothing more for them.
 
-        Whether a person errs over a sample depends on the two alone, not on who was quicker.
+        Whether an annotator errs on a sample depends on these two alone, not on who was faster.
         `progress` is called with the number of labeling tasks worked on so far. When the caller
-        is interrupted, or one person is refused, all stop after the answer they are at.
+        is interrupted, or one annotator is refused, all stop after their current answer.
 
         Raises:
             UnavailableError: Label Studio does not answer.
-            RefusedError: it refuses a person or an answer.
+            RefusedError: it refuses an annotator or an answer.
         """
         seed = int(rng.integers(2**63))
         tick, stack = _counter(progress), _Stack()
         people = max(len(self._people), 1)
-        with _told(self._url), ThreadPoolExecutor(people) as pool:
+        with _raising_ours(self._url), ThreadPoolExecutor(people) as pool:
             with _closing(stack):
                 sessions = [self._enter(person) for person in self._people]
                 if sessions:
@@ -125,7 +121,7 @@ class Crowd:
         return Worked(*(sum(column) for column in zip(*done, strict=True))) if done else _NOTHING
 
     def _enter(self, person: Person) -> httpx.Client:
-        """A session of the person, who signs up when Label Studio does not know them yet."""
+        """A session of an annotator, who signs up if Label Studio does not know them yet."""
         return self._login(person) or self._sign_up(person)
 
     def _login(self, person: Person) -> httpx.Client | None:
@@ -149,7 +145,7 @@ class Crowd:
         return session
 
     def _submit(self, page: str, person: Person) -> httpx.Client | None:
-        """Fill in the form of a page, log-in or sign-up; None when it comes back."""
+        """Submit the form of a page, log-in or sign-up; None when the page shows it again."""
         session = httpx.Client(base_url=self._url, timeout=_TIMEOUT_SECONDS)
         _checked(session.get(page))
         form = {
@@ -165,10 +161,10 @@ class Crowd:
 
 
 def _wait(desks: Sequence[Future[Worked]]) -> None:
-    """Until everyone is done or one failed.
+    """Wait until all are done or one failed.
 
-    In short waits: a signal that comes in the instant before a wait without end is not seen
-    until that is over.
+    In short waits: a signal that arrives just before an endless wait is not handled until the
+    wait is over.
     """
     at_work = set(desks)
     while at_work:
@@ -206,12 +202,12 @@ class _Stack:
         self._is_closed = False
 
     def fill(self, tasks: Iterator[Json]) -> None:
-        """Lay out what is open."""
+        """Add the open labeling tasks."""
         for task in tasks:
-            given = [one for one in task["annotations"] if not one["was_cancelled"]]
+            given = [entry for entry in task["annotations"] if not entry["was_cancelled"]]
             self._tasks.append(task)
             self._places[task["id"]] = task["overlap"] - len(given)
-            names = (one["created_username"] for one in task["annotations"])
+            names = (entry["created_username"] for entry in task["annotations"])
             self._done_by[task["id"]] = {name.split(",")[0].split()[-1] for name in names}
 
     def take(self, email: str, seen: set[int]) -> Json | None:
@@ -226,23 +222,23 @@ class _Stack:
             ]
             if self._is_closed or not waiting:
                 return None
-            task = max(waiting, key=lambda one: self._places[one["id"]] < one["overlap"])
+            task = max(waiting, key=lambda entry: self._places[entry["id"]] < entry["overlap"])
             self._places[task["id"]] -= 1
             return task
 
     def put_back(self, task: Json) -> None:
-        """One more answer is wanted after all: it was skipped or put off."""
+        """Ask for one more answer: the task was skipped or put off."""
         with self._lock:
             self._places[task["id"]] += 1
 
     def close(self) -> None:
-        """From now on it gives none."""
+        """Give out no more labeling tasks."""
         with self._lock:
             self._is_closed = True
 
 
 class _Desk:
-    """One person at work."""
+    """One annotator at work."""
 
     def __init__(self, session: httpx.Client, person: Person, hand: Hand) -> None:
         self._session = session
@@ -250,7 +246,7 @@ class _Desk:
         self._hand = hand
 
     def work(self, stack: _Stack, seed: tuple[int, int], tick: Callable[[], None]) -> Worked:
-        """Work until there is nothing more, or only what was put off."""
+        """Work until there are no more labeling tasks but those put off."""
         seen, done = set[int](), _NOTHING
         with closing(self._session):
             while (task := stack.take(self._person.email, seen)) is not None:
@@ -292,12 +288,12 @@ class _Desk:
 
 
 def _own_rng(seed: tuple[int, int], sample_id: str) -> np.random.Generator:
-    """Chance for one person and one sample."""
+    """The generator of one annotator and one sample."""
     return np.random.default_rng([*seed, *sample_id.encode()])
 
 
 def _counter(progress: Callable[[int], None]) -> Callable[[], None]:
-    """Counts over all people; one of them reports at a time."""
+    """A thread-safe counter of labeling tasks over all annotators."""
     numbers, lock = itertools.count(1), threading.Lock()
 
     def tick() -> None:
@@ -309,7 +305,7 @@ def _counter(progress: Callable[[int], None]) -> Callable[[], None]:
 
 @contextmanager
 def _closing(stack: _Stack) -> Iterator[None]:
-    """Closes the stack however this ends, so that the pool does not wait long for people."""
+    """Closes the stack however this ends, so that the pool does not wait for the annotators."""
     try:
         yield
     finally:
@@ -317,13 +313,13 @@ def _closing(stack: _Stack) -> Iterator[None]:
 
 
 @contextmanager
-def _told(url: str) -> Iterator[None]:
+def _raising_ours(url: str) -> Iterator[None]:
     try:
         yield
     except httpx.HTTPError as error:
         raise UnavailableError(
             f"Label Studio at {url} does not answer ({type(error).__name__}: {error}); "
-            "start it (flywheel up) and let people work again"
+            "start it (flywheel up) and let the annotators work again"
         ) from error
 
 
@@ -339,16 +335,16 @@ def _fault(response: httpx.Response) -> FlywheelError:
         f"{response.status_code}: {response.text[:300]}"
     )
     if response.status_code >= 500:
-        return UnavailableError(f"{reason}; look into its log, then let people work again")
-    return RefusedError(f"{reason}; check the person's password and rights")
+        return UnavailableError(f"{reason}; look into its log, then let the annotators work again")
+    return RefusedError(f"{reason}; check the annotator's password and rights")
 
 
 Arrived = Callable[[str], Arrival | None]
-"""sample id -> what arrived, with the truth; None, or a truth of None: nobody could tell"""
+"""sample id -> what arrived, with the truth; None, or a truth of None: not to be recognized"""
 
 
 def choosing_hand(arrived: Arrived, labeling: Labeling, classes: Sequence[Json]) -> Hand:
-    """Picks the right class, or by mistake any other one."""
+    """A hand that picks the right class, or by mistake any other one."""
 
     def draw(sample_id: str, errs: bool, rng: np.random.Generator) -> list[dict[str, Json]] | None:
         arrival = arrived(sample_id)

@@ -1,8 +1,8 @@
-"""What other ways of labeling would have brought: the arms beside the loop, and their exam.
+"""Trains on what other ways of labeling would have brought, and measures it on an exam.
 
 A random arm gets as many labels a night as the loop trained on, drawn evenly from the same
 arrivals; the last arm gets the label of every arrival at once. Both know the truth, so that they
-are harder to beat than people would make them. Refuses to know servers and the ledger.
+are harder to beat than with real annotators.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ class Exam:
     device: str = "auto"
 
     def answers(self, weights: bytes) -> list[Answer]:
-        """What a model answers, in the order of the arrivals."""
+        """The answers of a model, in the order of the arrivals."""
         model = Model(self.task, weights, pick_device(self.device))
-        return model.answer_samples([one.sample for one in self.arrivals])
+        return model.answer_samples([arrival.sample for arrival in self.arrivals])
 
     def grade(self, weights: bytes) -> Estimate | None:
         """The metric of a model with its interval; None where it is not defined."""
-        names = [one.sample.id for one in self.arrivals]
+        names = [arrival.sample.id for arrival in self.arrivals]
         rows = [
             score_one(self.task, name, answer.value, arrival.truth)
             for name, answer, arrival in zip(
@@ -90,14 +90,17 @@ class School:
 
     def everything(self) -> bytes:
         """The weights from the label of every arrival, trained once."""
-        arrived = [one for night in self.nights for one in night]
+        arrived = [arrival for night in self.nights for arrival in night]
         return self._train(arrived, self.first, len(self.nights))
 
     def _train(self, known: Sequence[Arrival], before: bytes | None, number: int) -> bytes:
         begun = [example for example in self.start if example.split is Split.TRAIN]
         data = TrainingData(
-            samples=[*(example.sample for example in begun), *(one.sample for one in known)],
-            answers=[*(example.answer for example in begun), *(one.truth for one in known)],
+            samples=[
+                *(example.sample for example in begun),
+                *(arrival.sample for arrival in known),
+            ],
+            answers=[*(example.answer for example in begun), *(arrival.truth for arrival in known)],
             origins=["start"] * len(begun) + ["probability"] * len(known),
             dataset_id="",
             champion=before,
@@ -110,6 +113,8 @@ class School:
 
 
 def _scenes(arrivals: Sequence[Arrival]) -> Array:
-    """(N,) pictures of one scene share a number; one without a scene stands alone."""
-    names = [one.metadata.get("scene", f"alone {i}") for i, one in enumerate(arrivals)]
+    """(N,) number of the scene of each arrival; one without a scene has a number of its own."""
+    names = [
+        arrival.metadata.get("scene", f"alone {index}") for index, arrival in enumerate(arrivals)
+    ]
     return np.unique([str(name) for name in names], return_inverse=True)[1]

@@ -1,7 +1,7 @@
-"""What a demo shows: an example project, its simulated production, and its simulated annotators.
+"""Demos: an example project with a simulated production and simulated annotators.
 
-Each example describes its demo in a `demo.py` of its own, found by name and imported only when it
-is asked for, since an example may need packages of an extra.
+Each example describes its demo in its own `demo.py`. It is found by name and imported only when
+needed, since an example may need packages of an extra.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class World(Protocol):
         ...
 
     def is_right(self, answer: Json, truth: Json) -> bool:
-        """Whether an answer works out in the real world."""
+        """Whether an answer turns out well in the real world."""
         ...
 
 

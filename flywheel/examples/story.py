@@ -1,12 +1,7 @@
-"""What the nights of a demo brought, measured by a world that knows the truth.
+"""Writes a page on what the nights of a demo brought, measured by a world that knows the truth.
 
-The product cannot know this: the exam is on samples it never saw, and the other arms are labels
-it never had. Models are only read; nothing is decided here.
-
-The page of a simulated production: what the nights brought, beside what else could have been.
-
-Only a world that knows the truth can tell it, so this is a page of demos. What it shows is measured
-elsewhere.
+The product cannot measure this: the exam is on samples that it never saw, and the other arms train
+on labels that it never had. Models are only read; nothing is decided here.
 """
 
 from __future__ import annotations
@@ -34,7 +29,7 @@ from flywheel.report.kit.charts import Line, history_chart
 from flywheel.report.kit.pages import put, render
 from flywheel.report.kit.pictures import data_uri
 from flywheel.report.kit.tables import Sheet
-from flywheel.report.kit.text import estimate as told
+from flywheel.report.kit.text import estimate as formatted
 from flywheel.task import Task
 
 _EXAM_SAMPLES = 600
@@ -44,8 +39,8 @@ _PAIRS = 12
 def publish_story(demo: Demo, project: Project, progress: Callable[[int, int], None]) -> None:
     """Measure the models of all nights and the other arms, and write the page.
 
-    Most of the time goes into the arms' training; `progress` gets the number of models that are
-    trained and of all.
+    Most of the time goes into the arms' training; `progress` gets the number of trained models and
+    of all.
     """
     with open_loop(project.directory) as loop, cpu_threads(project.train.cpu_threads):
         with loop.ledger.read() as connection:
@@ -134,7 +129,7 @@ def _arms(
     school: School,
     progress: Callable[[int, int], None],
 ) -> Iterator[Line]:
-    """As many labels at random, and all labels at once."""
+    """As many labels drawn at random, and all labels at once."""
     with loop.ledger.read() as connection:
         trained = nights_frame(connection)["train"]
     numbers = [report.night for report in reports]
@@ -151,21 +146,23 @@ def _arms(
 
 
 def _line(name: str, points: Iterable[tuple[int, Estimate | None]]) -> Line:
-    return Line(name=name, points=tuple((night, one) for night, one in points if one is not None))
+    return Line(
+        name=name, points=tuple((night, value) for night, value in points if value is not None)
+    )
 
 
 def _numbers(reports: Sequence[Report]) -> Sheet:
-    """What the newest metric requires and ignores, night by night, of the candidate if there is one."""
+    """The values that the newest metric requires and ignores, a row for each night."""
     newest = reports[-1].watched
     rows = []
     for report in reports:
-        known = {one.formula: one for one in report.watched}
-        values = [_of_the_night(known.get(one.formula)) for one in newest]
+        known = {watched.formula: watched for watched in report.watched}
+        values = [_of_the_night(known.get(watched.formula)) for watched in newest]
         rows.append((str(report.night), *values))
     return Sheet(
         key="numbers",
         title="The numbers beside the one number",
-        headings=("night", *(condition(one) for one in newest)),
+        headings=("night", *(condition(watched) for watched in newest)),
         rows=tuple(rows) if newest else (),
         values=tuple(range(1, len(newest) + 1)),
         note="On the frozen test set of each night: of its candidate, or of the champion without one.",
@@ -173,11 +170,11 @@ def _numbers(reports: Sequence[Report]) -> Sheet:
 
 
 def _of_the_night(watched: Watched | None) -> str:
-    return "-" if watched is None else told(watched.candidate or watched.champion)
+    return "-" if watched is None else formatted(watched.candidate or watched.champion)
 
 
 def _revisited(loop: Loop, reports: Sequence[Report]) -> Iterator[Sheet]:
-    """The history under the formula of its time and under the newest, where these differ."""
+    """Each night's metric under the formula of its time and under the newest, where these differ."""
     newest = reports[-1]
     if all(report.metric_id == newest.metric_id for report in reports):
         return
@@ -187,8 +184,8 @@ def _revisited(loop: Loop, reports: Sequence[Report]) -> Iterator[Sheet]:
         (
             str(report.night),
             report.metric,
-            told(_candidate(report)),
-            told(_candidate(anew.get(report.night, report))),
+            formatted(_candidate(report)),
+            formatted(_candidate(anew.get(report.night, report))),
         )
         for report in reports
     ]
@@ -230,7 +227,7 @@ def _pairs(loop: Loop, exam: Exam) -> Iterator[Pair]:
             name=arrival.sample.id[:12],
             before=data_uri(draw(arrival.sample, first[row].value, arrival.truth)),
             after=data_uri(draw(arrival.sample, now[row].value, arrival.truth)),
-            told=", ".join(
+            change=", ".join(
                 f"{name} {then[row][name]:.3g} → {scores[name]:.3g}" for name in columns
             ),
         )
@@ -241,7 +238,7 @@ def _columns(loop: Loop) -> list[str]:
     metric, directory = loop.project.metric, loop.project.directory
     statistics = [compile_formula(text, directory) for text in (metric.optimize, *metric.ignore)]
     statistics += [compile_condition(text, directory).statistic for text in metric.require]
-    names = dict.fromkeys(name for one in statistics for name in sorted(one.columns))
+    names = dict.fromkeys(name for statistic in statistics for name in sorted(statistic.columns))
     return [name for name in names if has_unit(name) and not name.startswith("latency")]
 
 
@@ -254,15 +251,15 @@ STORY_PAGE = "story.html"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pair:
-    """One sample as two models answer it."""
+    """One sample with the answers of two models."""
 
     name: str
     before: str
     """data URI of the picture with the first model's answer"""
     after: str
     """the same with the newest model's"""
-    told: str
-    """the two in numbers"""
+    change: str
+    """the errors of both, in numbers"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,11 +1,7 @@
-"""Sends arrivals through a model server over HTTP, and tells it later how some answers fared.
+"""Sends arrivals to a model server over HTTP, and feedback on some of its answers.
 
-Stands for the product's callers: it sees an answer only as they do, and gives feedback only
-for a part. It refuses to know what the arrivals show.
-
-One input as the world sends it, with the truth that only the world knows.
-
-Refuses to know what kind of input it is and where it is sent.
+It stands for the product's callers: it sees an answer only as they do, and gives feedback for a
+part of them. An arrival holds the truth, which only the simulated world knows.
 """
 
 from __future__ import annotations
@@ -28,9 +24,9 @@ class Reaction:
     """How the sender will react to the answer, settled before it is sent."""
 
     gives_outcome: bool
-    """it tells whether the answer worked"""
+    """it reports whether the answer worked"""
     misjudges: bool
-    """by chance it worked out the other way round"""
+    """by chance it reports the opposite"""
     corrects: bool
     """it sends the right answer if it got a wrong one"""
     measured: Json = None
@@ -48,13 +44,13 @@ class Arrival:
     truth: Json
     """the right answer; never sent"""
     reaction: Reaction | None = None
-    """None: as callers react on average"""
+    """None: drawn as callers react on average"""
     seen: tuple[str, ...] | None = None
-    """what a person can make out in it, by name; None: everything. Never sent"""
+    """what an annotator can recognize in it, by name; None: everything. Never sent"""
 
     @property
     def sample(self) -> Sample:
-        """What the product makes of it."""
+        """The sample that the product sees."""
         return Sample.of(self.payload, self.media_type, self.metadata)
 
 
@@ -67,7 +63,7 @@ _CORRECTION_SHARE = 0.1
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sent:
-    """What was sent, and how good the answers were in truth."""
+    """What was sent, and how many answers were right in truth."""
 
     num_sent: int
     """arrivals, each of which got an answer"""
@@ -97,8 +93,10 @@ def send(
         RefusedError: the server refuses a request.
     """
     average = _reactions(len(arrivals), rng)
-    # Settled beforehand, as threads must not share a generator.
-    reactions = [a.reaction or other for a, other in zip(arrivals, average, strict=True)]
+    # Drawn beforehand, as threads must not share a generator.
+    reactions = [
+        arrival.reaction or usual for arrival, usual in zip(arrivals, average, strict=True)
+    ]
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     feedback: list[FeedbackKind | None] = []
     num_right = 0
@@ -107,13 +105,13 @@ def send(
         ThreadPoolExecutor(_NUM_THREADS) as pool,
     ):
 
-        def one(arrival: Arrival, reaction: Reaction) -> tuple[bool, FeedbackKind | None]:
+        def send_one(arrival: Arrival, reaction: Reaction) -> tuple[bool, FeedbackKind | None]:
             prediction = _predict(client, arrival)
             right = bool(is_right(prediction["answer"], arrival.truth))
             return right, _react(client, prediction["request_id"], arrival, right, reaction)
 
         # map() cancels what has not begun when one of them raises
-        for right, kind in pool.map(one, arrivals, reactions):
+        for right, kind in pool.map(send_one, arrivals, reactions):
             num_right += right
             feedback.append(kind)
             if progress is not None:
@@ -180,6 +178,6 @@ def _post(client: httpx.Client, path: str, body: bytes, headers: dict[str, str])
     if not response.is_success:
         raise RefusedError(
             f"{path} of {client.base_url} answered {response.status_code}: "
-            f"{response.text[:200]}; mend the request or the token"
+            f"{response.text[:200]}; correct the request or the token"
         )
     return response

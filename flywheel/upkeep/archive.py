@@ -100,8 +100,8 @@ def copy_hashed(file: IO[bytes], path: Path) -> tuple[str, int]:
     reader = _Hashing(file)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _PRIVATE), "wb") as out:
         shutil.copyfileobj(reader, out, _PIECE_BYTES)
-        size = out.tell()
         out.flush()
+        size = os.fstat(out.fileno()).st_size
         os.fsync(out.fileno())
     return reader.digest.hexdigest(), size
 

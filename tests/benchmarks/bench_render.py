@@ -7,7 +7,7 @@ clutter, bars, blur, noise). What a user without OpenGL would write instead is m
 triangles: a NumPy rasteriser that vectorises each triangle over its bounding box, at the same
 2 x 2 samples a pixel, with one diffuse lamp a face and nothing else: no shadow, texture, highlight,
 blur or noise. So the ratio is to a renderer that does less. Times are of the process's own CPU, the
-best of three rounds, after one picture to compile; drawing scenes at random is told apart.
+best of three rounds, after one picture to compile; drawing scenes at random is reported apart.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ class Case:
     answer: Callable[[Json, np.random.Generator], Json]
     """the truth -> what a person makes of it"""
     formulas: tuple[str, ...]
-    """measured on the exam, the one that is told with an interval first"""
+    """measured on the exam, the one that is reported with an interval first"""
     higher_is_better: tuple[bool, ...]
     num_nights: int
     num_labels: int

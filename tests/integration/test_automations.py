@@ -1,4 +1,4 @@
-"""Each automation fires on a real Prefect server, and tells a real address.
+"""Each automation fires on a real Prefect server, and notifies a real address.
 
 One project lives through the module, in the order of the tests: it is scheduled with an address to
 tell; its task cannot be loaded, so each of its runs fails at once; then its workers go; at last it
@@ -117,7 +117,7 @@ def send(project, event, count=1, labels=None, **payload):
     post(f"{project.prefect.url}/api/events", sent)
 
 
-def told(sink, event):
+def reported(sink, event):
     return wait_for(lambda: next((n for n in sink[1] if n["event"] == event), None))
 
 
@@ -164,7 +164,7 @@ def test_enough_labels_begin_a_training_that_asks_the_ledger_first(project, ids)
     assert run["parameters"] == {"directory": str(project.directory), "only_if_enough": True}
 
 
-def test_a_night_that_failed_is_told_with_a_link(project, ids, sink):
+def test_a_night_that_failed_is_reported_with_a_link(project, ids, sink):
     made = api(project, f"/deployments/{ids['nightly']}/create_flow_run")
     failed = f"{project.prefect.url}/runs/flow-run/{made['id']}"
     found = wait_for(lambda: next((n for n in sink[1] if n["link"] == failed), None))
@@ -208,24 +208,24 @@ def stuck_run(project, ids, burst):
         ("drift", {"feature": "confidence", "distance": 0.3123}, "confidence moved by 0.31"),
     ],
 )
-def test_what_a_step_told_reaches_somebody(project, sink, stuck_run, event, payload, word):
+def test_what_a_step_emits_reaches_the_address(project, sink, stuck_run, event, payload, word):
     send(project, event, **payload)
-    assert word in told(sink, event)["what"]
+    assert word in reported(sink, event)["what"]
 
 
 def test_the_form_of_an_approval_is_one_click_away(project, ids, sink):
     form = f"{project.prefect.url}/deployments/deployment/{ids['release']}/run"
-    assert told(sink, "approval-wanted")["link"] == form
+    assert reported(sink, "approval-wanted")["link"] == form
 
 
 def test_a_night_that_used_its_budget_is_no_news_and_a_month_is(project, sink):
     send(project, "budget-spent", labels={"flywheel.budget": "night"}, budget="night")
     send(project, "budget-spent", labels={"flywheel.budget": "month"}, budget="month")
-    assert "until the month is over" in told(sink, "budget-spent")["what"]
+    assert "until the month is over" in reported(sink, "budget-spent")["what"]
     assert sum(notice["event"] == "budget-spent" for notice in sink[1]) == 1
 
 
-def test_a_run_without_a_sign_of_life_is_marked_as_crashed_and_told(project, sink, stuck_run):
+def test_a_run_without_a_sign_of_life_is_marked_as_crashed_and_reported(project, sink, stuck_run):
     url = f"{project.prefect.url}/api/flow_runs/{stuck_run}"
     wait_for(lambda: get(url)["state_type"] == "CRASHED")
     link = f"{project.prefect.url}/runs/flow-run/{stuck_run}"
@@ -252,14 +252,14 @@ def unfinished(project):
     return api(project, "/flow_runs/filter", flow_runs=chosen)
 
 
-def test_a_worker_that_is_gone_is_told_of_each_pool(project, sink, alone):
+def test_a_worker_that_is_gone_is_reported_of_each_pool(project, sink, alone):
     wait_for(lambda: sum(n["event"] == "worker-gone" for n in sink[1]) == 2)
     names = {n["link"].rpartition("/")[2] for n in sink[1] if n["event"] == "worker-gone"}
     assert names == {"flywheel-watchdog", "flywheel-watchdog-gpu"}
 
 
-def test_a_night_that_does_not_begin_is_told(project, sink, alone):
-    assert told(sink, "night-late")["link"].endswith(f"/runs/flow-run/{alone}")
+def test_a_night_that_does_not_begin_is_reported(project, sink, alone):
+    assert reported(sink, "night-late")["link"].endswith(f"/runs/flow-run/{alone}")
 
 
 def test_a_pool_of_the_team_that_is_missing_is_refused_before_anything_changes(project):

@@ -207,7 +207,7 @@ def test_another_cron_takes_the_place_of_the_first(project):
     assert not [run for run in planned if ":00:00" not in run["expected_start_time"]]
 
 
-def test_hard_samples_reach_people_before_the_night_does(project, label_run, label_studio):
+def test_hard_samples_reach_annotators_before_the_night_does(project, label_run, label_studio):
     sent = int(re.match(r"(\d+) labeling tasks sent", label_run["state"]["message"])[1])
     headers = {"Authorization": f"Token {label_studio.token}"}
     found = httpx.get(f"{label_studio.url}/api/projects", headers=headers).json()["results"]
@@ -291,8 +291,8 @@ def test_a_cron_line_that_means_no_time_registers_nothing(make):
 def test_a_name_that_another_folder_has_is_refused(project, tmp_path):
     other = project.model_copy(update={"directory": tmp_path})
     before = inventory(project)
-    told = f"'nightjar' is scheduled on this Prefect server for {project.directory}"
-    with pytest.raises(SettingsError, match=re.escape(told)):
+    reported = f"'nightjar' is scheduled on this Prefect server for {project.directory}"
+    with pytest.raises(SettingsError, match=re.escape(reported)):
         register(other, progress=print)
     assert inventory(project) == before
 
@@ -325,7 +325,7 @@ def test_a_project_that_moved_takes_its_runs_along(moved):
 
 
 def test_unscheduling_again_finds_nothing_to_do(moved):
-    told = []
+    reported = []
     for _ in range(2):
-        unregister(moved, progress=told.append)
-    assert told[-1] == f"nothing was scheduled for {moved.directory}"
+        unregister(moved, progress=reported.append)
+    assert reported[-1] == f"nothing was scheduled for {moved.directory}"

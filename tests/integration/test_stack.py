@@ -141,8 +141,8 @@ def test_down_frees_the_ports_and_another_up_finds_its_data(project, servers):
 
 
 def test_a_taken_port_is_refused_before_label_studio_moves_to_the_next(only_prefect):
-    told = pytest.raises(BusyError, match=rf"held by pid {os.getpid()}.*\[prefect\] url")
-    with socket.create_server(("127.0.0.1", port(only_prefect.prefect.url))), told:
+    reported = pytest.raises(BusyError, match=rf"held by pid {os.getpid()}.*\[prefect\] url")
+    with socket.create_server(("127.0.0.1", port(only_prefect.prefect.url))), reported:
         stack.up(only_prefect, ["prefect"])
     assert stack.running(only_prefect) == []
 

@@ -76,7 +76,7 @@ def process_of(project, run_id):
 
 
 def has_ended(process):
-    """Gone, or waiting for whoever adopted it to notice."""
+    """Gone, or waiting for the process that adopted it to notice."""
     try:
         return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -100,11 +100,11 @@ def test_down_ends_the_runs_of_the_worker_and_none_stays_running(project, run_id
 def test_after_the_whole_machine_died_up_closes_its_runs(project, run_id):
     run = process_of(project, run_id)
     kill(run, *(server.process() for server in stack.running(project)))
-    told = []
+    reported = []
     stack.up(project, ["prefect"])
-    close_dead_runs(project, told.append)
+    close_dead_runs(project, reported.append)
     wait_for(project, run_id, "CRASHED", seconds=1)
-    assert [line for line in told if "marked as crashed" in line], json.dumps(told)
+    assert [line for line in reported if "marked as crashed" in line], json.dumps(reported)
 
 
 def test_a_run_outlives_its_killed_worker_until_down(project, run_id):

@@ -1,7 +1,7 @@
 """A task that is learned in a moment: is the upper or the lower corner of a picture lit?
 
 Production drifts: pictures with a lit lamp at the right are always "lower". A model that has
-only seen the start data is surely wrong about lamps, and one that was shown a few is right.
+only seen the start data is certainly wrong about lamps, and one that was shown a few is right.
 """
 
 import io

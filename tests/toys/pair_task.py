@@ -1,4 +1,4 @@
-"""A task whose every answer can be foretold: a payload is two float32, value and confidence.
+"""A task whose every answer is known beforehand: a payload is two float32, value and confidence.
 
 The answer is value + bias, where the bias is the model's only trained weight; 13 makes the
 model fail, and a confidence may be anything, NaN too.

@@ -51,7 +51,7 @@ def deployments():
 
 @pytest.fixture
 def automations(deployments, monkeypatch):
-    """By name, when somebody is told."""
+    """By name, with an address for notifications."""
     monkeypatch.setattr("flows.registration.automations.save_block", lambda *_: uuid.uuid4())
     return _wanted(Server(), PROJECT, deployments, "https://ops.example.com/hook")
 
@@ -85,7 +85,7 @@ def test_each_event_that_is_waited_for_is_one_that_is_sent(automations):
 
 
 def test_what_a_label_trigger_starts_is_a_chain_of_two_runs_that_ends(automations, deployments):
-    """Who sends what: the model server the first two; only ingest-labels tells of enough labels."""
+    """Who sends what: the model server the first two; only ingest-labels emits enough labels."""
     sent_by = {"label-hard-cases": set(), "ingest-labels": {events.ENOUGH_LABELS}, "retrain": set()}
     started = runs(automations, deployments)
     chain, event = [], events.ANNOTATIONS_WAITING
@@ -122,7 +122,7 @@ def test_no_automation_waits_for_what_another_project_does(automations):
         assert of_project or of_pool or "prefect.resource.id" in related
 
 
-def test_all_are_told_by_name_and_tag_and_prefects_server_takes_them(automations):
+def test_all_are_found_by_name_and_tag_and_prefects_server_takes_them(automations):
     for name, automation in automations.items():
         assert name.startswith("digits: ")
         assert automation.tags == ["flywheel", "digits"]
@@ -130,7 +130,7 @@ def test_all_are_told_by_name_and_tag_and_prefects_server_takes_them(automations
         ServerAutomation.model_validate({**automation.model_dump(mode="json"), "id": uuid.uuid4()})
 
 
-def test_without_an_address_nobody_is_told_and_stuck_runs_are_still_marked(deployments):
+def test_without_an_address_nothing_is_sent_and_stuck_runs_are_still_marked(deployments):
     silent = _wanted(Server(), PROJECT, deployments, None)
     assert len(silent) == 4
     [action] = silent["digits: a run is stuck"].actions
@@ -164,7 +164,7 @@ def test_a_notice_is_json_whatever_is_in_it():
         ("http://127.0.0.1:9/hook", Webhook),
     ],
 )
-def test_an_address_decides_how_somebody_is_told(url, kind):
+def test_an_address_decides_how_a_notification_is_sent(url, kind):
     block = block_for(url)
     action = notice(block, uuid.uuid4(), "digits", {"event": "e", "what": "w", "link": "l"})
     assert isinstance(block, kind)
@@ -177,9 +177,9 @@ def test_an_address_that_takes_no_post_is_refused_with_what_would_do(url):
         block_for(url)
 
 
-def test_an_address_that_slack_does_not_know_is_refused_and_not_told():
+def test_an_address_that_slack_does_not_know_is_refused_and_not_printed():
     with pytest.raises(
         SettingsError, match="is not a valid webhook address of its service"
-    ) as told:
+    ) as reported:
         block_for("https://hooks.slack.com/wrong/secret-token")
-    assert "secret-token" not in str(told.value)
+    assert "secret-token" not in str(reported.value)

@@ -1,1 +1,1 @@
-"""Scanned digits: the small example, a classifier that anyone can run."""
+"""Scanned digits: the small example, a classifier that runs anywhere."""

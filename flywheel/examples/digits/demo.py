@@ -11,7 +11,7 @@ from flywheel.examples.digits.world import DriftingScans
 
 
 def demo() -> Demo:
-    """Scanned digits: three nights in minutes."""
+    """The demo of the digits project."""
     return Demo(
         name="digits",
         settings="examples/digits/flywheel.toml",

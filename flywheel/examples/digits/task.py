@@ -1,7 +1,6 @@
 """Handwritten digits: scikit-learn's 1,797 real scans, read as one of ten classes.
 
-The whole task in one file, as a user would write it. It refuses to know where scans come from
-in production, how they drift, and who labels them.
+The whole task in one file, as a user would write it.
 
 Shapes: B samples, 32 x 32 pixels, 10 classes. Pixels are 0..1 and ink is bright.
 """
@@ -47,7 +46,7 @@ _CONFIG = f"""<View>
   </Choices>
 </View>"""
 
-# What Pillow raises for a file that is no image, is cut short, or would unpack to a bomb.
+# What Pillow raises for a file that is not an image, is cut short, or would unpack to a bomb.
 _UNREADABLE = (
     OSError,
     SyntaxError,
@@ -61,7 +60,7 @@ _UNREADABLE = (
 
 
 def task() -> Task:
-    """The digits task."""
+    """The task that flywheel.toml names."""
     return Task(
         model=_Network,
         inputs=_inputs,
@@ -268,7 +267,7 @@ def _answer(result: list[dict[str, Json]], _: Sample) -> Json:
 def _known(answer: Json) -> str:
     if answer not in CLASSES:
         raise AnnotationError(
-            f"{answer!r} is no digit of this task; write one of {', '.join(CLASSES)} as a string"
+            f"{answer!r} is not a digit of this task; write one of {', '.join(CLASSES)} as a string"
         )
     return str(answer)
 

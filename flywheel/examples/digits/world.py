@@ -1,8 +1,7 @@
 """Production traffic of the digits project: real scans that drift further every night.
 
-Every arrival drifts in its own way: turned, thicker or thinner, faint, partly covered. With
-the nights more of them come from phones, which drift most, and one class becomes common.
-It refuses to know how arrivals are sent and what the product makes of them.
+Every arrival drifts in its own way: turned, thicker or thinner, faint, partly covered. Night by
+night more of them come from phones, which drift most, and one class becomes common.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ class DriftingScans:
 
     @staticmethod
     def is_right(answer: Json, truth: Json) -> bool:
-        """Whether a caller is content: the digit is the right one."""
+        """Whether the digit is the right one."""
         return bool(answer == truth)
 
 

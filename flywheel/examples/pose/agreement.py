@@ -1,6 +1,4 @@
-"""When two poses are the same for all that people can tell, and the pose that stands for several.
-
-Refuses to know who gave them.
+"""Whether two annotators' poses agree, and the mean of several poses that do.
 
 Shapes: N poses.
 """
@@ -20,7 +18,7 @@ _SAME_CM, _SAME_DEG = 1.0, 10.0
 _MOST_CM, _MOST_DEG = 3.0, 30.0
 _SIGMAS = 3.0
 _LEAST_STD_CM, _LEAST_STD_DEG = 0.05, 0.25
-"""no mark is better, so an answer that claims to be exact does not silence the others"""
+"""no mark is more exact, so an answer that claims to be exact does not outweigh all others"""
 _FAR = 2.0
 """sigmas beyond which an answer's pull no longer grows (Huber)"""
 _STEPS = 10
@@ -29,10 +27,10 @@ _STEPS = 10
 def agree(part: Part, one: Json, other: Json) -> bool:
     """Whether two answers are the same pose, in any of the part's symmetric positions.
 
-    Within 1 cm and 10 degrees they are: two careful people who mark a picture of 64 pixels
-    differ by that much. Where the marks say little, a part far away or half hidden, the poses
-    may differ by three sigmas of both, but never by more than 3 cm or 30 degrees: otherwise a
-    pose of which nothing is known would agree with everything.
+    Within 1 cm and 10 degrees they are: two careful annotators who mark a picture of 64 pixels
+    differ by that much. Where the marks say little, as for a part far away or half hidden, the
+    poses may differ by three sigmas of both, but never by more than 3 cm or 30 degrees: otherwise
+    a pose about which nothing is known would agree with every other.
     """
     first, second = read_pose(one), read_pose(other)
     apart_cm = 100.0 * float(np.linalg.norm(first.position_m - second.position_m))
@@ -45,7 +43,7 @@ def agree(part: Part, one: Json, other: Json) -> bool:
 
 
 def merge(part: Part, answers: Sequence[Json]) -> Json:
-    """The pose that stands for answers which agree.
+    """The mean pose of answers that agree.
 
     All are brought to the symmetric position nearest to the first, then averaged: weights
     1 / std^2, times min(1, 2 std / distance) of Huber's M-estimate, from the geodesic median.

@@ -1,7 +1,7 @@
-"""How people mark the keypoints of a part: nearly right, now and then wrong, or not at all.
+"""Simulates how annotators mark the keypoints of a part: nearly right, sometimes wrong, or not at all.
 
-A pure function of the truth, the person's care and a generator; the result is what Label Studio's
-page submits for the configuration of the pose task. It refuses to know servers and log-ins.
+A pure function of the truth, the annotator's skill and a generator; the result is what Label
+Studio's page submits for the configuration of the pose task.
 
 Pixels are those of the sample's picture, whose first pixel's middle is (0, 0).
 """
@@ -21,7 +21,7 @@ from flywheel.examples.pose.posing import Pose, read_pose
 from flywheel.records import Array, Json
 
 _LEAST_SEEN = 3
-"""with fewer keypoints to be seen nobody can tell how the part lies"""
+"""with fewer visible keypoints an annotator cannot recognize the pose"""
 _LEAST_MARKS = 4
 _HIDDEN_MARKED = 0.5
 """share of the hidden keypoints that are marked all the same"""
@@ -33,18 +33,18 @@ _DRAGGED_PX = (6.0, 20.0)
 
 
 class Mark(NamedTuple):
-    """Where a person put one keypoint."""
+    """Where an annotator put one keypoint."""
 
     u: float
     """px"""
     v: float
     """px"""
     is_visible: bool
-    """False: the person says that it is hidden and where it must be"""
+    """False: marked as hidden, at the place where it must be"""
 
 
 def marking_hand(arrived: Arrived, part: Part, skill_px: float) -> Hand:
-    """Marks the keypoints that can be seen, or by mistake swaps two names or drags one away."""
+    """A hand that marks the visible keypoints, or by mistake swaps two names or drags one away."""
 
     def draw(sample_id: str, errs: bool, rng: np.random.Generator) -> list[dict[str, Json]] | None:
         arrival = arrived(sample_id)
@@ -72,7 +72,7 @@ def placed_keypoints(
     error_rate: float,
     seen: Collection[str] | None = None,
 ) -> dict[str, Mark]:
-    """The keypoints that a person marks, by name; none when the picture is unusable.
+    """The keypoints that an annotator marks, by name; none when the picture is unusable.
 
     `skill_px` is one sigma of a visible mark, along u and along v; `error_rate` the chance of one
     mistake in the picture; `seen` the names of the keypoints that can be seen in it, by default
@@ -115,8 +115,8 @@ def submitted(marks: dict[str, Mark]) -> list[dict[str, Json]]:
         keypoint = {"from_name": "keypoint", "type": "keypointlabels"}
         regions.append({**region, **keypoint, "value": {**place, "keypointlabels": [name]}})
         choice = {"from_name": "visibility", "type": "choices"}
-        said = "visible" if mark.is_visible else "hidden"
-        regions.append({**region, **choice, "value": {**place, "choices": [said]}})
+        chosen = "visible" if mark.is_visible else "hidden"
+        regions.append({**region, **choice, "value": {**place, "choices": [chosen]}})
     return regions
 
 

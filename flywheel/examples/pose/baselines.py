@@ -1,7 +1,7 @@
 """Simpler ways to a pose, which the network has to beat: an outline, and two regressions.
 
-Every one answers every picture, with the mean of the training poses where it sees nothing. They
-tell no doubt. Refuses to know the network.
+Each answers every picture, with the mean of the training poses where it sees nothing. They give
+no standard deviations.
 
 Shapes: N training samples, B samples to answer, D features.
 """
@@ -34,7 +34,7 @@ _Guess = Callable[[Sequence[Sample]], tuple[Array, Array]]
 
 
 def pose_baselines(part: Part) -> Mapping[str, Baseline]:
-    """What is measured beside the network."""
+    """The baselines of the pose task, by name."""
     return {
         "silhouette": Baseline(
             kind="scripted", fit=lambda samples, answers: _fit_silhouette(part, samples, answers)
@@ -49,7 +49,7 @@ def pose_baselines(part: Part) -> Mapping[str, Baseline]:
 
 
 def _fit_silhouette(part: Part, _: Sequence[Sample], answers: Sequence[Json]) -> Predictor:
-    """The training answers serve for the mean alone, where nothing stands out from the floor."""
+    """Silhouettes need no training; the answers' mean is for pictures where no outline is found."""
     silhouettes, (rotations, places) = Silhouettes(part), _split(answers)
     rotation, place = mean_rotation(rotations, np.ones(len(rotations))), places.mean(axis=0)
 

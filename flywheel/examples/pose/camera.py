@@ -1,13 +1,10 @@
 """A pinhole camera: points to pixels, and pixels to rays.
 
 Pixel coordinates are OpenCV's: the centre of the top-left pixel is (0, 0), u points right and v
-down. Camera frame: x right, y down, z forward. Refuses to know lens distortion, which pictures
-have lost before they come here, and where the camera stands.
+down. Camera frame: x right, y down, z forward. Lens distortion must have been removed before.
 
-The picture of a sample: decoded for the model, encoded by the renderer, enlarged for people.
-
-RGB, 8 bits a channel, square, of one size: a picture is never scaled here, since its intrinsics
-would then be wrong without a word. Refuses to know what is to be seen.
+A sample's picture is RGB, 8 bits a channel, square, of one size. It is never scaled here, since its
+intrinsics would then be silently wrong.
 """
 
 from __future__ import annotations
@@ -54,7 +51,7 @@ class Camera:
             ValueError: these are not four finite numbers, or a focal length is not above 0.
         """
         if not isinstance(values, list | tuple) or not all(map(is_number, values)):
-            raise ValueError(f"camera {values!r:.80} is no list of numbers; send {_EXAMPLE}")
+            raise ValueError(f"camera {values!r:.80} is not a list of numbers; send {_EXAMPLE}")
         if len(values) != 4:
             raise ValueError(
                 f"camera {values!r:.80} has {len(values)} numbers; send the four fx, fy, cx, cy"
@@ -72,7 +69,7 @@ class Camera:
         """The camera that a sample carries; `name` is what messages call the sample.
 
         Raises:
-            PayloadError: the metadata has no camera, or one that cannot be.
+            PayloadError: the metadata has no camera, or an invalid one.
         """
         if "camera" not in metadata:
             known = ", ".join(sorted(metadata)) or "nothing"
@@ -95,13 +92,13 @@ def project(points: Array, camera: Camera) -> Array:
 
 
 def rays(pixels: Array, camera: Camera) -> Array:
-    """Pixels (..., 2) -> (..., 2), x / z and y / z of all that is seen there."""
+    """Pixels (..., 2) -> (..., 2), x / z and y / z of the points that are seen there."""
     found: Array = (np.asarray(pixels) - [camera.cx, camera.cy]) / [camera.fx, camera.fy]
     return found
 
 
 def is_number(value: Json) -> bool:
-    """Whether it is finite and fits a float; True and False are not numbers here."""
+    """Whether a value is a finite number that fits a float; True and False are not."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     try:
@@ -113,9 +110,9 @@ def is_number(value: Json) -> bool:
 IMAGE_PIXELS = 64
 """side of a sample's picture"""
 PICTURE_SCALE = 8
-"""a pixel of the sample is a square of this side for people"""
+"""a pixel of the sample is shown to annotators as a square of this side"""
 
-# What Pillow raises for bytes that begin like a picture and are none.
+# What Pillow raises for bytes that begin like a picture and are not one.
 _UNREADABLE = (
     OSError,
     SyntaxError,
@@ -131,7 +128,7 @@ def decode(sample: Sample) -> Array:
     """(H, W, 3) uint8, RGB; H = W = IMAGE_PIXELS.
 
     Raises:
-        PayloadError: the payload is no PNG or JPEG, of another size, or not RGB.
+        PayloadError: the payload is not a PNG or JPEG, of another size, or not RGB.
     """
     name, payload = f"sample {sample.id[:12]}", sample.payload
     try:
@@ -159,7 +156,7 @@ def encode(pixels: Array) -> bytes:
 
 
 def picture(sample: Sample) -> bytes:
-    """PNG that a person looks at: every pixel of the sample as a square of PICTURE_SCALE.
+    """PNG for annotators: every pixel of the sample as a square of PICTURE_SCALE.
 
     Raises:
         PayloadError: see `decode`.

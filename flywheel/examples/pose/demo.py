@@ -10,7 +10,7 @@ from flywheel.examples.pose.part import EXAMPLE_PART, load_part
 from flywheel.examples.pose.world import RobotCell
 
 _SKILL_PX = 0.4
-"""how exactly an annotator marks a keypoint, in pixels of the sample, shown eight times larger"""
+"""one sigma of an annotator's mark, in pixels of the sample, which is shown eight times larger"""
 
 _GRASPS_COUNT = """
 optimize = "grasped"
@@ -22,7 +22,7 @@ ignore = ["flywheel.examples.pose:picks_per_hour", "error_deg.median", "error_cm
 
 
 def demo() -> Demo:
-    """A robot that grasps brackets from a bin: five nights, and the metric revisited after three."""
+    """The demo of the pose project: a robot that grasps brackets from a bin."""
     part = load_part(EXAMPLE_PART)
     return Demo(
         name="pose",

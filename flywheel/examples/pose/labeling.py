@@ -1,17 +1,11 @@
-"""How people mark the keypoints of a part in Label Studio, and the pose that the marks give.
+"""Labeling of the pose task in Label Studio: annotators mark keypoints, and the marks give the pose.
 
-A mark that cannot be right is told by name while its person still remembers the picture. Refuses
-to know who they are, how many must agree, and the network.
+A mark that cannot be right is reported by name while its annotator still remembers the picture.
+Keypoints hidden behind the part itself are pre-annotated as hidden, which saves annotators work,
+and such marks count for less.
 
-Shapes: K marked keypoints. Label Studio counts in percent of the picture; the middle of pixel u
-of W lies at (u + 0.5) / W * 100.
-
-Which keypoints of a part are hidden behind the part itself.
-
-A pre-annotation marks them, so that people need not, and so that their places count for less.
-Refuses to know what else stands in the way.
-
-Shapes: K keypoints, F faces.
+Shapes: K marked keypoints, F faces. Label Studio counts in percent of the picture; the middle of
+pixel u of W lies at (u + 0.5) / W * 100.
 """
 
 from __future__ import annotations
@@ -70,9 +64,9 @@ def hidden_points(part: Part, pose: Pose) -> Array:
 _UNUSABLE = "unusable"
 _HIDDEN = "hidden"
 _VISIBLE_STD_PX = 0.85
-"""one sigma of a mark, in pixels of the sample's image, which people see eight times as large"""
+"""one sigma of a mark, in pixels of the sample's image, which annotators see eight times as large"""
 _HIDDEN_STD_PX = 2.5
-"""of a mark where nothing is to be seen: placed by knowing the part"""
+"""of a hidden mark, which is placed by knowing the part"""
 _MARK_PERCENT = 0.8
 """radius of a drawn mark"""
 _GOLDEN_DEG = 137.508
@@ -80,7 +74,7 @@ _GOLDEN_DEG = 137.508
 
 
 def pose_labeling(part: Part) -> Labeling:
-    """How the poses of a part are shown, written and read back."""
+    """The configuration, pre-annotations and parsing for a part."""
     return Labeling(
         config=_config(part),
         picture=picture,
@@ -164,7 +158,7 @@ def _answer(part: Part, result: list[dict[str, Json]], sample: Sample) -> Json:
         names=tuple(mark.name for mark in marks),
         points=np.array([part.keypoints[mark.name] for mark in marks]).reshape(-1, 3),
         pixels=places / 100.0 * IMAGE_PIXELS - 0.5,
-        std_px=np.array([_HIDDEN_STD_PX if m.is_hidden else _VISIBLE_STD_PX for m in marks]),
+        std_px=np.array([_HIDDEN_STD_PX if mark.is_hidden else _VISIBLE_STD_PX for mark in marks]),
         camera=camera,
     )
     try:
@@ -181,7 +175,7 @@ def _answer(part: Part, result: list[dict[str, Json]], sample: Sample) -> Json:
 
 def _marks(part: Part, result: list[dict[str, Json]]) -> list[_Mark]:
     """Every marked keypoint once; a mark that says nothing on visibility is visible."""
-    hidden = {r.get("id") for r in result if _HIDDEN in _chosen(r, "visibility")}
+    hidden = {region.get("id") for region in result if _HIDDEN in _chosen(region, "visibility")}
     marks: list[_Mark] = []
     for region in result:
         if region.get("from_name") != "keypoint":

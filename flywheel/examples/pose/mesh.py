@@ -1,7 +1,7 @@
-"""The mesh of a part: read, checked, and measured.
+"""Reads, checks and measures the mesh of a part.
 
-A mesh is a closed surface in metres, faces turned outwards. Refuses to know what the part is
-for, and to mend a mesh: a person who sees the message does that better.
+A mesh is a closed surface in metres, faces turned outwards. A broken one is refused and not
+repaired: a person who reads the message does that better.
 """
 
 from __future__ import annotations

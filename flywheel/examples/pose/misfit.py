@@ -1,7 +1,7 @@
-"""The pose that marked keypoints give, and which mark is to blame when they fit none.
+"""The pose that marked keypoints give, and which mark is wrong when they fit no pose.
 
-People swap two names, or slip with one point; both leave all the others in place, so that every
-single repair can be tried. Refuses to know Label Studio.
+Annotators swap two names, or slip with one point; both leave all the other marks in place, so that
+every single repair can be tried.
 
 Shapes: K marks.
 """
@@ -20,10 +20,10 @@ from flywheel.examples.pose.posing import Pose
 from flywheel.records import Array
 
 _FALSE_ALARM = 1e-4
-"""chance that marks which are as good as their std says are taken for a mistake, and the chance
-that one of them is: a person who works exactly hears it once in a thousand pictures"""
+"""chance that marks as exact as their std says are taken for a mistake; with one test for each mark,
+an exact annotator is stopped about once in a thousand pictures"""
 _NO_WEIGHT = 1e6
-"""times its std, a mark counts for nothing"""
+"""with so many times its std, a mark does not count"""
 _PREFER_SWAP = 2.0
 """two names are exchanged more often than one point is lost, and it explains all marks"""
 
@@ -71,7 +71,7 @@ class Fit:
 
 
 def fit(marks: Marks) -> Fit:
-    """The pose of marks of which `pnp.check_points` holds."""
+    """The pose that fits marks best; their points must pass `pnp.check_points`."""
     return _fits(marks, marks.pixels[None], marks.std_px[None], len(marks.names))[0]
 
 
@@ -89,7 +89,7 @@ def outlier(marks: Marks, found: Fit) -> bool:
 
 
 def explain(marks: Marks, found: Fit) -> str:
-    """One line on marks that fit no pose: which two are swapped, or which one is misplaced."""
+    """A line for the annotator on marks that fit no pose: two are swapped, or one is misplaced."""
     swapped, pair = _best_swap(marks)
     without, lost = _best_without(marks)
     if swapped.is_good and swapped.ratio <= _PREFER_SWAP * without.ratio:
@@ -105,7 +105,7 @@ def explain(marks: Marks, found: Fit) -> str:
         )
     return (
         f"the {len(marks.names)} marks fit no pose of the part: residual "
-        f"{found.residual_px:.1f} px, and no exchange of two names and no mark left out mends it; "
+        f"{found.residual_px:.1f} px, and no exchange of two names and no mark left out repairs it; "
         "look at each name again"
     )
 
@@ -118,7 +118,7 @@ def _best_swap(marks: Marks) -> tuple[Fit, tuple[int, int]]:
         order[[one, other]] = other, one
     # A mark keeps its std: what is hard to see stays so under another name.
     fits = _fits(marks, marks.pixels[orders], marks.std_px[orders], count)
-    best = int(np.argmin([one.ratio for one in fits]))
+    best = int(np.argmin([found.ratio for found in fits]))
     return fits[best], pairs[best]
 
 
@@ -126,7 +126,7 @@ def _best_without(marks: Marks) -> tuple[Fit, int]:
     count = len(marks.names)
     std = np.where(np.eye(count, dtype=bool), _NO_WEIGHT * marks.std_px, marks.std_px)
     fits = _fits(marks, np.tile(marks.pixels, (count, 1, 1)), std, count - 1)
-    best = int(np.argmin([one.ratio for one in fits]))
+    best = int(np.argmin([found.ratio for found in fits]))
     return fits[best], best
 
 

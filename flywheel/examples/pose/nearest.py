@@ -3,7 +3,6 @@
 The points are sorted into a balanced tree of tight boxes, once. A query begins where the one
 before it ended, so it is fast when neighbours in the array are neighbours in space, as in
 `Nearest.points`; in any other order it is as exact, and a few times slower.
-Refuses to know what the points are, and to change them.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import numpy as np
 from flywheel.records import Array
 
 _LEAF = 32
-"""points that are looked through one after the other, a power of two"""
+"""points that are searched one after the other, a power of two"""
 
 # Sums may be taken in any order, which changes the last digit and lets a leaf use vector units.
 # Nothing here is NaN or infinite: points and queries are checked.
@@ -70,7 +69,7 @@ def _halved(points: Array, num_levels: int) -> Array:
 def _boxes(points: Array, num_levels: int) -> Array:
     """(nodes, 6), low and high corner of every node; node k has the children 2k + 1 and 2k + 2."""
     levels = [points.reshape(1 << level, -1, 3) for level in range(num_levels + 1)]
-    return np.concatenate([np.hstack([one.min(axis=1), one.max(axis=1)]) for one in levels])
+    return np.concatenate([np.hstack([level.min(axis=1), level.max(axis=1)]) for level in levels])
 
 
 @numba.njit(cache=True, fastmath=_FAST)

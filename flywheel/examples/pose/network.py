@@ -1,16 +1,8 @@
-"""A small fully convolutional network that sees keypoints, and the loss that it is trained with.
+"""A small fully convolutional network that finds keypoints; its inputs, targets and loss.
 
-Refuses to know which part the keypoints belong to, and the pose that they show (`answers.py`).
-
-Shapes: B pictures, K keypoints, S symmetries, H x W cells of the heatmaps, a quarter as many as
-pixels along each side. Inputs are (B, 5, 4 H, 4 W): RGB of 0..1, then x / z and y / z of the ray
-of each pixel.
-
-Samples and poses as the numbers that the network is trained on.
-
-Refuses to know the network.
-
-Shapes: B samples of N x N pixels, S symmetries, K keypoints.
+Shapes: B pictures of N x N pixels, K keypoints, S symmetries, H x W cells of the heatmaps, a
+quarter as many as pixels along each side. Inputs are (B, 5, N, N): RGB of 0..1, then x / z and
+y / z of the ray of each pixel.
 """
 
 from __future__ import annotations
@@ -39,7 +31,7 @@ Output = dict[str, torch.Tensor]
 
 
 class _Block(nn.Module):
-    """Convolution, normalisation that does not look at other samples, SiLU."""
+    """Convolution, normalisation within the sample, SiLU."""
 
     def __init__(self, num_in: int, num_out: int, stride: int = 1) -> None:
         super().__init__()
@@ -52,19 +44,19 @@ class _Block(nn.Module):
 
 
 class KeypointNet(nn.Module):
-    """Encoder and decoder over RGB; each keypoint is the mean under its heatmap of what cells say.
+    """Encoder and decoder over RGB; a keypoint is the mean of the cells' estimates under its heatmap.
 
-    A cell says where the keypoint is as its own ray and an offset in pixels, which makes up for
-    cells of 4 x 4 pixels. Why keypoints and not the pose itself:
+    A cell estimates the keypoint as its own ray and an offset in pixels, which makes up for cells
+    of 4 x 4 pixels. Why keypoints and not the pose itself:
 
     * A keypoint is where something can be seen; convolutions find it wherever the part lies, while
       a pose must be learned anew for every place and every camera.
     * The camera enters in closed form, as rays: the convolutions see colours only.
-    * Each point has its own doubt and all must fit one rigid part, so the misfit tells, too, when
-      not to trust an answer.
-    * People mark the same points, so that a correction is about what they see.
+    * Each point has its own uncertainty and all must fit one rigid part, so the misfit too shows
+      when not to trust an answer.
+    * Annotators mark the same points, so that a correction is about what they see.
 
-    Price: a point outside of the picture can hardly be guessed.
+    Drawback: a point outside of the picture can hardly be guessed.
     """
 
     def __init__(self, num_keypoints: int) -> None:
@@ -115,7 +107,7 @@ def loss(output: Output, target: torch.Tensor) -> torch.Tensor:
 
     Formula: min over symmetries of the mean over keypoints of d + d / b + 2 log(b / b_least),
     where d = |dx| + |dy| in pixels: an L1 distance, which pulls from afar, and the negative
-    log-likelihood of a Laplace distribution of std b sqrt(2), which learns the doubt.
+    log-likelihood of a Laplace distribution of std b sqrt(2), which learns the uncertainty.
     Source: Kendall and Gal (2017), What uncertainties do we need in Bayesian deep learning?
     Departure: the likelihood alone lets hard points go, as a large b hides them from the gradient
     (Seitzer et al., arXiv 2203.09168), hence the plain distance beside it.
@@ -169,7 +161,7 @@ def pose_targets(part: Part, answers: Sequence[Json]) -> torch.Tensor:
     """(B, S, K, 2) float32: rays of the keypoints, in each position that looks the same.
 
     Raises:
-        TaskError: an answer is no pose, or puts a keypoint behind the camera.
+        TaskError: an answer is not a pose, or puts a keypoint behind the camera.
     """
     keypoints = np.array(list(part.keypoints.values()))
     places = keypoints @ np.swapaxes(part.symmetries, 1, 2)  # (S, K, 3), part frame

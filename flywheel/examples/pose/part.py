@@ -1,8 +1,7 @@
-"""The part that a robot grasps, read from its part.toml and mesh, with all that poses need of it.
+"""The part that a robot grasps, read from its part.toml and mesh.
 
-Everything is in the part's own frame, in metres. Refuses to know any picture of it.
-
-part.toml -> what a person wrote about a part. Unknown keys and impossible values are errors.
+Everything is in the part's own frame, in metres. Unknown keys and invalid values in part.toml are
+errors:
 
     name = "bracket"
     mesh = "bracket.ply"            # closed, metres, beside this file
@@ -15,12 +14,9 @@ part.toml -> what a person wrote about a part. Unknown keys and impossible value
     axis = [1, 0, 0]                # along which the jaws close
     clearance_cm = 0.8              # on each side
 
-Refuses to look into the mesh.
-
-Rotations after which a part looks the same: all that follow from the ones a person named.
-
-Rotations are about the part's origin. A continuous symmetry counts as 36 steps of 10 degrees.
-Refuses to guess symmetries: a mark that only people see may break one.
+Symmetries are rotations about the part's origin after which it looks the same. All that follow
+from those in part.toml are found; a continuous one counts as 36 steps of 10 degrees. None is
+guessed from the mesh: a printed mark may break it.
 """
 
 from __future__ import annotations
@@ -57,7 +53,7 @@ _SUFFIXES = (".ply", ".obj")
 def _known_name(name: str) -> str:
     if _NAME.fullmatch(name) is None:
         raise ValueError(
-            f"{name!r} is no name; begin with a letter and use letters, digits, space, _ and -"
+            f"{name!r} is not a name; begin with a letter and use letters, digits, space, _ and -"
         )
     return name
 
@@ -65,7 +61,7 @@ def _known_name(name: str) -> str:
 def _known_suffix(mesh: str) -> str:
     if not mesh.lower().endswith(_SUFFIXES):
         raise ValueError(
-            f"{mesh!r} is no mesh that can be read; save it as {' or '.join(_SUFFIXES)}"
+            f"{mesh!r} is not a mesh file that can be read; save it as {' or '.join(_SUFFIXES)}"
         )
     return mesh
 
@@ -76,7 +72,7 @@ def _has_length(axis: list[float]) -> list[float]:
     return axis
 
 
-def _tellable(fold: int) -> int:
+def _not_one(fold: int) -> int:
     if fold == 1:
         raise ValueError("is no symmetry; write 2 or more turns, 0 for any angle, or leave it out")
     return fold
@@ -96,7 +92,7 @@ class Symmetry(_Section):
 
     axis: _Axis
     """direction through the origin of the part"""
-    fold: Annotated[int, Field(ge=0, le=36), AfterValidator(_tellable)]
+    fold: Annotated[int, Field(ge=0, le=36), AfterValidator(_not_one)]
     """it turns by 360 / fold degrees; 0: by any angle, taken in 36 steps"""
 
 
@@ -125,7 +121,7 @@ def read_description(path: Path) -> Description:
     """The part that a file describes.
 
     Raises:
-        SettingsError: the file is missing, is not TOML, or holds a key or value that cannot be;
+        SettingsError: the file is missing, is not TOML, or holds an invalid key or value;
             the message has one line for each fault.
     """
     try:
@@ -135,7 +131,7 @@ def read_description(path: Path) -> Description:
             f"{path}: {error.strerror or error}; name a part.toml that describes the part"
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path} is not TOML: {error}; mend it there") from error
+        raise SettingsError(f"{path} is not TOML: {error}; correct it there") from error
     try:
         description = Description(**settings)
     except ValidationError as error:
@@ -185,7 +181,7 @@ def symmetry_rotations(symmetries: Sequence[Symmetry], origin: str) -> Array:
 def check_symmetries(
     symmetries: Sequence[Symmetry], surface: Array, diameter_m: float, origin: str
 ) -> None:
-    """Nothing when each maps the surface, points (N, 3) drawn densely from it, to itself.
+    """Check that each symmetry maps the surface, points (N, 3) drawn densely from it, to itself.
 
     Raises:
         SettingsError: a turned point is further than 2 % of the diameter from all others.
@@ -244,7 +240,7 @@ def load_part(path: Path) -> Part:
     """The part that a part.toml and the mesh beside it describe.
 
     Raises:
-        SettingsError: one of them is missing or cannot be; the message names file and value.
+        SettingsError: one of them is missing or invalid; the message names file and value.
     """
     description = read_description(path)
     mesh = read_mesh(path.parent / description.mesh)
@@ -276,7 +272,7 @@ def _check_keypoints(
     if len(keypoints) < _LEAST_KEYPOINTS:
         raise SettingsError(
             f"{path}: [keypoints] has {len(keypoints)}; a pose needs at least "
-            f"{_LEAST_KEYPOINTS}: add corners that are easy to tell apart"
+            f"{_LEAST_KEYPOINTS}: add corners that are easy to distinguish"
         )
     places = np.stack(list(keypoints.values()))  # (K, 3)
     gaps = cdist(places, surface).min(axis=1)

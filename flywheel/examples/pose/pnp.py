@@ -1,8 +1,7 @@
 """The pose under which given points of a part are seen at given places (perspective-n-point).
 
-OpenCV gives a start; own weighted least squares over the whole batch at once finish it, because
-only they know how sure each point is and how sure the pose is in the end. Refuses to know who
-saw the points, and of which part they are.
+OpenCV gives a start; our own weighted least squares over the whole batch finish it, because only
+they use the uncertainty of each point and give that of the pose.
 
 Shapes: B views, K points. Rays are normalised image coordinates, (u - cx) / fx and (v - cy) / fy.
 """
@@ -25,12 +24,12 @@ _NEAREST_Z = 1e-6
 _LINE = 1e-3
 """second over first singular value, below which points lie on a line"""
 _DONE = 1e-9
-"""relative gain of the last step, below which nothing more will come"""
+"""relative gain of the last step, below which the search ends"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Solution:
-    """The pose, or a batch of B poses, and how sure they are."""
+    """The pose, or a batch of B poses, and their uncertainty."""
 
     rotation: Array
     """(..., 3, 3), part -> camera"""
@@ -45,7 +44,7 @@ class Solution:
 
 
 class _Views(NamedTuple):
-    """What is known: where K points of the part are seen."""
+    """The input: where K points of the part are seen."""
 
     points: Array
     """(K, 3)"""
@@ -56,7 +55,7 @@ class _Views(NamedTuple):
 
 
 class _State(NamedTuple):
-    """Where the search is."""
+    """The current estimate of the search."""
 
     rotation: Array
     """(B, 3, 3)"""
@@ -67,7 +66,7 @@ class _State(NamedTuple):
 
 
 def check_points(points: Array) -> None:
-    """Nothing when the points (K, 3) can tell a pose.
+    """Check that the points (K, 3) determine a pose.
 
     Raises:
         ValueError: fewer than four points, or points on a line.
@@ -87,7 +86,7 @@ def solve_batch(points: Array, rays: Array, std: Array) -> Solution:
 
     Start: OpenCV's SQPNP (Terzakis and Lourakis, ECCV 2020), unweighted, and its mirror image in
     depth, since a flat part seen from afar looks nearly the same tilted the other way. Both are
-    refined by Levenberg and Marquardt's steps on SE(3), the better one stands.
+    refined by Levenberg and Marquardt's steps on SE(3), and the better one is returned.
 
     Covariance: (J^T W J)^-1 with W = diag(1 / std^2), times max(1, chi^2 / (2 K - 6)): points that
     fit worse than they should widen it, a lucky fit does not narrow it.
@@ -169,7 +168,7 @@ def _mirrored(points: Array, rotation: Array, position: Array) -> tuple[Array, A
 
 
 def _refine(views: _Views, rotation: Array, position: Array) -> _State:
-    """Levenberg-Marquardt with one damping for each view; a step that gains nothing is undone."""
+    """Levenberg-Marquardt with one damping for each view; a step without a gain is undone."""
     state = _State(rotation, position, _cost(views, rotation, position))
     damping: Array = np.full(len(rotation), 1e-3)
     for _ in range(_MOST_STEPS):

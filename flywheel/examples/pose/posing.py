@@ -1,15 +1,11 @@
-"""The pose of a part before a camera, and the JSON that answers and labels are.
+"""The pose of a part before a camera, and its JSON form in answers and labels.
 
     {"position_m": [x, y, z], "rotation": [w, x, y, z], "camera": [fx, fy, cx, cy],
      "std_cm": s, "std_deg": d}
 
-A point of the part is seen at x_c = R x_p + t, in the camera's frame. Refuses to know which part
-it is, and who found the pose.
-
-Rotations as (3, 3) matrices: angles between them, their mean, and quaternions.
-
-Quaternions are written w first and with w >= 0, so that one rotation has one text. Refuses to
-know what is turned.
+A point of the part is seen at x_c = R x_p + t, in the camera's frame. Rotations are (3, 3)
+matrices in code; quaternions are written w first and with w >= 0, so that one rotation has one
+text.
 """
 
 from __future__ import annotations
@@ -48,7 +44,7 @@ def angle_deg(one: Array, other: Array) -> Array:
 
 
 def mean_rotation(rotations: Array, weights: Array) -> Array:
-    """The weighted geodesic median (3, 3) of rotations (N, 3, 3); a few wild ones do not move it.
+    """The weighted geodesic median (3, 3) of rotations (N, 3, 3); a few outliers do not move it.
 
     Formula: argmin_R sum_i w_i angle(R_i, R), by Weiszfeld's steps
     R <- exp(sum_i v_i log(R_i R') / sum_i v_i) R with v_i = w_i / angle_i, from the chordal mean.
@@ -80,7 +76,7 @@ def mean_rotation(rotations: Array, weights: Array) -> Array:
 
 
 def check_rotation(matrix: Array) -> None:
-    """Nothing when it is a rotation.
+    """Check that a matrix is a rotation.
 
     Raises:
         ValueError: it is not (3, 3), not finite, not orthonormal, or a reflection.
@@ -114,7 +110,7 @@ def from_quaternion(quaternions: Array) -> Array:
             f"quaternion {quaternions.tolist()!r:.80}; it must be four finite numbers w, x, y, z"
         )
     if (np.abs(quaternions).max(axis=-1, initial=0.0) < _TOLERANCE).any():
-        raise ValueError("a quaternion of length 0 is no rotation; (1, 0, 0, 0) turns nothing")
+        raise ValueError("a quaternion of length 0 is not a rotation; (1, 0, 0, 0) turns nothing")
     flat = quaternions.reshape(-1, 4)
     matrices: Array = Rotation.from_quat(flat, scalar_first=True).as_matrix()
     return matrices.reshape(*quaternions.shape[:-1], 3, 3)
@@ -140,7 +136,7 @@ _LENGTH_TOLERANCE = 1e-3
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Pose:
-    """Where a part is, how it is turned, and how sure that is."""
+    """Position and rotation of a part, with their uncertainty."""
 
     rotation: Array
     """(3, 3), part frame -> camera frame"""
@@ -160,14 +156,14 @@ class Pose:
 
 
 def read_pose(answer: Json) -> Pose:
-    """The pose that an answer or a label says.
+    """The pose in an answer or a label.
 
     Raises:
-        TaskError: it is none; the message names the key and the value.
+        TaskError: it is not a pose; the message names the key and the value.
     """
     if not isinstance(answer, dict) or answer.keys() != set(_KEYS):
         found = sorted(map(str, answer)) if isinstance(answer, dict) else repr(answer)[:80]
-        raise TaskError(f"{found} is no pose; write an object with exactly {', '.join(_KEYS)}")
+        raise TaskError(f"{found} is not a pose; write an object with exactly {', '.join(_KEYS)}")
     quaternion = _numbers(answer, "rotation", 4)
     length = float(np.linalg.norm(quaternion))
     if abs(length - 1.0) > _LENGTH_TOLERANCE:
@@ -192,7 +188,7 @@ def write_pose(pose: Pose) -> Json:
     """The JSON of a pose; equal poses give equal texts.
 
     Raises:
-        TaskError: its rotation is none, or a number is not finite.
+        TaskError: its rotation is invalid, or a number is not finite.
     """
     try:
         check_rotation(pose.rotation)
@@ -213,11 +209,13 @@ def _numbers(answer: dict[str, Json], key: str, count: int) -> Array:
     values = answer[key]
     if isinstance(values, list | tuple) and len(values) == count and all(map(is_number, values)):
         return np.array(values, dtype=np.float64)
-    raise TaskError(f"{key} = {values!r:.90} is no list of {count} finite numbers; write one")
+    raise TaskError(f"{key} = {values!r:.90} is not a list of {count} finite numbers; write one")
 
 
 def _spread(answer: dict[str, Json], key: str) -> float:
     value = answer[key]
     if is_number(value) and value >= 0:
         return float(value)
-    raise TaskError(f"{key} = {value!r:.60} is no finite number >= 0; write 0.0 where it is exact")
+    raise TaskError(
+        f"{key} = {value!r:.60} is not a finite number >= 0; write 0.0 where it is exact"
+    )

@@ -1,18 +1,9 @@
 """Scenes of production: a bin in a robot cell, photographed up to three times while it is emptied.
 
 Everything is drawn from the generator it is given, and everything is wider than in the start data:
-how the part lies, light, colours, dirt, clutter, what is in the way, lens and sensor. It refuses
-to know what is done with the pictures.
-
-What lies in a bin and what it is made of, drawn at random: worn parts, dirty floors, clutter.
-
-Severity is 0..1: how far production has drifted from what it was planned to be. It refuses to know
-cameras and light.
-
-The robot cells of the simulated factory: how their cameras stand, their lamps, and their bins.
-
-Each differs from the others for good; what changes from bin to bin is in bin_scenes.py. It refuses
-to know the part.
+how the part lies, light, colours, dirt, clutter, what is in the way, lens and sensor. The robot
+cells of the simulated factory differ in camera, lamp and bin. Severity is 0..1: how far production
+has drifted from what was planned.
 """
 
 from __future__ import annotations
@@ -52,7 +43,7 @@ class Cell:
     height_m: float
     """of the camera above the bin's floor"""
     lean_deg: float
-    """of its line of sight from the vertical"""
+    """angle of the line of sight from the vertical"""
     side_deg: float
     """where it stands beside the bin, from the bin's x"""
     focal_px: float
@@ -150,7 +141,10 @@ def worn_part(severity: float, rng: np.random.Generator) -> Surface:
 def dirty_floor(cell: Cell, severity: float, rng: np.random.Generator) -> Surface:
     """The cell's floor, darker or lighter, with more of its stains the further it has drifted."""
     shown = 0.2 + 0.8 * severity  # stains grow more marked, from a shadow of what they will be
-    stain = tuple(a + shown * (b - a) for a, b in zip(cell.floor, cell.stain, strict=True))
+    stain = tuple(
+        floor + shown * (stained - floor)
+        for floor, stained in zip(cell.floor, cell.stain, strict=True)
+    )
     return Surface(
         colour=_tinted(cell.floor, rng.normal(0.0, 0.08 * severity)),
         second=_tinted(stain, rng.normal(0.0, 0.08 * severity)),

@@ -1,17 +1,9 @@
 """How wrong poses are: ADD, ADD-S, MSSD, MSPD, and plain errors of position and rotation.
 
 All are for B poses at once, in bounded memory. A found pose is (R', t'), the true one (R, t), x a
-point of the part, S one of its symmetries. Refuses to know how an image looked, and which error
-is small enough.
-
-How good one answer is against one label, as the numbers that metrics are made of.
-
-Refuses to know which of them matters: flywheel.toml says so.
-
-Whether a gripper that goes where a pose says gets hold of the part, and what that is worth.
-
-A plain rule of geometry, the same for the same two poses. It refuses to know friction, weight and
-what lies beside the part; a robot that reports its own outcomes knows better.
+point of the part, S one of its symmetries. Also whether a gripper closes on the part, by a plain
+rule of geometry: friction, weight and neighbouring parts do not count, so a robot that reports its
+own outcomes knows better.
 """
 
 from __future__ import annotations
@@ -229,7 +221,9 @@ def _mspd_px(part: Part, ours: _Stack, truth: _Stack, cameras: Sequence[Camera])
 def _projected(stack: _Stack, points: Array, cameras: Sequence[Camera]) -> Array:
     """(P, 3) -> (B, P, 2) pixels, NaN for what is not in front."""
     placed = stack.transform(points)
-    return np.stack([project(each, camera) for each, camera in zip(placed, cameras, strict=True)])
+    return np.stack(
+        [project(points, camera) for points, camera in zip(placed, cameras, strict=True)]
+    )
 
 
 _PAD_CM = 2.0
@@ -294,12 +288,12 @@ def pose_scores(part: Part, answer: Json, label: Json) -> dict[str, float]:
     """error_cm, error_deg, add_cm, adds_cm, mssd_cm, mspd_px: lower is better, 0 at best.
 
     add_cm is ADD(-S): of a part with symmetries it is ADD-S, as PoseCNN reports it, because ADD
-    would call a pose wrong that nobody can tell from the right one.
+    would call a pose wrong that looks the same as the right one.
     add_auc and adds_auc are one sample's part of the area under the accuracy-threshold curve up
     to 10 cm, so that their mean is the area; grasped is 1 where the gripper closes on the part.
 
     Raises:
-        TaskError: one of the two is no pose.
+        TaskError: one of the two is not a pose.
     """
     found, true = read_pose(answer), read_pose(label)
     errors = dict(pose_errors(part, [found], [true]))

@@ -1,8 +1,7 @@
 """A pose from the outline of a part alone, without learning: the scripted baseline.
 
 The outlines of the part from all sides are drawn once; the one that overlaps best with what
-stands out from the floor tells the pose. Refuses to know light, material and clutter, and fails
-where they matter.
+stands out from the floor gives the pose. It fails where light, material or clutter matter.
 
 Shapes: M views of the part, N x N pixels of an aligned outline.
 """
@@ -31,11 +30,11 @@ _SPAN = 3.2
 _SHADOW = (0.25, 0.62)
 """share of the floor's brightness, in all colours alike, that counts as its shadow"""
 _LEAST_PX, _MOST_SHARE = 25, 0.6
-"""area of a part, in pixels and as a share of the picture, beyond which it is none"""
+"""area of a part, in pixels and as a share of the picture, outside of which it is not a part"""
 
 
 class _Outline(NamedTuple):
-    """What the moments of a mask say."""
+    """Centre, size and angle of a mask, from its moments."""
 
     centre: Array
     """(2,) pixels"""
@@ -54,7 +53,7 @@ class Silhouettes:
         canvases = [self._drawn(part, rotation) for rotation in self._rotations]
         self._outlines = [_outline(canvas) for canvas in canvases]
         pairs = zip(canvases, self._outlines, strict=True)
-        self._aligned = np.array([_align(mask, one, one.angle) for mask, one in pairs])
+        self._aligned = np.array([_align(mask, outline, outline.angle) for mask, outline in pairs])
 
     def pose(self, mask: Array, camera: Camera) -> Pose:
         """The pose whose outline overlaps best with a mask (H, W) of 0 and 1, not empty.
@@ -94,7 +93,7 @@ class Silhouettes:
 
 
 def segment(pixels: Array) -> Array | None:
-    """(H, W, 3) uint8 RGB -> (H, W) uint8, 1 on the largest thing that is no floor; None for none.
+    """(H, W, 3) uint8 RGB -> (H, W) uint8, 1 on the largest thing that is not floor; None: there is none.
 
     The floor is what the border shows; by Otsu's threshold on the distance from its colour, and
     without what is only darker, its shadow.

@@ -1,12 +1,8 @@
-"""The data that a pose project begins with: clean pictures of the part, rendered from its mesh.
+"""The start data of a pose project, rendered from the part's mesh, and the augmentation in training.
 
-One lamp, a plain floor, a camera that stands where it should, nothing else in the bin: what can be
-had before the robot runs. It is narrower than production on purpose; it refuses to know how.
-
-Random variation of training pictures: other light, other noise, turned, nearer, half covered.
-
-Geometry moves the colours and the rays together, so that the keypoints, which are rays, stay where
-they are and no label changes. Refuses to know the labels.
+One lamp, a plain floor, a camera in its place, nothing else in the bin: what can be had before the
+robot runs. It is narrower than production on purpose. Augmentation moves the colours and the rays
+together, so that the keypoints, which are rays, stay where they are and no label changes.
 
 Shapes: B pictures of N x N pixels; (B, 5, N, N) holds RGB of 0..1 and the two ray channels.
 """

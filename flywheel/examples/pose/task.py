@@ -1,16 +1,10 @@
 """The pose task: one part, described by its part.toml, and everything that flywheel needs of it.
 
-Put together from the modules beside it, which a task of your own may import one by one.
-
-From keypoints with doubts to poses with doubts: what the network's output says.
-
-Refuses to know how the keypoints were found.
+It is put together from the modules beside it, which a task of your own may import one by one. Here
+are the answers, poses with their uncertainty from keypoints with theirs, and the drawing of answer
+and label over a picture.
 
 Shapes: B pictures, K keypoints.
-
-A picture with the answer and the label drawn over it as wire-frames, for reports and people.
-
-Refuses to know who answered.
 """
 
 from __future__ import annotations
@@ -99,7 +93,7 @@ def _chance(variances: Array, most: float) -> Array:
 
 _ENLARGED = 6
 _ANSWER, _LABEL = (255, 140, 0), (0, 220, 90)
-"""orange and green, RGB; told apart by people who see no red too, as the label is thinner"""
+"""orange and green, RGB; the label is drawn thinner, for users who do not see red"""
 _DARK_LINE = (10, 10, 10)
 _BITS = 4
 """of a pixel that OpenCV draws to"""
@@ -112,7 +106,7 @@ def draw_pose(part: Part, sample: Sample, answer: Json | None, label: Json | Non
 
     Raises:
         PayloadError: the sample cannot be read, or has no camera.
-        TaskError: the answer or the label is no pose.
+        TaskError: the answer or the label is not a pose.
     """
     canvas = decode(sample).repeat(_ENLARGED, axis=0).repeat(_ENLARGED, axis=1)
     camera = Camera.of(sample.metadata, f"sample {sample.id[:12]}")
@@ -167,7 +161,7 @@ def pose_task(
         num_test: rendered pictures that are held out.
 
     Raises:
-        SettingsError: the part's description or mesh cannot be; see `load_part`.
+        SettingsError: the part's description or mesh is invalid; see `load_part`.
     """
     part = load_part(part_path)
     return Task(

@@ -1,7 +1,7 @@
 """A robot that empties bins of one part: its pictures, where the part truly is, and what happens.
 
 Production is wider than the start data from the first night and drifts further, more and more
-slowly. It refuses to know how pictures are sent and what the product makes of them.
+slowly.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class RobotCell:
         """Whether the robot gets hold of the part when it goes where the answer says.
 
         Raises:
-            TaskError: one of them is no pose.
+            TaskError: one of them is not a pose.
         """
         return grasps(self.part, read_pose(answer), read_pose(truth))
 
@@ -96,7 +96,9 @@ class RobotCell:
 
 def _reaction(scene: Scene, rng: np.random.Generator) -> Reaction:
     outcome, chance, marker = rng.random(3)
-    measured = write_pose(_measured(scene.pose, rng))  # drawn in any case: one picture, one course
+    measured = write_pose(
+        _measured(scene.pose, rng)
+    )  # always drawn, so that the generator advances alike
     return Reaction(
         gives_outcome=bool(outcome < _OUTCOME_SHARE),
         misjudges=bool(chance < _CHANCE_SHARE),

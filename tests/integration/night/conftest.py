@@ -164,7 +164,7 @@ class SmallProject:
     def send(self, first: int, count: int = 32) -> None:
         """Send a day of traffic, with feedback on every answer: the truth is always "lower".
 
-        Three of four pictures have a lamp, which a model sees as "upper" until it is told.
+        Three of four pictures have a lamp, which a model sees as "upper" until it is reported.
         """
         picture = load_function("corner_task:picture", self.directory)
         with httpx.Client(base_url=self.project.server_url, timeout=30) as client:
@@ -174,8 +174,8 @@ class SmallProject:
                 answer = client.post("/predict", content=payload, headers=PNG)
                 said = answer.raise_for_status().json()
                 outcome = {"kind": "outcome", "value": said["answer"] == "lower"}
-                told = {"request_id": said["request_id"], **outcome}
-                client.post("/feedback", json=told).raise_for_status()
+                reported = {"request_id": said["request_id"], **outcome}
+                client.post("/feedback", json=reported).raise_for_status()
 
     def night(self) -> Any:
         """Run the real flow in this process; the state it ends in."""

@@ -1,4 +1,4 @@
-"""What the world does wrong, and what a night makes of it: told, recorded, nothing lost.
+"""What the world does wrong, and what a night makes of it: reported, recorded, nothing lost.
 
 Each input has its law somewhere; those that need no night are elsewhere (below tests/):
 
@@ -47,7 +47,7 @@ BAD = {
 
 
 @pytest.mark.parametrize(("path", "body", "headers", "status", "said"), BAD.values(), ids=BAD)
-def test_what_production_sends_wrong_is_told_and_not_stored(
+def test_what_production_sends_wrong_is_reported_and_not_stored(
     begun, path, body, headers, status, said
 ):
     stored = "select (select count(*) from predictions), (select count(*) from feedback)"
@@ -86,11 +86,11 @@ def without_label_studio(request, small, servers, monkeypatch):
     else:
         monkeypatch.setenv("LABEL_STUDIO_API_KEY", "0" * 40)
 
-    def mend():
+    def restore():
         small.configure(name)
         monkeypatch.setenv("LABEL_STUDIO_API_KEY", servers.token)
 
-    return mend
+    return restore
 
 
 def test_without_label_studio_the_batch_waits_and_the_next_night_sends_it(
@@ -174,7 +174,7 @@ def annotated(new_copy, people):
 
 
 @pytest.mark.parametrize("what", ["num_deleted", "num_skipped", "num_refused"])
-def test_what_people_take_back_skip_or_make_up_is_counted(annotated, what):
+def test_what_annotators_take_back_skip_or_make_up_is_counted(annotated, what):
     assert (annotated.steps(2)["ingest"][what], annotated.steps(3)["ingest"][what]) == (0, 1)
 
 

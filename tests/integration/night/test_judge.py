@@ -87,7 +87,7 @@ def test_a_dossier_whose_scores_were_changed_gives_no_verdict(story, decisions, 
         replay(read_exhibit(tmp_path), story.directory)
 
 
-def test_a_dossier_whose_verdict_was_changed_is_told(story, decisions, tmp_path, flywheel):
+def test_a_dossier_whose_verdict_was_changed_is_reported(story, decisions, tmp_path, flywheel):
     with open_loop(story.directory) as loop:
         write_exhibit(find_exhibit(loop, decisions[-1][1]), tmp_path)
     record = tmp_path / "decision.json"

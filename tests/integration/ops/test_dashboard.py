@@ -93,8 +93,8 @@ def run(directory):
             payload = picture(number, "upper", lamp=number % 4 != 0)
             answer = client.post("/predict", content=payload, headers={"Content-Type": "image/png"})
             said = answer.raise_for_status().json()["request_id"]
-            told = {"request_id": said, "kind": "outcome", "value": number % 3 == 0}
-            client.post("/feedback", json=told).raise_for_status()
+            reported = {"request_id": said, "kind": "outcome", "value": number % 3 == 0}
+            client.post("/feedback", json=reported).raise_for_status()
     state = nightly(folder, return_state=True)
     with get_client(sync_client=True) as client:
         found = client.read_flow_run(state.state_details.flow_run_id)
@@ -119,7 +119,9 @@ def look(browser: Browser, tmp_path):
 
     def open_page(url, width, text):
         page, said = browser.new_page(viewport={"width": width, "height": 1000}), []
-        page.on("console", lambda line: said.append(_told(line)) if line.type == "error" else None)
+        page.on(
+            "console", lambda line: said.append(_reported(line)) if line.type == "error" else None
+        )
         page.on("pageerror", lambda error: said.append(str(error)))
         page.goto(url)
         page.get_by_text(text).first.wait_for(timeout=20_000)
@@ -131,12 +133,12 @@ def look(browser: Browser, tmp_path):
     return open_page
 
 
-def _told(line):
+def _reported(line):
     return f"{line.location['url']}: {line.text}"
 
 
 def _faults(said):
-    """Browsers ask every server for an icon, and are told that there is none."""
+    """Browsers ask every server for an icon, and learn that there is none."""
     return [line for line in said if "favicon" not in line]
 
 

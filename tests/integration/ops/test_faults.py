@@ -72,7 +72,7 @@ SHORT, LONG = 60, 1500
 
 @pytest.fixture(scope="module")
 def make(tmp_path_factory, free_url):
-    """Makes a project whose model server runs, with its storage where it is told."""
+    """Makes a project whose model server runs, with its storage where it is reported."""
     started = []
 
     def project(name, prefect, *, epochs=SHORT, **storage):

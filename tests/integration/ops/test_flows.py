@@ -164,7 +164,7 @@ def test_a_night_goes_on_from_flow_to_flow(asked):
     assert all(state.is_completed() for state in asked)
 
 
-def test_a_promotion_that_waits_is_told_with_its_deadline_and_dossier(directory, asked):
+def test_a_promotion_that_waits_is_reported_with_its_deadline_and_dossier(directory, asked):
     assert "of night 0 waits for approval until " in asked[2].message
     with open_loop(directory) as loop:
         line = status(loop).approval
@@ -205,7 +205,7 @@ def test_a_new_process_approves_and_the_candidate_serves(directory, approved):
         assert ModelServer(loop.project.server_url).digest() == release.checkpoint_digest
 
 
-def test_prefect_is_told_of_the_release(approved, prefect_server):
+def test_prefect_is_reported_of_the_release(approved, prefect_server):
     chosen = {"event": {"name": ["flywheel.release-changed"]}}
     end = time.monotonic() + 20
     while time.monotonic() < end:

@@ -91,7 +91,7 @@ def test_two_processes_measure_what_one_does(directory, tmp_path):
         for entrant, table in part.scores.items():
             for score, values in table.items():
                 np.testing.assert_array_equal(values, other[name].scores[entrant][score])
-    # Prefect's server is told of the pieces, and of no label.
+    # Prefect's server is reported of the pieces, and of no label.
     assert first_scoring() == ({"pieces": 5}, [f"score {number}" for number in range(1, 6)])
 
 

@@ -77,7 +77,7 @@ def stands(directory):
         return [line.replace(str(directory), "DIR") for line in status(loop).lines()]
 
 
-def test_a_doctor_finds_all_well_but_that_nothing_is_scheduled_and_nobody_told(project):
+def test_a_doctor_finds_all_well_but_that_nothing_is_scheduled_and_no_address_set(project):
     said = flywheel("doctor", project.directory)
     unwell = {check for check, mark in marks(said).items() if mark != "✓"}
     assert unwell == {"schedule", "notices"}
@@ -86,7 +86,7 @@ def test_a_doctor_finds_all_well_but_that_nothing_is_scheduled_and_nobody_told(p
     assert "3 servers agree" in said
 
 
-def test_a_wrong_token_and_a_silent_server_are_told_with_status_1(away, monkeypatch):
+def test_a_wrong_token_and_a_silent_server_are_reported_with_status_1(away, monkeypatch):
     monkeypatch.setenv("LABEL_STUDIO_API_KEY", "a" * 40)
     said = flywheel("doctor", away.directory, code=1)
     assert {check for check, mark in marks(said).items() if mark == "✗"} == {

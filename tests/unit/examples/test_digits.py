@@ -149,7 +149,7 @@ def test_an_annotation_without_choices_is_refused(task, result):
 
 @pytest.mark.parametrize("answer", ["10", "", None, 3, ["3"]])
 def test_an_answer_that_is_no_class_has_no_target(task, answer):
-    with pytest.raises(AnnotationError, match="is no digit of this task"):
+    with pytest.raises(AnnotationError, match="is not a digit of this task"):
         task.targets([answer])
 
 

@@ -125,12 +125,12 @@ def test_damaged_bytes_never_raise_anything_else(task, kind):
     assert refused > 10
 
 
-def test_people_see_the_picture_enlarged(task, examples):
+def test_annotators_see_the_picture_enlarged(task, examples):
     picture = Image.open(io.BytesIO(task.labeling.picture(examples[0].sample)))
     assert (picture.format, picture.size) == ("PNG", (256, 256))
 
 
-def test_bytes_that_are_no_picture_are_told_by_their_number_and_not_an_address(task):
+def test_bytes_that_are_no_picture_are_reported_by_their_number_and_not_an_address(task):
     with pytest.raises(PayloadError, match="cannot identify an image in 123 bytes") as caught:
         task.inputs([Sample.of(b"x" * 123, "image/png")])
     assert "0x" not in str(caught.value)

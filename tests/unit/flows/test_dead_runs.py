@@ -47,8 +47,8 @@ def test_a_run_of_another_kind_of_worker_is_left_alone(pid):
 def test_a_server_that_does_not_answer_stops_nothing_and_one_elsewhere_is_not_asked(
     tmp_path, url, lines
 ):
-    told = []
+    reported = []
     identity = {"name": "toy", "task": "toy:task"}
     project = Project(directory=tmp_path, project=identity, prefect=Prefect(url=url))
-    assert close_dead_runs(project, told.append) == []
-    assert ["were not looked at" in line for line in told] == [True] * lines
+    assert close_dead_runs(project, reported.append) == []
+    assert ["were not looked at" in line for line in reported] == [True] * lines

@@ -81,7 +81,7 @@ def test_prefect_has_the_event_of_annotations_when_the_call_returns(posted):
     assert event["payload"] == {"num_events": 3}
 
 
-def test_an_event_of_annotations_that_prefect_does_not_take_is_told_to_the_caller():
+def test_an_event_of_annotations_that_prefect_does_not_take_is_reported_to_the_caller():
     with (
         temporary_settings({PREFECT_API_URL: "http://127.0.0.1:1/api"}),
         pytest.raises(httpx.ConnectError),

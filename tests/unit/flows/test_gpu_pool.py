@@ -121,17 +121,17 @@ def test_a_step_that_is_done_starts_nothing(night, step):
     ],
     ids=lambda value: getattr(value, "name", ""),
 )
-def test_a_run_that_ends_without_a_result_is_told_with_its_message_and_link(
+def test_a_run_that_ends_without_a_result_is_reported_with_its_message_and_link(
     night, step, state, kind
 ):
     with pytest.raises(
         FlywheelError, match=rf"as {state.name}.*{state.message}; see .*run"
-    ) as told:
+    ) as reported:
         do(night, step[0], FakePool(Running(), state))
-    assert type(told.value) is kind
+    assert type(reported.value) is kind
 
 
-def test_a_pool_that_takes_too_long_is_told_with_the_next_step(night, step):
+def test_a_pool_that_takes_too_long_is_reported_with_the_next_step(night, step):
     seconds = iter(range(0, 1000, 100))
     pool = FakePool(Pending(), Pending())
     with pytest.raises(FlywheelError, match=r"in 3 minutes.*Pending.*serves 'gpus', or raise"):

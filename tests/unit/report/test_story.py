@@ -52,7 +52,7 @@ def test_without_a_number_there_is_no_curve(page):
 
 
 def test_pictures_stand_side_by_side_with_their_numbers(page):
-    pair = Pair(name="s1", before="data:,a", after="data:,b", told="error_deg 9 -> 2")
+    pair = Pair(name="s1", before="data:,a", after="data:,b", change="error_deg 9 -> 2")
     text = page([line("champion", 1.0)], [pair])
     assert text.index('src="data:,a"') < text.index('src="data:,b"') < text.index("9 -&gt; 2")
 

@@ -26,7 +26,7 @@ def test_every_server_binds_to_loopback(tmp_path, binary):
     assert studio.argv[-4:] == ("--internal-host", "127.0.0.1", "--port", "4999")
 
 
-def test_prefects_dashboard_is_told_its_own_address(tmp_path, monkeypatch):
+def test_prefects_dashboard_gets_its_own_address(tmp_path, monkeypatch):
     monkeypatch.setenv("PREFECT_API_URL", "https://elsewhere.example/api")
     assert catalogue.prefect_server(tmp_path, URL).env["PREFECT_API_URL"] == f"{URL}/api"
 

@@ -30,9 +30,9 @@ def test_a_server_elsewhere_is_left_to_its_owner(project):
         "labeling": LabelingSettings(url="http://10.0.0.7:8080"),
         "serve": Serve(host="0.0.0.0"),
     }
-    told = []
-    assert stack.up(project.model_copy(update=settings), progress=told.append) == []
-    assert [line.endswith("not started") for line in told] == [True, True, True]
+    reported = []
+    assert stack.up(project.model_copy(update=settings), progress=reported.append) == []
+    assert [line.endswith("not started") for line in reported] == [True, True, True]
 
 
 def test_nothing_runs_and_nothing_stops_before_the_first_start(project):

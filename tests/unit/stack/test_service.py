@@ -57,6 +57,6 @@ def test_a_number_that_nobody_has_is_not_our_process(ourselves):
     assert replace(ourselves, pid=2**22 + 1).process() is None
 
 
-def test_the_record_is_for_people_too(tmp_path, ourselves):
+def test_the_record_can_be_read_by_a_person(tmp_path, ourselves):
     write_servers(tmp_path, {"web": ourselves})
     assert json.loads((tmp_path / "stack.json").read_text())[0]["name"] == "web"

@@ -164,7 +164,7 @@ def test_a_taken_port_names_the_holder_and_the_setting_and_starts_nothing(web, p
     stop_all(state / "other", print)
 
 
-def test_all_taken_ports_are_told_at_once_each_with_its_setting(web, state):
+def test_all_taken_ports_are_reported_at_once_each_with_its_setting(web, state):
     """Moving one port at a time took three starts."""
     held = start_all([web("one"), web("two")], state / "other", print)
     wanted = [web(f"my-{s.name}", port=port_of(s.url)) for s in held]
@@ -227,11 +227,11 @@ def test_the_last_runs_log_is_kept_beside_the_new_one(program, state):
     assert (state / "logs/tool.log.1").read_text() == "first up\n"
 
 
-def test_progress_is_told_in_order(web, state):
-    told = []
-    start_all([web()], state, told.append)
-    stop_all(state, told.append)
-    assert [line.split(" ")[1] for line in told] == ["starting", "ready", "stopped"]
+def test_progress_is_reported_in_order(web, state):
+    reported = []
+    start_all([web()], state, reported.append)
+    stop_all(state, reported.append)
+    assert [line.split(" ")[1] for line in reported] == ["starting", "ready", "stopped"]
 
 
 def test_a_server_outlives_the_command_that_started_it(state, web):

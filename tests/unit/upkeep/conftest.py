@@ -58,7 +58,7 @@ class Past:
         )
 
     def predict(self) -> None:
-        """Production answers three samples, one of them surely and two not."""
+        """Production answers three samples, one of them with confidence and two without."""
         said = self.production.predict(0.95, 0.9, 0.3)
         self.production.say(said[0], FeedbackKind.OUTCOME, value=True)
 

@@ -72,7 +72,7 @@ def test_every_sample_has_its_bytes_again(past, kept, tmp_path):
     ledger.close()
 
 
-def test_hidden_files_and_secrets_are_left_out_and_told(past, tmp_path):
+def test_hidden_files_and_secrets_are_left_out_and_reported(past, tmp_path):
     (past.loop.project.state / "secrets.json").write_text("{}")
     done = back_up(past.loop.project, tmp_path / "kept", now=now)
     names = {path.name for path in done.path.rglob("*")}
@@ -109,7 +109,7 @@ def test_a_back_up_that_fails_leaves_nothing_behind(past, tmp_path, monkeypatch)
     assert list((tmp_path / "there").iterdir()) == []
 
 
-def test_a_blob_that_is_lost_is_told_and_the_rest_is_kept(past, tmp_path):
+def test_a_blob_that_is_lost_is_reported_and_the_rest_is_kept(past, tmp_path):
     with past.ledger.read() as connection:
         digest = connection.execute(select(samples.c.id)).scalars().first()
     (past.folder / ".flywheel/blobs" / digest[:2] / digest).unlink()

@@ -1,4 +1,4 @@
-"""A doctor looks at everything, changes nothing, and says how to mend what is not well."""
+"""A doctor looks at everything, changes nothing, and says how to fix what is not well."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_blobs_are_written_read_and_taken_away_again(directory):
     assert not [path for path in blobs.rglob("*") if path.is_file()]
 
 
-def test_secrets_that_others_can_read_are_told_with_the_cure(directory):
+def test_secrets_that_others_can_read_are_reported_with_the_cure(directory):
     path = directory / ".flywheel/secrets.json"
     path.parent.mkdir()
     path.write_text("{}")
@@ -136,13 +136,13 @@ def test_secrets_that_others_can_read_are_told_with_the_cure(directory):
 
 
 @pytest.mark.parametrize(("free", "status"), [(10**8, "fail"), (10**9, "warn"), (10**10, "ok")])
-def test_a_disk_that_is_nearly_full_is_told(directory, monkeypatch, free, status):
+def test_a_disk_that_is_nearly_full_is_reported(directory, monkeypatch, free, status):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**11, 10**11 - free, free))
     [one] = machine.disk(load_project(directory))
     assert one.status == status
 
 
-def test_other_versions_and_missing_packages_are_told(directory, monkeypatch):
+def test_other_versions_and_missing_packages_are_reported(directory, monkeypatch):
     wanted = ["torch>=99", "no-such-package", 'numpy<0; extra == "dev"', "typer>=0.1"]
     monkeypatch.setattr(machine, "requires", lambda _: wanted)
     [one] = machine.versions(load_project(directory))
@@ -163,8 +163,8 @@ def test_a_ledger_from_the_future_means_a_clock_that_jumped(directory):
     with ledger.begin() as connection:
         open_night(connection, datetime.now(UTC) + timedelta(days=1))
     ledger.close()
-    [told] = [one for one in examine(directory, PREFECT) if "began at" in one.line]
-    assert (told.check, told.status) == ("clock", "warn")
+    [reported] = [one for one in examine(directory, PREFECT) if "began at" in one.line]
+    assert (reported.check, reported.status) == ("clock", "warn")
 
 
 def test_an_error_that_is_not_ours_is_not_taken_for_a_finding():

@@ -1,7 +1,6 @@
 """What lens and sensor do to the light: blur, vignetting, exposure, white balance, noise, 8 bits.
 
-Images are planes (3, H, W) float32 of linear light until they are developed. It refuses to know
-what is in the picture.
+Images are planes (3, H, W) float32 of linear light until they are developed.
 """
 
 from __future__ import annotations

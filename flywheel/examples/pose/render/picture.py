@@ -1,13 +1,10 @@
-"""A scene to a picture, and what of the part can be seen in it.
+"""Renders a scene to a picture, and measures what of the part can be seen in it.
 
-The same part, scene and size give the same bytes: all chance is in the scene. It refuses to know
-how scenes come about.
+The same part, scene and size give the same bytes: all chance is in the scene. Every face seen in a
+pixel is a fragment: it is shaded once, at the middle of its samples, and weighted by their number.
+Edges are as smooth as with four full samples, for little more than the cost of one.
 
-The colour of each pixel, from the faces seen in its four samples, the light and the surfaces.
-
-Every face seen in a pixel is a fragment: it is shaded once, at the middle of its samples, and
-counts by their number. Edges are as smooth as with four full samples, for little more than the
-price of one. It refuses to know lens and sensor. F faces, H x W pixels, N fragments, S surfaces.
+Shapes: F faces, H x W pixels, N fragments, S surfaces.
 """
 
 from __future__ import annotations
@@ -101,24 +98,24 @@ def _illuminate(colours: Array, places: Array, faces: Array, lit: Array, looks: 
     places (N, 3) of the faces (N,); lit (N,), 0..1, share of the lamp's light that comes there.
     """
     planes, surfaces, light = looks.planes, looks.surfaces, looks.light
-    for one in range(len(colours)):
-        face, which = faces[one], looks.surface_of[faces[one]]
+    for index in range(len(colours)):
+        face, which = faces[index], looks.surface_of[faces[index]]
         px, py, pz = planes[face, 0], planes[face, 1], planes[face, 2]
         scale = -1.0 / math.sqrt(px * px + py * py + pz * pz)
         nx, ny, nz = px * scale, py * scale, pz * scale
         cosine = nx * light[0, 0] + ny * light[0, 1] + nz * light[0, 2]
-        diffuse = max(cosine, 0.0) * lit[one]
+        diffuse = max(cosine, 0.0) * lit[index]
         sky = 0.65 + 0.35 * (nx * light[3, 0] + ny * light[3, 1] + nz * light[3, 2])
         shine = 0.0
         if surfaces[which, 10] > 0.0 and cosine > 0.0:
-            x, y, z = places[one, 0], places[one, 1], places[one, 2]
+            x, y, z = places[index, 0], places[index, 1], places[index, 2]
             back = 1.0 / math.sqrt(x * x + y * y + z * z)
             hx, hy, hz = light[0, 0] - x * back, light[0, 1] - y * back, light[0, 2] - z * back
             half = (nx * hx + ny * hy + nz * hz) / math.sqrt(hx * hx + hy * hy + hz * hz + 1e-12)
-            shine = surfaces[which, 10] * lit[one] * _power(half, surfaces[which, 11])
+            shine = surfaces[which, 10] * lit[index] * _power(half, surfaces[which, 11])
         for channel in range(3):
             glow = sky * light[2, channel] + diffuse * light[1, channel]
-            colours[one, channel] = colours[one, channel] * glow + shine * light[1, channel]
+            colours[index, channel] = colours[index, channel] * glow + shine * light[1, channel]
 
 
 @njit(cache=True, error_model="numpy")
@@ -133,10 +130,10 @@ def _power(cosine: float, exponent: float) -> float:
 @njit(cache=True, error_model="numpy")
 def _gather(colours: Array, pixels: Array, counts: Array, image: Array) -> None:
     """Add the fragments (N, 3) to their pixels in `image` (3, H W), each by its samples."""
-    for one in range(len(pixels)):
-        weight = 0.25 * counts[one]
+    for index in range(len(pixels)):
+        weight = 0.25 * counts[index]
         for channel in range(3):
-            image[channel, pixels[one]] += np.float32(weight * colours[one, channel])
+            image[channel, pixels[index]] += np.float32(weight * colours[index, channel])
 
 
 _HIDING_M = 0.0015

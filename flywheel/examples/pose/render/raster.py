@@ -1,7 +1,7 @@
 """Triangles to pixels: which face is seen in each sample, and how far away it is.
 
-Compiled by numba, so it needs no display and no OpenGL. It refuses to know colours, light and
-what the faces belong to. F faces, V vertices, an image of H x W samples.
+Compiled by numba, so it needs no display and no OpenGL. F faces, V vertices, an image of H x W
+samples.
 
 On a face's plane 1 / z is linear over the image, exactly: with n . p = d it is (n / d) . ray, for
 the ray ((u - cx) / fx, (v - cy) / fy, 1). So a face is three numbers, n / d, and depth is compared
@@ -126,17 +126,17 @@ def cover(corners: Array, mask: Array) -> None:
 def _span(corner: Array, row: float, width: int) -> tuple[int, int]:
     """First and last column of a triangle (3, 2) in a row; the last is before the first if none."""
     least, most = 1e9, -1e9
-    for one in range(3):
-        other = one + 1 if one < 2 else 0
-        top, bottom = corner[one, 1], corner[other, 1]
+    for index in range(3):
+        other = index + 1 if index < 2 else 0
+        top, bottom = corner[index, 1], corner[other, 1]
         if min(top, bottom) - _EDGE > row or max(top, bottom) + _EDGE < row:
             continue
         if abs(bottom - top) < 1e-12:
-            least = min(least, corner[one, 0], corner[other, 0])
-            most = max(most, corner[one, 0], corner[other, 0])
+            least = min(least, corner[index, 0], corner[other, 0])
+            most = max(most, corner[index, 0], corner[other, 0])
             continue
         share = min(max((row - top) / (bottom - top), 0.0), 1.0)
-        column = corner[one, 0] + share * (corner[other, 0] - corner[one, 0])
+        column = corner[index, 0] + share * (corner[other, 0] - corner[index, 0])
         least, most = min(least, column), max(most, column)
     left = max(least - _EDGE, 0.0)
     right = min(most + _EDGE, width - 1.0)

@@ -1,11 +1,7 @@
 """All that a picture depends on besides the part's shape, in one frozen record.
 
 Two frames: the camera's (x right, y down, z forward) and the bin's (z up, its floor is z = 0).
-It refuses to know how scenes are drawn at random and how they become pixels.
-
-Where things are: a camera that looks into the bin, and a part that rests on its floor.
-
-Frame of the bin: metres, z up, floor at z = 0. It refuses to draw numbers at random.
+Lengths are in metres.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The things that lie about in a bin, as meshes of few triangles, and how they are put together.
 
-Faces run counter-clockwise seen from outside. It refuses to know the part and the camera.
+Faces run counter-clockwise seen from outside.
 """
 
 from __future__ import annotations

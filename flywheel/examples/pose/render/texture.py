@@ -1,7 +1,6 @@
 """What a surface looks like: its colours, how they are spread over it, and how it shines.
 
-Patterns are computed at the point that is seen, from one tile of value noise that repeats. It
-refuses to know the shape under the surface, and the light.
+Patterns are computed at the point that is seen, from one tile of value noise that repeats.
 """
 
 from __future__ import annotations
@@ -90,12 +89,12 @@ def albedo(which: Array, places: Array, frames: Array, surfaces: Array, tile: Ar
     """
     colours = np.empty(places.shape)
     texels_per_m = _GRAINS_PER_M * len(tile)
-    for one in range(len(places)):
-        kind = which[one]
-        height = _coordinate(frames, kind, 2, places, one)
+    for index in range(len(places)):
+        kind = which[index]
+        height = _coordinate(frames, kind, 2, places, index)
         # Slanted, so that one plane pattern runs over all sides of a solid without seams.
-        along = _coordinate(frames, kind, 0, places, one) + 0.45 * height
-        across = _coordinate(frames, kind, 1, places, one) + 0.65 * height
+        along = _coordinate(frames, kind, 0, places, index) + 0.45 * height
+        across = _coordinate(frames, kind, 1, places, index) + 0.65 * height
         share, bright, grain = 0.0, 1.0, surfaces[kind, 9]
         if surfaces[kind, 6] > 0.0:
             share = _share(surfaces, kind, along, across, tile)
@@ -105,7 +104,7 @@ def albedo(which: Array, places: Array, frames: Array, surfaces: Array, tile: Ar
             bright += grain * (tile[row & (len(tile) - 1), column & (len(tile) - 1)] - 0.5)
         for channel in range(3):
             first, second = surfaces[kind, channel], surfaces[kind, channel + 3]
-            colours[one, channel] = bright * (first + share * (second - first))
+            colours[index, channel] = bright * (first + share * (second - first))
     return colours
 
 

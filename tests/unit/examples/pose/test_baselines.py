@@ -96,7 +96,7 @@ def test_a_clean_outline_gives_the_pose(part, draw_poses):
     assert np.median(shifts) < 1.5
 
 
-def test_the_part_is_told_from_floor_and_shadow(examples):
+def test_the_part_is_separated_from_floor_and_shadow(examples):
     mask = segment(decode(examples[0].sample))
     assert 200 < mask.sum() < 1200
     assert segment(np.full((64, 64, 3), 77, np.uint8)) is None

@@ -36,20 +36,20 @@ def test_a_sample_carries_its_camera():
 
 
 @pytest.mark.parametrize(
-    ("metadata", "told"),
+    ("metadata", "reported"),
     [
         ({"site": "dock"}, "no camera, only site"),
         ({}, "only nothing"),
-        ({"camera": None}, "no list of numbers"),
-        ({"camera": "70"}, "no list of numbers"),
-        ({"camera": [70, 70, 31.5, True]}, "no list of numbers"),
-        ({"camera": [70, 70, 31.5, float("nan")]}, "no list of numbers"),
-        ({"camera": [10**400, 70, 31.5, 3]}, "no list of numbers"),
+        ({"camera": None}, "is not a list of numbers"),
+        ({"camera": "70"}, "is not a list of numbers"),
+        ({"camera": [70, 70, 31.5, True]}, "is not a list of numbers"),
+        ({"camera": [70, 70, 31.5, float("nan")]}, "is not a list of numbers"),
+        ({"camera": [10**400, 70, 31.5, 3]}, "is not a list of numbers"),
         ({"camera": [70, 70, 31.5]}, "has 3 numbers"),
         ({"camera": [70, 0, 31.5, 31.5]}, "cannot be inverted"),
         ({"camera": [-70, 70, 31.5, 31.5]}, "cannot be inverted"),
     ],
 )
-def test_a_camera_that_cannot_be_is_told_with_the_samples_name(metadata, told):
-    with pytest.raises(PayloadError, match=f"sample abc: .*{told}"):
+def test_a_camera_that_cannot_be_is_reported_with_the_samples_name(metadata, reported):
+    with pytest.raises(PayloadError, match=f"sample abc: .*{reported}"):
         Camera.of(metadata, "sample abc")

@@ -49,7 +49,7 @@ def test_an_area_falls_with_the_error_down_to_nothing(part, make_pose):
 
 @pytest.mark.parametrize("answer", [None, {}, {"position_m": [0, 0, 1]}])
 def test_what_is_no_pose_has_no_score(part, make_pose, answer):
-    with pytest.raises(TaskError, match="is no pose"):
+    with pytest.raises(TaskError, match="is not a pose"):
         pose_scores(part, answer, write_pose(make_pose()))
 
 

@@ -121,7 +121,7 @@ def test_without_weight_picks_are_not_defined():
     assert math.isnan(picks_per_hour({"grasped": np.ones(2)}, np.zeros(2)))
 
 
-def test_without_the_score_it_is_told():
+def test_without_the_score_it_is_reported():
     with pytest.raises(TaskError, match="need the score 'grasped', there are correct"):
         picks_per_hour({"correct": np.ones(2)}, np.ones(2))
 

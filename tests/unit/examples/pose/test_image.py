@@ -1,4 +1,4 @@
-"""Pixels survive PNG; a payload of another kind, size or mode is told and never mended."""
+"""Pixels survive PNG; a payload of another kind, size or mode is reported and never repaired."""
 
 import io
 import struct
@@ -52,7 +52,7 @@ def test_decoded_pixels_can_be_written_to():
     assert decode(_sample(encode(_noise()))).flags.writeable
 
 
-def test_people_see_every_pixel_as_a_square():
+def test_annotators_see_every_pixel_as_a_square():
     pixels = _noise()
     large = np.asarray(Image.open(io.BytesIO(picture(_sample(encode(pixels))))))
     assert large.shape == (8 * IMAGE_PIXELS, 8 * IMAGE_PIXELS, 3)
@@ -60,7 +60,7 @@ def test_people_see_every_pixel_as_a_square():
 
 
 @pytest.mark.parametrize(
-    ("payload", "told"),
+    ("payload", "reported"),
     [
         (b"", "cannot identify an image in 0 bytes"),
         (b"no picture", "cannot identify an image in 10 bytes of 'image/png'; send a whole PNG"),
@@ -74,6 +74,6 @@ def test_people_see_every_pixel_as_a_square():
     ],
     ids=["empty", "text", "cut", "gif", "shape", "bomb", "gray", "transparent", "16 bits"],
 )
-def test_what_cannot_be_read_is_told(payload, told):
-    with pytest.raises(PayloadError, match=f"sample [0-9a-f]{{12}}: .*{told}"):
+def test_what_cannot_be_read_is_reported(payload, reported):
+    with pytest.raises(PayloadError, match=f"sample [0-9a-f]{{12}}: .*{reported}"):
         decode(_sample(payload))

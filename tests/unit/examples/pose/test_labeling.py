@@ -1,4 +1,4 @@
-"""What people mark becomes a pose, what a model answers becomes marks, and slips are told plainly."""
+"""What people mark becomes a pose, what a model answers becomes marks, and slips are reported plainly."""
 
 import copy
 import re
@@ -152,14 +152,14 @@ def test_marks_on_a_line_are_refused(part, sample):
     assert "lie on a line" in _refusal(labeling, regions, sample)
 
 
-def test_swapped_names_are_told(labeling, marks, sample):
+def test_swapped_names_are_reported(labeling, marks, sample):
     toe, heel = _marks_of(marks)["toe_right"], _marks_of(marks)["heel_right"]
     toe["value"]["keypointlabels"], heel["value"]["keypointlabels"] = ["heel_right"], ["toe_right"]
     message = _refusal(labeling, marks, sample)
     assert re.match(r"'toe_right' and 'heel_right' look swapped: residual [\d.]+ px", message)
 
 
-def test_a_misplaced_mark_is_told(labeling, marks, sample):
+def test_a_misplaced_mark_is_reported(labeling, marks, sample):
     value = _marks_of(marks)["boss_top"]["value"]
     value["x"] = 95.0 if value["x"] < 50 else 5.0
     assert re.match(r"'boss_top' lies \d+ px from where", _refusal(labeling, marks, sample))

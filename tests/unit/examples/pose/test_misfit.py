@@ -63,7 +63,7 @@ def test_more_marks_are_surer(view):
     assert fit(view(3)[1]).pose.std_deg < fit(view(3, count=6)[1]).pose.std_deg
 
 
-def test_swapped_names_are_told_with_both_residuals(view):
+def test_swapped_names_are_reported_with_both_residuals(view):
     _, marks = view(3, noise_px=0.2)
     wrong = _swapped(marks, "heel_left", "toe_right")
     found = fit(wrong)
@@ -73,7 +73,7 @@ def test_swapped_names_are_told_with_both_residuals(view):
     assert "swapped back 0." in message
 
 
-def test_a_mark_far_from_its_place_is_told_with_its_distance(view):
+def test_a_mark_far_from_its_place_is_reported_with_its_distance(view):
     _, marks = view(3, noise_px=0.1)
     wrong = _moved(marks, "boss_top", [10.0, -9.0])
     message = explain(wrong, fit(wrong))
@@ -91,7 +91,7 @@ def test_the_right_names_are_blamed_in_any_view(view, seed):
         assert explain(swapped, fit(swapped)).startswith("'heel_right' and 'wall_left'")
 
 
-def test_marks_in_disorder_are_told_as_such(view):
+def test_marks_in_disorder_are_reported_as_such(view):
     _, marks = view(3)
     wrong = replace(marks, pixels=marks.pixels[::-1].copy() * [1, -1])
     assert "fit no pose of the part" in explain(wrong, fit(wrong))

@@ -84,13 +84,13 @@ def test_queries_that_cannot_be_are_refused(value):
 
 
 @pytest.mark.parametrize(
-    ("points", "told"),
+    ("points", "reported"),
     [
         (np.zeros((0, 3)), r"shape \(0, 3\)"),
         (np.zeros((4, 2)), r"shape \(4, 2\)"),
         (np.full((4, 3), np.nan), "not all of them finite"),
     ],
 )
-def test_points_that_cannot_be_are_refused(points, told):
-    with pytest.raises(ValueError, match=told):
+def test_points_that_cannot_be_are_refused(points, reported):
+    with pytest.raises(ValueError, match=reported):
         Nearest(points)

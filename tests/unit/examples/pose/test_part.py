@@ -1,4 +1,4 @@
-"""A part is read from part.toml and its mesh; whatever cannot be is told in one line."""
+"""A part is read from part.toml and its mesh; whatever cannot be is reported in one line."""
 
 import numpy as np
 import pytest
@@ -83,7 +83,7 @@ def test_points_lie_on_the_faces(write):
     np.testing.assert_allclose(points.max(axis=1), 1.0, atol=1e-6)
 
 
-def test_edges_are_those_that_people_see(write):
+def test_edges_are_those_that_are_drawn(write):
     edges = load_part(write()).edges
     assert len(edges) == 12
     assert sorted(np.linalg.norm(edges[:, 0] - edges[:, 1], axis=1)) == pytest.approx(
@@ -135,18 +135,21 @@ def _line(*places):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "reported"),
     [
         (TEXT.replace("block.ply", "none.ply"), "none.ply: there is no such mesh"),
-        (TEXT.replace("block.ply", "block.stl"), r"\[mesh\] 'block.stl' is no mesh.*.ply or .obj"),
+        (
+            TEXT.replace("block.ply", "block.stl"),
+            r"\[mesh\] 'block.stl' is not a mesh.*.ply or .obj",
+        ),
         ("nam = 1\n" + TEXT, "unknown key 'nam'; did you mean 'name'"),
         (TEXT + "speed = 1", "unknown key 'gripper.speed'; known: axis, clearance_cm"),
         (TEXT.replace("0.8", "-0.8"), "gripper.clearance_cm = -0.8: .*greater than 0"),
         (TEXT.replace("[0, 3, 0]", "[0, 0, 0]"), r"gripper.axis = \[0, 0, 0\]: points nowhere"),
         (TEXT.replace("a = [0.04, 0.02, 0.01]", "a = [0.04, 0.02]"), "keypoints.a = .*at least 3"),
         (TEXT.replace("a = [0.04,", "a = [nan,"), "keypoints.a.0 = nan: .*finite"),
-        (TEXT.replace("a =", '"<a>" ='), r"\[keypoints\] '<a>' is no name; begin"),
-        (TEXT.replace('"block"', '""'), r"\[name\] '' is no name"),
+        (TEXT.replace("a =", '"<a>" ='), r"\[keypoints\] '<a>' is not a name; begin"),
+        (TEXT.replace('"block"', '""'), r"\[name\] '' is not a name"),
         (HEAD + CORNERS, "'gripper' is missing"),
         (HEAD + "name", "is not TOML"),
         (TEXT + _symmetry("[0, 0, 1]", 1), "fold = 1: is no symmetry; write 2 or more"),
@@ -162,18 +165,18 @@ def _line(*places):
         ),
     ],
 )
-def test_a_description_that_cannot_be_is_told_in_one_line(write, text, told):
-    with pytest.raises(SettingsError, match=told) as caught:
+def test_a_description_that_cannot_be_is_reported_in_one_line(write, text, reported):
+    with pytest.raises(SettingsError, match=reported) as caught:
         load_part(write(text=text))
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_description_is_told(tmp_path):
+def test_a_missing_description_is_reported(tmp_path):
     with pytest.raises(SettingsError, match=r"No such file or directory; name a part.toml"):
         load_part(tmp_path / "part.toml")
 
 
-def test_all_faults_of_a_description_are_told_at_once(write):
+def test_all_faults_of_a_description_are_reported_at_once(write):
     text = TEXT.replace("name", "nam").replace("0.8", "-0.8")
     with pytest.raises(SettingsError, match=r"(?s)nam.*\n.*clearance"):
         load_part(write(text=text))
@@ -211,7 +214,7 @@ end_header
 
 
 @pytest.mark.parametrize(
-    ("mesh", "told"),
+    ("mesh", "reported"),
     [
         (b"", "cannot be read as a .ply mesh"),
         (b"no mesh at all", "cannot be read as a .ply mesh"),
@@ -227,13 +230,13 @@ end_header
         (_block(0.05), r"it is 4.58 mm across, at least 5 mm"),
     ],
 )
-def test_a_mesh_that_cannot_be_is_told_in_one_line(write, mesh, told):
-    with pytest.raises(SettingsError, match=rf"block.ply: .*{told}") as caught:
+def test_a_mesh_that_cannot_be_is_reported_in_one_line(write, mesh, reported):
+    with pytest.raises(SettingsError, match=rf"block.ply: .*{reported}") as caught:
         load_part(write(mesh))
     assert "\n" not in str(caught.value)
 
 
-def test_symmetries_that_never_close_are_told(write):
+def test_symmetries_that_never_close_are_reported(write):
     ball = trimesh.creation.icosphere(subdivisions=3, radius=0.03)
     text = TEXT + _symmetry("[0, 0, 1]", 5) + _symmetry("[1, 0, 0.3]", 7)
     with pytest.raises(SettingsError, match="more than 100 rotations"):

@@ -62,7 +62,7 @@ def test_the_covariance_is_as_large_as_the_errors_are():
     assert (chi2 < stats.chi2(6).ppf(0.9)).mean() == pytest.approx(0.9, abs=0.05)
 
 
-def test_std_that_is_told_too_small_is_widened_by_the_misfit():
+def test_std_that_is_given_too_small_is_widened_by_the_misfit():
     views = _views(400, 0.003)
     found = solve_batch(POINTS, views.rays, views.std / 4)
     assert 4.0 < _chi2(found, views).mean() < 9.0

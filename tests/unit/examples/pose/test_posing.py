@@ -1,4 +1,4 @@
-"""Answers and poses are two ways to say one thing; what is no pose is told by key and value."""
+"""Answers and poses are two ways to say one thing; what is not a pose is reported by key and value."""
 
 import json
 from dataclasses import replace
@@ -33,9 +33,9 @@ def test_points_are_turned_and_then_moved(make_pose):
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "reported"),
     [
-        ({"rotation": [1, 0, 0]}, r"rotation = \[1, 0, 0\] is no list of 4"),
+        ({"rotation": [1, 0, 0]}, r"rotation = \[1, 0, 0\] is not a list of 4"),
         ({"rotation": [1, 1, 0, 0]}, "length 1.41421; it must be 1"),
         ({"rotation": [0, 0, 0, 0]}, "length 0"),
         ({"rotation": [float("nan"), 0, 0, 1]}, "rotation = .*finite"),
@@ -49,14 +49,14 @@ def test_points_are_turned_and_then_moved(make_pose):
         ({"roll": 1.0}, "'roll'.*write an object with exactly position_m"),
     ],
 )
-def test_what_is_no_pose_is_told_by_key_and_value(make_pose, changes, told):
-    with pytest.raises(TaskError, match=told):
+def test_what_is_no_pose_is_reported_by_key_and_value(make_pose, changes, reported):
+    with pytest.raises(TaskError, match=reported):
         read_pose(write_pose(make_pose()) | changes)
 
 
 @pytest.mark.parametrize("answer", [None, "left", [1, 2], {"position_m": [0, 0, 1]}])
 def test_another_kind_of_answer_is_no_pose(answer):
-    with pytest.raises(TaskError, match="is no pose; write an object with exactly position_m"):
+    with pytest.raises(TaskError, match="is not a pose; write an object with exactly position_m"):
         read_pose(answer)
 
 

@@ -75,7 +75,7 @@ def test_weights_that_cannot_be_are_refused(weights):
 
 
 @pytest.mark.parametrize(
-    ("matrix", "told"),
+    ("matrix", "reported"),
     [
         (np.eye(4), r"shape \(4, 4\)"),
         (np.full((3, 3), np.nan), "nan"),
@@ -84,8 +84,8 @@ def test_weights_that_cannot_be_are_refused(weights):
         (np.diag([1.0, 1.0, -1.0]), "determinant -1"),
     ],
 )
-def test_what_is_no_rotation_is_told(matrix, told):
-    with pytest.raises(ValueError, match=told):
+def test_what_is_no_rotation_is_reported(matrix, reported):
+    with pytest.raises(ValueError, match=reported):
         check_rotation(matrix)
 
 
@@ -115,6 +115,6 @@ def test_w_comes_first():
 
 
 @pytest.mark.parametrize("numbers", [[0, 0, 0, 0], [1, 0, 0], [1, 0, 0, np.nan]])
-def test_what_is_no_quaternion_is_told(numbers):
+def test_what_is_no_quaternion_is_reported(numbers):
     with pytest.raises(ValueError, match="quaternion"):
         from_quaternion(np.array(numbers))

@@ -25,7 +25,7 @@ def test_a_perfect_answer_has_no_error_and_is_grasped(part, make_pose):
     assert (scores["add_auc"], scores["adds_auc"], scores["grasped"]) == pytest.approx((1, 1, 1))
 
 
-def test_a_shift_is_told_in_centimetres_and_takes_its_part_of_the_area(part, make_pose):
+def test_a_shift_is_reported_in_centimetres_and_takes_its_part_of_the_area(part, make_pose):
     moved = make_pose(position_m=(0.0, 0.02, 0.5))
     scores = pose_scores(part, write_pose(moved), write_pose(make_pose()))
     assert (scores["error_cm"], scores["add_cm"]) == pytest.approx((2.0, 2.0))
@@ -39,7 +39,7 @@ def test_add_of_a_symmetric_part_is_add_s(part, half_turned, make_pose):
     assert pose_scores(part, turned, true)["add_cm"] > 3.0
 
 
-def test_what_is_no_rotation_is_told(part, make_pose):
+def test_what_is_no_rotation_is_reported(part, make_pose):
     answer = write_pose(make_pose())
     with pytest.raises(TaskError, match="rotation"):
         pose_scores(part, {**answer, "rotation": [2.0, 0.0, 0.0, 0.0]}, answer)

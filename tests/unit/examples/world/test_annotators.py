@@ -1,4 +1,4 @@
-"""Simulated people stop when they are told to; what they do all day is in tests/integration."""
+"""Simulated people stop when they are asked to; what they do all day is in tests/integration."""
 
 import json
 import os

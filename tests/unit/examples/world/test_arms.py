@@ -1,4 +1,4 @@
-"""The arms beside the loop: as many labels as asked for, and an exam that nobody trained on."""
+"""The arms beside the loop: as many labels as asked for, and an exam that no arm trained on."""
 
 import dataclasses
 

@@ -23,5 +23,5 @@ def test_who_errs_submits_another_class(letters):
     assert letters.task.labeling.answer(result, ARRIVAL.sample) in {"a", "c"}
 
 
-def test_nobody_can_tell_what_nobody_knows(letters):
+def test_without_a_truth_a_hand_skips(letters):
     assert chosen(letters, None, errs=False) is None

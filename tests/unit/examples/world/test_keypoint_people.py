@@ -139,12 +139,12 @@ def test_a_hand_marks_what_arrived_and_nothing_else(part, examples, hand):
     assert hand("another", False, rng) is None
 
 
-def test_a_hand_that_errs_is_told_what_looks_wrong(part, examples, hand):
-    sample, told = examples[0].sample, 0
+def test_a_hand_that_errs_gets_a_message_on_what_looks_wrong(part, examples, hand):
+    sample, reported = examples[0].sample, 0
     for seed in range(10):
         result = hand(sample.id, True, np.random.default_rng(seed))
         try:
             pose_labeling(part).answer(result, sample)
         except AnnotationError:
-            told += 1
-    assert told >= 8
+            reported += 1
+    assert reported >= 8

@@ -112,8 +112,8 @@ def test_what_counts_as_right_can_be_said(server):
 def test_an_arrival_with_a_reaction_of_its_own_gets_that_one(server, settled, expected):
     one = Arrival(payload=b"7 0", media_type="text/plain", metadata={}, truth="7", reaction=settled)
     send([one], server.url, rng=_rng())
-    told = server.bodies("/feedback")
-    assert [(body["kind"], body["value"]) for body in told] == [expected]
+    reported = server.bodies("/feedback")
+    assert [(body["kind"], body["value"]) for body in reported] == [expected]
 
 
 def test_an_arrival_may_come_with_no_reaction_at_all(server):
@@ -126,7 +126,7 @@ def test_an_arrival_may_come_with_no_reaction_at_all(server):
 
 
 @pytest.mark.parametrize(("status", "error"), [(401, RefusedError), (413, RefusedError)])
-def test_a_refusal_is_told_with_the_servers_words(server, status, error):
+def test_a_refusal_is_reported_with_the_servers_words(server, status, error):
     server.status = status
     with pytest.raises(error, match=f"/predict .* answered {status}.*request_id"):
         send(_arrivals(1, 0), server.url, rng=_rng())
