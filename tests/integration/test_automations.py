@@ -1,7 +1,7 @@
 """Each automation fires on a real Prefect server, and notifies a real address.
 
-One project lives through the module, in the order of the tests: it is scheduled with an address to
-tell; its task cannot be loaded, so each of its runs fails at once; then its workers go; at last it
+One project lives through the module, in the order of the tests: it is scheduled with an address for
+notifications; its task cannot be loaded, so each of its runs fails at once; then its workers go; at last it
 moves to a work pool of the team.
 """
 
