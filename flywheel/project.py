@@ -17,7 +17,7 @@ from flywheel.errors import SettingsError
 from flywheel.faults import tell_detail
 from flywheel.settings.base import Section
 from flywheel.settings.judging import Abstain, Gate, Metric, Published
-from flywheel.settings.labeling import Cost, LabelingSettings, People, Quality
+from flywheel.settings.labeling import AnnotatorSettings, Cost, LabelingSettings, Quality
 from flywheel.settings.learning import Collect, Dataset, Sensors, Train
 from flywheel.settings.operations import (
     Approval,
@@ -57,7 +57,7 @@ class _Settings(Section):
     dataset: Dataset = Dataset()
     train: Train = Train()
     metric: Metric = Metric()
-    people: People = People()
+    annotators: AnnotatorSettings = AnnotatorSettings()
     quality: Quality = Quality()
     cost: Cost = Cost()
     published: Annotated[

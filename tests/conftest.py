@@ -93,18 +93,18 @@ class Letters:
         *payloads: bytes,
         answer: str = "a",
         digest: str = "0123456789abcdef" * 4,
-        people: int = 1,
+        num_annotators: int = 1,
     ) -> list[str]:
         """Put payloads into a batch, the first one the hardest; the ids of their samples."""
         samples = [Sample.of(payload, "text/plain") for payload in payloads]
-        return self.choose_samples(samples, answer, digest, people)
+        return self.choose_samples(samples, answer, digest, num_annotators)
 
     def choose_samples(
         self,
         samples: list[Sample],
         answer: Json,
         digest: str = "0123456789abcdef" * 4,
-        people: int = 1,
+        num_annotators: int = 1,
     ) -> list[str]:
         """The same with samples of any kind, for which the model gave one answer."""
         self.blobs.put_all(sample.payload for sample in samples)
@@ -114,17 +114,18 @@ class Letters:
             add_failures(connection, failures, 0, NOW)
             ids = [sample.id for sample in samples]
             move_failures(connection, ids, FailureState.QUEUED, 0, NOW)
-            add_batch(connection, self._batch(ids, people))
+            add_batch(connection, self._batch(ids, num_annotators))
         return ids
 
     def samples(self, sample_ids: list[str]) -> list[Sample]:
         with self.ledger.read() as connection:
             return load_samples(connection, self.blobs, sample_ids)
 
-    def ask(self, sample_ids: list[str], purpose: Purpose, people: int = 1) -> None:
+    def ask(self, sample_ids: list[str], purpose: Purpose, num_annotators: int = 1) -> None:
         """Let samples that are there wait for people for another purpose."""
         asked = [
-            Asked(sample_id=key, purpose=purpose, people=people, priority=0.5) for key in sample_ids
+            Asked(sample_id=key, purpose=purpose, num_annotators=num_annotators, priority=0.5)
+            for key in sample_ids
         ]
         with self.ledger.begin() as connection:
             enqueue(connection, asked, 0, NOW)
@@ -155,7 +156,7 @@ class Letters:
         with self.ledger.read() as connection:
             return connection.execute(select(func.count()).select_from(skips)).scalar_one()
 
-    def _batch(self, ids: list[str], people: int) -> Batch:
+    def _batch(self, ids: list[str], num_annotators: int) -> Batch:
         self.num_batches += 1
         choices = tuple(
             Choice(
@@ -165,7 +166,7 @@ class Letters:
                 reason="low_confidence 0.70",
                 priority=1.0 - place / len(ids),
                 inclusion_probability=None,
-                people=people,
+                num_annotators=num_annotators,
             )
             for place, sample_id in enumerate(ids)
         )

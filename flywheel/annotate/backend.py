@@ -34,8 +34,8 @@ class NewLabelingTask:
     """the pre-annotation, in Label Studio's result format; empty when people are asked blind"""
     priority: float
     """0..1, 1 is labeled first"""
-    people: int
-    """who are asked"""
+    num_annotators: int
+    """annotators asked"""
     shown: dict[str, Json]
     """what else people see in the data manager: reason, confidence, model; empty when blind"""
 
@@ -79,8 +79,8 @@ class InventoryRow:
     is_begun: bool
     """somebody has annotated, skipped or drafted"""
     is_finished: bool
-    people: int
-    """who are asked"""
+    num_annotators: int
+    """annotators asked"""
 
 
 class LabelingProject(NamedTuple):
@@ -102,7 +102,7 @@ class LabelingBackend(PictureStore, Protocol):
     """What the label stage asks of a labeling server. A project that is gone holds nothing."""
 
     def ensure(
-        self, title: str, config: str, project_id: int | None, people: int = 1
+        self, title: str, config: str, project_id: int | None, num_annotators: int = 1
     ) -> LabelingProject:
         """The project of this id, else of this title, created or brought up to date.
 
@@ -130,7 +130,7 @@ class LabelingBackend(PictureStore, Protocol):
     def inventory(self, project_id: int) -> Iterator[InventoryRow]:
         """Every labeling task of a project in brief."""
 
-    def raise_overlap(self, external_id: int, people: int) -> None:
+    def raise_overlap(self, external_id: int, num_annotators: int) -> None:
         """Raise the number of people asked in one labeling task, and open it again."""
 
     def reorder(self, project_id: int, priorities: Mapping[int, float]) -> set[int]:
@@ -173,14 +173,14 @@ def task_payload(item: NewLabelingTask) -> dict[str, Json]:
     return {"data": task_data(item), "predictions": [prediction]}
 
 
-def labeling_task(row: Json, people: Mapping[int, str]) -> LabelingTask:
-    """One row of a listing with its annotations; `people` are e-mails by number."""
+def labeling_task(row: Json, annotators: Mapping[int, str]) -> LabelingTask:
+    """One row of a listing with its annotations; `annotators` are e-mails by number."""
     return LabelingTask(
         external_id=row["id"],
         key=_key(row["data"]),
         is_finished=row["is_labeled"],
         updated_at=datetime.fromisoformat(row["updated_at"]),
-        annotations=tuple(_annotation(annotation, people) for annotation in row["annotations"]),
+        annotations=tuple(_annotation(annotation, annotators) for annotation in row["annotations"]),
     )
 
 
@@ -195,7 +195,7 @@ def inventory_row(row: Json) -> InventoryRow:
             row["total_annotations"] or row["cancelled_annotations"] or row["draft_exists"]
         ),
         is_finished=row["is_labeled"],
-        people=row["overlap"],
+        num_annotators=row["overlap"],
     )
 
 
@@ -205,13 +205,13 @@ def _key(data: Json) -> str | None:
     return key if isinstance(key, str) else None
 
 
-def _annotation(row: Json, people: Mapping[int, str]) -> ReturnedAnnotation:
+def _annotation(row: Json, annotators: Mapping[int, str]) -> ReturnedAnnotation:
     # A server that starts again from nothing counts from 1 again, so the time joins the id.
     created = datetime.fromisoformat(row["created_at"])
     number = row["completed_by"]
     return ReturnedAnnotation(
         id=f"{row['project']}-{row['id']}-{created:%Y%m%dT%H%M%S.%f}",
-        annotator=_NOBODY if number is None else people.get(number, str(number)),
+        annotator=_NOBODY if number is None else annotators.get(number, str(number)),
         result=row["result"] or [],
         skipped=row["was_cancelled"],
         lead_time_seconds=row["lead_time"],

@@ -87,7 +87,7 @@ def read_budget(
 
     Args:
         connection: to the ledger.
-        project: its [cost], [people] and schedule.timezone.
+        project: its [cost], [annotators] and schedule.timezone.
         costs: as read from the same ledger.
         night: whose routing spends.
         now: says which month it is.
@@ -138,7 +138,7 @@ def _prices(project: Project, costs: Costs) -> dict[str, Price]:
     everyone = costs.prices[EVERYONE]
     return {
         EVERYONE: everyone,
-        EXPERTS: costs.prices[EXPERTS] if project.people.experts else everyone,
+        EXPERTS: costs.prices[EXPERTS] if project.annotators.experts else everyone,
     }
 
 

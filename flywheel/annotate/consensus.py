@@ -15,11 +15,11 @@ from datetime import datetime
 from flywheel.annotate.evidence import Answered, Evidence, weigh_evidence
 from flywheel.ledger import Ledger
 from flywheel.ledger.annotations import newest_labels, settle, unsettled_samples
-from flywheel.ledger.annotators import save_people
+from flywheel.ledger.annotators import save_annotators
 from flywheel.ledger.datasets import add_labels
 from flywheel.ledger.failures import move_failures
 from flywheel.project import Project
-from flywheel.records import PEOPLE, SENSOR, FailureState, Label
+from flywheel.records import ANNOTATORS, SENSOR, FailureState, Label
 from flywheel.task import Task
 
 
@@ -48,7 +48,7 @@ def make_labels(
         changed = unsettled_samples(connection)
         if not changed:
             return LabelResult(num_labels=0, num_withdrawn=0, num_disputed=0)
-        evidence = weigh_evidence(connection, task, project.people, list(changed))
+        evidence = weigh_evidence(connection, task, project.annotators, list(changed))
         looked_at = sorted({*changed, *evidence.samples})
         before = newest_labels(connection, looked_at)
         after = {key: label_of(key, evidence, task, project) for key in looked_at}
@@ -60,7 +60,7 @@ def make_labels(
         add_labels(connection, news, now)
         labeled = [label.sample_id for label in news if label.answer is not None]
         move_failures(connection, labeled, FailureState.LABELED, night, now)
-        save_people(connection, evidence.measured(), now)
+        save_annotators(connection, evidence.measured(), now)
         settle(connection, list(changed))
     enough = project.labeling.annotations_per_sample
     disputed = [
@@ -82,7 +82,7 @@ def label_of(sample_id: str, evidence: Evidence, task: Task, project: Project) -
     group, reliability = None, 0.0
     if answered is not None and experts:
         group = _likeliest(answered, {answered.group_of(person) for person in experts})
-        reliability = max(evidence.crowd.people[person].mean for person in experts)
+        reliability = max(evidence.crowd.annotators[person].mean for person in experts)
     elif answered is not None:
         group = _agreed(answered, project)
     if answered is None or group is None:
@@ -94,19 +94,19 @@ def label_of(sample_id: str, evidence: Evidence, task: Task, project: Project) -
         sample_id=sample_id,
         answer=answer,
         reliability=reliability,
-        num_annotations=len(answered.people) if answered is not None else 0,
-        source=PEOPLE,
+        num_annotations=len(answered.annotators) if answered is not None else 0,
+        source=ANNOTATORS,
     )
 
 
 def _experts(answered: Answered | None, evidence: Evidence, project: Project) -> list[str]:
     """The experts who answered, without those who turned out to guess."""
-    people = answered.people if answered is not None else ()
+    annotators = answered.annotators if answered is not None else ()
     least = project.labeling.min_reliability
     return [
         person
-        for person in people
-        if person in project.people.experts and evidence.crowd.people[person].mean >= least
+        for person in annotators
+        if person in project.annotators.experts and evidence.crowd.annotators[person].mean >= least
     ]
 
 
@@ -121,7 +121,7 @@ def _likeliest(answered: Answered, groups: Iterable[int]) -> int | None:
 def _agreed(answered: Answered, project: Project) -> int | None:
     """The likeliest group, when it is likely enough and people enough stand behind it."""
     best = _likeliest(answered, answered.chances)
-    if best is None or len(answered.people_of(best)) < project.labeling.agreement:
+    if best is None or len(answered.annotators_of(best)) < project.labeling.agreement:
         return None
     return best if answered.chances[best] >= project.labeling.min_reliability else None
 
@@ -129,7 +129,7 @@ def _agreed(answered: Answered, project: Project) -> int | None:
 def _is_news(before: Label | None, after: Label, *, by_annotations: bool) -> bool:
     if before is None or before.source == SENSOR:  # people who do not agree yet withdraw nothing
         return after.answer is not None
-    if before.source != PEOPLE:  # the start data's stays, whatever people say of it
+    if before.source != ANNOTATORS:  # the start data's stays, whatever people say of it
         return False
     if by_annotations:
         return (before.answer, before.reliability) != (after.answer, after.reliability)

@@ -228,7 +228,7 @@ def _answers_of_a_night(project: Project, price: float) -> int:
 
 def _dearest(audience: str, project: Project) -> float:
     """The dearest hour of those who may answer; of experts who are not named, of anyone."""
-    cost, experts = project.cost, project.people.experts
+    cost, experts = project.cost, project.annotators.experts
     if audience == EXPERTS and experts:
         return max(per_hour(cost, one) for one in experts)
     others = [cost.per_hour_of[one] for one in cost.per_hour_of if one not in experts]

@@ -27,7 +27,7 @@ from flywheel.ledger.annotations import annotations_of, newest_labels, recent_lo
 from flywheel.ledger.annotators import Measured, recent_annotations
 from flywheel.ledger.samples import load_each
 from flywheel.records import Annotation, Json, Label, Purpose
-from flywheel.settings.labeling import People
+from flywheel.settings.labeling import AnnotatorSettings
 from flywheel.task import Task
 
 _WINDOW = 20_000
@@ -38,7 +38,7 @@ _WINDOW = 20_000
 class Answered:
     """What people answered on one sample, one answer a person: the newest."""
 
-    people: tuple[str, ...]
+    annotators: tuple[str, ...]
     answers: tuple[Json, ...]
     """oldest first, as people"""
     groups: tuple[int, ...]
@@ -52,11 +52,11 @@ class Answered:
 
     def group_of(self, person: str) -> int:
         """The group of a person's answer."""
-        return self.groups[self.people.index(person)]
+        return self.groups[self.annotators.index(person)]
 
-    def people_of(self, group: int) -> list[str]:
+    def annotators_of(self, group: int) -> list[str]:
         """Who gave them."""
-        return [p for p, of in zip(self.people, self.groups, strict=True) if of == group]
+        return [p for p, of in zip(self.annotators, self.groups, strict=True) if of == group]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,12 +77,15 @@ class Evidence:
                 num_answers=one.num_answers,
                 num_gold=one.num_gold,
             )
-            for one in self.crowd.people.values()
+            for one in self.crowd.annotators.values()
         ]
 
 
 def weigh_evidence(
-    connection: Connection, task: Task, people: People, sample_ids: Sequence[str] = ()
+    connection: Connection,
+    task: Task,
+    annotators: AnnotatorSettings,
+    sample_ids: Sequence[str] = (),
 ) -> Evidence:
     """Read and weigh the newest answers, and all those on the given samples."""
     recent = recent_annotations(connection, _WINDOW)
@@ -102,12 +105,12 @@ def weigh_evidence(
     known = newest_labels(connection, [one.sample_id for one in gold])
     own = _by_sample(annotations_of(connection, sorted({one.sample_id for one in gold})))
     measured = [one for one in gold if not _made(own.get(one.sample_id, ()), one.annotator)]
-    crowd = weigh([*opinions, *_gold_opinions(measured, known, task)], _tiers(people))
+    crowd = weigh([*opinions, *_gold_opinions(measured, known, task)], _tiers(annotators))
     return Evidence(
         crowd=crowd,
         samples={
             key: Answered(
-                people=tuple(one.annotator for one in annotations),
+                annotators=tuple(one.annotator for one in annotations),
                 answers=tuple(one.answer for one in annotations),
                 groups=grouped[key],
                 chances=crowd.samples[key],
@@ -157,9 +160,9 @@ def _name(answer: Json) -> str | None:
     return answer if isinstance(answer, str) else None
 
 
-def _tiers(people: People) -> dict[str, str]:
-    tiers = dict.fromkeys(people.domain_experts, "domain expert")
-    return tiers | dict.fromkeys(people.deep_experts, "deep expert")
+def _tiers(annotators: AnnotatorSettings) -> dict[str, str]:
+    tiers = dict.fromkeys(annotators.domain_experts, "domain expert")
+    return tiers | dict.fromkeys(annotators.deep_experts, "deep expert")
 
 
 _PART = 250

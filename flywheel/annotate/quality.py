@@ -96,7 +96,7 @@ def ask_quality_checks(
     Args:
         ledger: of the project.
         task: says which answers agree.
-        project: its [labeling], [quality] and [people].
+        project: its [labeling], [quality] and [annotators].
         night: whose answers they are.
         now: when.
         most_answers: that the money allows; None is no limit.
@@ -106,7 +106,7 @@ def ask_quality_checks(
     total = settings.samples_per_night * settings.annotations_per_sample
     with ledger.begin() as connection:
         suspects = _suspects(connection, task)
-        evidence = weigh_evidence(connection, task, project.people, suspects)
+        evidence = weigh_evidence(connection, task, project.annotators, suspects)
         left = total - answers_asked(connection, night)
         asking = _Asking(
             connection=connection,
@@ -164,14 +164,14 @@ def _ask_gold(asking: _Asking, rng: np.random.Generator) -> int:
     wanted -= asking.already.get(Purpose.GOLD.value, 0)
     trusted, start = gold_candidates(asking.connection, _TRUSTED)
     pool = trusted if len(trusted) >= _FEW_TRUSTED else trusted + start
-    number = min(max(wanted, 0) // quality.gold_people, len(pool))
-    number = asking.budget.afford(number, quality.gold_people)
+    number = min(max(wanted, 0) // quality.gold_annotators, len(pool))
+    number = asking.budget.afford(number, quality.gold_annotators)
     drawn = [pool[index] for index in rng.permutation(len(pool))[:number]]
     asked = (
         Asked(
             sample_id=sample_id,
             purpose=Purpose.GOLD,
-            people=quality.gold_people,
+            num_annotators=quality.gold_annotators,
             # Anywhere in the queue, so that its place gives nothing away.
             priority=float(rng.random()),
         )
@@ -183,7 +183,7 @@ def _ask_gold(asking: _Asking, rng: np.random.Generator) -> int:
 
 def _ask_experts(asking: _Asking) -> int:
     """What everybody who may be asked has answered without coming to a label."""
-    if not asking.project.people.experts:
+    if not asking.project.annotators.experts:
         return 0
     disputed = [key for key in asking.evidence.samples if key not in asking.labeled]
     able = set(_open_to_more(asking, disputed))
@@ -195,7 +195,7 @@ def _ask_about_suspects(asking: _Asking, suspects: Sequence[str]) -> int:
     """Labels that the model contradicts go to the experts; without any, to one more person."""
     wanted = round(asking.project.quality.suspect_share * asking.total)
     wanted -= asking.already.get(_SUSPECT, 0) + asking.already.get(Purpose.REVIEW.value, 0)
-    if asking.project.people.experts:
+    if asking.project.annotators.experts:
         return _send_to_experts(asking, suspects, wanted)
     able = _open_to_more(asking, suspects)
     chosen = able[: asking.budget.afford(min(len(able), max(wanted, 0)))]
@@ -231,16 +231,16 @@ def _labeled(connection: Connection, evidence: Evidence) -> frozenset[str]:
 def _open_to_more(asking: _Asking, sample_ids: Sequence[str]) -> list[str]:
     """Those whose askings are all answered, and of which one more person can be asked."""
     asked = how_asked(asking.connection, list(sample_ids))
-    people = sum(one.num_answers > 0 for one in asking.evidence.crowd.people.values())
-    most = min(asking.project.labeling.most_annotations, people)
+    num_annotators = sum(one.num_answers > 0 for one in asking.evidence.crowd.annotators.values())
+    most = min(asking.project.labeling.most_annotations, num_annotators)
     samples = asking.evidence.samples
     return [
         key
         for key in sample_ids
         if key in asked
         and asked[key].state == "done"
-        and asked[key].people < most
-        and len(samples[key].people if key in samples else ()) >= asked[key].people
+        and asked[key].num_annotators < most
+        and len(samples[key].annotators if key in samples else ()) >= asked[key].num_annotators
     ]
 
 
@@ -249,7 +249,9 @@ def _send_to_experts(asking: _Asking, sample_ids: Sequence[str], most: int) -> i
     new = [key for key in sample_ids if key not in known]
     chosen = new[: asking.budget.afford(min(len(new), max(most, 0)))]
     asked = (
-        Asked(sample_id=sample_id, purpose=Purpose.REVIEW, people=1, priority=_FIRST_IN_LINE)
+        Asked(
+            sample_id=sample_id, purpose=Purpose.REVIEW, num_annotators=1, priority=_FIRST_IN_LINE
+        )
         for sample_id in chosen
     )
     enqueue(asking.connection, asked, asking.night, asking.now)

@@ -33,7 +33,7 @@ from flywheel.ledger.campaigns import Campaign, all_campaigns
 from flywheel.ledger.locks import hold
 from flywheel.ledger.nights import add_skip, current_night_number
 from flywheel.ledger.outbox import Sent, send_again, sent_in, set_aside, update_by_key, withdraw
-from flywheel.ledger.requests import people_wanted
+from flywheel.ledger.requests import annotators_wanted
 from flywheel.records import Json
 from flywheel.task import Task
 
@@ -230,14 +230,14 @@ def _restore(studio: LabelingBackend, view: _View) -> set[int]:
 def _ask_enough(ledger: Ledger, studio: LabelingBackend, view: _View) -> set[int]:
     """Ask as many people as were wanted; the numbers of the labeling tasks in which fewer were."""
     with ledger.read() as connection:  # now that it knows them by the numbers that they have
-        wanted = people_wanted(connection, view.campaign.id)
+        wanted = annotators_wanted(connection, view.campaign.id)
     fewer = {
         copies[0].external_id: wanted[key]
         for key, copies in view.there.items()
-        if view.rows[key].state in ("sent", "done") and copies[0].people < wanted[key]
+        if view.rows[key].state in ("sent", "done") and copies[0].num_annotators < wanted[key]
     }
-    for external_id, people in fewer.items():
-        studio.raise_overlap(external_id, people)
+    for external_id, num_annotators in fewer.items():
+        studio.raise_overlap(external_id, num_annotators)
     return set(fewer)
 
 

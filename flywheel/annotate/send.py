@@ -97,7 +97,7 @@ def item_of(
         image=image,
         result=result,
         priority=place(row.priority, row.created_at, now, project.labeling.ageing_nights),
-        people=row.people,
+        num_annotators=row.num_annotators,
         shown=shown,
     )
 
@@ -237,9 +237,11 @@ def _by_campaign(
 def _project(sender: Sender, campaign: Campaign, now: datetime) -> int:
     """The number of the campaign's project in Label Studio, created when it is not there."""
     studio = sender.studio
-    people = 1 if campaign.audience == EXPERTS else sender.project.labeling.annotations_per_sample
+    num_annotators = (
+        1 if campaign.audience == EXPERTS else sender.project.labeling.annotations_per_sample
+    )
     found = studio.ensure(
-        campaign.title, sender.task.labeling.config, campaign.external_project, people
+        campaign.title, sender.task.labeling.config, campaign.external_project, num_annotators
     )
     if campaign.external_project not in (None, found.id):
         raise UnavailableError(
@@ -328,7 +330,7 @@ def _ask_more(sender: Sender, now: datetime) -> int:
     with sender.ledger.read() as connection:
         wanted = open_requests(connection)
     for one in wanted:
-        sender.studio.raise_overlap(one.external_id, one.people)
+        sender.studio.raise_overlap(one.external_id, one.num_annotators)
     with sender.ledger.begin() as connection:
         finish_requests(connection, wanted, now)
     return len(wanted)

@@ -5,12 +5,12 @@
   of every group to be right: `crowd.people["ann"].low`, `crowd.samples["s1"][0]`.
 - `rank_second_opinions([Doubt(...), ...], crowd, 3)`: samples worth asking about again.
 - `measure_anchoring([Compared(...), ...])`: what showing the model's answer does to people;
-  `biased_people(compared, most=0.1)`: those on whom it surely does too much.
+  `biased_annotators(compared, most=0.1)`: those on whom it surely does too much.
 - `suspect_labels([Judged(...), ...])`: labels that the model surely contradicts.
 - `measure_pace({"ann": seconds})["ann"].mean`: minutes per answer, lunch breaks left out.
 """
 
-from flywheel.annotators.anchoring import Compared, biased_people, measure_anchoring
+from flywheel.annotators.anchoring import Compared, biased_annotators, measure_anchoring
 from flywheel.annotators.opinions import Opinion, group_answers
 from flywheel.annotators.pace import measure_pace
 from flywheel.annotators.reliability import Crowd, Reliability, weigh
@@ -24,7 +24,7 @@ __all__ = [
     "Judged",
     "Opinion",
     "Reliability",
-    "biased_people",
+    "biased_annotators",
     "group_answers",
     "measure_anchoring",
     "measure_pace",

@@ -57,22 +57,22 @@ class Anchorings:
     """Over all, and part by part; parts that were not answered both ways are missing."""
 
     overall: Anchoring | None
-    people: Mapping[str, Anchoring]
+    annotators: Mapping[str, Anchoring]
     slices: Mapping[str, Anchoring]
 
 
 def measure_anchoring(compared: Sequence[Compared], tail: float = _TAIL) -> Anchorings:
     """Over all people, of each person and on each slice, with intervals of 1 - 2 tail each."""
-    people = _split(compared, lambda one: [one.person])
+    annotators = _split(compared, lambda one: [one.person])
     slices = _split(compared, lambda one: one.slices)
     return Anchorings(
         overall=_difference(compared, tail),
-        people=_measured(people, tail),
+        annotators=_measured(annotators, tail),
         slices=_measured(slices, tail),
     )
 
 
-def biased_people(
+def biased_annotators(
     compared: Sequence[Compared], most: float, tail: float = _TAIL
 ) -> dict[str, Anchoring]:
     """Those whose anchoring is surely more than `most`, however many people are looked at.

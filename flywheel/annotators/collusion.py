@@ -43,7 +43,7 @@ class Pairs(NamedTuple):
     """of these, with answers of one group"""
 
 
-def robust_reliabilities(pairs: Pairs, num_people: int, coincide: float) -> Array:
+def robust_reliabilities(pairs: Pairs, num_annotators: int, coincide: float) -> Array:
     """(P,) reliability of each person; of one without any pair the expected one, 0.75.
 
     Model: a and b agree with r_a r_b + (1 - r_a) (1 - r_b) k, k the chance that two wrong answers
@@ -53,7 +53,7 @@ def robust_reliabilities(pairs: Pairs, num_people: int, coincide: float) -> Arra
     agreement.
     Source: Beaton and Tukey 1974 for the weights.
     """
-    found: Array = np.full(num_people, _EXPECTED)
+    found: Array = np.full(num_annotators, _EXPECTED)
     share = pairs.agreeing / np.maximum(pairs.number, 1)
     one = np.concatenate([pairs.first, pairs.second])
     other = np.concatenate([pairs.second, pairs.first])
@@ -62,8 +62,8 @@ def robust_reliabilities(pairs: Pairs, num_people: int, coincide: float) -> Arra
         offset = (1 - found) * coincide
         weight = np.tile(pairs.number * _weights(pairs, share, found, coincide), 2)
         x, y = slope[other], np.tile(share, 2) - offset[other]
-        top = np.bincount(one, weight * x * y, num_people) + _FIRMNESS * _EXPECTED
-        fitted = top / (np.bincount(one, weight * x * x, num_people) + _FIRMNESS)
+        top = np.bincount(one, weight * x * y, num_annotators) + _FIRMNESS * _EXPECTED
+        fitted = top / (np.bincount(one, weight * x * x, num_annotators) + _FIRMNESS)
         # Half a step: people who are only compared with each other would swing.
         found = np.clip((found + fitted) / 2, 0.02, 0.98)
     return found
@@ -90,7 +90,7 @@ _LOOKS = 10
 class SharedMistakes:
     """Two people who agree against others far too often."""
 
-    people: tuple[str, str]
+    annotators: tuple[str, str]
     share: float
     """of the samples on which two of the three, both and another, agree against the third: those
     on which it is the two that agree"""
@@ -139,7 +139,7 @@ def voices_of(pairs: Iterable[SharedMistakes]) -> dict[str, str]:
     """
     voice: dict[str, str] = {}
     for pair in pairs:
-        one, other = (voice.setdefault(person, person) for person in pair.people)
+        one, other = (voice.setdefault(person, person) for person in pair.annotators)
         together = min(one, other)
         for person, of in voice.items():
             if of in (one, other):
@@ -149,8 +149,8 @@ def voices_of(pairs: Iterable[SharedMistakes]) -> dict[str, str]:
 
 def _look(packed: Opinions, alternatives: float, voices: Mapping[str, str]) -> list[SharedMistakes]:
     """The pairs of the voice with the clearest one."""
-    numbers = {name: number for number, name in enumerate(packed.people)}
-    voice = np.array([numbers[voices.get(name, name)] for name in packed.people], dtype=np.intp)
+    numbers = {name: number for number, name in enumerate(packed.annotators)}
+    voice = np.array([numbers[voices.get(name, name)] for name in packed.annotators], dtype=np.intp)
     found = _Splits.of(packed, voice, 1 / max(alternatives, 1.0))
     if not len(found.number):
         return []
@@ -158,16 +158,16 @@ def _look(packed: Opinions, alternatives: float, voices: Mapping[str, str]) -> l
     p_values = stats.binom.sf(np.ceil(found.agreeing - 1e-9) - 1, found.number, chance)
     pairs = [
         SharedMistakes(
-            people=(packed.people[found.first[at]], packed.people[found.second[at]]),
+            annotators=(packed.annotators[found.first[at]], packed.annotators[found.second[at]]),
             share=float(found.agreeing[at] / found.number[at]),
             expected=float(found.expected[at] / found.number[at]),
             p_value=float(p_values[at]),
         )
         for at in _holm(p_values, chance**found.number)
     ]
-    pairs.sort(key=lambda one: (one.p_value, one.people))
+    pairs.sort(key=lambda one: (one.p_value, one.annotators))
     linked = voices_of(pairs)
-    return [pair for pair in pairs if linked[pair.people[0]] == linked[pairs[0].people[0]]]
+    return [pair for pair in pairs if linked[pair.annotators[0]] == linked[pairs[0].annotators[0]]]
 
 
 class _Splits(NamedTuple):
@@ -184,7 +184,7 @@ class _Splits(NamedTuple):
     @classmethod
     def of(cls, packed: Opinions, voice: Array, coincide: float) -> _Splits:
         """Of all pairs with a sample at least; `voice` is (P,) each person's."""
-        tables, size = list(_tables(packed)), len(packed.people)
+        tables, size = list(_tables(packed)), len(packed.annotators)
         means = robust_reliabilities(_pairs(tables, voice), size, coincide)
         parts = [
             part

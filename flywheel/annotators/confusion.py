@@ -60,10 +60,10 @@ def confusions(named: Named, truth: Array, means: Array) -> Array:
         truth: (S, K) chance of each name to be the true one.
         means: (P,) reliability of each person.
     """
-    num_people = len(means)
-    counts = _counts(named, truth, num_people)
+    num_annotators = len(means)
+    counts = _counts(named, truth, num_annotators)
     usual = _usual(counts.sum(axis=0), means)
-    log_belief = np.tile(_LOG_BELIEF, (num_people, 1))
+    log_belief = np.tile(_LOG_BELIEF, (num_annotators, 1))
     matrices = []
     for place, size in enumerate(_SIZES):
         prior, rows = size * usual, counts.sum(axis=2)
@@ -114,15 +114,15 @@ def evidence(named: Named, log_truth: Array, confused: Array, same_voice: Array)
     return np.asarray(right - special.logsumexp(wrong, axis=1))
 
 
-def _counts(named: Named, truth: Array, num_people: int) -> Array:
+def _counts(named: Named, truth: Array, num_annotators: int) -> Array:
     """(P, K, K) how often each person said a name, given the true one, on checked samples."""
     num_names = truth.shape[1]
     checked = np.flatnonzero(named.is_checked)
     cell = named.person[checked, None] * num_names + np.arange(num_names)
     cell = cell * num_names + named.name[checked, None]
     weights = truth[named.sample[checked]]
-    found = np.bincount(cell.ravel(), weights.ravel(), num_people * num_names**2)
-    return found.reshape(num_people, num_names, num_names)
+    found = np.bincount(cell.ravel(), weights.ravel(), num_annotators * num_names**2)
+    return found.reshape(num_annotators, num_names, num_names)
 
 
 def _usual(counts: Array, means: Array) -> Array:

@@ -45,24 +45,24 @@ class Tier(NamedTuple):
     """mean of somebody of the tier of whom nothing is known"""
 
 
-def log_likelihoods(person: Array, evidence: Array, num_people: int) -> Array:
+def log_likelihoods(person: Array, evidence: Array, num_annotators: int) -> Array:
     """(P, R) log of the product over a person's answers of r e^l + 1 - r, l their log odds.
 
     Args:
         person: (A,) int, whose answer it is.
         evidence: (A,) log odds that the answer is right, by all that others say of it;
             infinite where it is known.
-        num_people: P.
+        num_annotators: P.
     """
     step = _EVIDENCE[1] - _EVIDENCE[0]
     place = np.clip((evidence - _EVIDENCE[0]) / step, 0, len(_EVIDENCE) - 1)
     low = np.minimum(place.astype(np.intp), len(_EVIDENCE) - 2)
-    size = num_people * len(_EVIDENCE)
+    size = num_annotators * len(_EVIDENCE)
     cell = person * len(_EVIDENCE) + low
     counts = np.bincount(cell, 1 - (place - low), size) + np.bincount(cell + 1, place - low, size)
     odds = _EVIDENCE[:, None]
     table = np.logaddexp(np.log(_POINTS) + odds, np.log1p(-_POINTS)) - np.logaddexp(odds, 0)
-    return np.asarray(counts.reshape(num_people, len(_EVIDENCE)) @ table)
+    return np.asarray(counts.reshape(num_annotators, len(_EVIDENCE)) @ table)
 
 
 def fit_tier(likelihoods: Array, expected: float) -> Tier:

@@ -141,7 +141,7 @@ class Voices:
     @classmethod
     def of(cls, packed: Opinions, voices: Mapping[str, str]) -> Voices:
         """Of opinions whose people share voices; who has none is one alone."""
-        names = [(person in voices, voices.get(person, person)) for person in packed.people]
+        names = [(person in voices, voices.get(person, person)) for person in packed.annotators]
         numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
         voice = np.array([numbers[name] for name in names], dtype=np.intp)[packed.person]
         size = len(numbers) + 1
@@ -224,7 +224,7 @@ class NameJudge:
         num_names = int(packed.name.max(initial=-1)) + 1
         is_alike = packed.name == _name_of_group(packed)[packed.group]
         is_named = (packed.name >= 0) & is_alike
-        cells = max(len(packed.people) * num_names, len(packed.name)) * num_names
+        cells = max(len(packed.annotators) * num_names, len(packed.name)) * num_names
         checked = np.count_nonzero(_is_checked(packed, voices) & (packed.name >= 0))
         return (
             num_names >= 2
@@ -267,7 +267,7 @@ class NameJudge:
     def by_chance(self) -> Array:
         """(P,) share of right answers of who gives each name as often, whatever the sample."""
         named, shares = self._named, np.exp(self._log_truth).sum(axis=0)
-        number = len(self.packed.people)
+        number = len(self.packed.annotators)
         right = np.bincount(named.person, (shares / shares.sum())[named.name], number)
         # Of who has answered nothing nothing is known: as if any name.
         return (right + 1 / len(shares)) / (np.bincount(named.person, minlength=number) + 1)

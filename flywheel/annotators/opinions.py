@@ -75,7 +75,7 @@ class Opinions:
     """Opinions as arrays; A opinions, S samples, P people, G groups of all samples together."""
 
     samples: tuple[str, ...]
-    people: tuple[str, ...]
+    annotators: tuple[str, ...]
     sample: Array = field(repr=False)
     """(A,) int, index into samples"""
     person: Array = field(repr=False)
@@ -123,12 +123,12 @@ def group_answers(
     return tuple(numbers)
 
 
-def pack(opinions: Sequence[Opinion], people: Sequence[str] = ()) -> Opinions:
+def pack(opinions: Sequence[Opinion], annotators: Sequence[str] = ()) -> Opinions:
     """Opinions as arrays, sorted by sample, group and person.
 
     Args:
         opinions: in any order.
-        people: who is to be among the people though they may have answered nothing.
+        annotators: are in the result even if they answered nothing.
 
     Raises:
         ValueError: a person has two opinions on one sample.
@@ -136,7 +136,7 @@ def pack(opinions: Sequence[Opinion], people: Sequence[str] = ()) -> Opinions:
     ordered = sorted(opinions, key=lambda one: (one.sample, one.group, one.person))
     _refuse_twice(ordered)
     samples = sorted({one.sample for one in ordered})
-    everyone = sorted({one.person for one in ordered} | set(people))
+    everyone = sorted({one.person for one in ordered} | set(annotators))
     place, number = _places(samples), _places(everyone)
     names = _places(sorted({one.name for one in ordered if one.name is not None}))
     groups = sorted({(place[one.sample], one.group) for one in ordered})
@@ -145,7 +145,7 @@ def pack(opinions: Sequence[Opinion], people: Sequence[str] = ()) -> Opinions:
     pairs = np.array(groups, dtype=np.intp).reshape(-1, 2)
     return Opinions(
         samples=tuple(samples),
-        people=tuple(everyone),
+        annotators=tuple(everyone),
         sample=np.array([place[one.sample] for one in ordered], dtype=np.intp),
         person=np.array([number[one.person] for one in ordered], dtype=np.intp),
         group=np.array([index[place[one.sample], one.group] for one in ordered], dtype=np.intp),

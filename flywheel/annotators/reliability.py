@@ -25,7 +25,7 @@ from flywheel.annotators.judges import GroupJudge, NameJudge, Voices
 from flywheel.annotators.opinions import Opinion, Opinions, pack
 from flywheel.records import Array
 
-_MOST_PEOPLE = 1500
+_MOST_ANNOTATORS = 1500
 """of more, each one matters little, and a matrix of all pairs is large"""
 _MOST = 3.0
 _PRIOR = 3.0
@@ -48,7 +48,7 @@ def stretches(packed: Opinions, weight: Array, chances: Array, means: Array) -> 
         means: (P,) reliability of each person.
     """
     number = len(means)
-    if not number or number > _MOST_PEOPLE:
+    if not number or number > _MOST_ANNOTATORS:
         return np.ones(number)
     shape = (len(chances), number)
     members = sparse.csr_matrix((weight, (packed.group, packed.person)), shape=shape)
@@ -117,7 +117,7 @@ class Reliability:
 class Crowd:
     """What the answers of many people say about the people and about the samples."""
 
-    people: Mapping[str, Reliability]
+    annotators: Mapping[str, Reliability]
     samples: Mapping[str, Mapping[int, float]]
     """sample -> number of the group -> chance that it is right; together at most 1, the rest is
     the chance that nobody is right"""
@@ -161,9 +161,9 @@ def weigh(
         ValueError: a person has two opinions on one sample.
     """
     tiers = tiers or {}
-    packed = pack(opinions, people=tuple(tiers))
+    packed = pack(opinions, annotators=tuple(tiers))
     of_tier = _members(packed, tiers)
-    start: Array = np.full(len(packed.people), _START)
+    start: Array = np.full(len(packed.annotators), _START)
     judge = GroupJudge(packed, Voices.of(packed, voices or {}))
     means, beliefs = _settle(judge, of_tier, start)
     shared = shared_mistakes(packed, judge.alternatives) if voices is None else []
@@ -172,7 +172,7 @@ def weigh(
         means, beliefs = _settle(judge, of_tier, start)
     counted = Voices.of(packed, voices_of(shared) if voices is None else voices)
     chances = judge.chances
-    by_chance: Array = np.full(len(packed.people), 1 / (1 + judge.alternatives))
+    by_chance: Array = np.full(len(packed.annotators), 1 / (1 + judge.alternatives))
     if NameJudge.serves(packed, counted):
         by_name = NameJudge(packed, counted, chances)
         means, beliefs = _settle(by_name, of_tier, means)
@@ -183,7 +183,7 @@ def weigh(
         by_chance=by_chance,
     )
     return Crowd(
-        people=_people(packed, of_tier, measured),
+        annotators=_annotators(packed, of_tier, measured),
         samples=_samples(packed, chances),
         newcomers={tier: belief.newcomer for tier, belief in beliefs.items()},
         alternatives=judge.alternatives,
@@ -204,7 +204,7 @@ class _Measured(NamedTuple):
 
 def _members(packed: Opinions, tiers: Mapping[str, str]) -> dict[str, Array]:
     """Tier -> the places of its people; "random" is always among them."""
-    names = [tiers.get(person, _USUAL_TIER) for person in packed.people]
+    names = [tiers.get(person, _USUAL_TIER) for person in packed.annotators]
     return {
         tier: np.flatnonzero([name == tier for name in names])
         for tier in sorted({_USUAL_TIER, *names})
@@ -243,11 +243,11 @@ def _samples(packed: Opinions, chances: Array) -> dict[str, dict[int, float]]:
     return found
 
 
-def _people(
+def _annotators(
     packed: Opinions, of_tier: Mapping[str, Array], measured: _Measured
 ) -> dict[str, Reliability]:
-    answers = np.bincount(packed.person, minlength=len(packed.people))
-    gold = np.bincount(packed.person, ~np.isnan(packed.is_right), len(packed.people))
+    answers = np.bincount(packed.person, minlength=len(packed.annotators))
+    gold = np.bincount(packed.person, ~np.isnan(packed.is_right), len(packed.annotators))
     found = {}
     for tier, members in of_tier.items():
         belief = measured.beliefs[tier]
@@ -255,8 +255,8 @@ def _people(
             mean = float(belief.means[place])
             bounds = grid.interval(belief.log_density[place], _TAIL)
             low, high = stretched(bounds, mean, float(measured.wider[index]))
-            found[packed.people[index]] = Reliability(
-                person=packed.people[index],
+            found[packed.annotators[index]] = Reliability(
+                person=packed.annotators[index],
                 tier=tier,
                 mean=mean,
                 low=low,

@@ -48,9 +48,9 @@ class Asking:
     @classmethod
     def of(cls, crowd: Crowd, resolved: float = _RESOLVED) -> Asking:
         """A person of mean reliability, by answers; of a newcomer's while nobody has answered."""
-        people = crowd.people.values()
-        answers = sum(one.num_answers for one in people)
-        mean = math.fsum(one.mean * one.num_answers for one in people) / max(answers, 1)
+        annotators = crowd.annotators.values()
+        answers = sum(one.num_answers for one in annotators)
+        mean = math.fsum(one.mean * one.num_answers for one in annotators) / max(answers, 1)
         return cls(
             reliability=mean if answers else crowd.newcomers["random"],
             alternatives=max(crowd.alternatives, 1.0),

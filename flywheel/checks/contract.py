@@ -13,14 +13,14 @@ from types import MappingProxyType
 import numpy as np
 import torch
 
-from flywheel.checks.data_laws import PEOPLE_LAWS, SCORE_LAWS, START_LAWS
+from flywheel.checks.data_laws import ANNOTATOR_LAWS, SCORE_LAWS, START_LAWS
 from flywheel.checks.model_laws import MODEL_LAWS
 from flywheel.checks.subject import Law, Subject
 from flywheel.faults import tell_fault
 from flywheel.task import Task
 
 LAWS: MappingProxyType[str, Law] = MappingProxyType(
-    {**START_LAWS, **MODEL_LAWS, **SCORE_LAWS, **PEOPLE_LAWS}
+    {**START_LAWS, **MODEL_LAWS, **SCORE_LAWS, **ANNOTATOR_LAWS}
 )
 """what a law says -> the law, in the order they run"""
 

@@ -163,7 +163,7 @@ START_LAWS: MappingProxyType[str, Law] = MappingProxyType(
 )
 """what a law says -> the law; these come first, as the others need samples"""
 
-PEOPLE_LAWS: MappingProxyType[str, Law] = MappingProxyType(
+ANNOTATOR_LAWS: MappingProxyType[str, Law] = MappingProxyType(
     {
         "agree() says that an answer is itself, both ways round": _agree_is_a_likeness,
         "merge() of an answer with itself agrees with it": _merge_keeps_what_agrees,

@@ -150,8 +150,8 @@ def _turn(demo: Demo, project: Project, number: int, console: Console) -> None:
     rng = np.random.default_rng([project.project.seed, number, 7])
     console.rule(f"night {number}")
     if number > 1:  # night 0 asks nobody
-        people = np.random.default_rng([project.project.seed, number, 8])
-        _people_work(demo, project, world, number - 1, people, console)
+        annotators = np.random.default_rng([project.project.seed, number, 8])
+        _annotators_work(demo, project, world, number - 1, annotators, console)
     with _bar(console) as progress:
         bar = progress.add_task("production sends samples")
         sent = send(
@@ -169,7 +169,7 @@ def _turn(demo: Demo, project: Project, number: int, console: Console) -> None:
     run_night(project, console)
 
 
-def _people_work(
+def _annotators_work(
     demo: Demo,
     project: Project,
     world: World,
@@ -185,8 +185,8 @@ def _people_work(
     task = load_task(project.project.task, project.directory)
     arrived = {arrival.sample.id: arrival for arrival in _ever_seen(task, world, number)}
     admin = ensure_credentials(project.state)
-    people = _people(demo, admin.secret_key)
-    crowd = Crowd(project.labeling.url, admin.email, admin.password, people)
+    annotators = _annotators(demo, admin.secret_key)
+    crowd = Crowd(project.labeling.url, admin.email, admin.password, annotators)
     with _bar(console) as progress:
         bar = progress.add_task("people work in Label Studio", total=None)
         worked = crowd.work(
@@ -216,7 +216,7 @@ def _ever_seen(task: Task, world: World, nights: int) -> Iterator[Arrival]:
         )
 
 
-def _people(demo: Demo, secret_key: str) -> list[Person]:
+def _annotators(demo: Demo, secret_key: str) -> list[Person]:
     """The annotators; their passwords follow from the stack's own secret and are never shown."""
     return [
         Person(

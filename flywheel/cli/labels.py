@@ -12,8 +12,8 @@ from rich.table import Table
 from flywheel.loop import Loop
 from flywheel.report.kit.tables import Sheet
 from flywheel.report.labeling.facts import read_labeling, read_quality
-from flywheel.report.labeling.flags import flags, next_steps, people_frame
-from flywheel.report.labeling.sheets import budget_sheet, cost_sheets, people_sheets, queue_sheet
+from flywheel.report.labeling.flags import annotator_frame, flags, next_steps
+from flywheel.report.labeling.sheets import annotator_sheets, budget_sheet, cost_sheets, queue_sheet
 
 
 def show_labels(loop: Loop, console: Console, csv: Path | None) -> None:
@@ -21,7 +21,7 @@ def show_labels(loop: Loop, console: Console, csv: Path | None) -> None:
     facts, quality = read_labeling(loop), read_quality(loop)
     project, currency = loop.project, loop.project.cost.currency
     sheets = (
-        *people_sheets(facts, quality, currency),
+        *annotator_sheets(facts, quality, currency),
         queue_sheet(facts, project),
         budget_sheet(facts, currency),
         *cost_sheets(facts, currency),
@@ -33,7 +33,7 @@ def show_labels(loop: Loop, console: Console, csv: Path | None) -> None:
     for step in next_steps(facts, quality, project):
         console.print(f"- {escape(step)}", highlight=False)
     if csv is not None:
-        people_frame(facts, quality, flags(facts, quality, project)).to_csv(csv)
+        annotator_frame(facts, quality, flags(facts, quality, project)).to_csv(csv)
         console.print(f"wrote {escape(str(csv))}", highlight=False, soft_wrap=True)
 
 

@@ -18,8 +18,8 @@ from flywheel.evaluate.abstain import failed
 from flywheel.evaluate.baseline import fit_baselines, published_entries
 from flywheel.evaluate.book import Book, Rows, pack_book, slice_marks
 from flywheel.evaluate.context import LATENCY, BaselineLine, Context, latency_part
+from flywheel.evaluate.human import annotator_tables
 from flywheel.evaluate.measure import Rules, measure
-from flywheel.evaluate.people import people_tables
 from flywheel.evaluate.scoring import Spread, score_entrants
 from flywheel.ledger.codec import to_json
 from flywheel.metrics.compiled import compile_condition, compile_formula
@@ -34,7 +34,7 @@ from flywheel.records import (
     content_id,
 )
 from flywheel.settings.judging import Published
-from flywheel.settings.labeling import People
+from flywheel.settings.labeling import AnnotatorSettings
 from flywheel.task import Predictor, Task
 
 _TRAIN_ROWS = 1_000
@@ -79,7 +79,7 @@ class Contest:
     reuse: Reuse
     production: ProductionEstimate | None
     published: Sequence[Published]
-    people: People
+    annotators: AnnotatorSettings
     spread: Spread | None = None
     """other processes that answer for the models; None: this one does"""
 
@@ -112,8 +112,10 @@ def evaluate(
     predictors, faults = fit_baselines(task.baselines, data.train)
     entrants = _Entrants(models, predictors, contest.spread)
     book = _book(task, data, entrants, rng)
-    people, lines = people_tables(task, contest.people, data.asked, data.annotations, rng)
-    book |= people
+    annotators, lines = annotator_tables(
+        task, contest.annotators, data.asked, data.annotations, rng
+    )
+    book |= annotators
     computed = [
         BaselineLine(name=name, kind=baseline.kind, part="test", note=faults.get(name, ""))
         for name, baseline in task.baselines.items()

@@ -178,7 +178,7 @@ def measure(
         difference=lines.gain(metric, lines.place(metric), higher_is_better=up, tail=GUARD_ALPHA),
         start_difference=lines.gain(metric, "start", higher_is_better=up),
         slices=_slices(lines, metric, higher_is_better=up),
-        people_slices=tuple(_people_slices(lines, metric)),
+        people_slices=tuple(_annotator_slices(lines, metric)),
         watched=tuple(_watched(lines, rules)),
         fresh=(fresh_outcomes(book, metric, higher_is_better=up) if context.challenge else None),
         guarded=_guarded(book, context, metric, rules),
@@ -213,14 +213,14 @@ def _models(lines: Lines, metric: Statistic, part: str) -> tuple[Entry, ...]:
 
 def _entries(lines: Lines, metric: Statistic, settings: Metric) -> tuple[Entry, ...]:
     """Every line on the test set: models, all baselines and the requirement."""
-    people = [
+    annotators = [
         lines.entry(metric, line.name, line.kind, line.part, line.note)
         for line in lines.context.baselines
         if line.part != "test"
     ]
     requirement = requirement_entry(settings)
     required = () if requirement is None else (requirement,)
-    return (*_models(lines, metric, "test"), *people, *lines.context.published, *required)
+    return (*_models(lines, metric, "test"), *annotators, *lines.context.published, *required)
 
 
 def _slices(
@@ -241,7 +241,7 @@ def _slices(
     return tuple(found)
 
 
-def _people_slices(lines: Lines, metric: Statistic) -> Iterator[TierSlice]:
+def _annotator_slices(lines: Lines, metric: Statistic) -> Iterator[TierSlice]:
     for line in lines.context.baselines:
         for name in lines.context.slices if line.part != "test" else ():
             found = lines.tier_slice(metric, line.name, line.part, name)

@@ -79,11 +79,11 @@ class Crowd:
     """Annotators who label in one Label Studio at the same time."""
 
     def __init__(
-        self, url: str, admin_email: str, admin_password: str, people: Sequence[Person]
+        self, url: str, admin_email: str, admin_password: str, annotators: Sequence[Person]
     ) -> None:
         self._url = url.rstrip("/")
         self._admin = Person(email=admin_email, password=admin_password)
-        self._people = tuple(people)
+        self._annotators = tuple(annotators)
 
     def work(
         self,
@@ -104,16 +104,16 @@ class Crowd:
         """
         seed = int(rng.integers(2**63))
         tick, stack = _counter(progress), _Stack()
-        people = max(len(self._people), 1)
-        with _raising_ours(self._url), ThreadPoolExecutor(people) as pool:
+        num_annotators = max(len(self._annotators), 1)
+        with _raising_ours(self._url), ThreadPoolExecutor(num_annotators) as pool:
             with _closing(stack):
-                sessions = [self._enter(person) for person in self._people]
+                sessions = [self._enter(person) for person in self._annotators]
                 if sessions:
                     stack.fill(_open_tasks(sessions[0], project_id))
                 desks = [
                     pool.submit(_Desk(session, person, hand).work, stack, (seed, number), tick)
                     for number, (session, person) in enumerate(
-                        zip(sessions, self._people, strict=True)
+                        zip(sessions, self._annotators, strict=True)
                     )
                 ]
                 _wait(desks)

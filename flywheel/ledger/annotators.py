@@ -22,8 +22,8 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, case, delete, func,
 
 from flywheel.ledger.annotations import STANDS, annotation_of, newest_labels
 from flywheel.ledger.tables import annotations as given
-from flywheel.ledger.tables import labeling_tasks, people, samples
-from flywheel.records import PEOPLE, Annotation, Purpose, Split
+from flywheel.ledger.tables import annotators, labeling_tasks, samples
+from flywheel.records import ANNOTATORS, Annotation, Purpose, Split
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,18 +55,18 @@ def recent_annotations(connection: Connection, limit: int) -> list[Annotation]:
     return [annotation_of(row) for row in connection.execute(query)][::-1]
 
 
-def save_people(connection: Connection, measured: Sequence[Measured], now: datetime) -> None:
+def save_annotators(connection: Connection, measured: Sequence[Measured], now: datetime) -> None:
     """Replace what is known of everybody."""
-    connection.execute(delete(people))
+    connection.execute(delete(annotators))
     rows = [{**asdict(one), "measured_at": now} for one in measured]
     if rows:
-        connection.execute(insert(people), rows)
+        connection.execute(insert(annotators), rows)
 
 
-def read_people(connection: Connection) -> list[Measured]:
+def read_annotators(connection: Connection) -> list[Measured]:
     """What is known of everybody, as of the last time that labels were made; by name."""
-    columns = [people.c[one.name] for one in fields(Measured)]
-    rows = connection.execute(select(*columns).order_by(people.c.annotator)).mappings()
+    columns = [annotators.c[one.name] for one in fields(Measured)]
+    rows = connection.execute(select(*columns).order_by(annotators.c.annotator)).mappings()
     return [Measured(**row) for row in rows]
 
 
@@ -117,13 +117,13 @@ def recent_work(connection: Connection, limit: int) -> list[Work]:
     return [_work(row) for row in connection.execute(query)][::-1]
 
 
-def people_labels(connection: Connection, sample_ids: Sequence[str]) -> dict[str, float]:
+def annotator_labels(connection: Connection, sample_ids: Sequence[str]) -> dict[str, float]:
     """The reliability of each sample's label, of those that people gave and that stand."""
     newest = newest_labels(connection, sample_ids)
     return {
         key: label.reliability
         for key, label in newest.items()
-        if label.answer is not None and label.source == PEOPLE
+        if label.answer is not None and label.source == ANNOTATORS
     }
 
 

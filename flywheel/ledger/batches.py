@@ -69,7 +69,7 @@ def add_batch(connection: Connection, batch: Batch) -> None:
         Asked(
             sample_id=choice.sample_id,
             purpose=Purpose.CHOICE,
-            people=choice.people,
+            num_annotators=choice.num_annotators,
             priority=choice.priority,
         )
         for choice in batch.choices

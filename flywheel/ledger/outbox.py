@@ -54,7 +54,7 @@ class Asked:
 
     sample_id: str
     purpose: Purpose
-    people: int
+    num_annotators: int
     priority: float
     """0..1, 1 is labeled first"""
 
@@ -69,7 +69,7 @@ class Waiting(NamedTuple):
     """None, as the campaign: not planned yet"""
     shown: bool
     """whether people see the model's answer"""
-    people: int
+    num_annotators: int
     """who are still to be asked: those who answered where it was before need not"""
     priority: float
     created_at: datetime
@@ -112,7 +112,7 @@ def enqueue(connection: Connection, asked: Iterable[Asked], night: int, now: dat
         {
             "sample_id": one.sample_id,
             "purpose": one.purpose.value,
-            "people": one.people,
+            "num_annotators": one.num_annotators,
             "priority": one.priority,
             "state": "waiting",
             "note": "",
@@ -136,7 +136,7 @@ def waiting(connection: Connection) -> list[Waiting]:
             table.campaign,
             table.key,
             table.shown,
-            (table.people - num_elsewhere()).label("people"),
+            (table.num_annotators - num_elsewhere()).label("num_annotators"),
             table.priority,
             table.created_at,
             samples.c.metadata,
@@ -153,7 +153,10 @@ def waiting(connection: Connection) -> list[Waiting]:
     )
     rows = map(dict, connection.execute(query).mappings())
     return [
-        Waiting(**row | {"purpose": Purpose(row["purpose"]), "people": max(row["people"], 1)})
+        Waiting(
+            **row
+            | {"purpose": Purpose(row["purpose"]), "num_annotators": max(row["num_annotators"], 1)}
+        )
         for row in rows
     ]
 

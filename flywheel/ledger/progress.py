@@ -20,7 +20,7 @@ from flywheel.ledger import tables
 from flywheel.ledger.annotations import STANDS, newest_labels
 from flywheel.ledger.tables import annotations as given
 from flywheel.ledger.tables import labeling_tasks, labels, samples
-from flywheel.records import PEOPLE, Json, Purpose, Split
+from flywheel.records import ANNOTATORS, Json, Purpose, Split
 
 _STATES = ("waiting", "sent", "done", "refused", "withdrawn")
 
@@ -91,7 +91,7 @@ def count_labels_since(connection: Connection, moment: datetime | None) -> int:
     stands = (
         labels.c.seq.in_(newest),
         labels.c.answer.is_not(None),
-        labels.c.source == PEOPLE,
+        labels.c.source == ANNOTATORS,
         samples.c.split == Split.TRAIN.value,
     )
     query = select(func.count()).select_from(labels.join(samples)).where(*stands)

@@ -45,7 +45,7 @@ def answers_open(connection: Connection) -> dict[Purpose, int]:
     asked = labeling_tasks.c
     not_told = requests.c.done_at.is_(None)
     untold = _requested(not_told)
-    wanted = asked.people + _requested() - _given()
+    wanted = asked.num_annotators + _requested() - _given()
     left = case((asked.state == "done", untold), (wanted > 0, wanted), else_=0)
     opens_again = asked.sample_id.in_(select(requests.c.sample_id).where(not_told))
     is_open = or_(asked.state.in_(("waiting", "sent")), and_(asked.state == "done", opens_again))
@@ -58,7 +58,10 @@ def answers_open(connection: Connection) -> dict[Purpose, int]:
 def asked_in(connection: Connection, night: int) -> dict[Purpose, int]:
     """The answers that a night asked for so far; what was withdrawn is given back."""
     asked = (
-        select(labeling_tasks.c.purpose, func.sum(labeling_tasks.c.people).label("people"))
+        select(
+            labeling_tasks.c.purpose,
+            func.sum(labeling_tasks.c.num_annotators).label("num_annotators"),
+        )
         .where(
             labeling_tasks.c.night == night,
             labeling_tasks.c.state.not_in(("refused", "withdrawn")),
@@ -66,7 +69,7 @@ def asked_in(connection: Connection, night: int) -> dict[Purpose, int]:
         .group_by(labeling_tasks.c.purpose)
     )
     more = (
-        select(requests.c.purpose, func.sum(requests.c.people).label("people"))
+        select(requests.c.purpose, func.sum(requests.c.num_annotators).label("num_annotators"))
         .where(requests.c.night == night)
         .group_by(requests.c.purpose)
     )
@@ -74,13 +77,13 @@ def asked_in(connection: Connection, night: int) -> dict[Purpose, int]:
     for query in (asked, more):
         for row in connection.execute(query):
             purpose = Purpose(row.purpose)
-            total[purpose] = total.get(purpose, 0) + int(row.people)
+            total[purpose] = total.get(purpose, 0) + int(row.num_annotators)
     return total
 
 
 def _requested(*conditions: ColumnElement[bool]) -> Any:
     """People asked for besides, of each labeling task."""
-    number = select(func.coalesce(func.sum(requests.c.people), 0)).where(*conditions)
+    number = select(func.coalesce(func.sum(requests.c.num_annotators), 0)).where(*conditions)
     return _same(number, requests)
 
 
@@ -114,8 +117,8 @@ class Request(NamedTuple):
     sample_id: str
     purpose: Purpose
     external_id: int
-    people: int
-    """who are asked in all"""
+    num_annotators: int
+    """annotators asked in all"""
 
 
 def answers_asked(connection: Connection, night: int) -> int:
@@ -128,7 +131,7 @@ def asked_besides(connection: Connection, night: int) -> dict[str, int]:
     purposes = (
         select(
             labeling_tasks.c.purpose.label("why"),
-            func.sum(labeling_tasks.c.people).label("people"),
+            func.sum(labeling_tasks.c.num_annotators).label("num_annotators"),
         )
         .where(
             labeling_tasks.c.night == night,
@@ -138,12 +141,15 @@ def asked_besides(connection: Connection, night: int) -> dict[str, int]:
         .group_by(labeling_tasks.c.purpose)
     )
     reasons = (
-        select(requests.c.reason.label("why"), func.sum(requests.c.people).label("people"))
+        select(
+            requests.c.reason.label("why"),
+            func.sum(requests.c.num_annotators).label("num_annotators"),
+        )
         .where(requests.c.night == night)
         .group_by(requests.c.reason)
     )
     return {
-        row.why: int(row.people)
+        row.why: int(row.num_annotators)
         for query in (purposes, reasons)
         for row in connection.execute(query)
     }
@@ -162,7 +168,7 @@ def ask_more(
         {
             "sample_id": sample_id,
             "purpose": purpose.value,
-            "people": 1,
+            "num_annotators": 1,
             "reason": reason,
             "night": night,
             "at": now,
@@ -192,7 +198,7 @@ def open_requests(connection: Connection) -> list[Request]:
         select(
             requests.c.sample_id,
             requests.c.purpose,
-            func.sum(requests.c.people).label("more"),
+            func.sum(requests.c.num_annotators).label("more"),
             func.max(requests.c.seq).label("seq"),
         )
         .group_by(requests.c.sample_id, requests.c.purpose)
@@ -205,7 +211,7 @@ def open_requests(connection: Connection) -> list[Request]:
             table.sample_id,
             table.purpose,
             table.external_id,
-            (table.people + wanted.c.more - num_elsewhere()).label("people"),
+            (table.num_annotators + wanted.c.more - num_elsewhere()).label("num_annotators"),
         )
         .join(
             wanted,
@@ -220,14 +226,14 @@ def open_requests(connection: Connection) -> list[Request]:
     ]
 
 
-def people_wanted(connection: Connection, campaign: int) -> dict[str, int]:
-    """By key, who are asked in each labeling task of a campaign, requests that are told included.
+def annotators_wanted(connection: Connection, campaign: int) -> dict[str, int]:
+    """By key, the number of annotators asked in each labeling task of a campaign, requests that are told included.
 
     Those who answered elsewhere do not count.
     """
     table = labeling_tasks.c
     more = (
-        select(func.coalesce(func.sum(requests.c.people), 0))
+        select(func.coalesce(func.sum(requests.c.num_annotators), 0))
         .where(
             requests.c.sample_id == table.sample_id,
             requests.c.purpose == table.purpose,
@@ -236,10 +242,10 @@ def people_wanted(connection: Connection, campaign: int) -> dict[str, int]:
         .correlate(labeling_tasks)
         .scalar_subquery()
     )
-    people = (table.people + more - num_elsewhere()).label("people")
-    query = select(table.key, people)
+    num_annotators = (table.num_annotators + more - num_elsewhere()).label("num_annotators")
+    query = select(table.key, num_annotators)
     rows = connection.execute(query.where(table.campaign == campaign, table.key.is_not(None)))
-    return {row.key: max(int(row.people), 1) for row in rows}
+    return {row.key: max(int(row.num_annotators), 1) for row in rows}
 
 
 def finish_requests(connection: Connection, done: list[Request], now: datetime) -> None:

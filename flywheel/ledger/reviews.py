@@ -10,7 +10,7 @@ from sqlalchemy import Connection, exists, select
 from flywheel.ledger.annotations import newest_labels
 from flywheel.ledger.outbox import CHUNK
 from flywheel.ledger.tables import choices, labeling_tasks, labels, predictions, requests, samples
-from flywheel.records import PEOPLE, Json, Purpose, Split
+from flywheel.records import ANNOTATORS, Json, Purpose, Split
 
 _SCANNED = 2000
 
@@ -20,8 +20,8 @@ class Asking(NamedTuple):
 
     state: str
     """of its labeling task"""
-    people: int
-    """who are asked in all, second opinions included"""
+    num_annotators: int
+    """annotators asked in all, second opinions included"""
 
 
 class Held(NamedTuple):
@@ -45,7 +45,7 @@ def gold_candidates(connection: Connection, min_reliability: float) -> tuple[lis
         labeling_tasks.c.purpose == Purpose.GOLD.value,
     )
     trusted = (
-        labels.c.source == PEOPLE,
+        labels.c.source == ANNOTATORS,
         labels.c.reliability >= min_reliability,
         labels.c.num_annotations >= 2,
         labels.c.answer.is_not(None),
@@ -66,17 +66,19 @@ def how_asked(connection: Connection, sample_ids: Sequence[str]) -> dict[str, As
     table = labeling_tasks.c
     for start in range(0, len(sample_ids), CHUNK):
         part = sample_ids[start : start + CHUNK]
-        query = select(table.sample_id, table.state, table.people).where(
+        query = select(table.sample_id, table.state, table.num_annotators).where(
             table.sample_id.in_(part), table.purpose == Purpose.CHOICE.value
         )
         for row in connection.execute(query):
-            found[row.sample_id] = Asking(state=row.state, people=row.people)
-        more = select(requests.c.sample_id, requests.c.people).where(
+            found[row.sample_id] = Asking(state=row.state, num_annotators=row.num_annotators)
+        more = select(requests.c.sample_id, requests.c.num_annotators).where(
             requests.c.sample_id.in_(part), requests.c.purpose == Purpose.CHOICE.value
         )
         for row in connection.execute(more):
             asking = found[row.sample_id]
-            found[row.sample_id] = asking._replace(people=asking.people + row.people)
+            found[row.sample_id] = asking._replace(
+                num_annotators=asking.num_annotators + row.num_annotators
+            )
     return found
 
 
@@ -108,7 +110,7 @@ def doubtable(connection: Connection, limit: int) -> list[Held]:
         .join(choices, choices.c.sample_id == labels.c.sample_id)
         .join(predictions, predictions.c.id == choices.c.prediction_id)
         .where(
-            labels.c.source == PEOPLE,
+            labels.c.source == ANNOTATORS,
             samples.c.split == Split.TRAIN.value,
             ~was_reviewed,
         )

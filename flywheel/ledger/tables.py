@@ -170,7 +170,7 @@ labeling_tasks = Table(
     Column("external_id", Integer),
     Column("state", String(20), nullable=False),  # waiting, sent, done, refused or withdrawn
     Column("note", String(500), nullable=False, default=""),
-    Column("people", Integer, nullable=False),  # who are asked
+    Column("num_annotators", Integer, nullable=False),  # asked in all
     Column("shown", Boolean, nullable=False),  # whether they see the model's answer
     Column("priority", Float, nullable=False),  # its own, without ageing
     Column("place", Float),  # in the queue, as Label Studio has it
@@ -192,7 +192,7 @@ requests = Table(
     _sequence(),
     _sample(),
     Column("purpose", String(20), nullable=False),
-    Column("people", Integer, nullable=False),  # more of them
+    Column("num_annotators", Integer, nullable=False),  # asked on top
     Column("reason", String(500), nullable=False),
     Column("night", Integer, nullable=False),
     Column("at", Utc, nullable=False),
@@ -222,8 +222,8 @@ annotations = Table(
 )
 
 # What each person's answers showed of them, as of the last time that labels were made.
-people = Table(
-    "people",
+annotators = Table(
+    "annotators",
     metadata,
     Column("annotator", String(200), primary_key=True),
     Column("reliability", Float, nullable=False),

@@ -173,7 +173,7 @@ def evaluate(night: NightRun, candidate_digest: str | None) -> Evaluated:
             reuse=labels.reuse,
             production=production,
             published=project.published,
-            people=project.people,
+            annotators=project.annotators,
             spread=loop.spread,
         )
         evaluation = evaluate_models(loop.task, rules_of(loop), data, contest, now=loop.now())

@@ -5,7 +5,7 @@ how a model is trained or who draws the labels.
 """
 
 from flywheel.records.basics import (
-    PEOPLE,
+    ANNOTATORS,
     SENSOR,
     Array,
     Consent,
@@ -57,7 +57,7 @@ from flywheel.records.loop import (
 )
 
 __all__ = [
-    "PEOPLE",
+    "ANNOTATORS",
     "SENSOR",
     "Abstention",
     "Annotation",

@@ -19,7 +19,7 @@ SENSOR = "sensor"
 """source of a label and origin of a row that no person gave: it only trains"""
 
 
-PEOPLE = "annotators"
+ANNOTATORS = "annotators"
 """source of a label that people gave"""
 
 

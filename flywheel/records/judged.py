@@ -216,8 +216,8 @@ class Report:
     start_difference: Estimate | None = None
     """the same on the held-out start data"""
     slices: tuple[SliceComparison, ...]
-    people_slices: tuple[TierSlice, ...] = ()
-    """of every tier of people that was measured at all; none in reports of older versions"""
+    people_slices: tuple[TierSlice, ...] = ()  # the name is stored in reports and hashed
+    """per slice, of every tier of annotators that was measured; empty in reports of older versions"""
     watched: tuple[Watched, ...]
     fresh: FreshOutcomes | None
     guarded: Guarded | None

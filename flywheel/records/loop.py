@@ -120,8 +120,8 @@ class Choice:
     """0..1, 1 is labeled first"""
     inclusion_probability: float | None
     """of the Poisson draw, in (0, 1]; None for a targeted sample, which has none"""
-    people: int = 1
-    """who are asked about it"""
+    num_annotators: int = 1
+    """annotators asked about it"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -20,7 +20,7 @@ from flywheel.report.facts import checkpoint_of, versions_of
 from flywheel.report.kit import text
 from flywheel.report.kit.challenge import budget_sheet, error_sheet
 from flywheel.report.kit.evidence import draw_loss, draw_report
-from flywheel.report.kit.measured import measured_sheets, people_sheet, production_line
+from flywheel.report.kit.measured import annotators_sheet, measured_sheets, production_line
 from flywheel.report.kit.pages import address, dossier_place, put, render
 from flywheel.report.kit.tables import Sheet, facts_sheet
 from flywheel.report.night.judged import advice
@@ -48,7 +48,7 @@ def write_dossier(loop: Loop, exhibit: Exhibit, folder: Path) -> Path:
         override=newest if is_overridden else None,
         production_line=production_line(report),
         next_step=advice(loop, report),
-        measured=(*measured_sheets(report), people_sheet(loop, report)),
+        measured=(*measured_sheets(report), annotators_sheet(loop, report)),
         weighed=(budget_sheet(report, decision), error_sheet(report)),
         versions=versions,
         origins=(_origin("candidate", candidate), _origin("champion", champion)),

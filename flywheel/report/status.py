@@ -53,7 +53,7 @@ class Status:
     failures: dict[FailureState, int]
     labeling: dict[str, int]
     """labeling tasks that are waiting, sent, done, refused"""
-    people: str
+    annotators: str
     """who labels, and where to read how well and at what cost; one sentence"""
     dataset: DatasetVersion | None
     budget: str
@@ -78,7 +78,7 @@ class Status:
         yield f"predictions   {_log(self.log)}"
         yield f"failures      {_counts({k.value: n for k, n in self.failures.items()})}"
         yield f"labeling      {_counts(self.labeling)}"
-        yield f"people        {self.people}"
+        yield f"annotators    {self.annotators}"
         yield f"dataset       {_dataset(self.dataset)}"
         yield f"budget        {self.budget}"
         yield f"sealed        {_sealed(self.num_sealed)}"
@@ -108,7 +108,7 @@ def status(loop: Loop) -> Status:
             approval=asked_line(loop.project, asked) if asked is not None else "",
             failures=count_failures(connection),
             labeling=labeling,
-            people=_people(loop, connection),
+            annotators=_annotators(loop, connection),
             dataset=latest_version(connection),
             budget=_budget(loop, connection, report),
             num_sealed=report.reuse.num_sealed if report is not None else None,
@@ -179,7 +179,7 @@ def _budget(loop: Loop, connection: Connection, report: Report | None) -> str:
     return budget_line(last[0] if last and is_open else None, report, loop.project.gate)
 
 
-def _people(loop: Loop, connection: Connection) -> str:
+def _annotators(loop: Loop, connection: Connection) -> str:
     counts = count_annotators(connection)
     if not counts:
         return "nobody has answered yet"

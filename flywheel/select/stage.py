@@ -126,7 +126,7 @@ def _probability_share(
             # random part of the draw, and the estimate stays unbiased.
             priority=float(rng.random()),
             inclusion_probability=float(probabilities[index]),
-            people=settings.annotations_per_sample,
+            num_annotators=settings.annotations_per_sample,
         )
         for index in drawn
     ]
@@ -152,7 +152,7 @@ def _targeted_share(
     chosen = []
     for index in spread(strength, vectors, size, rng):
         choice = _targeted(waiting[index], settings)
-        left -= choice.people
+        left -= choice.num_annotators
         if left < 0:
             break
         chosen.append(choice)
@@ -163,9 +163,9 @@ def _targeted(failure: Failure, settings: LabelingSettings) -> Choice:
     reasons = (
         f"{signal.name.replace('_', ' ')} {signal.strength:.2f}" for signal in failure.signals
     )
-    people = settings.annotations_per_sample
+    num_annotators = settings.annotations_per_sample
     if failure.strength >= settings.hard_strength:
-        people = settings.annotations_per_hard_sample or people
+        num_annotators = settings.annotations_per_hard_sample or num_annotators
     return Choice(
         sample_id=failure.sample_id,
         prediction_id=failure.prediction_id,
@@ -173,5 +173,5 @@ def _targeted(failure: Failure, settings: LabelingSettings) -> Choice:
         reason=", ".join(reasons),
         priority=failure.strength,
         inclusion_probability=None,
-        people=people,
+        num_annotators=num_annotators,
     )

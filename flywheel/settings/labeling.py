@@ -45,7 +45,7 @@ class LabelingSettings(Section):
     """for url: the address of that folder; it must answer with Access-Control-Allow-Origin"""
 
     @model_validator(mode="after")
-    def _people_can_agree(self) -> LabelingSettings:
+    def _annotators_can_agree(self) -> LabelingSettings:
         if self.agreement > self.annotations_per_sample:
             raise ValueError(
                 f"agreement = {self.agreement} can never be reached with "
@@ -67,8 +67,8 @@ class LabelingSettings(Section):
         return self
 
 
-class People(Section):
-    """Section [people]: what the annotators know; whoever is not named is a random person."""
+class AnnotatorSettings(Section):
+    """Section [annotators]: what each annotator knows; one who is not named is a random person."""
 
     domain_experts: Annotated[tuple[str, ...], Field(strict=False)] = ()
     """e-mails of annotators who know the field"""
@@ -76,7 +76,7 @@ class People(Section):
     """those who know this very question"""
 
     @model_validator(mode="after")
-    def _one_tier_each(self) -> People:
+    def _one_tier_each(self) -> AnnotatorSettings:
         if both := sorted(set(self.domain_experts) & set(self.deep_experts)):
             raise ValueError(
                 f"{both[0]!r} is in domain_experts and in deep_experts; "
@@ -95,7 +95,7 @@ class Quality(Section):
 
     gold_share: Annotated[float, Field(ge=0, le=0.5)] = 0.05
     """of a night's answers, that go to samples whose answer is known"""
-    gold_people: int = Field(default=3, ge=1, le=20)
+    gold_annotators: int = Field(default=3, ge=1, le=20)
     """people who are asked about a gold sample"""
     blind_share: Fraction = 0.2
     """of the samples, shown without the model's answer: the comparison measures anchoring"""

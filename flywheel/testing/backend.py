@@ -31,7 +31,7 @@ class Kept:
 
     project: int
     data: dict[str, Json]
-    people: int
+    num_annotators: int
     priority: float
     updated_at: datetime
     is_finished: bool = False
@@ -78,7 +78,7 @@ class MemoryBackend:
         title: str,
         config: str,
         project_id: int | None,
-        people: int = 1,  # noqa: ARG002
+        num_annotators: int = 1,  # noqa: ARG002
     ) -> LabelingProject:
         """The project of this id, else the oldest of this title, else a new one."""
         self._up()
@@ -106,7 +106,7 @@ class MemoryBackend:
                 self._answered("half a push")
             if not self._with_key(project_id, item.key):
                 self.items.append(item)
-                self.put(project_id, task_data(item), item.people, item.priority)
+                self.put(project_id, task_data(item), item.num_annotators, item.priority)
         self._answered("push")
         return {item.key: self._with_key(project_id, item.key)[0] for item in items}
 
@@ -135,14 +135,14 @@ class MemoryBackend:
                 updated_at=task.updated_at,
                 is_begun=task.is_begun,
                 is_finished=task.is_finished,
-                people=task.people,
+                num_annotators=task.num_annotators,
             )
 
-    def raise_overlap(self, external_id: int, people: int) -> None:
+    def raise_overlap(self, external_id: int, num_annotators: int) -> None:
         """Ask so many annotators in one labeling task."""
         self._up()
         if external_id in self.tasks:
-            self.tasks[external_id].people = people
+            self.tasks[external_id].num_annotators = num_annotators
             self._changed(external_id)
         self._answered("raise_overlap")
 
@@ -210,11 +210,11 @@ class MemoryBackend:
         return self.put(task.project, dict(task.data))
 
     def put(
-        self, project_id: int, data: dict[str, Json], people: int = 1, priority: float = 0.0
+        self, project_id: int, data: dict[str, Json], num_annotators: int = 1, priority: float = 0.0
     ) -> int:
         """Create a labeling task; its number is the one after the highest."""
         key = max(self.tasks, default=100) + 1
-        self.tasks[key] = Kept(project_id, data, people, priority, self._tick())
+        self.tasks[key] = Kept(project_id, data, num_annotators, priority, self._tick())
         return key
 
     def delete_project(self, project_id: int) -> None:
@@ -259,7 +259,7 @@ class MemoryBackend:
 
     def _changed(self, key: int) -> None:
         task = self.tasks[key]
-        task.is_finished = task.num_answers >= task.people
+        task.is_finished = task.num_answers >= task.num_annotators
         task.updated_at = self._tick()
 
     def _tick(self) -> datetime:

@@ -107,7 +107,7 @@ class Annotators:
         self,
         samples: Iterable[str] | int,
         *,
-        people: int = 1,
+        num_annotators: int = 1,
         purpose: Purpose = Purpose.CHOICE,
         night: int = 0,
         shown: bool = True,
@@ -118,7 +118,8 @@ class Annotators:
             samples = [one.sample_id for one in self.production.predict(*[0.5] * samples)]
         samples = list(samples)
         asked = [
-            Asked(sample_id=one, purpose=purpose, people=people, priority=0.5) for one in samples
+            Asked(sample_id=one, purpose=purpose, num_annotators=num_annotators, priority=0.5)
+            for one in samples
         ]
         with self.ledger.begin() as connection:
             enqueue(connection, asked, night, self.now)

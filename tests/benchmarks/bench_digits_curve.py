@@ -21,9 +21,9 @@ from flywheel.records import Json
 _ERROR_RATE = 0.02
 
 
-def answer(truth: Json, people: np.random.Generator) -> Json:
+def answer(truth: Json, annotators: np.random.Generator) -> Json:
     """What a person makes of a scan."""
-    return str(people.choice(CLASSES)) if people.random() < _ERROR_RATE else truth
+    return str(annotators.choice(CLASSES)) if annotators.random() < _ERROR_RATE else truth
 
 
 def world(seed: int) -> DriftingScans:

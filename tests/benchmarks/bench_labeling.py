@@ -251,7 +251,7 @@ def _item(number: int) -> NewLabelingTask:
         image=f"/data/upload/1/{name}.png",
         result=_result("a"),
         priority=number % 1000 / 1000,
-        people=1,
+        num_annotators=1,
         shown={"reason": "low confidence 0.70", "confidence": 0.6, "model": "0123456789ab"},
     )
 

@@ -25,14 +25,14 @@ from flywheel.records import Json
 _STD_CM, _STD_DEG = 0.15, 1.0
 
 
-def answer(truth: Json, people: np.random.Generator) -> Json:
+def answer(truth: Json, annotators: np.random.Generator) -> Json:
     """The pose that comes out of a person's keypoints."""
     pose = read_pose(truth)
-    turn = Rotation.from_rotvec(people.normal(0.0, _STD_DEG / np.sqrt(3), 3), degrees=True)
+    turn = Rotation.from_rotvec(annotators.normal(0.0, _STD_DEG / np.sqrt(3), 3), degrees=True)
     return write_pose(
         Pose(
             rotation=turn.as_matrix() @ pose.rotation,
-            position_m=pose.position_m + people.normal(0.0, _STD_CM / 100 / np.sqrt(3), 3),
+            position_m=pose.position_m + annotators.normal(0.0, _STD_CM / 100 / np.sqrt(3), 3),
             camera=pose.camera,
             std_cm=_STD_CM,
             std_deg=_STD_DEG,

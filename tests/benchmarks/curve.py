@@ -96,14 +96,14 @@ def _turn(loop: Loop, case: Case, seed: int, arm: str) -> Iterator[list[float]]:
         weights = _all_at_once(loop, case, seed)
         yield [one.grade(weights).value for one in exams]
         return
-    people, truth = np.random.default_rng([seed, 1]), dict[str, Json]()
+    annotators, truth = np.random.default_rng([seed, 1]), dict[str, Json]()
     weights = _train(loop, None, seed)
     yield [one.grade(weights).value for one in exams]
     for night in range(case.num_nights):
         truth |= serve_traffic(loop, weights, world.traffic(night))
         collect(loop.ledger, loop.project.collect.low_confidence, night, NOW, agree=loop.task.agree)
         chosen = (_route if arm == ROUTED else _draw)(loop, seed, night)
-        _label(loop, {name: case.answer(truth[name], people) for name in chosen})
+        _label(loop, {name: case.answer(truth[name], annotators) for name in chosen})
         weights = _train(loop, weights, seed + night + 1)
         yield [one.grade(weights).value for one in exams]
 

@@ -317,7 +317,7 @@ def test_texts_longer_than_their_columns_are_cut_and_not_refused(ledger):
 def test_what_is_gone_waits_again_with_its_second_opinions(ledger):
     entry = logged("one")
     write(ledger, entry)
-    asked = Asked(sample_id=entry.sample.id, purpose=Purpose.CHOICE, people=3, priority=0.5)
+    asked = Asked(sample_id=entry.sample.id, purpose=Purpose.CHOICE, num_annotators=3, priority=0.5)
     with ledger.begin() as connection:
         enqueue(connection, [asked], 0, NOW)
         begin_campaign(connection, EVERYONE, "flywheel: toy", NOW)
@@ -328,9 +328,9 @@ def test_what_is_gone_waits_again_with_its_second_opinions(ledger):
         assert open_requests(connection) == []
         send_again(connection, ["k" * 64])
         mark_sent(connection, {"k" * 64: 6}, {}, {}, NOW)
-        assert [one.people for one in open_requests(connection)] == [4]
+        assert [one.num_annotators for one in open_requests(connection)] == [4]
         assert lose_campaign(connection, 1) == 1
-        assert [row.people for row in waiting(connection)] == [3]
+        assert [row.num_annotators for row in waiting(connection)] == [3]
         assert answers_asked(connection, 0) == 4
 
 
@@ -338,7 +338,7 @@ def test_work_and_what_is_still_asked_for_are_counted_as_on_sqlite(ledger):
     entry = logged("one")
     write(ledger, entry)
     key, sample_id = "k" * 64, entry.sample.id
-    asked = Asked(sample_id=sample_id, purpose=Purpose.CHOICE, people=3, priority=0.5)
+    asked = Asked(sample_id=sample_id, purpose=Purpose.CHOICE, num_annotators=3, priority=0.5)
     with ledger.begin() as connection:
         enqueue(connection, [asked], 4, NOW)
         begin_campaign(connection, EVERYONE, "flywheel: toy", NOW)

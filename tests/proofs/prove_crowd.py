@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy import special, stats
 
-from flywheel.annotators import Compared, Crowd, Opinion, biased_people, group_answers, weigh
+from flywheel.annotators import Compared, Crowd, Opinion, biased_annotators, group_answers, weigh
 from flywheel.records import Array
 
 _SAMPLES = 600
@@ -54,7 +54,7 @@ class Case:
     """share of samples on which people are right half as often, and all mistakes are one"""
 
     @property
-    def num_people(self) -> int:
+    def num_annotators(self) -> int:
         return len(self.honest) + (4 if self.others else 0)
 
     def reliabilities(self) -> Array:
@@ -70,7 +70,7 @@ class Case:
             "accept": accepts * _MODEL + (1 - accepts) * 0.8 * usual,
             "copy": _COPIES * _SOURCE + (1 - _COPIES) * 0.8 * usual,
         }[self.others]
-        return np.concatenate([honest, [other] * (self.num_people - len(honest))])
+        return np.concatenate([honest, [other] * (self.num_annotators - len(honest))])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +113,7 @@ def cases() -> list[Case]:
 
 def draw(case: Case, per: int, rng: np.random.Generator) -> Life:
     """A window in which `per` people answered each sample."""
-    shape = (_SAMPLES, case.num_people)
+    shape = (_SAMPLES, case.num_annotators)
     if case.classes:
         truth = rng.choice(case.classes, _SAMPLES, p=case.shares or None)
         popular = (truth + rng.integers(1, case.classes, _SAMPLES)) % case.classes
@@ -124,7 +124,7 @@ def draw(case: Case, per: int, rng: np.random.Generator) -> Life:
         wrong = rng.uniform(0, _SIDE, (*shape, 2))
         right = truth[:, None] + _jitter(rng, shape)
     is_hard = rng.random(_SAMPLES) < case.hard
-    skill = np.concatenate([case.honest, [0.8] * (case.num_people - len(case.honest))])
+    skill = np.concatenate([case.honest, [0.8] * (case.num_annotators - len(case.honest))])
     is_right = rng.random(shape) < skill * np.where(is_hard, 0.5, 1.0)[:, None]
     misled = popular[:, None] + (0 if case.classes else _jitter(rng, shape))
     wrong = np.where(_wide(is_hard[:, None], case), misled, wrong)
@@ -155,7 +155,7 @@ def _misbehave(
     """Overwrites what the last four answer."""
     truth, popular, model = known
     source = np.where(_wide(rng.random(_SAMPLES) < _SOURCE, case), truth, popular)
-    for person in range(len(case.honest), case.num_people):
+    for person in range(len(case.honest), case.num_annotators):
         luck, jitter = rng.random(_SAMPLES), 0 if case.classes else _jitter(rng, (_SAMPLES,))
         if case.others == "guess":
             guess = rng.integers(case.classes, size=_SAMPLES) if case.classes else None
@@ -194,9 +194,9 @@ def opinions_of(case: Case, life: Life) -> list[Opinion]:
     """As they are handed to `weigh`; the largest group of a sample is its group 0."""
     found = []
     for sample, row in enumerate(life.answers):
-        people = np.flatnonzero(life.asked[sample])
-        groups = group_answers([row[person] for person in people], near)
-        for person, group in zip(people.tolist(), groups, strict=True):
+        annotators = np.flatnonzero(life.asked[sample])
+        groups = group_answers([row[person] for person in annotators], near)
+        for person, group in zip(annotators.tolist(), groups, strict=True):
             known = near(row[person], life.truth[sample]) if life.is_gold[sample] else None
             found.append(
                 Opinion(
@@ -275,10 +275,12 @@ def caught(case: Case, life: Life, crowd: Crowd) -> dict[str, list[bool]]:
         )
         for sample, person in zip(*np.nonzero(life.asked & ~life.is_gold[:, None]), strict=True)
     ]
-    names = [f"{person:02}" for person in range(case.num_people)]
-    biased = biased_people(compared, most=0.1)
+    names = [f"{person:02}" for person in range(case.num_annotators)]
+    biased = biased_annotators(compared, most=0.1)
     return {
-        "guesses": [name in crowd.people and crowd.people[name].is_guessing() for name in names],
+        "guesses": [
+            name in crowd.annotators and crowd.annotators[name].is_guessing() for name in names
+        ],
         "shares mistakes": [name in crowd.voices for name in names],
         "anchored": [name in biased for name in names],
     }
@@ -310,8 +312,8 @@ def simulate(case: Case, per: int, lives: int, seed: int, *, compares: bool = Tr
         crowd = weigh(opinions)
         accuracy.append(accuracies(case, life, opinions, crowd, compares=compares))
         flags.append(caught(case, life, crowd))
-        people = [crowd.people.get(f"{person:02}") for person in range(case.num_people)]
-        held = zip(people, case.reliabilities(), strict=True)
+        annotators = [crowd.annotators.get(f"{person:02}") for person in range(case.num_annotators)]
+        held = zip(annotators, case.reliabilities(), strict=True)
         holds.append([np.nan if one is None else one.low <= r <= one.high for one, r in held])
     return Outcome(
         accuracy=np.array(accuracy),
@@ -334,10 +336,13 @@ def main() -> None:
     arguments = parser.parse_args()
     started, lives = time.perf_counter(), 4 if arguments.quick else arguments.lives
     votes = Table(title="share of consensus answers that are right")
-    people = Table(title="intervals of 0.95 that hold the reliability; share of people caught")
+    annotators = Table(title="intervals of 0.95 that hold the reliability; share of people caught")
     for table, headings in (
         (votes, ("ours", "majority", "gain", "D.-Skene", "cl. majority", "CROWDLAB")),
-        (people, ("honest hold", "others hold", "guess", "share", "anchored", "honest flagged")),
+        (
+            annotators,
+            ("honest hold", "others hold", "guess", "share", "anchored", "honest flagged"),
+        ),
     ):
         for heading in ("case", "per", *headings):
             table.add_column(heading, justify="left" if heading == "case" else "right")
@@ -353,9 +358,9 @@ def main() -> None:
             flagged = np.stack([flags[:, :honest] for flags in found.caught.values()]).any(axis=0)
             shares = [_share(flags[:, honest:]) for flags in found.caught.values()]
             holds = _share(found.holds[:, :honest]), _share(found.holds[:, honest:])
-            people.add_row(case.name, str(per), *holds, *shares, f"{flagged.mean():.3f}")
+            annotators.add_row(case.name, str(per), *holds, *shares, f"{flagged.mean():.3f}")
     console = Console(width=120)
-    console.print(votes, people)
+    console.print(votes, annotators)
     print(f"{lives} lives a row, {time.perf_counter() - started:.0f} s; below majority: {below}")  # noqa: T201
 
 

@@ -23,7 +23,7 @@ from flywheel.annotators import Crowd, Doubt, Opinion, rank_second_opinions, wei
 from flywheel.annotators.value import worth
 from flywheel.records import Array
 
-_CLASSES, _PEOPLE, _ROUNDS, _ANSWERS = 5, 8, 10, 2000
+_CLASSES, _ANNOTATORS, _ROUNDS, _ANSWERS = 5, 8, 10, 2000
 _MOST = 6
 """people asked about a sample"""
 POLICIES = ("new only", "ranked", "again")
@@ -41,7 +41,7 @@ class Window:
 
     def ask(self, sample: int) -> None:
         """One more person, of those who have not answered."""
-        left = [one for one in range(_PEOPLE) if one not in self.answers[sample]]
+        left = [one for one in range(_ANNOTATORS) if one not in self.answers[sample]]
         person, right = int(self.rng.choice(left)), self.truth[sample]
         is_right = self.rng.random() < self.reliabilities[person]
         wrong = (right + int(self.rng.integers(1, _CLASSES))) % _CLASSES
@@ -95,8 +95,8 @@ def again(window: Window, policy: str, per: int) -> list[int]:
 def spend(policy: str, reliability: float, per: int, seed: int) -> tuple[int, float, float]:
     """Labels, the share of them that is wrong, and their worth."""
     rng = np.random.default_rng(seed)
-    people = np.clip(reliability + rng.uniform(-0.15, 0.15, _PEOPLE), 0.3, 0.98)
-    window, spent = Window(rng=rng, reliabilities=people), 0
+    annotators = np.clip(reliability + rng.uniform(-0.15, 0.15, _ANNOTATORS), 0.3, 0.98)
+    window, spent = Window(rng=rng, reliabilities=annotators), 0
     for number in range(1, _ROUNDS + 1):
         budget = _ANSWERS * number // _ROUNDS
         for sample in again(window, policy, per)[: budget - spent]:

@@ -63,7 +63,7 @@ class LabelStudioBackend:
         self._client = client
         self._pages_url = pages_url or client.url
         self._pictures = pictures_of(pictures, client)
-        self._people: dict[int, str] = {}
+        self._annotators: dict[int, str] = {}
         self._writer = TaskWriter(client)
         self._settings: dict[int, tuple[str, int]] = {}
         """by project: labeling config, and people who are asked unless told otherwise"""
@@ -112,7 +112,7 @@ class LabelStudioBackend:
         return self._project(project_id) is not None
 
     def ensure(
-        self, title: str, config: str, project_id: int | None, people: int = 1
+        self, title: str, config: str, project_id: int | None, num_annotators: int = 1
     ) -> LabelingProject:
         """The project of this id, else of exactly this title, created or brought up to date.
 
@@ -126,7 +126,7 @@ class LabelStudioBackend:
             "sampling": _QUEUE,
             "show_collab_predictions": True,
         }
-        new = {**wanted, "maximum_annotations": people}
+        new = {**wanted, "maximum_annotations": num_annotators}
         found = self._project(project_id) if project_id is not None else None
         found = found or self._client.settle(lambda: self._found_or_new(title, new))
         changed = {key: value for key, value in wanted.items() if found[key] != value}
@@ -175,13 +175,13 @@ class LabelStudioBackend:
         for row in self._client.rows(project_id, _BRIEF, [_EITHER]):
             yield inventory_row(row)
 
-    def raise_overlap(self, external_id: int, people: int) -> None:
+    def raise_overlap(self, external_id: int, num_annotators: int) -> None:
         """Raise the number of people asked in one labeling task, and open it again.
 
         One that is gone stays gone; a reconciliation tells of it.
         """
         with suppress(GoneError):
-            self._writer.ask(external_id, people)
+            self._writer.ask(external_id, num_annotators)
 
     def reorder(self, project_id: int, priorities: Mapping[int, float]) -> set[int]:
         """external id -> new priority; which were moved: those that nobody has begun."""
@@ -270,16 +270,16 @@ class LabelStudioBackend:
         more = {"fields": "all", "expand": "annotations"}
         for row in self._client.rows(project_id, _ANNOTATIONS, filters, **more):
             self._know({one["completed_by"] for one in row["annotations"]} - {None})
-            yield labeling_task(row, self._people)
+            yield labeling_task(row, self._annotators)
 
     def _know(self, numbers: Collection[int]) -> None:
         """Learn the e-mails of people; each that nobody knows is asked for once."""
-        if all(number in self._people for number in numbers):
+        if all(number in self._annotators for number in numbers):
             return
         for user in self._client.call("GET", "api/users/"):
-            self._people[user["id"]] = user["email"]
+            self._annotators[user["id"]] = user["email"]
         for number in numbers:
-            self._people.setdefault(number, str(number))
+            self._annotators.setdefault(number, str(number))
 
 
 def _check_predictions(config: str, items: Sequence[NewLabelingTask]) -> None:

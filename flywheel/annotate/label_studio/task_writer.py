@@ -48,7 +48,7 @@ class TaskWriter:
         `usual` people are asked in each unless the server is told otherwise, one by one.
         """
         wanted = {item.key: item for item in items}
-        sent = self._look_up(project_id, {item.key: item.people for item in items})
+        sent = self._look_up(project_id, {item.key: item.num_annotators for item in items})
         waiting = [item for key, item in wanted.items() if key not in sent]
         while waiting:
             part, body = self._next_import(waiting)
@@ -65,12 +65,12 @@ class TaskWriter:
                 waiting = waiting[len(part) :]
         return sent
 
-    def ask(self, external_id: int, people: int) -> None:
+    def ask(self, external_id: int, num_annotators: int) -> None:
         """Ask so many people in one labeling task, and open it again if fewer have answered."""
         path = f"api/tasks/{external_id}/"
-        row = self._client.call("PATCH", path, json={"overlap": people})
+        row = self._client.call("PATCH", path, json={"overlap": num_annotators})
         answered = {one["completed_by"] for one in row["annotations"] if not one["was_cancelled"]}
-        if row["is_labeled"] and len(answered) < people:
+        if row["is_labeled"] and len(answered) < num_annotators:
             self._client.call("PATCH", path, json={"is_labeled": False})
 
     def delete(self, project_id: int, external_ids: Collection[int]) -> set[int]:
@@ -107,7 +107,7 @@ class TaskWriter:
     def _create_once(
         self, project_id: int, items: Sequence[NewLabelingTask], body: bytes, usual: int
     ) -> dict[str, int]:
-        wanted = {item.key: item.people for item in items}
+        wanted = {item.key: item.num_annotators for item in items}
         lost = list[UnavailableError]()
 
         def attempt() -> dict[str, int]:
@@ -205,9 +205,9 @@ class TaskWriter:
 
     def _ask_all(self, wanted: Iterable[tuple[int, int]]) -> None:
         """External ids with people; one that a person has deleted meanwhile is left to a reconciliation."""
-        for external_id, people in wanted:
+        for external_id, num_annotators in wanted:
             with suppress(GoneError):
-                self.ask(external_id, people)
+                self.ask(external_id, num_annotators)
 
 
 def _is_bare(row: Json) -> bool:

@@ -21,7 +21,7 @@ from flywheel.loop import Loop
 from flywheel.records import Abstention, Entry, Estimate, Guarded, Report, RiskPoint, Watched
 from flywheel.report.kit import text
 from flywheel.report.kit.tables import Sheet, facts_sheet
-from flywheel.settings.labeling import People
+from flywheel.settings.labeling import AnnotatorSettings
 
 _LOST_SHOWN = 10
 _INTERVALS = "Values with their intervals. The red dashed line is what the product requires, "
@@ -245,18 +245,18 @@ _MEMBERS = {
 _TOGETHER = ("ensemble of random people", "mixture of experts")
 
 
-def tier_of(person: str, people: People) -> str:
-    """What a person knows, as [people] says."""
-    if person in people.deep_experts:
+def tier_of(person: str, annotators: AnnotatorSettings) -> str:
+    """What a person knows, as [annotators] says."""
+    if person in annotators.deep_experts:
         return DEEP
-    return DOMAIN if person in people.domain_experts else RANDOM
+    return DOMAIN if person in annotators.domain_experts else RANDOM
 
 
-def tier_prices(costs: Costs, people: People) -> dict[str, Estimate]:
+def tier_prices(costs: Costs, annotators: AnnotatorSettings) -> dict[str, Estimate]:
     """What an answer of one member of each tier costs; tiers with too few answers are missing."""
     found = {}
     for tier, members in _MEMBERS.items():
-        rows = [one for one in costs.rows if tier_of(one.work.annotator, people) in members]
+        rows = [one for one in costs.rows if tier_of(one.work.annotator, annotators) in members]
         money = np.array([one.money for one in rows])
         price = ratio(money, np.array([float(one.work.is_given) for one in rows]))
         if price is not None:
@@ -264,11 +264,11 @@ def tier_prices(costs: Costs, people: People) -> dict[str, Estimate]:
     return found
 
 
-def people_sheet(loop: Loop, report: Report) -> Sheet:
+def annotators_sheet(loop: Loop, report: Report) -> Sheet:
     """`tiers_sheet` with the prices of now."""
     with loop.ledger.read() as connection:
         costs = read_costs(connection, loop.project)
-    prices = tier_prices(costs, loop.project.people)
+    prices = tier_prices(costs, loop.project.annotators)
     return tiers_sheet(report, prices, loop.project.cost.currency)
 
 
@@ -315,4 +315,6 @@ def _note(report: Report, *, has_rows: bool) -> str:
     )
     if not report.people_slices:
         said += " No tier has answers enough for its slices yet."
-    return f"{said} Name experts in [people], and ask several people, to measure more tiers."
+    return (
+        f"{said} Name experts in [annotators], and ask several annotators, to measure more tiers."
+    )

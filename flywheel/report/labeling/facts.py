@@ -31,10 +31,10 @@ from flywheel.annotate.expense import (
     expenses_by,
     trend,
 )
-from flywheel.annotators import biased_people, measure_anchoring
+from flywheel.annotators import biased_annotators, measure_anchoring
 from flywheel.annotators.anchoring import Anchoring
 from flywheel.ledger.annotations import newest_labels
-from flywheel.ledger.annotators import Measured, people_labels, read_people
+from flywheel.ledger.annotators import Measured, annotator_labels, read_annotators
 from flywheel.ledger.campaigns import Campaign, all_campaigns
 from flywheel.ledger.datasets import get_version
 from flywheel.ledger.history import reported_nights
@@ -97,7 +97,7 @@ class Disputed:
 class LabelingFacts:
     """How labeling stands."""
 
-    people: tuple[Person, ...]
+    annotators: tuple[Person, ...]
     """the busiest first"""
     whole: Expense
     """of the newest annotations"""
@@ -143,7 +143,7 @@ def _read(loop: Loop, connection: Connection) -> _Read:
         loop=loop,
         connection=connection,
         costs=costs,
-        labels=people_labels(connection, samples),
+        labels=annotator_labels(connection, samples),
         reports=tuple(one for one in reports if newest and one.metric_id == newest.metric_id),
     )
 
@@ -156,7 +156,7 @@ def _facts(read: _Read) -> LabelingFacts:
     sliced = slices_of(connection, read.loop.blobs, read.loop.task, newest)
     whole, disputed = expense(rows, read.labels), _disputed(read)
     return LabelingFacts(
-        people=tuple(_people(read)),
+        annotators=tuple(_annotators(read)),
         whole=whole,
         nights=nights,
         trend=trend(nights),
@@ -171,7 +171,7 @@ def _facts(read: _Read) -> LabelingFacts:
         num_disputed=len(disputed),
         budget=read_budget(connection, project, read.costs, night, now),
         gain=_gain(read, whole),
-        tiers=tier_prices(read.costs, project.people),
+        tiers=tier_prices(read.costs, project.annotators),
         report=read.reports[-1] if read.reports else None,
         written_at=now,
     )
@@ -189,9 +189,9 @@ class _Read(NamedTuple):
     """of the nights so far, under the metric of the newest, oldest first"""
 
 
-def _people(read: _Read) -> Iterator[Person]:
-    people, agree = read.loop.project.people, read.loop.task.agree
-    measured = {one.annotator: one for one in read_people(read.connection)}
+def _annotators(read: _Read) -> Iterator[Person]:
+    annotators, agree = read.loop.project.annotators, read.loop.task.agree
+    measured = {one.annotator: one for one in read_annotators(read.connection)}
     spent = expenses_by(read.costs.rows, read.labels, lambda one: (one.work.annotator,))
     gold: defaultdict[str, list[bool]] = defaultdict(list)
     for one in gold_answers(read.connection, _GOLD):
@@ -201,7 +201,7 @@ def _people(read: _Read) -> Iterator[Person]:
         name = count.annotator
         yield Person(
             name=name,
-            tier=tier_of(name, people),
+            tier=tier_of(name, annotators),
             count=count,
             expense=spent.get(name),
             measured=measured.get(name),
@@ -232,17 +232,19 @@ def _paces(read: _Read) -> dict[str, tuple[tuple[date, float], ...]]:
 
 def _disputed(read: _Read) -> list[Disputed]:
     """Samples that people enough have answered and that have no label at all; newest first."""
-    people: defaultdict[str, set[str]] = defaultdict(set)
+    annotators: defaultdict[str, set[str]] = defaultdict(set)
     for one in reversed(read.costs.rows):
         if one.work.is_answer and one.work.purpose is not Purpose.GOLD:
-            people[one.work.sample_id].add(one.work.annotator)
+            annotators[one.work.sample_id].add(one.work.annotator)
     enough = read.loop.project.labeling.annotations_per_sample
-    doubtful = [key for key, of in people.items() if len(of) >= enough and key not in read.labels]
+    doubtful = [
+        key for key, of in annotators.items() if len(of) >= enough and key not in read.labels
+    ]
     known = newest_labels(read.connection, doubtful)  # of the start data, or of sensors
     left = [key for key in doubtful if key not in known or known[key].answer is None]
     seen = reviewed(read.connection, left)
     return [
-        Disputed(sample_id=key, num_answers=len(people[key]), is_reviewed=key in seen)
+        Disputed(sample_id=key, num_answers=len(annotators[key]), is_reviewed=key in seen)
         for key in left
     ]
 
@@ -281,7 +283,7 @@ class Quality:
 
     overall: Anchoring | None = None
     """how much more often people give the model's answer when they see it"""
-    people: Mapping[str, Anchoring] = field(default_factory=dict)
+    annotators: Mapping[str, Anchoring] = field(default_factory=dict)
     """the same of each person"""
     slices: Mapping[str, Anchoring] = field(default_factory=dict)
     """the same on each slice"""
@@ -300,17 +302,17 @@ def read_quality(loop: Loop) -> Quality:
     most = loop.project.quality.max_anchoring
     with loop.ledger.read() as connection:
         compared = read_compared(connection, loop.blobs, loop.task)
-        evidence = weigh_evidence(connection, loop.task, loop.project.people)
+        evidence = weigh_evidence(connection, loop.task, loop.project.annotators)
     measured = measure_anchoring(compared)
     return Quality(
         overall=measured.overall,
-        people=measured.people,
+        annotators=measured.annotators,
         slices=measured.slices,
-        anchored=biased_people(compared, most),
+        anchored=biased_annotators(compared, most),
         blinded=where_biased(measured, most),
         guessing=frozenset(
             name
-            for name, one in evidence.crowd.people.items()
+            for name, one in evidence.crowd.annotators.items()
             if one.num_answers and one.is_guessing()
         ),
         colluding=_together(evidence.crowd.voices),
@@ -322,4 +324,4 @@ def _together(voices: Mapping[str, str]) -> tuple[tuple[str, ...], ...]:
     groups: dict[str, list[str]] = {}
     for person, voice in sorted(voices.items()):
         groups.setdefault(voice, []).append(person)
-    return tuple(tuple(people) for people in groups.values() if len(people) > 1)
+    return tuple(tuple(annotators) for annotators in groups.values() if len(annotators) > 1)

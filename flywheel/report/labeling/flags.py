@@ -26,7 +26,7 @@ _DAY_SECONDS = 86_400
 class Flag(NamedTuple):
     """Something that stands out about somebody."""
 
-    people: tuple[str, ...]
+    annotators: tuple[str, ...]
     what: str
     """guesses, anchored or colluding"""
     why: str
@@ -34,24 +34,24 @@ class Flag(NamedTuple):
     @property
     def who(self) -> str:
         """All of them."""
-        return " and ".join(self.people)
+        return " and ".join(self.annotators)
 
 
 def next_steps(facts: LabelingFacts, quality: Quality, project: Project) -> list[str]:
     """What a person should know and do; one sentence says so when there is nothing."""
     found = [
-        *_about_people(facts, quality, project),
+        *_about_annotators(facts, quality, project),
         *_about_money(facts, project),
         *_about_samples(facts, project),
         *_about_worth(facts, project),
     ]
-    return found or ["Nothing stands out: people agree, the budgets hold and the queue moves"]
+    return found or ["Nothing stands out: annotators agree, the budgets hold and the queue moves"]
 
 
 def flags(facts: LabelingFacts, quality: Quality, project: Project) -> list[Flag]:
     """Who is flagged, as what, and why."""
     found = []
-    for one in facts.people:
+    for one in facts.annotators:
         known = one.measured
         is_low = bool(known and known.high < project.labeling.min_reliability)
         if known and known.num_answers and (is_low or one.name in quality.guessing):
@@ -72,7 +72,7 @@ def _anchored(known: Anchoring) -> str:
     )
 
 
-def _about_people(facts: LabelingFacts, quality: Quality, project: Project) -> Iterator[str]:
+def _about_annotators(facts: LabelingFacts, quality: Quality, project: Project) -> Iterator[str]:
     where = _where_blind(quality)
     helps = {
         "guesses": "what they say hardly counts; show them the instructions again, or let others label",
@@ -86,9 +86,9 @@ def _about_people(facts: LabelingFacts, quality: Quality, project: Project) -> I
         yield f"{flag.who} {verb}{flag.why}: {helps[flag.what]}"
     if where and not quality.anchored:
         yield f"People take over too much of the model's answer: pre-annotation is off {where}"
-    has_gold = project.quality.gold_share > 0 or any(one.num_gold for one in facts.people)
-    if facts.people and not has_gold:
-        yield "No gold samples are asked: set quality.gold_share, such as 0.05, to measure people"
+    has_gold = project.quality.gold_share > 0 or any(one.num_gold for one in facts.annotators)
+    if facts.annotators and not has_gold:
+        yield "No gold samples are asked: set quality.gold_share, such as 0.05, to measure annotators"
 
 
 def _where_blind(quality: Quality) -> str:
@@ -114,21 +114,21 @@ def _about_money(facts: LabelingFacts, project: Project) -> Iterator[str]:
 
 
 def _about_samples(facts: LabelingFacts, project: Project) -> Iterator[str]:
-    if facts.num_disputed and not project.people.experts:
+    if facts.num_disputed and not project.annotators.experts:
         yield (
             f"{facts.num_disputed} samples are disputed and nobody is named who could settle them: "
-            "write their e-mails to people.domain_experts or people.deep_experts"
+            "write their e-mails to annotators.domain_experts or annotators.deep_experts"
         )
     waiting = facts.reviews.get("sent", 0)
     if waiting:
-        yield f"{waiting} samples wait for the experts: {', '.join(sorted(project.people.experts))}"
+        yield f"{waiting} samples wait for the experts: {', '.join(sorted(project.annotators.experts))}"
     oldest, ageing = facts.queue.oldest, project.labeling.ageing_nights
     if oldest is not None:
         nights = (facts.written_at - oldest).total_seconds() / _DAY_SECONDS
         if nights > 2 * ageing:
             yield (
-                f"A sample has waited {nights:.0f} nights: people are asked for more than they "
-                "answer; ask more people, or lower labeling.samples_per_night"
+                f"A sample has waited {nights:.0f} nights: annotators are asked for more than they "
+                "answer; ask more annotators, or lower labeling.samples_per_night"
             )
     for campaign in facts.campaigns:
         if campaign.state == "lost":
@@ -153,15 +153,15 @@ def _about_worth(facts: LabelingFacts, project: Project) -> Iterator[str]:
         )
 
 
-def people_frame(facts: LabelingFacts, quality: Quality, flags: list[Flag]) -> pd.DataFrame:
+def annotator_frame(facts: LabelingFacts, quality: Quality, flags: list[Flag]) -> pd.DataFrame:
     """All who label, indexed by name, the busiest first.
 
     Columns: tier; answers, skipped, refused; minutes (an answer) with _low and _high, money; right,
     the chance of an answer to be right, with _low and _high; gold, gold_right; shown_minus_blind,
     how much more often the model's answer is given when it is seen, with _low and _high; flags.
     """
-    rows = [_row(one, quality, flags) for one in facts.people]
-    frame = pd.DataFrame(rows, columns=_COLUMNS, index=[one.name for one in facts.people])
+    rows = [_row(one, quality, flags) for one in facts.annotators]
+    frame = pd.DataFrame(rows, columns=_COLUMNS, index=[one.name for one in facts.annotators])
     frame.index.name = "person"
     return frame.convert_dtypes()
 
@@ -175,14 +175,14 @@ def _row(one: Person, quality: Quality, flags: list[Flag]) -> dict[str, Any]:
         "refused": one.count.num_refused,
         "gold": one.num_gold,
         "gold_right": one.num_gold_right,
-        "flags": " ".join(flag.what for flag in flags if one.name in flag.people) or None,
+        "flags": " ".join(flag.what for flag in flags if one.name in flag.annotators) or None,
     }
     if one.expense is not None:
         row["money"] = one.expense.money
         row |= _interval("minutes", one.expense.minutes_per_answer, "value")
     if one.measured is not None and one.measured.num_answers:
         row |= _interval("right", one.measured, "reliability")
-    return row | _interval("shown_minus_blind", quality.people.get(one.name), "difference")
+    return row | _interval("shown_minus_blind", quality.annotators.get(one.name), "difference")
 
 
 def _interval(name: str, known: Any, value: str) -> dict[str, float | None]:

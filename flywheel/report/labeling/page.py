@@ -26,10 +26,10 @@ from flywheel.report.labeling.facts import LabelingFacts, Person, read_labeling,
 from flywheel.report.labeling.flags import flags, next_steps
 from flywheel.report.labeling.sheets import (
     anchoring_sheet,
+    annotator_sheets,
     budget_sheet,
     cost_sheets,
     disputed_sheet,
-    people_sheets,
     queue_sheet,
 )
 
@@ -45,16 +45,16 @@ _STYLES: Any = (
 _TICKS = 6
 
 
-def draw_people(people: Sequence[Person], min_reliability: float) -> dict[str, str]:
+def draw_annotators(annotators: Sequence[Person], min_reliability: float) -> dict[str, str]:
     """Inline SVG of pace and agreement, as far as there is data."""
-    return dict(_charts(people, min_reliability))
+    return dict(_charts(annotators, min_reliability))
 
 
-def _charts(people: Sequence[Person], min_reliability: float) -> Iterator[tuple[str, str]]:
-    paced = [one for one in people if one.pace][:_MOST_LINES]
+def _charts(annotators: Sequence[Person], min_reliability: float) -> Iterator[tuple[str, str]]:
+    paced = [one for one in annotators if one.pace][:_MOST_LINES]
     if paced:
         yield "pace", _pace_chart(paced)
-    known = [one for one in people if one.measured is not None and one.measured.num_answers]
+    known = [one for one in annotators if one.measured is not None and one.measured.num_answers]
     if known:
         rows = [
             Entry(
@@ -75,17 +75,17 @@ def _charts(people: Sequence[Person], min_reliability: float) -> Iterator[tuple[
         yield "agreement", interval_chart(rows, min_reliability, label, title)
 
 
-def _pace_chart(people: Sequence[Person]) -> str:
+def _pace_chart(annotators: Sequence[Person]) -> str:
     """One line a person over the days, as inline SVG."""
-    figure, axes = canvas(2.6 + 0.1 * len(people))
-    for one, (color, line, mark) in zip(people, _STYLES, strict=False):
+    figure, axes = canvas(2.6 + 0.1 * len(annotators))
+    for one, (color, line, mark) in zip(annotators, _STYLES, strict=False):
         days = [day.toordinal() for day, _ in one.pace]
         minutes = [value for _, value in one.pace]
         name = short_name(one.name)
         axes.plot(days, minutes, line, marker=mark, markersize=4, color=color, label=name)
     axes.set_ylim(bottom=0)
     axes.set_ylabel("minutes an answer")
-    _name_days(axes, sorted({day for one in people for day, _ in one.pace}))
+    _name_days(axes, sorted({day for one in annotators for day, _ in one.pace}))
     figure.legend(
         loc="outside upper left",
         ncols=2,
@@ -94,7 +94,7 @@ def _pace_chart(people: Sequence[Person]) -> str:
         frameon=False,
         labelcolor=Ink.TEXT,
     )
-    return to_svg(figure, f"Mean minutes per answer of {len(people)} people over the days")
+    return to_svg(figure, f"Mean minutes per answer of {len(annotators)} annotators over the days")
 
 
 def _name_days(axes: Axes, days: Sequence[date]) -> None:
@@ -141,7 +141,7 @@ def write_labeling(loop: Loop, facts: LabelingFacts | None = None) -> Path:
         currency=currency,
         next_steps=next_steps(facts, quality, project),
         flags=flags(facts, quality, project),
-        people=people_sheets(facts, quality, currency),
+        annotators=annotator_sheets(facts, quality, currency),
         anchoring=anchoring_sheet(quality),
         campaigns=list(campaign_rows(facts, project)),
         queue=queue_sheet(facts, project),
@@ -149,7 +149,7 @@ def write_labeling(loop: Loop, facts: LabelingFacts | None = None) -> Path:
         budget=budget_sheet(facts, currency),
         costs=cost_sheets(facts, currency),
         tiers=tiers_sheet(facts.report, facts.tiers, currency) if facts.report else None,
-        charts=draw_people(facts.people, project.labeling.min_reliability),
+        charts=draw_annotators(facts.annotators, project.labeling.min_reliability),
     )
     return put(project.state / "reports" / LABELING_PAGE, page)
 

@@ -25,15 +25,15 @@ _NIGHTS_SHOWN = 10
 _DAY_SECONDS = 86_400
 
 
-def people_sheets(facts: LabelingFacts, quality: Quality, currency: str) -> tuple[Sheet, Sheet]:
+def annotator_sheets(facts: LabelingFacts, quality: Quality, currency: str) -> tuple[Sheet, Sheet]:
     """What everybody did, and how well they do it."""
-    none = "" if facts.people else "No annotation has come back yet."
+    none = "" if facts.annotators else "No annotation has come back yet."
     work = Sheet(
         key="pace",
         title="What everybody did",
         headings=("person", "minutes an answer", currency, "answers", "skipped", "refused"),
         values=(1, 2, 3, 4, 5),
-        rows=tuple(_work_row(one) for one in facts.people),
+        rows=tuple(_work_row(one) for one in facts.annotators),
         note=none
         or "Of the newest 20,000 annotations; what was left open counts as an ordinary answer.",
         caption="Mean minutes per answer on the days with 3 answers or more.",
@@ -43,7 +43,7 @@ def people_sheets(facts: LabelingFacts, quality: Quality, currency: str) -> tupl
         title="How well they do it",
         headings=("person", "right [interval]", "gold right", "shown minus blind"),
         values=(1, 2, 3),
-        rows=tuple(_quality_row(one, quality) for one in facts.people),
+        rows=tuple(_quality_row(one, quality) for one in facts.annotators),
         note=none
         or "Right: the chance of an answer to be right, by what all answers say of each other and by "
         "gold samples. Shown minus blind: by how many points more often the model's answer is given "
@@ -166,7 +166,7 @@ def disputed_sheet(facts: LabelingFacts) -> Sheet:
     return Sheet(
         key="disputed",
         title="Disputed samples",
-        headings=("sample", "people", "and now"),
+        headings=("sample", "annotators", "and now"),
         values=(1,),
         rows=rows,
         note=shown if rows else "People agree wherever enough of them have answered.",
@@ -196,7 +196,7 @@ def _quality_row(one: Person, quality: Quality) -> tuple[str, ...]:
             num_samples=known.num_answers,
         )
     gold = f"{one.num_gold_right} of {one.num_gold}" if one.num_gold else "not asked"
-    return (one.name, text.estimate(right), gold, _anchoring(quality.people.get(one.name)))
+    return (one.name, text.estimate(right), gold, _anchoring(quality.annotators.get(one.name)))
 
 
 def _anchoring(known: Anchoring | None) -> str:

@@ -28,7 +28,7 @@ from flywheel.report.history import draw_history
 from flywheel.report.kit.challenge import budget_sheet, error_sheet
 from flywheel.report.kit.charts import Ink, canvas, short_name, to_svg
 from flywheel.report.kit.evidence import draw_loss, draw_report
-from flywheel.report.kit.measured import measured_sheets, people_sheet, production_line
+from flywheel.report.kit.measured import annotators_sheet, measured_sheets, production_line
 from flywheel.report.kit.pages import put, render
 from flywheel.report.kit.pictures import show_cases
 from flywheel.report.labeling.facts import read_labeling
@@ -153,7 +153,7 @@ def _render(loop: Loop, facts: NightFacts) -> str:
         kept=_kept(facts),
         next_step=advice(loop, report) if report else None,
         production_line=production_line(report) if report else "",
-        measured=(*measured_sheets(report), people_sheet(loop, report)) if report else (),
+        measured=(*measured_sheets(report), annotators_sheet(loop, report)) if report else (),
         weighed=(budget_sheet(report, facts.decision), error_sheet(report)) if report else (),
         shown=show_cases(loop, facts.cases, _EDGE_PIXELS),
         steps=_steps(facts),

@@ -15,9 +15,9 @@ from flywheel.report.kit import markdown, tables
 from flywheel.report.kit.challenge import budget_sheet, error_sheet, evidence_of
 from flywheel.report.kit.evidence import evidence_picture
 from flywheel.report.kit.measured import (
+    annotators_sheet,
     measured_sheets,
     models_sheet,
-    people_sheet,
     production_line,
 )
 from flywheel.report.kit.pictures import data_uri
@@ -27,7 +27,7 @@ def evaluate_page(run: NightRun, result: Evaluated) -> str:
     """The number of the night, everyone on the frozen test set, requirements and slices."""
     with run.loop.ledger.read() as connection:
         report = get_report(connection, result.report_id)
-    sheets = (models_sheet(report), *measured_sheets(report), people_sheet(run.loop, report))
+    sheets = (models_sheet(report), *measured_sheets(report), annotators_sheet(run.loop, report))
     number = f"**{markdown.plain(production_line(report))}**"
     return "\n\n".join([number, *map(tables.sheet, sheets)])
 

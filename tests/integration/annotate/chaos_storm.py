@@ -64,12 +64,12 @@ class Storm:
     def _begin(self) -> None:
         """Some of everything is with people before anything breaks."""
         ids = self.world.choose(10)
-        self.world.choose(6, people=2)
+        self.world.choose(6, num_annotators=2)
         self.world.ask(ids[:2], Purpose.REVIEW)
-        self.world.ask(ids[2:5], Purpose.GOLD, people=3)
+        self.world.ask(ids[2:5], Purpose.GOLD, num_annotators=3)
         self.world.do("send")
         for _ in range(10):
-            self._people_work()
+            self._annotators_work()
         self.world.do("pull")
 
     def _kill_everywhere(self) -> None:
@@ -94,28 +94,28 @@ class Storm:
         """As much for every run, or the steps would grow faster than the kills."""
         if not any(row.state == "waiting" for row in self.world.rows()):
             self.world.choose(1)
-            self.world.choose(1, people=2)
+            self.world.choose(1, num_annotators=2)
         self._second_opinion()
         return {}
 
     def _something_to_pull(self) -> dict:
-        self._people_work()
-        self._people_work()
+        self._annotators_work()
+        self._annotators_work()
         return {}
 
     def _something_to_reconcile(self) -> dict:
         """One accident by hand after the other."""
         self._turn += 1
         project, task = self._open_task(self._projects())
-        people = self.world.people
+        annotators = self.world.annotators
         if self._turn % 4 == 0:
-            people.copy_task(project, task)
+            annotators.copy_task(project, task)
         elif self._turn % 4 == 1:
-            people.edit_task(task, key=f"nonsense {self._turn}")
+            annotators.edit_task(task, key=f"nonsense {self._turn}")
         elif self._turn % 4 == 2:
-            people.edit_task(task, reason=None, image="/static/images/logo.png")
+            annotators.edit_task(task, reason=None, image="/static/images/logo.png")
         else:
-            people.delete_task(task)
+            annotators.delete_task(task)
         return {}
 
     def _something_to_order(self) -> dict:
@@ -131,12 +131,12 @@ class Storm:
 
     def _second_opinion(self) -> None:
         """Ask somebody more about a sample, unless we do so already."""
-        with_people = [
+        with_annotators = [
             row.sample_id
             for row in self.world.rows()
             if row.state in ("sent", "done") and row.purpose == Purpose.CHOICE.value
         ]
-        chosen = [str(self.rng.choice(with_people))]
+        chosen = [str(self.rng.choice(with_annotators))]
         now = datetime.now(UTC)
         with self.world.letters.ledger.begin() as connection:
             if not open_requests(connection):
@@ -146,9 +146,9 @@ class Storm:
         for number in range(self.scale.fault_rounds):
             self._delete_newest()  # its number is given out again
             self.world.choose(6)
-            self.world.choose(2, people=2)
+            self.world.choose(2, num_annotators=2)
             self._second_opinion()
-            with self.world.busy_people():
+            with self.world.busy_annotators():
                 for action in ("send", "pull", *_NOW_AND_THEN.get(number % 4, ())):
                     more = self._something_to_order() if action == "queue" else {}
                     ((code, told),) = self.world.run(action, url=self.proxy.url, **more)
@@ -158,17 +158,17 @@ class Storm:
 
     def _delete_newest(self) -> None:
         """A person deletes the newest labeling task of all, unless somebody has begun it."""
-        people = self.world.people
-        newest = people.brief(self._projects()[-1])[-1:]
-        if newest and not newest[0]["annotations"] and newest[0]["id"] not in people.foreign:
-            people.delete_task(newest[0])
+        annotators = self.world.annotators
+        newest = annotators.brief(self._projects()[-1])[-1:]
+        if newest and not newest[0]["annotations"] and newest[0]["id"] not in annotators.foreign:
+            annotators.delete_task(newest[0])
 
     def _kill_server(self) -> None:
         self.proxy.rate = 0.0
         for seconds in self.scale.server_kills:
             for action, path in (("send", "/import?return_task_ids"), ("pull", "/api/tasks?")):
                 self.world.choose(4)
-                self._people_work()
+                self._annotators_work()
                 self._kill_when(path, seconds)
                 ((code, told),) = self.world.run(action, url=self.proxy.url)
                 assert code in (TOLD, DONE), told  # done, where the answer was on its way
@@ -187,58 +187,58 @@ class Storm:
     def _race(self) -> None:
         for number in range(self.scale.races):
             self.world.choose(3)
-            self.world.choose(1, people=2)
+            self.world.choose(1, num_annotators=2)
             together = _TOGETHER[number % len(_TOGETHER)]
             more = self._something_to_order()
-            with self.world.busy_people():
+            with self.world.busy_annotators():
                 codes = [code for code, _ in self.world.run(*together, **more)]
             assert set(codes) <= {DONE, BUSY}
             assert DONE in codes
 
     def _by_hand(self) -> None:
         """What people do to labeling tasks that are not theirs, and to a whole project."""
-        world, people = self.world, self.world.people
+        world, annotators = self.world, self.world.annotators
         world.do("send")
         doomed, *others = self._projects()
         for _ in range(8):
-            people.annotate(self._open_task(others)[1])
+            annotators.annotate(self._open_task(others)[1])
         world.do("pull")
-        rows = [row for project in others for row in people.brief(project)]
+        rows = [row for project in others for row in annotators.brief(project)]
         changed, deleted, *_ = [one for row in rows for one in row["annotations"]]
-        people.change(changed)
-        people.delete_annotation(deleted)
-        people.skip(self._open_task(others)[1])
+        annotators.change(changed)
+        annotators.delete_annotation(deleted)
+        annotators.skip(self._open_task(others)[1])
         project, task = self._open_task(others)
-        people.copy_task(project, task)
+        annotators.copy_task(project, task)
         project, task = self._open_task(others)
-        people.annotate(people.copy_task(project, task), "a")
+        annotators.annotate(annotators.copy_task(project, task), "a")
         project, task = self._open_task(others)
-        people.annotate(task, "a")
-        people.annotate(people.copy_task(project, task), "b")
+        annotators.annotate(task, "a")
+        annotators.annotate(annotators.copy_task(project, task), "b")
         project, task = self._open_task(others)
-        people.edit_task(task, key=None)
-        people.annotate(task, "c")
+        annotators.edit_task(task, key=None)
+        annotators.annotate(task, "c")
         project, task = self._open_task(others)
-        people.delete_task(task)
-        people.annotate(people.make_task(project), "c")
-        people.delete_project(doomed)
+        annotators.delete_task(task)
+        annotators.annotate(annotators.make_task(project), "c")
+        annotators.delete_project(doomed)
 
-    def _people_work(self) -> None:
+    def _annotators_work(self) -> None:
         projects = self._projects()
-        self.world.people.something(int(self.rng.choice(projects)))
+        self.world.annotators.something(int(self.rng.choice(projects)))
 
     def _projects(self) -> list[int]:
-        return self.world.people.projects(self.world.letters.project.name)
+        return self.world.annotators.projects(self.world.letters.project.name)
 
     def _open_task(self, projects: list[int]) -> tuple[int, dict]:
         """A labeling task that nobody has touched, and its project."""
-        people = self.world.people
+        annotators = self.world.annotators
         for project in self.rng.permutation(projects):
             untouched = [
                 task
-                for task in people.brief(int(project))
+                for task in annotators.brief(int(project))
                 if not task["annotations"]
-                and task["id"] not in people.foreign
+                and task["id"] not in annotators.foreign
                 and len(str(task["data"].get("key"))) == _KEY_LENGTH
             ]
             if untouched:

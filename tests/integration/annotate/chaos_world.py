@@ -65,7 +65,7 @@ class Server:
         stop_all(self._state, lambda _: None)
 
 
-class People:
+class Annotators:
     """Three of them, who work directly on the server; what it answers them may be an error."""
 
     def __init__(self, server: Server, result: Callable, rng: np.random.Generator) -> None:
@@ -200,7 +200,7 @@ class World:
     def __init__(self, folder: Path, server: Server, rng: np.random.Generator) -> None:
         self.server = server
         self.letters = open_letters(folder)
-        self.people = People(server, self.letters.task.labeling.result, rng)
+        self.annotators = Annotators(server, self.letters.task.labeling.result, rng)
         self.ended = Counter[str]()
         """how processes ended"""
         self.stored = dict[str, dict]()
@@ -224,7 +224,7 @@ class World:
         self._program.stdin.close()
         self._program.wait(30)
         self._program.stdout.close()
-        self.people.http.close()
+        self.annotators.http.close()
         self.letters.ledger.close()
 
     def run(self, *actions: str, url: str = "", die_at: int | None = None, **more) -> list:
@@ -257,7 +257,7 @@ class World:
             "faults": {fault.name: number for fault, number in self.fired.items()},
             "processes": dict(self.ended),
             "server killed and started again": self.server.num_kills,
-            "people": dict(self.people.did),
+            "annotators": dict(self.annotators.did),
             "labeling tasks in the ledger": dict(Counter(row.state for row in rows)),
             "labeling tasks there, by project": {p: len(t) for p, t in self.there().items()},
             "annotations in the ledger": len(known),
@@ -267,16 +267,16 @@ class World:
         }
         return "".join(f"\n{name}: {value}" for name, value in facts.items())
 
-    def choose(self, number: int, people: int = 1) -> list[str]:
+    def choose(self, number: int, num_annotators: int = 1) -> list[str]:
         """New samples wait to be sent."""
         first = self._num_samples
         self._num_samples += number
         payloads = [b"letter %d" % count for count in range(first, self._num_samples)]
         answer = "abc"[self._num_samples % 3]
-        return self.letters.choose(*payloads, answer=answer, people=people)
+        return self.letters.choose(*payloads, answer=answer, num_annotators=num_annotators)
 
-    def ask(self, sample_ids: list[str], purpose: Purpose, people: int = 1) -> None:
-        self.letters.ask(sample_ids, purpose, people)
+    def ask(self, sample_ids: list[str], purpose: Purpose, num_annotators: int = 1) -> None:
+        self.letters.ask(sample_ids, purpose, num_annotators)
 
     def rows(self) -> list:
         """The outbox with the campaigns' projects."""
@@ -296,7 +296,7 @@ class World:
     def wanted(self) -> list[tuple[Row, int, int]]:
         """Rows of the outbox, how many people were wanted in all, and who answered elsewhere."""
         more = (
-            select(func.coalesce(func.sum(requests.c.people), 0))
+            select(func.coalesce(func.sum(requests.c.num_annotators), 0))
             .where(
                 requests.c.sample_id == labeling_tasks.c.sample_id,
                 requests.c.purpose == labeling_tasks.c.purpose,
@@ -304,7 +304,7 @@ class World:
             .correlate(labeling_tasks)
             .scalar_subquery()
         )
-        query = select(labeling_tasks, labeling_tasks.c.people + more, num_elsewhere())
+        query = select(labeling_tasks, labeling_tasks.c.num_annotators + more, num_elsewhere())
         with self.letters.ledger.read() as connection:
             return [(row, row[-2], row[-1]) for row in connection.execute(query)]
 
@@ -330,15 +330,15 @@ class World:
 
     def there(self) -> dict[int, list[dict]]:
         """What Label Studio itself has: project -> labeling tasks."""
-        projects = self.people.projects(self.letters.project.name)
-        return {project: self.people.tasks(project) for project in projects}
+        projects = self.annotators.projects(self.letters.project.name)
+        return {project: self.annotators.tasks(project) for project in projects}
 
     def by_key(self) -> dict[str, list[dict]]:
         """What Label Studio itself has by key; what people made by hand is left out."""
         found = defaultdict[str, list[dict]](list)
         for project, tasks in self.there().items():
             for task in tasks:
-                if task["id"] not in self.people.foreign:
+                if task["id"] not in self.annotators.foreign:
                     found[str(task["data"].get("key"))].append(task | {"project": project})
         return found
 
@@ -360,7 +360,7 @@ class World:
         return "unusable" if row["refused"] and "unusable" in row["refused"] else row["answer"]
 
     @contextlib.contextmanager
-    def busy_people(self) -> Iterator[None]:
+    def busy_annotators(self) -> Iterator[None]:
         """People work all the time, whatever we do, and whatever the server answers."""
         end = threading.Event()
         thread = threading.Thread(target=self._work, args=(end,), daemon=True)
@@ -374,10 +374,10 @@ class World:
     def _work(self, end: threading.Event) -> None:
         while not end.is_set():
             try:
-                for project in self.people.projects(self.letters.project.name)[-2:]:
-                    self.people.something(project)
+                for project in self.annotators.projects(self.letters.project.name)[-2:]:
+                    self.annotators.something(project)
             except (httpx.HTTPError, ValueError):
-                self.people.did["refused by the server"] += 1
+                self.annotators.did["refused by the server"] += 1
             time.sleep(_MOMENT_SECONDS)
 
 

@@ -35,7 +35,7 @@ def studio(label_studio) -> LabelStudioBackend:
     return LabelStudioBackend.connect(label_studio.url, label_studio.token)
 
 
-class People:
+class Annotators:
     """Talks to Label Studio as its own pages do, past our code."""
 
     def __init__(self, url: str, token: str) -> None:
@@ -71,10 +71,10 @@ class People:
 
 
 @pytest.fixture
-def people(label_studio) -> Iterator[People]:
-    people = People(label_studio.url, label_studio.token)
-    yield people
-    people.http.close()
+def annotators(label_studio) -> Iterator[Annotators]:
+    annotators = Annotators(label_studio.url, label_studio.token)
+    yield annotators
+    annotators.http.close()
 
 
 @pytest.fixture

@@ -40,7 +40,7 @@ def item(number: int, **more) -> NewLabelingTask:
         "image": "/static/images/logo.png",
         "result": result("a"),
         "priority": 1 - number / 1000,
-        "people": 1,
+        "num_annotators": 1,
         "shown": {"reason": "low confidence", "confidence": 0.5},
     }
     return NewLabelingTask(**{**kept, **more})
@@ -104,18 +104,18 @@ def impatient(request, network):
 
 @pytest.mark.parametrize("faults", [[lost], [half], [slowly, lost], [impatient], [lost] * 4])
 def test_whatever_the_network_does_each_labeling_task_is_there_once(
-    faults, label_studio, people, project
+    faults, label_studio, annotators, project
 ):
     through = Network(*faults)
     studio = LabelStudioBackend.connect(
         label_studio.url, label_studio.token, transport=through, sleep=lambda _: None
     )
-    ids = studio.push(project, [item(number, people=1 + number % 2) for number in range(6)])
+    ids = studio.push(project, [item(number, num_annotators=1 + number % 2) for number in range(6)])
     if faults == [impatient]:
         # It comes after all; the next push, or a reconciliation, drops it.
         threading.Event().wait(1.0)
         studio.push(project, [item(number) for number in range(6)])
-    there = people.tasks(project)
+    there = annotators.tasks(project)
     assert {task["data"]["key"]: task["id"] for task in there} == ids
     assert len(there) == 6
     assert [task["overlap"] for task in there] == [1, 2] * 3
@@ -135,7 +135,7 @@ class GoesDown(Network):
 
 
 def test_a_server_lost_in_the_middle_gets_nothing_twice_from_the_next_run(
-    label_studio, studio, people, project
+    label_studio, studio, annotators, project
 ):
     deaf = LabelStudioBackend.connect(
         label_studio.url, label_studio.token, transport=GoesDown(), sleep=lambda _: None
@@ -143,19 +143,19 @@ def test_a_server_lost_in_the_middle_gets_nothing_twice_from_the_next_run(
     with pytest.raises(UnavailableError, match="does not answer"):
         deaf.push(project, [item(number) for number in range(3)])
     ids = studio.push(project, [item(number) for number in range(5)])
-    assert [task["id"] for task in people.tasks(project)] == sorted(ids.values())
+    assert [task["id"] for task in annotators.tasks(project)] == sorted(ids.values())
     assert len(ids) == 5
 
 
 def test_a_number_that_sqlite_gives_out_again_is_another_labeling_task(
-    studio, people, project, sent
+    studio, annotators, project, sent
 ):
     for number in sent[-2:]:
-        people.delete(f"/api/tasks/{number}/")
+        annotators.delete(f"/api/tasks/{number}/")
     new = studio.push(project, [item(number) for number in range(10, 13)])
     assert set(new.values()) & set(sent[-2:])
     again = studio.push(project, [item(number) for number in range(13)])
-    assert len(people.tasks(project)) == 13
+    assert len(annotators.tasks(project)) == 13
     assert {key: again[key] for key in new} == new
 
 
@@ -167,7 +167,7 @@ def since_the_newest(studio, project):
 _MOMENT = timedelta(microseconds=1)
 
 
-def test_every_change_of_an_annotation_is_seen_and_nothing_else(studio, people, project, sent):
+def test_every_change_of_an_annotation_is_seen_and_nothing_else(studio, annotators, project, sent):
     first, second = sent[:2]
 
     def seen_after(change) -> list:
@@ -177,62 +177,62 @@ def test_every_change_of_an_annotation_is_seen_and_nothing_else(studio, people, 
         assert task.external_id == first
         return [(one.skipped, one.result) for one in task.annotations], value
 
-    was, given = seen_after(lambda: people.annotate(first, result("a")))
+    was, given = seen_after(lambda: annotators.annotate(first, result("a")))
     assert was == [(False, result("a"))]
-    was, _ = seen_after(lambda: people.change(given, result("b")))
+    was, _ = seen_after(lambda: annotators.change(given, result("b")))
     assert was == [(False, result("b"))]
-    was, _ = seen_after(lambda: people.delete(f"/api/annotations/{given}/"))
+    was, _ = seen_after(lambda: annotators.delete(f"/api/annotations/{given}/"))
     assert was == []
-    was, skip = seen_after(lambda: people.annotate(first, [], was_cancelled=True))
+    was, skip = seen_after(lambda: annotators.annotate(first, [], was_cancelled=True))
     assert was == [(True, [])]
     body = {"result": result("a"), "was_cancelled": False}
-    was, _ = seen_after(lambda: people.http.patch(f"/api/annotations/{skip}/", json=body))
+    was, _ = seen_after(lambda: annotators.http.patch(f"/api/annotations/{skip}/", json=body))
     assert was == [(False, result("a"))]
     since = since_the_newest(studio, project)
-    people.http.post(f"/api/tasks/{second}/drafts", json={"result": result("a")})
+    annotators.http.post(f"/api/tasks/{second}/drafts", json={"result": result("a")})
     assert list(studio.changed_since(project, since)) == []
 
 
-def test_the_first_pull_brings_what_people_have_worked_on(studio, people, project, sent):
-    people.annotate(sent[2], result("a"))
-    people.annotate(sent[1], [], was_cancelled=True)
-    people.annotate(sent[2], [], was_cancelled=True)
+def test_the_first_pull_brings_what_people_have_worked_on(studio, annotators, project, sent):
+    annotators.annotate(sent[2], result("a"))
+    annotators.annotate(sent[1], [], was_cancelled=True)
+    annotators.annotate(sent[2], [], was_cancelled=True)
     found = {one.external_id: one.annotations for one in studio.changed_since(project, None)}
     assert {key: len(given) for key, given in found.items()} == {sent[2]: 2, sent[1]: 1}
 
 
-def test_annotations_deleted_all_at_once_are_seen_as_well(studio, people, project, sent):
+def test_annotations_deleted_all_at_once_are_seen_as_well(studio, annotators, project, sent):
     for number in sent[:3]:
-        people.annotate(number, result("a"))
+        annotators.annotate(number, result("a"))
     since = since_the_newest(studio, project)
     body = {"selectedItems": {"all": False, "included": sent[:3]}}
     action = {"id": "delete_tasks_annotations", "project": project}
-    people.http.post("/api/dm/actions/", params=action, json=body).raise_for_status()
+    annotators.http.post("/api/dm/actions/", params=action, json=body).raise_for_status()
     found = list(studio.changed_since(project, since))
     assert [(one.external_id, one.annotations) for one in found] == [(n, ()) for n in sent[:3]]
 
 
 def test_an_annotation_carries_who_gave_it_and_how_long_it_took(
-    label_studio, studio, people, project, sent
+    label_studio, studio, annotators, project, sent
 ):
-    people.annotate(sent[0], result("b"))
+    annotators.annotate(sent[0], result("b"))
     (given,) = next(studio.fetch(project, sent[:1])).annotations
     assert (given.annotator, given.lead_time_seconds) == (label_studio.email, 2.5)
     assert abs(given.updated_at - datetime.now(UTC)) < timedelta(minutes=1)
 
 
-def test_only_what_is_asked_for_is_fetched(studio, people, project, sent):
-    people.annotate(sent[3], result("b"))
+def test_only_what_is_asked_for_is_fetched(studio, annotators, project, sent):
+    annotators.annotate(sent[3], result("b"))
     found = {one.external_id: one for one in studio.fetch(project, [*sent[2:4], 10**8])}
     assert list(found) == sent[2:4]
     assert [found[number].is_finished for number in sent[2:4]] == [False, True]
 
 
-def test_a_glimpse_tells_what_is_begun_and_what_we_wrote(studio, people, project, sent):
-    people.annotate(sent[0], result("a"))
-    people.annotate(sent[1], [], was_cancelled=True)
-    people.http.post(f"/api/tasks/{sent[2]}/drafts", json={"result": result("a")})
-    people.http.patch(f"/api/tasks/{sent[4]}/", json={"data": {"image": "edited"}})
+def test_a_glimpse_tells_what_is_begun_and_what_we_wrote(studio, annotators, project, sent):
+    annotators.annotate(sent[0], result("a"))
+    annotators.annotate(sent[1], [], was_cancelled=True)
+    annotators.http.post(f"/api/tasks/{sent[2]}/drafts", json={"result": result("a")})
+    annotators.http.patch(f"/api/tasks/{sent[4]}/", json={"data": {"image": "edited"}})
     found = list(studio.inventory(project))
     assert [one.external_id for one in found] == sent
     assert [one.is_begun for one in found] == [True] * 3 + [False] * 7
@@ -243,30 +243,30 @@ def test_a_glimpse_tells_what_is_begun_and_what_we_wrote(studio, people, project
     assert [one.data for one in studio.inventory(project)][4] == task_data(item(4))
 
 
-def test_withdrawn_is_only_what_nobody_has_begun(studio, people, project, sent):
-    people.annotate(sent[0], result("a"))
-    people.annotate(sent[1], [], was_cancelled=True)
-    people.http.post(f"/api/tasks/{sent[2]}/drafts", json={"result": result("a")})
+def test_withdrawn_is_only_what_nobody_has_begun(studio, annotators, project, sent):
+    annotators.annotate(sent[0], result("a"))
+    annotators.annotate(sent[1], [], was_cancelled=True)
+    annotators.http.post(f"/api/tasks/{sent[2]}/drafts", json={"result": result("a")})
     assert studio.delete(project, [*sent[:5], 10**8]) == {*sent[3:5], 10**8}
-    assert [task["id"] for task in people.tasks(project)] == [*sent[:3], *sent[5:]]
+    assert [task["id"] for task in annotators.tasks(project)] == [*sent[:3], *sent[5:]]
 
 
 def test_reordered_is_only_what_nobody_has_begun_and_the_queue_follows(
-    studio, people, project, sent
+    studio, annotators, project, sent
 ):
-    people.annotate(sent[8], [], was_cancelled=True)
+    annotators.annotate(sent[8], [], was_cancelled=True)
     assert studio.reorder(project, {sent[8]: 1.0, sent[9]: 1.0, sent[0]: 0.0}) == {sent[9], sent[0]}
-    assert people.next(project)["id"] == sent[9]
+    assert annotators.next(project)["id"] == sent[9]
 
 
-def test_blind_labeling_tasks_have_their_place_and_no_pre_annotation(studio, people, project):
+def test_blind_labeling_tasks_have_their_place_and_no_pre_annotation(studio, annotators, project):
     items = [item(0), item(1, result=[], shown={}), item(2)]
     studio.push(project, items)
     seen = []
     for _ in items:
-        task = people.next(project)
+        task = annotators.next(project)
         seen.append((task["data"]["key"], task["predictions"][0]["result"]))
-        people.annotate(task["id"], result("b"))
+        annotators.annotate(task["id"], result("b"))
     assert seen == [(one.key, one.result) for one in items]
 
 
@@ -283,18 +283,18 @@ def second_person(label_studio):
 
 
 def test_two_people_are_asked_each_once_and_the_hardest_stays_first(
-    studio, people, project, second_person
+    studio, annotators, project, second_person
 ):
-    items = [item(0, people=2), item(1)]
+    items = [item(0, num_annotators=2), item(1)]
     ids = studio.push(project, items)
     shared, single = (ids[one.key] for one in items)
     seen = []
     for _ in items:
-        seen.append(people.next(project)["id"])
-        people.annotate(seen[-1], result("a"))
+        seen.append(annotators.next(project)["id"])
+        annotators.annotate(seen[-1], result("a"))
     assert seen == [shared, single]
     assert not next(studio.fetch(project, [shared])).is_finished
-    assert people.http.get(f"/api/projects/{project}/next").status_code == 404
+    assert annotators.http.get(f"/api/projects/{project}/next").status_code == 404
     assert second_person.get(f"/api/projects/{project}/next").json()["id"] == shared
     path = f"/api/tasks/{shared}/annotations/"
     second_person.post(path, json={"result": result("b")}).raise_for_status()
@@ -304,9 +304,9 @@ def test_two_people_are_asked_each_once_and_the_hardest_stays_first(
 
 
 def test_a_second_person_is_asked_where_one_was_enough_before(
-    studio, people, project, sent, second_person
+    studio, annotators, project, sent, second_person
 ):
-    people.annotate(sent[0], result("a"))
+    annotators.annotate(sent[0], result("a"))
     for _ in range(2):
         studio.raise_overlap(sent[0], 2)
         assert not next(studio.fetch(project, sent[:1])).is_finished
@@ -342,14 +342,14 @@ def heard():
 
 
 def test_label_studio_tells_of_annotations_without_what_they_say(
-    studio, people, project, sent, heard
+    studio, annotators, project, sent, heard
 ):
     url, told = heard
     for secret in ("old", "new", "new"):
         studio.register_webhook(project, url, secret)
-    given = people.annotate(sent[0], result("a"))
-    people.change(given, result("b"))
-    people.delete(f"/api/annotations/{given}/")
+    given = annotators.annotate(sent[0], result("a"))
+    annotators.change(given, result("b"))
+    annotators.delete(f"/api/annotations/{given}/")
     actions = ["ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED"]
     assert told == [("new", f'{{"action": "{action}"}}') for action in actions]
 
@@ -357,7 +357,7 @@ def test_label_studio_tells_of_annotations_without_what_they_say(
 # The SDK refreshes such a token with a pydantic call that is deprecated.
 @pytest.mark.filterwarnings("ignore:The `parse_obj` method is deprecated")
 def test_a_personal_token_outlives_the_access_token_made_from_it(
-    label_studio, second_person, project, people
+    label_studio, second_person, project, annotators
 ):
     token = second_person.post("/api/token/").raise_for_status().json()["token"]
     studio = LabelStudioBackend.connect(label_studio.url, token)
@@ -367,7 +367,7 @@ def test_a_personal_token_outlives_the_access_token_made_from_it(
     for forged in (ended, {**ended, "exp": 4_000_000_000}):  # by our clock, and by the server's
         tokens._access_token = jwt.encode(forged, "k" * 32, "HS256")
         studio.push(project, [item(0), item(1)])
-    assert len(people.tasks(project)) == 2
+    assert len(annotators.tasks(project)) == 2
 
 
 def test_a_config_that_the_server_refuses_is_an_error_with_its_reason(studio):
@@ -375,17 +375,19 @@ def test_a_config_that_the_server_refuses_is_an_error_with_its_reason(studio):
         studio.ensure("none", '<View><Choices name="x" toName="y"/></View>', None)
 
 
-def test_a_project_is_told_by_its_number_then_by_its_whole_title(studio, people, project):
-    title = people.http.get(f"/api/projects/{project}/").json()["title"]
+def test_a_project_is_told_by_its_number_then_by_its_whole_title(studio, annotators, project):
+    title = annotators.http.get(f"/api/projects/{project}/").json()["title"]
     longer = CONFIG.replace('value="b"/>', 'value="b"/><Choice value="c"/>')
     assert studio.ensure(title, longer, None).id == project
     assert studio.ensure("another title", longer, project).id == project
     assert studio.ensure(f"{title} two", CONFIG, None).id != project
-    assert people.http.get(f"/api/projects/{project}/").json()["label_config"] == longer
+    assert annotators.http.get(f"/api/projects/{project}/").json()["label_config"] == longer
 
 
-def test_a_project_deleted_under_us_holds_nothing_and_takes_nothing(studio, people, project, sent):
-    people.delete(f"/api/projects/{project}/")
+def test_a_project_deleted_under_us_holds_nothing_and_takes_nothing(
+    studio, annotators, project, sent
+):
+    annotators.delete(f"/api/projects/{project}/")
     assert not studio.exists(project)
     assert [*studio.changed_since(project, None), *studio.inventory(project)] == []
     assert studio.delete(project, sent) == set(sent)

@@ -92,14 +92,14 @@ def result(letter: str) -> list[dict]:
     return [{**region, "value": {"choices": [letter]}}]
 
 
-def item(number: int, people: int = 1) -> NewLabelingTask:
+def item(number: int, num_annotators: int = 1) -> NewLabelingTask:
     return NewLabelingTask(
         key=content_id(b"key %d" % number),
         sample_id=content_id(b"%d" % number),
         image="/static/images/logo.png",
         result=result("a") if number % 2 else [],
         priority=1 - number / 1000,
-        people=people,
+        num_annotators=num_annotators,
         shown={"confidence": 1e-7, "reason": "é", "whole": 1.0} if number % 2 else {},
     )
 
@@ -123,38 +123,38 @@ class LosesAnswers(httpx.BaseTransport):
         self.network.close()
 
 
-def test_each_labeling_task_is_created_once(label_studio, people, project):
+def test_each_labeling_task_is_created_once(label_studio, annotators, project):
     deaf = LabelStudioBackend.connect(
         label_studio.url, label_studio.token, transport=LosesAnswers(3), sleep=lambda _: None
     )
-    items = [item(number, people=2 if number in (1, 3) else 1) for number in range(300)]
+    items = [item(number, num_annotators=2 if number in (1, 3) else 1) for number in range(300)]
     ids = deaf.push(project, items[:20])
     ids |= deaf.push(project, items)
     again = LabelStudioBackend.connect(label_studio.url, label_studio.token).push(
         project, items[40:60]
     )
-    there = people.tasks(project)
+    there = annotators.tasks(project)
     assert {task["data"]["key"]: task["id"] for task in there} == ids
     assert len(there) == 300
     assert again.items() <= ids.items()
     assert [task["overlap"] for task in there[:4]] == [1, 2, 1, 2]
 
 
-def test_what_people_do_is_seen_and_what_they_have_begun_is_left_alone(studio, people, project):
+def test_what_people_do_is_seen_and_what_they_have_begun_is_left_alone(studio, annotators, project):
     items = [item(number) for number in range(8)]
     pushed = studio.push(project, items)
     ids = [pushed[one.key] for one in items]
     assert [one.data for one in studio.inventory(project)] == [task_data(one) for one in items]
-    given = people.annotate(ids[0], result("b"))
-    people.annotate(ids[1], [], was_cancelled=True)
-    people.http.post(f"/api/tasks/{ids[2]}/drafts", json={"result": result("a")})
+    given = annotators.annotate(ids[0], result("b"))
+    annotators.annotate(ids[1], [], was_cancelled=True)
+    annotators.http.post(f"/api/tasks/{ids[2]}/drafts", json={"result": result("a")})
     first = {one.external_id: one for one in studio.changed_since(project, None)}
     assert [first[number].annotations[0].skipped for number in ids[:2]] == [False, True]
     assert [one.is_begun for one in studio.inventory(project)] == [True] * 3 + [False] * 5
     assert studio.reorder(project, {ids[1]: 1.0, ids[7]: 1.0}) == {ids[7]}
-    assert people.next(project)["id"] == ids[7]
+    assert annotators.next(project)["id"] == ids[7]
     assert studio.delete(project, ids[:5]) == set(ids[3:5])
-    people.delete(f"/api/annotations/{given}/")
+    annotators.delete(f"/api/annotations/{given}/")
     changed = {one.external_id: one for one in studio.changed_since(project, datetime.now(UTC))}
     assert changed[ids[0]].annotations == ()
     studio.raise_overlap(ids[0], 2)

@@ -88,17 +88,17 @@ def test_a_token_that_is_wrong_or_was_revoked_is_named_and_what_is_not_sent_wait
 
 
 def test_a_project_deleted_under_us_is_told_and_what_was_open_goes_to_a_new_one(
-    letters, send_now, pull_now, people, result, told, stored
+    letters, send_now, pull_now, annotators, result, told, stored
 ):
     done, *still_open = letters.choose(b"x1", b"x2", b"x3")
     first = int(send_now().project_url.split("/")[-2])
-    people.annotate(letters.tasks()[done][1], result("b"))
+    annotators.annotate(letters.tasks()[done][1], result("b"))
     pull_now()
-    people.delete(f"/api/projects/{first}/")
+    annotators.delete(f"/api/projects/{first}/")
     sent = send_now()
     second = int(sent.project_url.split("/")[-2])
     assert (sent.num_sent, second != first) == (2, True)
-    there = {task["data"]["sample_id"] for task in people.tasks(second)}
+    there = {task["data"]["sample_id"] for task in annotators.tasks(second)}
     assert (there, stored()) == (set(still_open), [("b", None)])
     (line,) = told()
     assert f"project {first} in Label Studio: " in line
@@ -115,29 +115,29 @@ class DeletesProject(LabelStudioBackend):
 
 
 def test_a_project_deleted_while_we_send_stops_that_send_and_not_the_next(
-    label_studio, letters, send_now, people
+    label_studio, letters, send_now, annotators
 ):
     letters.choose(b"x1", b"x2")
     with pytest.raises(RefusedError, match=r"answers 404: .*check labeling\.url"):
         send_now(DeletesProject.connect(label_studio.url, label_studio.token))
     sent = send_now()
     assert sent.num_sent == 2
-    assert len(people.tasks(int(sent.project_url.split("/")[-2]))) == 2
+    assert len(annotators.tasks(int(sent.project_url.split("/")[-2]))) == 2
 
 
 def test_answers_to_a_config_that_was_edited_by_hand_are_set_aside_and_the_config_comes_back(
-    letters, send_now, pull_now, people, result, told, stored
+    letters, send_now, pull_now, annotators, result, told, stored
 ):
     letters.choose(b"x1", b"x2", b"x3")
     project_id = int(send_now().project_url.split("/")[-2])
     path, config = f"/api/projects/{project_id}/", letters.task.labeling.config
     edited = config.replace("<Choices", '<TextArea name="word" toName="image"/><Choices')
-    people._json("PATCH", path, json={"label_config": edited.replace('"c"', '"z"')})
-    first, second, third = (task["id"] for task in people.tasks(project_id))
+    annotators._json("PATCH", path, json={"label_config": edited.replace('"c"', '"z"')})
+    first, second, third = (task["id"] for task in annotators.tasks(project_id))
     word = {"type": "textarea", "from_name": "word", "to_name": "image", "value": {"text": ["b"]}}
-    people.annotate(first, result("z"))
-    people.annotate(second, [{"id": "r1", **word}])
-    people.annotate(third, result("b"))
+    annotators.annotate(first, result("z"))
+    annotators.annotate(second, [{"id": "r1", **word}])
+    annotators.annotate(third, result("b"))
     assert pull_now() == PullResult(num_annotations=1, num_refused=2)
     assert [answer for answer, _ in stored()] == [None, None, "b"]
     strange, unread = told()
@@ -147,18 +147,18 @@ def test_answers_to_a_config_that_was_edited_by_hand_are_set_aside_and_the_confi
     assert "KeyError: 'choices'" in unread
     letters.choose(b"x4")
     send_now()
-    assert people.http.get(path).json()["label_config"] == config
+    assert annotators.http.get(path).json()["label_config"] == config
 
 
 def test_after_a_class_was_renamed_old_answers_are_not_shown_and_the_samples_are_sent(
-    letters, send_now, pull_now, people, change_task, result, told
+    letters, send_now, pull_now, annotators, change_task, result, told
 ):
     (old,) = letters.choose(b"x1", answer="c")
     change_task(config=letters.task.labeling.config.replace('"c"', '"z"'))
     (new,) = letters.choose(b"x2", answer="a")
     assert send_now().num_sent == 2
-    project_id = people.task(letters.tasks()[old][1])["project"]
-    there = {task["data"]["sample_id"]: task for task in people.tasks(project_id)}
+    project_id = annotators.task(letters.tasks()[old][1])["project"]
+    there = {task["data"]["sample_id"]: task for task in annotators.tasks(project_id)}
     shown = {key: [one["result"] for one in task["predictions"]] for key, task in there.items()}
     assert shown == {old: [[]], new: [result("a")]}
     assert ("reason" in there[old]["data"], "reason" in there[new]["data"]) == (False, True)
@@ -233,15 +233,15 @@ def test_a_picture_that_no_browser_can_show_is_set_aside_and_the_others_are_sent
 
 
 def test_work_on_somebody_else_s_labeling_task_in_our_project_is_told_and_left_alone(
-    letters, send_now, pull_now, reconcile_now, people, result, told, stored
+    letters, send_now, pull_now, reconcile_now, annotators, result, told, stored
 ):
     (sample_id,) = letters.choose(b"x1")
     project_id = int(send_now().project_url.split("/")[-2])
     body = [{"data": {"image": "/static/images/logo.png"}}]
-    people.http.post(f"/api/projects/{project_id}/import", json=body).raise_for_status()
-    ours, theirs = (task["id"] for task in people.tasks(project_id))
-    people.annotate(theirs, result("a"))
-    people.annotate(ours, result("b"))
+    annotators.http.post(f"/api/projects/{project_id}/import", json=body).raise_for_status()
+    ours, theirs = (task["id"] for task in annotators.tasks(project_id))
+    annotators.annotate(theirs, result("a"))
+    annotators.annotate(ours, result("b"))
     assert pull_now() == PullResult(num_annotations=1, num_unknown=1)
     assert reconcile_now().num_foreign == 1
     assert stored() == [("b", None)]
@@ -249,7 +249,7 @@ def test_work_on_somebody_else_s_labeling_task_in_our_project_is_told_and_left_a
     assert f"project {project_id} in Label Studio: 1 labeling tasks were made by hand" in line
     assert f"number {theirs}" in line
     assert "they are left alone" in line
-    assert people.task(theirs)["data"] == body[0]["data"]
+    assert annotators.task(theirs)["data"] == body[0]["data"]
     assert letters.tasks()[sample_id][0] == "done"
 
 
@@ -271,16 +271,19 @@ def set_back(label_studio) -> Callable[[int], None]:
 
 
 def test_what_happens_by_a_clock_that_was_set_back_is_found_by_a_reconciliation(
-    letters, send_now, pull_now, reconcile_now, people, result, stored, set_back
+    letters, send_now, pull_now, reconcile_now, annotators, result, stored, set_back
 ):
     letters.choose(b"x1", b"x2", b"x3")
     project_id = int(send_now().project_url.split("/")[-2])
-    changed, deleted, new = (task["id"] for task in people.tasks(project_id))
-    first, second = people.annotate(changed, result("a")), people.annotate(deleted, result("b"))
+    changed, deleted, new = (task["id"] for task in annotators.tasks(project_id))
+    first, second = (
+        annotators.annotate(changed, result("a")),
+        annotators.annotate(deleted, result("b")),
+    )
     pull_now()
-    people.change(first, result("c"))
-    people.delete(f"/api/annotations/{second}/")
-    people.annotate(new, result("b"))
+    annotators.change(first, result("c"))
+    annotators.delete(f"/api/annotations/{second}/")
+    annotators.annotate(new, result("b"))
     for external_id in (changed, deleted, new):
         set_back(external_id)
     assert pull_now() == PullResult()
@@ -290,19 +293,19 @@ def test_what_happens_by_a_clock_that_was_set_back_is_found_by_a_reconciliation(
 
 
 def test_a_clock_that_is_a_day_ahead_and_set_right_again_hides_nothing_from_a_reconciliation(
-    letters, send_now, pull_now, reconcile_now, people, result, stored, label_studio
+    letters, send_now, pull_now, reconcile_now, annotators, result, stored, label_studio
 ):
     letters.choose(b"x1", b"x2")
     project_id = int(send_now().project_url.split("/")[-2])
-    early, late = (task["id"] for task in people.tasks(project_id))
-    given = people.annotate(early, result("a"))
+    early, late = (task["id"] for task in annotators.tasks(project_id))
+    given = annotators.annotate(early, result("a"))
     with sqlite3.connect(label_studio.data / "label_studio.sqlite3", timeout=30) as database:
         ahead = str(datetime.now().replace(year=datetime.now().year + 1))  # noqa: DTZ005
         database.execute("update task set updated_at = ? where id = ?", [ahead, early])
         database.execute("update task_completion set updated_at = ? where id = ?", [ahead, given])
     database.close()
     assert pull_now() == PullResult(num_annotations=1)
-    people.change(given, result("b"))
-    people.annotate(late, result("c"))
+    annotators.change(given, result("b"))
+    annotators.annotate(late, result("c"))
     reconcile_now()
     assert stored() == [("b", None), ("c", None)]

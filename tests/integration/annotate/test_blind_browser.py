@@ -21,15 +21,15 @@ _SETTLED_MS = 700
 """until the page knows that a choice was made"""
 
 
-def _item(key: str, people: int, letter: str | None) -> NewLabelingTask:
+def _item(key: str, num_annotators: int, letter: str | None) -> NewLabelingTask:
     region = {"id": "r1", "type": "choices", "from_name": "letter", "to_name": "image"}
     return NewLabelingTask(
         key=key * 64,
         sample_id=key * 64,
         image="/static/images/opossum_looking.svg",
         result=[{**region, "value": {"choices": [letter]}}] if letter else [],
-        priority=0.9 if people > 1 else 0.1,
-        people=people,
+        priority=0.9 if num_annotators > 1 else 0.1,
+        num_annotators=num_annotators,
         shown={},
     )
 

@@ -63,21 +63,21 @@ def _is_begun(task: dict) -> bool:
     return bool(task["annotations"])
 
 
-def _faults(row, tasks: list[dict], people) -> Iterator[str]:
+def _faults(row, tasks: list[dict], annotators) -> Iterator[str]:
     """What is wrong with the labeling tasks of one row of the outbox."""
     if row.state in ("sent", "done"):
-        yield from _faults_of_live(row, tasks, people)
+        yield from _faults_of_live(row, tasks, annotators)
     elif row.state == "waiting":
         yield "still waits"
     elif tasks:
         yield f"is {row.state} though it is there"
-    elif row.state == "refused" and (row.key not in people.deleted_keys or not row.note):
+    elif row.state == "refused" and (row.key not in annotators.deleted_keys or not row.note):
         yield f"was set aside though nobody deleted it: {row.note!r}"
 
 
-def _faults_of_live(row, tasks: list[dict], people) -> Iterator[str]:
+def _faults_of_live(row, tasks: list[dict], annotators) -> Iterator[str]:
     known = [task for task in tasks if task["id"] == row.external_id]
-    was_deleted = row.key in people.deleted_keys or row.campaign_state == "lost"
+    was_deleted = row.key in annotators.deleted_keys or row.campaign_state == "lost"
     if not tasks and not (row.state == "done" and was_deleted):
         yield "has no labeling task"
     if tasks and not known:
@@ -93,7 +93,7 @@ def test_every_sample_has_one_labeling_task_or_was_deleted_by_a_person(world):
     wrong = [
         (row.seq, row.state, row.key, fault)
         for row in rows
-        for fault in _faults(row, there.get(row.key, []) if row.key else [], world.people)
+        for fault in _faults(row, there.get(row.key, []) if row.key else [], world.annotators)
     ]
     assert wrong == []
     assert there.keys() <= {row.key for row in rows}
@@ -112,7 +112,7 @@ def test_as_many_people_are_asked_as_were_wanted(world):
     assert wrong == []
 
 
-def _differences(row, task: dict, people) -> Iterator[object]:
+def _differences(row, task: dict, annotators) -> Iterator[object]:
     """What is otherwise in a labeling task than it was sent; what people began is left alone.
 
     A Label Studio whose database was locked forgets predictions, and whoever is quick begins then.
@@ -120,7 +120,7 @@ def _differences(row, task: dict, people) -> Iterator[object]:
     if task["data"] != row.data:
         yield task["data"], row.data
     models = [one["model_version"] for one in task["predictions"]]
-    if row.key not in people.begun_keys | people.copied_keys:
+    if row.key not in annotators.begun_keys | annotators.copied_keys:
         if models != ["flywheel"]:
             yield models
         elif bool(task["predictions"][0]["result"]) != row.shown:
@@ -134,13 +134,13 @@ def test_labeling_tasks_are_there_as_they_were_sent(world):
         for row in world.rows()
         for task in there.get(str(row.key), [])
         if task["id"] == row.external_id
-        for difference in _differences(row, task, world.people)
+        for difference in _differences(row, task, world.annotators)
     ]
     assert wrong == []
 
 
 def test_every_annotation_that_stands_is_stored_once_as_it_stands(world):
-    emails = world.people.emails()
+    emails = world.annotators.emails()
     stands = {
         one["id"]: (task["data"]["sample_id"], emails[one["completed_by"]], world.answer(one))
         for tasks in world.by_key().values()
@@ -169,9 +169,9 @@ def test_an_annotation_is_deleted_in_the_ledger_if_a_person_deleted_it_and_only_
         for task in tasks
         for one in task["annotations"]
     }
-    assert deleted <= world.people.deleted_annotations
+    assert deleted <= world.annotators.deleted_annotations
     assert not deleted & there
-    gone = {world.number_of(row) for row in rows} & world.people.deleted_annotations - there
+    gone = {world.number_of(row) for row in rows} & world.annotators.deleted_annotations - there
     alive = {str(task["id"]) for tasks in world.by_key().values() for task in tasks}
     unnoted = {
         world.number_of(row)
@@ -204,7 +204,7 @@ def test_everything_that_can_go_wrong_did(world):
     assert world.server.num_kills >= 2
     for action in ("send", "pull", "reconcile", "queue"):
         assert world.ended[f"{action} killed"] >= 5
-    people = world.people.did
+    annotators = world.annotators.did
     wanted = (
         "annotated",
         "skipped",
@@ -216,7 +216,7 @@ def test_everything_that_can_go_wrong_did(world):
         "labeling tasks made by hand",
         "projects deleted",
     )
-    assert [name for name in wanted if not people[name]] == []
+    assert [name for name in wanted if not annotators[name]] == []
 
 
 def test_nobody_holds_the_bridge_any_more(world):

@@ -20,8 +20,8 @@ ARRIVAL = Arrival(payload=b"x", media_type="text/plain", metadata={}, truth="b")
 def work(label_studio, letters, project_id):
     """Let people label all that waits, whose right answer is b."""
 
-    def run(*people: Person, truth=lambda _: ARRIVAL, progress=lambda _: None) -> Worked:
-        crowd = Crowd(label_studio.url, label_studio.email, label_studio.password, people)
+    def run(*annotators: Person, truth=lambda _: ARRIVAL, progress=lambda _: None) -> Worked:
+        crowd = Crowd(label_studio.url, label_studio.email, label_studio.password, annotators)
         rng = np.random.default_rng(0)
         hand = choosing_hand(truth, letters.task.labeling, CLASSES)
         return crowd.work(project_id, hand, rng, progress)
@@ -80,11 +80,13 @@ def test_what_nobody_could_tell_is_skipped(letters, send_now, work):
     assert work(_person("honest"), truth=lambda _: None) == Worked(0, 1, 0)
 
 
-def test_each_annotation_has_its_person_and_its_time(letters, send_now, work, people, project_id):
+def test_each_annotation_has_its_person_and_its_time(
+    letters, send_now, work, annotators, project_id
+):
     letters.choose(b"timed 1", b"timed 2")
     send_now()
     work(_person("timed", seconds_per_answer=30.0))
-    given = [one for task in people.tasks(project_id) for one in task["annotations"]]
+    given = [one for task in annotators.tasks(project_id) for one in task["annotations"]]
     assert all("timed@example.com" in one["created_username"] for one in given)
     assert all(8.0 < one["lead_time"] < 120.0 for one in given)
     assert all(one["parent_prediction"] for one in given)

@@ -113,12 +113,12 @@ def _item(address: str) -> NewLabelingTask:
         image=address,
         result=[],
         priority=0.5,
-        people=1,
+        num_annotators=1,
         shown={},
     )
 
 
-def test_uploaded_pictures_are_served_as_they_are(studio, people):
+def test_uploaded_pictures_are_served_as_they_are(studio, annotators):
     project = studio.ensure(f"pictures {uuid.uuid4().hex[:8]}", CONFIG, None)
     pictures = {}
     for shade in range(0, 250, 2):
@@ -128,4 +128,4 @@ def test_uploaded_pictures_are_served_as_they_are(studio, people):
     found = studio.publish(project.id, pictures)
     assert found.keys() == pictures.keys()
     for name in list(pictures)[::20]:
-        assert people.http.get(found[name]).content == pictures[name]
+        assert annotators.http.get(found[name]).content == pictures[name]

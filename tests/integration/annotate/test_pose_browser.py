@@ -72,7 +72,7 @@ def drag(page, start, end):
 
 
 def test_moved_deleted_and_placed_keypoints_come_back_as_the_right_pose(
-    letters, send_now, pull_now, page, screen, part, examples, people
+    letters, send_now, pull_now, page, screen, part, examples, annotators
 ):
     [sample_id] = letters.choose_samples([examples[0].sample], examples[1].answer)
     page.goto(f"{send_now().project_url}?labeling=1")
@@ -96,7 +96,7 @@ def test_moved_deleted_and_placed_keypoints_come_back_as_the_right_pose(
     scores = letters.task.scores(answer, examples[0].answer)
     assert scores["error_cm"] < 0.3
     assert scores["error_deg"] < 1.0
-    [annotation] = people.task(letters.tasks()[sample_id][1])["annotations"]
+    [annotation] = annotators.task(letters.tasks()[sample_id][1])["annotations"]
     said = [
         region["value"]["choices"]
         for region in annotation["result"]

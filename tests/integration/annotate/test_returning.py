@@ -41,54 +41,56 @@ def labels_now(letters, pull_now):
     return run
 
 
-def test_an_annotation_comes_back_once(external_id, people, result, pull_now):
-    people.annotate(external_id, result("b"))
+def test_an_annotation_comes_back_once(external_id, annotators, result, pull_now):
+    annotators.annotate(external_id, result("b"))
     assert [pull_now(), pull_now()] == [PullResult(num_annotations=1), PullResult()]
 
 
-def test_a_changed_annotation_changes_the_label(sample_id, external_id, people, result, labels_now):
-    annotation_id = people.annotate(external_id, result("b"))
+def test_a_changed_annotation_changes_the_label(
+    sample_id, external_id, annotators, result, labels_now
+):
+    annotation_id = annotators.annotate(external_id, result("b"))
     assert labels_now(sample_id) == ["b"]
-    people.change(annotation_id, result("c"))
+    annotators.change(annotation_id, result("c"))
     assert labels_now(sample_id) == ["b", "c"]
 
 
 def test_a_deleted_annotation_withdraws_the_label(
-    sample_id, external_id, people, result, labels_now, pull_now
+    sample_id, external_id, annotators, result, labels_now, pull_now
 ):
-    annotation_id = people.annotate(external_id, result("b"))
+    annotation_id = annotators.annotate(external_id, result("b"))
     labels_now(sample_id)
-    people.delete(f"/api/annotations/{annotation_id}/")
+    annotators.delete(f"/api/annotations/{annotation_id}/")
     assert labels_now(sample_id) == ["b", None]
     assert pull_now() == PullResult()
 
 
-def test_a_skip_comes_back_once(letters, sample_id, external_id, people, pull_now):
-    people.annotate(external_id, [], was_cancelled=True)
+def test_a_skip_comes_back_once(letters, sample_id, external_id, annotators, pull_now):
+    annotators.annotate(external_id, [], was_cancelled=True)
     assert [pull_now(), pull_now()] == [PullResult(num_skipped=1), PullResult()]
     assert letters.tasks()[sample_id][0] == "sent"
 
 
 def test_an_annotation_outside_the_list_is_set_aside(
-    letters, sample_id, external_id, people, result, pull_now
+    letters, sample_id, external_id, annotators, result, pull_now
 ):
-    people.annotate(external_id, result("unusable"))
+    annotators.annotate(external_id, result("unusable"))
     assert [pull_now(), pull_now()] == [PullResult(num_refused=1), PullResult()]
     assert (letters.num_skips(), letters.labels(sample_id)) == (1, [])
 
 
 def test_a_finished_labeling_task_is_done(
-    letters, sample_id, external_id, people, result, pull_now
+    letters, sample_id, external_id, annotators, result, pull_now
 ):
-    people.annotate(external_id, result("b"))
+    annotators.annotate(external_id, result("b"))
     pull_now()
     assert letters.tasks()[sample_id][0] == "done"
 
 
 def test_a_deleted_labeling_task_is_found_by_a_reconciliation_and_not_sent_again(
-    letters, sample_id, external_id, people, studio, send_now
+    letters, sample_id, external_id, annotators, studio, send_now
 ):
-    people.delete(f"/api/tasks/{external_id}/")
+    annotators.delete(f"/api/tasks/{external_id}/")
     reconciled = [
         reconcile(letters.ledger, letters.blobs, studio, letters.task, NOW) for _ in range(2)
     ]
@@ -98,19 +100,19 @@ def test_a_deleted_labeling_task_is_found_by_a_reconciliation_and_not_sent_again
 
 
 def test_a_deleted_project_loses_no_label(
-    sample_id, external_id, people, result, labels_now, project_id
+    sample_id, external_id, annotators, result, labels_now, project_id
 ):
-    people.annotate(external_id, result("b"))
+    annotators.annotate(external_id, result("b"))
     assert labels_now(sample_id) == ["b"]
-    people.delete(f"/api/projects/{project_id}/")
+    annotators.delete(f"/api/projects/{project_id}/")
     assert labels_now(sample_id) == ["b"]
 
 
 def test_work_on_a_labeling_task_that_we_did_not_send_is_reported(
-    sample_id, people, result, pull_now, project_id
+    sample_id, annotators, result, pull_now, project_id
 ):
     body = [{"data": {"image": "/static/images/logo.png"}}]
-    people.http.post(f"/api/projects/{project_id}/import", json=body).raise_for_status()
-    by_hand = people.tasks(project_id)[-1]["id"]
-    people.annotate(by_hand, result("b"))
+    annotators.http.post(f"/api/projects/{project_id}/import", json=body).raise_for_status()
+    by_hand = annotators.tasks(project_id)[-1]["id"]
+    annotators.annotate(by_hand, result("b"))
     assert pull_now() == PullResult(num_unknown=1)

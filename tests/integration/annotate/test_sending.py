@@ -9,10 +9,10 @@ from flywheel.errors import FlywheelError, RefusedError, UnavailableError
 pytestmark = pytest.mark.integration
 
 
-def test_sending_twice_creates_nothing_twice(letters, send_now, people, project_id):
+def test_sending_twice_creates_nothing_twice(letters, send_now, annotators, project_id):
     ids = letters.choose(*(b"twice %d" % number for number in range(130)))
     assert [send_now().num_sent, send_now().num_sent] == [130, 0]
-    sent = [task["data"]["sample_id"] for task in people.tasks(project_id)]
+    sent = [task["data"]["sample_id"] for task in annotators.tasks(project_id)]
     assert sorted(sent) == sorted(ids)
 
 
@@ -25,29 +25,31 @@ class DiesAfterPush(LabelStudioBackend):
 
 
 def test_a_kill_before_our_commit_creates_nothing_twice(
-    letters, label_studio, send_now, people, project_id
+    letters, label_studio, send_now, annotators, project_id
 ):
     letters.choose(b"x1", b"x2")
     with pytest.raises(KeyboardInterrupt):
         send_now(DiesAfterPush.connect(label_studio.url, label_studio.token))
-    assert len(people.tasks(project_id)) == 2
+    assert len(annotators.tasks(project_id)) == 2
     assert send_now().num_sent == 2
-    assert len(people.tasks(project_id)) == 2
+    assert len(annotators.tasks(project_id)) == 2
 
 
-def test_the_picture_that_people_see_is_the_task_s_picture(letters, send_now, people):
+def test_the_picture_that_people_see_is_the_task_s_picture(letters, send_now, annotators):
     (sample_id,) = letters.choose(b"x1")
     send_now()
-    task = people.task(letters.tasks()[sample_id][1])
-    (shown,) = people.tasks(task["project"])
+    task = annotators.task(letters.tasks()[sample_id][1])
+    (shown,) = annotators.tasks(task["project"])
     (sample,) = letters.samples([sample_id])
-    assert people.http.get(shown["data"]["image"]).content == letters.task.labeling.picture(sample)
+    assert annotators.http.get(shown["data"]["image"]).content == letters.task.labeling.picture(
+        sample
+    )
 
 
-def test_people_see_the_pre_annotation_and_why_they_are_asked(letters, send_now, people):
+def test_people_see_the_pre_annotation_and_why_they_are_asked(letters, send_now, annotators):
     (sample_id,) = letters.choose(b"x1", answer="c")
     send_now()
-    task = people.task(letters.tasks()[sample_id][1])
+    task = annotators.task(letters.tasks()[sample_id][1])
     (prediction,) = task["predictions"]
     assert letters.task.labeling.answer(prediction["result"], None) == "c"
     assert (prediction["score"], prediction["model_version"]) == (0.0, "flywheel")
@@ -56,7 +58,7 @@ def test_people_see_the_pre_annotation_and_why_they_are_asked(letters, send_now,
 
 
 def test_the_hardest_of_all_nights_comes_first_and_is_pre_filled(
-    letters, send_now, people, project_id
+    letters, send_now, annotators, project_id
 ):
     first = letters.choose(b"first 1", b"first 2", b"first 3", digest="a" * 64)
     send_now()
@@ -64,10 +66,10 @@ def test_the_hardest_of_all_nights_comes_first_and_is_pre_filled(
     send_now()
     seen = []
     for _ in range(5):
-        task = people.next(project_id)
+        task = annotators.next(project_id)
         assert len(task["predictions"]) == 1
         seen.append(task["data"]["sample_id"])
-        people.annotate(task["id"], letters.task.labeling.result("a", None))
+        annotators.annotate(task["id"], letters.task.labeling.result("a", None))
     # Priorities 1, 2/3, 1/3 and 1, 1/2: ties in the order in which they came.
     assert seen == [first[0], second[0], first[1], second[1], first[2]]
 

@@ -212,7 +212,7 @@ def copy_ledger(source: Path, target: Path) -> None:
         one.backup(other)
 
 
-class People:
+class Annotators:
     """Works in Label Studio as its own pages do, past our code."""
 
     def __init__(self, url: str, token: str) -> None:
@@ -281,10 +281,10 @@ def servers(prefect_server, label_studio, free_url) -> Iterator[Servers]:
 
 
 @pytest.fixture(scope="session")
-def people(servers) -> Iterator[People]:
-    people = People(servers.label_studio, servers.token)
-    yield people
-    people.http.close()
+def annotators(servers) -> Iterator[Annotators]:
+    annotators = Annotators(servers.label_studio, servers.token)
+    yield annotators
+    annotators.http.close()
 
 
 @pytest.fixture(scope="session")
@@ -323,11 +323,11 @@ def grown(begun, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def story(begun, grown, people) -> SmallProject:
+def story(begun, grown, annotators) -> SmallProject:
     """Night 1 of `begun` has routed, people have answered, and night 2 has learned from it."""
     begun.states = [begun.night()]
-    begun.posted = people.tasks("begun")
-    people.annotate_all("begun")
+    begun.posted = annotators.tasks("begun")
+    annotators.annotate_all("begun")
     begun.states.append(begun.night())
     return begun
 

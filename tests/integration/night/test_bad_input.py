@@ -67,13 +67,13 @@ def test_a_night_without_traffic_completes_and_routes_nothing(begun):
     assert steps["decide"]["verdict"] == "PROMOTE"
 
 
-def test_a_night_to_which_no_labels_come_back_completes_and_sends_nothing_twice(small, people):
+def test_a_night_to_which_no_labels_come_back_completes_and_sends_nothing_twice(small, annotators):
     small.night()
-    posted = people.tasks(small.project.name)
+    posted = annotators.tasks(small.project.name)
     state = small.night()
     assert (state.name, state.is_completed()) == ("NO-VERDICT", True)
     assert small.steps()["ingest"]["num_labels"] == 0
-    again = people.tasks(small.project.name)
+    again = annotators.tasks(small.project.name)
     assert len({task["data"]["sample_id"] for task in again}) == len(again) >= len(posted)
 
 
@@ -94,7 +94,7 @@ def without_label_studio(request, small, servers, monkeypatch):
 
 
 def test_without_label_studio_the_batch_waits_and_the_next_night_sends_it(
-    small, without_label_studio, people
+    small, without_label_studio, annotators
 ):
     state = small.night()
     steps = small.steps()
@@ -105,7 +105,7 @@ def test_without_label_studio_the_batch_waits_and_the_next_night_sends_it(
     without_label_studio()
     small.night()
     chosen = {row[0] for row in small.rows("select sample_id from choices")}
-    posted = [task["data"]["sample_id"] for task in people.tasks(small.project.name)]
+    posted = [task["data"]["sample_id"] for task in annotators.tasks(small.project.name)]
     assert len(posted) == small.steps()["route"]["num_sent"] >= 20
     assert set(posted) == chosen
 
@@ -122,9 +122,9 @@ def impatient(monkeypatch):
     monkeypatch.setattr(TASKS["release"], "retry_delay_seconds", [0, 0, 0])
 
 
-def test_without_a_model_server_a_promoted_candidate_waits_for_it(small, people, impatient):
+def test_without_a_model_server_a_promoted_candidate_waits_for_it(small, annotators, impatient):
     small.night()
-    people.annotate_all(small.project.name)
+    annotators.annotate_all(small.project.name)
     state = small.night()
     assert (state.name, "does not answer" in state.message) == ("Failed", True)
     assert small.rows("select max(number) from releases") == [(1,)]
@@ -157,18 +157,18 @@ def test_blobs_that_cannot_be_written_begin_no_night_and_lose_nothing(small):
 
 
 @pytest.fixture(scope="module")
-def annotated(new_copy, people):
+def annotated(new_copy, annotators):
     """Night 2 has read three labels; then people delete one, skip one and leave the list."""
     small = new_copy()
     small.night()
     targeted = set(small.rows("select sample_id from choices where share = 'targeted'"))
-    posted = people.tasks(small.project.name)
+    posted = annotators.tasks(small.project.name)
     hard = [task for task in posted if (task["data"]["sample_id"],) in targeted]
-    ids = [people.annotate(task, "lower") for task in hard[:3]]
+    ids = [annotators.annotate(task, "lower") for task in hard[:3]]
     small.night()
-    people.delete(f"/api/annotations/{ids[0]}/")
-    people.annotate(hard[3], "lower", was_cancelled=True, result=[])
-    people.annotate(hard[4], "neither")
+    annotators.delete(f"/api/annotations/{ids[0]}/")
+    annotators.annotate(hard[3], "lower", was_cancelled=True, result=[])
+    annotators.annotate(hard[4], "neither")
     assert small.night().is_completed()
     return small
 

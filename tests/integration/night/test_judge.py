@@ -127,10 +127,10 @@ def test_a_plan_says_what_a_gain_costs(story, flywheel):
     assert "fresh labels" in out
 
 
-def test_a_person_may_overrule_the_gate_and_is_named(small, people):
+def test_a_person_may_overrule_the_gate_and_is_named(small, annotators):
     small.serve()
     small.night()
-    people.annotate_all(small.project.name, small.as_predicted_if_drawn())
+    annotators.annotate_all(small.project.name, small.as_predicted_if_drawn())
     assert small.night().name == "REJECT"
     [(rejected,)] = small.rows("select id from decisions where verdict = 'REJECT'")
     wanted = Override(verdict=Verdict.PROMOTE, name="Ada", reason="labels were wrong")

@@ -28,13 +28,13 @@ TABLES = {
     "batches": "select id, night, population from batches order by id",
     "choices": "select sample_id, share, inclusion_probability from choices order by sample_id",
     "campaigns": "select id, audience, title, external_project, state from campaigns order by id",
-    "outbox": "select sample_id, purpose, campaign, key, state, people, shown, night "
+    "outbox": "select sample_id, purpose, campaign, key, state, num_annotators, shown, night "
     "from labeling_tasks order by sample_id, purpose",
-    "requests": "select sample_id, purpose, people, night, done_at is null from requests "
+    "requests": "select sample_id, purpose, num_annotators, night, done_at is null from requests "
     "order by sample_id, purpose, night",
     "annotations": "select sample_id, purpose, annotator, answer from annotations "
     "order by sample_id, purpose, annotator",
-    "annotators": "select annotator, num_answers, num_gold from people order by annotator",
+    "annotators": "select annotator, num_answers, num_gold from annotators order by annotator",
     "labels": "select sample_id, answer, source from labels order by sample_id",
     "versions": "select id, parent_id from dataset_versions order by seq",
     "checkpoints": "select digest from checkpoints order by digest",
@@ -75,12 +75,12 @@ ALONE = [
 
 
 @pytest.fixture(scope="module")
-def past(new_copy, people, tmp_path_factory):
+def past(new_copy, annotators, tmp_path_factory):
     """A project before its third night, served; what it has stored, and what serves."""
     small = new_copy()
     small.serve()
     small.night()
-    people.annotate_all(small.project.name)
+    annotators.annotate_all(small.project.name)
     small.send(first=100)
     folder = tmp_path_factory.mktemp("past")
     small.save(folder)
@@ -109,17 +109,17 @@ def run_night(past) -> Iterator[Callable[[str], int]]:
 
 
 @pytest.fixture
-def back(past, people):
+def back(past, annotators):
     """The project as it was before its third night, on all servers."""
     small, folder, digest = past
     small.restore(folder)
     ModelServer(small.project.server_url).activate(digest)
     known = small.rows("select external_id from labeling_tasks where external_id is not null")
-    people.keep_only(small.project.name, {row[0] for row in known})
+    annotators.keep_only(small.project.name, {row[0] for row in known})
     return small
 
 
-def _facts(small, people):
+def _facts(small, annotators):
     """All that a night leaves behind and that must not depend on how often it was killed."""
     facts = {name: small.rows(query) for name, query in TABLES.items()}
     reports = small.rows("select night, record from reports order by seq")
@@ -129,9 +129,9 @@ def _facts(small, people):
         "reports": {night: _without(json.loads(record), MEASURED) for night, record in reports},
         "verdicts": {night: (verdict, reasons) for night, verdict, reasons in verdicts},
         "serving": small.serving(),
-        "people": sorted(
+        "annotators": sorted(
             (task["data"]["sample_id"], len(task["annotations"]), len(task["predictions"]))
-            for task in people.tasks(small.project.name)
+            for task in annotators.tasks(small.project.name)
         ),
         "pages": sorted(path.name for path in small.directory.glob(".flywheel/reports/*")),
         "steps": {name: _without(step, MEASURED) for name, step in small.steps().items()},
@@ -153,10 +153,10 @@ def _check(facts, undisturbed):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(past, run_night, people):
+def undisturbed(past, run_night, annotators):
     """What a night leaves behind that nobody kills."""
     assert run_night() == 0
-    return _facts(past[0], people)
+    return _facts(past[0], annotators)
 
 
 def test_the_undisturbed_night_has_something_to_do_in_every_step(undisturbed):
@@ -172,24 +172,24 @@ def test_the_undisturbed_night_has_something_to_do_in_every_step(undisturbed):
 
 @pytest.mark.parametrize("point", ALONE)
 def test_killed_once_and_run_again_a_night_comes_to_the_same_end(
-    point, undisturbed, back, run_night, people
+    point, undisturbed, back, run_night, annotators
 ):
     assert run_night(point) == KILLED
     assert run_night() == 0
-    _check(_facts(back, people), undisturbed)
+    _check(_facts(back, annotators), undisturbed)
 
 
 def test_killed_after_every_single_step_a_night_comes_to_the_same_end(
-    undisturbed, back, run_night, people
+    undisturbed, back, run_night, annotators
 ):
     assert {run_night(point) for point in BETWEEN} == {KILLED}
     assert run_night() == 0
-    assert _facts(back, people) == undisturbed
+    assert _facts(back, annotators) == undisturbed
 
 
 def test_killed_at_every_point_in_turn_a_night_comes_to_the_same_end(
-    undisturbed, back, run_night, people
+    undisturbed, back, run_night, annotators
 ):
     assert {run_night(point) for point in POINTS} == {KILLED}
     assert run_night() == 0
-    _check(_facts(back, people), undisturbed)
+    _check(_facts(back, annotators), undisturbed)

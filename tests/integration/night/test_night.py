@@ -39,7 +39,7 @@ def test_the_second_night_routes_to_the_real_label_studio(story):
     assert len({task["data"]["sample_id"] for task in story.posted}) == 20
 
 
-def test_a_labeling_task_has_its_picture_pre_annotation_model_and_score(story, people):
+def test_a_labeling_task_has_its_picture_pre_annotation_model_and_score(story, annotators):
     [(digest,)] = story.rows("select checkpoint_digest from releases where number = 1")
     shown = set(story.rows("select key from labeling_tasks where shown"))
     assert 0 < len(shown) < len(story.posted)
@@ -51,7 +51,7 @@ def test_a_labeling_task_has_its_picture_pre_annotation_model_and_score(story, p
             assert pre_annotation["result"][0]["value"]["choices"][0] in {"upper", "lower"}
         else:
             assert (pre_annotation["result"], "model" in task["data"]) == ([], False)
-    shown = people.http.get(story.posted[0]["data"]["image"]).raise_for_status()
+    shown = annotators.http.get(story.posted[0]["data"]["image"]).raise_for_status()
     assert Image.open(io.BytesIO(shown.content)).size == (8, 8)
 
 
@@ -89,20 +89,20 @@ def test_the_model_server_shows_the_report_of_every_night(story):
         assert (story.directory / f".flywheel/reports/night-{number:04d}.html").exists()
 
 
-def test_a_night_right_after_a_finished_one_is_a_new_one_and_sends_nothing_twice(story, people):
-    number, posted = len(story.rows("select number from nights")), people.tasks("begun")
+def test_a_night_right_after_a_finished_one_is_a_new_one_and_sends_nothing_twice(story, annotators):
+    number, posted = len(story.rows("select number from nights")), annotators.tasks("begun")
     assert story.night().name == "NO-VERDICT"
     assert len(story.rows("select number from nights")) == number + 1
-    again = people.tasks("begun")
+    again = annotators.tasks("begun")
     assert len({task["data"]["sample_id"] for task in again}) == len(again)
     gone = {task["data"]["key"] for task in posted} - {task["data"]["key"] for task in again}
     withdrawn = story.rows("select key from labeling_tasks where state = 'withdrawn'")
     assert gone <= {key for (key,) in withdrawn}  # the model that was released is sure of them
 
 
-def test_a_worse_candidate_is_rejected_and_the_night_completes(small, people):
+def test_a_worse_candidate_is_rejected_and_the_night_completes(small, annotators):
     small.night()
-    people.annotate_all(small.project.name, small.as_predicted_if_drawn())
+    annotators.annotate_all(small.project.name, small.as_predicted_if_drawn())
     state = small.night()
     assert (state.name, state.is_completed()) == ("REJECT", True)
     assert small.rows("select max(number) from releases") == [(1,)]

@@ -32,7 +32,7 @@ from flywheel.ledger.tables import annotations
 from flywheel.records import Purpose
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
-PEOPLE = ("ann", "bob")
+ANNOTATORS = ("ann", "bob")
 LETTERS = "abc"
 
 EVENTS = (
@@ -43,7 +43,7 @@ EVENTS = (
 )
 EDITS = ({"key": None}, {"key": "x"}, {"image": "y"}, {"reason": "z"})
 BREAKS = ("push", "half a push", "ensure", "raise_overlap")
-event = st.tuples(st.sampled_from(EVENTS), st.integers(0, 5), st.sampled_from(PEOPLE))
+event = st.tuples(st.sampled_from(EVENTS), st.integers(0, 5), st.sampled_from(ANNOTATORS))
 
 
 class World:
@@ -58,7 +58,7 @@ class World:
 
     def choose(self, number, _by) -> None:
         payload = f"{LETTERS[len(self.ids) % 3]} {len(self.ids)}".encode()
-        self.ids += self.letters.choose(payload, people=1 + number % 3)
+        self.ids += self.letters.choose(payload, num_annotators=1 + number % 3)
 
     def ask_gold(self, number, _by) -> None:
         self._ask(number, Purpose.GOLD)

@@ -20,12 +20,12 @@ NIGHT = 7
 SHARP = 1 + 1e-11
 
 
-def make_project(people=None, timezone="UTC", **cost):
+def make_project(annotators=None, timezone="UTC", **cost):
     return Project(
         directory=Path("nowhere"),
         project={"name": "toy", "task": "a:b"},
         cost={"per_hour": 36.0, "seconds_per_answer": 10.0} | cost,
-        people=people or {},
+        annotators=annotators or {},
         schedule={"timezone": timezone},
     )
 
@@ -67,14 +67,14 @@ def test_people_who_cost_nothing_are_not_limited(afford):
 
 
 def test_what_the_night_asked_before_is_taken_off_answered_or_not(afford, crew):
-    first, *_ = crew.ask(3, people=2, night=NIGHT)
+    first, *_ = crew.ask(3, num_annotators=2, night=NIGHT)
     crew.ask(5, night=NIGHT - 1)
     crew.answer(first, "ada")
     assert afford(make_project(per_night=1.0)) == 4
 
 
 def test_the_month_counts_what_was_spent_and_what_is_to_come(look, crew, afford):
-    one, two = crew.ask(2, people=2, night=1)
+    one, two = crew.ask(2, num_annotators=2, night=1)
     crew.answer(one, "ada", 50.0)
     crew.answer(two, "ada", 10.0, skipped=True)
     crew.answer(one, "ben", 20.0, updated_at=crew.now - timedelta(days=1))
@@ -101,7 +101,7 @@ def test_the_tighter_budget_decides(afford):
 
 def test_of_any_purpose_only_as_many_as_the_dearest_people_would_cost(afford):
     project = make_project(
-        people={"deep_experts": ("eve",)}, per_hour_of={"eve": 144.0}, per_night=1.0
+        annotators={"deep_experts": ("eve",)}, per_hour_of={"eve": 144.0}, per_night=1.0
     )
     assert afford(project) == 2
     assert afford(project, purpose=Purpose.CHOICE) == 10
@@ -173,7 +173,7 @@ asked = st.lists(
 money = st.one_of(st.none(), st.floats(0.01, 100.0))
 projects = st.builds(
     lambda rates, limits, has_experts: make_project(
-        people={"deep_experts": ("eve",)} if has_experts else {},
+        annotators={"deep_experts": ("eve",)} if has_experts else {},
         per_hour_of=rates,
         per_night=limits[0],
         per_month=limits[1],
@@ -201,7 +201,7 @@ def test_asking_as_much_as_is_affordable_leaves_both_budgets_unbroken(
         for index, why in enumerate(mixed):
             share = (number or 0) // len(mixed) + (index < (number or 0) % len(mixed))
             if share:
-                crew.ask(1, purpose=why, people=share, night=NIGHT)
+                crew.ask(1, purpose=why, num_annotators=share, night=NIGHT)
         with ledger.read() as connection:
             costs = read_costs(connection, project)
             budget = read_budget(connection, project, costs, NIGHT, crew.now)
@@ -221,8 +221,10 @@ def _happened(crew, came, open_still):
         by_purpose[why] = crew.ask(number, purpose=why, night=1) if number else []
     for person, taken, why, is_skip in came:
         crew.answer(by_purpose[why].pop(), person, taken, purpose=why, skipped=is_skip)
-    for why, people, is_tonight, is_sent in open_still:
+    for why, num_annotators, is_tonight, is_sent in open_still:
         night = NIGHT if is_tonight else 2
-        [sample] = crew.ask(1, purpose=why, people=people, night=night, sent=is_sent)
-        if is_sent and people > 1:
+        [sample] = crew.ask(
+            1, purpose=why, num_annotators=num_annotators, night=night, sent=is_sent
+        )
+        if is_sent and num_annotators > 1:
             crew.answer(sample, "ada", 5.0, purpose=why)

@@ -4,7 +4,7 @@ import pytest
 
 from flywheel.annotate import LabelResult, make_labels
 from flywheel.ledger.annotations import annotations_of, newest_labels, unsettled_samples
-from flywheel.ledger.annotators import read_people
+from flywheel.ledger.annotators import read_annotators
 from flywheel.ledger.datasets import add_labels
 from flywheel.ledger.failures import count_failures
 from flywheel.records import FailureState, Label, Purpose
@@ -233,14 +233,14 @@ def test_of_two_against_one_who_are_alike_the_two_win(letters, sample_id, says, 
 
 def test_an_expert_alone_is_enough(letters, sample_id, says, label_now):
     rules = {"annotations_per_sample": 3, "agreement": 2}
-    letters.change(labeling=rules, people={"domain_experts": ["eva"]})
+    letters.change(labeling=rules, annotators={"domain_experts": ["eva"]})
     says(sample_id, "b", by="eva")
     assert label_now().num_labels == 1
     assert letters.labels(sample_id) == ["b"]
 
 
 def test_an_expert_who_guesses_is_not(letters, sample_id, says, label_now, experienced):
-    letters.change(people={"deep_experts": ["eva"]})
+    letters.change(annotators={"deep_experts": ["eva"]})
     experienced("eva", wrong=8)
     says(sample_id, "b", by="eva")
     assert label_now().num_labels == 0
@@ -260,7 +260,7 @@ def test_the_start_datas_label_is_never_changed_by_people(
 ):
     with letters.ledger.begin() as connection:
         add_labels(connection, [_label(sample_id, "a", "start")], now)
-    letters.ask([sample_id], purpose, people=3)
+    letters.ask([sample_id], purpose, num_annotators=3)
     send_now()
     there = letters.rows(purpose)[sample_id].external_id
     for person in ("ann", "bob", "cleo"):
@@ -274,7 +274,7 @@ def test_gold_answers_never_change_a_label(letters, sample_id, says, send_now, l
         says(sample_id, "b", by=person)
     label_now()
     before = newest(sample_id)
-    letters.ask([sample_id], Purpose.GOLD, people=3)
+    letters.ask([sample_id], Purpose.GOLD, num_annotators=3)
     send_now()
     gold = letters.rows(Purpose.GOLD)[sample_id].external_id
     for person in ("cleo", "dan", "eva"):
@@ -286,7 +286,7 @@ def test_gold_answers_never_change_a_label(letters, sample_id, says, send_now, l
 def test_gold_answers_measure_people_all_the_same(letters, experienced):
     experienced("ann", right=5, wrong=1)
     with letters.ledger.read() as connection:
-        (measured,) = read_people(connection)
+        (measured,) = read_annotators(connection)
     assert (measured.annotator, measured.num_answers, measured.num_gold) == ("ann", 6, 6)
     assert measured.low < measured.reliability < measured.high
 

@@ -14,12 +14,12 @@ from flywheel.records import Purpose
 def project(tmp_path):
     """(cost, people, **labeling) -> a project whose people cost 36 an hour: a cent a second."""
 
-    def build(cost=None, people=None, **labeling):
+    def build(cost=None, annotators=None, **labeling):
         return Project(
             directory=tmp_path,
             project={"name": "toy", "task": "a:b"},
             cost={"per_hour": 36.0, "seconds_per_answer": 10.0} | (cost or {}),
-            people=people or {},
+            annotators=annotators or {},
             labeling=labeling,
         )
 
@@ -118,14 +118,14 @@ def test_an_answer_carries_the_skips_and_what_was_deleted(costs, crew):
 def test_experts_have_a_price_of_their_own(costs, crew):
     answer_all(crew, [10.0] * 25, "ada")
     answer_all(crew, [60.0] * 25, "eve", purpose=Purpose.REVIEW)
-    prices = costs(people={"deep_experts": ["eve"]}, cost={"per_hour_of": {"eve": 72.0}}).prices
+    prices = costs(annotators={"deep_experts": ["eve"]}, cost={"per_hour_of": {"eve": 72.0}}).prices
     assert prices[EVERYONE].mean == pytest.approx(0.1)
     assert prices[EXPERTS].mean == pytest.approx(1.2)
 
 
 def test_experts_who_were_never_asked_cost_the_dearest_of_their_hours(costs):
-    people = {"deep_experts": ["eve"], "domain_experts": ["dan"]}
-    found = costs(people=people, cost={"per_hour_of": {"eve": 72.0, "dan": 108.0}})
+    annotators = {"deep_experts": ["eve"], "domain_experts": ["dan"]}
+    found = costs(annotators=annotators, cost={"per_hour_of": {"eve": 72.0, "dan": 108.0}})
     assert found.prices[EXPERTS].most == pytest.approx(0.3)
     assert found.prices[EVERYONE].most == pytest.approx(0.1)
 

@@ -4,14 +4,16 @@ import pytest
 
 from flywheel.annotate.evidence import weigh_evidence
 from flywheel.records import Purpose
-from flywheel.settings.labeling import People
+from flywheel.settings.labeling import AnnotatorSettings
 
 
 @pytest.fixture
 def weigh(ledger, points_task):
-    def run(sample_ids=(), **people):
+    def run(sample_ids=(), **annotators):
         with ledger.read() as connection:
-            return weigh_evidence(connection, points_task, People(**people), sample_ids)
+            return weigh_evidence(
+                connection, points_task, AnnotatorSettings(**annotators), sample_ids
+            )
 
     return run
 
@@ -35,22 +37,22 @@ def test_nobody_has_answered(weigh):
 
 
 def test_the_newest_answer_of_each_person_counts_oldest_first(crew, weigh):
-    (one,) = crew.ask(1, people=3)
+    (one,) = crew.ask(1, num_annotators=3)
     for person, answer in (("ann", "cat"), ("bob", "dog"), ("ann", "dog")):
         crew.answer(one, person, answer=answer)
     answered = weigh().samples[one]
-    assert (answered.people, answered.answers) == (("bob", "ann"), ("dog", "dog"))
+    assert (answered.annotators, answered.answers) == (("bob", "ann"), ("dog", "dog"))
     assert set(answered.groups) == {0}
 
 
 def test_groups_are_told_apart_with_their_members_and_people(crew, weigh):
-    (one,) = crew.ask(1, people=3)
+    (one,) = crew.ask(1, num_annotators=3)
     for person, answer in (("ann", "cat"), ("bob", "dog"), ("cleo", "dog")):
         crew.answer(one, person, answer=answer)
     answered = weigh().samples[one]
     assert answered.groups == (1, 0, 0)
-    assert (answered.members(0), answered.people_of(0)) == (["dog", "dog"], ["bob", "cleo"])
-    assert answered.people_of(1) == ["ann"]
+    assert (answered.members(0), answered.annotators_of(0)) == (["dog", "dog"], ["bob", "cleo"])
+    assert answered.annotators_of(1) == ["ann"]
     assert answered.chances[0] > answered.chances[1]
     assert sum(answered.chances.values()) <= 1
 
@@ -73,9 +75,9 @@ def test_gold_answers_are_evidence_on_people_and_on_no_sample(gold, weigh):
     gold("bob", *["dog"] * 5)
     evidence = weigh()
     assert evidence.samples == {}
-    people = {one.annotator: one for one in evidence.measured()}
-    assert [(one.num_answers, one.num_gold) for one in people.values()] == [(3, 3), (5, 5)]
-    assert people["bob"].reliability < 0.5 < people["ann"].reliability
+    annotators = {one.annotator: one for one in evidence.measured()}
+    assert [(one.num_answers, one.num_gold) for one in annotators.values()] == [(3, 3), (5, 5)]
+    assert annotators["bob"].reliability < 0.5 < annotators["ann"].reliability
 
 
 def test_gold_samples_whose_label_is_withdrawn_measure_nobody(crew, gold, weigh):
@@ -86,9 +88,9 @@ def test_gold_samples_whose_label_is_withdrawn_measure_nobody(crew, gold, weigh)
 
 def test_experts_are_known_before_they_answer_and_are_measured_among_themselves(gold, weigh):
     gold("ann", *["dog"] * 5)
-    people = {one.annotator: one for one in weigh(domain_experts=["eva"]).measured()}
-    assert (people["eva"].num_answers, people["ann"].num_answers) == (0, 5)
-    assert people["ann"].reliability < 0.5 < people["eva"].reliability
+    annotators = {one.annotator: one for one in weigh(domain_experts=["eva"]).measured()}
+    assert (annotators["eva"].num_answers, annotators["ann"].num_answers) == (0, 5)
+    assert annotators["ann"].reliability < 0.5 < annotators["eva"].reliability
 
 
 def test_the_window_holds_the_newest_answers_and_what_is_asked_for_besides(
@@ -104,10 +106,10 @@ def test_the_window_holds_the_newest_answers_and_what_is_asked_for_besides(
 
 def test_a_sample_in_the_window_is_weighed_with_all_its_answers(crew, weigh, monkeypatch):
     monkeypatch.setattr("flywheel.annotate.evidence._WINDOW", 1)
-    (one,) = crew.ask(1, people=3)
+    (one,) = crew.ask(1, num_annotators=3)
     for person in ("ann", "bob", "cleo"):
         crew.answer(one, person)
-    assert weigh().samples[one].people == ("ann", "bob", "cleo")
+    assert weigh().samples[one].annotators == ("ann", "bob", "cleo")
 
 
 def test_equal_answers_give_equal_numbers(crew, gold, weigh):
@@ -125,5 +127,5 @@ def test_nobody_is_measured_against_an_answer_of_their_own(crew, weigh):
     crew.ask([one], purpose=Purpose.GOLD)
     for person in ("ann", "bob"):
         crew.answer(one, person, answer="cat", purpose=Purpose.GOLD)
-    people = weigh().crowd.people
-    assert (people["ann"].num_gold, people["bob"].num_gold) == (0, 1)
+    annotators = weigh().crowd.annotators
+    assert (annotators["ann"].num_gold, annotators["bob"].num_gold) == (0, 1)

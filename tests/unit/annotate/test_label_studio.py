@@ -33,7 +33,9 @@ def _connect(answer, waits=None) -> LabelStudioBackend:
     return LabelStudioBackend.connect("http://studio", "t" * 40, transport=transport, sleep=sleep)
 
 
-def _item(number: int, people: int = 1, letter: str = "a", size: int = 10) -> NewLabelingTask:
+def _item(
+    number: int, num_annotators: int = 1, letter: str = "a", size: int = 10
+) -> NewLabelingTask:
     region = {"type": "choices", "from_name": "letter", "to_name": "image"}
     return NewLabelingTask(
         key=f"{number:064x}"[::-1],
@@ -41,7 +43,7 @@ def _item(number: int, people: int = 1, letter: str = "a", size: int = 10) -> Ne
         image=f"/{number}.png",
         result=[{"id": "r1", **region, "value": {"choices": [letter]}}],
         priority=0.5,
-        people=people,
+        num_annotators=num_annotators,
         shown={"reason": "r" * size},
     )
 
@@ -239,14 +241,14 @@ def test_many_items_for_few_labeling_tasks_take_one_look_up(server):
 
 
 def test_more_people_are_asked_where_the_item_says_so(server):
-    _connect(server).push(1, [_item(1), _item(2, people=3)])
+    _connect(server).push(1, [_item(1), _item(2, num_annotators=3)])
     assert [row["overlap"] for row in server.rows] == [1, 3]
 
 
 def test_a_run_that_was_killed_before_it_asked_for_more_people_is_made_up_for(server):
     server.put(_item(1))
     server.put(_item(2), overlap=3)
-    _connect(server).push(1, [_item(1, people=2), _item(2, people=2)])
+    _connect(server).push(1, [_item(1, num_annotators=2), _item(2, num_annotators=2)])
     assert [row["overlap"] for row in server.rows] == [2, 3]
 
 

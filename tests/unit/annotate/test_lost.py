@@ -49,7 +49,7 @@ def test_a_second_opinion_that_was_asked_for_in_a_deleted_project_is_asked_for_i
         ask_more(connection, [sample_id], Purpose.CHOICE, "disputed", 0, now)
     studio.delete_project(1)
     send_now()
-    asked = {task.data["sample_id"]: task.people for task in studio.tasks.values()}
+    asked = {task.data["sample_id"]: task.num_annotators for task in studio.tasks.values()}
     assert asked == {sample_id: 1, other: 1}
     says(sample_id, "b", by="bob")
     pull_now()
@@ -67,7 +67,7 @@ def test_a_second_opinion_on_what_was_finished_in_a_deleted_project_is_asked_for
     with letters.ledger.begin() as connection:
         ask_more(connection, [sample_id], Purpose.CHOICE, "disputed", 0, now)
     assert send_now().num_sent == 1
-    assert [task.people for task in studio.tasks.values()] == [1]
+    assert [task.num_annotators for task in studio.tasks.values()] == [1]
 
 
 def test_a_campaign_whose_project_is_there_goes_on_while_another_is_lost(

@@ -222,7 +222,7 @@ def test_a_finished_labeling_task_is_done_and_may_open_again(
 def test_a_labeling_task_is_done_when_as_many_people_answered_as_were_asked(
     letters, studio, says, send_now, pull_now
 ):
-    (sample_id,) = letters.choose(b"x1", people=2)
+    (sample_id,) = letters.choose(b"x1", num_annotators=2)
     send_now()
     states = []
     for person in ("ann", "bob"):

@@ -52,7 +52,7 @@ def answered(letters, send_now, says, label_now):
     """payload -> person -> letter; they are sent, answered and labeled."""
 
     def run(given):
-        ids = letters.choose(*given, people=max(map(len, given.values())))
+        ids = letters.choose(*given, num_annotators=max(map(len, given.values())))
         send_now()
         for sample_id, letters_by in zip(ids, given.values(), strict=True):
             for person, letter in letters_by.items():
@@ -75,7 +75,7 @@ def test_a_share_of_the_answers_goes_to_samples_whose_answer_is_known(letters, k
     gold = letters.rows(Purpose.GOLD)
     assert len(gold) == 3
     assert set(gold) < set(ids)
-    assert {row.people for row in gold.values()} == {3}
+    assert {row.num_annotators for row in gold.values()} == {3}
 
 
 def test_asked_again_in_a_night_there_is_no_second_share_of_gold(letters, known, besides):
@@ -139,7 +139,7 @@ def test_a_dispute_among_all_goes_to_the_experts_once(letters, answered, besides
     letters.change(
         labeling={"annotations_per_sample": 2, "agreement": 2, "most_annotations": 2},
         quality={"gold_share": 0.0},
-        people={"deep_experts": [EVE]},
+        annotators={"deep_experts": [EVE]},
     )
     (disputed,) = answered({b"x1": {ANN: "a", BOB: "b"}})
     assert besides() == QualityChecks(num_review=1)
@@ -153,7 +153,7 @@ def test_what_an_expert_says_ends_the_dispute(
     letters.change(
         labeling={"annotations_per_sample": 2, "agreement": 2, "most_annotations": 2},
         quality={"gold_share": 0.0},
-        people={"deep_experts": [EVE]},
+        annotators={"deep_experts": [EVE]},
     )
     (disputed,) = answered({b"x1": {ANN: "a", BOB: "b"}})
     besides()
@@ -182,7 +182,7 @@ def test_what_three_people_agree_on_stays_whatever_the_model_says(letters, answe
     letters.change(
         labeling={"annotations_per_sample": 3, "agreement": 2},
         quality={"gold_share": 0.0, "suspect_share": 0.1},
-        people={"domain_experts": [EVE]},
+        annotators={"domain_experts": [EVE]},
     )
     given = {f"x{index}".encode(): dict.fromkeys((ANN, BOB, CLEO), "a") for index in range(20)}
     given[b"y1"] = dict.fromkeys((ANN, BOB, CLEO), "b")
@@ -192,7 +192,7 @@ def test_what_three_people_agree_on_stays_whatever_the_model_says(letters, answe
 
 def test_with_experts_it_goes_to_them(letters, answered, besides):
     letters.change(
-        quality={"gold_share": 0.0, "suspect_share": 0.1}, people={"domain_experts": [EVE]}
+        quality={"gold_share": 0.0, "suspect_share": 0.1}, annotators={"domain_experts": [EVE]}
     )
     (suspect,) = contradicted(letters, answered)
     assert besides() == QualityChecks(num_suspects=1)
@@ -201,7 +201,7 @@ def test_with_experts_it_goes_to_them(letters, answered, besides):
 
 def test_no_more_of_them_than_their_share(letters, answered, besides):
     letters.change(
-        quality={"gold_share": 0.0, "suspect_share": 0.1}, people={"domain_experts": [EVE]}
+        quality={"gold_share": 0.0, "suspect_share": 0.1}, annotators={"domain_experts": [EVE]}
     )
     contradicted(letters, answered, wrong=9)
     assert besides().num_suspects == 5  # a tenth of 50

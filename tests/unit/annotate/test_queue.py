@@ -88,7 +88,7 @@ def test_a_new_model_changes_the_order_of_what_is_open(letters, studio, send_now
 
 
 def test_what_somebody_has_begun_stays_where_it_is(letters, studio, says, send_now, order):
-    (sample_id,) = letters.choose(b"x1", people=2)
+    (sample_id,) = letters.choose(b"x1", num_annotators=2)
     send_now()
     says(sample_id, "a")
     assert order({sample_id: 0.0}) == QueueResult()
@@ -150,7 +150,7 @@ def test_what_a_killed_run_was_withdrawing_is_withdrawn(letters, studio, send_no
 def test_what_was_begun_before_it_could_be_withdrawn_is_deleted_by_people_only(
     letters, studio, says, send_now, order, reconcile_now
 ):
-    (sample_id,) = letters.choose(b"x1", people=2)
+    (sample_id,) = letters.choose(b"x1", num_annotators=2)
     send_now()
     says(sample_id, "a")
     assert order({sample_id: 0.0}) == QueueResult()

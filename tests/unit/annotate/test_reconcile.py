@@ -94,7 +94,7 @@ def test_answers_stay_when_the_number_of_their_labeling_task_is_given_out_again(
     letters, studio, says, send_now, pull_now, reconcile_now, stored
 ):
     """What was sent again got the same number, and the answer missing there counted as deleted."""
-    (first, *_) = letters.choose(*(b"sample %d" % n for n in range(11)), people=2)
+    (first, *_) = letters.choose(*(b"sample %d" % n for n in range(11)), num_annotators=2)
     send_now()
     number = studio.find(first)
     says(first, "a")
@@ -114,14 +114,14 @@ def test_answers_stay_when_the_number_of_their_labeling_task_is_given_out_again(
 def test_whoever_answered_before_is_not_asked_again(
     letters, studio, says, send_now, pull_now, reconcile_now
 ):
-    (first, *others) = letters.choose(*(b"sample %d" % n for n in range(11)), people=3)
+    (first, *others) = letters.choose(*(b"sample %d" % n for n in range(11)), num_annotators=3)
     send_now()
     says(first, "a")
     pull_now()
     studio.tasks.clear()
     reconcile_now()
     send_now()
-    asked = {task.data["sample_id"]: task.people for task in studio.tasks.values()}
+    asked = {task.data["sample_id"]: task.num_annotators for task in studio.tasks.values()}
     assert asked == {first: 2} | dict.fromkeys(others, 3)
 
 
@@ -129,7 +129,7 @@ def test_an_answer_that_comes_back_with_its_labeling_task_counts_once_and_can_be
     letters, studio, says, send_now, pull_now, reconcile_now, stored
 ):
     """Somebody restored the server's back-up after we had noticed that it was empty."""
-    (first, *_) = letters.choose(*(b"sample %d" % n for n in range(11)), people=2)
+    (first, *_) = letters.choose(*(b"sample %d" % n for n in range(11)), num_annotators=2)
     send_now()
     says(first, "a")
     pull_now()
@@ -169,7 +169,7 @@ def test_in_a_copy_that_was_begun_as_many_are_asked_as_were_wanted(
     letters, studio, says, send_now, pull_now, reconcile_now, now, more, is_read
 ):
     """A copy asks one person, and after one answer it was done."""
-    (sample_id,) = letters.choose(b"x1", people=2)
+    (sample_id,) = letters.choose(b"x1", num_annotators=2)
     with letters.ledger.begin() as connection:
         ask_more(connection, [sample_id] * more, Purpose.CHOICE, "disputed", 0, now)
     send_now()
@@ -178,7 +178,7 @@ def test_in_a_copy_that_was_begun_as_many_are_asked_as_were_wanted(
     if is_read:
         pull_now()
     assert counts(reconcile_now()) == {"num_copies": 1, "num_restored": 1}
-    assert (studio.tasks[copy].people, studio.tasks[copy].is_finished) == (2 + more, False)
+    assert (studio.tasks[copy].num_annotators, studio.tasks[copy].is_finished) == (2 + more, False)
     assert letters.tasks()[sample_id] == ("sent", copy, "")
     assert reconcile_now() == NOTHING
 

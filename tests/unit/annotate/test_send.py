@@ -43,7 +43,7 @@ def test_an_item_says_what_people_and_the_queue_need(letters, studio, send_now):
         "confidence": 0.6,
         "model": "0123456789ab",
     }
-    assert (item.priority, item.people, item.image) == (1.0, 1, f"/1/{sample_id}.png")
+    assert (item.priority, item.num_annotators, item.image) == (1.0, 1, f"/1/{sample_id}.png")
 
 
 def test_what_was_sent_is_kept_word_for_word(letters, studio, send_now):
@@ -215,9 +215,9 @@ def test_a_second_try_sends_the_same(letters, studio, send_now, now):
 
 
 def test_as_many_people_are_asked_as_the_choice_says(letters, studio, send_now):
-    one, three = letters.choose(b"x1"), letters.choose(b"x2", people=3)
+    one, three = letters.choose(b"x1"), letters.choose(b"x2", num_annotators=3)
     send_now()
-    assert [studio.tasks[studio.find(key)].people for key in (*one, *three)] == [1, 3]
+    assert [studio.tasks[studio.find(key)].num_annotators for key in (*one, *three)] == [1, 3]
 
 
 def test_more_than_one_commit_s_worth_is_sent_whole(letters, studio, send_now):
@@ -235,7 +235,7 @@ def test_only_one_process_sends_at_a_time(letters, send_now, now, monkeypatch):
 
 def test_samples_of_another_purpose_are_other_labeling_tasks(letters, studio, send_now):
     ids = letters.choose(b"x1")
-    letters.ask(ids, Purpose.GOLD, people=3)
+    letters.ask(ids, Purpose.GOLD, num_annotators=3)
     letters.ask(ids, Purpose.REVIEW)
     assert send_now().num_sent == 3
     keys = {task.key for task in studio.tasks.values()}
@@ -271,7 +271,7 @@ def test_one_more_person_is_asked_once(letters, sample_id, studio, says, pull_no
     pull_now()
     second_opinion(letters, sample_id, now)
     assert [send_now().num_more, send_now().num_more] == [1, 0]
-    assert studio.tasks[studio.find(sample_id)].people == 2
+    assert studio.tasks[studio.find(sample_id)].num_annotators == 2
     assert letters.tasks()[sample_id][0] == "sent"
     says(sample_id, "b", by="bob")
     pull_now()
@@ -286,14 +286,14 @@ def test_a_second_opinion_whose_answer_got_lost_is_asked_for_again_and_no_third(
     with pytest.raises(UnavailableError):
         send_now()
     assert send_now().num_more == 1
-    assert studio.tasks[studio.find(sample_id)].people == 2
+    assert studio.tasks[studio.find(sample_id)].num_annotators == 2
 
 
 def test_a_second_opinion_on_what_still_waits_is_asked_for_with_it(letters, studio, send_now, now):
     (sample_id,) = letters.choose(b"x1")
     second_opinion(letters, sample_id, now)
     assert (send_now().num_more, send_now().num_more) == (1, 0)
-    assert studio.tasks[studio.find(sample_id)].people == 2
+    assert studio.tasks[studio.find(sample_id)].num_annotators == 2
 
 
 def test_a_server_that_refuses_to_tell_of_annotations_gets_its_samples_all_the_same(

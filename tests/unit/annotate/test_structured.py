@@ -55,7 +55,7 @@ def label(tmp_path, points_task, crew):
             project={"name": "shapes", "task": "t:t"},
             labeling={"annotations_per_sample": 3, "agreement": 2},
         )
-        ids = crew.ask(len(given), people=3)
+        ids = crew.ask(len(given), num_annotators=3)
         for sample_id, answers in zip(ids, given, strict=True):
             for person, answer in answers.items():
                 crew.answer(sample_id, person, answer=answer)

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flywheel.annotators import Compared, biased_people, measure_anchoring
+from flywheel.annotators import Compared, biased_annotators, measure_anchoring
 
 
 def annotations(person, shown, blind, *, slices=(), prefix=""):
@@ -32,10 +32,10 @@ def test_the_interval_is_newcombes():
 def test_a_part_that_was_answered_one_way_only_is_missing():
     compared = annotations("ann", (3, 4), (0, 0)) + annotations("bob", (1, 2), (1, 2))
     found = measure_anchoring(compared)
-    assert found.people.keys() == {"bob"}
+    assert found.annotators.keys() == {"bob"}
     assert (found.overall.num_shown, found.overall.num_blind) == (6, 2)
     assert measure_anchoring([]).overall is None
-    assert measure_anchoring([]).people == measure_anchoring([]).slices == {}
+    assert measure_anchoring([]).annotators == measure_anchoring([]).slices == {}
 
 
 def test_slices_are_measured_one_by_one():
@@ -63,25 +63,25 @@ def test_people_on_the_same_sample_are_no_independent_witnesses():
 
 def test_who_takes_over_the_models_answer_is_named_and_others_are_not():
     compared = annotations("ann", (97, 100), (40, 50)) + annotations("bob", (99, 100), (20, 50))
-    assert biased_people(compared, 0.1).keys() == {"bob"}
+    assert biased_annotators(compared, 0.1).keys() == {"bob"}
 
 
 def test_the_more_people_are_looked_at_the_more_it_takes_to_be_named():
     edge = annotations("ann", (85, 100), (27, 50))
-    assert biased_people(edge, 0.1).keys() == {"ann"}
+    assert biased_annotators(edge, 0.1).keys() == {"ann"}
     others = [one for n in range(40) for one in annotations(f"p{n}", (80, 100), (40, 50))]
-    assert biased_people(edge + others, 0.1) == {}
+    assert biased_annotators(edge + others, 0.1) == {}
 
 
 def test_whoever_is_named_makes_it_easier_for_the_next():
     """Holm, not Bonferroni."""
     clear = [one for n in range(3) for one in annotations(f"p{n}", (100, 100), (0, 50))]
     edge = annotations("edge", (85, 100), (27, 50))
-    assert "edge" in biased_people(clear + edge, 0.1)
+    assert "edge" in biased_annotators(clear + edge, 0.1)
 
 
 def test_nobody_is_biased_among_nobody():
-    assert biased_people([], 0.1) == {}
+    assert biased_annotators([], 0.1) == {}
 
 
 def test_honest_people_are_hardly_ever_named():
@@ -94,7 +94,7 @@ def test_honest_people_are_hardly_ever_named():
                 f"p{n}", (rng.binomial(60, 0.8), 60), (rng.binomial(15, 0.8), 15)
             )
         ]
-        named += bool(biased_people(compared, 0.0))
+        named += bool(biased_annotators(compared, 0.0))
     assert named <= 4
 
 

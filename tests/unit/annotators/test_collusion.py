@@ -78,7 +78,7 @@ def test_those_who_always_say_the_same_are_one_voice():
 def test_a_pair_of_copies_is_shown_with_what_speaks_against_it():
     answers, _ = drawn([*HONEST, 0.7, 0.7], 900, copies=1)
     (found,) = weigh(answered(answers, per=4)).shared
-    assert found.people == ("p6", "p7")
+    assert found.annotators == ("p6", "p7")
     assert found.share > 0.9
     assert found.expected < 0.7
     assert found.p_value < 1e-6
@@ -96,7 +96,7 @@ def test_nobody_shares_mistakes_with_nobody():
 
 def test_people_linked_by_others_are_one_voice():
     pairs = [
-        SharedMistakes(people=pair, share=1.0, expected=0.3, p_value=0.0)
+        SharedMistakes(annotators=pair, share=1.0, expected=0.3, p_value=0.0)
         for pair in (("d", "e"), ("b", "c"), ("c", "a"), ("f", "e"))
     ]
     assert voices_of(pairs) == {"a": "a", "b": "a", "c": "a", "d": "d", "e": "d", "f": "d"}

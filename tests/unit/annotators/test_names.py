@@ -10,12 +10,12 @@ from flywheel.annotators import Opinion, weigh
 SAMPLES, CLASSES = 400, 4
 
 
-def answered(truth, *people, per=4, seed=0):
+def answered(truth, *annotators, per=4, seed=0):
     """Opinions of people, each of them a function of (true name, rng)."""
     rng, opinions = np.random.default_rng(seed), []
     for number, right in enumerate(truth):
-        for person in rng.choice(len(people), per, replace=False):
-            answer = int(people[person](right, rng))
+        for person in rng.choice(len(annotators), per, replace=False):
+            answer = int(annotators[person](right, rng))
             opinions.append(
                 Opinion(sample=f"s{number}", person=f"p{person}", group=answer, name=str(answer))
             )
@@ -70,24 +70,24 @@ def test_who_says_the_most_common_name_to_everything_says_nothing():
     truth = drawn(UNEVEN)
     opinions = answered(truth, *[honest(0.85)] * 5, always_the_first)
     crowd = weigh(opinions)
-    assert crowd.people["p5"].mean == pytest.approx(np.mean(truth == 0), abs=0.05)
+    assert crowd.annotators["p5"].mean == pytest.approx(np.mean(truth == 0), abs=0.05)
     assert share_right(crowd, truth) > share_right(weigh(nameless(opinions)), truth)
 
 
 def test_who_is_right_by_chance_only_is_guessing_though_right_more_often_than_not():
     opinions = answered(drawn([0.6, 0.2, 0.1, 0.1]), *[honest(0.8)] * 5, always_the_first)
-    people = weigh(opinions).people
-    assert people["p5"].mean > 0.5
-    assert [name for name, one in people.items() if one.is_guessing()] == ["p5"]
+    annotators = weigh(opinions).annotators
+    assert annotators["p5"].mean > 0.5
+    assert [name for name, one in annotators.items() if one.is_guessing()] == ["p5"]
 
 
 def test_who_takes_one_name_for_another_is_found_out():
     truth = drawn(EVEN)
-    people = [honest(0.85)] * 4 + [takes_one_for_two] * 2
-    opinions = answered(truth, *people)
+    annotators = [honest(0.85)] * 4 + [takes_one_for_two] * 2
+    opinions = answered(truth, *annotators)
     named, near = weigh(opinions, voices={}), weigh(nameless(opinions), voices={})
     assert share_right(named, truth) > share_right(near, truth) + 0.02
-    assert named.people["p4"].mean == pytest.approx(0.75, abs=0.06)
+    assert named.annotators["p4"].mean == pytest.approx(0.75, abs=0.06)
 
 
 def test_names_cost_nothing_when_nobody_confuses_them():
@@ -111,8 +111,8 @@ def test_gold_answers_need_no_name():
         for number in range(40)
     ]
     crowd = weigh(opinions + gold)
-    assert crowd.people["p0"].num_gold == 40
-    assert crowd.people["p0"].mean < weigh(opinions).people["p0"].mean
+    assert crowd.annotators["p0"].num_gold == 40
+    assert crowd.annotators["p0"].mean < weigh(opinions).annotators["p0"].mean
     assert crowd.samples["g1"] == {1: 0.0}
     assert crowd != weigh(nameless(opinions + gold))
 

@@ -69,5 +69,5 @@ def test_a_person_has_one_opinion_on_a_sample():
 
 def test_nothing_packs_to_nothing():
     packed = pack([])
-    assert packed.people == packed.samples == ()
+    assert packed.annotators == packed.samples == ()
     assert len(packed.group) == len(packed.sample_of_group) == 0

@@ -31,13 +31,13 @@ def share_right(crowd, truth):
 
 def test_nobody_says_nothing():
     crowd = weigh([])
-    assert crowd.people == crowd.samples == {}
+    assert crowd.annotators == crowd.samples == {}
     assert 0.6 < crowd.newcomers["random"] < 0.9
 
 
 def test_a_person_without_an_answer_is_believed_to_be_like_others_of_the_tier():
     crowd = weigh([], {"ann": "deep", "bob": "random"})
-    bob = crowd.people["bob"]
+    bob = crowd.annotators["bob"]
     assert (bob.tier, bob.num_answers) == ("random", 0)
     assert bob.low < 0.3
     assert bob.high > 0.9
@@ -46,14 +46,14 @@ def test_a_person_without_an_answer_is_believed_to_be_like_others_of_the_tier():
 
 def test_one_answer_is_right_as_often_as_its_person():
     crowd = weigh(say(0))
-    assert crowd.samples["s"][0] == pytest.approx(crowd.people["p0"].mean, abs=0.02)
+    assert crowd.samples["s"][0] == pytest.approx(crowd.annotators["p0"].mean, abs=0.02)
 
 
 def test_who_agrees_with_nobody_is_believed_less_than_those_who_agree():
     crowd = weigh(say(0, 0, 1))
     assert crowd.samples["s"][0] > 0.9
     assert crowd.samples["s"][1] < 0.1
-    assert crowd.people["p2"].mean < crowd.people["p0"].mean == crowd.people["p1"].mean
+    assert crowd.annotators["p2"].mean < crowd.annotators["p0"].mean == crowd.annotators["p1"].mean
 
 
 def test_when_all_disagree_each_is_as_likely():
@@ -65,13 +65,13 @@ def test_when_all_disagree_each_is_as_likely():
 def test_gold_is_certain():
     crowd = weigh(say(0, 0, 1, right=1))
     assert crowd.samples["s"] == {0: 0.0, 1: 1.0}
-    assert crowd.people["p2"].mean > crowd.people["p0"].mean
-    assert crowd.people["p2"].num_gold == 1
+    assert crowd.annotators["p2"].mean > crowd.annotators["p0"].mean
+    assert crowd.annotators["p2"].num_gold == 1
 
 
 def test_with_gold_only_a_reliability_is_that_of_the_counts():
     gold = [one for number in range(50) for one in say(number >= 10, sample=f"{number}", right=1)]
-    person = weigh(gold).people["p0"]
+    person = weigh(gold).annotators["p0"]
     assert person.mean == pytest.approx(0.8, abs=0.03)
     assert person.low < 0.8 < person.high
     assert person.high - person.low < 0.3
@@ -91,9 +91,9 @@ def test_people_of_a_tier_are_drawn_to_each_other(draw_crowd):
     opinions, _ = draw_crowd([0.95] * 4 + [0.5] * 4, samples=400)
     tiers = {f"p{number}": "deep" if number < 4 else "random" for number in range(8)}
     crowd = weigh(opinions, {**tiers, "new": "deep", "other": "random"})
-    assert crowd.people["new"].mean > 0.8
-    assert crowd.people["other"].mean < 0.65
-    assert crowd.newcomers["deep"] == pytest.approx(crowd.people["new"].mean, abs=0.05)
+    assert crowd.annotators["new"].mean > 0.8
+    assert crowd.annotators["other"].mean < 0.65
+    assert crowd.newcomers["deep"] == pytest.approx(crowd.annotators["new"].mean, abs=0.05)
 
 
 def test_the_consensus_is_better_than_that_of_counted_votes_when_people_differ(draw_crowd):
@@ -120,9 +120,9 @@ def test_intervals_hold_the_truth(draw_crowd):
     held = []
     for seed in range(6):
         opinions, _ = draw_crowd(reliabilities, seed=seed, per=4)
-        people = weigh(opinions).people
+        annotators = weigh(opinions).annotators
         held += [
-            people[f"p{place}"].low <= right <= people[f"p{place}"].high
+            annotators[f"p{place}"].low <= right <= annotators[f"p{place}"].high
             for place, right in enumerate(reliabilities)
         ]
     assert np.mean(held) > 0.85
@@ -132,20 +132,20 @@ def test_more_answers_make_an_interval_narrower(draw_crowd):
     widths = []
     for samples in (20, 200):
         opinions, _ = draw_crowd([0.8] * 5, samples=samples, gold=0.5)
-        widths.append(np.mean([one.high - one.low for one in weigh(opinions).people.values()]))
+        widths.append(np.mean([one.high - one.low for one in weigh(opinions).annotators.values()]))
     assert widths[1] < widths[0] / 2
 
 
 def test_who_guesses_is_told_from_who_is_bad_at_it(draw_crowd):
     opinions, _ = draw_crowd([0.9, 0.9, 0.8, 0.8, 0.6, 0.2], samples=600, per=4)
-    people = weigh(opinions).people
-    assert [name for name, one in people.items() if one.is_guessing()] == ["p5"]
-    assert people["p5"].by_chance == pytest.approx(0.2, abs=0.05)
+    annotators = weigh(opinions).annotators
+    assert [name for name, one in annotators.items() if one.is_guessing()] == ["p5"]
+    assert annotators["p5"].by_chance == pytest.approx(0.2, abs=0.05)
 
 
 def test_nobody_is_a_guesser_before_much_was_answered():
-    people = weigh(say(0, 0, 1, 2, 3), {"new": "random"}).people
-    assert not any(one.is_guessing() for one in people.values())
+    annotators = weigh(say(0, 0, 1, 2, 3), {"new": "random"}).annotators
+    assert not any(one.is_guessing() for one in annotators.values())
 
 
 def test_an_interval_is_wider_where_the_others_are_not_known_either(draw_crowd):
@@ -196,5 +196,5 @@ def test_chances_are_chances_whatever_people_say(rows):
     for groups in crowd.samples.values():
         assert all(0 <= chance <= 1 for chance in groups.values())
         assert math.fsum(groups.values()) <= 1 + 1e-9
-    for person in crowd.people.values():
+    for person in crowd.annotators.values():
         assert 0 <= person.low < person.mean < person.high <= 1

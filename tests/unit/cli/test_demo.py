@@ -69,7 +69,7 @@ class Turned:
         self.events.append("traffic")
         return SimpleNamespace(num_sent=1, num_outcomes=0, num_corrections=0)
 
-    def people(self, _demo, _project, _world, number, *_):
+    def annotators(self, _demo, _project, _world, number, *_):
         self.events.append(f"people {number}")
 
     def publish(self, demo, *_):
@@ -83,7 +83,7 @@ def turned(tmp_path, monkeypatch):
     monkeypatch.setattr(demo, "prepare", lambda _: None)
     monkeypatch.setattr(demo, "run_night", found.night)
     monkeypatch.setattr(demo, "send", found.send)
-    monkeypatch.setattr(demo, "_people_work", found.people)
+    monkeypatch.setattr(demo, "_annotators_work", found.annotators)
     monkeypatch.setattr(demo, "publish_story", found.publish)
     monkeypatch.setenv("FLYWHEEL_SERVER_TOKEN", "unused")
     return found

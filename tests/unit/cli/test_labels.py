@@ -35,7 +35,7 @@ def directory(tmp_path, make_crew):
     (tmp_path / ".flywheel").mkdir()
     with closing(Ledger.open(f"sqlite:///{tmp_path}/.flywheel/ledger.db")) as ledger:
         crew = make_crew(ledger)
-        samples = crew.ask(12, people=2)
+        samples = crew.ask(12, num_annotators=2)
         for sample in samples:
             crew.answer(sample, "ada-with-a-long-name@lab.example.com", 60.0)
             crew.answer(sample, "ben", 30.0)

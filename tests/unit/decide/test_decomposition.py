@@ -167,10 +167,10 @@ def test_the_tightest_bound_is_the_best_fair_baseline_that_was_measured():
 
 
 def test_of_equal_bounds_people_are_named_and_a_better_one_of_any_kind_is_tighter():
-    people, simple = _entry("domain expert", 0.9, "human"), _entry("knn", 0.9, "simple ML")
-    assert tightest_bound((simple, people), higher_is_better=True) is people
+    annotators, simple = _entry("domain expert", 0.9, "human"), _entry("knn", 0.9, "simple ML")
+    assert tightest_bound((simple, annotators), higher_is_better=True) is annotators
     better = _entry("tree", 0.91, "simple ML")
-    assert tightest_bound((simple, people, better), higher_is_better=True) is better
+    assert tightest_bound((simple, annotators, better), higher_is_better=True) is better
 
 
 @pytest.mark.parametrize(

@@ -69,16 +69,18 @@ def step():
 
 
 @pytest.mark.parametrize(
-    ("people", "first_words", "term"),
+    ("annotators", "first_words", "term"),
     [(0.14, "Add training data", "The variance"), (0.05, "Tune the model", "The avoidable bias")],
 )
 def test_the_same_model_beside_another_baseline_asks_for_another_step(
-    step, people, first_words, term
+    step, annotators, first_words, term
 ):
-    text = step(0.15, 0.20, 0.20, 0.20, human=people, up=False)
+    text = step(0.15, 0.20, 0.20, 0.20, human=annotators, up=False)
     assert text.startswith(first_words)
     assert term in text
-    assert text.endswith(f"the tightest bound is the human baseline 'a human line' ({people:g}).")
+    assert text.endswith(
+        f"the tightest bound is the human baseline 'a human line' ({annotators:g})."
+    )
 
 
 @pytest.mark.parametrize(

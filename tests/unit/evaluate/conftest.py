@@ -10,7 +10,7 @@ from flywheel.evaluate import Contest, EvaluationData, Rows, Rules, evaluate
 from flywheel.model import Model
 from flywheel.records import Challenge, Reuse
 from flywheel.settings.judging import Abstain, Metric
-from flywheel.settings.labeling import People
+from flywheel.settings.labeling import AnnotatorSettings
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def measure(points_task, rows, line_model, rules):
             "no_challenge": "",
             "production": None,
             "published": (),
-            "people": People(),
+            "annotators": AnnotatorSettings(),
         }
         for name, value in changes.items():
             (contest if name in contest else data)[name] = value

@@ -13,10 +13,10 @@ from flywheel.evaluate.context import Context
 from flywheel.ledger.codec import from_json, to_json
 from flywheel.records import Annotation, Report, canonical, content_id
 from flywheel.settings.judging import Abstain, Metric
-from flywheel.settings.labeling import People
+from flywheel.settings.labeling import AnnotatorSettings
 
 _NOW = datetime(2030, 1, 1, tzinfo=UTC)
-_EXPERTS = People(deep_experts=("eve",))
+_EXPERTS = AnnotatorSettings(deep_experts=("eve",))
 
 
 def said(rows, upper_right):
@@ -42,7 +42,7 @@ def evaluated(measure_all, rows):
     """(upper_right) -> an evaluation with 200 samples that three people answered."""
     asked = rows(200, 8)
     return lambda upper_right=0.8: measure_all(
-        asked=asked, annotations=tuple(said(asked, upper_right)), people=_EXPERTS
+        asked=asked, annotations=tuple(said(asked, upper_right)), annotators=_EXPERTS
     )
 
 
@@ -80,7 +80,9 @@ def test_each_tier_has_its_number_on_each_slice(evaluated):
 
 def test_a_slice_with_too_few_answers_has_no_number(measure_all, rows):
     asked = rows(6, 8)
-    report = measure_all(asked=asked, annotations=tuple(said(asked, 1.0)), people=_EXPERTS).report
+    report = measure_all(
+        asked=asked, annotations=tuple(said(asked, 1.0)), annotators=_EXPERTS
+    ).report
     person = next(one for one in report.people_slices if one.tier == "random person")
     assert person.metric is None
     assert person.num_samples < 5

@@ -89,12 +89,12 @@ def test_a_lost_campaign_gives_back_what_it_had_not_finished(run, rows, crew):
 
 
 def test_what_people_answered_in_a_lost_campaign_stays_and_need_not_be_asked_again(run, crew):
-    (one,) = crew.ask(1, people=3)
+    (one,) = crew.ask(1, num_annotators=3)
     crew.answer(one, "ann")
     crew.answer(one, "bob", skipped=True)
     run(lose_campaign, 1)
     assert [given.annotator for given in run(annotations_of, [one])] == ["ann"]
-    assert [row.people for row in run(waiting)] == [2]
+    assert [row.num_annotators for row in run(waiting)] == [2]
 
 
 def test_nobody_is_left_to_ask_and_one_is_asked_all_the_same(run, crew):
@@ -103,7 +103,7 @@ def test_nobody_is_left_to_ask_and_one_is_asked_all_the_same(run, crew):
     for person in ("ann", "bob"):
         crew.answer(one, person)
     run(lose_campaign, 1)
-    assert [row.people for row in run(waiting)] == [1]
+    assert [row.num_annotators for row in run(waiting)] == [1]
 
 
 def test_other_campaigns_keep_what_is_theirs(run, rows, crew):

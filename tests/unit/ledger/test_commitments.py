@@ -43,14 +43,14 @@ def test_nothing_is_open_before_anybody_is_asked(still_open):
 
 
 def test_what_waits_and_what_is_with_people_is_open_by_purpose(crew, still_open):
-    crew.ask(2, people=3)
-    crew.ask(1, people=2, sent=False)
+    crew.ask(2, num_annotators=3)
+    crew.ask(1, num_annotators=2, sent=False)
     crew.ask(1, purpose=Purpose.REVIEW)
     assert still_open() == {Purpose.CHOICE: 8, Purpose.REVIEW: 1}
 
 
 def test_an_answer_that_came_is_open_no_longer_a_skip_or_a_deleted_one_is(crew, still_open):
-    [sample] = crew.ask(1, people=3)
+    [sample] = crew.ask(1, num_annotators=3)
     crew.answer(sample, "ada")
     crew.answer(sample, "ben", skipped=True)
     gone = crew.answer(sample, "cleo")
@@ -59,7 +59,7 @@ def test_an_answer_that_came_is_open_no_longer_a_skip_or_a_deleted_one_is(crew, 
 
 
 def test_a_refused_annotation_came_all_the_same(crew, still_open):
-    [sample] = crew.ask(1, people=2)
+    [sample] = crew.ask(1, num_annotators=2)
     crew.answer(sample, "ada", refused="two choices")
     assert still_open() == {Purpose.CHOICE: 1}
 
@@ -98,14 +98,14 @@ def test_what_was_taken_out_owes_nothing(crew, still_open, change, state):
 
 
 def test_of_a_lost_project_everybody_is_asked_anew(crew, still_open, change):
-    [sample] = crew.ask(1, people=3)
+    [sample] = crew.ask(1, num_annotators=3)
     crew.answer(sample, "ada")
     change(lose_campaign, 1)
     assert still_open() == {Purpose.CHOICE: 3}
 
 
 def test_a_moved_number_is_another_place(crew, still_open, change):
-    [sample] = crew.ask(1, people=2)
+    [sample] = crew.ask(1, num_annotators=2)
     crew.answer(sample, "ada")
     with crew.ledger.read() as connection:
         key = connection.execute(labeling_tasks.select()).first().key
@@ -114,9 +114,9 @@ def test_a_moved_number_is_another_place(crew, still_open, change):
 
 
 def test_a_night_owns_what_it_asked_first_and_later(crew, change):
-    [sample] = crew.ask(1, people=2, night=4)
+    [sample] = crew.ask(1, num_annotators=2, night=4)
     crew.ask(1, night=5)
-    crew.ask(1, purpose=Purpose.GOLD, people=3, night=5)
+    crew.ask(1, purpose=Purpose.GOLD, num_annotators=3, night=5)
     change(ask_more, [sample], Purpose.CHOICE, "unsure", 5, crew.now)
     assert change(asked_in, 4) == {Purpose.CHOICE: 2}
     assert change(asked_in, 5) == {Purpose.CHOICE: 2, Purpose.GOLD: 3}

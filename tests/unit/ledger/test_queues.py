@@ -44,7 +44,7 @@ def test_campaigns_count_their_states_and_experts_theirs(read, crew):
 
 
 def test_gold_answers_stand_beside_what_is_known(read, crew):
-    one, two, three = crew.ask(3, purpose=Purpose.GOLD, people=3)
+    one, two, three = crew.ask(3, purpose=Purpose.GOLD, num_annotators=3)
     crew.label([one, two], answer="cat")
     crew.label([two], answer=None)
     crew.answer(one, "ada", purpose=Purpose.GOLD)

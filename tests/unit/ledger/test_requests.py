@@ -52,7 +52,7 @@ def tell(ledger, crew):
         with ledger.begin() as connection:
             wanted = open_requests(connection)
             finish_requests(connection, wanted, crew.now)
-        return {one.sample_id: one.people for one in wanted}
+        return {one.sample_id: one.num_annotators for one in wanted}
 
     return run
 
@@ -70,16 +70,16 @@ def finish(ledger):
 
 
 def test_a_nights_answers_are_those_of_its_labeling_tasks_and_of_its_requests(crew, more, read):
-    ids = crew.ask(3, people=2, night=1)
-    crew.ask(1, people=5, night=2)
-    crew.ask(ids[:1], people=3, purpose=GOLD, night=1)
+    ids = crew.ask(3, num_annotators=2, night=1)
+    crew.ask(1, num_annotators=5, night=2)
+    crew.ask(ids[:1], num_annotators=3, purpose=GOLD, night=1)
     more(*ids, night=2)
     assert [read(answers_asked, night) for night in range(4)] == [0, 9, 8, 0]
 
 
 @pytest.mark.parametrize("state", ["refused", "withdrawn"])
 def test_what_nobody_is_asked_after_all_is_given_back(state, crew, read, ledger):
-    one, _ = crew.ask(2, people=2, night=1)
+    one, _ = crew.ask(2, num_annotators=2, night=1)
     with ledger.begin() as connection:
         mine = labeling_tasks.c.sample_id == one
         key = connection.execute(select(labeling_tasks.c.key).where(mine)).scalar_one()
@@ -88,8 +88,8 @@ def test_what_nobody_is_asked_after_all_is_given_back(state, crew, read, ledger)
 
 
 def test_what_was_asked_besides_is_told_by_purpose_and_reason(crew, more, read):
-    ids = crew.ask(4, people=2, night=1)
-    crew.ask(ids[:2], people=3, purpose=GOLD, night=1)
+    ids = crew.ask(4, num_annotators=2, night=1)
+    crew.ask(ids[:2], num_annotators=3, purpose=GOLD, night=1)
     crew.ask(ids[2:3], purpose=REVIEW, night=1)
     more(*ids[:3], night=1)
     more(ids[3], night=1, reason="suspect")
@@ -103,7 +103,7 @@ def test_asking_nobody_asks_nothing(more, read):
 
 
 def test_a_request_tells_how_many_are_asked_in_all_until_label_studio_knows(crew, more, tell):
-    one, two = crew.ask(2, people=2)
+    one, two = crew.ask(2, num_annotators=2)
     more(one)
     more(one)
     more(two)
@@ -119,7 +119,7 @@ def test_a_request_that_comes_while_label_studio_is_told_stays_open(crew, more, 
     before = read(open_requests)
     more(one)
     read(finish_requests, before, crew.now)
-    assert [request.people for request in read(open_requests)] == [3]
+    assert [request.num_annotators for request in read(open_requests)] == [3]
 
 
 def test_what_was_done_is_with_people_again(crew, more, tell, finish, read):
@@ -146,8 +146,10 @@ def test_purposes_are_asked_about_apart(crew, more, read):
     (one,) = crew.ask(1)
     crew.ask([one], purpose=REVIEW)
     more(one, purpose=REVIEW)
-    ((purpose, people),) = [(one.purpose, one.people) for one in read(open_requests)]
-    assert (purpose, people) == (REVIEW, 2)
+    ((purpose, num_annotators),) = [
+        (one.purpose, one.num_annotators) for one in read(open_requests)
+    ]
+    assert (purpose, num_annotators) == (REVIEW, 2)
 
 
 def test_what_was_told_to_a_project_that_is_gone_is_told_to_the_next_one(crew, more, tell, read):
@@ -176,4 +178,4 @@ def test_whoever_is_to_be_asked_besides_in_a_project_that_is_gone_is_asked_elsew
     if not lost_first:
         read(lose_campaign, 1)
     assert tell() == {}
-    assert [(row.sample_id, row.people) for row in read(waiting)] == [(one, 1)]
+    assert [(row.sample_id, row.num_annotators) for row in read(waiting)] == [(one, 1)]

@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy import update
 
-from flywheel.ledger.annotators import people_labels, recent_work
+from flywheel.ledger.annotators import annotator_labels, recent_work
 from flywheel.ledger.tables import annotations
 from flywheel.records import Purpose, Split
 
@@ -19,7 +19,7 @@ def read(ledger):
 
 def test_nobody_has_worked_yet(read, crew):
     assert read(recent_work, 10) == []
-    assert read(people_labels, []) == {}
+    assert read(annotator_labels, []) == {}
 
 
 def test_a_row_says_who_spent_how_much_on_what_and_who_asked(read, crew):
@@ -75,4 +75,4 @@ def test_labels_are_those_that_people_gave_and_that_stand(read, crew):
     crew.label([one, two], 0.8)
     crew.label([one], 0.95)
     crew.label([two], 0.0, answer=None)
-    assert read(people_labels, [one, two, three]) == {one: 0.95}
+    assert read(annotator_labels, [one, two, three]) == {one: 0.95}

@@ -143,7 +143,7 @@ class Story:
             plan(connection, {(key, purpose): Planned(1, key, True) for key in ids})
             mark_sent(connection, ids, {}, {}, now)
 
-    def annotate(self, answer="blue", people=("ada", HOSTILE)):
+    def annotate(self, answer="blue", annotators=("ada", HOSTILE)):
         given = {
             choice.sample_id: [
                 Returned(
@@ -159,7 +159,7 @@ class Story:
                     refused=None,
                     labeling_task=f"1/{number}",
                 )
-                for person in people
+                for person in annotators
             ]
             for number, choice in enumerate(self.batch.choices)
         }

@@ -17,9 +17,9 @@ from flywheel.ledger.progress import AnnotatorCount, Queue
 from flywheel.records import Estimate
 from flywheel.report import LABELING_PAGE, status, write_labeling
 from flywheel.report.labeling.facts import Disputed, Person, Quality, read_labeling
-from flywheel.report.labeling.flags import flags, next_steps, people_frame
-from flywheel.report.labeling.page import campaign_rows, draw_people
-from flywheel.report.labeling.sheets import budget_sheet, cost_sheets, people_sheets, queue_sheet
+from flywheel.report.labeling.flags import annotator_frame, flags, next_steps
+from flywheel.report.labeling.page import campaign_rows, draw_annotators
+from flywheel.report.labeling.sheets import annotator_sheets, budget_sheet, cost_sheets, queue_sheet
 
 LEANS = Anchoring(difference=0.18, low=0.12, high=0.24, num_shown=400, num_blind=100)
 
@@ -143,18 +143,20 @@ def test_nothing_to_do_is_said(advise):
 
 
 def test_who_guesses_is_named_with_the_interval(advise):
-    [said] = advise(people=(person("zed", 0.3),), sections={"labeling": {"min_reliability": 0.5}})
+    [said] = advise(
+        annotators=(person("zed", 0.3),), sections={"labeling": {"min_reliability": 0.5}}
+    )
     assert said.startswith("zed is right in 0.30 [0.25, 0.35] of 120 answers: what they say hardly")
 
 
 def test_who_is_hardly_better_than_chance_is_named_too(advise):
-    [said] = advise(Quality(guessing=frozenset({"zed"})), people=(person("zed", 0.55),))
+    [said] = advise(Quality(guessing=frozenset({"zed"})), annotators=(person("zed", 0.55),))
     assert said.startswith("zed is right in 0.55 [0.50, 0.60] of 120 answers: what they say hardly")
 
 
 def test_who_leans_on_the_model_is_named_and_where_it_is_off(advise):
     quality = Quality(anchored={"cleo": LEANS}, blinded=frozenset({"dark"}))
-    [said] = advise(quality, people=(person(),))
+    [said] = advise(quality, annotators=(person(),))
     assert said == (
         "cleo agrees with the model 18 [12, 24] points more often when its answer is shown (400 "
         "answers) than blind (100): pre-annotation is off in slice dark"
@@ -173,12 +175,12 @@ def test_people_who_copy_each_other_are_named_together(advise, facts, loop):
     [said] = advise(quality)
     assert said.startswith("ann and bob give one another's answers")
     [flag] = flags(facts(), quality, loop.project)
-    assert flag.people == ("ann", "bob")
+    assert flag.annotators == ("ann", "bob")
 
 
 def test_without_gold_samples_people_are_not_measured(advise):
     bare = person(num_gold=0, num_gold_right=0)
-    [said] = advise(people=(bare,), sections={"quality": {"gold_share": 0.0}})
+    [said] = advise(annotators=(bare,), sections={"quality": {"gold_share": 0.0}})
     assert "set quality.gold_share" in said
 
 
@@ -191,11 +193,11 @@ def test_money_that_is_used_up_is_said_with_the_key_to_raise(advise, facts):
 
 def test_disputes_without_anybody_to_settle_them_ask_for_experts(advise):
     disputed = (Disputed(sample_id="a" * 64, num_answers=2, is_reviewed=False),)
-    assert "people.domain_experts" in advise(disputed=disputed, num_disputed=1)[0]
+    assert "annotators.domain_experts" in advise(disputed=disputed, num_disputed=1)[0]
     assert (
         "Nothing"
         in advise(
-            disputed=disputed, num_disputed=1, sections={"people": {"deep_experts": ("eve",)}}
+            disputed=disputed, num_disputed=1, sections={"annotators": {"deep_experts": ("eve",)}}
         )[0]
     )
 
@@ -239,7 +241,7 @@ def test_budgets_show_what_is_left_or_that_there_is_no_limit(facts):
 
 def test_what_is_not_known_of_a_person_is_said(facts):
     new = person(measured=None, num_gold=0, tier="deep expert")
-    work, how = people_sheets(facts(people=(new,)), Quality(), "EUR")
+    work, how = annotator_sheets(facts(annotators=(new,)), Quality(), "EUR")
     assert work.rows == (("cleo, deep expert", "not enough data", "0.00", "120", "3", "1"),)
     assert how.rows == (("cleo", "not enough data", "not asked", "not enough data"),)
 
@@ -251,10 +253,10 @@ def test_every_cost_of_an_empty_ledger_is_not_enough_data(facts):
 
 
 def test_the_frame_has_numbers_and_leaves_out_what_is_not_known(facts, loop):
-    quality = Quality(people={"cleo": LEANS}, anchored={"cleo": LEANS})
+    quality = Quality(annotators={"cleo": LEANS}, anchored={"cleo": LEANS})
     both = (person(), person("new", measured=None, num_gold=0, num_gold_right=0))
-    known = facts(people=both)
-    frame = people_frame(known, quality, flags(known, quality, loop.project))
+    known = facts(annotators=both)
+    frame = annotator_frame(known, quality, flags(known, quality, loop.project))
     assert frame.loc["cleo", ["right", "gold_right", "shown_minus_blind_low"]].tolist() == [
         0.9,
         11,
@@ -267,11 +269,11 @@ def test_the_frame_has_numbers_and_leaves_out_what_is_not_known(facts, loop):
 def test_charts_say_what_they_show_and_are_left_out_without_data(facts):
     day = facts().written_at.date()
     paced = person(pace=((day, 0.4), (day + timedelta(days=1), 0.5)))
-    drawn = draw_people([paced], 0.5)
+    drawn = draw_annotators([paced], 0.5)
     assert set(drawn) == {"pace", "agreement"}
     assert all('role="img" aria-label="' in chart for chart in drawn.values())
     assert ">cleo</text>" in drawn["pace"]
-    assert draw_people([person(measured=None)], 0.5) == {}
+    assert draw_annotators([person(measured=None)], 0.5) == {}
 
 
 def test_the_status_says_who_labels_and_where_to_read_more(four_nights):
@@ -283,4 +285,4 @@ def test_the_status_says_who_labels_and_where_to_read_more(four_nights):
 
 
 def test_the_status_of_an_empty_ledger_says_that_nobody_has_answered(loop):
-    assert "people        nobody has answered yet" in list(status(loop).lines())
+    assert "annotators    nobody has answered yet" in list(status(loop).lines())

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import update
 
-from flywheel.ledger.annotators import Measured, save_people
+from flywheel.ledger.annotators import Measured, save_annotators
 from flywheel.ledger.datasets import add_version
 from flywheel.ledger.nights import finish_night, open_night
 from flywheel.ledger.reports import add_report
@@ -38,15 +38,15 @@ def read(loop):
 
 def test_an_empty_ledger_has_nothing_to_tell(read):
     facts = read()
-    assert (facts.people, facts.campaigns, facts.disputed) == ((), (), ())
+    assert (facts.annotators, facts.campaigns, facts.disputed) == ((), (), ())
     assert (facts.whole.money, facts.whole.money_per_label, facts.trend) == (0.0, None, None)
     assert (facts.queue.oldest, facts.report) == (None, None)
     assert facts.gain.gain is None
 
 
 def test_each_person_has_their_work_their_gold_and_what_is_known_of_them(read, crew):
-    one, two = crew.ask(2, people=2)
-    gold, other = crew.ask(2, purpose=Purpose.GOLD, people=2)
+    one, two = crew.ask(2, num_annotators=2)
+    gold, other = crew.ask(2, purpose=Purpose.GOLD, num_annotators=2)
     crew.label([gold, other], answer="cat")
     crew.answer(one, "ada", 60.0)
     crew.answer(two, "ada", 30.0, skipped=True)
@@ -55,8 +55,8 @@ def test_each_person_has_their_work_their_gold_and_what_is_known_of_them(read, c
     crew.answer(other, "ada", purpose=Purpose.GOLD, answer="dog")
     known = Measured(annotator="ada", reliability=0.8, low=0.6, high=0.9, num_answers=3, num_gold=2)
     with crew.ledger.begin() as connection:
-        save_people(connection, [known], crew.now)
-    ada, eve = read(people={"deep_experts": ("eve",)}, cost={"per_hour": 60.0}).people
+        save_annotators(connection, [known], crew.now)
+    ada, eve = read(annotators={"deep_experts": ("eve",)}, cost={"per_hour": 60.0}).annotators
     assert (ada.name, ada.tier, ada.measured) == ("ada", "random person", known)
     assert (ada.count.num_answers, ada.count.num_skipped) == (3, 1)
     assert (ada.num_gold_right, ada.num_gold) == (1, 2)
@@ -72,14 +72,16 @@ def test_pace_is_told_for_days_with_several_answers_where_the_project_is(read, c
     old = crew.ask(3)
     for sample in old:
         crew.answer(sample, "ada", 60.0, updated_at=evening - timedelta(days=90))
-    there = read(schedule={"timezone": "Europe/Berlin"}).people[0].pace
+    there = read(schedule={"timezone": "Europe/Berlin"}).annotators[0].pace
     days = [(evening - timedelta(days=back)).date() for back in (4, 2)]
     assert [(day, round(minutes, 6)) for day, minutes in there] == [(day, 1.0) for day in days]
-    assert [day for day, _ in read().people[0].pace] == [day - timedelta(days=1) for day in days]
+    assert [day for day, _ in read().annotators[0].pace] == [
+        day - timedelta(days=1) for day in days
+    ]
 
 
 def test_disputed_is_what_enough_people_answered_without_a_label(read, crew):
-    agreed, split, start, single = crew.ask(4, people=2)
+    agreed, split, start, single = crew.ask(4, num_annotators=2)
     for sample in (agreed, split, start):
         crew.answer(sample, "ada")
         crew.answer(sample, "ben", answer="dog")

@@ -105,7 +105,7 @@ def test_a_labeling_task_that_was_set_aside_says_why(story):
 def test_a_deleted_annotation_is_told_twice(story):
     prediction = story.predict(b"\x07")
     story.gather(0)
-    story.annotate(people=("ada",))
+    story.annotate(annotators=("ada",))
     with story.loop.ledger.begin() as connection:
         nothing = {"1/0": (prediction.sample_id, Purpose.CHOICE, [])}
         save_annotations(connection, nothing, story.now())

@@ -38,7 +38,7 @@ def asked(loop, make_crew):
 
 def test_without_answers_nothing_is_found(loop):
     found = read_quality(loop)
-    assert (found.overall, found.people, found.anchored, found.blinded) == (
+    assert (found.overall, found.annotators, found.anchored, found.blinded) == (
         None,
         {},
         {},
@@ -54,8 +54,8 @@ def test_who_takes_over_the_models_answer_is_found_and_who_does_not_is_not(loop,
         crew.answer(sample, "ada", answer="cat" if number % 3 else "dog")
     found = read_quality(loop)
     assert set(found.anchored) == {"cleo"}
-    assert found.people["cleo"].difference == pytest.approx(0.5)
-    assert abs(found.people["ada"].difference) < 0.05
+    assert found.annotators["cleo"].difference == pytest.approx(0.5)
+    assert abs(found.annotators["ada"].difference) < 0.05
     assert found.blinded == {EVERYWHERE}
 
 

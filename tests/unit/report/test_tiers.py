@@ -7,9 +7,9 @@ import pytest
 from flywheel.ledger.reports import report_of_night
 from flywheel.records import Estimate, TierSlice
 from flywheel.report import write_dossier, write_report
-from flywheel.report.kit.measured import people_sheet, tier_of, tiers_sheet
+from flywheel.report.kit.measured import annotators_sheet, tier_of, tiers_sheet
 from flywheel.report.night.judged import evaluate_page
-from flywheel.settings.labeling import People
+from flywheel.settings.labeling import AnnotatorSettings
 
 
 def near(value):
@@ -26,8 +26,8 @@ def sliced(judged):
 
 
 def test_people_are_of_the_tier_that_the_settings_name():
-    people = People(domain_experts=("dan",), deep_experts=("eve",))
-    found = [tier_of(one, people) for one in ("ada", "dan", "eve")]
+    annotators = AnnotatorSettings(domain_experts=("dan",), deep_experts=("eve",))
+    found = [tier_of(one, annotators) for one in ("ada", "dan", "eve")]
     assert found == ["random person", "domain expert", "deep expert"]
 
 
@@ -56,7 +56,7 @@ def test_an_answer_costs_what_members_of_the_tier_were_paid(loop, make_crew, sli
     crew = make_crew(loop.ledger)
     for sample in crew.ask(6):
         crew.answer(sample, "ada", 60.0)
-    rows = {row[0]: row[-1] for row in people_sheet(loop, sliced).rows if row[0]}
+    rows = {row[0]: row[-1] for row in annotators_sheet(loop, sliced).rows if row[0]}
     assert rows["random person"].startswith("0.500 [")
 
 

@@ -39,7 +39,7 @@ _SPEC.loader.exec_module(figures)
 digest_of, near = figures.digest_of, figures.near
 
 START = datetime(2025, 1, 1, 2, tzinfo=UTC)
-PEOPLE = ("ada", "bob", "eve")
+ANNOTATORS = ("ada", "bob", "eve")
 SETTINGS = """
 [project]
 name = "year"
@@ -217,8 +217,8 @@ class Year:
         by_task = {}
         for number, choice in enumerate(chosen):
             said = "blue" if self.wrong[choice.sample_id] else "red"
-            people = (PEOPLE[number % 3], PEOPLE[(number + 1) % 3])
-            given = [self.annotation(choice.sample_id, who, said, now) for who in people]
+            annotators = (ANNOTATORS[number % 3], ANNOTATORS[(number + 1) % 3])
+            given = [self.annotation(choice.sample_id, who, said, now) for who in annotators]
             place = f"1/{(night - 1) * 100 + number}"
             by_task[place] = (choice.sample_id, records.Purpose.CHOICE, given)
             label = records.Label(
@@ -226,7 +226,7 @@ class Year:
                 answer=said,
                 reliability=0.97,
                 num_annotations=2,
-                source=records.PEOPLE,
+                source=records.ANNOTATORS,
             )
             add_labels(self.connection, [label], now)
         save_annotations(self.connection, by_task, now)

@@ -241,9 +241,9 @@ def test_a_nights_answers_hold_however_many_people_each_sample_takes(
     ledger, traffic, choose, seed, each, hard
 ):
     traffic()
-    people = {"annotations_per_sample": each, "annotations_per_hard_sample": hard}
-    batch = choose(budget=8, seed=seed, hard_strength=0.5, **people)
-    assert sum(choice.people for choice in batch.choices) == spent(ledger) <= 8 * each
+    num_annotators = {"annotations_per_sample": each, "annotations_per_hard_sample": hard}
+    batch = choose(budget=8, seed=seed, hard_strength=0.5, **num_annotators)
+    assert sum(choice.num_annotators for choice in batch.choices) == spent(ledger) <= 8 * each
     if hard != 1:  # the pool of targeted samples is as large as if all were usual ones
         assert spent(ledger) > 8 * each - max(each, hard or 0)
 
@@ -251,8 +251,8 @@ def test_a_nights_answers_hold_however_many_people_each_sample_takes(
 def test_as_many_people_are_asked_as_the_settings_say(ledger, traffic, choose):
     traffic()
     batch = choose(budget=6, annotations_per_sample=3)
-    assert {choice.people for choice in batch.choices} == {3}
-    assert {row[0] for row in stored(ledger, labeling_tasks.c.people)} == {3}
+    assert {choice.num_annotators for choice in batch.choices} == {3}
+    assert {row[0] for row in stored(ledger, labeling_tasks.c.num_annotators)} == {3}
     assert len(batch.choices) == 6
 
 
@@ -262,7 +262,7 @@ def test_hard_samples_are_asked_of_more_people_and_drawn_ones_never(traffic, cho
     batch = choose(budget=30, hard_strength=0.8, annotations_per_hard_sample=4)
     by_share = {share: {} for share in Share}
     for choice in batch.choices:
-        by_share[choice.share].setdefault(choice.people, []).append(choice.priority)
+        by_share[choice.share].setdefault(choice.num_annotators, []).append(choice.priority)
     assert set(by_share[Share.PROBABILITY]) == {1}
     assert set(by_share[Share.TARGETED]) == {1, 4}
     assert max(by_share[Share.TARGETED][1]) < 0.8 <= min(by_share[Share.TARGETED][4])
@@ -275,7 +275,7 @@ def test_answers_that_were_asked_for_besides_are_paid_from_the_same_budget(
     first = choose(budget=4, annotations_per_sample=2)
     ids = [choice.sample_id for choice in first.choices]
     traffic(5)
-    gold = [Asked(sample_id=ids[0], purpose=Purpose.GOLD, people=3, priority=0.5)]
+    gold = [Asked(sample_id=ids[0], purpose=Purpose.GOLD, num_annotators=3, priority=0.5)]
     with ledger.begin() as connection:
         enqueue(connection, gold, 1, production.now)
         ask_more(connection, ids[:2], Purpose.CHOICE, "disputed", 1, production.now)

@@ -13,7 +13,7 @@ import pytest
 from flywheel.examples.annotators import Crowd, Person, _Stack, choosing_hand
 from flywheel.examples.traffic import Arrival
 
-PEOPLE = [Person(email=f"{name}@example.com", password="password") for name in "abc"]
+ANNOTATORS = [Person(email=f"{name}@example.com", password="password") for name in "abc"]
 ARRIVAL = Arrival(payload=b"x", media_type="text/plain", metadata={}, truth="b")
 
 
@@ -65,7 +65,7 @@ def test_an_interrupt_ends_everyones_work_after_the_answer_they_are_at(endless_u
         if done == 20:
             os.kill(os.getpid(), signal.SIGINT)  # Ctrl-C reaches the main thread
 
-    crowd = Crowd(endless_url, "admin@example.com", "password", PEOPLE)
+    crowd = Crowd(endless_url, "admin@example.com", "password", ANNOTATORS)
     rng = np.random.default_rng(0)
     hand = choosing_hand(lambda _: ARRIVAL, letters.task.labeling, "abc")
     with pytest.raises(KeyboardInterrupt):

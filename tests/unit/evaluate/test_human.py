@@ -7,13 +7,13 @@ import pytest
 
 from flywheel.errors import SettingsError, TaskError
 from flywheel.evaluate.book import Rows
-from flywheel.evaluate.people import people_tables
+from flywheel.evaluate.human import annotator_tables
 from flywheel.project import load_project
 from flywheel.records import Annotation
-from flywheel.settings.labeling import People
+from flywheel.settings.labeling import AnnotatorSettings
 
 _NIGHT = datetime(2030, 1, 1, tzinfo=UTC)
-_EXPERTS = People(domain_experts=("D1", "D2", "D3", "D4"), deep_experts=("E1", "E2"))
+_EXPERTS = AnnotatorSettings(domain_experts=("D1", "D2", "D3", "D4"), deep_experts=("E1", "E2"))
 _TIERS = (
     "random person",
     "ensemble of random people",
@@ -42,9 +42,9 @@ def _said(sample_id, hours=0, **answers):
 def measure(points_task):
     """(rows, annotations, people) -> parts and notes by tier."""
 
-    def run(rows, annotations, people=_EXPERTS, task=points_task):
+    def run(rows, annotations, annotators=_EXPERTS, task=points_task):
         rng = np.random.default_rng(0)
-        parts, lines = people_tables(task, people, rows, annotations, rng)
+        parts, lines = annotator_tables(task, annotators, rows, annotations, rng)
         assert [line.part for line in lines] == [f"people/{tier}" for tier in _TIERS]
         notes = {line.name: line.note for line in lines}
         return {name.removeprefix("people/"): part for name, part in parts.items()}, notes
@@ -186,10 +186,10 @@ def test_the_order_of_the_annotations_changes_nothing(measure, rows):
 def test_a_tier_without_answers_says_whom_to_name_or_ask(measure, rows):
     labeled = rows(6, 1)
     assert set(measure(labeled, [])[1].values()) == {
-        "no annotation by a random person on the test set; ask people whom [people] does not name",
-        "no annotation by a domain expert on the test set; name them in [people], and ask them",
-        "no annotation by a deep expert on the test set; name them in [people], and ask them",
-        "no annotation by an expert on the test set; name them in [people], and ask them",
+        "no annotation by a random person on the test set; ask annotators whom [annotators] does not name",
+        "no annotation by a domain expert on the test set; name them in [annotators], and ask them",
+        "no annotation by a deep expert on the test set; name them in [annotators], and ask them",
+        "no annotation by an expert on the test set; name them in [annotators], and ask them",
     }
 
 
@@ -249,14 +249,14 @@ def test_a_score_that_is_no_number_is_told(measure, rows, points_task):
 
 
 def test_a_person_is_in_one_tier(tmp_path):
-    text = '[project]\nname = "toy"\ntask = "a:b"\n[people]\ndomain_experts = ["x"]\ndeep_experts = ["x"]\n'
+    text = '[project]\nname = "toy"\ntask = "a:b"\n[annotators]\ndomain_experts = ["x"]\ndeep_experts = ["x"]\n'
     (tmp_path / "flywheel.toml").write_text(text)
-    with pytest.raises(SettingsError, match=r"\[people\] 'x' is in domain_experts and in deep"):
+    with pytest.raises(SettingsError, match=r"\[annotators\] 'x' is in domain_experts and in deep"):
         load_project(tmp_path)
 
 
 def test_experts_are_a_list(tmp_path):
-    text = '[project]\nname = "toy"\ntask = "a:b"\n[people]\ndeep_experts = "x"\n'
+    text = '[project]\nname = "toy"\ntask = "a:b"\n[annotators]\ndeep_experts = "x"\n'
     (tmp_path / "flywheel.toml").write_text(text)
     with pytest.raises(
         SettingsError, match=r'should be a list, such as deep_experts = \["a", "b"\]'

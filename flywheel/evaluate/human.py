@@ -22,7 +22,7 @@ from flywheel.evaluate.context import BaselineLine
 from flywheel.evaluate.scoring import score_answers
 from flywheel.evaluate.stats import FEWEST_SAMPLES
 from flywheel.records import Annotation, Json, canonical
-from flywheel.settings.labeling import People
+from flywheel.settings.labeling import AnnotatorSettings
 from flywheel.task import Task
 
 _SPLITS = 10
@@ -39,7 +39,7 @@ _Vote = Callable[[Sequence[str]], list[str]]
 
 _ALONE = "each answer against the consensus of all others on the sample"
 _TOGETHER = "their consensus against that of all others on the sample, or half of them against half"
-_NAME_THEM = "name them in [people], and ask them"
+_NAME_THEM = "name them in [annotators], and ask them"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,7 +59,7 @@ class _Tier:
 
     @property
     def part(self) -> str:
-        return f"people/{self.name}"
+        return f"people/{self.name}"  # a key of the stored scores
 
 
 _TIERS = (
@@ -68,7 +68,7 @@ _TIERS = (
         who="a random person",
         levels=frozenset({"random"}),
         needed="a random person and somebody else",
-        remedy="ask people whom [people] does not name",
+        remedy="ask annotators whom [annotators] does not name",
     ),
     _Tier(
         name="ensemble of random people",
@@ -77,7 +77,7 @@ _TIERS = (
         fewest=3,
         needed="three random people and an expert, or of four random people",
         method=_TOGETHER,
-        remedy="ask people whom [people] does not name",
+        remedy="ask annotators whom [annotators] does not name",
     ),
     _Tier(
         name="domain expert",
@@ -114,9 +114,9 @@ class _Duel:
     """share of the sample's duels, in (0, 1]"""
 
 
-def people_tables(
+def annotator_tables(
     task: Task,
-    people: People,
+    annotators: AnnotatorSettings,
     rows: Rows,
     annotations: Sequence[Annotation],
     rng: np.random.Generator,
@@ -148,8 +148,8 @@ def people_tables(
     """
     given = _answers_by_sample(annotations)
     known = [given.get(sample_id, {}) for sample_id in rows.ids]
-    levels = dict.fromkeys(people.domain_experts, "domain")
-    levels |= dict.fromkeys(people.deep_experts, "deep")
+    levels = dict.fromkeys(annotators.domain_experts, "domain")
+    levels |= dict.fromkeys(annotators.deep_experts, "deep")
     marks = slice_marks(task, rows)
     parts, lines, vote = {}, [], _voting(task)
     for tier in _TIERS:
@@ -259,8 +259,8 @@ def _note(tier: _Tier, known: Sequence[_Given], levels: Mapping[str, str], numbe
     """How a tier was measured; for one that was not, why and what would help."""
     if number >= FEWEST_SAMPLES:
         return tier.method
-    people = {levels.get(person, "random") for given in known for person in given}
-    if not people & tier.levels:
+    annotators = {levels.get(person, "random") for given in known for person in given}
+    if not annotators & tier.levels:
         return f"no annotation by {tier.who} on the test set; {tier.remedy}"
     return (
         f"{number} test samples have the answers of {tier.needed}, {FEWEST_SAMPLES} are needed; "
