@@ -1,6 +1,7 @@
-"""Doubles for tests of your own task: a whole night in memory takes about a second.
+"""Doubles for tests of your own task: whole nights run in memory, without servers.
 
-Put your task where the toy one is, your samples for the points, and your truth for `side_of`:
+A warm night of the toy task takes about a second. The first one takes a few seconds more, for
+torch's imports. Replace the toy task, its points and `side_of` by your task, samples and truth:
 
     from pathlib import Path
     from tempfile import TemporaryDirectory

@@ -1,7 +1,8 @@
-"""A labeling server in memory, in place of Label Studio: what is sent there stays there.
+"""An in-memory labeling backend in place of Label Studio.
 
-It keeps the promises of `flywheel.annotate.backend.LabelingBackend` that the loop relies on: a push looks
-first what is there, numbers grow, and every change has a later time.
+It keeps the promises of `flywheel.annotate.backend.LabelingBackend` that the loop relies on: a push
+creates each key once, numbers grow, and every change has a later time. The same laws run on it and
+on Label Studio's adapter.
 """
 
 from __future__ import annotations
@@ -50,12 +51,12 @@ class Kept:
 
     @property
     def num_answers(self) -> int:
-        """Annotations that are no skips."""
-        return sum(not one.skipped for one in self.given.values())
+        """Annotations that are not skips."""
+        return sum(not annotation.skipped for annotation in self.given.values())
 
 
 class MemoryBackend:
-    """Implements `LabelingBackend`; from `answer` on comes what annotators do there, and what goes wrong."""
+    """Implements `LabelingBackend`; the methods from `answer` on stand for annotators and faults."""
 
     def __init__(self) -> None:
         self.projects: dict[int, str] = {}
@@ -65,7 +66,7 @@ class MemoryBackend:
         self.hooks: dict[tuple[int, str], str] = {}
         self.is_down = False
         self.breaks_after: dict[str, BaseException] = {}
-        """name of a call -> the exception in place of its answer, once; its work is done all the same"""
+        """name of a call -> exception raised once in place of its answer, after its work is done"""
         self._ticks = self._num_projects = 0
 
     def publish(self, project_id: int, pictures: Mapping[str, bytes]) -> dict[str, str]:
@@ -90,7 +91,7 @@ class MemoryBackend:
         return LabelingProject(project_id, self.page(project_id))
 
     def page(self, project_id: int) -> str:
-        """The address of a project; no page is there."""
+        """The address of a project, where no server answers."""
         return f"http://label-studio/projects/{project_id}/data"
 
     def exists(self, project_id: int) -> bool:
@@ -99,7 +100,7 @@ class MemoryBackend:
         return project_id in self.projects
 
     def push(self, project_id: int, items: Sequence[NewLabelingTask]) -> dict[str, int]:
-        """Create the labeling tasks whose keys are not there; key -> number of all."""
+        """Create the labeling tasks whose keys do not exist yet; key -> number of all."""
         self._up()
         for number, item in enumerate(items):
             if number == len(items) // 2:
@@ -111,7 +112,7 @@ class MemoryBackend:
         return {item.key: self._with_key(project_id, item.key)[0] for item in items}
 
     def changed_since(self, project_id: int, since: datetime | None) -> Iterator[LabelingTask]:
-        """Labeling tasks that changed since then, and a little before, as a real server is asked."""
+        """Labeling tasks that changed since then or up to 2 s before; all when `since` is None."""
         self._up()
         start = since - _OVERLAP if since else datetime.min.replace(tzinfo=UTC)
         yield from [
@@ -139,7 +140,7 @@ class MemoryBackend:
             )
 
     def raise_overlap(self, external_id: int, num_annotators: int) -> None:
-        """Ask so many annotators in one labeling task."""
+        """Set how many annotators one labeling task asks."""
         self._up()
         if external_id in self.tasks:
             self.tasks[external_id].num_annotators = num_annotators
@@ -147,7 +148,7 @@ class MemoryBackend:
         self._answered("raise_overlap")
 
     def reorder(self, project_id: int, priorities: Mapping[int, float]) -> set[int]:
-        """Set the priorities of those that are not begun; which they are."""
+        """Set the priorities of the labeling tasks that are not begun; returns their numbers."""
         self._up()
         moved = self._untouched(project_id, priorities)
         for key in moved:
@@ -155,7 +156,7 @@ class MemoryBackend:
         return moved
 
     def delete(self, project_id: int, external_ids: Collection[int]) -> set[int]:
-        """Delete those that are not begun; which of the given are gone."""
+        """Delete the labeling tasks that are not begun; returns which of the given are gone."""
         self._up()
         for key in self._untouched(project_id, external_ids):
             del self.tasks[key]
@@ -198,14 +199,14 @@ class MemoryBackend:
         self._changed(key)
 
     def edit(self, sample: str | int, **data: Json) -> None:
-        """Write other data by hand; None removes a field."""
+        """Change the data of a labeling task by hand; None removes a field."""
         key = self.find(sample)
         changed = self.tasks[key].data | data
         self.tasks[key].data = {name: value for name, value in changed.items() if value is not None}
         self.tasks[key].updated_at = self._tick()
 
     def copy(self, sample: str | int) -> int:
-        """Import an export: the same data once more, without annotations. The number of the copy."""
+        """Copy a labeling task without its annotations, as importing an export does; its number."""
         task = self.tasks[self.find(sample)]
         return self.put(task.project, dict(task.data))
 

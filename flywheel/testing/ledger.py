@@ -1,7 +1,7 @@
-"""Builds a past in a ledger, through the ledger's own functions: what was seen, asked and answered.
+"""Builds a history in a ledger through the ledger's own functions: predictions, questions, answers.
 
-A test says only what matters to it; ids count up and times stand still, so that the same calls
-give the same rows.
+A test passes only what matters to it. Ids count up and the clock does not run, so that the same
+calls give the same rows.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from flywheel.records import (
 
 
 class Production:
-    """Stores what a model server would have seen and said, straight in a ledger."""
+    """Stores predictions and feedback as a model server would, directly in a ledger."""
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
@@ -93,7 +93,7 @@ class Production:
 
 
 class Annotators:
-    """Asks annotators and stores what they answer, straight in a ledger; one campaign an audience."""
+    """Stores questions and answers directly in a ledger, in one campaign for each audience."""
 
     def __init__(self, production: Production) -> None:
         self.ledger = production.ledger
@@ -115,7 +115,8 @@ class Annotators:
     ) -> list[str]:
         """Ask so many annotators each about samples, or about so many new ones; their ids."""
         if isinstance(samples, int):
-            samples = [one.sample_id for one in self.production.predict(*[0.5] * samples)]
+            predictions = self.production.predict(*[0.5] * samples)
+            samples = [prediction.sample_id for prediction in predictions]
         samples = list(samples)
         asked = [
             Asked(sample_id=one, purpose=purpose, num_annotators=num_annotators, priority=0.5)
@@ -131,18 +132,18 @@ class Annotators:
         self, connection: Connection, samples: Iterable[str], purpose: Purpose, *, shown: bool
     ) -> None:
         audience = "experts" if purpose is Purpose.REVIEW else "everyone"
-        known = {one.audience: one.id for one in all_campaigns(connection)}
+        known = {found.audience: found.id for found in all_campaigns(connection)}
         campaign = known.get(audience)
         if campaign is None:
             campaign = begin_campaign(connection, audience, f"toy {audience}", self.now).id
             found_project(connection, campaign, 70 + campaign)
         numbers = {}
-        for one in samples:
+        for sample_id in samples:
             self._count += 1
-            key = content_id(f"{campaign}/{purpose}/{one}".encode())
-            plan(connection, {(one, purpose): Planned(campaign, key, shown)})
+            key = content_id(f"{campaign}/{purpose}/{sample_id}".encode())
+            plan(connection, {(sample_id, purpose): Planned(campaign, key, shown)})
             numbers[key] = self._count
-            self._places[one, purpose] = f"{campaign}/{self._count}"
+            self._places[sample_id, purpose] = f"{campaign}/{self._count}"
         mark_sent(connection, numbers, {}, {}, self.now)
 
     def answer(
@@ -154,7 +155,7 @@ class Annotators:
         refused: str | None = None,
         **changes: Any,
     ) -> str:
-        """Store what an annotator did with a sample; changes are fields of the annotation. Its id."""
+        """Store an annotator's answer and return its id; `changes` are fields of the annotation."""
         self._count += 1
         fields: dict[str, Any] = {
             "id": f"annotation {self._count}",
@@ -190,16 +191,16 @@ class Annotators:
         answer: Json = "cat",
         source: str = "annotators",
     ) -> None:
-        """Store the consensus on samples; None withdraws it."""
+        """Store the consensus on samples; an answer of None withdraws it."""
         made = [
             Label(
-                sample_id=one,
+                sample_id=sample_id,
                 answer=answer,
                 reliability=reliability,
                 num_annotations=1,
                 source=source,
             )
-            for one in samples
+            for sample_id in samples
         ]
         with self.ledger.begin() as connection:
             add_labels(connection, made, self.now)

@@ -1,7 +1,7 @@
-"""A project in memory: the real loop, with doubles for the model server and Label Studio.
+"""A project for tests: the real loop, with in-memory doubles of the model server and Label Studio.
 
-A night of it takes about a second, so that a task can be tested from its first labels to the
-verdict. The ledger and the blobs are real ones, in a folder.
+A task can be tested from its first labels to the verdict. The ledger and the blobs are real ones,
+in a folder.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _START = datetime(2026, 3, 1, 2, tzinfo=UTC)
 
 
 class MemoryServer(ModelServer):
-    """A model server without a socket; what it answers, it stores."""
+    """A model server without a socket; it stores what it answers."""
 
     def __init__(self, project: Project, task: Task, ledger: Ledger, blobs: Blobs) -> None:
         super().__init__("memory:")
@@ -46,12 +46,12 @@ class MemoryServer(ModelServer):
         return None if self._model is None else ServedModel(self._model.digest, self._threshold)
 
     def activate(self, digest: str, threshold: float | None = None) -> str:
-        """Let the weights of a digest serve."""
+        """Serve the weights of a digest from now on."""
         self._model, self._threshold = self._load(digest), threshold
         return digest
 
     def canary(self, digest: str, sample_ids: Sequence[str]) -> list[CanaryAnswer]:
-        """What a candidate answers to stored samples, in their order."""
+        """The answers of a candidate to stored samples, in their order."""
         model = self._load(digest)
         with self._ledger.read() as connection:
             samples = load_samples(connection, self._blobs, list(sample_ids))
@@ -99,7 +99,7 @@ class MemoryServer(ModelServer):
 
 
 class _Clock:
-    """A second later each time that it is read."""
+    """A clock that goes on by a second each time it is read."""
 
     def __init__(self, start: datetime) -> None:
         self.time = start
@@ -111,18 +111,18 @@ class _Clock:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MemoryProject:
-    """A project, what is around it, and all that happens to it."""
+    """A project with its doubles; the methods are what happens to it from outside."""
 
     loop: Loop
     server: MemoryServer
     backend: MemoryBackend
 
     def serve(self, samples: Iterable[Sample]) -> list[Prediction]:
-        """Answer samples as production sends them, one by one."""
+        """Send samples to the model server one by one; returns its predictions."""
         return [self.server.predict(sample, self.loop.now()) for sample in samples]
 
     def give_feedback(self, prediction: Prediction, kind: FeedbackKind, value: Json) -> None:
-        """What the world says back to a prediction."""
+        """Store feedback on a prediction."""
         given = Feedback(
             id=feedback_id(prediction.id, kind, value),
             prediction_id=prediction.id,
@@ -134,7 +134,7 @@ class MemoryProject:
             append_feedback(connection, [given])
 
     def annotate(self, answer: Callable[[Sample], Json], by: str = "ann") -> int:
-        """Let an annotator answer every open labeling task; how many they were."""
+        """Let an annotator answer every open labeling task; returns how many there were."""
         waiting = {
             number: str(kept.data["sample_id"])
             for number, kept in self.backend.tasks.items()
@@ -159,13 +159,13 @@ class MemoryProject:
 def open_memory(
     task: Task, folder: Path, *, start: datetime = _START, **sections: dict[str, Any]
 ) -> Iterator[MemoryProject]:
-    """A project of a task in a folder; in an empty one nothing is released.
+    """Open a project of a task in a folder; in an empty folder nothing is released yet.
 
     Args:
         task: the task under test.
         folder: where the ledger and the blobs are kept; a temporary one will do.
-        start: the time of its clock, which goes on by a second each time that it is read.
-        sections: settings by section of flywheel.toml, the others by default.
+        start: the time of its clock, which goes on by a second each time it is read.
+        sections: settings by section of flywheel.toml; the others have their defaults.
     """
     identity = {"name": "in-memory", "task": "in_memory:task"}
     named = {"train": {"device": "cpu"}, **sections}

@@ -1,6 +1,6 @@
-"""A task small enough to see through: points on a plane, left or right of a line.
+"""A toy task: points on a plane, left or right of a line.
 
-It is pure, has a start, two baselines and a slice, and is trained in a fraction of a second.
+It has start data, two baselines and a slice, and is trained in a fraction of a second.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def _scores(answer: Json, label: Json) -> dict[str, float]:
 
 
 def _picture(sample: Sample) -> bytes:
-    """A dot where the point lies; what is further out than 4 is at the edge."""
+    """A dot where the point lies; points further out than 4 are drawn at the edge."""
     pixels = np.zeros((33, 33), dtype=np.uint8)
     column, row = np.clip(np.round(_coordinates(sample) * 4).astype(int), -16, 16)
     pixels[16 - row, 16 + column] = 255
