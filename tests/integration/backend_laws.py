@@ -32,7 +32,7 @@ def new_task(number):
         image="/static/images/logo.png",
         result=RESULT,
         priority=1 - number / 1000,
-        people=1,
+        num_annotators=1,
         shown={"reason": "low confidence", "confidence": 0.5},
     )
 

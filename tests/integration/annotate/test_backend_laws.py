@@ -9,6 +9,6 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.mark.parametrize("law", LAWS)
-def test_label_studio_keeps(law, studio, people):
+def test_label_studio_keeps(law, studio, annotators):
     project = studio.ensure(f"laws {uuid.uuid4().hex[:8]}", CONFIG, None).id
-    law(studio, project, lambda external_id: people.annotate(external_id, RESULT))
+    law(studio, project, lambda external_id: annotators.annotate(external_id, RESULT))
