@@ -1,7 +1,7 @@
 """Everything that can go wrong, in one tree.
 
 FlywheelError
-├── UserError             something the reader can mend; the command line prints it without a traceback
+├── UserError             something the reader can fix; the command line prints it without a traceback
 │   ├── SettingsError     flywheel.toml: an unknown key, an impossible value, a missing function
 │   ├── TaskError         the task breaks its contract (flywheel check names every law)
 │   ├── PayloadError      a sample that cannot be read: corrupt, too large, of the wrong type
@@ -19,7 +19,7 @@ class FlywheelError(Exception):
 
 
 class UserError(FlywheelError):
-    """The reader of the message can mend it."""
+    """The reader of the message can fix it."""
 
 
 class SettingsError(UserError):

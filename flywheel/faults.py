@@ -28,7 +28,7 @@ UNREADABLE = (UserError, LookupError, TypeError, ValueError, AttributeError)
 _SELF_EXPLAINING = (RuntimeError, ValueError)  # what torch and numpy raise with a whole sentence
 
 
-def tell_fault(error: Exception, folders: Iterable[Path]) -> str:
+def describe_fault(error: Exception, folders: Iterable[Path]) -> str:
     """`my_task.py:57: KeyError: 'lens'`; without a place when no line of these folders is in it."""
     lines = str(error.msg if isinstance(error, SyntaxError) else error).splitlines()
     said = lines[0] if lines else ""
@@ -55,7 +55,7 @@ def _place(error: Exception, folders: list[Path]) -> str | None:
     return None
 
 
-def tell_detail(detail: ErrorDetails, settings: type[BaseModel]) -> str:
+def describe_detail(detail: ErrorDetails, settings: type[BaseModel]) -> str:
     """One line: where in the settings, what was there, what is allowed."""
     *sections, key = (str(part) for part in detail["loc"]) if detail["loc"] else ("",)
     where = ".".join([*sections, key])

@@ -14,7 +14,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, ValidationError
 
 from flywheel.errors import SettingsError
-from flywheel.faults import tell_detail
+from flywheel.faults import describe_detail
 from flywheel.settings.base import Section
 from flywheel.settings.judging import Abstain, Gate, Metric, Published
 from flywheel.settings.labeling import AnnotatorSettings, Cost, LabelingSettings, Quality
@@ -142,13 +142,15 @@ def load_project(directory: Path | str = ".") -> Project:
             "and flywheel schedule DIR --moved lets the runs of one that has moved follow it"
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path} is not TOML: {error}; mend it there") from error
+        raise SettingsError(f"{path} is not TOML: {error}; fix it there") from error
     if "directory" in settings:
         raise SettingsError(f"{path}: unknown key 'directory'; remove it")
     try:
         return Project(directory=root, **settings)
     except ValidationError as error:
-        faults = "\n".join(f"{path}: {tell_detail(detail, _Settings)}" for detail in error.errors())
+        faults = "\n".join(
+            f"{path}: {describe_detail(detail, _Settings)}" for detail in error.errors()
+        )
         raise SettingsError(faults) from error
 
 

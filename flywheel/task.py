@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from flywheel.errors import FlywheelError, SettingsError, TaskError
-from flywheel.faults import tell_fault
+from flywheel.faults import describe_fault
 from flywheel.records import Answer, Json, Sample, Split, same_json
 
 if TYPE_CHECKING:
@@ -142,9 +142,9 @@ def _load_module(path: str, module_name: str, directory: Path) -> ModuleType:
     except FlywheelError:
         raise  # it says already what to do
     except Exception as error:
-        told = tell_fault(error, [directory])
-        name = "" if told.startswith(module_name.split(".", maxsplit=1)[0]) else f"{path!r}: "
-        raise SettingsError(f"{name}{told}; mend it, then flywheel check") from error
+        fault = describe_fault(error, [directory])
+        name = "" if fault.startswith(module_name.split(".", maxsplit=1)[0]) else f"{path!r}: "
+        raise SettingsError(f"{name}{fault}; fix it, then run flywheel check") from error
     finally:
         if str(directory) in sys.path:  # the module may have changed the path itself
             sys.path.remove(str(directory))
@@ -188,8 +188,8 @@ def load_task(path: str, directory: Path) -> Task:
     except FlywheelError:
         raise  # it says already what to do
     except Exception as error:
-        told = tell_fault(error, [directory])
-        raise TaskError(f"{path} raised {told}; mend it, then flywheel check") from error
+        fault = describe_fault(error, [directory])
+        raise TaskError(f"{path} raised {fault}; fix it, then run flywheel check") from error
     if not isinstance(task, Task):
         raise TaskError(
             f"{path} returned {type(task).__name__}, not a flywheel.Task; end it in return Task(...)"

@@ -18,7 +18,7 @@ from flywheel.ledger import Ledger
 from flywheel.ledger.annotations import newest_labels
 from flywheel.ledger.datasets import add_labels
 from flywheel.ledger.nights import add_skip
-from flywheel.ledger.windows import Suspect, latest, move_watermark, told_in_training, watermark
+from flywheel.ledger.windows import Suspect, feedback_in_training, latest, move_watermark, watermark
 from flywheel.records import SENSOR, FeedbackKind, Json, Label
 from flywheel.settings.learning import Sensors
 from flywheel.task import Task
@@ -75,7 +75,7 @@ def _pieces(ledger: Ledger, kind: FeedbackKind) -> Iterator[tuple[Connection, Se
             if after >= end:
                 return
             upto = min(after + _PIECE, end)
-            yield connection, list(told_in_training(connection, kind, after, upto))
+            yield connection, list(feedback_in_training(connection, kind, after, upto))
             move_watermark(connection, mark, upto)
 
 

@@ -16,7 +16,7 @@ import torch
 from flywheel.checks.data_laws import ANNOTATOR_LAWS, SCORE_LAWS, START_LAWS
 from flywheel.checks.model_laws import MODEL_LAWS
 from flywheel.checks.subject import Law, Subject
-from flywheel.faults import tell_fault
+from flywheel.faults import describe_fault
 from flywheel.task import Task
 
 LAWS: MappingProxyType[str, Law] = MappingProxyType(
@@ -99,7 +99,7 @@ def _run(law: Law, subject: Subject) -> tuple[str | None, bool]:
             torch.manual_seed(subject.seed)
             return law(subject), False
     except Exception as error:  # noqa: BLE001  a task may raise anything; the other laws still run
-        return tell_fault(error, _folders(subject.task)), True
+        return describe_fault(error, _folders(subject.task)), True
 
 
 def _folders(task: Task) -> list[Path]:

@@ -128,14 +128,14 @@ def annotator_labels(connection: Connection, sample_ids: Sequence[str]) -> dict[
 
 
 def _work(row: Row[Any]) -> Work:
-    told = (row.labeling_task or "").partition("/")[0]
+    campaign = (row.labeling_task or "").partition("/")[0]
     is_given = not row.skipped and row.deleted_at is None
     return Work(
         annotator=row.annotator,
         sample_id=row.sample_id,
         purpose=Purpose(row.purpose),
         split=Split(row.split),
-        campaign=int(told) if told.isdecimal() else row.campaign,
+        campaign=int(campaign) if campaign.isdecimal() else row.campaign,
         night=row.night,
         seconds=row.lead_time_seconds,
         is_given=is_given,

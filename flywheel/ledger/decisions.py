@@ -161,8 +161,8 @@ def ask(connection: Connection, approval: Approval) -> Approval:
     insert = insert_new(connection, approvals)
     connection.execute(insert, asdict(approval))
     older = approvals.c.answer.is_(None), approvals.c.decision_id != approval.decision_id
-    told = f"decision {approval.decision_id[:12]} took its place"
-    values = {"answer": Consent.SUPERSEDED, "reason": told, "answered_at": approval.asked_at}
+    reason = f"decision {approval.decision_id[:12]} took its place"
+    values = {"answer": Consent.SUPERSEDED, "reason": reason, "answered_at": approval.asked_at}
     connection.execute(update(approvals).where(*older).values(values))
     return find_approval(connection, approval.decision_id)
 

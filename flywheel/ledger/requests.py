@@ -40,14 +40,14 @@ def answers_open(connection: Connection) -> dict[Purpose, int]:
     """Answers that were asked for and are still to come, on what is not finished.
 
     Only what was given in a labeling task's present place counts as come: of a project that was
-    deleted everybody is asked anew. Skips are asked of somebody else.
+    deleted every annotator is asked anew. A skip is asked of another annotator.
     """
     asked = labeling_tasks.c
-    not_told = requests.c.done_at.is_(None)
-    untold = _requested(not_told)
+    not_done = requests.c.done_at.is_(None)
+    num_open = _requested(not_done)
     wanted = asked.num_annotators + _requested() - _given()
-    left = case((asked.state == "done", untold), (wanted > 0, wanted), else_=0)
-    opens_again = asked.sample_id.in_(select(requests.c.sample_id).where(not_told))
+    left = case((asked.state == "done", num_open), (wanted > 0, wanted), else_=0)
+    opens_again = asked.sample_id.in_(select(requests.c.sample_id).where(not_done))
     is_open = or_(asked.state.in_(("waiting", "sent")), and_(asked.state == "done", opens_again))
     query = (
         select(asked.purpose, func.sum(left).label("left")).where(is_open).group_by(asked.purpose)
@@ -249,13 +249,13 @@ def annotators_wanted(connection: Connection, campaign: int) -> dict[str, int]:
 
 
 def finish_requests(connection: Connection, done: list[Request], now: datetime) -> None:
-    """Label Studio asks these people now; their labeling tasks are open again."""
+    """Mark requests as done: Label Studio asks these annotators now, their labeling tasks are open again."""
     for one in done:
         mine = (requests.c.sample_id == one.sample_id, requests.c.purpose == one.purpose.value)
-        told = update(requests).where(
+        requested = update(requests).where(
             *mine, requests.c.seq <= one.seq, requests.c.done_at.is_(None)
         )
-        connection.execute(told.values(done_at=now))
+        connection.execute(requested.values(done_at=now))
         task = (
             labeling_tasks.c.sample_id == one.sample_id,
             labeling_tasks.c.purpose == one.purpose.value,

@@ -69,12 +69,12 @@ class Horizon:
     """what is younger stays"""
     upto: int
     """predictions up to this number have been read by all who read them"""
-    told_upto: int
+    feedback_upto: int
     """feedback up to this number, likewise"""
 
 
 def horizon(
-    connection: Connection, before: datetime, told_marks: tuple[str, ...], newest: int
+    connection: Connection, before: datetime, feedback_marks: tuple[str, ...], newest: int
 ) -> Horizon:
     """Where forgetting ends.
 
@@ -84,18 +84,18 @@ def horizon(
     Args:
         connection: to the ledger.
         before: what is younger stays.
-        told_marks: watermarks of those who read feedback.
+        feedback_marks: watermarks of those who read feedback.
         newest: at least 1.
     """
     marks = dict(connection.execute(select(watermarks.c.name, watermarks.c.seq)).tuples().all())
-    last, last_told = (
+    last, last_feedback = (
         connection.execute(select(func.max(log.c.seq))).scalar() or 0
         for log in (predictions, feedback)
     )
     return Horizon(
         before=before,
         upto=min(last - max(newest, 1), *(marks.get(name, 0) for name in _READ_BY)),
-        told_upto=min(last_told - 1, *(marks.get(name, 0) for name in told_marks)),
+        feedback_upto=min(last_feedback - 1, *(marks.get(name, 0) for name in feedback_marks)),
     )
 
 
@@ -116,12 +116,12 @@ def forget(ledger: Ledger, upto: Horizon) -> Forgotten:
 def forgettable(connection: Connection, upto: Horizon) -> Forgotten:
     """What `forget` would drop; nothing is changed."""
     chosen = select(predictions.c.id).where(_goes(upto))
-    num_told = select(func.count()).where(feedback.c.prediction_id.in_(chosen))
+    num_feedback = select(func.count()).where(feedback.c.prediction_id.in_(chosen))
     lost = select(samples.c.id).where(_unnamed(upto))
     size = select(func.sum(func.length(payloads.c.data))).where(payloads.c.sample_id.in_(lost))
     return Forgotten(
         predictions=connection.execute(select(func.count()).where(_goes(upto))).scalar_one(),
-        feedback=connection.execute(num_told).scalar_one(),
+        feedback=connection.execute(num_feedback).scalar_one(),
         samples=connection.execute(select(func.count()).where(_unnamed(upto))).scalar_one(),
         payload_bytes=connection.execute(size).scalar() or 0,
     )
@@ -159,12 +159,12 @@ def _forget_predictions(connection: Connection, after: int, last: int, upto: Hor
     # Held until the end: on PostgreSQL feedback on one of them waits, and then finds it gone.
     query = select(predictions.c.id).where(window).with_for_update()
     ids = list(connection.execute(query).scalars())
-    num_told = 0
+    num_feedback = 0
     for part in _parts(ids):
-        told = delete(feedback).where(feedback.c.prediction_id.in_(part))
-        num_told += connection.execute(told).rowcount
+        outcomes = delete(feedback).where(feedback.c.prediction_id.in_(part))
+        num_feedback += connection.execute(outcomes).rowcount
         connection.execute(delete(predictions).where(predictions.c.id.in_(part)))
-    return Forgotten(predictions=len(ids), feedback=num_told)
+    return Forgotten(predictions=len(ids), feedback=num_feedback)
 
 
 def _forget_samples(connection: Connection, upto: Horizon) -> Forgotten:
@@ -184,7 +184,7 @@ def _forget_samples(connection: Connection, upto: Horizon) -> Forgotten:
 
 def _goes(upto: Horizon) -> ColumnElement[bool]:
     """Whether a prediction may go: old, read by all, and of a sample that nothing names."""
-    late = and_(feedback.c.prediction_id == predictions.c.id, feedback.c.seq > upto.told_upto)
+    late = and_(feedback.c.prediction_id == predictions.c.id, feedback.c.seq > upto.feedback_upto)
     return and_(
         predictions.c.seq <= upto.upto,
         predictions.c.created_at < upto.before,

@@ -102,7 +102,7 @@ def with_feedback(connection: Connection, after: int, upto: int) -> Iterator[Sus
         yield _suspect(row, (row.kind, row.value))
 
 
-def told_in_training(
+def feedback_in_training(
     connection: Connection, kind: FeedbackKind, after: int, upto: int
 ) -> Iterator[Suspect]:
     """Predictions on samples that may train and got feedback of a kind in the window (after, upto]."""

@@ -143,7 +143,7 @@ def test_a_section_that_is_a_number_is_told(faults):
 @pytest.mark.parametrize("text", ["epochs 3", "a = 1\na = 2", "\ufeff= 1", "a = '\x01'"])
 def test_what_is_not_toml_is_told_with_its_place(load, text):
     with pytest.raises(
-        SettingsError, match=r"flywheel\.toml is not TOML: .*(line|end).*; mend it there"
+        SettingsError, match=r"flywheel\.toml is not TOML: .*(line|end).*; fix it there"
     ):
         load(text)
 

@@ -96,14 +96,14 @@ def test_only_the_modules_own_functions_are_listed_and_at_most_eight(tmp_path):
 
 
 BROKEN_AT_IMPORT = {
-    "def task()\n    return 1\n": "my_task.py:1: expected ':'; mend it, then flywheel check",
-    "import io\n\nprint(x)\n": "my_task.py:3: NameError: name 'x' is not defined; mend it,",
-    "def f():\n    return {}['lens']\n\nf()\n": "my_task.py:2: KeyError: 'lens'; mend it,",
+    "def task()\n    return 1\n": "my_task.py:1: expected ':'; fix it, then run flywheel check",
+    "import io\n\nprint(x)\n": "my_task.py:3: NameError: name 'x' is not defined; fix it,",
+    "def f():\n    return {}['lens']\n\nf()\n": "my_task.py:2: KeyError: 'lens'; fix it,",
     "if 1:\nx = 1\n": "my_task.py:2: expected an indented block after 'if' statement on line 1;",
-    "raise ZeroDivisionError\n": "my_task.py:1: ZeroDivisionError; mend it,",
+    "raise ZeroDivisionError\n": "my_task.py:1: ZeroDivisionError; fix it,",
     "import json\njson.loads('{')\n": "my_task.py:2: JSONDecodeError: Expecting property name",
     "from io import nothing\n": "my_task.py:1: ImportError: cannot import name 'nothing'",
-    "x = 1\0\n": "'my_task:task': source code string cannot contain null bytes; mend it,",
+    "x = 1\0\n": "'my_task:task': source code string cannot contain null bytes; fix it,",
 }
 
 

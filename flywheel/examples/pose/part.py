@@ -43,7 +43,7 @@ from flywheel.examples.pose.mesh import (
     surface_points,
 )
 from flywheel.examples.pose.posing import angle_deg
-from flywheel.faults import tell_detail
+from flywheel.faults import describe_detail
 from flywheel.records import Array
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_ -]{0,39}")
@@ -135,7 +135,7 @@ def read_description(path: Path) -> Description:
     try:
         description = Description(**settings)
     except ValidationError as error:
-        faults = [f"{path}: {tell_detail(detail, Description)}" for detail in error.errors()]
+        faults = [f"{path}: {describe_detail(detail, Description)}" for detail in error.errors()]
         raise SettingsError("\n".join(faults)) from error
     for name in description.keypoints:
         try:
