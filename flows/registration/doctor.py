@@ -68,7 +68,7 @@ def _workers(project: Project) -> Iterator[Finding]:
             raise silent(project, url, error) from error
         alive = [worker.name for worker in found if worker.status is WorkerStatus.ONLINE]
         if alive:
-            yield ok("worker", f"take up the runs of the work pool {pool}: {len(alive)}")
+            yield ok("worker", f"{len(alive)} online for the work pool {pool}")
         else:
             yield fail(
                 "worker",

@@ -159,7 +159,7 @@ def _add_old(loop: Loop, count: int) -> None:
         entries.append(logged(loop, sample, answer, "0" * 64))
     with loop.ledger.begin() as connection:
         append_predictions(connection, entries)
-        connection.execute(delete(payloads))  # moved long ago, and nobody reads them again
+        connection.execute(delete(payloads))  # moved long ago, and never read again
     _select(loop)
 
 

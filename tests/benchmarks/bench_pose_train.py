@@ -5,7 +5,7 @@ Run: python tests/benchmarks/bench_pose_train.py [--pictures 1500] [--epochs 4] 
 Same network, pictures, batch size, optimizer, schedule and augmentation; the bare loop has neither
 row weights nor a record of losses, and takes the rows as tensors that lie on the device. Both are
 timed with decoding and without the start of the device, in turns, and the best round of each counts.
-On a GPU too, when there is one. Losses are printed so that nobody wins by doing less.
+On a GPU too, when there is one. Losses are printed so that no variant wins by training less.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ def _free_url() -> str:
 
 @pytest.fixture(scope="session")
 def free_url() -> Callable[[], str]:
-    """Makes a url on loopback where nobody listens."""
+    """Makes a url on loopback where no server listens."""
     return _free_url
 
 

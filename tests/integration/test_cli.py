@@ -29,7 +29,7 @@ def flywheel(*arguments, **environment):
 
 @pytest.fixture(scope="module")
 def fresh(tmp_path_factory, free_url):
-    """A project as `flywheel init` writes it, on ports where nobody listens."""
+    """A project as `flywheel init` writes it, on ports where no server listens."""
     directory = tmp_path_factory.mktemp("cli") / "fresh"
     assert flywheel("init", directory).returncode == 0
     with (directory / "flywheel.toml").open("a") as settings:

@@ -73,7 +73,7 @@ def test_a_form_that_was_filled_in_reaches_the_flow_with_its_types(entry):
 
 
 @each
-def test_the_module_tells_when_it_runs_and_why_again_is_safe(entry):
+def test_the_module_says_when_it_runs_and_why_again_is_safe(entry):
     page = importlib.import_module(entry["entrypoint"].rpartition(".")[0]).__doc__
     for heading in ("When:", "Why a re-run is safe:", "How it ends:"):
         assert heading in page
@@ -123,7 +123,7 @@ def test_a_deployment_says_what_it_does_and_where_to_look(entry):
     assert f"({PAGES}" in entry["description"]
 
 
-def test_links_lead_where_peoples_browsers_find_the_pages():
+def test_links_lead_to_the_pages_in_a_users_browser():
     links = Links(prefect="https://runs.example.com/", model_server="https://models.example.com")
     values = project_values(PROJECT.model_copy(update={"links": links}))
     assert values["FLYWHEEL_PREFECT"] == "https://runs.example.com"

@@ -80,7 +80,7 @@ def test_ports_are_published_on_loopback_unless_a_variable_says_otherwise(servic
 
 
 @each_service()
-def test_what_a_service_waits_for_tells_when_it_is_ready(service):
+def test_what_a_service_waits_for_says_when_it_is_ready(service):
     for name, wait in service.get("depends_on", {}).items():
         ends = SERVICES[name]["healthcheck"] == {"disable": True}
         wanted = "service_completed_successfully" if ends else "service_healthy"

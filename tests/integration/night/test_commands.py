@@ -46,7 +46,7 @@ def test_status_names_the_release_and_its_night(flywheel, three_nights):
     assert three_nights.steps(2)["release"]["serving_digest"][:12] in done.stdout
 
 
-def test_trace_tells_a_sample_from_its_prediction_to_the_release(flywheel, three_nights):
+def test_trace_follows_a_sample_from_its_prediction_to_the_release(flywheel, three_nights):
     [(sample_id,)] = three_nights.rows(
         "select sample_id from failures where state = 'fixed' order by sample_id limit 1"
     )

@@ -1,4 +1,4 @@
-"""A night that is killed anywhere and run again comes to the end of one that nobody disturbed.
+"""A night that is killed anywhere and run again comes to the end of one that ran undisturbed.
 
 Every test begins from the same past, with traffic to collect, samples to send, annotations to
 read, a candidate to train and to release: a night in which every step has something to do.
@@ -154,7 +154,7 @@ def _check(facts, undisturbed):
 
 @pytest.fixture(scope="module")
 def undisturbed(past, run_night, annotators):
-    """What a night leaves behind that nobody kills."""
+    """What a night leaves behind that is not killed."""
     assert run_night() == 0
     return _facts(past[0], annotators)
 

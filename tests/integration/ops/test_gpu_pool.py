@@ -90,5 +90,5 @@ def test_a_run_for_a_night_that_is_over_has_nothing_to_do(project, state):
     late = gpu_step(project.directory, 0, "retrain", return_state=True)
     assert (late.name, late.message) == (
         "Skipped",
-        "night 0 is not open; nobody waits for its 'retrain'",
+        "night 0 is not open, so no run waits for its 'retrain'",
     )

@@ -69,7 +69,7 @@ def step():
 
 
 class FakePool:
-    """Tells given states, one a look; before the last it may do the step, as a worker would."""
+    """Returns given states, one a look; before the last it may do the step, as a worker would."""
 
     def __init__(self, *states, works=lambda: None):
         self.states, self.works, self.started = list(states), works, []

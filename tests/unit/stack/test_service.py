@@ -53,7 +53,7 @@ def test_a_recycled_number_is_not_our_process(ourselves):
     assert replace(ourselves, create_time=time.time() - 86_400).process() is None
 
 
-def test_a_number_that_nobody_has_is_not_our_process(ourselves):
+def test_a_number_that_no_process_has_is_not_our_process(ourselves):
     assert replace(ourselves, pid=2**22 + 1).process() is None
 
 

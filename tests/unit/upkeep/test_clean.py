@@ -79,7 +79,7 @@ def assert_sound(past):
 
 
 def unread(past):
-    """Numbers of rows that nobody has collected yet."""
+    """Numbers of rows that are not collected yet."""
     with past.ledger.read() as connection:
         found = []
         for log, name in ((predictions, "predictions"), (feedback, "feedback")):
@@ -119,7 +119,7 @@ def test_a_dry_run_changes_nothing(make_past):
     assert sorted(one.name for one in past.blobs.stored()) == files
 
 
-def test_what_nobody_refers_to_goes_with_its_payload(make_past):
+def test_what_nothing_refers_to_goes_with_its_payload(make_past):
     past = make_past().do(MUCH)
     past.keep(**ALL)
     num_blobs = len(list(past.blobs.stored()))

@@ -72,7 +72,7 @@ def test_an_interrupt_ends_everyones_work_after_the_answer_they_are_at(endless_u
         crowd.work(1, hand, rng, interrupt)
     given = _Endless.num_given
     time.sleep(0.3)
-    assert _Endless.num_given == given >= 18  # nobody is at work any more; a few are put off
+    assert _Endless.num_given == given >= 18  # no annotator is at work any more; a few are put off
 
 
 def test_a_labeling_task_is_given_to_as_many_annotators_as_it_wants_and_to_none_twice():
