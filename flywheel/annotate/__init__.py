@@ -1,6 +1,6 @@
-"""People: samples go to Label Studio, annotations come back, labels are what people agree on.
+"""Sends samples to annotators, brings annotations back and makes labels of them by consensus.
 
-Where the project trusts sensors, what they say labels samples too.
+Feedback from sensors that the project trusts becomes labels too.
 """
 
 from flywheel.annotate.budget import affordable_answers

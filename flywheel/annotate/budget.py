@@ -1,7 +1,7 @@
-"""The money of a night and of a month: what was spent, what is committed, what may still be asked.
+"""The money of a night and of a month: spent, committed, and what may still be requested.
 
-Committed are the answers that people were asked for and have not given, at the upper end of what
-one costs, so that the budgets hold when they come. Refuses to know what is worth asking.
+Committed are the answers that were requested and not given yet, at the upper end of the price of
+an answer, so that the budgets hold once they arrive.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from flywheel.records import Purpose
 _HOUR = 3600.0
 _ROUNDING = 1e-12
 _NOTHING = 1e-6
-"""currency; what costs less is free"""
+"""in [cost] currency; an answer that costs less is free"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,38 +33,38 @@ class Allowance:
     limit: float | None
     """None: not limited"""
     spent: float
-    """on answers that came; of a night it counts as committed"""
+    """on answers that were given; always 0 for a night, whose answers count as committed"""
     committed: float
-    """at the upper end of what answers cost"""
+    """for answers not given yet, at the upper end of their price"""
 
     @property
     def left(self) -> float | None:
-        """What may still be committed; None without a limit, 0 when it is used up."""
+        """Return what may still be committed; None without a limit, 0 if it is used up."""
         return None if self.limit is None else max(self.limit - self.spent - self.committed, 0.0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Budget:
-    """Where the money stands."""
+    """The two budgets, with the answers and prices that they rest on."""
 
     night: int
     month: str
-    """such as 2026-03, of schedule.timezone"""
+    """such as 2026-03, in schedule.timezone"""
     tonight: Allowance
-    """what this night has asked for; what of it came does not matter"""
+    """for all answers that this night requested, given or not"""
     this_month: Allowance
     asked: Mapping[Purpose, int]
-    """answers, by this night"""
+    """answers requested by this night"""
     still_open: Mapping[Purpose, int]
-    """answers, of all nights"""
+    """answers not given yet, of all nights"""
     prices: Mapping[str, Price]
-    """of an answer of EVERYONE and of EXPERTS"""
+    """price of an answer, by audience: EVERYONE and EXPERTS"""
 
     def affords(self, purpose: Purpose | None = None) -> int | None:
-        """How many more answers may be asked for; None where money limits nothing.
+        """Return how many more answers may be requested; None if money is no limit.
 
         Args:
-            purpose: of the asking; None is any mixture, at the price of the dearest.
+            purpose: purpose of the request; None is any mixture, at the highest price.
         """
         if purpose is None:
             each = max(price.most for price in self.prices.values())
@@ -83,14 +83,14 @@ class Budget:
 def read_budget(
     connection: Connection, project: Project, costs: Costs, night: int, now: datetime
 ) -> Budget:
-    """What was spent and is committed, tonight and this month.
+    """Read the budgets of a night and of the current month.
 
     Args:
         connection: to the ledger.
-        project: its [cost], [annotators] and schedule.timezone.
-        costs: as read from the same ledger.
-        night: whose routing spends.
-        now: says which month it is.
+        project: its [cost], [annotators] and schedule.timezone are used.
+        costs: read from the same ledger.
+        night: night that requests answers.
+        now: determines the month.
     """
     cost, prices = project.cost, _prices(project, costs)
     start = now.astimezone(ZoneInfo(project.schedule.timezone))
@@ -119,13 +119,13 @@ def affordable_answers(
     *,
     purpose: Purpose | None = None,
 ) -> int | None:
-    """How many more answers a night may ask for under [cost] per_night and per_month.
+    """Return how many more answers a night may request under [cost] per_night and per_month.
 
-    As many asked for leave both budgets unbroken, whichever samples they are about. Without a
-    purpose they may be of any; when all are asked of the same people, name it: experts cost more.
+    That many exceed neither budget, whichever samples they are about. If all have one purpose,
+    name it, since experts cost more; without one any mixture is affordable.
 
     Returns:
-        0 when nothing is left; None where money limits nothing.
+        0 if nothing is left; None if money is no limit.
     """
     if project.cost.per_night is None and project.cost.per_month is None:
         return None
@@ -134,7 +134,7 @@ def affordable_answers(
 
 
 def _prices(project: Project, costs: Costs) -> dict[str, Price]:
-    """Where nobody is named an expert, nobody is asked as one."""
+    """Return the price by audience; without named experts, reviews cost what everyone costs."""
     everyone = costs.prices[EVERYONE]
     return {
         EVERYONE: everyone,
@@ -147,7 +147,7 @@ def _bill(answers: Mapping[Purpose, int], prices: Mapping[str, Price]) -> float:
 
 
 def _whole(allowance: Allowance, each: float) -> int:
-    """How many more of a price fit; 0.1 is ten times in 1, whatever a computer makes of it."""
+    """Return how many more answers fit; the rounding tolerance lets 0.1 fit ten times into 1."""
     limit, used = allowance.limit or 0.0, allowance.spent + allowance.committed
     number = max(int((limit - used) / each) + 1, 0)
     while number > 0 and used + number * each > limit * (1.0 + _ROUNDING):
@@ -157,7 +157,7 @@ def _whole(allowance: Allowance, each: float) -> int:
 
 def _spent(connection: Connection, project: Project, costs: Costs, since: datetime) -> float:
     total = 0.0
-    for one in spent_since(connection, since, costs.cuts, costs.cut):
-        seconds = one.seconds + (one.num_annotations - one.num_timed) * costs.usual_seconds
-        total += seconds * per_hour(project.cost, one.annotator) / _HOUR
+    for spent in spent_since(connection, since, costs.cuts, costs.cut):
+        seconds = spent.seconds + (spent.num_annotations - spent.num_timed) * costs.usual_seconds
+        total += seconds * per_hour(project.cost, spent.annotator) / _HOUR
     return total

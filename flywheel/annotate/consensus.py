@@ -1,9 +1,9 @@
-"""Turns what people answered into labels, as far as it is likely enough to be right.
+"""Makes labels from annotations, where the consensus is reliable enough.
 
-A label changes with the annotations, and with what is known of the people: it is withdrawn when
-they no longer agree, or when someone turns out to guess. The model never counts as a person:
-what it says must not get into the labels that it is tested on. Where an expert has answered, the
-experts decide. Refuses to know where annotations are from.
+A label changes with the annotations and with the measured reliability of annotators: it is
+withdrawn if they no longer agree, or if one turns out to guess. Where an expert has answered, the
+experts decide. The model never counts as an annotator: its answers must not leak into the labels
+that test it.
 """
 
 from __future__ import annotations
@@ -25,40 +25,40 @@ from flywheel.task import Task
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LabelResult:
-    """What came of the annotations that changed."""
+    """Counts of the labels that changed."""
 
     num_labels: int
-    """new or changed"""
+    """new or changed labels"""
     num_withdrawn: int
+    """labels that no longer hold"""
     num_disputed: int
-    """samples with answers enough, and no consensus among them"""
+    """samples with enough answers and no consensus"""
 
 
 def make_labels(
     ledger: Ledger, task: Task, project: Project, now: datetime, night: int | None
 ) -> LabelResult:
-    """Label every sample whose annotations changed since the last call; in one transaction.
+    """Label every sample whose annotations changed since the last call, in one transaction.
 
-    The labels of other samples in the window of `weigh_evidence` follow when what is known of the
-    people has changed so much that their answer is another. A label row is appended only for a
-    change, with a NULL answer when there is no label any more. Failures that got a label move to
-    LABELED.
+    Labels of other samples in the window of `weigh_evidence` are replaced if new reliabilities of
+    annotators change their answer. A label row is appended only for a change; its answer is NULL
+    if there is no label any more. Failures that got a label move to LABELED.
     """
     with ledger.begin() as connection:
         changed = unsettled_samples(connection)
         if not changed:
             return LabelResult(num_labels=0, num_withdrawn=0, num_disputed=0)
         evidence = weigh_evidence(connection, task, project.annotators, list(changed))
-        looked_at = sorted({*changed, *evidence.samples})
-        before = newest_labels(connection, looked_at)
-        after = {key: label_of(key, evidence, task, project) for key in looked_at}
-        news = [
+        considered = sorted({*changed, *evidence.samples})
+        before = newest_labels(connection, considered)
+        after = {key: label_of(key, evidence, task, project) for key in considered}
+        changes = [
             label
             for key, label in after.items()
-            if _is_news(before.get(key), label, by_annotations=changed.get(key, False))
+            if _is_change(before.get(key), label, by_annotations=changed.get(key, False))
         ]
-        add_labels(connection, news, now)
-        labeled = [label.sample_id for label in news if label.answer is not None]
+        add_labels(connection, changes, now)
+        labeled = [label.sample_id for label in changes if label.answer is not None]
         move_failures(connection, labeled, FailureState.LABELED, night, now)
         save_annotators(connection, evidence.measured(), now)
         settle(connection, list(changed))
@@ -70,19 +70,19 @@ def make_labels(
     ]
     return LabelResult(
         num_labels=len(labeled),
-        num_withdrawn=len(news) - len(labeled),
+        num_withdrawn=len(changes) - len(labeled),
         num_disputed=len(disputed),
     )
 
 
 def label_of(sample_id: str, evidence: Evidence, task: Task, project: Project) -> Label:
-    """The label of a sample as people see it now; its answer is None when there is none."""
+    """Return the current label of a sample; its answer is None without a consensus."""
     answered = evidence.samples.get(sample_id)
     experts = _experts(answered, evidence, project)
     group, reliability = None, 0.0
     if answered is not None and experts:
-        group = _likeliest(answered, {answered.group_of(person) for person in experts})
-        reliability = max(evidence.crowd.annotators[person].mean for person in experts)
+        group = _likeliest(answered, {answered.group_of(expert) for expert in experts})
+        reliability = max(evidence.crowd.annotators[expert].mean for expert in experts)
     elif answered is not None:
         group = _agreed(answered, project)
     if answered is None or group is None:
@@ -100,18 +100,19 @@ def label_of(sample_id: str, evidence: Evidence, task: Task, project: Project) -
 
 
 def _experts(answered: Answered | None, evidence: Evidence, project: Project) -> list[str]:
-    """The experts who answered, without those who turned out to guess."""
+    """Return the experts who answered, without unreliable ones."""
     annotators = answered.annotators if answered is not None else ()
     least = project.labeling.min_reliability
     return [
-        person
-        for person in annotators
-        if person in project.annotators.experts and evidence.crowd.annotators[person].mean >= least
+        annotator
+        for annotator in annotators
+        if annotator in project.annotators.experts
+        and evidence.crowd.annotators[annotator].mean >= least
     ]
 
 
 def _likeliest(answered: Answered, groups: Iterable[int]) -> int | None:
-    """The likeliest of some groups; None when two are as likely."""
+    """Return the likeliest of some groups; None for a tie."""
     ranked = sorted(groups, key=lambda group: -answered.chances[group])
     if len(ranked) > 1 and answered.chances[ranked[1]] >= answered.chances[ranked[0]]:
         return None
@@ -119,17 +120,17 @@ def _likeliest(answered: Answered, groups: Iterable[int]) -> int | None:
 
 
 def _agreed(answered: Answered, project: Project) -> int | None:
-    """The likeliest group, when it is likely enough and people enough stand behind it."""
+    """Return the likeliest group, if it is likely enough and enough annotators chose it."""
     best = _likeliest(answered, answered.chances)
     if best is None or len(answered.annotators_of(best)) < project.labeling.agreement:
         return None
     return best if answered.chances[best] >= project.labeling.min_reliability else None
 
 
-def _is_news(before: Label | None, after: Label, *, by_annotations: bool) -> bool:
-    if before is None or before.source == SENSOR:  # people who do not agree yet withdraw nothing
+def _is_change(before: Label | None, after: Label, *, by_annotations: bool) -> bool:
+    if before is None or before.source == SENSOR:  # disagreement does not withdraw a sensor's label
         return after.answer is not None
-    if before.source != ANNOTATORS:  # the start data's stays, whatever people say of it
+    if before.source != ANNOTATORS:  # labels of the start data never change
         return False
     if by_annotations:
         return (before.answer, before.reliability) != (after.answer, after.reliability)

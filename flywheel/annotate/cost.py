@@ -1,13 +1,9 @@
-"""What people's work costs: minutes and money of every annotation, and the price of an answer.
+"""Cost of annotation: minutes and money of each annotation, and the price of an answer.
 
-Bounded, however long there has been labeling: the newest annotations count. Money is worked out
-from the time that Label Studio measured; a labeling task that was left open counts as an ordinary
-one. Refuses to know budgets.
-
-What one thing costs of another, with its interval: minutes per answer, money per label.
-
-Times are skewed: a few answers take much longer than most, and Student's interval then ends too
-early at its upper end. Refuses to know what is counted and what it is paid with.
+Only the newest annotations count, so that the work is bounded. Money is computed from the time
+that Label Studio measured; a labeling task that was left open counts as an average one. `ratio`
+gives costs per unit with an interval that allows for skewed times: a few answers take much longer
+than most, and Student's interval alone would end too early at its upper end.
 """
 
 from __future__ import annotations
@@ -29,26 +25,27 @@ from flywheel.records import Array, Estimate
 from flywheel.settings.labeling import Cost
 
 FEWEST = 5
-"""things counted, below which nothing is said"""
+"""units below which there is no estimate"""
 _TAIL = 0.025
 _UNSEEN = 5.0
-"""times as much as usual that something may take of which none was seen so far"""
+"""multiple of the mean that a kind of unit not seen so far may take"""
 
 
 def ratio(totals: Array, counts: Array) -> Estimate | None:
-    """What one of what is counted takes, with a 95 % interval; None when there is too little of it.
+    """Return the mean cost of one counted thing with a 95 % interval; None with too little data.
 
     Formula: R = sum t / sum k over N units. Its interval is the hull of Student's, with the
-    linearised variance sum (t - R k)^2 N / (N - 1) / (sum k)^2, and of Hall's, which takes the
-    skewness of t - R k out of it: R - s / sqrt N g(q), g(q) = 3 sqrt N / c ((1 + c / sqrt N
-    (q - c / (6 sqrt N)))^(1/3) - 1) with the skewness c and Student's quantiles q. Of N equal
-    units, a share 1 - 0.025^(1/N) may be missing that take nothing, or five times as much.
+    linearised variance sum (t - R k)^2 N / (N - 1) / (sum k)^2, and of Hall's, which corrects for
+    the skewness of t - R k: R - s / sqrt N g(q), g(q) = 3 sqrt N / c ((1 + c / sqrt N
+    (q - c / (6 sqrt N)))^(1/3) - 1) with the skewness c and Student's quantiles q. If all N
+    units are equal, a share 1 - 0.025^(1/N) may be unseen units that take nothing, or five times
+    as much.
     Source: Hall, Journal of the Royal Statistical Society B 54 (1992) 221; the rule of three.
     Departure: the hull of both; Student's quantiles in place of the normal ones.
 
     Args:
-        totals: (N,) what each unit took, 0 or more.
-        counts: (N,) what it brought, 0 or more.
+        totals: (N,) cost of each unit, 0 or more.
+        counts: (N,) number of counted things in each unit, 0 or more.
     """
     number, brought = len(totals), float(counts.sum()) if len(counts) else 0.0
     if number < FEWEST or np.count_nonzero(counts) < FEWEST:
@@ -59,14 +56,14 @@ def ratio(totals: Array, counts: Array) -> Estimate | None:
 
 
 def spread_of(totals: Array, counts: Array) -> float:
-    """Standard deviation of what one of what is counted takes; see `ratio`."""
+    """Return the standard deviation of the cost of one counted thing; see `ratio`."""
     brought = float(counts.sum())
     errors = totals - float(totals.sum()) / brought * counts
     return float(np.sqrt((errors**2).sum() / max(brought - 1.0, 1.0)))
 
 
 def _bounds(errors: Array, value: float) -> tuple[float, float]:
-    """Of a mean, from the (N,) deviations from it."""
+    """Return the interval of a mean, from the (N,) deviations from it."""
     number = len(errors)
     deviation = float(np.sqrt((errors**2).sum() / (number - 1)))
     if deviation <= 1e-9 * abs(value):
@@ -89,17 +86,17 @@ def _unskewed(quantile: float, skewness: float, number: int) -> float:
 
 
 _WINDOW = 20_000
-"""annotations"""
+"""newest annotations that count"""
 _FEWEST = 20
-"""answers from which their price is measured, and no longer that of [cost] seconds_per_answer"""
+"""answers from which the price is measured; below, [cost] seconds_per_answer is used"""
 _COST_TAIL = 0.01
-"""of the sum of a night's answers; times are skewed, so that it fails in up to 0.06 of nights"""
+"""nominal share of nights that cost more than the upper end; up to 0.06, as times are skewed"""
 _HOUR = 3600.0
 _NEWCOMER = ""
 
 
 class Costed(NamedTuple):
-    """One annotation with what it cost."""
+    """An annotation with its cost."""
 
     work: Work
     minutes: float
@@ -109,40 +106,40 @@ class Costed(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Price:
-    """What an answer costs, skips and deleted annotations included, in [cost] currency."""
+    """Price of an answer in [cost] currency, with skips and deleted annotations included."""
 
     mean: float
     low: float
-    """of the 0.95 interval of the mean"""
+    """lower end of the 95 % interval of the mean"""
     high: float
     most: float
-    """upper end of what an answer costs, averaged over as many as a night asks for"""
+    """upper end of the average price over as many answers as a night requests"""
     num_answers: int
-    """that it was measured on; 0: it is assumed"""
+    """answers that it was measured on; 0: it is assumed"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Costs:
-    """What the newest annotations cost, and what is to be expected of the next ones."""
+    """Cost of the newest annotations, and the expected price of the next ones."""
 
     rows: tuple[Costed, ...]
     """oldest first"""
     cuts: Mapping[str, Cut]
-    """person -> when an annotation of theirs was left open, and what it counts"""
+    """annotator -> time from which a labeling task was left open, and the time counted then"""
     cut: Cut | None
-    """the same of everyone else; None before anything was measured"""
+    """the same for other annotators; None before anything was measured"""
     usual_seconds: float
-    """what an annotation takes of which the time was not measured"""
+    """time counted for an annotation without a measured time"""
     prices: Mapping[str, Price]
-    """of an answer of EVERYONE and of EXPERTS"""
+    """price of an answer, by audience: EVERYONE and EXPERTS"""
 
 
 def read_costs(connection: Connection, project: Project) -> Costs:
-    """The newest annotations with what they cost, and the price of an answer."""
+    """Read the newest annotations with their cost, and compute the price of an answer."""
     work = recent_work(connection, _WINDOW)
     cuts, cut = _cuts(work)
     usual = _usual_seconds(work, cuts, cut, project.cost)
-    rows = tuple(_costed(one, cuts.get(one.annotator, cut), usual, project.cost) for one in work)
+    rows = tuple(_costed(done, cuts.get(done.annotator, cut), usual, project.cost) for done in work)
     return Costs(
         rows=rows,
         cuts=cuts,
@@ -150,7 +147,7 @@ def read_costs(connection: Connection, project: Project) -> Costs:
         usual_seconds=usual,
         prices={
             audience: _price(
-                [one for one in rows if audience_of(one.work.purpose) == audience],
+                [row for row in rows if audience_of(row.work.purpose) == audience],
                 audience,
                 project,
             )
@@ -160,24 +157,24 @@ def read_costs(connection: Connection, project: Project) -> Costs:
 
 
 def per_hour(cost: Cost, annotator: str) -> float:
-    """What an hour of somebody's work costs."""
+    """Return what an hour of an annotator's work costs."""
     return cost.per_hour_of.get(annotator, cost.per_hour)
 
 
 def _cuts(work: Sequence[Work]) -> tuple[dict[str, Cut], Cut | None]:
-    """When each person, and somebody who is not known, has left a labeling task open.
+    """Return the cut of each annotator, and of an unknown one, for labeling tasks left open.
 
-    It counts as an ordinary one, see `flywheel.annotators.pace`.
+    Those count as average ones, see `flywheel.annotators.pace`.
     """
     seconds: defaultdict[str, list[float]] = defaultdict(list)
-    for one in work:
-        if one.seconds is not None:
-            seconds[one.annotator].append(one.seconds)
+    for done in work:
+        if done.seconds is not None:
+            seconds[done.annotator].append(done.seconds)
     if not seconds:
         return {}, None
-    everyone = [value for of in seconds.values() for value in of]
+    everyone = [value for values in seconds.values() for value in values]
     paces = measure_pace({**seconds, _NEWCOMER: [float(np.median(everyone))]})
-    cuts = {person: Cut(60.0 * one.cap, 60.0 * one.mean) for person, one in paces.items()}
+    cuts = {annotator: Cut(60.0 * pace.cap, 60.0 * pace.mean) for annotator, pace in paces.items()}
     return cuts, cuts.pop(_NEWCOMER, None)
 
 
@@ -185,16 +182,16 @@ def _usual_seconds(
     work: Sequence[Work], cuts: Mapping[str, Cut], cut: Cut | None, cost: Cost
 ) -> float:
     timed = [
-        _counted(one.seconds, cuts.get(one.annotator, cut))
-        for one in work
-        if one.seconds is not None
+        _counted(done.seconds, cuts.get(done.annotator, cut))
+        for done in work
+        if done.seconds is not None
     ]
     return cost.seconds_per_answer if len(timed) < _FEWEST else float(np.mean(timed))
 
 
-def _costed(one: Work, cut: Cut | None, usual: float, cost: Cost) -> Costed:
-    seconds = usual if one.seconds is None else _counted(one.seconds, cut)
-    return Costed(one, seconds / 60.0, seconds * per_hour(cost, one.annotator) / _HOUR)
+def _costed(work: Work, cut: Cut | None, usual: float, cost: Cost) -> Costed:
+    seconds = usual if work.seconds is None else _counted(work.seconds, cut)
+    return Costed(work, seconds / 60.0, seconds * per_hour(cost, work.annotator) / _HOUR)
 
 
 def _counted(seconds: float, cut: Cut | None) -> float:
@@ -202,11 +199,11 @@ def _counted(seconds: float, cut: Cut | None) -> float:
 
 
 def _price(rows: Sequence[Costed], audience: str, project: Project) -> Price:
-    money = np.array([one.money for one in rows])
-    given = np.array([float(one.work.is_given) for one in rows])
+    money = np.array([row.money for row in rows])
+    given = np.array([float(row.work.is_given) for row in rows])
     mean = ratio(money, given) if given.sum() >= _FEWEST else None
     if mean is None:
-        assumed = project.cost.seconds_per_answer * _dearest(audience, project) / _HOUR
+        assumed = project.cost.seconds_per_answer * _highest_rate(audience, project) / _HOUR
         return Price(mean=assumed, low=assumed, high=assumed, most=assumed, num_answers=0)
     number = _answers_of_a_night(project, mean.value)
     noise = float(stats.norm.isf(_COST_TAIL)) * spread_of(money, given) / np.sqrt(number)
@@ -220,16 +217,16 @@ def _price(rows: Sequence[Costed], audience: str, project: Project) -> Price:
 
 
 def _answers_of_a_night(project: Project, price: float) -> int:
-    """As many as the settings ask for, or as the money allows."""
+    """Return how many answers the settings request, or the money allows."""
     number = project.labeling.samples_per_night * project.labeling.annotations_per_sample
     money = project.cost.per_night
     return number if money is None or price <= 0 else max(min(number, int(money / price)), 1)
 
 
-def _dearest(audience: str, project: Project) -> float:
-    """The dearest hour of those who may answer; of experts who are not named, of anyone."""
+def _highest_rate(audience: str, project: Project) -> float:
+    """Return the highest hourly rate of those who may answer; of all, if no experts are named."""
     cost, experts = project.cost, project.annotators.experts
     if audience == EXPERTS and experts:
-        return max(per_hour(cost, one) for one in experts)
-    others = [cost.per_hour_of[one] for one in cost.per_hour_of if one not in experts]
+        return max(per_hour(cost, expert) for expert in experts)
+    others = [rate for annotator, rate in cost.per_hour_of.items() if annotator not in experts]
     return max([cost.per_hour, *others])

@@ -1,14 +1,9 @@
-"""What people's answers of late say of each other: how reliable everybody is, and every answer.
+"""Weighs the newest annotations: reliability of each annotator and answer, and anchoring.
 
-Bounded, however long there has been labeling: the newest answers count, so that a person who
-gets better, or worse, is seen to. Refuses to know how labels are made of it.
-
-Where people take over too much of what the model says: there nobody is shown it any longer.
-
-Whether an answer was shown had been drawn by chance, so shown against blind is what showing does.
-It refuses to know why a person goes along.
-
-The slices of the task that samples are in. It refuses to know what is compared on them.
+Only the newest annotations count, so that the cost is bounded and an annotator who gets better or
+worse is noticed. Anchoring is the bias of annotators towards a model's answer that they are shown.
+What is shown was drawn at random, so shown minus blind agreement measures it. In slices where it
+is too strong the model's answer is no longer shown.
 """
 
 from __future__ import annotations
@@ -31,53 +26,56 @@ from flywheel.settings.labeling import AnnotatorSettings
 from flywheel.task import Task
 
 _WINDOW = 20_000
-"""annotations"""
+"""newest annotations that count"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answered:
-    """What people answered on one sample, one answer a person: the newest."""
+    """The answers to one sample, the newest of each annotator."""
 
     annotators: tuple[str, ...]
     answers: tuple[Json, ...]
-    """oldest first, as people"""
+    """oldest first, in the order of `annotators`"""
     groups: tuple[int, ...]
-    """number of each answer's group"""
+    """number of each answer's group of answers that agree"""
     chances: Mapping[int, float]
-    """group -> chance that it is right"""
+    """group -> probability that it is right"""
 
     def members(self, group: int) -> list[Json]:
-        """The answers of a group, oldest first."""
-        return [a for a, of in zip(self.answers, self.groups, strict=True) if of == group]
+        """Return the answers of a group, oldest first."""
+        pairs = zip(self.answers, self.groups, strict=True)
+        return [answer for answer, number in pairs if number == group]
 
-    def group_of(self, person: str) -> int:
-        """The group of a person's answer."""
-        return self.groups[self.annotators.index(person)]
+    def group_of(self, annotator: str) -> int:
+        """Return the group of an annotator's answer."""
+        return self.groups[self.annotators.index(annotator)]
 
     def annotators_of(self, group: int) -> list[str]:
-        """Who gave them."""
-        return [p for p, of in zip(self.annotators, self.groups, strict=True) if of == group]
+        """Return the annotators whose answers are in a group."""
+        pairs = zip(self.annotators, self.groups, strict=True)
+        return [annotator for annotator, number in pairs if number == group]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evidence:
-    """The window of answers, weighed."""
+    """The newest annotations with the reliability of annotators and answers."""
 
     crowd: Crowd
     samples: Mapping[str, Answered]
+    """sample id -> its answers"""
 
     def measured(self) -> list[Measured]:
-        """How good everybody is."""
+        """Return the measured reliability of each annotator."""
         return [
             Measured(
-                annotator=one.person,
-                reliability=one.mean,
-                low=one.low,
-                high=one.high,
-                num_answers=one.num_answers,
-                num_gold=one.num_gold,
+                annotator=annotator.person,
+                reliability=annotator.mean,
+                low=annotator.low,
+                high=annotator.high,
+                num_answers=annotator.num_answers,
+                num_gold=annotator.num_gold,
             )
-            for one in self.crowd.annotators.values()
+            for annotator in self.crowd.annotators.values()
         ]
 
 
@@ -87,31 +85,43 @@ def weigh_evidence(
     annotators: AnnotatorSettings,
     sample_ids: Sequence[str] = (),
 ) -> Evidence:
-    """Read and weigh the newest answers, and all those on the given samples."""
+    """Weigh the newest annotations, and all annotations of the given samples."""
     recent = recent_annotations(connection, _WINDOW)
-    gold = [one for one in recent if one.purpose is Purpose.GOLD]
-    window = {one.sample_id for one in recent if one.purpose is not Purpose.GOLD}
+    gold = [annotation for annotation in recent if annotation.purpose is Purpose.GOLD]
+    gold_samples = sorted({annotation.sample_id for annotation in gold})
+    window = {
+        annotation.sample_id for annotation in recent if annotation.purpose is not Purpose.GOLD
+    }
     wanted = sorted(window.union(sample_ids))
     given = _by_sample(annotations_of(connection, wanted))
     grouped = {
-        key: group_answers([one.answer for one in annotations], task.agree)
+        key: group_answers([annotation.answer for annotation in annotations], task.agree)
         for key, annotations in given.items()
     }
     opinions = [
-        Opinion(sample=key, person=one.annotator, group=group, name=_name(one.answer))
+        Opinion(
+            sample=key,
+            person=annotation.annotator,
+            group=group,
+            name=_name(annotation.answer),
+        )
         for key, annotations in given.items()
-        for one, group in zip(annotations, grouped[key], strict=True)
+        for annotation, group in zip(annotations, grouped[key], strict=True)
     ]
-    known = newest_labels(connection, [one.sample_id for one in gold])
-    own = _by_sample(annotations_of(connection, sorted({one.sample_id for one in gold})))
-    measured = [one for one in gold if not _made(own.get(one.sample_id, ()), one.annotator)]
+    known = newest_labels(connection, gold_samples)
+    own = _by_sample(annotations_of(connection, gold_samples))
+    measured = [
+        annotation
+        for annotation in gold
+        if not _made(own.get(annotation.sample_id, ()), annotation.annotator)
+    ]
     crowd = weigh([*opinions, *_gold_opinions(measured, known, task)], _tiers(annotators))
     return Evidence(
         crowd=crowd,
         samples={
             key: Answered(
-                annotators=tuple(one.annotator for one in annotations),
-                answers=tuple(one.answer for one in annotations),
+                annotators=tuple(annotation.annotator for annotation in annotations),
+                answers=tuple(annotation.answer for annotation in annotations),
                 groups=grouped[key],
                 chances=crowd.samples[key],
             )
@@ -121,17 +131,18 @@ def weigh_evidence(
 
 
 def _by_sample(annotations: Sequence[Annotation]) -> dict[str, list[Annotation]]:
-    """The annotations of each sample, one a person: the newest; oldest first."""
+    """Return sample id -> the newest annotation of each annotator, oldest first."""
     newest: dict[str, dict[str, Annotation]] = defaultdict(dict)
-    for one in annotations:
-        newest[one.sample_id].pop(one.annotator, None)
-        newest[one.sample_id][one.annotator] = one
-    return {key: list(of.values()) for key, of in newest.items()}
+    for annotation in annotations:
+        # Removed first, so that the newer one moves to the end.
+        newest[annotation.sample_id].pop(annotation.annotator, None)
+        newest[annotation.sample_id][annotation.annotator] = annotation
+    return {key: list(by_annotator.values()) for key, by_annotator in newest.items()}
 
 
-def _made(given: Sequence[Annotation], person: str) -> bool:
-    """Whether a person helped to make the label: nobody is measured against their own answer."""
-    return any(one.annotator == person for one in given)
+def _made(given: Sequence[Annotation], annotator: str) -> bool:
+    """Return whether the annotator helped to make the label, and so is not measured against it."""
+    return any(annotation.annotator == annotator for annotation in given)
 
 
 def _gold_opinions(
@@ -141,13 +152,13 @@ def _gold_opinions(
     for sample_id, given in _by_sample(gold).items():
         label = known.get(sample_id)
         if label is None or label.answer is None:
-            continue  # it is known no longer
-        for one in given:
-            right = task.agree(one.answer, label.answer)
+            continue  # the label was withdrawn
+        for annotation in given:
+            right = task.agree(annotation.answer, label.answer)
             opinions.append(
                 Opinion(
                     sample=f"gold {sample_id}",
-                    person=one.annotator,
+                    person=annotation.annotator,
                     group=0 if right else 1,
                     is_right=right,
                 )
@@ -156,7 +167,7 @@ def _gold_opinions(
 
 
 def _name(answer: Json) -> str | None:
-    """Classes are names; anything else is only near something."""
+    """Return the class of an answer; None for answers that are not classes."""
     return answer if isinstance(answer, str) else None
 
 
@@ -166,13 +177,13 @@ def _tiers(annotators: AnnotatorSettings) -> dict[str, str]:
 
 
 _PART = 250
-"""samples whose payloads are in memory together"""
+"""samples whose payloads are in memory at the same time"""
 
 
 def slices_of(
     connection: Connection, blobs: Blobs, task: Task, sample_ids: Sequence[str]
 ) -> dict[str, tuple[str, ...]]:
-    """The slices that each sample is in; one that cannot be loaded is missing."""
+    """Return sample id -> its slices, without samples that cannot be loaded."""
     found: dict[str, tuple[str, ...]] = {}
     for start in range(0, len(sample_ids) if task.slices else 0, _PART):
         loaded, _ = load_each(connection, blobs, sample_ids[start : start + _PART])
@@ -182,15 +193,14 @@ def slices_of(
 
 
 _ANCHORING_WINDOW = 2_000
-"""annotations; of their samples the slices are asked, which takes the payloads"""
+"""newest annotations that count; fewer, as the slices of their samples need the payloads"""
 
 
 def read_compared(connection: Connection, blobs: Blobs, task: Task) -> list[Compared]:
-    """The newest annotations of chosen samples, held against what the model had said.
+    """Return the newest annotations of chosen samples, compared with the model's answer.
 
-    Blind ones that were blinded on purpose, and not by chance, are among them: a slice that was
-    switched off stays comparable only through what was shown before, and comes back once that is
-    out of the window.
+    They include those that were blinded by slice and not at random: a blinded slice stays
+    comparable through what was shown before, and is shown again once that has left the window.
     """
     looks = recent_looks(connection, _ANCHORING_WINDOW)
     samples = list(dict.fromkeys(look.sample_id for look in looks))
@@ -210,16 +220,18 @@ def read_compared(connection: Connection, blobs: Blobs, task: Task) -> list[Comp
 def blinded_slices(
     connection: Connection, blobs: Blobs, task: Task, max_anchoring: float
 ) -> frozenset[str]:
-    """Where people are not shown the model's answer, as of now; see `where_biased`."""
+    """Return the slices in which the model's answer is not shown now; see `where_biased`."""
     return where_biased(measure_anchoring(read_compared(connection, blobs, task)), max_anchoring)
 
 
 def where_biased(measured: Anchorings, max_anchoring: float) -> frozenset[str]:
-    """The slices in which people agree with the model surely too much more when they see it.
+    """Return the slices in which anchoring significantly exceeds `max_anchoring`.
 
-    EVERYWHERE when they do so over all.
+    EVERYWHERE is among them if it does so over all samples.
     """
-    found = {name for name, one in measured.slices.items() if one.is_biased(max_anchoring)}
+    found = {
+        name for name, anchoring in measured.slices.items() if anchoring.is_biased(max_anchoring)
+    }
     if measured.overall is not None and measured.overall.is_biased(max_anchoring):
         found.add(EVERYWHERE)
     return frozenset(found)

@@ -1,12 +1,8 @@
-"""How inexpensively people label: minutes per answer, money per label and per right label.
+"""Cost-effectiveness of labeling: cost per answer and label, and expected gain of the next batch.
 
-By person, campaign, night or slice, whatever rows are handed in. Everything that was paid counts:
-skips, gold samples, answers that came to no label. Refuses to know prices and budgets.
-
-What the next batch of labels will bring, and what an amount of money brings by it.
-
-From the nights so far, if it goes on as they went: with an interval, or not at all. Refuses to
-know where the numbers are kept.
+Costs can be grouped by annotator, campaign, night or slice. Everything that was paid for counts:
+skips, gold samples, and answers that led to no label. The gain of the next batch is extrapolated
+from the learning curve of the nights so far, with an interval.
 """
 
 from __future__ import annotations
@@ -29,42 +25,42 @@ Key = TypeVar("Key", bound=Hashable)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Expense:
-    """What some annotations cost, and what came of it."""
+    """Cost of a set of annotations, and of what they brought."""
 
     num_annotations: int
     num_answers: int
-    """neither skipped nor deleted"""
+    """annotations that are neither skipped nor deleted"""
     num_labels: int
-    """samples among them that have a label of people"""
+    """samples among them with a label by annotators"""
     minutes: float
-    """all together"""
+    """in total"""
     money: float
-    """the same"""
+    """in total, in [cost] currency"""
     minutes_per_answer: Estimate | None
     money_per_answer: Estimate | None
     minutes_per_label: Estimate | None
     money_per_label: Estimate | None
     money_per_right_label: Estimate | None
-    """a label counts with its chance to be right"""
+    """a label counts with its probability of being right"""
     money_per_training_label: Estimate | None
 
 
 def expense(rows: Sequence[Costed], labels: Mapping[str, float]) -> Expense:
-    """Sum up what annotations cost.
+    """Compute what annotations cost and brought.
 
     Args:
-        rows: of which annotations.
-        labels: sample -> reliability of its label, where people came to one.
+        rows: annotations with their cost.
+        labels: sample id -> reliability of its label; without unlabeled samples.
     """
-    minutes = np.array([one.minutes for one in rows])
-    money = np.array([one.money for one in rows])
-    given = np.array([float(one.work.is_given) for one in rows])
-    samples = list(dict.fromkeys(one.work.sample_id for one in rows))
+    minutes = np.array([row.minutes for row in rows])
+    money = np.array([row.money for row in rows])
+    given = np.array([float(row.work.is_given) for row in rows])
+    samples = list(dict.fromkeys(row.work.sample_id for row in rows))
     place = {sample: number for number, sample in enumerate(samples)}
-    index = np.array([place[one.work.sample_id] for one in rows], dtype=np.intp)
+    index = np.array([place[row.work.sample_id] for row in rows], dtype=np.intp)
     right = np.array([labels.get(sample, 0.0) for sample in samples])
     labeled = np.array([float(sample in labels) for sample in samples])
-    trains = {one.work.sample_id for one in rows if one.work.split is Split.TRAIN}
+    trains = {row.work.sample_id for row in rows if row.work.split is Split.TRAIN}
     training = labeled * np.array([float(sample in trains) for sample in samples])
 
     def by_sample(values: Array) -> Array:
@@ -88,7 +84,7 @@ def expense(rows: Sequence[Costed], labels: Mapping[str, float]) -> Expense:
 def expenses_by(
     rows: Sequence[Costed], labels: Mapping[str, float], key: Callable[[Costed], Sequence[Key]]
 ) -> dict[Key, Expense]:
-    """The same for each group; a row may belong to several, or to none. Smallest key first."""
+    """Return the expense of each group, sorted by key; a row may be in several groups or in none."""
     groups: defaultdict[Key, list[Costed]] = defaultdict(list)
     for row in rows:
         for name in key(row):
@@ -97,15 +93,15 @@ def expenses_by(
 
 
 def trend(nights: Mapping[int, Expense]) -> Estimate | None:
-    """How much a label's cost changes from night to night: -0.03 is 3 % less each night.
+    """Return how much the cost of a label changes per night: -0.03 is 3 % less each night.
 
     Formula: exp(b) - 1, b the slope of log(money per label) over the nights with Student's 95 %
     interval. None below 5 nights that have such a cost.
     """
     known = {
-        night: one.money_per_label.value
-        for night, one in nights.items()
-        if one.money_per_label is not None and one.money_per_label.value > 0
+        night: spent.money_per_label.value
+        for night, spent in nights.items()
+        if spent.money_per_label is not None and spent.money_per_label.value > 0
     }
     if len(known) < FEWEST:
         return None
@@ -116,54 +112,54 @@ def trend(nights: Mapping[int, Expense]) -> Estimate | None:
 
 
 _FEWEST = 5
-"""nights"""
+"""nights that a learning curve needs"""
 _LEAST_GROWTH = 1.2
-"""times more training rows in the last of them than in the first"""
+"""ratio of training rows, last night to smallest, that a learning curve needs"""
 _GAIN_TAIL = 0.025
 
 
 class Point(NamedTuple):
-    """What one night's candidate came to."""
+    """One night's candidate, as a point of the learning curve."""
 
     night: int
     num_train: int
-    """rows that it was trained on"""
+    """rows that the candidate was trained on"""
     metric: Estimate
     """on the frozen test set"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Gain:
-    """What the next batch is expected to bring."""
+    """Expected gain of the next batch."""
 
     num_labels: int
-    """of the batch that train"""
+    """labels of the batch that train"""
     money: Estimate | None
-    """that it costs"""
+    """cost of these labels"""
     gain: Estimate | None
-    """of the metric, in the direction that is better"""
+    """improvement of the metric; positive is better"""
     per_money: Estimate | None
-    """of the metric, for one unit of the currency"""
+    """improvement of the metric per unit of the currency"""
     note: str
-    """why a number is missing; else what they rest on"""
+    """why a number is missing; else the data that it rests on"""
 
 
 def expected_gain(
     points: Sequence[Point], num_labels: int, each: Estimate | None, *, higher_is_better: bool
 ) -> Gain:
-    """The gain of training on so many more labels, and of what is paid for them.
+    """Return the expected gain of training on `num_labels` more labels, and their cost.
 
     Formula: metric = a + b log(rows), fitted by least squares; the gain is b log((n + m) / n) at
     the n rows of the last night. Its 95 % interval is Student's with the slope's standard error:
     the larger of what the scatter around the line and what the metrics' own intervals give. The
-    quotient's ends divide the ends of the gain by those of the money.
+    ends of the quotient are the ends of the gain divided by those of the money.
     Source: learning curves are straight in log(rows) over short stretches of their power law.
 
     Args:
-        points: of the nights so far, measured by one metric, oldest first.
+        points: the nights so far, measured by one metric, oldest first.
         num_labels: m, labels of the next batch that train.
-        each: money for one label that trains.
-        higher_is_better: of the metric.
+        each: cost of one label that trains.
+        higher_is_better: direction of the metric.
     """
     money = None if each is None or each.low <= 0 else _scaled(each, num_labels)
     missing = _missing(points)
@@ -192,7 +188,7 @@ def expected_gain(
 
 
 def _missing(points: Sequence[Point]) -> str:
-    """Why nothing can be said."""
+    """Return why there is no estimate; "" if there is one."""
     if len(points) < _FEWEST:
         return (
             f"not enough nights yet: {len(points)} with a measured candidate, {_FEWEST} are needed"
@@ -207,7 +203,7 @@ def _missing(points: Sequence[Point]) -> str:
 
 
 def _slope(points: Sequence[Point]) -> tuple[float, float]:
-    """Of the metric over log(rows), and its standard error."""
+    """Return the slope of the metric over log(rows), and its standard error."""
     logs: Array = np.log([point.num_train for point in points])
     fitted = stats.linregress(logs, [point.metric.value for point in points])
     weights = (logs - logs.mean()) / ((logs - logs.mean()) ** 2).sum()
@@ -216,12 +212,12 @@ def _slope(points: Sequence[Point]) -> tuple[float, float]:
     return float(fitted.slope), max(float(fitted.stderr), measured)
 
 
-def _scaled(one: Estimate, number: int) -> Estimate:
+def _scaled(estimate: Estimate, number: int) -> Estimate:
     return Estimate(
-        value=one.value * number,
-        low=one.low * number,
-        high=one.high * number,
-        num_samples=one.num_samples,
+        value=estimate.value * number,
+        low=estimate.low * number,
+        high=estimate.high * number,
+        num_samples=estimate.num_samples,
     )
 
 

@@ -1,12 +1,8 @@
-"""Into which campaign a labeling task goes, under which key, and whether it shows the model's answer.
+"""Plans labeling tasks: the campaign, the key, and whether the model's answer is shown.
 
-All three are stored before anything is sent, so that whoever tries again sends the same. It
-refuses to know Label Studio.
-
-Campaigns whose project somebody deleted in Label Studio: what was open in them waits again.
-
-A project that is gone takes everything with it, so that is taken for an accident; one labeling
-task that is gone is taken for a decision (see `flywheel.annotate.reconcile`).
+All three are stored before anything is sent, so that a retry sends the same. If the project of a
+campaign was deleted in Label Studio, its open labeling tasks wait again: the loss of a project
+counts as an accident, that of one labeling task as a decision (see `flywheel.annotate.reconcile`).
 """
 
 from __future__ import annotations
@@ -36,7 +32,7 @@ from flywheel.records import Purpose, Sample, content_id
 from flywheel.task import Task
 
 EVERYWHERE = "everywhere"
-"""of a blinding that is not about one slice"""
+"""stands for all samples in a set of blinded slices"""
 _LONGEST_TITLE = 50
 """characters that Label Studio allows"""
 
@@ -49,26 +45,27 @@ def plan_part(
     blinded: frozenset[str],
     now: datetime,
 ) -> list[Waiting]:
-    """Store where labeling tasks are to go; those that have a place already keep it.
+    """Store the plan of labeling tasks; those that have one already keep it.
 
-    Blind are all gold samples, a share by the hash of the key, and what is blinded.
+    The model's answer is hidden for all gold samples, for a share by the hash of the key, and in
+    blinded slices.
 
     Args:
         connection: to the ledger, in a transaction.
-        part: what waits, with the samples.
-        task: whose slices they are.
+        part: waiting rows with their samples.
+        task: defines the slices.
         project: its name is part of every key.
-        blinded: slices in which people take over too much of the model's answer, or EVERYWHERE.
-        now: when a campaign begins that has to.
+        blinded: slices in which annotators copy the model's answer too often, or EVERYWHERE.
+        now: start time of a new campaign.
 
     Returns:
-        What waits, in the same order, each with campaign and key.
+        The waiting rows in the same order, each with campaign and key.
     """
     planned: dict[tuple[str, Purpose], Planned] = {}
-    room = _Room(connection, project, now)
+    open_campaigns = _OpenCampaigns(connection, project, now)
     for row, sample in part:
         if row.campaign is None:
-            campaign = room.take(row.purpose)
+            campaign = open_campaigns.take(row.purpose)
             key = key_of(project, campaign, row)
             drawn = int(key[:8], 16) / 16**8 < project.quality.blind_share
             blind = row.purpose is Purpose.GOLD or drawn or EVERYWHERE in blinded
@@ -84,11 +81,11 @@ def plan_part(
 
 
 def title_of(name: str, audience: str, number: int) -> str:
-    """The title of a campaign's project; no other campaign of any project has the same."""
+    """Return the title of a campaign's project, which is unique over all campaigns and projects."""
     end = " experts" if audience == EXPERTS else ""
     end += f" {number}" if number > 1 else ""
     room = _LONGEST_TITLE - len("flywheel: ") - len(end)
-    if len(name) > room:  # what is cut off may be all that tells two projects apart
+    if len(name) > room:  # the part cut off may be all that distinguishes two projects
         name = f"{name[: room - 7]}~{content_id(name.encode())[:6]}"
     return f"flywheel: {name}{end}"
 
@@ -98,7 +95,7 @@ def key_of(project: Project, campaign: int, row: Waiting) -> str:
     return content_id(f"{project.name}/{campaign}/{row.purpose}/{row.sample_id}".encode())
 
 
-class _Room:
+class _OpenCampaigns:
     """The campaigns that still take something; a new one is begun when there is none."""
 
     def __init__(self, connection: Connection, project: Project, now: datetime) -> None:
@@ -110,11 +107,13 @@ class _Room:
             audience: sum(campaign.audience == audience for campaign in known)
             for audience in (EVERYONE, EXPERTS)
         }
-        self._open = {one.audience: one for one in known if one.state == "open"}
-        self._filled = {one.audience: one.num_labeling_tasks for one in self._open.values()}
+        self._open = {campaign.audience: campaign for campaign in known if campaign.state == "open"}
+        self._filled = {
+            audience: campaign.num_labeling_tasks for audience, campaign in self._open.items()
+        }
 
     def take(self, purpose: Purpose) -> int:
-        """A place for one labeling task; the id of its campaign."""
+        """Return the id of the campaign that one more labeling task goes to."""
         audience = audience_of(purpose)
         limit = self._project.labeling.campaign_samples
         campaign = self._open.get(audience)
@@ -132,7 +131,7 @@ class _Room:
 
 
 def _is_blinded(sample: Sample, task: Task, blinded: frozenset[str]) -> bool:
-    """Whether it is in such a slice; so is a sample that cannot be read, whose slices are unknown."""
+    """Return whether the sample is in a blinded slice; also if it is unreadable, to be safe."""
     try:
         return any(task.slices[name](sample) for name in blinded & task.slices.keys())
     except UNREADABLE:
@@ -140,24 +139,29 @@ def _is_blinded(sample: Sample, task: Task, blinded: frozenset[str]) -> bool:
 
 
 def lose_deleted_projects(ledger: Ledger, studio: LabelingBackend, now: datetime) -> int:
-    """Give up the campaigns whose project is gone; how many labeling tasks wait again.
+    """Give up campaigns whose project was deleted; return how many labeling tasks wait again.
 
     Raises:
-        BusyError: one is gone while another process is sending to it.
+        BusyError: a project was deleted while another process is sending to it.
         UnavailableError: Label Studio does not answer.
     """
-    gone = [one for one in _used(ledger) if not studio.exists(int(one.external_project or 0))]
+    gone = [
+        campaign
+        for campaign in _used(ledger)
+        if not studio.exists(int(campaign.external_project or 0))
+    ]
     if not gone:
         return 0
     with hold(ledger, BACKEND_LOCK, lambda: now):
-        still = {one.id for one in _used(ledger)}
-        return sum(_lose(ledger, one, now) for one in gone if one.id in still)
+        # Another process may have given them up before this one got the lock.
+        still = {campaign.id for campaign in _used(ledger)}
+        return sum(_lose(ledger, campaign, now) for campaign in gone if campaign.id in still)
 
 
 def _used(ledger: Ledger) -> list[Campaign]:
     with ledger.read() as connection:
         known = all_campaigns(connection)
-    return [one for one in known if one.is_used]
+    return [campaign for campaign in known if campaign.is_used]
 
 
 def _lose(ledger: Ledger, campaign: Campaign, now: datetime) -> int:

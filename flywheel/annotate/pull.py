@@ -1,15 +1,8 @@
-"""Brings annotations back from Label Studio: what is new, changed, skipped or gone.
+"""Ingests annotations from the labeling backend: new, changed, skipped and deleted ones.
 
-Polling is the truth; pulled twice, nothing changes. A label is not made here. The rule for
-what disappears: an annotation that someone deleted counts no longer; of a labeling task that
-someone deleted the annotations stay that had come before (see `flywheel.annotate.reconcile`).
-
-Takes what labeling tasks hold now into the ledger, annotation by annotation.
-
-Taken in twice, nothing changes. How it was found that something changed is not known here: a
-pull and a reconciliation both end here.
-
-Adds up records of counts, field by field. It refuses to know what is counted.
+Polling is authoritative and idempotent: pulling twice changes nothing. A deleted annotation no
+longer counts. If a whole labeling task was deleted, the annotations read before are kept (see
+`flywheel.annotate.reconcile`, which also stores annotations through `ingest`).
 """
 
 from __future__ import annotations
@@ -40,40 +33,39 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 
-def sums(one: DataclassInstance, other: DataclassInstance) -> dict[str, Any]:
-    """The fields of two records of one kind, each added up."""
-    names = [field.name for field in fields(one)]
-    return {name: getattr(one, name) + getattr(other, name) for name in names}
+def sums(left: DataclassInstance, right: DataclassInstance) -> dict[str, Any]:
+    """Return the sums of the fields of two records of one class."""
+    names = [field.name for field in fields(left)]
+    return {name: getattr(left, name) + getattr(right, name) for name in names}
 
 
 _PART = 500
-"""labeling tasks whose samples are in memory together"""
+"""labeling tasks whose samples are in memory at the same time"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PullResult:
-    """What pulling came to; the numbers count what was not known before."""
+    """The result of a pull; the numbers count what was not known before."""
 
     num_annotations: int = 0
-    """new or changed answers of the task"""
+    """new or changed answers"""
     num_skipped: int = 0
-    """labeling tasks that a person skipped"""
+    """labeling tasks that an annotator skipped"""
     num_refused: int = 0
-    """annotations that are no answer of the task; the skips say why"""
+    """annotations that are not valid answers; the skips hold the reasons"""
     num_deleted: int = 0
-    """annotations that are gone"""
+    """annotations that were deleted"""
     num_unknown: int = 0
-    """labeling tasks that people worked on and we did not send; ignored, and counted as often
-    as they are read"""
+    """annotated labeling tasks that we did not send; ignored, and counted each time they are read"""
     num_again: int = 0
-    """labeling tasks that wait again, because their project is gone"""
+    """labeling tasks that wait again because their project was deleted"""
 
     def __add__(self, other: PullResult) -> PullResult:
         return PullResult(**sums(self, other))
 
 
 class IngestInto(NamedTuple):
-    """Of which campaign labeling tasks are taken in, where to, and what reads them."""
+    """Where annotations are stored, their campaign, and the task that parses them."""
 
     ledger: Ledger
     blobs: Blobs
@@ -89,16 +81,20 @@ def ingest(
     only_later: bool = True,
     keeps: bool = False,
 ) -> PullResult:
-    """Store what labeling tasks of a campaign have now; each part in a transaction of its own.
+    """Store the current annotations of a campaign's labeling tasks, one transaction per part.
 
-    `only_later`: what was changed before that which is stored was read too late, and is left.
-    `keeps`: what is stored stays though it is there no longer.
+    Args:
+        into: ledger, blobs, task and campaign.
+        changed: labeling tasks with all their annotations.
+        now: time of ingestion.
+        only_later: ignore annotations that are older than the stored ones, as of a slow reader.
+        keeps: keep stored annotations that no longer exist.
     """
     ledger, blobs, task, campaign = into
     total = PullResult()
     for start in range(0, len(changed), _PART):
         part = changed[start : start + _PART]
-        with ledger.read() as connection:  # pictures may be slow to load: no lock is held meanwhile
+        with ledger.read() as connection:  # loading samples may be slow, so no lock is held
             ours = _ours(connection, campaign, part)
             answers = [
                 (row, found, _answers(connection, blobs, task, campaign, row, found))
@@ -106,8 +102,8 @@ def ingest(
             ]
         with ledger.begin() as connection:
             total += _store(connection, campaign, answers, now, only_later=only_later, keeps=keeps)
-        worked_on = sum(bool(found.annotations) for found in part)
-        num_unknown = worked_on - sum(bool(found.annotations) for _, found in ours)
+        num_annotated = sum(bool(found.annotations) for found in part)
+        num_unknown = num_annotated - sum(bool(found.annotations) for _, found in ours)
         total += PullResult(num_unknown=num_unknown)
     return total
 
@@ -115,7 +111,7 @@ def ingest(
 def _ours(
     connection: Connection, campaign: Campaign, part: Sequence[LabelingTask]
 ) -> list[tuple[Sent, LabelingTask]]:
-    """The labeling tasks that we sent there, each with its row; also by a run that was killed."""
+    """Return the labeling tasks that we sent, each with its row, even if a killed run sent it."""
     keys = [found.key for found in part if found.key is not None]
     rows = sent_by_key(connection, keys, campaign.id)
     return [(rows[found.key], found) for found in part if found.key in rows]
@@ -156,13 +152,12 @@ def _store(
 
 
 def _note_states(connection: Connection, pairs: Sequence[tuple[Sent, LabelingTask]]) -> None:
-    """How far each labeling task has come, and which of its changes was read.
+    """Store the state of each labeling task, and the time of the change that was read.
 
-    Of two labeling tasks with one key, the one that the ledger knows says so. One that a run sent
-    and did not note, since it was killed, still waits: the next one finds it, and sees to it that
-    enough people are asked.
+    Of two labeling tasks with one key, the one that the ledger knows counts. One that a killed run
+    sent without recording it keeps waiting: the next run finds it and asks enough annotators.
     """
-    # As they are now: since they were read, some may have been withdrawn, or their project lost.
+    # Rows are read again: meanwhile some may have been withdrawn, or their project lost.
     rows = sent_by_key(connection, [row.key for row, _ in pairs])
     own = {
         row.key: found
@@ -185,41 +180,41 @@ def _answers(
     row: Sent,
     found: LabelingTask,
 ) -> list[Returned]:
-    """What the annotations of one sample say; a payload is in memory only as long as it is read."""
+    """Parse the annotations of one labeling task; only its own payload is in memory."""
     name = _name(campaign, found)
-    sample, told = None, None
+    sample, fault = None, None
     if not all(annotation.skipped for annotation in found.annotations):
         try:
             (sample,) = load_samples(connection, blobs, [row.sample_id])
         except UnavailableError:
-            raise  # nobody knows yet; the next pull reads these annotations again
+            raise  # the next pull reads these annotations again
         except FlywheelError as error:
-            told = f"its sample cannot be loaded: {error}"[:500]
+            fault = f"its sample cannot be loaded: {error}"[:500]
     returned = []
     for annotation in found.annotations:
-        answer, refused = _read(annotation, sample, told, task)
+        answer, refused = _read(annotation, sample, fault, task)
         record = _annotation(annotation, row, answer)
         returned.append(Returned(annotation=record, refused=refused, labeling_task=name))
     return returned
 
 
 def _read(
-    annotation: ReturnedAnnotation, sample: Sample | None, told: str | None, task: Task
+    annotation: ReturnedAnnotation, sample: Sample | None, fault: str | None, task: Task
 ) -> tuple[Json, str | None]:
-    """The answer, or why there is none."""
+    """Return the answer, or the reason why there is none; both are None for a skip."""
     if annotation.skipped:
         return None, None
     if sample is None:
-        return None, told
+        return None, fault
     try:
         answer = task.labeling.answer(annotation.result, sample)
-        fault = _fault(answer)
+        refused = _fault(answer)
     except UserError as error:
         return None, str(error)[:500]
     except UNREADABLE as error:
-        said = f"labeling.answer of the task fails on it ({type(error).__name__}: {error})"
-        return None, f"{said[:400]}; let it raise AnnotationError, or read such results too"
-    return (None, fault) if fault else (answer, None)
+        message = f"labeling.answer of the task fails on it ({type(error).__name__}: {error})"
+        return None, f"{message[:400]}; let it raise AnnotationError, or parse such results too"
+    return (None, refused) if refused else (answer, None)
 
 
 def _annotation(annotation: ReturnedAnnotation, row: Sent, answer: Json) -> Annotation:
@@ -236,9 +231,11 @@ def _annotation(annotation: ReturnedAnnotation, row: Sent, answer: Json) -> Anno
 
 
 def _fault(answer: Json) -> str | None:
-    """Why an answer cannot be stored; raises what is unreadable."""
+    """Return why an answer cannot be stored; raises ValueError or TypeError if it is not JSON."""
     if canonical(answer) == "null":
-        return "labeling.answer of the task gave None; it raises AnnotationError for no answer"
+        return (
+            "labeling.answer of the task returned None; let it raise AnnotationError for no answer"
+        )
     return None
 
 
@@ -252,15 +249,15 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 def pull(
     ledger: Ledger, blobs: Blobs, studio: LabelingBackend, task: Task, now: datetime
 ) -> PullResult:
-    """Store every annotation that changed since the last pull; every campaign is read.
+    """Store every annotation that changed since the last pull, in all campaigns.
 
-    Only the samples of labeling tasks that changed are loaded. An annotation whose sample cannot
-    be is refused; blobs that do not answer at all stop the pull, which loses nothing.
+    Only the samples of changed labeling tasks are loaded. If a sample cannot be loaded, its
+    annotations are refused. If the blob store does not answer at all, the pull stops without loss.
 
     Raises:
-        UnavailableError: Label Studio or the blobs do not answer; the next pull brings the same.
-        OSError: the disk of the blobs fails; the next pull brings the same.
-        RefusedError: Label Studio refuses the token.
+        UnavailableError: Label Studio or the blob store does not answer; the next pull goes on.
+        OSError: the disk of the blob store fails; the next pull goes on.
+        RefusedError: Label Studio rejects the token.
     """
     total = PullResult(num_again=_lose(ledger, studio, now))
     with ledger.read() as connection:
@@ -275,7 +272,7 @@ def _lose(ledger: Ledger, studio: LabelingBackend, now: datetime) -> int:
     try:
         return lose_deleted_projects(ledger, studio, now)
     except BusyError:
-        return 0  # who sends there sees to it, and the next pull
+        return 0  # the process that is sending does this, or else the next pull
 
 
 def _pull_campaign(

@@ -1,7 +1,7 @@
-"""What a night asks people besides new samples: gold ones, doubtful labels, second opinions.
+"""Quality control: gold questions, expert reviews, re-checks of suspect labels, second opinions.
 
-All of it is paid from the night's answers, before new samples are chosen with the rest. Run again
-in the same night it asks for no more than is missing. Refuses to know Label Studio.
+They are paid from the night's answers first; new samples get the rest. Another call in the same
+night requests only what is still missing.
 """
 
 from __future__ import annotations
@@ -26,24 +26,25 @@ from flywheel.records import Purpose
 from flywheel.task import Task
 
 _TRUSTED = 0.95
-"""chance to be right from which a label of several people may measure others"""
+"""reliability from which a label by several annotators may serve as a gold label"""
 _FEW_TRUSTED = 20
-"""below, gold samples come from the start data too"""
+"""trusted labels below which gold samples come from the start data too"""
 _LIKELY_WRONG = 0.2
-"""chance of a label to be wrong from which it is worth another look"""
+"""probability of a wrong label from which it is checked again"""
 _LABELS = 5_000
-"""newest ones that are held against the model"""
+"""newest labels that are compared with the model"""
 _SECOND = "a second opinion is worth more than a new sample"
 _SUSPECT = "the model contradicts the label"
 _FIRST_IN_LINE = 1.0
-"""priority of what people disagree on"""
+"""priority of reviews"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class QualityChecks:
-    """Answers asked for besides new samples."""
+    """Counts of the answers requested for quality control."""
 
     num_gold: int = 0
+    """gold samples"""
     num_suspects: int = 0
     """labels that the model contradicts"""
     num_second: int = 0
@@ -53,20 +54,20 @@ class QualityChecks:
 
 
 class _Budget:
-    """Answers that may still be asked for tonight."""
+    """Answers that may still be requested tonight."""
 
     def __init__(self, left: int) -> None:
         self.left = max(left, 0)
 
     def afford(self, number: int, each: int = 1) -> int:
-        """How many of a number of things, at so many answers each, can be had; they are paid."""
+        """Spend the answers for at most `number` samples; return how many are affordable."""
         can = max(min(number, self.left // each), 0)
         self.left -= can * each
         return can
 
 
 class _Asking(NamedTuple):
-    """What every part of this needs."""
+    """Everything that each kind of check needs."""
 
     connection: Connection
     project: Project
@@ -74,6 +75,7 @@ class _Asking(NamedTuple):
     labeled: frozenset[str]
     """samples of the evidence that have a label"""
     already: dict[str, int]
+    """reason or purpose -> answers requested by earlier calls of this night"""
     budget: _Budget
     total: int
     """answers of the whole night"""
@@ -91,16 +93,16 @@ def ask_quality_checks(
     most_answers: int | None,
     rng: np.random.Generator,
 ) -> QualityChecks:
-    """Ask what is worth more than a new sample, in one transaction.
+    """Request all answers that are worth more than a new sample, in one transaction.
 
     Args:
-        ledger: of the project.
-        task: says which answers agree.
-        project: its [labeling], [quality] and [annotators].
-        night: whose answers they are.
-        now: when.
-        most_answers: that the money allows; None is no limit.
-        rng: of the draw of gold samples.
+        ledger: the project's.
+        task: decides which answers agree.
+        project: its [labeling], [quality] and [annotators] are used.
+        night: night whose answers are spent.
+        now: time of the requests.
+        most_answers: answers that the money allows; None is no limit.
+        rng: generator that draws gold samples.
     """
     settings = project.labeling
     total = settings.samples_per_night * settings.annotations_per_sample
@@ -129,28 +131,29 @@ def ask_quality_checks(
 
 
 def _suspects(connection: Connection, task: Task) -> list[str]:
-    """Labels that the model contradicts and that may well be wrong, the surest first.
+    """Return labels that the model contradicts and that are likely wrong, most confident first.
 
-    What it said when the sample was chosen counts: it cannot have learned from the label.
-    Formula: with a the share of labels that the model agrees with where it is at least as sure,
-    and r the label's reliability, a suspect is wrong with the chance (1 - r) a / ((1 - r) a + r (1 - a)),
-    by Bayes' rule and as if both erred on their own.
+    The prediction made when the sample was chosen counts, as the model had not trained on the
+    label then.
+    Formula: with a the share of labels that the model agrees with at this confidence or more, and
+    r the label's reliability, P(wrong) = (1 - r) a / ((1 - r) a + r (1 - a)), by Bayes' rule if
+    model and annotators err independently.
     """
-    held = {one.sample_id: one for one in doubtable(connection, _LABELS)}
+    held = {doubt.sample_id: doubt for doubt in doubtable(connection, _LABELS)}
     judged = [
         Judged(
-            sample=one.sample_id,
-            agrees=task.agree(one.answer, one.label),
-            confidence=one.confidence,
-            name=one.answer if isinstance(one.answer, str) else None,
+            sample=doubt.sample_id,
+            agrees=task.agree(doubt.answer, doubt.label),
+            confidence=doubt.confidence,
+            name=doubt.answer if isinstance(doubt.answer, str) else None,
         )
-        for one in held.values()
+        for doubt in held.values()
     ]
     found = []
     for suspect in suspect_labels(judged):
-        sure = held[suspect.sample].confidence
-        as_sure = [one.agrees for one in judged if one.confidence >= sure]
-        right, reliability = sum(as_sure) / len(as_sure), held[suspect.sample].reliability
+        confidence = held[suspect.sample].confidence
+        agreeing = [label.agrees for label in judged if label.confidence >= confidence]
+        right, reliability = sum(agreeing) / len(agreeing), held[suspect.sample].reliability
         wrong = (1.0 - reliability) * right
         if wrong >= _LIKELY_WRONG * (wrong + reliability * (1.0 - right)):
             found.append(suspect.sample)
@@ -158,7 +161,7 @@ def _suspects(connection: Connection, task: Task) -> list[str]:
 
 
 def _ask_gold(asking: _Asking, rng: np.random.Generator) -> int:
-    """Samples whose answer is known, drawn by chance from the trusted ones of production."""
+    """Ask annotators about random samples with a trusted label; return how many samples."""
     quality = asking.project.quality
     wanted = round(quality.gold_share * asking.total)
     wanted -= asking.already.get(Purpose.GOLD.value, 0)
@@ -172,7 +175,7 @@ def _ask_gold(asking: _Asking, rng: np.random.Generator) -> int:
             sample_id=sample_id,
             purpose=Purpose.GOLD,
             num_annotators=quality.gold_annotators,
-            # Anywhere in the queue, so that its place gives nothing away.
+            # A random place in the queue, so that the place does not reveal a gold sample.
             priority=float(rng.random()),
         )
         for sample_id in drawn
@@ -182,7 +185,7 @@ def _ask_gold(asking: _Asking, rng: np.random.Generator) -> int:
 
 
 def _ask_experts(asking: _Asking) -> int:
-    """What everybody who may be asked has answered without coming to a label."""
+    """Send samples to the experts that all available annotators answered without consensus."""
     if not asking.project.annotators.experts:
         return 0
     disputed = [key for key in asking.evidence.samples if key not in asking.labeled]
@@ -192,7 +195,7 @@ def _ask_experts(asking: _Asking) -> int:
 
 
 def _ask_about_suspects(asking: _Asking, suspects: Sequence[str]) -> int:
-    """Labels that the model contradicts go to the experts; without any, to one more person."""
+    """Send suspect labels to the experts; without experts, to one more annotator."""
     wanted = round(asking.project.quality.suspect_share * asking.total)
     wanted -= asking.already.get(_SUSPECT, 0) + asking.already.get(Purpose.REVIEW.value, 0)
     if asking.project.annotators.experts:
@@ -204,7 +207,7 @@ def _ask_about_suspects(asking: _Asking, suspects: Sequence[str]) -> int:
 
 
 def _ask_second_opinions(asking: _Asking) -> int:
-    """One more person, where that is worth more than a new sample."""
+    """Ask one more annotator where that is worth more than a new sample."""
     evidence, settings = asking.evidence, asking.project.labeling
     keys = _open_to_more(asking, list(evidence.samples))
     doubts = [
@@ -229,9 +232,10 @@ def _labeled(connection: Connection, evidence: Evidence) -> frozenset[str]:
 
 
 def _open_to_more(asking: _Asking, sample_ids: Sequence[str]) -> list[str]:
-    """Those whose askings are all answered, and of which one more person can be asked."""
+    """Return samples with all requested answers that one more annotator can be asked about."""
     asked = how_asked(asking.connection, list(sample_ids))
-    num_annotators = sum(one.num_answers > 0 for one in asking.evidence.crowd.annotators.values())
+    known = asking.evidence.crowd.annotators.values()
+    num_annotators = sum(annotator.num_answers > 0 for annotator in known)
     most = min(asking.project.labeling.most_annotations, num_annotators)
     samples = asking.evidence.samples
     return [

@@ -1,17 +1,17 @@
-"""Holds the ledger against all of a campaign's project, and mends or tells what differs.
+"""Reconciles the ledger with all labeling tasks of a campaign: repairs or reports differences.
 
-A pull asks what changed since a time; a reconciliation looks at everything, so it also finds what left no
-trace, and what a server's clock that was set back has hidden. What it does:
+A pull reads what changed since a time. A reconciliation reads everything, so it also finds
+deletions, and changes hidden by a server clock that was set back. What it does with them:
 
-    missing             a person deleted it: set aside with a note, never sent again; when most
-                        are missing, somebody's server was emptied: they are sent again
-    twice               the copies that nobody has begun are deleted; of two that were begun both
-                        stay, and the answers of both count
-    edited by hand      what we wrote is written again; where fewer people are asked than were
-                        wanted, as in a copy that was begun first, more are
-    made by hand        told, and left alone
-    unread change       read; where most went back in time, nothing that was read is given up
-    unnoted             a run that was killed had sent it: the next one to send finds it
+    missing             an annotator deleted it: it is set aside with a note and never sent again.
+                        If most are missing, the server was reset: they are sent again
+    duplicate           copies that are not begun are deleted; of two begun ones both stay, and
+                        the answers of both count
+    edited by hand      our data is written again; the number of annotators is raised to the one
+                        requested, as for a copy that was begun first
+    made by hand        reported, and left alone
+    unread change       read; if many went back in time, no stored annotation is given up
+    not recorded        a killed run had sent it: the next run that sends finds it
 """
 
 from __future__ import annotations
@@ -39,30 +39,30 @@ from flywheel.task import Task
 
 _FEW = 10
 _SAME = {"sample_id", "image"}
-"""what says of which sample a labeling task is"""
+"""data that identify the sample of a labeling task"""
 _GONE = "its labeling task was deleted in Label Studio before it was finished; it is not sent again"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReconcileResult:
-    """What a reconciliation found, besides what it read."""
+    """The differences that a reconciliation found, and the changes that it read."""
 
     num_missing: int = 0
-    """open labeling tasks that somebody deleted; their samples are set aside"""
+    """open labeling tasks that an annotator deleted; their samples are set aside"""
     num_again: int = 0
-    """that disappeared all at once, or with their project; they wait again"""
+    """labeling tasks that disappeared all at once, or with their project; they wait again"""
     num_copies: int = 0
-    """labeling tasks that were there once more, and are gone now"""
+    """duplicates that were deleted"""
     num_twins: int = 0
-    """of which two were begun; both count"""
+    """keys of which two labeling tasks are begun; both count"""
     num_restored: int = 0
-    """that somebody had edited by hand"""
+    """labeling tasks that were edited by hand"""
     num_foreign: int = 0
-    """that somebody made by hand; left alone"""
+    """labeling tasks that were made by hand; left alone"""
     num_unnoted: int = 0
-    """that a run which was killed had sent"""
+    """labeling tasks that a killed run had sent without recording them"""
     read: PullResult = field(default_factory=PullResult)
-    """changes that no pull had seen"""
+    """changes that no pull had read"""
 
     def __add__(self, other: ReconcileResult) -> ReconcileResult:
         return ReconcileResult(**sums(self, other))
@@ -70,23 +70,23 @@ class ReconcileResult:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _View:
-    """A campaign as the ledger and as Label Studio have it."""
+    """A campaign in the ledger and in Label Studio."""
 
     campaign: Campaign
     project_id: int
     rows: Mapping[str, Sent]
-    """planned for it, by key"""
+    """key -> row planned for the campaign"""
     there: Mapping[str, list[InventoryRow]]
-    """by key, also where somebody edited it away; one that was begun first, before others the one
-    that the ledger knows"""
+    """key -> its labeling tasks, even if the key was edited away: begun ones first, then the one that
+    the ledger knows"""
     strangers: Sequence[InventoryRow]
-    """that are none of ours"""
+    """labeling tasks that are not ours"""
 
 
 def reconcile(
     ledger: Ledger, blobs: Blobs, studio: LabelingBackend, task: Task, now: datetime
 ) -> ReconcileResult:
-    """Look at every labeling task of the campaigns that are not lost.
+    """Compare every labeling task of all campaigns in use with the ledger.
 
     Raises:
         BusyError: another process is sending.
@@ -117,20 +117,22 @@ def _reconcile_campaign(
     restored |= _ask_enough(ledger, studio, view)
     num_copies, num_twins = _drop_copies(studio, view)
     num_missing, num_again = _settle_missing(ledger, view, now)
-    _tell_foreign(ledger, view, now)
+    _report_foreign(ledger, view, now)
     unread = restored.union(_unread(view))
     found = list(studio.fetch(view.project_id, unread)) if unread else []
     into, old = IngestInto(ledger, blobs, task, campaign), _back_in_time(view)
-    # What is there now counts, whatever the server's clock says of when it came to be so.
-    fresh = [one for one in found if one.external_id not in old]
+    # The current state counts, whatever the server's clock says about its time.
+    fresh = [there for there in found if there.external_id not in old]
     read = ingest(into, fresh, now, only_later=False)
     if old:
-        told = (
+        reason = (
             f"{len(old)} labeling tasks are older there than when they were read last, as after a "
             "back-up was restored; every answer that had been read is kept"
         )
-        _tell(ledger, view, told, now)
-        read += ingest(into, [one for one in found if one.external_id in old], now, keeps=True)
+        _report(ledger, view, reason, now)
+        read += ingest(
+            into, [there for there in found if there.external_id in old], now, keeps=True
+        )
     return ReconcileResult(
         num_missing=num_missing,
         num_again=num_again,
@@ -148,9 +150,9 @@ def _look(ledger: Ledger, studio: LabelingBackend, campaign: Campaign) -> _View:
     glimpses = list(studio.inventory(project_id))
     if not glimpses and not studio.exists(project_id):
         raise UnavailableError(
-            f"project {project_id} in Label Studio was deleted this moment; run this again"
+            f"project {project_id} in Label Studio was just deleted; run this again"
         )
-    with ledger.read() as connection:  # after: what was sent meanwhile is in both
+    with ledger.read() as connection:  # read second, so that rows sent meanwhile are in both
         rows = {row.key: row for row in sent_in(connection, campaign.id) if row.key}
     there, strangers = defaultdict[str, list[InventoryRow]](list), list[InventoryRow]()
     findable = _findable(rows.values())
@@ -162,7 +164,7 @@ def _look(ledger: Ledger, studio: LabelingBackend, campaign: Campaign) -> _View:
             strangers.append(glimpse)
     for key, copies in there.items():
         known = rows[key].external_id
-        copies.sort(key=lambda one: (not one.is_begun, one.external_id != known, one.external_id))
+        copies.sort(key=lambda row: (not row.is_begun, row.external_id != known, row.external_id))
     return _View(
         campaign=campaign,
         project_id=project_id,
@@ -173,10 +175,10 @@ def _look(ledger: Ledger, studio: LabelingBackend, campaign: Campaign) -> _View:
 
 
 def _renamed(glimpse: InventoryRow, rows: Mapping[object, Sequence[Sent]]) -> str | None:
-    """The key under which it was sent, when somebody edited the key away.
+    """Return the key of a labeling task whose key was edited away; None if it is not ours.
 
-    Its number alone says nothing: that of a deleted one may be given out again. Nor need it have
-    one that we know: an answer in a copy of ours is an answer to the same question.
+    Its external id alone proves nothing, since that of a deleted one may be reused. Nor need the
+    ledger know its id: an answer in a copy of ours is an answer to the same question.
     """
     sample_id = glimpse.data.get("sample_id") if glimpse.is_begun else None
     for row in (*rows.get(glimpse.external_id, ()), *rows.get(sample_id, ())):
@@ -187,7 +189,7 @@ def _renamed(glimpse: InventoryRow, rows: Mapping[object, Sequence[Sent]]) -> st
 
 
 def _findable(rows: Iterable[Sent]) -> Mapping[object, Sequence[Sent]]:
-    """What is with people or done, by the number that it has there and by its sample."""
+    """Index the sent and finished rows by external id and by sample id."""
     found = defaultdict[object, list[Sent]](list)
     for row in rows:
         if row.state in ("sent", "done"):
@@ -197,7 +199,7 @@ def _findable(rows: Iterable[Sent]) -> Mapping[object, Sequence[Sent]]:
 
 
 def _note(ledger: Ledger, view: _View) -> int:
-    """Note which are known by another id; how many are there that the ledger thinks unsent."""
+    """Store changed external ids; return how many exist that the ledger records as unsent."""
     first = {key: copies[0].external_id for key, copies in view.there.items()}
     unsent = {key for key in first if view.rows[key].state == "waiting"}
     moved = {
@@ -211,7 +213,7 @@ def _note(ledger: Ledger, view: _View) -> int:
 
 
 def _restore(studio: LabelingBackend, view: _View) -> set[int]:
-    """Write again what somebody edited in the first of each key and in those begun; their numbers."""
+    """Restore edited data in the first of each key and in begun ones; return their external ids."""
     edited = dict[int, dict[str, Json]]()
     for key, copies in view.there.items():
         row = view.rows[key]
@@ -228,8 +230,8 @@ def _restore(studio: LabelingBackend, view: _View) -> set[int]:
 
 
 def _ask_enough(ledger: Ledger, studio: LabelingBackend, view: _View) -> set[int]:
-    """Ask as many people as were wanted; the numbers of the labeling tasks in which fewer were."""
-    with ledger.read() as connection:  # now that it knows them by the numbers that they have
+    """Raise numbers of annotators to those requested; return the external ids concerned."""
+    with ledger.read() as connection:  # after `_note` has stored the current external ids
         wanted = annotators_wanted(connection, view.campaign.id)
     fewer = {
         copies[0].external_id: wanted[key]
@@ -242,21 +244,21 @@ def _ask_enough(ledger: Ledger, studio: LabelingBackend, view: _View) -> set[int
 
 
 def _drop_copies(studio: LabelingBackend, view: _View) -> tuple[int, int]:
-    """Delete copies that nobody has begun; how many are gone, and how many keys have two begun."""
-    spare = [one.external_id for copies in view.there.values() for one in copies[1:]]
+    """Delete copies that are not begun; return how many, and how many keys have two begun ones."""
+    spare = [copy.external_id for copies in view.there.values() for copy in copies[1:]]
     gone = studio.delete(view.project_id, spare) if spare else set()
     twins = sum(
-        any(one.external_id not in gone for one in copies[1:]) for copies in view.there.values()
+        any(copy.external_id not in gone for copy in copies[1:]) for copies in view.there.values()
     )
     return len(gone), twins
 
 
 def _settle_missing(ledger: Ledger, view: _View, now: datetime) -> tuple[int, int]:
-    """Open labeling tasks that are not there, under their key or another.
+    """Settle open labeling tasks that do not exist, under their key or another.
 
-    Those that a run was withdrawing when it was killed are withdrawn. A few are decisions of
-    people and set aside. Many at once are an accident, such as a server restored from an old
-    back-up: those wait again.
+    Those that a killed run was withdrawing are withdrawn. A few missing ones are decisions of
+    annotators and are set aside. Many at once are an accident, such as a server restored from an
+    old back-up, and wait again.
 
     Returns:
         How many are set aside, and how many wait again.
@@ -275,36 +277,36 @@ def _settle_missing(ledger: Ledger, view: _View, now: datetime) -> tuple[int, in
     return len(missing), 0
 
 
-def _tell_foreign(ledger: Ledger, view: _View, now: datetime) -> None:
+def _report_foreign(ledger: Ledger, view: _View, now: datetime) -> None:
     foreign = view.strangers
     if not foreign:
         return
-    _tell(
+    _report(
         ledger,
         view,
-        f"{len(foreign)} labeling tasks were made by hand, number {foreign[0].external_id} for "
-        "one; they are left alone, and what people answer there is no label of ours",
+        f"{len(foreign)} labeling tasks were made by hand, such as number "
+        f"{foreign[0].external_id}; they are left alone, and their annotations are ignored",
         now,
     )
 
 
 def _unread(view: _View) -> list[int]:
-    """Numbers of the labeling tasks with a change that was not read; both of twins, always."""
+    """Return external ids with an unread change; begun ones of a key with copies are always read."""
     found = []
     for key, copies in view.there.items():
         row = view.rows[key]
         if len(copies) > 1:
-            found += [one.external_id for one in copies if one.is_begun]
+            found += [copy.external_id for copy in copies if copy.is_begun]
         elif copies[0].updated_at != row.seen_at and (copies[0].is_begun or row.seen_at):
             found.append(copies[0].external_id)
     return found
 
 
 def _back_in_time(view: _View) -> set[int]:
-    """Labeling tasks that are as they were before we read them last; none when they are few.
+    """Return labeling tasks that are older than when we read them last; none if they are few.
 
-    Many at once mean that the server was restored from a back-up: what is missing there was not
-    deleted by people, and what is older there is not what they said last.
+    Many at once mean that the server was restored from a back-up: missing annotations were not
+    deleted by annotators, and older ones are not their last answers.
     """
     found = set()
     for key, copies in view.there.items():
@@ -314,8 +316,8 @@ def _back_in_time(view: _View) -> set[int]:
     return found if len(found) > _FEW else set()
 
 
-def _tell(ledger: Ledger, view: _View, reason: str, now: datetime) -> None:
-    """Note something about a project as a skip."""
+def _report(ledger: Ledger, view: _View, reason: str, now: datetime) -> None:
+    """Add a skip about the campaign's project."""
     with ledger.begin() as connection:
         project = f"project {view.project_id} in Label Studio"
         add_skip(connection, project, reason, current_night_number(connection), now)

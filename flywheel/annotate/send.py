@@ -1,12 +1,8 @@
-"""Sends the samples that wait to Label Studio, each exactly once, and says so in the ledger.
+"""Sends waiting samples to the labeling backend, each exactly once, and records it in the ledger.
 
-A kill between the two is mended by the next run: it finds the labeling tasks that are there. What
-was in a project that is gone is sent again. A labeling task that people delete is their decision:
-it is never created again (see `flywheel.annotate.reconcile`). It refuses to know why a sample was chosen.
-
-What people are shown of a sample: its picture, the model's answer, and why it was chosen.
-
-It refuses to know the ledger and Label Studio.
+A run that was killed in between is completed by the next one, which finds the labeling tasks that
+exist. What was in a deleted project is sent again. A single labeling task that an annotator
+deleted is not (see `flywheel.annotate.reconcile`).
 """
 
 from __future__ import annotations
@@ -16,14 +12,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TypeVar
 
-from flywheel.annotate.backend import (
-    BACKEND_LOCK,
-    LabelingBackend,
-    NewLabelingTask,
-    task_data,
-    task_payload,
-)
+from flywheel.annotate.backend import BACKEND_LOCK, LabelingBackend, NewLabelingTask, task_data
 from flywheel.annotate.label_studio.client import misfits
+from flywheel.annotate.label_studio.payloads import task_payload
 from flywheel.annotate.label_studio.pictures import check_picture
 from flywheel.annotate.plan import lose_deleted_projects, plan_part
 from flywheel.annotate.queue import place
@@ -59,10 +50,10 @@ _T = TypeVar("_T")
 
 
 def picture_of(sample: Sample, task: Task) -> bytes:
-    """The picture that people see, a whole one.
+    """Return the picture that annotators see.
 
     Raises:
-        UserError: there is none, and why.
+        UserError: the task gives none, or a browser cannot show it.
     """
     picture = _of_task("picture", lambda: task.labeling.picture(sample))
     check_picture(sample.id, picture)
@@ -70,10 +61,10 @@ def picture_of(sample: Sample, task: Task) -> bytes:
 
 
 def pre_annotation_of(row: Waiting, sample: Sample, task: Task) -> list[dict[str, Json]]:
-    """The model's answer as people see it; nothing when they are asked blind.
+    """Return the model's answer as a pre-annotation; empty when blind.
 
     Raises:
-        UserError: the task cannot show it, and why.
+        UserError: the task cannot show the answer.
     """
     if row.model_digest is None or not row.shown:
         return []
@@ -83,7 +74,7 @@ def pre_annotation_of(row: Waiting, sample: Sample, task: Task) -> list[dict[str
 def item_of(
     row: Waiting, image: str, result: list[dict[str, Json]], project: Project, now: datetime
 ) -> NewLabelingTask:
-    """All of it, for the labeling task."""
+    """Return the labeling task to create."""
     shown: dict[str, Json] = {}
     if row.shown and row.confidence is not None and row.model_digest is not None:
         shown = {
@@ -103,41 +94,41 @@ def item_of(
 
 
 def misfit(item: NewLabelingTask, task: Task) -> str | None:
-    """Why a pre-annotation cannot be shown, and what to do; None when it can."""
+    """Return why a pre-annotation does not fit the config, and what to do; None if it fits."""
     prediction = task_payload(item)["predictions"][0]
     faults = misfits(task.labeling.config, prediction) if item.result else []
     if not faults:
         return None
     return (
-        f"does not fit the labeling config ({'; '.join(faults)}), so people are asked without it; "
-        "where the model still gives such answers, mend labeling.result of the task"
+        f"does not fit the labeling config ({'; '.join(faults)}), so it is not shown; if the "
+        "current model still gives such answers, fix labeling.result of the task"
     )
 
 
 def blinded(item: NewLabelingTask) -> NewLabelingTask:
-    """The same without anything of the model."""
+    """Return the labeling task without the model's answer, confidence and reason."""
     return replace(item, result=[], shown={})
 
 
 def _of_task(name: str, call: Callable[[], _T]) -> _T:
-    """What a function of the task gives; whatever it raises becomes an error that says so."""
+    """Call a function of the task; exceptions that it should not raise become a TaskError."""
     try:
         return call()
     except UserError:
         raise
     except UNREADABLE as error:
         raise TaskError(
-            f"labeling.{name} of the task fails on it ({type(error).__name__}: {error}); mend it, "
-            "or let it raise PayloadError or AnnotationError"
+            f"labeling.{name} of the task fails on the sample ({type(error).__name__}: {error}); fix "
+            "it, or let it raise PayloadError or AnnotationError"
         ) from error
 
 
-_SAMPLES_PER_COMMIT = 500  # their payloads are in memory together
+_SAMPLES_PER_COMMIT = 500  # their payloads are in memory at the same time
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sender:
-    """What sending works with."""
+    """Everything that sending needs."""
 
     ledger: Ledger
     blobs: Blobs
@@ -145,32 +136,32 @@ class Sender:
     task: Task
     project: Project
     blinded: frozenset[str] = frozenset()
-    """slices in which nobody is shown the model's answer, see `flywheel.annotate.evidence`"""
+    """slices without pre-annotations, see `flywheel.annotate.evidence`"""
     webhook: Webhook | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SendResult:
-    """What sending came to."""
+    """The result of sending."""
 
     num_sent: int
     num_refused: int
-    """samples that cannot be shown to people; the skips say why"""
+    """samples that cannot be shown to annotators; the skips hold the reasons"""
     num_waiting: int
-    """samples that came while we sent; the next run takes them"""
+    """samples that were queued meanwhile; the next run sends them"""
     num_more: int
-    """labeling tasks in which more people are asked now"""
+    """labeling tasks with a raised number of annotators"""
     project_url: str | None
-    """the page on which people label; None before anything was sent"""
+    """the page for annotators; None before anything was sent"""
 
 
 def send(sender: Sender, now: datetime) -> SendResult:
-    """Send every sample that waits, the hardest first; run again after a fault, it goes on.
+    """Send every waiting sample, the hardest first; after a fault, another call goes on.
 
     Raises:
         BusyError: another process is sending.
-        UnavailableError: Label Studio does not answer; what is not sent yet still waits.
-        RefusedError: Label Studio refuses the token or the labeling config.
+        UnavailableError: Label Studio does not answer; what is not sent still waits.
+        RefusedError: Label Studio rejects the token or the labeling config.
     """
     ledger = sender.ledger
     num_sent = num_refused = 0
@@ -205,7 +196,7 @@ def send(sender: Sender, now: datetime) -> SendResult:
 def _planned(
     sender: Sender, part: Sequence[Waiting], now: datetime
 ) -> tuple[list[tuple[Waiting, Sample]], dict[str, str]]:
-    """What waits, with its samples; and why others cannot be loaded, by key."""
+    """Plan a part; return rows with their samples, and key -> reason for those that fail to load."""
     names = list(dict.fromkeys(row.sample_id for row in part))
     with sender.ledger.read() as connection:
         samples, faults = load_each(connection, sender.blobs, names)
@@ -219,7 +210,7 @@ def _planned(
 
 
 def _bare(row: Waiting) -> Sample:
-    """A sample of which the payload is gone; it gets its place all the same, to be set aside."""
+    """Return a sample without payload, so that one that fails to load is planned, then set aside."""
     return Sample(id=row.sample_id, payload=b"", media_type="", metadata=row.metadata)
 
 
@@ -235,7 +226,7 @@ def _by_campaign(
 
 
 def _project(sender: Sender, campaign: Campaign, now: datetime) -> int:
-    """The number of the campaign's project in Label Studio, created when it is not there."""
+    """Return the id of the campaign's project in Label Studio, which is created if missing."""
     studio = sender.studio
     num_annotators = (
         1 if campaign.audience == EXPERTS else sender.project.labeling.annotations_per_sample
@@ -252,22 +243,22 @@ def _project(sender: Sender, campaign: Campaign, now: datetime) -> int:
         with sender.ledger.begin() as connection:
             found_project(connection, campaign.id, found.id)
     if sender.webhook is not None:
-        _listen(sender, found.id, sender.webhook, now)
+        _register_webhook(sender, found.id, sender.webhook, now)
     return found.id
 
 
-def _listen(sender: Sender, project_id: int, webhook: Webhook, now: datetime) -> None:
-    """A server that tells of nothing is no fault: the night finds all that people did."""
+def _register_webhook(sender: Sender, project_id: int, webhook: Webhook, now: datetime) -> None:
+    """Register the webhook. A failure is only a skip: the night pulls all annotations anyway."""
     try:
         sender.studio.register_webhook(project_id, webhook.url, webhook.secret)
     except RefusedError as error:
-        told = (
-            f"it will not tell {webhook.url} of annotations, the night finds them: {error} "
+        reason = (
+            f"it does not notify {webhook.url} of annotations, the night pulls them: {error} "
             "(LABEL_STUDIO_SSRF_PROTECTION_ENABLED=false lets it call a private address)"
         )
         with sender.ledger.begin() as connection:
             night = current_night_number(connection)
-            add_skip(connection, "webhook of Label Studio", told, night, now)
+            add_skip(connection, "webhook of Label Studio", reason, night, now)
 
 
 def _send_part(
@@ -276,7 +267,7 @@ def _send_part(
     part: Sequence[tuple[Waiting, Sample]],
     now: datetime,
 ) -> tuple[int, dict[str, str]]:
-    """Send what can be shown to people; how many, and why the others cannot, by key."""
+    """Send what can be shown; return the number sent, and key -> reason for the others."""
     pictures, results, refused = dict[str, bytes](), dict[str, list[Json]](), dict[str, str]()
     for row, sample in part:
         try:
@@ -308,9 +299,9 @@ def _without_misfits(
     items: Sequence[NewLabelingTask],
     now: datetime,
 ) -> list[NewLabelingTask]:
-    """The items, of which those whose pre-annotation does not fit the labeling config are blind.
+    """Return the items, blinded where the pre-annotation does not fit the labeling config.
 
-    It may be the answer of an old model, in a class that was renamed since; people do without.
+    It may be the answer of an old model with a class that was renamed since.
     """
     faults = {item.key: misfit(item, sender.task) for item in items}
     with sender.ledger.begin() as connection:
@@ -326,11 +317,11 @@ def _without_misfits(
 
 
 def _ask_more(sender: Sender, now: datetime) -> int:
-    """Tell Label Studio of the people who are to be asked besides."""
+    """Raise the number of annotators where more answers were requested."""
     with sender.ledger.read() as connection:
         wanted = open_requests(connection)
-    for one in wanted:
-        sender.studio.raise_overlap(one.external_id, one.num_annotators)
+    for request in wanted:
+        sender.studio.raise_overlap(request.external_id, request.num_annotators)
     with sender.ledger.begin() as connection:
         finish_requests(connection, wanted, now)
     return len(wanted)

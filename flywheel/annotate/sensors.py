@@ -1,8 +1,8 @@
-"""Sensors as a source of labels: what a marker or a gripper says, worth what the project trusts it.
+"""Makes labels from sensor feedback, with the reliability that the settings give it.
 
-A correction is a label of its sample; an outcome that worked makes the model's own answer one.
-Such a label only trains: nothing is labeled that lies on the test side of the split. People
-always win. Each reading of the feedback goes on where the last one ended.
+A correction labels its sample; a successful outcome makes the model's own answer the label. Such
+labels only train: samples on the test side of the split get none. Labels by annotators always take
+precedence. Each call goes on where the last one ended.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ from flywheel.settings.learning import Sensors
 from flywheel.task import Task
 
 _PIECE = 20_000
-# torch says RuntimeError for targets of the wrong shape.
+# torch raises RuntimeError for targets of the wrong shape.
 _NO_ANSWER = (*UNREADABLE, RuntimeError)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SensorResult:
-    """What sensors said since the last time."""
+    """Counts of the labels from new sensor feedback."""
 
     num_labels: int = 0
-    """new or changed"""
+    """new or changed labels"""
     num_refused: int = 0
-    """answers that the task cannot read; the skips say why"""
+    """feedback that is not a valid answer; the skips hold the reasons"""
 
 
 def label_from_sensors(
     ledger: Ledger, task: Task, settings: Sensors, now: datetime, night: int | None
 ) -> SensorResult:
-    """Label the samples of the training side that sensors told of since the last call.
+    """Label the training samples that have new sensor feedback since the last call.
 
-    The newest correction of a sample counts; an outcome counts where there is no label at all.
-    Labels of people and of the start data stay. What has no reliability is not read, and is
-    read from its beginning once it gets one.
+    The newest correction of a sample counts; an outcome counts only if the sample has no label.
+    Labels by annotators and of the start data stay. Feedback of reliability 0 is not read; once it
+    gets a reliability, it is read from its beginning.
     """
     num_labels = num_refused = 0
     kinds = (
@@ -53,19 +53,19 @@ def label_from_sensors(
         (FeedbackKind.OUTCOME, settings.outcome_reliability),
     )
     for kind, reliability in kinds:
-        for connection, told in _pieces(ledger, kind) if reliability > 0 else ():
-            answers, faults = _read(task, kind, told)
+        for connection, feedback in _pieces(ledger, kind) if reliability > 0 else ():
+            answers, faults = _read(task, kind, feedback)
             for sample_id, fault in faults:
                 add_skip(connection, f"{kind} on sample {sample_id}", fault, night, now)
-            news = _news(connection, kind, answers, reliability)
-            add_labels(connection, news, now)
-            num_labels += len(news)
+            labels = _new_labels(connection, kind, answers, reliability)
+            add_labels(connection, labels, now)
+            num_labels += len(labels)
             num_refused += len(faults)
     return SensorResult(num_labels=num_labels, num_refused=num_refused)
 
 
 def _pieces(ledger: Ledger, kind: FeedbackKind) -> Iterator[tuple[Connection, Sequence[Suspect]]]:
-    """The feedback of a kind since its watermark, each piece in a transaction that moves it."""
+    """Yield feedback of a kind after its watermark, each piece in a transaction that moves it."""
     mark = f"{kind} feedback labeled"
     with ledger.read() as connection:
         end = latest(connection, "feedback")
@@ -80,42 +80,42 @@ def _pieces(ledger: Ledger, kind: FeedbackKind) -> Iterator[tuple[Connection, Se
 
 
 def _read(
-    task: Task, kind: FeedbackKind, told: Sequence[Suspect]
+    task: Task, kind: FeedbackKind, feedback: Sequence[Suspect]
 ) -> tuple[dict[str, Json], list[tuple[str, str]]]:
-    """The newest answer on each sample, and what is none, with the reason."""
+    """Return the newest valid answer by sample, and invalid ones with the reason."""
     answers, faults = dict[str, Json](), list[tuple[str, str]]()
-    for one in told:
-        value = one.feedback[1] if one.feedback else None
+    for prediction in feedback:
+        value = prediction.feedback[1] if prediction.feedback else None
         if kind is FeedbackKind.OUTCOME:
             if value is not True:
                 continue
-            value = one.answer
+            value = prediction.answer
         fault = _fault(task, value)
         if fault:
-            faults.append((one.sample_id, fault))
+            faults.append((prediction.sample_id, fault))
         else:
-            answers[one.sample_id] = value
+            answers[prediction.sample_id] = value
     return answers, faults
 
 
 def _fault(task: Task, value: Json) -> str:
-    """Why a value cannot train; "" when it can."""
+    """Return why a value cannot train; "" if it can."""
     if value is None:
-        return "null is no answer; send the right answer as the task writes it"
+        return "null is not an answer; send the right answer in the task's format"
     try:
         task.scores(value, value)
         task.targets([value])
     except _NO_ANSWER as error:
-        return f"{value!r} is no answer of the task: {error or type(error).__name__}"
+        return f"{value!r} is not an answer of the task: {error or type(error).__name__}"
     return ""
 
 
-def _news(
+def _new_labels(
     connection: Connection, kind: FeedbackKind, answers: Mapping[str, Json], reliability: float
 ) -> list[Label]:
-    """The labels that are new or change one that a sensor gave."""
+    """Return the labels that are new or replace one by a sensor."""
     before = newest_labels(connection, list(answers))
-    news = []
+    labels = []
     for sample_id, answer in answers.items():
         label = Label(
             sample_id=sample_id,
@@ -125,12 +125,12 @@ def _news(
             source=SENSOR,
         )
         if _gives_way(before.get(sample_id), label, kind):
-            news.append(label)
-    return news
+            labels.append(label)
+    return labels
 
 
 def _gives_way(known: Label | None, label: Label, kind: FeedbackKind) -> bool:
-    """Whether what is known of a sample leaves room for a sensor's label."""
+    """Return whether a sensor's label may replace the known one."""
     if known is None or known.answer is None:
         return True
     return kind is FeedbackKind.CORRECTION and known.source == SENSOR and known != label

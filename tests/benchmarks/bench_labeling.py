@@ -31,8 +31,9 @@ import psutil
 from label_studio_sdk import LabelStudio
 from PIL import Image
 
-from flywheel.annotate.backend import NewLabelingTask, task_payload
+from flywheel.annotate.backend import NewLabelingTask
 from flywheel.annotate.label_studio.backend import LabelStudioBackend
+from flywheel.annotate.label_studio.payloads import task_payload
 from flywheel.annotate.label_studio.pictures import PictureStorage
 from flywheel.records import content_id
 from flywheel.stack import catalogue

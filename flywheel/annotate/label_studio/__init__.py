@@ -1,1 +1,1 @@
-"""The Label Studio adapter: the only code that speaks to Label Studio."""
+"""The labeling backend for Label Studio; the only code that calls its API."""

@@ -1,7 +1,7 @@
-"""Label Studio as the label stage sees it: fulfils `flywheel.annotate.backend.LabelingBackend`.
+"""Implements `flywheel.annotate.backend.LabelingBackend` for Label Studio.
 
-What is created exactly once is in `flywheel.annotate.label_studio.task_writer`; how requests travel, fail and are
-repeated is in `flywheel.annotate.label_studio.client`. It refuses to know the ledger.
+`task_writer` creates labeling tasks exactly once, `client` sends requests and retries them, and
+`payloads` converts the JSON.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ from datetime import datetime, timedelta
 
 import httpx
 
-from flywheel.annotate.backend import (
+from flywheel.annotate.backend import InventoryRow, LabelingProject, LabelingTask, NewLabelingTask
+from flywheel.annotate.label_studio.client import Client, GoneError, condition, misfits
+from flywheel.annotate.label_studio.payloads import (
     MODEL_VERSION,
-    InventoryRow,
-    LabelingProject,
-    LabelingTask,
-    NewLabelingTask,
     inventory_row,
     labeling_task,
     score,
     task_payload,
 )
-from flywheel.annotate.label_studio.client import Client, GoneError, condition, misfits
 from flywheel.annotate.label_studio.pictures import BY_UPLOAD, PictureStorage, pictures_of
 from flywheel.annotate.label_studio.task_writer import NOT_BEGUN, TaskWriter, by_ids
 from flywheel.errors import TaskError
 from flywheel.records import Json
 
-_QUEUE = "Uncertainty sampling"  # lowest prediction score first, each person another one
-_OVERLAP = timedelta(minutes=5)  # a slow write may become visible after a later one
+_QUEUE = (
+    "Uncertainty sampling"  # lowest prediction score first, a different task for each annotator
+)
+# A slow write may become visible after a later one, so the last minutes are read again.
+_OVERLAP = timedelta(minutes=5)
 _ANNOTATIONS = (
     "id,data,updated_at,is_labeled,annotations.id,annotations.project,annotations.created_at,"
     "annotations.updated_at,annotations.completed_by,annotations.result,"
@@ -45,7 +45,7 @@ _ACTIONS = sorted(["ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELE
 _ANSWERED = condition("total_annotations", "greater", 0, "Number")
 _UNANSWERED = condition("total_annotations", "equal", 0, "Number")
 _SKIPPED = condition("cancelled_annotations", "greater", 0, "Number")
-# Naming a column in a filter is what makes the server compute it.
+# The server computes this column only if a filter names it.
 _EITHER = condition("draft_exists", "in_list", [True, False], "Boolean")
 
 
@@ -53,8 +53,8 @@ class LabelStudioBackend:
     """A Label Studio server. Open it with `LabelStudioBackend.connect`.
 
     It holds no connection between two requests, so there is nothing to close.
-    Every method raises UnavailableError when the server does not answer (the work waits in the
-    ledger), and RefusedError when it answers no.
+    Every method raises UnavailableError if the server does not answer (the work waits in the
+    ledger), and RefusedError if it refuses the request.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class LabelStudioBackend:
         self._annotators: dict[int, str] = {}
         self._writer = TaskWriter(client)
         self._settings: dict[int, tuple[str, int]] = {}
-        """by project: labeling config, and people who are asked unless told otherwise"""
+        """project id -> labeling config and default number of annotators"""
 
     @classmethod
     def connect(
@@ -79,15 +79,15 @@ class LabelStudioBackend:
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> LabelStudioBackend:
-        """The server at an address, with the access token of one of its users.
+        """Connect to a server with the access token of one of its users.
 
         Args:
-            url: where its API is.
-            token: of a user; None: none is known.
-            pictures: how pictures get to it.
-            pages_url: where people's browsers find it, if that is another address.
-            transport: how requests are sent, for tests.
-            sleep: how it waits before it asks again, for tests.
+            url: address of its API.
+            token: a user's access token; None raises RefusedError.
+            pictures: how pictures are published.
+            pages_url: address for annotators' browsers, if it differs.
+            transport: sends the requests, for tests.
+            sleep: waits before a retry, for tests.
 
         Raises:
             UnavailableError: nothing answers there.
@@ -96,30 +96,30 @@ class LabelStudioBackend:
         return cls(Client.connect(url, token, transport, sleep), pictures, pages_url)
 
     def publish(self, project_id: int, pictures: Mapping[str, bytes]) -> dict[str, str]:
-        """Bring pictures to where browsers find them; sample id -> address.
+        """Publish pictures (name -> PNG bytes); return name -> address.
 
         Raises:
-            PayloadError: no browser can show one of them.
+            PayloadError: a browser cannot show one of them.
         """
         return self._pictures.publish(project_id, pictures)
 
     def page(self, project_id: int) -> str:
-        """The page of a project that people open."""
+        """Return the address of the project's page."""
         return f"{self._pages_url}/projects/{project_id}/data"
 
     def exists(self, project_id: int) -> bool:
-        """Whether the project still exists."""
+        """Return whether the project still exists."""
         return self._project(project_id) is not None
 
     def ensure(
         self, title: str, config: str, project_id: int | None, num_annotators: int = 1
     ) -> LabelingProject:
-        """The project of this id, else of exactly this title, created or brought up to date.
+        """Find the project by id, else by exact title, else create it; bring its config up to date.
 
-        A new project asks so many people in each labeling task unless that says otherwise, which
-        takes a request each. It is never changed: Label Studio would change the labeling tasks
-        that are there. With more than one, it gives people begun ones first, so that a sample's
-        answers come together.
+        `num_annotators` is the default of a new project. Labeling tasks that differ from it take
+        a request each. The default is never changed later: Label Studio would change existing
+        labeling tasks too. If it is above 1, Label Studio hands out begun labeling tasks first, so
+        that the answers to a sample come together.
         """
         wanted = {
             "label_config": config,
@@ -136,10 +136,10 @@ class LabelStudioBackend:
         return LabelingProject(found["id"], self.page(found["id"]))
 
     def push(self, project_id: int, items: Sequence[NewLabelingTask]) -> dict[str, int]:
-        """Create the labeling tasks that are not there yet; key -> external id of all.
+        """Create the labeling tasks that do not exist yet; return key -> external id of all.
 
-        Exactly once, however often it is called and wherever it was cut off, as long as one
-        process sends at a time.
+        Each is created exactly once, however often this is called and wherever it was interrupted,
+        as long as one process sends at a time.
 
         Raises:
             TaskError: a pre-annotation does not fit the labeling config.
@@ -152,10 +152,10 @@ class LabelStudioBackend:
         return self._writer.create(project_id, items, usual)
 
     def changed_since(self, project_id: int, since: datetime | None) -> Iterator[LabelingTask]:
-        """Every labeling task that changed since then, with all the annotations it has now.
+        """Yield every labeling task that changed since then, with all its current annotations.
 
-        Without a time, all that people have worked on. Some that changed shortly before come
-        again. A project that is gone has none.
+        Without a time, all that have an annotation or a skip. Labeling tasks that changed up to
+        five minutes before are repeated. A deleted project has none.
         """
         if since is None:
             yield from self._annotated(project_id, [_ANSWERED])
@@ -166,51 +166,51 @@ class LabelStudioBackend:
         yield from self._annotated(project_id, [changed])
 
     def fetch(self, project_id: int, external_ids: Collection[int]) -> Iterator[LabelingTask]:
-        """These labeling tasks, with all their annotations; those that are gone are missing."""
-        for those, _ in by_ids(external_ids):
-            yield from self._annotated(project_id, [those])
+        """Yield these labeling tasks with all their annotations, without deleted ones."""
+        for id_filter, _ in by_ids(external_ids):
+            yield from self._annotated(project_id, [id_filter])
 
     def inventory(self, project_id: int) -> Iterator[InventoryRow]:
-        """Every labeling task of a project in brief."""
+        """Yield every labeling task of a project, without annotations."""
         for row in self._client.rows(project_id, _BRIEF, [_EITHER]):
             yield inventory_row(row)
 
     def raise_overlap(self, external_id: int, num_annotators: int) -> None:
-        """Raise the number of people asked in one labeling task, and open it again.
+        """Raise the number of annotators of a labeling task, and reopen it.
 
-        One that is gone stays gone; a reconciliation tells of it.
+        Nothing happens if it was deleted; the next reconciliation reports that.
         """
         with suppress(GoneError):
             self._writer.ask(external_id, num_annotators)
 
     def reorder(self, project_id: int, priorities: Mapping[int, float]) -> set[int]:
-        """external id -> new priority; which were moved: those that nobody has begun."""
+        """Set priorities by external id; return the ids that moved. Begun ones keep their place."""
         moved = set[int]()
-        for those, _ in by_ids(priorities):
-            filters = [those, *NOT_BEGUN]
+        for id_filter, _ in by_ids(priorities):
+            filters = [id_filter, *NOT_BEGUN]
             for row in self._client.rows(project_id, "id,predictions", filters, fields="all"):
                 if self._place(row["predictions"], score(priorities[row["id"]])):
                     moved.add(row["id"])
         return moved
 
     def delete(self, project_id: int, external_ids: Collection[int]) -> set[int]:
-        """Delete labeling tasks that nobody has begun; which of the given are gone now.
+        """Delete labeling tasks that are not begun; return which of the given ids are gone now.
 
-        The server itself picks, in the request that deletes, those without annotation, skip or
-        draft. Whoever answers in the milliseconds between loses an answer that nobody waits
-        for; whoever has one open without having touched it is told so when they submit.
+        The server itself selects those without annotation, skip or draft, in the request that
+        deletes them. An annotation submitted within those milliseconds is lost, but it was no
+        longer needed. An annotator who has an untouched one open sees an error on submitting.
         """
         return self._writer.delete(project_id, external_ids)
 
     def restore(self, external_id: int, data: Mapping[str, Json]) -> None:
-        """Write the data of a labeling task as it was sent; one that is gone stays gone."""
+        """Write the data of a labeling task as it was sent; nothing happens if it was deleted."""
         with suppress(GoneError):
             self._client.call("PATCH", f"api/tasks/{external_id}/", json={"data": dict(data)})
 
     def register_webhook(self, project_id: int, url: str, secret: str) -> None:
-        """Have Label Studio tell an address of every annotation; registered once.
+        """Have Label Studio notify an address of every annotation. Idempotent.
 
-        It names what happened and sends nothing else; our secret is in X-Flywheel-Secret.
+        A notification holds the kind of event and no data; our secret is in X-Flywheel-Secret.
         """
         wanted = {
             "url": url,
@@ -241,11 +241,12 @@ class LabelStudioBackend:
             return None
 
     def _found_or_new(self, title: str, wanted: Mapping[str, Json]) -> Json:
-        """The oldest project of exactly this title; Label Studio itself finds similar ones too."""
+        """Return the oldest project of exactly this title, else a new one."""
         page, found = 1, list[Json]()
         while True:
             params = {"title": title, "page": page, "page_size": 100}
             answer = self._client.call("GET", "api/projects/", params=params)
+            # Label Studio also finds titles that only contain this one.
             found += [row for row in answer["results"] if row["title"] == title]
             if not answer.get("next"):
                 break
@@ -256,24 +257,25 @@ class LabelStudioBackend:
         return self._client.ask("POST", "api/projects/", json=new)
 
     def _place(self, predictions: Sequence[Json], wanted: float) -> bool:
-        """Give our prediction another score; False where somebody has deleted it."""
-        ours = [one for one in predictions if one["model_version"] == MODEL_VERSION]
-        for one in ours:
-            if one["score"] != wanted:
-                path = f"api/predictions/{one['id']}/"
-                with suppress(GoneError):  # somebody has deleted it this moment
+        """Set the score of our prediction; return False if it was deleted."""
+        ours = [row for row in predictions if row["model_version"] == MODEL_VERSION]
+        for prediction in ours:
+            if prediction["score"] != wanted:
+                path = f"api/predictions/{prediction['id']}/"
+                with suppress(GoneError):  # deleted since it was read
                     self._client.call("PATCH", path, json={"score": wanted})
         return bool(ours)
 
     def _annotated(self, project_id: int, filters: Sequence[Json]) -> Iterator[LabelingTask]:
-        # Expanded, annotations are written by one serializer and not by one for each row.
+        # With expand, the server serializes all annotations at once, which is much faster.
         more = {"fields": "all", "expand": "annotations"}
         for row in self._client.rows(project_id, _ANNOTATIONS, filters, **more):
-            self._know({one["completed_by"] for one in row["annotations"]} - {None})
+            users = {annotation["completed_by"] for annotation in row["annotations"]} - {None}
+            self._look_up_emails(users)
             yield labeling_task(row, self._annotators)
 
-    def _know(self, numbers: Collection[int]) -> None:
-        """Learn the e-mails of people; each that nobody knows is asked for once."""
+    def _look_up_emails(self, numbers: Collection[int]) -> None:
+        """Look up the e-mails of new users; unknown ones are looked up once."""
         if all(number in self._annotators for number in numbers):
             return
         for user in self._client.call("GET", "api/users/"):
@@ -283,11 +285,11 @@ class LabelStudioBackend:
 
 
 def _check_predictions(config: str, items: Sequence[NewLabelingTask]) -> None:
-    """Label Studio itself would take a wrong pre-annotation and fail to open it."""
+    """Raise an error for a wrong pre-annotation: Label Studio would accept it and fail to open it."""
     for item in items:
         faults = misfits(config, task_payload(item)["predictions"][0]) if item.result else []
         if faults:
             raise TaskError(
                 f"the pre-annotation of sample {item.sample_id[:12]} does not fit the labeling "
-                f"config: {'; '.join(faults)}; mend labeling.result of the task"
+                f"config: {'; '.join(faults)}; fix labeling.result of the task"
             )

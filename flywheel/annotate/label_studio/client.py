@@ -1,9 +1,7 @@
-"""Label Studio's HTTP: tokens, errors, repeats and pages; the only module that imports its SDK.
+"""Label Studio over HTTP: tokens, errors, retries and paging; the only module that imports its SDK.
 
-A request that may be lost is never repeated by the SDK, which would create labeling tasks a
-second time. `call` repeats what has the same end however often it arrives; whatever has not is
-asked once (`ask`), and whoever asks looks first what is already there. It refuses to know what
-is asked.
+The SDK never retries, since that would create labeling tasks twice. `call` retries idempotent
+requests. All others are sent once by `ask`, and its caller first looks up what already exists.
 """
 
 from __future__ import annotations
@@ -42,15 +40,15 @@ class GoneError(RefusedError):
 
 
 class TooLargeError(RefusedError):
-    """The server, or a proxy before it, takes no body of this size (413)."""
+    """The server, or a proxy in front of it, rejects a body of this size (413)."""
 
 
 class _SpentError(UnavailableError):
-    """A request that was repeated as often as it may be."""
+    """A request that was retried as often as allowed."""
 
 
 class _WaitError(UnavailableError):
-    """The server says how long to wait (Retry-After)."""
+    """The server named a time to wait (Retry-After)."""
 
     def __init__(self, message: str, seconds: float) -> None:
         super().__init__(message)
@@ -61,8 +59,8 @@ class Client:
     """A Label Studio server over HTTP. Open it with `Client.connect`.
 
     It holds no connection between two requests, so there is nothing to close, and threads may
-    share it. Every method raises UnavailableError when the server does not answer (the work
-    waits in the ledger), and RefusedError when it answers no.
+    share it. Every method raises UnavailableError if the server does not answer (the work
+    waits in the ledger), and RefusedError if it refuses the request.
     """
 
     def __init__(self, url: str, sdk: LabelStudio, sleep: Callable[[float], None]) -> None:
@@ -79,7 +77,7 @@ class Client:
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> Client:
-        """The server at an address, with the access token of one of its users.
+        """Connect to a server with the access token of one of its users.
 
         Raises:
             UnavailableError: nothing answers there.
@@ -91,7 +89,7 @@ class Client:
                 f"Label Studio at {url} needs a token; set LABEL_STUDIO_API_KEY to the access token "
                 f"from {url}/user/account"
             )
-        from label_studio_sdk import LabelStudio  # noqa: PLC0415 - a second, only for who asks it
+        from label_studio_sdk import LabelStudio  # noqa: PLC0415 - the import takes a second
 
         http = httpx.Client(
             timeout=_TIMEOUT_SECONDS,
@@ -99,36 +97,36 @@ class Client:
             limits=httpx.Limits(max_keepalive_connections=0),
             transport=transport,
         )
-        with _told(url):
+        with _translated(url):
             sdk = LabelStudio(base_url=url, api_key=token, httpx_client=http, max_retries=0)
         client = cls(url, sdk, sleep)
         client.settle(client._meet)
         return client
 
     def ask(self, method: str, path: str, **arguments: Any) -> Json:
-        """One request, sent once: the JSON of its answer, None of an empty one."""
+        """Send a request once; return the JSON of the response, None if it is empty."""
         response = self._send(method, path, **arguments)
         if response.history and method != "GET":
             raise RefusedError(
-                f"Label Studio at {self.url} sends a {method} on to {response.url.join('/')}, which "
-                "changes it; write that address into labeling.url"
+                f"Label Studio at {self.url} redirects a {method} to {response.url.join('/')}, which "
+                "changes it to a GET; set labeling.url to that address"
             )
         return self._json(response)
 
     def call(self, method: str, path: str, **arguments: Any) -> Json:
-        """A request that may be repeated, sent until it is answered, a few times at most."""
+        """Send an idempotent request, with a few retries while the server does not answer."""
         return self.settle(lambda: self.ask(method, path, **arguments))
 
     def settle(self, attempt: Callable[[], _T]) -> _T:
-        """What an attempt comes to that is made again, a few times at most, while nothing answers.
+        """Return the result of an attempt, with a few retries while the server does not answer.
 
-        An attempt that writes with `ask` looks first what is already there.
+        An attempt that writes with `ask` must first look up what already exists.
         """
         for number in range(_ATTEMPTS):
             try:
                 return attempt()
             except _SpentError:
-                raise  # a request inside was repeated already
+                raise  # a request inside was retried already
             except UnavailableError as error:
                 asked = error.seconds if isinstance(error, _WaitError) else 0.0
                 if number == _ATTEMPTS - 1 or asked > _LONGEST_PAUSE_SECONDS:
@@ -137,7 +135,7 @@ class Client:
         raise AssertionError("the loop above returns or raises")
 
     def shows(self, path: str, **params: str) -> bool:
-        """Whether the server has a file at a path for the token's user."""
+        """Return whether the token's user can read a file at a path."""
 
         def attempt() -> bool:
             status = self._send("GET", path, params=params).status_code
@@ -154,9 +152,9 @@ class Client:
         filters: Sequence[Json] = (),
         **more: str,
     ) -> Iterator[Json]:
-        """Labeling tasks as raw JSON, in order of their ids: writes in between lose none.
+        """Yield labeling tasks as JSON in order of their ids, so that concurrent writes skip none.
 
-        `include` names the columns, all others cost time. A project that is gone has none.
+        `include` names the columns; more columns cost time. A deleted project has no rows.
         """
         fixed = {"project": project_id, "include": include, "resolve_uri": "false", "page": 1}
         last_id = 0
@@ -176,7 +174,7 @@ class Client:
                 return
             rows = answer["tasks"]
             yield from rows
-            # A server may give smaller pages than we ask for, so their size says nothing.
+            # A server may send smaller pages than requested, so a short page need not be the last.
             if not rows or len(rows) >= answer["total"]:
                 return
             last_id = rows[-1]["id"]
@@ -186,21 +184,21 @@ class Client:
             self.ask("GET", "api/current-user/whoami")
         except UnavailableError as error:
             if isinstance(error.__cause__, httpx.ConnectError):
-                # Nothing listens there, and nobody need wait to hear so.
+                # Nothing listens there, so retries would only delay the error.
                 raise _SpentError(str(error)) from error
             raise
 
     def _send(self, method: str, path: str, **arguments: Any) -> httpx.Response:
         send = partial(self._wrapper.httpx_client.request, path, method=method, **arguments)
-        with _told(self.url):
+        with _translated(self.url):
             response = send()
             is_unknown = response.status_code == httpx.codes.UNAUTHORIZED
             return send() if is_unknown and self._forget_access() else response
 
     def _forget_access(self) -> bool:
-        """Drop the short-lived token made from a personal one; whether there was such a one.
+        """Drop the short-lived token made from a personal one; return whether there was one.
 
-        The SDK trusts our clock with its end, and the server's may be ahead of it.
+        The SDK computes its expiry with our clock, and the server's clock may be ahead.
         """
         tokens = self._wrapper._tokens_client  # noqa: SLF001
         if tokens._use_legacy_token or tokens._access_token is None:  # noqa: SLF001
@@ -217,18 +215,18 @@ class Client:
             kind = response.headers.get("content-type", "")
             if response.is_success and "json" in kind:
                 raise UnavailableError(
-                    f"an answer of Label Studio at {self.url} was cut off after "
-                    f"{len(response.content)} bytes; look into any proxy before it, the work waits "
+                    f"a response of Label Studio at {self.url} was cut off after "
+                    f"{len(response.content)} bytes; check any proxy in front of it, the work waits "
                     "in the ledger"
                 ) from None
-            body = "a page that is no JSON"
+            body = "a page that is not JSON"
         if response.is_success and isinstance(body, dict | list):
             return body
         raise _fault(self.url, response.status_code, body, response.headers)
 
 
 def condition(column: str, operator: str, value: Json, kind: str) -> dict[str, Json]:
-    """A filter of the data manager on one column, such as id or data.key."""
+    """Return a filter of the data manager on one column, such as id or data.key."""
     return {
         "filter": f"filter:tasks:{column}",
         "operator": operator,
@@ -238,7 +236,7 @@ def condition(column: str, operator: str, value: Json, kind: str) -> dict[str, J
 
 
 def misfits(config: str, prediction: Json) -> list[str]:
-    """Why a pre-annotation does not fit a labeling config; the server takes it all the same."""
+    """Return why a pre-annotation does not fit a labeling config; the server accepts it anyway."""
     return [
         str(fault)
         for fault in _interface(config).validate_prediction(prediction, return_errors=True)
@@ -246,22 +244,22 @@ def misfits(config: str, prediction: Json) -> list[str]:
 
 
 @contextmanager
-def _told(url: str) -> Iterator[None]:
-    """Turn what the SDK and its HTTP client raise into our two errors."""
+def _translated(url: str) -> Iterator[None]:
+    """Turn exceptions of the SDK and its HTTP client into our two errors."""
     try:
         yield
     except httpx.HTTPError as error:
         raise UnavailableError(
             f"Label Studio at {url} does not answer ({type(error).__name__}: {error}); "
-            "start it (flywheel up), or mend labeling.url; the work waits in the ledger"
+            "start it (flywheel up) or correct labeling.url, the work waits in the ledger"
         ) from error
     except json.JSONDecodeError as error:
         raise UnavailableError(
-            f"what answers at {url} is not Label Studio ({error}); check labeling.url and any "
-            "proxy before it; the work waits in the ledger"
+            f"the server at {url} is not Label Studio ({error}); check labeling.url and any "
+            "proxy in front of it, the work waits in the ledger"
         ) from error
     except ApiError as error:
-        # Its text holds response headers, a session cookie among them: no chaining.
+        # No chaining: its text holds response headers, with a session cookie among them.
         raise _fault(url, error.status_code or 0, error.body, {}) from None
 
 
@@ -274,19 +272,21 @@ def _fault(url: str, status: int, body: Json, headers: Mapping[str, str]) -> Fly
     detail = body.get("validation_errors") or body.get("detail") if isinstance(body, dict) else body
     reason = f"Label Studio at {url} answers {status}: {str(detail)[:500]}"
     if status >= 500 or status in _BUSY:
-        told = f"{reason}; look into its log, the work waits in the ledger"
+        message = f"{reason}; look into its log, the work waits in the ledger"
         seconds = _seconds(headers.get("retry-after", ""))
-        return _WaitError(told, seconds) if seconds else UnavailableError(told)
+        return _WaitError(message, seconds) if seconds else UnavailableError(message)
     if status == httpx.codes.REQUEST_ENTITY_TOO_LARGE:
-        return TooLargeError(f"{reason}; let it, and any proxy before it, take larger bodies")
-    told = f"{reason}; check labeling.url, the rights of the token's user and the labeling config"
-    # The page of a proxy is no word of Label Studio's that something is gone.
+        return TooLargeError(f"{reason}; let it and any proxy in front of it accept larger bodies")
+    message = (
+        f"{reason}; check labeling.url, the rights of the token's user and the labeling config"
+    )
+    # A 404 page of a proxy does not mean that something was deleted in Label Studio.
     is_gone = status == httpx.codes.NOT_FOUND and isinstance(body, dict)
-    return GoneError(told) if is_gone else RefusedError(told)
+    return GoneError(message) if is_gone else RefusedError(message)
 
 
 def _seconds(retry_after: str) -> float:
-    """What a Retry-After header asks for; 0 where it is a date or nonsense."""
+    """Return the seconds of a Retry-After header; 0 if it is a date or invalid."""
     try:
         seconds = float(retry_after)
     except ValueError:

@@ -1,7 +1,6 @@
-"""How pictures get to where the labelers' browsers find them: upload, shared folder, or address.
+"""Publishes pictures for annotators' browsers: by upload, in a shared folder, or at a public address.
 
-Every way writes `<sample id>.png` and may be repeated. It refuses to know why a sample is shown,
-and what else is in a labeling task.
+Every way writes `<sample id>.png` and is idempotent.
 """
 
 from __future__ import annotations
@@ -34,17 +33,18 @@ _SHOWN = ("PNG", "JPEG")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PictureStorage:
-    """Where pictures go."""
+    """Where pictures are stored for annotators' browsers."""
 
     way: Literal["upload", "folder", "url"] = "upload"
     """upload: into Label Studio, which shows them to its users only; works with every server.
     folder: into a folder that the server sees under the same path; nothing is copied.
-    url: to a place that browsers reach by themselves"""
+    url: to a location that browsers can reach"""
     folder: str = ""
-    """folder: a path below LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT, which the server needs besides
-    LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED=true. url: whatever fsspec can write to, s3://b/p"""
+    """folder: a path below LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT, which the server needs
+    with LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED=true. url: a location that fsspec can write to,
+    such as s3://b/p"""
     url: str = ""
-    """url: the address of that place, as browsers ask for it. Whoever answers there must send
+    """url: the address of that location for browsers. Its server must send
     Access-Control-Allow-Origin, or Label Studio shows an error in place of the picture"""
 
 
@@ -52,23 +52,23 @@ BY_UPLOAD = PictureStorage()
 
 
 def check_picture(sample_id: str, picture: bytes) -> None:
-    """Make sure that a browser can show a picture.
+    """Raise an error for a picture that a browser cannot show.
 
     Raises:
-        PayloadError: it is no PNG and no JPEG, or it is cut off.
+        PayloadError: it is neither PNG nor JPEG, or it is truncated.
     """
     try:
         with Image.open(io.BytesIO(picture), formats=_SHOWN) as image:
             image.load()
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise PayloadError(
-            f"the picture of sample {sample_id[:12]} is none that a browser shows "
-            f"({len(picture)} bytes: {error}); labeling.picture of the task gives a whole PNG"
+            f"the picture of sample {sample_id[:12]} cannot be shown by a browser "
+            f"({len(picture)} bytes: {error}); labeling.picture of the task must return a whole PNG"
         ) from error
 
 
 def pictures_of(place: PictureStorage, client: Client) -> PictureStore:
-    """The way to a place."""
+    """Return the store for a location."""
     if place.way == "folder":
         return _SharedFolder(client, Path(place.folder))
     if place.way == "url":
@@ -77,14 +77,14 @@ def pictures_of(place: PictureStorage, client: Client) -> PictureStore:
 
 
 class _Upload:
-    """Into Label Studio. An answer that got lost leaves files that nothing refers to."""
+    """Uploads into Label Studio. A lost response leaves files without references."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
         self._most_bytes = _BYTES_PER_UPLOAD
 
     def publish(self, project_id: int, pictures: Mapping[str, bytes]) -> dict[str, str]:
-        """Upload them, several requests at once; name -> path on the server."""
+        """Upload pictures with parallel requests; return name -> path on the server."""
         upload = partial(self._upload, project_id)
         with ThreadPoolExecutor(_UPLOADS_AT_ONCE) as pool:
             numbers = dict(chain.from_iterable(pool.map(upload, self._parts(pictures))))
@@ -96,13 +96,13 @@ class _Upload:
                 f"api/projects/{project_id}/file-uploads",
                 params={"ids": json.dumps(list(part), separators=(",", ":"))},
             )
-            # Of a project that somebody is still setting up, all files are listed.
+            # For a project that is still being set up, Label Studio lists all files.
             known = {row["id"]: row["file"] for row in rows}
             addresses |= {name: f"/data/{known[number]}" for number, name in part.items()}
         return addresses
 
     def _upload(self, project_id: int, pictures: Mapping[str, bytes]) -> list[tuple[str, int]]:
-        """Names with the numbers of their files."""
+        """Upload one part; return names with the ids of their files."""
         files = {
             f"f{number}": (f"{name}.png", picture, "image/png")
             for number, (name, picture) in enumerate(pictures.items())
@@ -124,7 +124,7 @@ class _Upload:
         return list(zip(pictures, answer["file_upload_ids"], strict=True))
 
     def _parts(self, pictures: Mapping[str, bytes]) -> Iterator[dict[str, bytes]]:
-        """What one request can take."""
+        """Split pictures into parts that fit into one request."""
         part, size = dict[str, bytes](), 0
         for name, picture in pictures.items():
             if part and (len(part) == _FILES_PER_UPLOAD or size + len(picture) > self._most_bytes):
@@ -137,16 +137,16 @@ class _Upload:
 
 
 class _SharedFolder:
-    """Into a folder that the server sees under the same path."""
+    """Writes into a folder that the server sees under the same path."""
 
     def __init__(self, client: Client, folder: Path) -> None:
         self._client = client
         self._folder = folder
         self._below = dict[int, str]()
-        """by project: the folder's path below the server's document root"""
+        """project id -> the folder's path below the server's document root"""
 
     def publish(self, project_id: int, pictures: Mapping[str, bytes]) -> dict[str, str]:
-        """Write them; name -> path on the server."""
+        """Write pictures; return name -> path on the server."""
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             for name, picture in pictures.items():
@@ -155,7 +155,7 @@ class _SharedFolder:
                 scratch.replace(self._folder / f"{name}.png")
         except OSError as error:
             raise UnavailableError(
-                f"pictures cannot be written into {self._folder} ({error}); mend "
+                f"pictures cannot be written into {self._folder} ({error}); correct "
                 "labeling.pictures_folder or its rights, the work waits in the ledger"
             ) from error
         if pictures and project_id not in self._below:
@@ -167,7 +167,7 @@ class _SharedFolder:
         }
 
     def _register(self, project_id: int) -> None:
-        """Allow the project's people to see the folder; once for each project."""
+        """Let the project's annotators see the folder; once per project."""
         path = "api/storages/localfiles"
         known = self._client.call("GET", path, params={"project": project_id})
         if not any(row["path"] == str(self._folder) for row in known):
@@ -180,7 +180,7 @@ class _SharedFolder:
             self._client.ask("POST", f"{path}/", json=new)
 
     def _find_below(self, file: str) -> str:
-        """Which end of the folder's path the server knows; only it knows its document root."""
+        """Return the part of the folder's path below the document root, which only the server knows."""
         parts = self._folder.parts[1:]
         for start in reversed(range(len(parts))):
             below = "/".join(parts[start:])
@@ -194,22 +194,22 @@ class _SharedFolder:
 
 
 class _Address:
-    """To a place that browsers reach by themselves."""
+    """Writes to a location that browsers can reach."""
 
     def __init__(self, location: str, url: str) -> None:
         self._location = location.rstrip("/")
         self._url = url.rstrip("/")
 
     def publish(self, project_id: int, pictures: Mapping[str, bytes]) -> dict[str, str]:
-        """Write them; name -> address."""
-        del project_id  # pictures of one name are the same in every project
+        """Write pictures; return name -> address."""
+        del project_id  # a name stands for the same picture in every project
         try:
             system, root = fsspec.url_to_fs(self._location)
             system.makedirs(root, exist_ok=True)
             system.pipe({f"{root}/{name}.png": picture for name, picture in pictures.items()})
         except OSError as error:
             raise UnavailableError(
-                f"pictures cannot be written to {self._location} ({error}); mend "
+                f"pictures cannot be written to {self._location} ({error}); correct "
                 "labeling.pictures_folder or its rights, the work waits in the ledger"
             ) from error
         return {name: f"{self._url}/{quote(name)}.png" for name in pictures}

@@ -1,8 +1,8 @@
-"""Creates labeling tasks exactly once, and deletes those that nobody has begun.
+"""Creates labeling tasks exactly once, and deletes those that are not begun.
 
-A labeling task is told by data.key alone: numbers are given out again on SQLite once the newest
-labeling tasks are deleted. So before anything is created, and again after every answer that got
-lost, the keys are looked up. It refuses to know the ledger.
+A labeling task is identified by data.key alone: on SQLite, ids are reused once the newest labeling
+tasks are deleted. So the keys are looked up before anything is created, and again after every lost
+response.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 
-from flywheel.annotate.backend import NewLabelingTask, task_payload
+from flywheel.annotate.backend import NewLabelingTask
 from flywheel.annotate.label_studio.client import Client, GoneError, TooLargeError, condition
+from flywheel.annotate.label_studio.payloads import task_payload
 from flywheel.errors import RefusedError, UnavailableError
 from flywheel.records import Json
 
@@ -22,30 +23,30 @@ NOT_BEGUN = (
     condition("cancelled_annotations", "equal", 0, "Number"),
     condition("draft_exists", "equal", False, "Boolean"),
 )
-"""filters of the data manager for what nobody has annotated, skipped or drafted"""
+"""filters of the data manager for labeling tasks without annotation, skip or draft"""
 
 _ITEMS_PER_IMPORT = 1000
 _BYTES_PER_IMPORT = 8_000_000
-_KEYS_PER_LOOKUP = 90  # they travel in the address, which proxies cut at 8 kB
+_KEYS_PER_LOOKUP = 90  # they are part of the URL, which proxies limit to 8 kB
 _IDS_PER_REQUEST = 400
 _LOOKED_UP = "id,data,overlap,total_predictions"
 
 
 class TaskWriter:
-    """Creates and deletes labeling tasks over one connection, in one process at a time."""
+    """Creates and deletes labeling tasks; only one process may do so at a time."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
         self._most_bytes = _BYTES_PER_IMPORT
         self._made = dict[int, dict[str, int]]()
-        """by project that was empty when it was first looked at: all that was created since"""
+        """for projects that were empty at first sight: project id -> key -> external id of all created since"""
 
     def create(
         self, project_id: int, items: Sequence[NewLabelingTask], usual: int
     ) -> dict[str, int]:
-        """Create the labeling tasks that are not there yet; key -> external id of all.
+        """Create the labeling tasks that do not exist yet; return key -> external id of all.
 
-        `usual` people are asked in each unless the server is told otherwise, one by one.
+        `usual` is the project's default number of annotators; others take a request each.
         """
         wanted = {item.key: item for item in items}
         sent = self._look_up(project_id, {item.key: item.num_annotators for item in items})
@@ -66,35 +67,36 @@ class TaskWriter:
         return sent
 
     def ask(self, external_id: int, num_annotators: int) -> None:
-        """Ask so many people in one labeling task, and open it again if fewer have answered."""
+        """Set the number of annotators of a labeling task; reopen it if fewer have answered."""
         path = f"api/tasks/{external_id}/"
         row = self._client.call("PATCH", path, json={"overlap": num_annotators})
-        answered = {one["completed_by"] for one in row["annotations"] if not one["was_cancelled"]}
+        given = [annotation for annotation in row["annotations"] if not annotation["was_cancelled"]]
+        answered = {annotation["completed_by"] for annotation in given}
         if row["is_labeled"] and len(answered) < num_annotators:
             self._client.call("PATCH", path, json={"is_labeled": False})
 
     def delete(self, project_id: int, external_ids: Collection[int]) -> set[int]:
-        """Delete those that nobody has begun; which of the given are gone now."""
+        """Delete those that are not begun; return which of the given ids are gone now."""
         gone = set[int]()
-        for those, part in by_ids(external_ids):
+        for id_filter, part in by_ids(external_ids):
             body = {
-                # Named twice: were the filters not understood, everything would be deleted.
+                # Ids are given twice: a server that ignored the filters would delete everything.
                 "selectedItems": {"all": False, "included": part},
-                "filters": {"conjunction": "and", "items": [those, *NOT_BEGUN]},
+                "filters": {"conjunction": "and", "items": [id_filter, *NOT_BEGUN]},
             }
             action = {"id": "delete_tasks", "project": project_id}
             try:
                 self._client.call("POST", "api/dm/actions/", params=action, json=body)
             except GoneError:
                 return set(external_ids)
-            left = {row["id"] for row in self._client.rows(project_id, "id", [those])}
+            left = {row["id"] for row in self._client.rows(project_id, "id", [id_filter])}
             gone |= set(part) - left
         return gone
 
     def _next_import(
         self, waiting: Sequence[NewLabelingTask]
     ) -> tuple[list[NewLabelingTask], bytes]:
-        """What goes into the next request, and its body."""
+        """Return the items of the next request, and its body."""
         texts, size = list[bytes](), 0
         for item in waiting[:_ITEMS_PER_IMPORT]:
             text = json.dumps(task_payload(item), allow_nan=False).encode()
@@ -126,7 +128,7 @@ class TaskWriter:
 
         sent = self._client.settle(attempt)
         if lost:
-            # What seemed lost may have been slow, and have come to its end after our look.
+            # A request that seemed lost may have been slow, and have finished after the look-up.
             self._made.pop(project_id, None)
             sent = self._look_up(project_id, wanted)
         return sent
@@ -144,14 +146,14 @@ class TaskWriter:
         if "task_ids" not in answer:
             raise UnavailableError(
                 f"Label Studio at {self._client.url} imports {len(items)} labeling tasks in the "
-                "background; send again in a minute, those that have arrived are found then"
+                "background; send again in a minute, and those that have arrived are found"
             )
         if answer["prediction_count"] < len(items):
-            # It repeats what a locked database refused, and has forgotten the predictions by then.
+            # Label Studio retries after a locked database, but without the predictions.
             raise UnavailableError(
                 f"Label Studio at {self._client.url} created {len(items)} labeling tasks with "
-                f"{answer['prediction_count']} predictions; send again, they are replaced then. "
-                "It does so when its database is locked: give it PostgreSQL"
+                f"{answer['prediction_count']} predictions, as it does when its database is locked; "
+                "send again to replace them, and let it use PostgreSQL"
             )
         new = dict(zip((item.key for item in items), answer["task_ids"], strict=True))
         if project_id in self._made:
@@ -159,11 +161,11 @@ class TaskWriter:
         return new
 
     def _look_up(self, project_id: int, wanted: Mapping[str, int]) -> dict[str, int]:
-        """key -> external id of those that are there, the oldest; its copies are deleted.
+        """Return key -> external id of those that exist; of copies the oldest is kept.
 
-        So are those without a prediction, unless somebody has begun them: they have no place in
-        the queue. `wanted` says by key how many people are to be asked; a run that was killed may
-        have left fewer.
+        Labeling tasks without a prediction are deleted too if they are not begun: they have no
+        place in the queue. `wanted` is key -> number of annotators, which is raised where a killed
+        run left fewer.
         """
         number = self._num_unknown(project_id, wanted)
         there = defaultdict[str, list[Json]](list)
@@ -185,9 +187,10 @@ class TaskWriter:
         return {key: row["id"] for key, row in found.items()}
 
     def _num_unknown(self, project_id: int, keys: Collection[str]) -> int:
-        """Labeling tasks that may have one of the keys: none where all were created by us just now.
+        """Return how many labeling tasks may have one of the keys.
 
-        Whoever else had created something would have left a newer one.
+        None if this object created all of the project: anything that another process created since
+        would be newer than our newest.
         """
         query = json.dumps({"ordering": ["-tasks:id"]})
         columns = {"include": "id,data", "resolve_uri": "false", "query": query}
@@ -204,7 +207,7 @@ class TaskWriter:
         return 0 if made.keys().isdisjoint(keys) else int(answer["total"])
 
     def _ask_all(self, wanted: Iterable[tuple[int, int]]) -> None:
-        """External ids with people; one that a person has deleted meanwhile is left to a reconciliation."""
+        """Set numbers of annotators by external id; deleted ones are left to reconciliation."""
         for external_id, num_annotators in wanted:
             with suppress(GoneError):
                 self.ask(external_id, num_annotators)
@@ -215,7 +218,7 @@ def _is_bare(row: Json) -> bool:
 
 
 def _by_keys(keys: Collection[str], num_there: int) -> Iterator[list[Json]]:
-    """Filters of the requests that find keys among so many labeling tasks, in the least time."""
+    """Yield the filters of the requests that find keys among `num_there` labeling tasks fastest."""
     if 2 * len(keys) > num_there:
         if num_there:
             yield []
@@ -227,7 +230,7 @@ def _by_keys(keys: Collection[str], num_there: int) -> Iterator[list[Json]]:
 
 
 def by_ids(external_ids: Collection[int]) -> Iterator[tuple[Json, list[int]]]:
-    """Filters that name labeling tasks, as many as fit into an address, each with its ids."""
+    """Yield filters for labeling tasks, with as many ids as fit into a URL, and those ids."""
     ordered = sorted(external_ids)
     for start in range(0, len(ordered), _IDS_PER_REQUEST):
         part = ordered[start : start + _IDS_PER_REQUEST]

@@ -166,7 +166,7 @@ def test_after_a_class_was_renamed_old_answers_are_not_shown_and_the_samples_are
     (line,) = told()
     assert f"pre-annotation of sample {old}" in line
     assert "'c'" in line or "['c']" in line
-    assert "mend labeling.result" in line
+    assert "fix labeling.result" in line
 
 
 def test_a_task_that_cannot_show_the_old_class_at_all_sets_those_samples_aside(
@@ -205,7 +205,7 @@ def test_a_config_that_the_server_refuses_is_told_and_what_waits_is_sent_once_it
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        (b"no picture", "none that a browser shows (10 bytes: cannot identify image file"),
+        (b"no picture", "cannot be shown by a browser (10 bytes: cannot identify image file"),
         (KeyError("lens"), "labeling.picture of the task"),
     ],
 )

@@ -69,7 +69,7 @@ def test_a_server_that_asks_for_an_hour_is_not_waited_for():
 
 def test_another_web_server_is_no_label_studio():
     page = httpx.MockTransport(lambda _: httpx.Response(200, text="<html>Welcome</html>"))
-    with pytest.raises(RefusedError, match="no JSON"):
+    with pytest.raises(RefusedError, match="not JSON"):
         Client.connect("http://studio", TOKEN, page)
 
 

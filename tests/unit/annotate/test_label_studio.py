@@ -10,7 +10,8 @@ import httpx
 import pytest
 
 from flywheel.annotate import LabelStudioBackend
-from flywheel.annotate.backend import NewLabelingTask, task_data, task_payload
+from flywheel.annotate.backend import NewLabelingTask, task_data
+from flywheel.annotate.label_studio.payloads import task_payload
 from flywheel.errors import RefusedError, TaskError, UnavailableError
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -288,7 +289,7 @@ def test_what_is_down_inside_a_push_is_not_waited_for_again_and_again():
 
 
 def test_a_config_is_kept_from_being_refused_item_by_item(server):
-    with pytest.raises(TaskError, match=r"sample 000000000000 .*mend labeling\.result"):
+    with pytest.raises(TaskError, match=r"sample 000000000000 .*fix labeling\.result"):
         _connect(server).push(1, [_item(1), _item(2, letter="z")])
     assert server.rows == []
 
@@ -350,9 +351,9 @@ def test_a_project_that_is_gone_holds_nothing():
 
 def test_the_404_of_a_proxy_does_not_mean_that_a_project_is_gone():
     studio = _connect(lambda _: httpx.Response(404, text="<html>no backend</html>"))
-    with pytest.raises(RefusedError, match="no JSON"):
+    with pytest.raises(RefusedError, match="not JSON"):
         studio.exists(1)
-    with pytest.raises(RefusedError, match="no JSON"):
+    with pytest.raises(RefusedError, match="not JSON"):
         list(studio.changed_since(1, None))
 
 

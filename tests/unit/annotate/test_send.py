@@ -96,7 +96,7 @@ def test_a_picture_that_no_browser_shows_sets_its_sample_aside(letters, send_now
     (sample_id,) = letters.choose(b"x1")
     result = send_now(task=dataclasses.replace(letters.task, labeling=labeling))
     assert (result.num_sent, result.num_refused) == (0, 1)
-    assert "none that a browser shows" in letters.tasks()[sample_id][2]
+    assert "cannot be shown by a browser" in letters.tasks()[sample_id][2]
 
 
 def test_an_answer_that_cannot_be_drawn_sets_its_sample_aside(letters, send_now):
@@ -118,7 +118,7 @@ def test_an_error_of_the_task_sets_its_sample_aside_and_says_where(letters, send
     result = send_now(task=dataclasses.replace(letters.task, labeling=labeling))
     assert (result.num_sent, result.num_refused) == (1, 1)
     assert letters.tasks()[good][0] == "sent"
-    assert f"labeling.{part} of the task fails on it (KeyError: 'lens')" in letters.tasks()[bad][2]
+    assert f"labeling.{part} of the task fails on the sample (KeyError: 'lens')" in letters.tasks()[bad][2]
 
 
 def test_blobs_that_do_not_answer_set_nothing_aside_and_the_batch_waits(letters, send_now, silence):

@@ -162,7 +162,7 @@ def test_what_the_task_cannot_read_is_set_aside_and_the_rest_goes_on(
     with ledger.read() as connection:
         (skip,) = connection.execute(select(skips)).all()
     assert (skip.subject, skip.night) == (f"correction on sample {bad.sample_id}", 3)
-    assert "is no answer" in skip.reason
+    assert "is not an answer" in skip.reason
 
 
 @pytest.mark.parametrize("error", [TaskError, ValueError, TypeError, KeyError, RuntimeError])
