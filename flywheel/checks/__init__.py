@@ -1,7 +1,4 @@
-"""The contract of `flywheel.task.Task` as named laws that run.
-
-A law says what holds for every task; it refuses to know any one task's answers.
-"""
+"""The contract of `flywheel.task.Task` as named, executable laws that hold for every task."""
 
 from flywheel.checks.contract import LAWS, Broken, check_task
 from flywheel.checks.metric import check_metric

@@ -1,7 +1,7 @@
-"""Runs every law of the task's contract and tells all that are broken at once.
+"""Runs every law of the task's contract and reports all broken ones at once.
 
-A law that cannot even finish is broken, and the others still run, except those that build on
-it: what they would say is the same fault again, under the name of a function without blame.
+A law that raises is broken, and the others still run, except those that build on it: they would
+report the same fault again, under the name of a function that is not to blame.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from flywheel.task import Task
 LAWS: MappingProxyType[str, Law] = MappingProxyType(
     {**START_LAWS, **MODEL_LAWS, **SCORE_LAWS, **ANNOTATOR_LAWS}
 )
-"""what a law says -> the law, in the order they run"""
+"""what a law says -> the law, in the order in which they run"""
 
 _INPUTS = "inputs() are finite floats, batch first"
 _MODEL = "the model takes what inputs() gives"
@@ -53,7 +53,7 @@ NEEDS: MappingProxyType[str, tuple[str, ...]] = MappingProxyType(
         "baselines answer every sample": (_SCORES,),
     }
 )
-"""law -> earlier laws without which it says nothing new"""
+"""law -> the earlier laws that it builds on"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,14 +63,14 @@ class Broken:
     law: str
     """what the law says, a key of `LAWS`"""
     why: str
-    """what was found, and what is allowed"""
+    """what was found, and what to do"""
 
 
 def check_task(task: Task, rng: np.random.Generator) -> list[Broken]:
-    """All laws of the contract that the task breaks; an empty list is a task that keeps them.
+    """All laws of the contract that the task breaks; empty when it keeps them all.
 
-    Most laws need labeled samples, so a task without start data cannot keep them. A law whose
-    `NEEDS` are broken is not told, and an exception behind several laws is told once, under the
+    Most laws need labeled samples, so a task without start data breaks them. A law whose `NEEDS`
+    are broken is not reported, and an exception behind several laws is reported once, under the
     first of them. Torch's global generator is left as it was.
     """
     subject = Subject(task, seed=int(rng.integers(2**31)))
@@ -93,7 +93,7 @@ def check_task(task: Task, rng: np.random.Generator) -> list[Broken]:
 
 
 def _run(law: Law, subject: Subject) -> tuple[str | None, bool]:
-    """Why the law is broken, if it is, and whether that is an exception that came out of it."""
+    """Why the law is broken (None when it is kept), and whether an exception was the reason."""
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(subject.seed)
@@ -103,9 +103,9 @@ def _run(law: Law, subject: Subject) -> tuple[str | None, bool]:
 
 
 def _folders(task: Task) -> list[Path]:
-    """Where the user's code is: the folders of the functions that the task is made of.
+    """The folders of the user's code: those of the functions that the task consists of.
 
-    A function of a library may be among them; only an installed task has no others.
+    Folders of installed packages are left out, unless the task itself is installed.
     """
     parts = [getattr(task, field.name) for field in fields(task)]
     parts += [getattr(task.labeling, field.name) for field in fields(task.labeling)]

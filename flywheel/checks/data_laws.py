@@ -1,11 +1,8 @@
-"""Laws on what surrounds the model: start data, labeling, baselines and slices.
+"""Laws on start data, labeling, baselines, slices and scores.
 
-Refuses to know the network; what Label Studio itself would say of a config is its own affair.
-
-Laws on scores: what is right scores best, and training makes answers right.
-
-A task does not say whether a score is better high or low, so the laws find it out: a label
-compared with itself must be at one end of all the scores, the same end for every label.
+A task does not say whether a score is better high or low, so the laws find out: a label compared
+with itself must be at one end of all scores, at the same end for every label. The labeling config
+is checked only for what the loop needs; Label Studio validates the rest.
 """
 
 from __future__ import annotations
@@ -42,12 +39,16 @@ def _start_data_has_both_splits(subject: Subject) -> str | None:
 
 
 def _start_data_repeats(subject: Subject) -> str | None:
-    wrong = [e.sample.id for e in subject.examples if e.sample.id != content_id(e.sample.payload)]
+    wrong = [
+        example.sample.id
+        for example in subject.examples
+        if example.sample.id != content_id(example.sample.payload)
+    ]
     if wrong:
-        return f"sample id {wrong[0]!r} is not its content's; make samples with Sample.of"
+        return f"sample id {wrong[0]!r} is not the hash of its content. Make samples with Sample.of"
     start_data = subject.task.start_data
     if start_data is not None and list(start_data()) != subject.examples:
-        return "start_data() gave something else the second time; fix its order and its seed"
+        return "start_data() gave other examples the second time. Fix its order and its seed"
     return None
 
 
@@ -56,12 +57,12 @@ def _agree_is_a_likeness(subject: Subject) -> str | None:
     for label in subject.some_labels:
         if not agree(label, label):
             return f"agree({label!r}, itself) is false; an answer is the same as itself"
-    for one, other in itertools.combinations(subject.labels, 2):
-        there, back = bool(agree(one, other)), bool(agree(other, one))
+    for left, right in itertools.combinations(subject.labels, 2):
+        there, back = bool(agree(left, right)), bool(agree(right, left))
         if there != back:
             return (
-                f"agree({one!r}, {other!r}) is {there} and the other way round it is {back}; "
-                "who answered first must not matter"
+                f"agree({left!r}, {right!r}) is {there} and the other way round it is {back}; "
+                "the order of the two must not matter"
             )
     return None
 
@@ -69,7 +70,7 @@ def _agree_is_a_likeness(subject: Subject) -> str | None:
 def _merge_keeps_what_agrees(subject: Subject) -> str | None:
     for label in subject.some_labels:
         merged = subject.task.merge([label, label])
-        canonical(merged)  # raises for what JSON cannot say
+        canonical(merged)  # raises for what JSON cannot express
         if not subject.task.agree(merged, label):
             return f"merge() of {label!r} twice is {merged!r}; it must agree with what it merges"
     return None
@@ -111,14 +112,17 @@ def _labeling_round_trips(subject: Subject) -> str | None:
         answer, sample = example.answer, example.sample
         result = labeling.result(answer, sample)
         if any(not isinstance(region.get("id"), str) for region in result):
-            return f"result({answer!r}, sample) has a region whose id is no string; Label Studio needs one"
-        canonical(result)  # raises for what JSON cannot say
+            return (
+                f"result({answer!r}, sample) has a region whose id is not a string. "
+                "Label Studio needs a string"
+            )
+        canonical(result)  # raises for what JSON cannot express
         back = labeling.answer(result, sample)
-        canonical(back)  # the same of what would become an annotation
+        canonical(back)  # this would become the stored annotation
         if not subject.task.agree(back, answer):
             return (
                 f"answer(result({answer!r}, sample), sample) is {back!r}; "
-                "the round trip must agree with where it began"
+                "the round trip must agree with the original"
             )
     return None
 
@@ -128,12 +132,15 @@ def _empty_annotation_is_refused(subject: Subject) -> str | None:
         answer = subject.task.labeling.answer([], subject.samples[0])
     except AnnotationError:
         return None
-    return f"labeling.answer([], sample) is {answer!r}; raise AnnotationError for what is no answer"
+    return (
+        f"labeling.answer([], sample) is {answer!r}; raise AnnotationError when there is no answer"
+    )
 
 
 def _baselines_predict(subject: Subject) -> str | None:
     train = [example for example in subject.examples if example.split == Split.TRAIN][:_NUM_FITTED]
-    samples, answers = [e.sample for e in train], [e.answer for e in train]
+    samples = [example.sample for example in train]
+    answers = [example.answer for example in train]
     for name, baseline in subject.task.baselines.items():
         if baseline.kind not in {"scripted", "simple ML"}:
             return f"baseline {name!r} is of kind {baseline.kind!r}; write scripted or simple ML"
@@ -141,7 +148,7 @@ def _baselines_predict(subject: Subject) -> str | None:
         if len(found) != len(subject.samples):
             return f"baseline {name!r} gave {len(found)} answers to {len(subject.samples)} samples"
         for answer, label in zip(found, subject.labels, strict=True):
-            canonical(answer)  # raises for what JSON cannot say, a numpy integer for one
+            canonical(answer)  # raises for what JSON cannot express, a numpy integer for example
             subject.task.scores(answer, label)
     return None
 
@@ -180,9 +187,9 @@ ANNOTATOR_LAWS: MappingProxyType[str, Law] = MappingProxyType(
 
 
 _ALL_OR_NOTHING = 0.9
-"""of the way from other samples' scores to the best, due of a score that is 0 or 1"""
+"""share of the way from the mean score to the best that training must go, for 0/1 scores"""
 _BY_DEGREES = 0.25
-"""the same of a distance, which a few steps do not bring to zero"""
+"""the same for other scores, such as distances, which a few steps do not bring to zero"""
 
 
 def _scores_are_finite(subject: Subject) -> str | None:
@@ -195,7 +202,7 @@ def _scores_are_finite(subject: Subject) -> str | None:
             return f"scores() has {sorted(row)} once and {sorted(rows[0])} before; keep the names"
         for name, value in row.items():
             if not isinstance(value, (int, float)) or not math.isfinite(value):
-                return f"score {name!r} is {value!r}; a finite number is allowed"
+                return f"score {name!r} is {value!r}; give a finite number"
     return None
 
 
@@ -216,7 +223,7 @@ def _right_answers_score_best(subject: Subject) -> str | None:
 
 
 def _training_makes_answers_right(subject: Subject) -> str | None:
-    """Catches classes that are counted in one order in targets() and another in answers()."""
+    """Catches classes that targets() and answers() count in different orders."""
     *_, answers = subject.overfitted
     labels = subject.labels
     for name, table in _tables(subject, labels).items():
@@ -239,7 +246,7 @@ def _training_makes_answers_right(subject: Subject) -> str | None:
 
 
 def _tables(subject: Subject, labels: list[Json]) -> dict[str, Array]:
-    """For each score a table: answer down, label across; columns for formulas are left out."""
+    """For each score a table (answers, labels); scores that are columns of formulas are left out."""
     rows = [subject.task.scores(a, b) for a, b in itertools.product(labels, repeat=2)]
     shape = (len(labels), len(labels))
     tables = {name: np.array([row[name] for row in rows]).reshape(shape) for name in rows[0]}
@@ -247,7 +254,7 @@ def _tables(subject: Subject, labels: list[Json]) -> dict[str, Array]:
 
 
 def _is_column(table: Array) -> bool:
-    """Whether it says what was answered or what is right, as a recall needs, and compares nothing."""
+    """Whether a score depends on the answer or the label alone, as a column for a recall does."""
     of_label, of_answer = (
         bool((np.ptp(table, axis=0) == 0).all()),
         bool((np.ptp(table, axis=1) == 0).all()),

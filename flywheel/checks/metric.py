@@ -1,4 +1,4 @@
-"""Whether [metric] asks for scores that the task gives: a slip would end a night after its training."""
+"""Checks that [metric] names scores that the task gives, before a night spends its training on it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from flywheel.task import Task
 
 
 def check_metric(project: Project, task: Task) -> None:
-    """Every formula of [metric] against the scores of one right answer.
+    """Check every formula of [metric] against the scores of one correct answer.
 
     Raises:
-        SettingsError: a formula cannot be read, or names a score that is not there.
+        SettingsError: a formula cannot be read, or names an unknown score.
     """
     example = Subject(task, project.project.seed).examples[0]
     known = sorted({*task.scores(example.answer, example.answer), "confidence"})

@@ -1,7 +1,4 @@
-"""Laws on what is trained: the model, its inputs, its loss and what it answers.
-
-Refuses to know people, Label Studio and the start data's splits.
-"""
+"""Laws on what is trained: the model, its inputs and targets, its loss and its answers."""
 
 from __future__ import annotations
 
@@ -89,9 +86,9 @@ def _loss_is_per_sample(subject: Subject) -> str | None:
 def _gradient_is_finite(subject: Subject) -> str | None:
     model = subject.model().train()
     subject.losses(model).mean().backward()  # type: ignore[no-untyped-call]
-    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
     if not any(bool(gradient.any()) for gradient in gradients):
-        return "no weight gets a gradient other than zero; is something detached?"
+        return "no weight gets a nonzero gradient; check whether a tensor is detached"
     if not all(bool(gradient.isfinite().all()) for gradient in gradients):
         return "a gradient holds a NaN or an infinity"
     return None
@@ -103,7 +100,7 @@ def _loss_falls(subject: Subject) -> str | None:
         return None
     return (
         f"the mean loss went from {before:.4g} to {after:.4g} in {STEPS} steps on "
-        f"{len(subject.batch)} samples; half or less was due"
+        f"{len(subject.batch)} samples; it must fall to half or less"
     )
 
 
@@ -119,8 +116,12 @@ def _answers_are_whole(subject: Subject) -> str | None:
 
 def _confidences_are_probabilities(subject: Subject) -> str | None:
     confidences = [answer.confidence for answer in subject.fresh_answers]
-    wrong = [c for c in confidences if not (isinstance(c, float) and 0.0 <= c <= 1.0)]
-    return f"confidence {wrong[0]!r}; a float of 0..1 is allowed" if wrong else None
+    wrong = [
+        confidence
+        for confidence in confidences
+        if not (isinstance(confidence, float) and 0.0 <= confidence <= 1.0)
+    ]
+    return f"a confidence is {wrong[0]!r}; give a float in 0..1" if wrong else None
 
 
 def _embeddings_are_vectors(subject: Subject) -> str | None:
@@ -132,7 +133,11 @@ def _embeddings_are_vectors(subject: Subject) -> str | None:
         if not np.isfinite(row).all():
             return "an embedding holds a NaN or an infinity"
     sizes = {answer.embedding.size for answer in subject.fresh_answers}
-    return None if len(sizes) == 1 else f"embeddings have the sizes {sorted(sizes)}; one is allowed"
+    return (
+        None
+        if len(sizes) == 1
+        else f"embeddings have the sizes {sorted(sizes)}; give all the same size"
+    )
 
 
 def _augment_is_seeded(subject: Subject) -> str | None:

@@ -1,6 +1,6 @@
 """The task under test: a small batch of its start data, a fresh model, an overfitted one.
 
-Holds what several laws need and only one should pay for. Refuses to know the laws.
+What several laws need is computed once and kept here.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from flywheel.task import Example, Task
 _BATCH = 16
 _MAX_LABELS = 100
 STEPS = 300
-"""of the overfitting, at most"""
+"""most steps of training when overfitting"""
 _LEARNING_RATE = 3e-3
 
 
 class Subject:
-    """A task under test, with what several laws need and only one should pay for."""
+    """A task under test, with what several laws need, computed on first use."""
 
     def __init__(self, task: Task, seed: int) -> None:
         self.task = task
@@ -43,7 +43,7 @@ class Subject:
 
     @cached_property
     def batch(self) -> list[Example]:
-        """A few examples of answers that differ as much as there are different ones."""
+        """Up to 16 examples with as many different answers as possible."""
         first = {canonical(example.answer): example for example in reversed(self.examples)}
         taken = {example.sample.id for example in first.values()}
         others = [example for example in self.examples if example.sample.id not in taken]
@@ -51,50 +51,50 @@ class Subject:
 
     @property
     def samples(self) -> list[Sample]:
-        """Samples of the batch."""
+        """The samples of the batch."""
         return [example.sample for example in self.batch]
 
     @property
     def labels(self) -> list[Json]:
-        """Right answers of the batch."""
+        """The correct answers of the batch."""
         return [example.answer for example in self.batch]
 
     @property
     def some_examples(self) -> list[Example]:
-        """One example of every different answer of the start data, up to a hundred."""
+        """One example of each different answer of the start data, up to 100."""
         unique = {canonical(example.answer): example for example in self.examples}
         return list(unique.values())[:_MAX_LABELS]
 
     @property
     def some_labels(self) -> list[Json]:
-        """Every different answer of the start data, up to a hundred."""
+        """The different answers of the start data, up to 100."""
         return [example.answer for example in self.some_examples]
 
     def model(self) -> torch.nn.Module:
-        """A fresh model, the same at every call."""
+        """A fresh model, with the same weights at every call."""
         torch.manual_seed(self.seed)
         return self.task.model()
 
     @cached_property
     def output(self) -> Any:
-        """What an untrained model makes of the inputs of the batch."""
+        """The output of an untrained model for the batch."""
         model = self.model().eval()
         with torch.no_grad():
             return model(self.task.inputs(self.samples))
 
     @cached_property
     def fresh_answers(self) -> list[Answer]:
-        """What an untrained model says of the batch."""
+        """The answers of an untrained model to the batch."""
         return self.task.answers(self.output)
 
     def ask(self, model: torch.nn.Module) -> list[Answer]:
-        """What a model says of the batch."""
+        """The answers of a model to the batch."""
         model.eval()
         with torch.no_grad():
             return self.task.answers(model(self.task.inputs(self.samples)))
 
     def losses(self, model: torch.nn.Module) -> torch.Tensor:
-        """(B,) of the batch, with a gradient."""
+        """(B,) the loss of each sample of the batch, with a gradient."""
         return self.task.loss(model(self.task.inputs(self.samples)), self.task.targets(self.labels))
 
     @cached_property
@@ -117,4 +117,4 @@ class Subject:
 
 
 Law = Callable[[Subject], str | None]
-"""None when the task keeps it, else what was found and what is allowed"""
+"""None when the task keeps it, else what was found and what to do"""

@@ -1,8 +1,8 @@
 """The gate: a report in, a verdict with all its reasons out; the same report gives the same bytes.
 
-A candidate has to pass two tests. Vetoes on the frozen test set, which is looked at every night, can
-only reject it. The anytime-valid test on labels that no earlier decision has used is the only way
-to be promoted. Once a model serves, no baseline can change a verdict.
+A candidate has to pass two tests. Vetoes on the frozen test set, which is looked at every night,
+can only reject it. The anytime-valid test, on labels that no earlier decision has used, is the only
+way to be promoted. Once a model serves, no baseline can change a verdict.
 """
 
 from __future__ import annotations

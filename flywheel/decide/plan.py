@@ -141,7 +141,7 @@ class _Case:
         return float(spread.pmf(counts) @ chances)
 
     def _wins_needed(self, counts: Array, labels: int) -> Array:
-        """(D,) fewest wins that suffice for each count of discordant labels; count + 1: not even all."""
+        """(D,) fewest wins that suffice, for each count of discordant labels; count + 1: none do."""
         low: Array = np.full(len(counts), -1)
         high: Array = counts + 1
         while (high - low > 1).any():

@@ -1,4 +1,4 @@
-"""Measures a candidate, the champion and every baseline on one frozen test set, in one pass."""
+"""Measures candidate, champion and all baselines on one frozen test set, in one pass."""
 
 from flywheel.evaluate.book import Part, Rows, unpack_book
 from flywheel.evaluate.context import Context

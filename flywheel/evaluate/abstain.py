@@ -1,7 +1,7 @@
-"""When to defer: the risk-coverage curve, and a threshold that keeps a failure rate.
+"""When to defer: the risk-coverage curve, and a threshold that guarantees a failure rate.
 
-A product may need less accuracy than it seems if it may say "I do not know". Refuses to know what
-the fallback is and what deferring costs.
+A product may need less accuracy if it may answer "I do not know" to some requests; this measures
+how many. What the fallback is and what it costs is up to the product.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ _GRID = np.sort(np.concatenate([np.arange(23) * 0.04, 1 - 10 ** -(1 + np.arange(
 def failed(
     table: ScoreTable, settings: Abstain, metric: Statistic, *, higher_is_better: bool = True
 ) -> Array | None:
-    """(N,) whether each sample is a failure: abstain.failure, else a share that is not perfect.
+    """(N,) booleans, whether each sample is a failure: by abstain.failure, else by the metric.
 
-    By default a sample fails when the score whose mean the metric is lies below 1, for scores in
-    0..1 without a unit; above 0 when lower is better. None when that cannot be told and no
-    failure rate is asked for.
+    By default a sample fails when the score that the metric averages is below 1 (above 0 when lower
+    is better), for scores in 0..1 without a unit. None when nothing defines a failure and no
+    failure rate is required.
 
     Raises:
         SettingsError: abstain.failure names no score of the task, or max_failure_rate is set and
-            nothing says what a failure is.
+            nothing defines a failure.
     """
     if settings.failure is not None:
         name, sign, bound = settings.failure.split()
@@ -55,7 +55,7 @@ def failed(
         return None
     raise SettingsError(
         f"abstain.max_failure_rate = {settings.max_failure_rate:g}, but the metric {metric.text!r} "
-        "is no mean of a score in 0..1 and so tells no failure; write abstain.failure = "
+        "is not the mean of a score in 0..1 and so defines no failure. Write abstain.failure = "
         f'"SCORE > NUMBER" with one of the scores {", ".join(sorted(table))}'
     )
 
@@ -63,28 +63,25 @@ def failed(
 def abstention(
     confidences: Array, failures: Array, weights: Array, clusters: Array, settings: Abstain
 ) -> Abstention:
-    """The risk-coverage curve, and the lowest threshold that surely keeps the failure rate.
+    """The risk-coverage curve, and the lowest threshold that keeps the failure rate with confidence.
 
-    Fixed-sequence testing: 50 confidences that are fixed in advance are tested from the highest
-    down, each at level 1 - confidence, until one does not pass; the last that passed is the
-    threshold. A threshold passes when the upper bound of the failure rate among the answered
-    (see `_bound`) is at most max_failure_rate. The chance that production fails more often above
-    the chosen threshold is then at most 1 - confidence, over all 50 together. Quantiles of the
-    labeled confidences would not do: where they lie depends on the sample that is tested.
-
-    The sequence starts at the first threshold with enough answers (see `_start_size`); that looks
-    at the number of answers, not at their failures.
-
+    Formula: fixed-sequence testing. 50 thresholds, fixed in advance, are tested from the highest
+    down, each at level 1 - confidence, until one fails; the last that passed is chosen. A
+    threshold passes when the upper bound of the failure rate among the answered samples (see
+    `_bound`) is at most max_failure_rate. The probability that production fails more often above
+    the chosen threshold is then at most 1 - confidence. Quantiles of the labeled confidences would
+    not do as thresholds, since they depend on the sample that is tested.
+    The sequence starts at the first threshold with enough answers (see `_start_size`), which
+    depends on the number of answers but not on their failures.
     Source: Angelopoulos, Bates, Candes, Jordan and Lei, Learn then Test (2021), section on
     fixed-sequence testing.
-    Departure: starting where enough is answered is exact as long as the surer answers fail no
-    more often than the less sure ones.
+    Departure: the late start is exact only if more confident answers fail no more often.
 
     Args:
         confidences: (N,) in 0..1.
         failures: (N,) boolean.
         weights: (N,) 1 / inclusion probability.
-        clusters: (N,) rows of one group share a number.
+        clusters: (N,) int64; rows of one group share a number.
         settings: the [abstain] section.
     """
     points, sizes = list[RiskPoint](), list[float]()
@@ -100,7 +97,9 @@ def abstention(
             failure_rate=float(np.average(wrong, weights=kept)),
             failure_bound=_bound(wrong, kept, inside, 1 - settings.confidence),
         )
-        if points and point.coverage == points[-1].coverage:  # the lowest of equal ones stands
+        if (
+            points and point.coverage == points[-1].coverage
+        ):  # keep the lowest of thresholds with equal coverage
             del points[-1], sizes[-1]
         points.append(point)
         sizes.append(kish_size(np.bincount(inside, weights=kept)))
@@ -126,12 +125,12 @@ def _threshold(points: list[RiskPoint], sizes: list[float], settings: Abstain) -
 
 
 def _start_size(allowed: float, tail: float, total: float) -> float:
-    """Effective number of answers at which the sequence starts.
+    """Effective number of answers at which the sequence of tests starts.
 
-    Enough that a quarter of the allowed failure rate would pass, but no more than half of all
-    samples, and never so few that even no failure would not pass. Starting with fewer would end
-    the sequence at the first chance failure: with 1,000 labels, some threshold was found in 90 %
-    of simulated lives instead of 66 %.
+    Enough that a quarter of the allowed failure rate would pass, but at most half of all samples,
+    and never so few that even zero failures would not pass. Starting with fewer often ends the
+    sequence at the first chance failure: with 1,000 labels, this start found a threshold in 90 % of
+    simulated projects, against 66 % without it.
     """
     fewest = math.log(tail) / math.log1p(-allowed)
     sizes = fewest * np.geomspace(1, 50, 500)
@@ -140,15 +139,16 @@ def _start_size(allowed: float, tail: float, total: float) -> float:
 
 
 def _bound(failures: Array, weights: Array, clusters: Array, tail: float) -> float:
-    """Upper bound of the failure rate, which the true rate passes with a chance of `tail`.
+    """Upper bound of the failure rate, exceeded by the true rate with probability `tail` at most.
 
     Formula: Clopper and Pearson's, Beta^-1(1 - tail; x + 1, n - x), with n the effective size
     min(p (1 - p) / V, Kish's) and x = n p, where p is the weighted failure rate and
     V = sum over clusters of (sum of w (y - p))^2 / (sum w)^2. With equal weights and one sample a
-    cluster, n and x are the counts and the bound is exact. It is never below what as many clusters
-    without any failure would show, since few scenes say little however many samples they have.
-    Source: Clopper and Pearson 1934; effective size as in Korn and Graubard 1998, who find that
-    the bound stays on the safe side for most designs. With uneven weights that is no theorem.
+    cluster, n and x are the counts and the bound is exact. It is never below the bound of as many
+    clusters without any failure, since few scenes are little evidence however many samples they have.
+    Source: Clopper and Pearson 1934; effective size as in Korn and Graubard 1998, who find the
+    bound conservative for most designs.
+    Departure: the floor from clusters. With uneven weights the bound is not a theorem.
     """
     rate = float(np.average(failures, weights=weights))
     floor = float(1 - tail ** (1 / kish_size(np.bincount(clusters, weights=weights))))

@@ -1,7 +1,6 @@
-"""What a model has to beat, beside people: rules, simple ML, published results, the requirement.
+"""Baselines other than annotators: scripted rules, simple ML, published results, the requirement.
 
-A number alone says little; beside a baseline it says what to do next. Refuses to know the
-candidate and the champion.
+A number alone says little; compared with a baseline it shows what to do next.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ _TAKEN = ("candidate", "champion")
 def fit_baselines(
     baselines: Mapping[str, Baseline], train: Rows
 ) -> tuple[dict[str, Predictor], dict[str, str]]:
-    """Predictors fitted on the training rows; and for those that could not be, the reason.
+    """Predictors fitted on the training rows, and the reason for each that could not be fitted.
 
     Raises:
         TaskError: a baseline has a name or a kind that a report cannot show.
@@ -35,13 +34,13 @@ def fit_baselines(
             continue
         try:
             predictors[name] = baseline.fit(train.samples, train.answers)
-        except ValueError as error:  # scikit-learn's word for data that cannot be fitted
+        except ValueError as error:  # raised by scikit-learn for data that cannot be fitted
             faults[name] = f"not fitted on {len(train.samples)} training rows: {error}"
     return predictors, faults
 
 
 def requirement_entry(metric: Metric) -> Entry | None:
-    """The number that the product needs, as a line of the table; None when none is set."""
+    """The required value of the metric, as a line of the table; None when none is set."""
     if metric.requirement is None:
         return None
     value = metric.requirement
@@ -50,41 +49,45 @@ def requirement_entry(metric: Metric) -> Entry | None:
 
 
 def published_entries(published: Sequence[Published]) -> list[Entry]:
-    """Results that others report, as lines of the table; num_samples is 0, they are not ours.
+    """Published results as lines of the table; their num_samples is 0.
 
-    One that differs in data, split, metric, input or compute is shown and marked as unfair: it
-    bounds nothing. An interval that the source does not tell has no width.
+    A result on other data, split, metric, input or compute is shown as unfair and bounds nothing.
+    When the source gives no interval, it has no width.
     """
-    return [_published(one) for one in published]
+    return [_published(result) for result in published]
 
 
-def _published(one: Published) -> Entry:
+def _published(result: Published) -> Entry:
     same = {
-        "data": one.same_data,
-        "split": one.same_split,
-        "metric": one.same_metric,
-        "input": one.same_input,
-        "compute": one.same_compute,
+        "data": result.same_data,
+        "split": result.same_split,
+        "metric": result.same_metric,
+        "input": result.same_input,
+        "compute": result.same_compute,
     }
     other = [name for name, is_same in same.items() if not is_same]
-    note = f"{one.source}; unfair, shown only: other {', '.join(other)}" if other else one.source
-    low = one.value if one.low is None else one.low
-    high = one.value if one.high is None else one.high
-    number = Estimate(value=one.value, low=low, high=high, num_samples=0)
+    note = (
+        f"{result.source}; unfair, shown only: other {', '.join(other)}" if other else result.source
+    )
+    low = result.value if result.low is None else result.low
+    high = result.value if result.high is None else result.high
+    number = Estimate(value=result.value, low=low, high=high, num_samples=0)
     return Entry(
-        name=one.name,
+        name=result.name,
         kind="published",
         metric=number,
         note=note,
         is_fair=not other,
-        is_same_metric=one.same_metric,
+        is_same_metric=result.same_metric,
     )
 
 
 def _check(name: str, baseline: Baseline) -> None:
     if baseline.kind not in _KINDS:
         raise TaskError(
-            f"baseline {name!r} is of kind {baseline.kind!r}; write one of {', '.join(_KINDS)}"
+            f"baseline {name!r} is of kind {baseline.kind!r}; use one of {', '.join(_KINDS)}"
         )
     if name in _TAKEN:
-        raise TaskError(f"a baseline is called {name!r}; {' and '.join(_TAKEN)} are the models")
+        raise TaskError(
+            f"a baseline is called {name!r}, which is the name of a model. Give it another name"
+        )

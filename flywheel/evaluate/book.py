@@ -1,12 +1,7 @@
-"""The per-sample scores behind every number of a report: one book, one file.
+"""The book: all per-sample scores behind a report, in one npz file; and the rows they come from.
 
-Whatever is measured is measured from a book and its context alone, so that a report can be
-checked, and measured anew under another metric, without a model. Refuses to know what the
-scores mean. No pickle: loading one runs no code, and anyone can open it with NumPy.
-
-The rows that measure: labeled samples with their weights.
-
-Refuses to know who answered and how a score is summed up.
+A report is measured from a book and its context alone, so it can be checked, or measured again
+under another metric, without a model. The file has no pickle: loading it runs no code.
 """
 
 from __future__ import annotations
@@ -26,12 +21,12 @@ from flywheel.task import Task
 _CONTEXT = "context"
 
 Book = dict[str, "Part"]
-"""test, start, train, guarded, latency and people/TIER -> its rows"""
+"""name of the part (test, start, train, guarded, latency or people/TIER) -> its rows"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Part:
-    """One set of N rows with everyone's scores on it."""
+    """One set of N rows with the scores of every entrant on it."""
 
     ids: tuple[str, ...]
     weights: Array
@@ -58,7 +53,7 @@ class Part:
 
 
 def pack_book(book: Book, context: Json) -> bytes:
-    """A compressed npz; the same book and context give the same bytes.
+    """A compressed npz file; the same book and context give the same bytes.
 
     Arrays: context, the JSON text; and, (N,) each, PART|ids, PART|weights, PART|clusters,
     PART|mark|NAME and PART|score|ENTRANT|NAME.
@@ -79,16 +74,15 @@ def pack_book(book: Book, context: Json) -> bytes:
 
 
 def unpack_book(packed: bytes, digest: str) -> tuple[Book, Json]:
-    """The book and the context of a file that `pack_book` wrote; an older file has neither.
+    """The book and context of a file that `pack_book` wrote; {} and None for an older format.
 
     Raises:
-        UserError: the file is not the one that the report was made from.
+        UserError: the file's hash is not the digest stored in the report.
     """
     if content_id(packed) != digest:
         raise UserError(
             f"the stored scores have the hash {content_id(packed)[:12]}, the report was made from "
-            f"{digest[:12]}: they were changed, and nothing can be derived from them; restore the "
-            "blob or the dossier from a back-up"
+            f"{digest[:12]}: the file was changed. Restore the blob or the dossier from a back-up"
         )
     with np.load(io.BytesIO(packed), allow_pickle=False) as loaded:
         arrays = {name: loaded[name] for name in loaded.files}
@@ -109,7 +103,7 @@ def _part(name: str, arrays: Mapping[str, Array]) -> Part:
         if part == name and kind == "score":
             scores.setdefault(rest[0], {})[rest[1]] = values
     return Part(
-        ids=tuple(str(one) for one in arrays[f"{name}|ids"]),
+        ids=tuple(str(name) for name in arrays[f"{name}|ids"]),
         weights=arrays[f"{name}|weights"],
         clusters=arrays[f"{name}|clusters"],
         marks=marks,
@@ -119,15 +113,15 @@ def _part(name: str, arrays: Mapping[str, Array]) -> Part:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rows:
-    """Labeled samples of a dataset version."""
+    """Labeled samples that something is measured on."""
 
     samples: Sequence[Sample] = field(repr=False)
     answers: Sequence[Json] = field(repr=False)
     """the label of each sample"""
     weights: Sequence[float] | Array | None = field(default=None, repr=False)
-    """1 / inclusion probability of each sample; None weighs all alike"""
+    """1 / inclusion probability of each sample; None weighs all equally"""
     groups: Sequence[str] | None = field(default=None, repr=False)
-    """scene or session of each sample; None: every sample stands alone"""
+    """scene or session of each sample; None: every sample is its own group"""
     marks: Mapping[str, Array] = field(default_factory=dict, repr=False)
     """(N,) each, see `book.Part`"""
 
@@ -158,7 +152,7 @@ class Rows:
         return np.array([numbers[group] for group in self.groups], dtype=np.int64)
 
     def part(self, scores: Mapping[str, ScoreTable]) -> Part:
-        """The rows with everyone's scores, as a part of the book."""
+        """The rows with the scores of every entrant, as a part of the book."""
         return Part(
             ids=self.ids,
             weights=self.weight_array(),

@@ -1,7 +1,7 @@
-"""The bootstrap: for any statistic of one model's scores, or of two models' on the same rows.
+"""Bootstrap intervals for any statistic of one model's scores, or of two models' on the same rows.
 
-Bias-corrected and accelerated (BCa), by rows or by clusters, fast by exact tricks only. Refuses
-to know which statistic deserves which interval; `stats` chooses.
+Bias-corrected and accelerated (BCa), over rows or clusters, made fast by exact reductions only.
+`stats` chooses which statistic gets which interval.
 """
 
 from __future__ import annotations
@@ -41,28 +41,28 @@ class Contrast:
     """(N,) int64; rows with equal numbers are drawn together"""
 
     def needed(self) -> list[ScoreTable]:
-        """The tables with the statistic's columns only; with all when it does not say which."""
+        """The tables with the statistic's columns only; with all columns when it names none."""
         columns = self.statistic.columns
         return [{name: table[name] for name in sorted(columns or table)} for table in self.tables]
 
     def measure(self, tables: Sequence[ScoreTable], weights: Array) -> Array:
-        """Weights (B, K) of the rows or cells of tables -> (B,)."""
+        """(B,) the contrast under weights (B, K) of the rows or cells of the tables."""
         values = [self.statistic(table, weights) for table in tables]
         with np.errstate(invalid="ignore"):
             return values[0] if len(values) == 1 else values[0] - values[1]
 
     @property
     def value(self) -> float:
-        """On all rows; NaN where it is not defined."""
+        """The contrast on all rows; NaN where it is undefined."""
         return float(self.measure(self.tables, self.weights[None, :])[0])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bootstrapped:
-    """What resamples say of a value."""
+    """Bounds and standard error of a contrast, from resamples."""
 
     low: float
-    """NaN, like the other bound, where BCa is not defined"""
+    """NaN, like the other bound, where BCa is undefined"""
     high: float
     error: float
     """standard deviation over the resamples"""
@@ -74,17 +74,19 @@ def bootstrap(
     """BCa bounds and the bootstrap standard error of a contrast.
 
     Formula: as in `_bca`; where rows share a cluster, clusters are drawn and left out.
-    4,000 to 20,000 resamples, as many as put 50 beyond a bound, unless a number is given.
-    Exact tricks: equal rows are merged, see `resample.make_pool`. To a statistic of quantiles
-    rows far from them are only below or above, so that these are merged as well, see `_snap`;
-    when one resampled quantile lies outside of its window, all is drawn anew without windows.
+    4,000 to 20,000 resamples, enough for 50 beyond a bound, unless a number is given.
+    Exact reductions: equal rows are merged, see `resample.make_pool`. For a statistic of quantiles,
+    rows far from them count only as below or above, so these are merged too, see `_snap`; when a
+    resampled quantile lies outside its window, everything is drawn again without windows.
     Departure: resamples on which the statistic is not finite (a recall without positives) are
-    dropped when they are less than 5 %, and the interval is one given that it is defined; else
-    there is None.
+    dropped when they are at most 5 %; the interval is then conditional on being defined.
+
+    Returns:
+        None when the statistic is undefined on more than 5 % of the resamples.
     """
     number = num_resamples or _num_resamples(tail)
     tables = contrast.needed()
-    windows = [one for index in range(len(tables)) for one in _windows(contrast, index)]
+    windows = [window for index in range(len(tables)) for window in _windows(contrast, index)]
     values, left, times = _run(contrast, tables, windows, number, rng)
     known = values[np.isfinite(values)]
     if len(known) < _DEFINED * number:
@@ -100,9 +102,10 @@ def bootstrap_mean(
 
     Formula: bootstrap-t is (m - t_{1 - tail} s, m - t_{tail} s), with the quantiles of
     t = (m* - m) / s* over the resamples and s the linearised standard error of
-    `intervals.student`. Source: Efron 1979; Hall 1988, second-order correct like BCa and wider
-    for few skewed values, which is where BCa fails.
-    Departure: bootstrap-t is cut at three of Student's half widths, because s* can be near 0.
+    `intervals.student`. It is second-order correct like BCa, and wider for few skewed values,
+    where BCa fails.
+    Source: Efron 1979; Hall 1988.
+    Departure: bootstrap-t is cut at three of Student's half widths, because s* can be close to 0.
     """
     rows, number = {"value": values, "weight": weights}, len(values)
     pool = make_pool([rows], weights, np.arange(number))
@@ -110,7 +113,7 @@ def bootstrap_mean(
     def measure(drawn: Array) -> Array:
         return _mean_and_error(pool.tables[0], drawn, number)
 
-    # Scores near the limits of a float make moments 0 or infinite, which fmin and fmax leave out.
+    # Scores near the limits of float64 make moments 0 or infinite; fmin and fmax skip the NaNs.
     with np.errstate(all="ignore"):
         mean, error = measure(pool.weights)[0]
         resampled = resample(pool, measure, _num_resamples(tail), rng)
@@ -144,11 +147,11 @@ def _mean_and_error(cells: ScoreTable, drawn: Array, number: int) -> Array:
 def _bca(
     value: float, resampled: Array, tail: float, *, left: Array, times: Array
 ) -> tuple[float, float]:
-    """Bounds from resamples (B,) and a jackknife: values left without one unit, times that it is so.
+    """BCa bounds from resamples (B,) and a jackknife: `left` values without one unit, each `times`.
 
     Formula: the quantiles Phi(z0 + (z0 + z) / (1 - a (z0 + z))) of the resamples, with z the
     normal quantiles of tail and 1 - tail, z0 that of the share of resamples below the value
-    (ties half), and a = sum U^3 / (6 (sum U^2)^1.5), U = mean of the jackknife - its values.
+    (ties count half), and a = sum U^3 / (6 (sum U^2)^1.5), U = mean of the jackknife - its values.
     Source: Efron 1987, as in scipy.stats.bootstrap.
     Departure: jackknife values that are not finite are left out of a.
     """
@@ -170,7 +173,7 @@ def _bca(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Window:
-    """Where a quantile of one table lies in every resample, but for one in 10^15."""
+    """The range in which a quantile of one table lies, in all but one of 10^15 resamples."""
 
     index: int
     """of the table"""
@@ -180,7 +183,7 @@ class _Window:
     high: float
 
     def misses(self, values: Array, weights: Array) -> Array:
-        """Weights (B, K) -> (B,), whether the quantile lies, or may lie, outside."""
+        """(B,) whether the quantile may lie outside, under weights (B, K)."""
         total = weights.sum(axis=1) * (1 - _ROUNDING)
         below = weights @ (values < self.low).astype(float)
         above = weights @ (values > self.high).astype(float)
@@ -189,7 +192,7 @@ class _Window:
 
 
 def _windows(contrast: Contrast, index: int) -> Iterator[_Window]:
-    """Eight standard deviations of the resampled rank to both sides of each quantile."""
+    """A window for each quantile: 8 standard deviations of its resampled rank to either side."""
     weights = contrast.weights
     clusters = np.unique(contrast.clusters, return_inverse=True)[1]
     for name, level in contrast.statistic.quantiles or ():
@@ -208,9 +211,9 @@ def _windows(contrast: Contrast, index: int) -> Iterator[_Window]:
 
 
 def _snap(tables: Sequence[ScoreTable], windows: Sequence[_Window]) -> list[ScoreTable]:
-    """The tables, where rows outside of all windows have one common score on each side of them.
+    """The tables, with rows outside all windows snapped to one common score on each side of them.
 
-    Exact for quantiles that stay in their windows: only the weight below and above counts.
+    Exact as long as quantiles stay in their windows: only the weight below and above counts.
     """
     near = np.zeros(len(next(iter(tables[0].values()))), dtype=bool)
     for window in windows:
@@ -220,7 +223,9 @@ def _snap(tables: Sequence[ScoreTable], windows: Sequence[_Window]) -> list[Scor
     for index, table in enumerate(tables):
         snapped.append({})
         for name, values in table.items():
-            lows = [one.low for one in windows if (one.index, one.name) == (index, name)]
+            lows = [
+                window.low for window in windows if (window.index, window.name) == (index, name)
+            ]
             sides = np.searchsorted(np.sort(lows), values)
             _, first, side = np.unique(sides[~near], return_index=True, return_inverse=True)
             snapped[index][name] = values.copy()
@@ -235,7 +240,7 @@ def _run(
     number: int,
     rng: np.random.Generator,
 ) -> tuple[Array, Array, Array]:
-    """Resampled values, the jackknife and its units; drawn anew when a quantile left its window."""
+    """Resampled values, jackknife values and their multiplicities; without windows when one was left."""
     snapped = _snap(tables, windows) if windows else tables
     pool = make_pool(snapped, contrast.weights, contrast.clusters)
     measure = _watching(contrast, pool, windows)
@@ -247,7 +252,7 @@ def _run(
 
 
 def _watching(contrast: Contrast, pool: Pool, windows: Sequence[_Window]) -> Measure:
-    """Weights (B, K) -> (B, 2): the contrast's value, and 1 when a quantile left its window."""
+    """A measure of weights (B, K) -> (B, 2): the contrast, and 1 when a quantile left its window."""
 
     def measure(weights: Array) -> Array:
         missed = np.zeros(len(weights), dtype=bool)

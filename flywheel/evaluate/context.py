@@ -1,10 +1,8 @@
-"""What a report says beside what is measured: who, when, on what, and which lines it shows.
+"""The context of a report: which models, when, on which data, and which lines it shows.
 
-Stored with the book of scores, so that the two together give the same report at any time.
-
-How long one answer takes, through the code that serves.
-
-A stopwatch is the one thing here that two runs read differently; no other number depends on it.
+It is stored with the book of scores, so that both together give the same report at any time. Here
+is also the measurement of latency: it is the only number that differs between two runs, and no
+other number depends on it.
 """
 
 from __future__ import annotations
@@ -22,20 +20,20 @@ from flywheel.records import Array, Challenge, Entry, ProductionEstimate, Reuse,
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BaselineLine:
-    """A baseline's place in the table."""
+    """A line of the table for a baseline."""
 
     name: str
     kind: str
     """scripted, simple ML or human"""
     part: str
-    """where its scores are: test, or people/TIER"""
+    """part of the book with its scores: test, or people/TIER"""
     note: str
-    """what a reader should know; for one that was not measured, why"""
+    """a remark for the reader; for a baseline that was not measured, the reason"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Context:
-    """Everything of a report that is not computed from scores."""
+    """Everything in a report that is not computed from scores."""
 
     night: int
     seed: int
@@ -52,22 +50,22 @@ class Context:
     published: tuple[Entry, ...]
     slices: tuple[str, ...]
     note: str
-    """of the models' lines: that training gave nothing new, for one"""
+    """a remark on the models' lines, for example that training gave nothing new"""
 
     @property
     def models(self) -> tuple[str, ...]:
-        """The models that are measured."""
+        """Names of the measured models, the candidate first."""
         digests = {"candidate": self.candidate_digest, "champion": self.champion_digest}
         return tuple(name for name, digest in digests.items() if digest is not None)
 
     @property
     def judged(self) -> str:
-        """Whose strengths and weaknesses the report is about: the candidate, else the champion."""
+        """The model that the report is about: the candidate, else the champion."""
         return self.models[0] if self.models else "candidate"
 
 
 LATENCY = "latency_ms"
-"""a score that every model has, on samples of its own part of the book"""
+"""a score that every model has, on the samples of a part of its own in the book"""
 
 _ROUNDS = 3
 _SAMPLES = 50
@@ -75,9 +73,9 @@ _WARM_UP_CALLS = 5
 
 
 def latency_part(models: Mapping[str, Model], samples: Sequence[Sample]) -> Part:
-    """Milliseconds of each model for up to 50 samples, one at a time, bytes to answer.
+    """Latency of each model in milliseconds, for up to 50 samples one at a time, payload to answer.
 
-    The least of three rounds counts: whatever else the machine does only ever adds time.
+    The least of three rounds counts, since other load on the machine only ever adds time.
     """
     timed = samples[:_SAMPLES]
     return Part(

@@ -1,7 +1,8 @@
-"""The judge's one pass: everyone answers the same frozen rows, and the scores become a book.
+"""The evaluation pass: all entrants answer the same frozen rows, and the scores become a book.
 
-Stored scores are never compared with fresh ones: the champion is measured again beside the
-candidate, on the same bytes in the same order. Refuses to decide anything.
+Stored scores are never compared with new ones: the champion is measured again beside the
+candidate, on the same bytes in the same order. The same conditions for a single model, outside an
+evaluation, are `answered_right` and `latency_fault`.
 """
 
 from __future__ import annotations
@@ -38,34 +39,34 @@ from flywheel.settings.labeling import AnnotatorSettings
 from flywheel.task import Predictor, Task
 
 _TRAIN_ROWS = 1_000
-"""Training rows on which the judged model is measured; a random part of all."""
+"""Most training rows on which the judged model is measured; a random subset."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EvaluationData:
-    """The rows of one dataset version that measure, and those that the baselines learn from."""
+    """The rows of one dataset version to measure on, and those that the baselines are fitted on."""
 
     test: Rows
-    """the frozen test set, labels of the probability share that are not sealed; marks: fresh
-    (opened by the running challenge), scale and order (see `records.FreshOutcomes`)"""
+    """the frozen test set: unsealed labels of the probability share; marks: fresh (opened by the
+    running challenge), scale and order (see `records.FreshOutcomes`)"""
     start_test: Rows
     """held-out rows of the start data"""
     train: Rows
-    """for the baselines, and a part of it for the training error"""
+    """for fitting the baselines, and a subset for the training error"""
     guarded: Rows
-    """failures that were fixed once"""
+    """failures that were fixed before"""
     asked: Rows
-    """all of the probability share that people answered, disputed ones too (their label is None);
-    without these, people would be measured on what they agree about"""
+    """all of the probability share that annotators answered, including disputed samples (label None);
+    without these, annotators would be measured only where they agree"""
     annotations: Sequence[Annotation] = field(repr=False)
-    """of the samples that were asked about; others are ignored"""
+    """of the samples in `asked`; others are ignored"""
     dataset_id: str
     test_set_digest: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Contest:
-    """Who is compared, on which night, and what is known beside the scores."""
+    """The models to compare, the night, and what the report says besides scores."""
 
     candidate: Model | None
     """None when nothing new was trained"""
@@ -81,7 +82,7 @@ class Contest:
     published: Sequence[Published]
     annotators: AnnotatorSettings
     spread: Spread | None = None
-    """other processes that answer for the models; None: this one does"""
+    """scores the models in other processes; None: this process does"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,15 +97,15 @@ class Evaluation:
 def evaluate(
     task: Task, rules: Rules, data: EvaluationData, contest: Contest, *, now: datetime
 ) -> Evaluation:
-    """Measure the candidate, the champion, the baselines and the annotators.
+    """The report on the candidate, the champion, the baselines and the annotators.
 
-    A candidate with the champion's very weights counts as nothing new, and the champion's line
-    says so. All but the latency is the same for the same arguments.
+    A candidate with the champion's own weights counts as nothing new, and the champion's line says
+    so. Everything but the latency is the same for the same arguments.
 
     Raises:
-        FlywheelError: a sample is both trained on and tested on.
-        SettingsError: a formula names no score of the task.
-        TaskError: a score is no finite number, or an entrant's answers do not fit the samples.
+        FlywheelError: a sample is in both training and test rows.
+        SettingsError: a formula names an unknown score.
+        TaskError: a score is not a finite number, or an entrant's answers do not fit the samples.
     """
     _check_apart(data)
     models, note = _models(contest)
@@ -129,7 +130,7 @@ def evaluate(
 
 
 class _Entrants(NamedTuple):
-    """Everyone who answers."""
+    """All models and predictors that answer."""
 
     models: Mapping[str, Model]
     predictors: Mapping[str, Predictor]
@@ -152,7 +153,7 @@ def _book(task: Task, data: EvaluationData, entrants: _Entrants, rng: np.random.
 
 
 def _marks(task: Task, rows: Rows) -> dict[str, Array]:
-    """The marks of the test set: those that it has, and one for each slice."""
+    """The marks of the test set: its own, defaults for missing ones, and one for each slice."""
     number = len(rows.samples)
     marks: dict[str, Array] = {
         "fresh": np.zeros(number, dtype=bool),
@@ -164,7 +165,7 @@ def _marks(task: Task, rows: Rows) -> dict[str, Array]:
 
 
 def _some(rows: Rows, most: int, rng: np.random.Generator) -> Rows:
-    """At most so many of the rows, drawn at random, in their order."""
+    """At most `most` of the rows, drawn at random, in their order."""
     if len(rows.samples) <= most:
         return rows
     chosen = np.sort(rng.choice(len(rows.samples), size=most, replace=False)).tolist()
@@ -180,13 +181,13 @@ def _check_apart(data: EvaluationData) -> None:
         shared = trained_on.intersection(rows.ids)
         if shared:
             raise FlywheelError(
-                f"{len(shared)} samples of the {part} are training rows too, {min(shared)} for one; "
-                f"a sample has one split: dataset {data.dataset_id} is faulty, build it anew"
+                f"{len(shared)} samples of the {part} are also training rows, {min(shared)} for example: "
+                f"dataset {data.dataset_id} is faulty. Build it again"
             )
 
 
 def _models(contest: Contest) -> tuple[dict[str, Model], str]:
-    """The models that are measured, and a note when the candidate is no new one."""
+    """The models to measure, and a note when the candidate is not a new one."""
     models = {"candidate": contest.candidate, "champion": contest.champion}
     present = {name: model for name, model in models.items() if model is not None}
     if len({model.digest for model in present.values()}) == len(present):
@@ -216,7 +217,7 @@ def _context(task: Task, data: EvaluationData, contest: Contest, note: str) -> C
 
 
 def answered_right(task: Task, model: Model, rows: Rows, rules: Rules) -> list[bool]:
-    """Whether the model's answer to each row is no failure; all False when that cannot be told."""
+    """Whether the model's answer to each row is not a failure; all False when failure is undefined."""
     if not rows.samples:
         return []
     table = score_entrants(task, rows, {"model": model}, {})["model"]
@@ -224,11 +225,11 @@ def answered_right(task: Task, model: Model, rows: Rows, rules: Rules) -> list[b
     failures = failed(table, rules.abstain, metric, higher_is_better=rules.metric.higher_is_better)
     if failures is None:
         return [False] * len(rows.samples)
-    return [not one for one in failures.tolist()]
+    return [not is_failure for is_failure in failures.tolist()]
 
 
 def latency_fault(milliseconds: Sequence[float], rules: Rules) -> str:
-    """The first latency requirement that these times break; "" when all are kept."""
+    """The first latency requirement that these times break, as a sentence; "" when all are met."""
     scores = {LATENCY: np.array(milliseconds, dtype=np.float64)}
     for text in rules.metric.require:
         condition = compile_condition(text, rules.directory)

@@ -1,8 +1,7 @@
-"""How good people are at the task, tier by tier, from the annotations that they really gave.
+"""The human baseline in five tiers, measured from the annotations that were actually given.
 
-The five tiers of the lecture: random person, ensemble of random people, domain expert, deep
-expert, mixture of experts. There is no truth to hold people against, only other people. Refuses
-to know models, and what a score means.
+The tiers of the lecture: random person, ensemble of random people, domain expert, deep expert,
+mixture of experts. Without a ground truth, annotators can only be compared with other annotators.
 """
 
 from __future__ import annotations
@@ -26,15 +25,15 @@ from flywheel.settings.labeling import AnnotatorSettings
 from flywheel.task import Task
 
 _SPLITS = 10
-"""Random halvings of a sample's people, where nobody outside of the tier answered."""
+"""Random halvings of a sample's annotators, where none outside the tier answered."""
 
 _FEWEST_HALVED = 4
 
 _Given = Mapping[str, str]
-"""who answered one sample -> the canonical text of the answer"""
+"""annotator of one sample -> the canonical text of the answer"""
 
 _Vote = Callable[[Sequence[str]], list[str]]
-"""answers of one sample -> their consensus: one, or all that are tied"""
+"""answers of one sample -> their consensus: one answer, or all that are tied"""
 
 
 _ALONE = "each answer against the consensus of all others on the sample"
@@ -46,16 +45,16 @@ _NAME_THEM = "name them in [annotators], and ask them"
 class _Tier:
     name: str
     who: str
-    """one member"""
+    """one member, in words"""
     levels: frozenset[str]
     """of its members: random, domain or deep"""
     fewest: int = 1
-    """members who must have answered a sample; 1: each is judged alone"""
+    """members who must have answered a sample; 1: each is measured alone"""
     needed: str
-    """answers on one sample"""
+    """annotators who must answer a sample, in words"""
     method: str = _ALONE
     remedy: str = _NAME_THEM
-    """when no member answered"""
+    """what to do when no member answered"""
 
     @property
     def part(self) -> str:
@@ -67,7 +66,7 @@ _TIERS = (
         name="random person",
         who="a random person",
         levels=frozenset({"random"}),
-        needed="a random person and somebody else",
+        needed="a random person and another annotator",
         remedy="ask annotators whom [annotators] does not name",
     ),
     _Tier(
@@ -83,13 +82,13 @@ _TIERS = (
         name="domain expert",
         who="a domain expert",
         levels=frozenset({"domain"}),
-        needed="a domain expert and somebody else",
+        needed="a domain expert and another annotator",
     ),
     _Tier(
         name="deep expert",
         who="a deep expert",
         levels=frozenset({"deep"}),
-        needed="a deep expert and somebody else",
+        needed="a deep expert and another annotator",
     ),
     _Tier(
         name="mixture of experts",
@@ -103,15 +102,15 @@ _TIERS = (
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Duel:
-    """An answer held against another one, on one sample."""
+class _Comparison:
+    """An answer compared with a reference, on one sample."""
 
     index: int
     """of the sample among the rows"""
     answer: Json
     reference: Json
     weight: float
-    """share of the sample's duels, in (0, 1]"""
+    """share of the sample's comparisons, in (0, 1]"""
 
 
 def annotator_tables(
@@ -123,28 +122,26 @@ def annotator_tables(
 ) -> tuple[dict[str, Part], list[BaselineLine]]:
     """The scores of every tier that can be measured on the rows, and a line for each tier.
 
-    Rows are marked with the slices that their samples are in.
-
-    A person of a tier is judged alone: leave one out, each answer against the consensus of all
-    others on the same sample. An ensemble (3 random people or 2 experts at least) is judged as
-    one: its consensus against that of everyone outside of the tier; where nobody outside of it
-    answered, the consensus of a random half of 4 members or more against that of the other half,
-    averaged over 10 halvings. The consensus is the most common answer, as the task says which
-    answers agree; equally common ones count alike. A person's last answer counts.
-
-    A sample whose duels score differently becomes several rows that share its weight and its
-    cluster, in proportion to the duels: means are those over people, and quantiles, precision and
-    recall see scores that somebody really got.
-
-    Bias: a reference is no truth. Mistakes in it that others do not share understate people, most
-    of all the best ones, the fewer people stand behind it; half an ensemble understates the whole.
-    Mistakes that people share, a wrong pre-annotation that both accept for one, overstate them.
+    Formula: a single annotator is measured leave-one-out, each answer against the consensus of all
+    others on the same sample. An ensemble (at least 3 random people or 2 experts) is measured as
+    one: its consensus against that of all annotators outside the tier; where none answered, the
+    consensus of a random half of 4 members or more against that of the other half, averaged over
+    10 halvings. The consensus is the most common answer under `Task.agree`; tied ones count
+    equally. An annotator's last answer counts.
+    A sample whose comparisons score differently becomes several rows that share its weight, in
+    proportion to the comparisons, and its cluster: means are over annotators, and quantiles,
+    precision and recall see scores that were actually obtained.
+    Source: the lecture's tiers of human performance; leave-one-out consensus.
+    Bias: a reference is not the truth. Its own mistakes understate annotators, most of all the best
+    ones, and the more the fewer answers are behind it; half an ensemble understates the whole.
+    Shared mistakes, such as a wrong pre-annotation that both accept, overstate annotators.
 
     Returns:
-        Parts of the book by name, people/TIER; the scores are those of the entrant TIER.
+        Parts of the book by name, people/TIER, with the scores of the entrant TIER and the marks
+        of the slices.
 
     Raises:
-        TaskError: a score is no finite number, or its name changes from sample to sample.
+        TaskError: a score is not a finite number, or its name changes from sample to sample.
     """
     given = _answers_by_sample(annotations)
     known = [given.get(sample_id, {}) for sample_id in rows.ids]
@@ -153,43 +150,47 @@ def annotator_tables(
     marks = slice_marks(task, rows)
     parts, lines, vote = {}, [], _voting(task)
     for tier in _TIERS:
-        duels = [
-            duel
+        comparisons = [
+            comparison
             for index, answers in enumerate(known)
-            for duel in _duels(index, answers, _sides(tier, answers, levels, rng), vote)
+            for comparison in _comparisons(index, answers, _sides(tier, answers, levels, rng), vote)
         ]
-        if duels:
-            parts[tier.part] = _part(task, tier, replace(rows, marks=marks), duels)
-        note = _note(tier, known, levels, len({duel.index for duel in duels}))
+        if comparisons:
+            parts[tier.part] = _part(task, tier, replace(rows, marks=marks), comparisons)
+        note = _note(tier, known, levels, len({comparison.index for comparison in comparisons}))
         lines.append(BaselineLine(name=tier.name, kind="human", part=tier.part, note=note))
     return parts, lines
 
 
 def _answers_by_sample(annotations: Sequence[Annotation]) -> dict[str, dict[str, str]]:
-    """Sample id -> the last answer of each person who gave one, in the order of their names."""
+    """Sample id -> the last answer of each annotator, in the order of their names."""
     latest: dict[tuple[str, str], Annotation] = {}
-    for annotation in sorted(annotations, key=lambda one: (one.updated_at, one.id)):
+    for annotation in sorted(
+        annotations, key=lambda annotation: (annotation.updated_at, annotation.id)
+    ):
         latest[annotation.sample_id, annotation.annotator] = annotation
     answers: defaultdict[str, dict[str, str]] = defaultdict(dict)
-    for (sample_id, person), annotation in sorted(latest.items()):
+    for (sample_id, annotator), annotation in sorted(latest.items()):
         if not annotation.skipped:
-            answers[sample_id][person] = canonical(annotation.answer)
+            answers[sample_id][annotator] = canonical(annotation.answer)
     return answers
 
 
-def _duels(
+def _comparisons(
     index: int, given: _Given, sides: Iterable[tuple[list[str], list[str]]], vote: _Vote
-) -> list[_Duel]:
+) -> list[_Comparison]:
     """Every distinct answer against every distinct reference; the weights sum to 1."""
     counts: defaultdict[tuple[str, str], float] = defaultdict(float)
     for judged, others in sides:
-        answers, references = (vote([given[one] for one in side]) for side in (judged, others))
+        answers, references = (
+            vote([given[annotator] for annotator in side]) for side in (judged, others)
+        )
         for answer in answers:
             for reference in references:
                 counts[answer, reference] += 1 / (len(answers) * len(references))
     total = math.fsum(counts.values())
     return [
-        _Duel(
+        _Comparison(
             index=index, answer=json.loads(one), reference=json.loads(other), weight=count / total
         )
         for (one, other), count in counts.items()
@@ -199,13 +200,13 @@ def _duels(
 def _sides(
     tier: _Tier, given: _Given, levels: Mapping[str, str], rng: np.random.Generator
 ) -> Iterator[tuple[list[str], list[str]]]:
-    """Who is judged, and against whom, on one sample; nothing when too few people answered."""
+    """The measured annotators and their references on one sample; empty when too few answered."""
     everyone = list(given)
-    members = [person for person in everyone if levels.get(person, "random") in tier.levels]
-    outside = [person for person in everyone if person not in members]
+    members = [name for name in everyone if levels.get(name, "random") in tier.levels]
+    outside = [name for name in everyone if name not in members]
     if tier.fewest == 1:
         for member in members if len(everyone) > 1 else ():
-            yield [member], [person for person in everyone if person != member]
+            yield [member], [name for name in everyone if name != member]
     elif len(members) >= tier.fewest and outside:
         yield members, outside
     elif len(members) >= _FEWEST_HALVED:
@@ -215,9 +216,9 @@ def _sides(
 
 
 def _voting(task: Task) -> _Vote:
-    """The consensus under the task's rules, on canonical texts: one, or all that are tied."""
+    """A function that gives the consensus of canonical texts under the task's rules."""
 
-    @cache  # halvings and tiers ask for the same pairs again and again
+    @cache  # halvings and tiers compare the same pairs many times
     def agree(one: str, other: str) -> bool:
         return one == other or task.agree(json.loads(one), json.loads(other))
 
@@ -228,17 +229,19 @@ def _voting(task: Task) -> _Vote:
     return vote
 
 
-def _part(task: Task, tier: _Tier, rows: Rows, duels: Sequence[_Duel]) -> Part:
-    """The scores of all duels, one row for each score that a sample got."""
+def _part(task: Task, tier: _Tier, rows: Rows, comparisons: Sequence[_Comparison]) -> Part:
+    """The scores of all comparisons, one row for each distinct score of a sample."""
     asked = Rows(
-        samples=[rows.samples[duel.index] for duel in duels],
-        answers=[duel.reference for duel in duels],
+        samples=[rows.samples[comparison.index] for comparison in comparisons],
+        answers=[comparison.reference for comparison in comparisons],
     )
-    table = score_answers(task, asked, [duel.answer for duel in duels], tier.name)
+    table = score_answers(task, asked, [comparison.answer for comparison in comparisons], tier.name)
     names = sorted(table)
     shares: defaultdict[tuple[int, tuple[float, ...]], float] = defaultdict(float)
-    for duel, *scores in zip(duels, *(table[name].tolist() for name in names), strict=True):
-        shares[duel.index, tuple(scores)] += duel.weight
+    for comparison, *scores in zip(
+        comparisons, *(table[name].tolist() for name in names), strict=True
+    ):
+        shares[comparison.index, tuple(scores)] += comparison.weight
     indices = np.array([index for index, _ in shares])
     columns = np.array([scores for _, scores in shares])
     seen: Counter[int] = Counter()
@@ -256,7 +259,7 @@ def _part(task: Task, tier: _Tier, rows: Rows, duels: Sequence[_Duel]) -> Part:
 
 
 def _note(tier: _Tier, known: Sequence[_Given], levels: Mapping[str, str], number: int) -> str:
-    """How a tier was measured; for one that was not, why and what would help."""
+    """How a tier was measured; if it was not, why, and what to do."""
     if number >= FEWEST_SAMPLES:
         return tier.method
     annotators = {levels.get(person, "random") for given in known for person in given}

@@ -1,7 +1,7 @@
 """Intervals for weighted rates, means and paired differences, each with its source.
 
-Arrays in, two bounds out. Refuses to know what is measured and what is decided on it.
-`tail` is the chance that one bound alone fails: 0.025 gives the usual 95 % interval.
+Arrays in, two bounds out. `tail` is the error probability of one bound alone: 0.025 gives the
+usual 95 % interval.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ _Bounds = tuple[float, float]
 
 
 def kish_size(weights: Array) -> float:
-    """Number of equally weighted samples that are worth as much: (sum w)^2 / sum w^2 (Kish 1965)."""
+    """The effective size: (sum w)^2 / sum w^2, as many equally weighted samples (Kish 1965)."""
     return float(weights.sum() ** 2 / (weights**2).sum())
 
 
 def by_cluster(values: Array, weights: Array, clusters: Array) -> tuple[Array, Array]:
     """The weighted mean and the total weight of each cluster, (C,) each.
 
-    Exact for weighted means: theirs over clusters is the one over rows, and so is its linearised
-    variance, sum over clusters of (sum of w e)^2. Rows alone in their cluster stay as they are.
+    The weighted mean over clusters equals the one over rows, and its linearised variance is
+    sum over clusters of (sum of w e)^2. When every row is its own cluster, rows are unchanged.
     """
     units = np.unique(clusters, return_inverse=True)[1]
     if units.max() + 1 == len(values):
@@ -39,11 +39,11 @@ def wilson(values: Array, weights: Array, tail: float, clusters: Array | None = 
 
     Formula: Wilson's score interval on the effective size n_eff = p (1 - p) / V, where p is the
     Hajek mean and V = sum (w e)^2 / (sum w)^2 * n / (n - 1), e = value - p, its linearised
-    variance; n_eff is at most 4 n. When all values are equal V says nothing: n_eff is Kish's,
-    of clusters where there are some. Else clusters divide n_eff, see `_design_effect`.
+    variance; n_eff is at most 4 n. When all values are equal, V = 0 is uninformative and n_eff is
+    Kish's size, over clusters if given. Otherwise clusters divide n_eff, see `_design_effect`.
     Source: Wilson 1927; effective size as in Korn and Graubard 1998 and Dean and Pagano 2015.
-    Departure: no finite population factor 1 - pi, because the number is meant for the production
-    to come and not only for the samples that could have been drawn.
+    Departure: no finite population factor 1 - pi, because the number describes future production
+    and not only the samples that could have been drawn.
     """
     n, p = len(values), float(np.average(values, weights=weights))
     errors = weights * (values - p)
@@ -67,12 +67,12 @@ def tango(
     Formula: Tango's score interval on the effective counts b = n_eff P(+1), c = n_eff P(-1):
     the values d at which (|b - c - n_eff d| - 1) / sqrt(n_eff (2 q + d (1 - d))) is the normal
     quantile, q the constrained maximum-likelihood share of -1. n_eff makes b + c Kish's count of
-    the discordant pairs (at most 4 n in all), or is Kish's for all pairs when none is discordant.
+    the discordant pairs (at most 4 n in all), or is Kish's size of all pairs when none is discordant.
     At d = 0 it is McNemar's test with continuity correction. No discordant pair gives about
     +-(z^2 + 2) / n, never a width of zero. Clusters divide n_eff, see `_design_effect`.
     Source: Tango, Statistics in Medicine 17 (1998) 891.
-    Departure: effective counts instead of counts; the continuity correction, without which four
-    wins to none would pass at a tail of 0.025 although chance alone gives them in 0.0625.
+    Departure: effective counts in place of counts; and the continuity correction, without which four
+    wins to none would pass at a tail of 0.025 although their probability by chance is 0.0625.
     """
     discordant = differences != 0
     total = float(weights.sum())
@@ -90,7 +90,7 @@ def tango(
 
 
 def _tango_low(better: float, worse: float, size: float, z: float) -> float:
-    """The lower bound, from effective counts."""
+    """The lower bound, from effective counts; the upper one is its mirror image."""
 
     def excess(d: float) -> float:
         b = -better - worse + (2 * size - better + worse) * d
@@ -107,7 +107,9 @@ def _tango_low(better: float, worse: float, size: float, z: float) -> float:
 def student(values: Array, weights: Array, tail: float) -> _Bounds:
     """Student's interval for the weighted mean.
 
-    Formula: mean +- t * sqrt(V) with V as in `wilson` and n_eff - 1 degrees of freedom (Kish).
+    Formula: mean +- t * sqrt(V) with V as in `wilson` and n_eff - 1 degrees of freedom.
+    Source: Student 1908; linearised variance as in Binder 1983.
+    Departure: Kish's effective size in place of n.
     """
     n, mean = len(values), float(np.average(values, weights=weights))
     errors = weights * (values - mean)
@@ -117,17 +119,18 @@ def student(values: Array, weights: Array, tail: float) -> _Bounds:
 
 
 def _kish_of_clusters(weights: Array, clusters: Array | None) -> float:
-    """Of the clusters' total weights: values that are all equal may be so for one cluster's sake."""
+    """Kish's size over clusters: values may be all equal just because they share few clusters."""
     return kish_size(weights if clusters is None else by_cluster(weights, weights, clusters)[1])
 
 
 def _design_effect(errors: Array, weights: Array, tail: float, clusters: Array | None) -> float:
-    """How many clustered rows are worth one independent row; 1 without clusters.
+    """The design effect: how many clustered rows are worth one independent row; 1 without clusters.
 
     Formula: max(1, V_cluster / V) * (t / z)^2, V = sum (w e)^2 * n / (n - 1), V_cluster =
     sum over clusters of (sum of w e)^2 * C / (C - 1), t Student's quantile with Kish's number of
-    clusters - 1 degrees of freedom, because V_cluster is known from C terms only.
+    clusters - 1 degrees of freedom, because V_cluster is estimated from only C terms.
     Source: Kish 1965; linearised variance as in Binder 1983; t / z as in Korn and Graubard 1998.
+    Departure: at least 1; clusters never make an interval narrower.
     """
     if clusters is None:
         return 1.0

@@ -1,7 +1,6 @@
-"""Scores to the lines of a report: estimates for everyone, differences for the two models.
+"""Turns scores into the lines of a report: estimates for all entrants, differences for the models.
 
-Refuses to know how scores came about and what is decided on them. Every number draws from its
-own stream of random numbers, so that one line more changes no other.
+Every number draws from its own stream of random numbers, so that adding a line changes no other.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from flywheel.metrics.scores import Statistic
 from flywheel.records import Array, Entry, Estimate, TierSlice
 
 GUARD_ALPHA = 0.05
-"""chance that the bound of a difference that can only veto fails; slices share it"""
+"""error probability of a bound of a difference that can only veto; slices share it"""
 
 _TAIL = 0.025
 _DIGITS = 10
@@ -35,10 +34,12 @@ class Lines:
     context: Context
 
     def value(self, statistic: Statistic, part: str, entrant: str) -> Estimate | None:
-        """What a statistic is for an entrant on a part, with a 95 % interval.
+        """The value of a statistic for an entrant on a part, with a 95 % interval.
+
+        None when the part lacks the entrant, or has too few samples.
 
         Raises:
-            SettingsError: it names a score that the task does not give.
+            SettingsError: the statistic names a score that the task does not give.
         """
         measured = self._measured(statistic, part, entrant)
         if measured is None:
@@ -49,18 +50,18 @@ class Lines:
     def gain(
         self, statistic: Statistic, part: str, *, higher_is_better: bool, tail: float = GUARD_ALPHA
     ) -> Estimate | None:
-        """Candidate minus champion on a part, in the direction that is better."""
+        """Candidate minus champion on a part; positive is better."""
         return self._gain(statistic, self.book.get(part), tail, higher_is_better=higher_is_better)
 
     def slice_gain(
         self, statistic: Statistic, name: str, *, higher_is_better: bool
     ) -> Estimate | None:
-        """The same on a slice; all lower bounds together fail with 5 %, all upper ones too."""
+        """Candidate minus champion on a slice; all slices share the error probability of 5 % per side."""
         tail = GUARD_ALPHA / max(len(self.context.slices), 1)
         return self._gain(statistic, self.slice_part(name), tail, higher_is_better=higher_is_better)
 
     def slice_value(self, statistic: Statistic, name: str, entrant: str) -> Estimate | None:
-        """A statistic on a slice of the test set."""
+        """The value of a statistic for an entrant on a slice of the test set, with a 95 % interval."""
         part = self.slice_part(name)
         if part is None or entrant not in part.scores:
             return None
@@ -68,12 +69,12 @@ class Lines:
         return _rounded(estimate(statistic, measured, self._rng("slice", name, entrant)))
 
     def slice_part(self, name: str) -> Part | None:
-        """The rows of a slice of the test set."""
+        """The rows of a slice of the test set; None when there is no test set."""
         part = self.book.get("test")
         return None if part is None or not part.ids else part.where(part.marks[f"slice/{name}"])
 
     def tier_slice(self, statistic: Statistic, tier: str, part: str, name: str) -> TierSlice | None:
-        """A tier of people on a slice; None where the book does not tell which rows are in it."""
+        """The human baseline of a tier on a slice; None when the book does not mark the slice."""
         rows = self.book.get(part)
         if rows is None or f"slice/{name}" not in rows.marks:
             return None
@@ -86,7 +87,7 @@ class Lines:
         return TierSlice(tier=tier, name=name, metric=known, num_samples=len(samples))
 
     def entry(self, statistic: Statistic, name: str, kind: str, part: str, note: str) -> Entry:
-        """One line of a table."""
+        """One line of a table; without a number, its note says why."""
         known = self.value(statistic, part, name)
         if known is None and not note:
             rows = self.book.get(part)
@@ -98,8 +99,8 @@ class Lines:
                 note = f"{statistic.text} is not defined on these {number} samples"
         return Entry(name=name, kind=kind, metric=known, note=note)
 
-    def place(self, statistic: Statistic, part: str = "test") -> str:
-        """Where a statistic is measured: latency has samples of its own."""
+    def part_of(self, statistic: Statistic, part: str = "test") -> str:
+        """The part that a statistic is measured on: latency has a part of its own."""
         return LATENCY_PART if statistic.columns == {LATENCY} else part
 
     def _gain(
@@ -129,7 +130,7 @@ LATENCY_PART = "latency"
 
 
 def _lacks(part: Part, entrant: str, statistic: Statistic) -> bool:
-    """Whether a statistic needs what only models have."""
+    """Whether a statistic needs a confidence or latency, which only models have."""
     missing = statistic.columns - part.scores[entrant].keys()
     return bool(missing) and missing <= {CONFIDENCE, LATENCY}
 
@@ -148,8 +149,10 @@ def _negative(known: Estimate) -> Estimate:
 
 
 def _rounded(known: Estimate | None) -> Estimate | None:
-    """To ten digits: sums in another order, on another machine, then give the same bytes."""
+    """The estimate rounded to ten digits, so that sums in another order give the same bytes."""
     if known is None:
         return None
-    value, low, high = (float(f"{x:.{_DIGITS}g}") for x in (known.value, known.low, known.high))
+    value, low, high = (
+        float(f"{number:.{_DIGITS}g}") for number in (known.value, known.low, known.high)
+    )
     return dataclasses.replace(known, value=value, low=low, high=high)

@@ -1,11 +1,8 @@
-"""A book of scores and its context -> a report. Pure: the same bytes in, the same report out.
+"""Measures a report from a book of scores and its context; a pure function of its arguments.
 
-This is the only way to a number of a report, on the night itself, under another metric later,
-and when a decision is replayed. Refuses to run a model and to decide anything.
-
-Paired outcomes on labels that no decision has seen: what the anytime-valid test bets on.
-
-Refuses to know the test. One gain a sample, in an order that nobody chose after seeing them.
+It is the only source of the numbers of a report: in the night itself, under another metric later,
+and when a decision is replayed. The paired outcomes for the anytime-valid test come from here too:
+one gain a sample, in an order fixed before any was seen.
 """
 
 from __future__ import annotations
@@ -53,12 +50,13 @@ def fresh_outcomes(book: Book, statistic: Statistic, *, higher_is_better: bool) 
     """The gains of candidate over champion on the fresh labels of the test set.
 
     Formula: for the mean of a score, the difference of the two scores. For any other statistic M,
-    (n + 1) (M(base + candidate's row) - M(base + champion's row)): what one more sample moves it,
-    its sensitivity curve (Tukey 1977). Base are the champion's n rows that earlier decisions have
-    seen; below 30 of them, the rows of both models that the challenge opened in its first night.
-    These do not know which model gave which row: for two models of which neither is better every
-    sign stays a fair coin, given the base. Start data would not do: where production is harder,
-    all its rows lie on one side of a quantile, and nothing moves it.
+    (n + 1) (M(base + candidate's row) - M(base + champion's row)): its sensitivity curve, by how much
+    one more sample moves it. The base is the champion's n rows that earlier decisions have used;
+    below 30 of them, the rows of both models that the challenge opened in its first night. Such a
+    base is symmetric in the two models: if neither is better, every sign is a fair coin given the
+    base. Start data would not do as a base: where production is harder, all its rows lie on one
+    side of a quantile, and nothing moves it.
+    Source: Tukey, Exploratory Data Analysis (1977), for the sensitivity curve.
     """
     test = book["test"]
     fresh = test.where(test.marks["fresh"])
@@ -83,7 +81,7 @@ def _gains(book: Book, fresh: Part, statistic: Statistic) -> Array:
 
 
 class _Base(NamedTuple):
-    """The n rows that a sample is added to."""
+    """The n rows to which one sample is added."""
 
     scores: ScoreTable
     weights: Array
@@ -103,8 +101,8 @@ def _base(test: Part) -> _Base:
 
 
 def _moved(statistic: Statistic, base: _Base, rows: ScoreTable) -> Array:
-    """(m,) the statistic of the base with each of m rows added, times the rows there are then."""
-    columns = sorted(statistic.columns) or sorted(rows)  # a function of the task's own reads any
+    """(m,) the statistic of the base with each of m rows added in turn, times n + 1."""
+    columns = sorted(statistic.columns) or sorted(rows)  # a function of the task may read any
     size = len(base.weights)
     number = len(rows[columns[0]])
     joined = {name: np.concatenate([base.scores[name], rows[name]]) for name in columns}
@@ -120,7 +118,7 @@ def _moved(statistic: Statistic, base: _Base, rows: ScoreTable) -> Array:
 
 
 def _is_bounded(book: Book, statistic: Statistic) -> bool:
-    """Whether a score is a share by its nature: no unit in its name, and never beyond 0..1."""
+    """Whether the metric is the mean of a bounded score: no unit in its name, all values in 0..1."""
     name = statistic.mean_of
     if name is None or has_unit(name):
         return False
@@ -136,12 +134,12 @@ _PARTS = ("train", "start", "seen", "fresh")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rules:
-    """What is measured."""
+    """The settings of what is measured."""
 
     metric: Metric
     abstain: Abstain
     directory: Path | None
-    """where the functions of a formula are looked up"""
+    """where functions of a formula are looked up"""
 
 
 def measure(
@@ -175,7 +173,7 @@ def measure(
             dataclasses.replace(lines.entry(metric, context.judged, part, part, ""), name=part)
             for part in _PARTS
         ),
-        difference=lines.gain(metric, lines.place(metric), higher_is_better=up, tail=GUARD_ALPHA),
+        difference=lines.gain(metric, lines.part_of(metric), higher_is_better=up, tail=GUARD_ALPHA),
         start_difference=lines.gain(metric, "start", higher_is_better=up),
         slices=_slices(lines, metric, higher_is_better=up),
         people_slices=tuple(_annotator_slices(lines, metric)),
@@ -194,7 +192,7 @@ def measure(
 
 
 def _with_halves(book: Book) -> Book:
-    """The book with the test set's two halves as parts of their own: seen, and fresh."""
+    """The book with two more parts, the two halves of the test set: seen and fresh."""
     test = book.get("test")
     if test is None or not test.ids:
         return book
@@ -204,7 +202,7 @@ def _with_halves(book: Book) -> Book:
 
 def _models(lines: Lines, metric: Statistic, part: str) -> tuple[Entry, ...]:
     context = lines.context
-    place = lines.place(metric, part)
+    place = lines.part_of(metric, part)
     models = [lines.entry(metric, name, name, place, context.note) for name in context.models]
     computed = [line for line in context.baselines if line.part == "test"]
     others = [lines.entry(metric, line.name, line.kind, place, line.note) for line in computed]
@@ -254,20 +252,23 @@ def _watched(lines: Lines, rules: Rules) -> list[Watched]:
     for condition in conditions:
         _check_units(lines, condition)
     ignored = [compile_formula(text, rules.directory) for text in rules.metric.ignore]
-    watched = [_watch(lines, one.statistic, one.bound, is_upper=one.is_upper) for one in conditions]
-    return watched + [_watch(lines, one, None, is_upper=True) for one in ignored]
+    watched = [
+        _watch(lines, condition.statistic, condition.bound, is_upper=condition.is_upper)
+        for condition in conditions
+    ]
+    return watched + [_watch(lines, statistic, None, is_upper=True) for statistic in ignored]
 
 
 def _check_units(lines: Lines, condition: Condition) -> None:
-    part = lines.book.get(lines.place(condition.statistic))
+    part = lines.book.get(lines.part_of(condition.statistic))
     for table in part.scores.values() if part is not None else ():
         if condition.statistic.columns <= table.keys():
             check_units_of(condition, table)
 
 
 def _watch(lines: Lines, statistic: Statistic, bound: float | None, *, is_upper: bool) -> Watched:
-    part = lines.place(statistic)
-    # Nobody said which way is better for what is only looked at: it is candidate minus champion.
+    part = lines.part_of(statistic)
+    # For a formula without a bound no direction is better: it is candidate minus champion.
     rises = bound is None or not is_upper
     return Watched(
         formula=statistic.text,
@@ -326,9 +327,9 @@ def _latency(lines: Lines, directory: Path | None) -> float | None:
 
 
 def _with_id(report: Report) -> Report:
-    """The report with the hash of its content, the time left out, as its id.
+    """The report with its id: the hash of its content without the time.
 
-    What older versions did not measure is left out where it is empty: their reports keep their ids.
+    A field that older versions did not have is left out when empty, so their reports keep their ids.
     """
     content = dataclasses.asdict(report)
     del content["id"], content["created_at"]

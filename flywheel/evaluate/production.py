@@ -1,8 +1,8 @@
-"""Today's single metric in the real world: from logged answers, and labels of a known chance.
+"""The metric in production, estimated from logged answers and labels of known probability.
 
-The hard cases that people labeled are not a sample of production; the probability share is. Both
-numbers are given, so that anyone sees how far the first would have misled. Refuses to ask a model
-again: an answer counts as it was given.
+Labeled hard cases are not a random sample of production, but the probability share is. Both
+numbers are reported, to show how far the first would mislead. Answers count as they were logged;
+no model runs again.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _TAIL = 0.025
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Population:
-    """The predictions that one batch's probability share was drawn from."""
+    """The predictions from which the probability share of one batch was drawn."""
 
     size: int
     mean_confidence: float | None
-    """None: not kept"""
+    """None: not stored"""
     night: int
 
 
@@ -71,10 +71,11 @@ def production_estimate(
     that a batch counts by its population and not by how many of its labels are back; written as
     weights w = (1 / pi) N_b / sum_S(1 / pi), under which any statistic is computed and
     `stats.estimate` gives the interval: Wilson's on the effective size for a rate, a bootstrap for
-    anything but a mean. A batch without labels is left out, one with fewer than 5 is joined with
-    its neighbour. The interval ignores that the strata are balanced, which only makes it wider.
-    `assisted` is `_assisted`. `naive` weighs all labels alike, those of the hard cases included.
+    anything but a mean. A batch without labels is left out, and one with fewer than 5 is joined with
+    its neighbour. `assisted` is from `_assisted`. `naive` weighs all labels equally, including those
+    of hard cases.
     Source: Hajek 1971; Saerndal, Swensson and Wretman, Model Assisted Survey Sampling, 1992.
+    Departure: the interval ignores that the strata are balanced, which only makes it wider.
     """
     drawn = returned.where(np.isfinite(returned.probabilities))
     if len(drawn.ids) < FEWEST_SAMPLES:
@@ -88,9 +89,9 @@ def production_estimate(
         estimate=found,
         assisted=_assisted(statistic, drawn, weights),
         naive=estimate(statistic, _measured(returned, np.ones(len(returned.ids))), rng),
-        num_population=sum(one.size for one in used),
-        first_night=min(one.night for one in used),
-        last_night=max(one.night for one in used),
+        num_population=sum(population.size for population in used),
+        first_night=min(population.night for population in used),
+        last_night=max(population.night for population in used),
     )
 
 
@@ -124,24 +125,26 @@ def _weights(drawn: Returned) -> Array:
 
 
 def _assisted(statistic: Statistic, drawn: Returned, weights: Array) -> Estimate | None:
-    """The mean of a share in 0..1, with the confidences of all unlabeled predictions as a help.
+    """The mean of a score in 0..1, with the confidences of all predictions as an auxiliary variable.
 
     Formula: lam mean_N(f) + Hajek_S(y - lam f), f the confidence, lam = Cov_w(y, f) / Var_w(f)
-    clipped to 0..1; at 0 it is Hajek's mean, so a confidence that says nothing costs nothing. The
+    clipped to 0..1; at 0 it is Hajek's mean, so an uninformative confidence costs nothing. The
     interval is Wilson's on n_eff = p (1 - p) / V, at most 4 n, with p Hajek's mean, which is 0 or
     1 only when all y are, and V from `_sampling_variance` of e = y - lam f plus
     (Var_w(y) - Var_w(e)) / N. When V is 0, n_eff is Kish's.
     Source: the difference estimator of Cassel, Saerndal and Wretman 1976; lam as in PPI++
     (Angelopoulos, Duchi and Zrnic 2023).
-    Departure: no finite population factor 1 - pi, as in `intervals.wilson`; instead the last term,
-    since mean_N(f) is itself known from N predictions only.
+    Departure: no finite population factor 1 - pi, as in `intervals.wilson`; instead the last term of V,
+    since mean_N(f) itself is estimated from N predictions.
 
     Returns:
-        None when the metric is no mean of a share, or a mean confidence was not kept.
+        None when the metric is not the mean of a score in 0..1, or a mean confidence was not stored.
     """
     name = statistic.mean_of
     used = [drawn.populations[index] for index in np.unique(drawn.batches)]
-    means = [one.mean_confidence for one in used if one.mean_confidence is not None]
+    means = [
+        population.mean_confidence for population in used if population.mean_confidence is not None
+    ]
     if name is None or has_unit(name) or len(means) < len(used):
         return None
     shares, helps = drawn.scores[name], drawn.confidences
@@ -149,7 +152,7 @@ def _assisted(statistic: Statistic, drawn: Returned, weights: Array) -> Estimate
         return None
     slope = _slope(shares, helps, weights)
     rest = shares - slope * helps
-    sizes = [one.size for one in used]
+    sizes = [population.size for population in used]
     mean = float(np.average(means, weights=sizes))
     value = slope * mean + float(np.average(rest, weights=weights))
     explained = (_variance(shares, weights) - _variance(rest, weights)) / sum(sizes)
@@ -178,7 +181,7 @@ def _variance(values: Array, weights: Array) -> float:
 
 
 def _sampling_variance(rest: Array, weights: Array, clusters: Array, num_fitted: int) -> float:
-    """Of the weighted mean of residuals, k numbers of which were fitted.
+    """The sampling variance of the weighted mean of residuals, with k fitted parameters.
 
     Formula: max over single samples and clusters of sum (w e)^2 / (sum w)^2 * n / (n - k), e
     centred and (w e) summed within a cluster; with clusters times (t / z)^2, t Student's quantile
@@ -200,7 +203,7 @@ def _squares(errors: Array, weights: Array, num_fitted: int) -> float:
 
 
 def _wilson(value: float, size: float, num_samples: int) -> Estimate:
-    """Wilson's score interval on an effective size."""
+    """Wilson's score interval on an effective size, widened to contain the value."""
     z = float(stats.norm.isf(_TAIL))
     centre = (value + z**2 / (2 * size)) / (1 + z**2 / size)
     half = z / (1 + z**2 / size) * math.sqrt(value * (1 - value) / size + z**2 / (4 * size**2))

@@ -1,7 +1,7 @@
-"""Resamples of weighted rows, drawn and measured in chunks of bounded memory.
+"""Draws and measures resamples of weighted rows, in chunks of bounded memory.
 
-A resample is a row of weights: how often each row was drawn, times its weight. What is drawn are
-units: the rows, or whole clusters of rows. Refuses to know what is measured and why.
+A resample is a row of weights: how often each row was drawn, times its weight. Units are drawn:
+single rows, or whole clusters of rows.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from flywheel.metrics.scores import ScoreTable
 from flywheel.records import Array
 
 Measure = Callable[[Array], Array]
-"""weights of the cells (B, K) -> (B, ...)"""
+"""weights of the cells (B, K) -> values (B, ...)"""
 
 _CHUNK_ELEMENTS = 1_000_000
 _OFTEN = 16
@@ -45,10 +45,10 @@ class Pool:
 def make_pool(tables: Sequence[ScoreTable], weights: Array, clusters: Array) -> Pool:
     """The pool of N rows with scores, weights and clusters, (N,) each.
 
-    Rows with the same scores in every table are one cell: a statistic sees only the weight that
-    they have together. Rows alone in their cluster, with the same scores and the same weight, are
-    units of one kind, and N draws from J kinds follow the multinomial law. Both are exact, and
-    F1 of two models on 100,000 rows has 8 cells.
+    Rows with the same scores in every table are one cell, since a statistic sees only their total
+    weight. Rows that are their own cluster and have the same scores and weight are units of one
+    kind; N draws from J kinds are multinomial. Both reductions are exact: the F1 of two models on
+    100,000 rows has 8 cells.
     """
     cells, first = _distinct([table[name] for table in tables for name in sorted(table)])
     units, starts = _distinct([clusters])
@@ -66,10 +66,9 @@ def make_pool(tables: Sequence[ScoreTable], weights: Array, clusters: Array) -> 
 
 
 def resample(pool: Pool, measure: Measure, number: int, rng: np.random.Generator) -> Array:
-    """What is measured on each of a number of resamples, (number, ...).
+    """The measure of each of `number` resamples, (number, ...).
 
-    Memory: a chunk of resamples has at most a million counts, weights or single draws, or is one
-    resample.
+    Memory: a chunk has at most a million counts, weights or single draws, or is one resample.
     """
     widest = max(*pool.spread.shape, int(pool.copies[pool.copies < _OFTEN].sum()))
     sizes = _chunks(number, widest)
@@ -77,11 +76,11 @@ def resample(pool: Pool, measure: Measure, number: int, rng: np.random.Generator
 
 
 def leave_out(pool: Pool, measure: Measure, rng: np.random.Generator) -> tuple[Array, Array]:
-    """What is measured without one unit, for each kind (G, ...), and how many units it stands for.
+    """The jackknife: the measure without one unit of each kind (G, ...), and the units of each kind.
 
-    More than a thousand kinds are left out in a thousand groups of units, put together at random:
-    the skewness of a sum of d units is 1 / sqrt(d) of the units', and the acceleration, skewness
-    / (6 sqrt(number)), has the same expectation.
+    More than 1,000 kinds are left out in 1,000 random groups of units: the skewness of a sum of d
+    units is 1 / sqrt(d) that of a unit, so the acceleration, skewness / (6 sqrt(number)), has the
+    same expectation.
     """
     removed, times = pool.spread, pool.copies
     if len(times) > _MOST_GROUPS:
@@ -89,7 +88,7 @@ def leave_out(pool: Pool, measure: Measure, rng: np.random.Generator) -> tuple[A
     whole, found, start = pool.weights, [], 0
     for size in _chunks(len(times), whole.size):
         rest = whole - removed[start : start + size].toarray()
-        # What subtraction leaves of a cell without any row is rounding, and must count as absent.
+        # A cell that loses its last row keeps a rounding error, which must count as absent.
         found.append(measure(np.where(rest > _NOTHING * whole, rest, 0.0)))
         start += size
     return np.concatenate(found), times
@@ -115,8 +114,8 @@ def _distinct(columns: Sequence[Array]) -> tuple[Array, Array]:
 def _draw(copies: Array, number: int, rng: np.random.Generator) -> Array:
     """How often each kind is among N units drawn with replacement, (number, J) float64.
 
-    Kinds with many units, and all others together, are drawn by the multinomial law; what falls
-    to the others is drawn unit by unit, which is the same law and faster for few units.
+    Kinds with many units, and the rest as one kind, are drawn from the multinomial distribution; the
+    draws of the rest are then made unit by unit, which has the same law and is faster for few units.
     """
     often = copies >= _OFTEN
     rare = np.repeat(np.arange(np.count_nonzero(~often)), copies[~often])
@@ -134,8 +133,9 @@ def _draw(copies: Array, number: int, rng: np.random.Generator) -> Array:
 
 
 def _weigh(pool: Pool, counts: Array) -> Array:
-    """Counts of kinds (B, J) -> weights of cells (B, K)."""
+    """The weights of cells (B, K) for counts of kinds (B, J)."""
     num_kinds, num_cells = pool.spread.shape
+    # Each kind is its own cell: scaling is cheaper than a sparse product.
     if num_kinds == num_cells and np.array_equal(pool.spread.indices, np.arange(num_cells)):
         weights: Array = counts * pool.spread.data
     else:

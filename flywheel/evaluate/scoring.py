@@ -1,8 +1,7 @@
-"""Answers to scores: every entrant on the same rows, decoded once, in one pass.
+"""Scores the answers of all entrants on the same rows, in one pass that decodes each row once.
 
-Rows go in pieces of a fixed size, and a model sees the same batches wherever a piece is scored: here
-or in other processes, the numbers are the same. Refuses to know what a score means; it only
-insists that it is a finite number under a known name.
+Rows are split into pieces of a fixed size, and a model sees the same batches wherever a piece is
+scored, so the numbers are the same in this process and in others.
 """
 
 from __future__ import annotations
@@ -25,23 +24,23 @@ CONFIDENCE = "confidence"
 
 _CHUNK = 256
 _PIECE = 8 * _CHUNK
-"""so many rows go to another process at once; whole batches, or the batches would be others"""
+"""rows that go to another process at once; a multiple of the batch size keeps batches the same"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Piece:
-    """Rows for some models to answer, by name only, so that it is small to send."""
+    """Rows and models to score, by ids and digests only, so that a piece is small to send."""
 
     sample_ids: tuple[str, ...] = field(repr=False)
     labels: tuple[Json, ...] = field(repr=False)
     digests: Mapping[str, str]
     """entrant -> its weights"""
     device: str
-    """where the run itself would score"""
+    """on which the run itself would score"""
 
 
 Spread = Callable[[Sequence[Piece]], Iterable[Mapping[str, ScoreTable]]]
-"""pieces -> the scores of each by entrant, in order, as `score_models` gives them"""
+"""pieces -> the scores of each piece, in order, as `score_models` returns them"""
 
 
 def score_entrants(
@@ -53,11 +52,11 @@ def score_entrants(
 ) -> dict[str, ScoreTable]:
     """Scores of every model and predictor on the same rows, by entrant; {} when there is no row.
 
-    A model's table has the confidence of its answers too. Other processes answer for the models
-    when there is a `spread`; the numbers are the same.
+    A model's table also has the confidence of its answers. With a `spread`, other processes score
+    the models; the numbers are the same.
 
     Raises:
-        TaskError: an entrant gives too few answers, or a score is no finite number.
+        TaskError: an entrant gives too few answers, or a score is not a finite number.
     """
     if not rows.samples:
         return {}
@@ -80,7 +79,7 @@ def score_models(task: Task, rows: Rows, models: Mapping[str, Model]) -> dict[st
     """Scores and confidence of every model on one piece of the rows, by entrant.
 
     Raises:
-        TaskError: a model gives too few answers, or a score is no finite number.
+        TaskError: a model gives too few answers, or a score is not a finite number.
     """
     answers: dict[str, list[Answer]] = {name: [] for name in models}
     for start in range(0, len(rows.samples), _CHUNK):
@@ -105,7 +104,7 @@ def _piece(rows: Rows, models: Mapping[str, Model]) -> Piece:
 
 
 def _joined(tables: Sequence[ScoreTable], who: str) -> ScoreTable:
-    """The scores of all rows from those of the pieces."""
+    """The scores of all pieces, concatenated."""
     names = sorted(tables[0])
     for table in tables:
         if sorted(table) != names:
@@ -129,8 +128,8 @@ def score_answers(task: Task, rows: Rows, answers: Sequence[Json], who: str) -> 
     """All scores of one entrant's answers, one answer a row.
 
     Raises:
-        TaskError: the number of answers is another one, the names of the scores change from
-            sample to sample, or a score is no finite number.
+        TaskError: there are not as many answers as rows, the names of the scores change from
+            sample to sample, or a score is not a finite number.
     """
     if len(answers) != len(rows.samples):
         raise TaskError(
@@ -153,13 +152,13 @@ def score_one(task: Task, sample_id: str, answer: Json, label: Json) -> dict[str
     """The scores of one answer.
 
     Raises:
-        TaskError: a score is no finite number.
+        TaskError: a score is not a finite number.
     """
     scores = task.scores(answer, label)
     for name, score in scores.items():
         if not math.isfinite(score):
             raise TaskError(
-                f"sample {sample_id}: the score {name!r} of the answer {answer!r} is {score}; "
-                "a score is a finite number: mend the task's scores function"
+                f"sample {sample_id}: the score {name!r} of the answer {answer!r} is {score}, "
+                "which is not a finite number. Fix the task's scores function"
             )
     return scores

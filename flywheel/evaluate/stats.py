@@ -1,8 +1,8 @@
-"""Which number and which interval: any statistic of scores, and differences paired by sample.
+"""Estimates with intervals for any statistic of scores, and for differences paired by sample.
 
-A sample weighs 1 / inclusion probability, so that every number speaks of production and not of
-what was drawn. Samples that share a scene, a session or an annotator are one cluster. Too little
-data gives None, never a zero. Refuses to know tasks and models.
+A sample weighs 1 / inclusion probability, so that numbers describe production and not the
+labeled samples. Samples that share a scene, a session or an annotator are one cluster. Too little
+data gives None, never a zero.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from flywheel.metrics.scores import ScoreTable, Statistic
 from flywheel.records import Array, Estimate
 
 FEWEST_SAMPLES = 5
-"""and fewest clusters"""
+"""fewest samples, and fewest clusters, for an estimate"""
 _TAIL = 0.025
 _ROUNDING = 1e-12
 _MOST_CORNERS = 4_096
@@ -32,8 +32,8 @@ class Measured:
     """All scores of one model on N samples.
 
     Raises:
-        ValueError: unequal lengths, an id twice, a score that is no finite number, or a weight
-            that is not above 0; the message names the sample.
+        ValueError: unequal lengths, a duplicate id, a score that is not a finite number, or a weight
+            that is not positive; the message names the sample.
     """
 
     ids: tuple[str, ...]
@@ -56,17 +56,17 @@ class Measured:
                 )
         if len(set(self.ids)) != len(self.ids):
             twice = Counter(self.ids).most_common(1)[0][0]
-            raise ValueError(f"sample {twice} is there twice; pass every sample once")
+            raise ValueError(f"sample {twice} is there twice. Pass every sample once")
         for name, values in self.scores.items():
             for index in np.flatnonzero(~np.isfinite(values)):
                 raise ValueError(
-                    f"the score {name} of sample {self.ids[index]} is {values[index]}; a score is "
-                    "a finite number: mend the task's scores function"
+                    f"the score {name} of sample {self.ids[index]} is {values[index]}, which "
+                    "is not a finite number. Fix the task's scores function"
                 )
         for index in np.flatnonzero(~(np.isfinite(self.weights) & (self.weights > 0))):
             raise ValueError(
-                f"the weight of sample {self.ids[index]} is {self.weights[index]}; a weight is "
-                "above 0: it is 1 / inclusion probability"
+                f"the weight of sample {self.ids[index]} is {self.weights[index]}; it must be "
+                "above 0. Give 1 / inclusion probability"
             )
 
     def where(self, chosen: Array) -> Measured:
@@ -82,15 +82,20 @@ class Measured:
 def estimate(
     statistic: Statistic, measured: Measured, rng: np.random.Generator, *, tail: float = _TAIL
 ) -> Estimate | None:
-    """The statistic with its interval; None below 5 samples or clusters, or where it is NaN.
+    """The statistic with its interval.
 
-    A rate (a mean of scores that are all 0 or 1) gets `intervals.wilson`; any other mean the hull
-    of Student's interval and `bootstrap_mean`; any other statistic the hull of BCa and
-    value +- t * bootstrap standard error, with Kish's number of clusters - 1 degrees of freedom.
-    BCa alone covers skewed scores too seldom below 100 samples, and at small tails no number of
-    resamples can see beyond the largest score drawn. A statistic that is a share ends at 0 and 1; a mean or quantile of a score,
-    such as an error, does not fall below 0 when no sample's does. Where resamples say nothing because all are
-    equal, it is the rule of three, see `_unseen` and `_unseen_by`.
+    Formula: a rate (a mean of scores that are all 0 or 1) gets `intervals.wilson`; any other mean
+    the hull of Student's interval and `bootstrap_mean`; any other statistic the hull of BCa and
+    value +- t * bootstrap standard error, with Kish's number of clusters - 1 degrees of freedom. A
+    statistic that is a share is clipped to 0..1; a mean or quantile of a score that is never
+    negative is clipped at 0. When all resamples are equal, the rule of three gives the bounds, see
+    `_unseen` and `_unseen_by`.
+    Source: see `intervals` and `bootstrap`.
+    Departure: the hulls. BCa alone undercovers skewed scores below 100 samples, and at small tails no
+    number of resamples can see beyond the largest score drawn.
+
+    Returns:
+        None below 5 samples or clusters, or where the statistic is not finite.
 
     Raises:
         ValueError: the statistic needs a score that was not measured.
@@ -106,13 +111,16 @@ def paired_difference(
     *,
     tail: float = _TAIL,
 ) -> Estimate | None:
-    """The statistic of the candidate minus the champion's, on the same samples; None as above.
+    """The statistic of the candidate minus the champion's, paired on the same samples.
 
-    Each bound alone fails with a chance of at most `tail`. Differences of rates get
-    `intervals.tango`, all others what `estimate` says, resampled together.
+    Each bound alone fails with a nominal probability of `tail`. Differences of rates get
+    `intervals.tango`; all others get the intervals of `estimate`, resampled together.
+
+    Returns:
+        None as for `estimate`.
 
     Raises:
-        ValueError: the two are not about the same samples in the same order, weighed alike, or
+        ValueError: the two are not about the same samples in the same order with equal weights, or
             the statistic needs a score that was not measured.
     """
     _check_pairs(candidate, champion)
@@ -120,12 +128,12 @@ def paired_difference(
 
 
 def _contrast(statistic: Statistic, *models: Measured) -> Contrast:
-    tables = tuple(one.scores for one in models)
+    tables = tuple(model.scores for model in models)
     known = set.intersection(*(set(table) for table in tables))
     for name in sorted(statistic.columns - known):
         raise ValueError(
-            f"{statistic.text} needs the score {name}, measured are: {', '.join(sorted(known))}; "
-            "name one of these, or let the task's scores function return it"
+            f"{statistic.text} needs the score {name}; measured are: {', '.join(sorted(known))}. "
+            "Name one of these, or return it from the task's scores function"
         )
     weights, clusters = models[0].weights, models[0].clusters
     return Contrast(statistic=statistic, tables=tables, weights=weights, clusters=clusters)
@@ -148,7 +156,7 @@ def _estimate(contrast: Contrast, tail: float, rng: np.random.Generator) -> Esti
 
 
 def _is_never_negative(contrast: Contrast) -> bool:
-    """Whether it is one model's mean or quantile of a score that no sample has below 0."""
+    """Whether it is one model's mean or quantile of a score that is never negative."""
     name = contrast.statistic.level_of
     return name is not None and len(contrast.tables) == 1 and contrast.tables[0][name].min() >= 0
 
@@ -180,28 +188,29 @@ def _other_bounds(
     if resampled.error <= _ROUNDING * abs(value):
         return _unseen_by(contrast, _share(totals, tail))
     half = float(stats.t.isf(tail, max(kish_size(totals) - 1, 1.0))) * resampled.error
-    # fmin and fmax pass over BCa bounds that are not defined.
+    # fmin and fmax skip BCa bounds that are undefined (NaN).
     return float(np.fmin(resampled.low, value - half)), float(np.fmax(resampled.high, value + half))
 
 
 def _share(weights: Array, tail: float) -> float:
-    """The share of production, about -ln(tail) / n_eff, that n draws may have missed."""
+    """The share of production, about -ln(tail) / n_eff, that the sample may have missed entirely."""
     return float(1 - tail ** (1 / kish_size(weights)))
 
 
 def _unseen(value: float, weights: Array, largest: float, tail: float) -> tuple[float, float]:
-    """Bounds for a mean of values that are all equal: what n draws may have missed.
+    """Bounds for a mean of values that are all equal, from what the sample may have missed.
 
     Formula: a share u of production may differ unseen, each sample by at most `largest`:
     (1 - u) value +- u largest.
-    Source: the rule of three (Hanley and Lippman-Hand 1983), for scores with a bound.
+    Source: the rule of three (Hanley and Lippman-Hand 1983).
+    Departure: for any bounded score, not only for rates of 0, and with weights.
     """
     share = _share(weights, tail)
     return (1 - share) * value - share * largest, (1 - share) * value + share * largest
 
 
 def _unseen_by(contrast: Contrast, share: float) -> tuple[float, float]:
-    """Bounds for any statistic whose resamples are all equal: the rule of three by its definition.
+    """Bounds for any statistic whose resamples are all equal: the rule of three, by its definition.
 
     Formula: the least and the largest value when a share u of production is of one further kind,
     with each score at either end of what it may be: 0 and 1 where all lie between, else 0 (or the

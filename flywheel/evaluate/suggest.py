@@ -1,8 +1,8 @@
-"""Which number to optimize, which to threshold, which to ignore for now: help, not a decision.
+"""Advice on the metric: which number to optimize, to threshold, or to ignore for now.
 
-The lecture's questions, answered from stored reports: how far is each number from what the
-product needs, how much does it move with the choice of the model, what do the baselines reach.
-Threshold what is near its requirement or hardly moves; optimize what is far and moves.
+From stored reports it answers how far each number is from its requirement, how much it moves with
+the choice of the model, and what the baselines reach. Threshold what is near its requirement or
+hardly moves; optimize what is far from it and moves. It is advice only; no decision reads it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from flywheel.records import Estimate
 OPTIMIZE, THRESHOLD, IGNORE = "optimize", "threshold", "ignore for now"
 
 _SENSITIVE = 2.0
-"""Range over the models, in half intervals, from which a number is said to move with them."""
+"""Range over the models, in half interval widths, from which a number counts as moving."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,13 +33,13 @@ class Advice:
     formula: str
     lower_is_better: bool
     value: Estimate | None
-    """of the newest judged model"""
+    """of the newest report's judged model"""
     bound: float | None
-    """what is required; None: nothing is"""
+    """the requirement; None: there is none"""
     distance: float | None
-    """to the bound, as a share of it; positive is short of it"""
+    """to the bound, as a fraction of it; positive falls short"""
     sensitivity: float | None
-    """range over all models and computed baselines of the last reports, in half intervals"""
+    """range over all models and computed baselines of the last reports, in half interval widths"""
     best_baseline: tuple[str, float] | None
     """name and value"""
     advice: str
@@ -62,9 +62,9 @@ def suggest(history: Sequence[tuple[Book, Context]], rules: Rules) -> tuple[Advi
         rules: the metric as it is now.
     """
     known = [*_configured(rules), *_others(history[-1], rules)]
-    facts = [_facts(history, one) for one in known]
+    facts = [_facts(history, number) for number in known]
     chosen = _to_optimize(facts, rules)
-    return tuple(_advise(one, chosen) for one in facts)
+    return tuple(_advise(fact, chosen) for fact in facts)
 
 
 def _configured(rules: Rules) -> list[_Known]:
@@ -81,14 +81,14 @@ def _configured(rules: Rules) -> list[_Known]:
             )
         )
     ignored = [compile_formula(text, rules.directory) for text in metric.ignore]
-    known += [_Known(statistic=one, bound=None, is_upper=True) for one in ignored]
+    known += [_Known(statistic=statistic, bound=None, is_upper=True) for statistic in ignored]
     return known
 
 
 def _others(newest: tuple[Book, Context], rules: Rules) -> list[_Known]:
-    """One number for each score that no formula uses; with a unit it is taken for an error."""
+    """One statistic for each score that no formula uses; a score with a unit counts as an error."""
     book, context = newest
-    used = {name for one in _configured(rules) for name in one.statistic.columns}
+    used = {name for known in _configured(rules) for name in known.statistic.columns}
     scores = {
         name
         for part in ("test", "start", "latency")
@@ -135,7 +135,7 @@ def _facts(history: Sequence[tuple[Book, Context]], known: _Known) -> Advice:
         bound=known.bound,
         distance=_distance(value, known),
         sensitivity=_sensitivity(value, others),
-        best_baseline=pick(baselines, key=lambda one: one[1]) if baselines else None,
+        best_baseline=pick(baselines, key=lambda pair: pair[1]) if baselines else None,
         advice="",
         reason="",
     )
@@ -149,7 +149,7 @@ def _value(
     entry: tuple[Book, Context], statistic: Statistic, name: str, part: str
 ) -> Estimate | None:
     lines = Lines(book=entry[0], context=entry[1])
-    return lines.value(statistic, lines.place(statistic, part), name)
+    return lines.value(statistic, lines.part_of(statistic, part), name)
 
 
 def _distance(value: Estimate | None, known: _Known) -> float | None:
@@ -167,14 +167,14 @@ def _sensitivity(value: Estimate | None, others: list[float]) -> float | None:
 
 
 def _to_optimize(facts: list[Advice], rules: Rules) -> str:
-    """The formula to optimize: of those short of their bound and moving, the one furthest off."""
+    """The formula to optimize: of those that miss their bound and move, the furthest from it."""
     short = [
-        one
-        for one in facts
-        if one.distance is not None and one.distance > 0 and (one.sensitivity or 0) >= _SENSITIVE
+        fact
+        for fact in facts
+        if fact.distance is not None and fact.distance > 0 and (fact.sensitivity or 0) >= _SENSITIVE
     ]
     if short:
-        return max(short, key=lambda one: one.distance or 0.0).formula
+        return max(short, key=lambda fact: fact.distance or 0.0).formula
     return compile_formula(rules.metric.optimize, rules.directory).text
 
 

@@ -142,7 +142,7 @@ def ingest(night: NightRun) -> Ingested:
 
 
 def _pull(night: NightRun) -> tuple[PullResult, str]:
-    """The annotations that changed; in a night also a sweep for changes that the backend does not report."""
+    """The changed annotations; in a night a sweep also finds changes that were not reported."""
     loop = night.loop
     try:
         studio = open_studio(loop)

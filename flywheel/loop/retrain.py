@@ -1,13 +1,9 @@
-"""The retrain step: a candidate for the night, new or waiting.
+"""The retrain step: the candidate of a night; and whether a night may begin before its time.
 
-A candidate is trained only when there are rows that no candidate has been trained on, and none
-is being challenged: it would take the labels that the challenge waits for.
-
-Whether a night may begin before its time: a trigger is a hint, the ledger is the truth.
-
-However often it is asked for, one night begins early between two times of the schedule at most:
-a loop of triggers, in which each night asks people for the labels that begin the next one, comes
-to no more than twice the nights.
+A candidate is trained only when there are rows that no candidate has been trained on, and no
+challenge is open, since a new candidate would take the labels that the challenge waits for. A
+trigger of an early night is only a hint: the ledger decides. At most one night begins early
+between two scheduled times, so triggers that feed each other can at most double the nights.
 """
 
 from __future__ import annotations
@@ -50,7 +46,7 @@ from flywheel.train import Trained, Trainers, TrainingData, train, train_distrib
 
 
 def retrain(night: NightRun) -> Retrained:
-    """Train a candidate when there are rows that no candidate has been trained on."""
+    """The candidate of the night: trained now, or one that still waits for its verdict."""
     loop = night.loop
     version = newest_version(loop)
     already = _trained_tonight(night, version)
@@ -66,14 +62,14 @@ def retrain(night: NightRun) -> Retrained:
     loop.blobs.put(trained.weights)
     with loop.ledger.begin() as connection:
         add_checkpoint(connection, trained.checkpoint)
-        # A failure of which only a sensor spoke still waits for people: it becomes no test case.
+        # Failures labeled by a sensor alone still wait for annotators: sensors never test.
         learned = [row.sample_id for row in rows if row.origin != SENSOR]
         move_failures(connection, learned, FailureState.TRAINED_ON, night.number, loop.now())
     return _retrained(trained.checkpoint, version)
 
 
 def _train(night: NightRun, data: TrainingData) -> Trained:
-    """Train on GPUs that are ours for as long, or on the CPU; in this process, or in several."""
+    """Train with the devices locked, in this process or in several."""
     loop, settings = night.loop, night.loop.project.train
     seed = loop.project.project.seed + night.number
     with hold_devices(settings.device, loop.project.name, number=settings.processes) as held:
@@ -128,12 +124,10 @@ def _retrained(checkpoint: Checkpoint, version: DatasetVersion) -> Retrained:
 
 
 def _waiting_candidate(loop: Loop, version: DatasetVersion) -> tuple[str | None, str]:
-    """A candidate that still may win, and a note; "" says train."""
+    """A candidate that may still be promoted, and a note; "" means that a new one is trained."""
     challenged = challenger(loop)
     if challenged is not None:
-        waits = (
-            f"candidate {challenged[:12]} is being challenged; training goes on once it is decided"
-        )
+        waits = f"candidate {challenged[:12]} has an open challenge; training goes on once it is decided"
         return challenged, waits
     with loop.ledger.read() as connection:
         newest = latest_checkpoint(connection)
@@ -167,7 +161,7 @@ def _why_over(digest: str, releases: list[Release], decision: Decision | None) -
 
 
 def _why_asked(digest: str, decision: Decision | None, asked: Approval | None) -> str:
-    """Why a promoted candidate is not judged again; "" when no person has it in hand."""
+    """Why an approval keeps a promoted candidate from being judged again; "" when none does."""
     if decision is None or asked is None or asked.decision_id != decision.id:
         return ""
     if asked.answer is None:
@@ -178,7 +172,7 @@ def _why_asked(digest: str, decision: Decision | None, asked: Approval | None) -
 
 
 def challenger(loop: Loop) -> str | None:
-    """The candidate whose challenge against the serving champion is open."""
+    """The candidate whose challenge of the serving champion is open; None when none is."""
     with loop.ledger.read() as connection:
         last, release = last_challenge(connection), current_release(connection)
     if last is None or release is None:
@@ -204,13 +198,13 @@ def _training_data(loop: Loop, version: DatasetVersion, rows: list[DatasetRow]) 
 
 
 def num_new_labels(loop: Loop) -> int:
-    """Samples that train whose label, given by people, no candidate was trained on."""
+    """Number of training samples with a label from annotators that no candidate was trained on."""
     with loop.ledger.read() as connection:
         return count_labels_since(connection, _trained_until(connection))
 
 
 def why_not_early(loop: Loop) -> str:
-    """Why no night begins before its time; "" when one may."""
+    """Why no night may begin before its time; "" when one may."""
     number, enough = num_new_labels(loop), loop.project.train.enough_labels
     if number < enough:
         return f"{number} new labels, {enough} are enough ([train] enough_labels)"
@@ -221,10 +215,10 @@ def why_not_early(loop: Loop) -> str:
 
 
 def _trained_until(connection: Connection) -> datetime | None:
-    """When the labels were read that the last candidate was trained on; None before the first.
+    """When the labels of the last candidate were read; None before the first candidate.
 
-    A version with the same rows to train on had nothing new for it: what came until then was
-    left out for good, and does not count again each time.
+    When the newest version has the same training rows, labels that came since then are not used
+    for training; they do not count as new, so the time is that of the last ingest.
     """
     checkpoint = latest_checkpoint(connection)
     if checkpoint is None:
@@ -245,6 +239,6 @@ def _why_not_again(loop: Loop) -> str:
     if since is not None and not since < last.started_at <= now:
         return ""
     return (
-        f"night {last.number} began early at {last.started_at:%Y-%m-%d %H:%M} UTC already; the next "
-        f"one is at {schedule.cron} {schedule.timezone}, or now with flywheel night"
+        f"night {last.number} already began early at {last.started_at:%Y-%m-%d %H:%M} UTC. The next "
+        f"one is at {schedule.cron} {schedule.timezone}; run flywheel night for one now"
     )

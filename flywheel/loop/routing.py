@@ -1,14 +1,9 @@
-"""The route step: what people are asked tonight, and in which order.
+"""The route step: which samples annotators are asked about tonight, and in which order.
 
-First the queue is put in order, then what is worth more than a new sample is asked, then new
-samples are chosen with the answers that are left, and all of it is sent. A Label Studio that is
-down or refuses is a note here: everything waits in the ledger, and the night goes on.
-
-The queue after a new release: open samples are hard as far as the new model makes them so.
-
-Each release looks at the queue once; in between, samples only grow older.
-
-Which budgets of labeling are used up, once a night has asked for what it could.
+It reorders the queue, then asks questions that are worth more than a new sample, then selects new
+samples with the answers that the budget has left, and sends everything. After each release the
+open samples are scored once by the new model; between releases they only age. When Label Studio is
+down or refuses a request, everything waits in the ledger and the night goes on.
 """
 
 from __future__ import annotations
@@ -58,7 +53,7 @@ _MARK = "queue ordered for release"
 
 
 def requeue(night: NightRun, studio: LabelingBackend | None) -> QueueResult:
-    """Order what is open anew, and withdraw what the model that serves now leaves no doubt of."""
+    """Reorder open samples, and withdraw those that the serving model is no longer in doubt about."""
     loop = night.loop
     with loop.ledger.read() as connection:
         release = current_release(connection)
@@ -79,7 +74,7 @@ def requeue(night: NightRun, studio: LabelingBackend | None) -> QueueResult:
 
 
 def _failures_left(loop: Loop, digest: str, ids: list[str]) -> list[Failure]:
-    """What there is to suspect in open samples, asked of the model that serves now."""
+    """Failures of the open samples, with the signals that hold for the serving model."""
     if not ids:
         return []
     with loop.ledger.read() as connection:
@@ -102,20 +97,20 @@ def _failures_left(loop: Loop, digest: str, ids: list[str]) -> list[Failure]:
 def _left(loop: Loop, failure: Failure, before: Json, answer: Answer) -> Failure:
     """The failure with the signals that still hold.
 
-    What the world said was said of the old answer: it counts as long as the new one agrees.
+    Feedback was about the old answer: it counts only while the new answer agrees with that one.
     """
     holds = loop.task.agree(before, answer.value)
-    told = [one for one in failure.signals if holds and one.name != "low_confidence"]
+    kept = [signal for signal in failure.signals if holds and signal.name != "low_confidence"]
     unsure = low_confidence_signals(answer.confidence, loop.project.collect.low_confidence)
-    return replace(failure, signals=(*unsure, *told))
+    return replace(failure, signals=(*unsure, *kept))
 
 
 _GOLD = 5
-"""number of the random stream that gold samples are drawn with"""
+"""number of the random stream for drawing gold questions"""
 
 
 def open_studio(loop: Loop) -> LabelingBackend:
-    """The labeling server of the loop, else the project's Label Studio.
+    """The labeling backend of the loop, else the project's Label Studio.
 
     Raises:
         UnavailableError: nothing answers there.
@@ -135,15 +130,17 @@ def open_studio(loop: Loop) -> LabelingBackend:
 
 
 def route(night: NightRun) -> Routed:
-    """Put the queue in order, ask what is worth asking within the budget, and send it."""
+    """Reorder the queue, choose questions and new samples within the budget, and send them."""
     studio, note = _studio_or_note(night)
     num_withdrawn = requeue(night, studio).num_withdrawn
-    extras = _ask_besides(night)
+    extras = _ask_extras(night)
     batch = _choose(night)
     sent = None
     if studio is not None:
         sent, note = _send(night, studio)
-    with night.loop.ledger.read() as connection:  # a killed run may have stored and sent it
+    with (
+        night.loop.ledger.read() as connection
+    ):  # counted from the ledger: a killed run may have stored and sent some
         stored = batch_since(connection, night.number, night.started_at)
         num_sent = num_sent_since(connection, night.started_at)
         still_waiting = num_waiting(connection)
@@ -172,7 +169,7 @@ def _studio_or_note(night: NightRun) -> tuple[LabelingBackend | None, str]:
         return None, _note(night, error)
 
 
-def _ask_besides(night: NightRun) -> QualityChecks:
+def _ask_extras(night: NightRun) -> QualityChecks:
     loop = night.loop
     seed = [loop.project.project.seed, night.number, _GOLD]
     return ask_quality_checks(
@@ -199,7 +196,7 @@ def _choose(night: NightRun) -> Batch:
 
 
 def _affordable(night: NightRun, purpose: Purpose | None = None) -> int | None:
-    """Answers that the money allows; without a purpose some may be of experts, who cost more."""
+    """Number of answers that the budget allows; with a purpose, priced at its annotators' rate."""
     loop = night.loop
     with loop.ledger.read() as connection:
         return affordable_answers(
@@ -230,11 +227,11 @@ def _send(night: NightRun, studio: LabelingBackend) -> tuple[SendResult | None, 
 def _note(night: NightRun, error: Exception) -> str:
     with night.loop.ledger.begin() as connection:
         add_skip(connection, "route", str(error), night.number, night.loop.now())
-    return f"not sent, the batch waits in the ledger: {error}"
+    return f"the batch was not sent; it waits in the ledger: {error}"
 
 
 def spent_budgets(night: NightRun) -> list[str]:
-    """Those that do not pay for one more answer: answers, night (its money), month (its money)."""
+    """The budgets too small for one more answer: answers, night (money), month (money)."""
     loop, settings = night.loop, night.loop.project.labeling
     with loop.ledger.read() as connection:
         total = settings.samples_per_night * settings.annotations_per_sample

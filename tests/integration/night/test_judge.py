@@ -83,7 +83,7 @@ def test_a_dossier_whose_scores_were_changed_gives_no_verdict(story, decisions, 
         write_exhibit(find_exhibit(loop, decisions[-1][1]), tmp_path)
     scores = tmp_path / "scores.npz"
     scores.write_bytes(scores.read_bytes()[:-1] + b"!")
-    with pytest.raises(UserError, match="they were changed"):
+    with pytest.raises(UserError, match="the file was changed"):
         replay(read_exhibit(tmp_path), story.directory)
 
 

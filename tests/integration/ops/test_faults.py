@@ -225,7 +225,7 @@ def test_after_a_week_without_runs_two_schedulers_make_one_night(
     assert week[-1].expected_start_time == again.expected_start_time
     old = [take_up(flow, one) for one in week[:-1]]
     assert {state.name for state in old} == {"Skipped"}
-    assert "was due already" in old[0].message
+    assert "was already due" in old[0].message
     other = [sys.executable, "-c", LATE, str(again.id)]
     with subprocess.Popen(other, stdout=subprocess.PIPE, text=True) as process:
         mine = take_up(flow, week[-1]).name

@@ -300,7 +300,7 @@ BREAKS: list[tuple[str, Callable[[Task], Task]]] = [
 
 
 @pytest.mark.parametrize(("law", "break_it"), BREAKS, ids=[f"{law}" for law, _ in BREAKS])
-def test_a_task_that_breaks_a_law_is_told_which(template_task, law, break_it):
+def test_a_task_that_breaks_a_law_is_reported_by_name(template_task, law, break_it):
     broken = check_task(break_it(template_task), np.random.default_rng(0))
     assert law in [one.law for one in broken]
 
@@ -319,7 +319,7 @@ def test_a_task_that_draws_keeps_every_law(template_task):
     assert check_task(task, np.random.default_rng(0)) == []
 
 
-def test_all_broken_laws_are_told_at_once(template_task):
+def test_all_broken_laws_are_reported_at_once(template_task):
     task = _answers(confidence=2.0)(_labeling(config="<View>")(_swapped(template_task)))
     assert {one.law for one in check_task(task, np.random.default_rng(0))} == {
         "the labeling config is XML that shows $image",
@@ -328,7 +328,7 @@ def test_all_broken_laws_are_told_at_once(template_task):
     }
 
 
-def test_one_exception_behind_many_laws_is_told_once(template_task):
+def test_one_exception_behind_many_laws_is_reported_once(template_task):
     def inputs(samples: list[Sample]) -> torch.Tensor:
         raise KeyError("lens")
 

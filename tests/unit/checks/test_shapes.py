@@ -1,4 +1,4 @@
-"""A wrong shape somewhere in the task is told once, with the line of the user's file."""
+"""A wrong shape somewhere in the task is reported once, with the line of the user's file."""
 
 import dataclasses
 import inspect
@@ -39,14 +39,14 @@ SHAPES = {
 
 
 @pytest.mark.parametrize(("law", "changes"), SHAPES.items(), ids=SHAPES)
-def test_a_wrong_shape_is_told_once_under_the_function_it_is_in(template_task, law, changes):
+def test_a_wrong_shape_is_reported_once_under_the_function_it_is_in(template_task, law, changes):
     """The model was to blame, and the laws named the loss, the answers and the gradient."""
     broken = check_task(replace(template_task, **changes), np.random.default_rng(0))
     assert [one.law for one in broken] == [law]
     assert re.match(r"test_shapes\.py:\d+: .*(mat|size|tensors)", broken[0].why)
 
 
-def test_the_line_in_the_users_file_is_told_and_not_torchs(template_task):
+def test_the_line_in_the_users_file_is_reported_and_not_torchs(template_task):
     task = replace(template_task, model=_Narrow)
     [broken] = check_task(task, np.random.default_rng(0))
     line = inspect.getsourcelines(_Narrow.forward)[1] + 1

@@ -170,9 +170,9 @@ def test_no_generation_ever_spends_more_than_alpha(sealed):
     ],
 )
 def test_a_challenge_is_given_up_when_spent_or_futile(outcomes, gains, reason):
-    told = gives_up(outcomes(gains), 7.0, _GATE)
-    assert reason in told
-    assert bool(told) is bool(reason)
+    reason_given = gives_up(outcomes(gains), 7.0, _GATE)
+    assert reason in reason_given
+    assert bool(reason_given) is bool(reason)
 
 
 def test_what_counts_as_a_gain_is_the_gain_in_production(outcomes):

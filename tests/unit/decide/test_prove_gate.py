@@ -1,4 +1,4 @@
-"""The proof of the gate in short: one that promotes too easily, or nobody, fails here."""
+"""The proof of the gate in short: a gate that promotes too easily, or never, fails here."""
 
 import importlib.util
 import sys

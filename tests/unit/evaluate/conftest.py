@@ -66,13 +66,13 @@ def measure(points_task, rows, line_model, rules):
     """Evaluate a faultless candidate against a champion that errs, with what is to differ."""
 
     def run(*, task=points_task, settings=None, seed=0, **changes):
-        nobody = Rows(samples=[], answers=[])
+        no_rows = Rows(samples=[], answers=[])
         data = {
             "test": rows(120, 2, np.linspace(1, 4, 120)),
             "start_test": rows(60, 3),
             "train": rows(50, 4),
-            "guarded": nobody,
-            "asked": nobody,
+            "guarded": no_rows,
+            "asked": no_rows,
             "annotations": (),
             "dataset_id": "d",
             "test_set_digest": "t",

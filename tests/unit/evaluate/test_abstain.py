@@ -54,12 +54,12 @@ def test_a_condition_says_what_a_failure_is(condition, found):
 
 
 @pytest.mark.parametrize("formula", ["error_cm", "correct.median", "missing"])
-def test_what_is_no_mean_of_a_share_tells_no_failure(formula):
+def test_what_is_not_the_mean_of_a_share_defines_no_failure(formula):
     assert failed(TABLE, Abstain(), compile_formula(formula, None)) is None
 
 
 def test_a_failure_rate_without_a_failure_is_one_clear_error():
-    with pytest.raises(SettingsError, match=r"= 0\.1.*'error_cm'.*write abstain\.failure = .*corr"):
+    with pytest.raises(SettingsError, match=r"= 0\.1.*'error_cm'.*Write abstain\.failure = .*corr"):
         failed(TABLE, ALLOWED, ERROR)
 
 

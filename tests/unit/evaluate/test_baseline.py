@@ -107,7 +107,7 @@ def test_published_results_are_tables_of_the_settings(load):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         (_TOML.replace("same_data = true\n", ""), r"same_data' is missing; .* \[\[published\]\]"),
         (_TOML.replace("same_data = true", "same_data = 1"), r"same_data = 1: .* valid boolean"),
@@ -118,6 +118,6 @@ def test_published_results_are_tables_of_the_settings(load):
         (_TOML.replace("[[published]]", "[published]"), r"should be a list, such as \[\[publi"),
     ],
 )
-def test_a_published_result_that_cannot_be_is_told(load, text, told):
-    with pytest.raises(SettingsError, match=told):
+def test_a_published_result_that_cannot_be_is_refused(load, text, message):
+    with pytest.raises(SettingsError, match=message):
         load(text)

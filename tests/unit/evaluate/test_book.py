@@ -58,7 +58,7 @@ def test_a_part_without_rows_comes_back_without_rows(book):
 def test_changed_scores_are_refused(book):
     digest = content_id(pack_book(book, {}))
     book["test"].scores["candidate"]["correct"][1] = 1.0
-    with pytest.raises(UserError, match=f"made from {digest[:12]}: they were changed"):
+    with pytest.raises(UserError, match=f"made from {digest[:12]}: the file was changed"):
         unpack_book(pack_book(book, {}), digest)
 
 

@@ -175,7 +175,7 @@ def test_a_requirement_is_measured_beside_the_metric(measure, rules):
     assert (error.candidate.value, error.champion.value) == (0.0, 2.5)
 
 
-def test_what_is_ignored_is_told_as_candidate_minus_champion(measure, rules):
+def test_what_is_ignored_is_reported_as_candidate_minus_champion(measure, rules):
     settings = rules(ignore=("error_cm.mean", "correct.above(0.5)"))
     error, share = measure(settings=settings).report.watched
     assert error.difference.value == pytest.approx(error.candidate.value - error.champion.value)
@@ -238,7 +238,7 @@ def test_the_threshold_keeps_what_the_product_allows(measure, rules):
 
 
 def test_a_sample_that_trains_and_tests_is_refused(measure, rows):
-    with pytest.raises(FlywheelError, match="50 samples of the start test are training rows too"):
+    with pytest.raises(FlywheelError, match="50 samples of the start test are also training rows"):
         measure(start_test=rows(50, 4))
 
 

@@ -99,7 +99,7 @@ def test_experts_are_held_against_everyone_and_only_they_count_for_their_tier(me
         ({"a": L, "b": L, "c": R, "E1": R}, 0.0),
         ({"a": L, "b": L, "c": R, "E1": L, "D1": R}, 0.5),  # the experts are tied
         ({"a": L, "b": R, "E1": L}, None),  # two are no ensemble
-        ({"a": L, "b": L, "c": L}, None),  # nobody else, and no halves
+        ({"a": L, "b": L, "c": L}, None),  # no other annotator, and no halves
     ],
 )
 def test_an_ensemble_is_one_answer_against_those_outside_of_it(mean, answers, expected):
@@ -142,7 +142,7 @@ def test_without_outsiders_random_halves_are_on_average_all_halves(measure, rows
     assert found == pytest.approx(_all_halvings([L, L, L, R, R]), abs=0.03)
 
 
-def test_rows_that_nobody_can_be_measured_on_are_left_out_and_weights_are_kept(measure, rows):
+def test_rows_without_a_reference_are_left_out_and_weights_are_kept(measure, rows):
     labeled = rows(4, 1, [1.0, 2.0, 3.0, 4.0])
     said = _said(labeled.ids[1], a=L) + _said(labeled.ids[3], a=L, b=L) + _said("gone", a=L, b=L)
     part = measure(labeled, said)[0]["random person"]
@@ -198,7 +198,7 @@ def test_a_tier_with_too_few_answers_says_how_many_there_are(measure, rows):
     said = [one for name in labeled.ids[:4] for one in _said(name, a=L, b=L)]
     note = measure(labeled, said)[1]["random person"]
     assert note.startswith(
-        "4 test samples have the answers of a random person and somebody else, 5"
+        "4 test samples have the answers of a random person and another annotator, 5"
     )
     assert note.endswith("raise labeling.annotations_per_sample")
 
@@ -241,10 +241,10 @@ def test_answers_that_the_task_says_agree_are_one_vote(measure, rows, points_tas
     assert found == pytest.approx((0.5 + 0.5 + 0.5 + 0.0 + 0.0) / 5)
 
 
-def test_a_score_that_is_no_number_is_told(measure, rows, points_task):
+def test_a_score_that_is_no_number_is_refused(measure, rows, points_task):
     labeled = rows(2, 1)
     odd = dataclasses.replace(points_task, scores=lambda *_: {"correct": float("nan")})
-    with pytest.raises(TaskError, match="is nan; a score is a finite number"):
+    with pytest.raises(TaskError, match="is nan, which is not a finite number"):
         measure(labeled, _said(labeled.ids[0], a=L, b=L), task=odd)
 
 

@@ -13,7 +13,7 @@ N, WANTED, HARD = 600, 80, 40
 
 
 def returned(shares, probabilities, confidences=None, **fields):
-    """Labels of one batch of 1,000 predictions, of mean confidence 0.8, unless told otherwise."""
+    """Labels of one batch of 1,000 predictions, of mean confidence 0.8 by default."""
     shares = np.asarray(shares, dtype=float)
     number = len(shares)
     given = {

@@ -204,7 +204,7 @@ def test_unequal_lengths_and_weights_are_refused(rng):
 
 
 def test_a_score_that_was_not_measured_is_named(rng):
-    with pytest.raises(ValueError, match="needs the score y, measured are: actual, predicted"):
+    with pytest.raises(ValueError, match="needs the score y; measured are: actual, predicted"):
         estimate(MEAN, measured(predicted=np.ones(9), actual=np.ones(9)), rng)
 
 

@@ -193,19 +193,19 @@ def test_who_overrides_a_decision_has_answered_its_question(asked, verdict, answ
 
 
 @pytest.mark.parametrize(
-    ("answer", "told"),
+    ("answer", "ending"),
     [
         (None, "was promoted, which waits for approval"),
         ("decline", "was declined by Ada"),
         ("superseded", ""),
     ],
 )
-def test_what_a_person_has_in_hand_is_not_judged_again(asked, blank_decision, answer, told):
+def test_what_a_person_has_in_hand_is_not_judged_again(asked, blank_decision, answer, ending):
     if answer == "decline":
         answer_approval(asked.loop, "", says("decline"))
     if answer == "superseded":
         asked.released(OTHER)
         settle_deadline(asked.loop)
     why = _why_asked(CANDIDATE, blank_decision(id="d1"), find(asked))
-    assert why.endswith(told)
-    assert bool(why) == bool(told)
+    assert why.endswith(ending)
+    assert bool(why) == bool(ending)

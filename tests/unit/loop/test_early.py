@@ -129,8 +129,10 @@ def test_one_night_begins_early_between_two_of_the_schedule(enough, labels):
     assert "night 0 began early" not in why_not_early(enough.loop)  # it had begun before
     with begin_night(enough.loop, beginning=Beginning(is_early=True)) as night:
         night.finish()
-    told = "night 1 began early at 2026-03-01 03:00 UTC already; the next one is at 0 2 * * * UTC"
-    assert why_not_early(enough.loop).startswith(told)
+    message = (
+        "night 1 already began early at 2026-03-01 03:00 UTC. The next one is at 0 2 * * * UTC"
+    )
+    assert why_not_early(enough.loop).startswith(message)
     enough.wait(24)
     assert why_not_early(enough.loop) == ""
 

@@ -169,7 +169,7 @@ def test_while_a_candidate_is_challenged_nothing_is_trained(open_after):
         assert challenger(toy.loop) == "c" * 64
         made = retrain(night)
         assert made.candidate_digest == "c" * 64
-        assert made.note.startswith("candidate cccccccccccc is being challenged")
+        assert made.note.startswith("candidate cccccccccccc has an open challenge")
         assert newest(toy).digest == champion
 
 

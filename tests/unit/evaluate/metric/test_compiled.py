@@ -180,7 +180,7 @@ def test_a_tasks_own_function_must_return_a_number(own):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("own_terms:cst", "has no function 'cst'; did you mean 'cost'?"),
         ("own_terms:value", "has no function 'value'"),
@@ -188,10 +188,10 @@ def test_a_tasks_own_function_must_return_a_number(own):
         ("correct.meen", "did you mean 'mean'?"),
     ],
 )
-def test_what_cannot_be_compiled_is_a_setting_to_mend(text, told, own):
+def test_what_cannot_be_compiled_is_a_setting_to_fix(text, message, own):
     with pytest.raises(SettingsError) as caught:
         compile_formula(text, own)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
 
 
@@ -200,7 +200,7 @@ def test_a_function_needs_a_project():
         compile_formula("own_terms:cost", None)
 
 
-def test_a_score_that_is_not_there_is_told_when_it_is_needed(own):
+def test_a_score_that_is_not_there_is_reported_when_it_is_needed(own):
     for text in ("corect", "corect + own_terms:cost"):
         with pytest.raises(SettingsError, match="no score is called 'corect'; did you mean"):
             value(text, {"correct": np.ones(3), "error_cm": np.ones(3)}, own)

@@ -26,17 +26,17 @@ def test_all_scores_that_are_there_pass():
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("corect", "no score is called 'corect'; did you mean 'correct'? known: correct, error_cm"),
         ("correct + correct.f1(truth)", "no score is called 'truth'; known: correct, error_cm"),
         ("latency_ms.p95", "latency_ms is measured on samples of its own and for the two models"),
     ],
 )
-def test_a_score_that_is_not_there_is_told_with_the_nearest(text, told):
+def test_a_score_that_is_not_there_is_reported_with_the_nearest(text, message):
     with pytest.raises(SettingsError) as caught:
         check_scores(compile_formula(text, None), ["correct", "error_cm"])
-    assert str(caught.value).startswith(f"{text!r}: {told}")
+    assert str(caught.value).startswith(f"{text!r}: {message}")
 
 
 SCORES = {
@@ -49,7 +49,7 @@ SCORES = {
 
 
 @pytest.mark.parametrize("text", ["error < 2", "error.p90 < 2", "1 - drift.median > 0"])
-def test_a_bound_without_a_unit_is_told(text):
+def test_a_bound_without_a_unit_is_refused(text):
     with pytest.raises(SettingsError, match=r"has no unit: the score '\w+' is .* such as \w+_cm"):
         check_units(compile_condition(text, None), SCORES)
 
