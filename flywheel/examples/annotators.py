@@ -28,6 +28,8 @@ from flywheel.task import Labeling
 Hand = Callable[[str, bool, np.random.Generator], list[dict[str, Json]] | None]
 """sample id, whether the annotator errs, chance -> the submitted result; None: not to be recognized"""
 
+Arrived = Callable[[str], Arrival | None]
+"""sample id -> what arrived, with the truth; None, or a truth of None: not to be recognized"""
 _TIMEOUT_SECONDS = 60.0
 _PAGE_SIZE = 200
 _OPEN: dict[str, Json] = {
@@ -105,7 +107,7 @@ class Crowd:
         seed = int(rng.integers(2**63))
         tick, stack = _counter(progress), _Stack()
         num_annotators = max(len(self._annotators), 1)
-        with _raising_ours(self._url), ThreadPoolExecutor(num_annotators) as pool:
+        with _reporting_outage(self._url), ThreadPoolExecutor(num_annotators) as pool:
             with _closing(stack):
                 sessions = [self._enter(person) for person in self._annotators]
                 if sessions:
@@ -313,7 +315,7 @@ def _closing(stack: _Stack) -> Iterator[None]:
 
 
 @contextmanager
-def _raising_ours(url: str) -> Iterator[None]:
+def _reporting_outage(url: str) -> Iterator[None]:
     try:
         yield
     except httpx.HTTPError as error:
@@ -337,10 +339,6 @@ def _fault(response: httpx.Response) -> FlywheelError:
     if response.status_code >= 500:
         return UnavailableError(f"{reason}; look into its log, then let the annotators work again")
     return RefusedError(f"{reason}; check the annotator's password and rights")
-
-
-Arrived = Callable[[str], Arrival | None]
-"""sample id -> what arrived, with the truth; None, or a truth of None: not to be recognized"""
 
 
 def choosing_hand(arrived: Arrived, labeling: Labeling, classes: Sequence[Json]) -> Hand:

@@ -36,6 +36,38 @@ _EXAM_SAMPLES = 600
 _PAIRS = 12
 
 
+STORY_PAGE = "story.html"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pair:
+    """One sample with the answers of two models."""
+
+    name: str
+    before: str
+    """data URI of the picture with the first model's answer"""
+    after: str
+    """the same with the newest model's"""
+    change: str
+    """the errors of both, in numbers"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Story:
+    """Everything on the page."""
+
+    lead: str
+    lines: tuple[Line, ...]
+    """the metric over the nights: of what served, of the candidates, and of the other arms"""
+    label: str
+    """of the metric's axis"""
+    required: float | None
+    caption: str
+    sheets: tuple[Sheet, ...]
+    pairs: tuple[Pair, ...]
+    pairs_caption: str
+
+
 def publish_story(demo: Demo, project: Project, progress: Callable[[int, int], None]) -> None:
     """Measure the models of all nights and the other arms, and write the page.
 
@@ -244,38 +276,6 @@ def _columns(loop: Loop) -> list[str]:
 
 def _scores(task: Task, answer: Answer, truth: object) -> dict[str, float]:
     return score_one(task, "exam", answer.value, truth)
-
-
-STORY_PAGE = "story.html"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Pair:
-    """One sample with the answers of two models."""
-
-    name: str
-    before: str
-    """data URI of the picture with the first model's answer"""
-    after: str
-    """the same with the newest model's"""
-    change: str
-    """the errors of both, in numbers"""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Story:
-    """Everything on the page."""
-
-    lead: str
-    lines: tuple[Line, ...]
-    """the metric over the nights: of what served, of the candidates, and of the other arms"""
-    label: str
-    """of the metric's axis"""
-    required: float | None
-    caption: str
-    sheets: tuple[Sheet, ...]
-    pairs: tuple[Pair, ...]
-    pairs_caption: str
 
 
 def write_story(loop: Loop, story: Story) -> Path:

@@ -30,6 +30,10 @@ _BIRTH_TOLERANCE_SECONDS = 2.0
 """the system clock may be set while a server runs; a pid is not given out again that fast"""
 
 
+_POLITE_SECONDS = 15.0
+"""between SIGTERM and SIGKILL; Prefect's server needs a few to close its database"""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Service:
     """A program to start, and how to check that it answers."""
@@ -115,10 +119,6 @@ def write_servers(state: Path, servers: dict[str, Server]) -> None:
 
 def _path(state: Path) -> Path:
     return state / "stack.json"
-
-
-_POLITE_SECONDS = 15.0
-"""between SIGTERM and SIGKILL; Prefect's server needs a few to close its database"""
 
 
 def spawn(service: Service, state: Path) -> Server:

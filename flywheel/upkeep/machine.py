@@ -32,6 +32,7 @@ from flywheel.upkeep.finding import Finding, fail, ok, warn
 
 _LITTLE_BYTES = 5_000_000_000
 _TOO_LITTLE_BYTES = 500_000_000
+_IN_THE_FUTURE = timedelta(minutes=5)
 _SHOWN = ("torch", "prefect", "label-studio-sdk")
 """packages whose versions are shown when all is well"""
 
@@ -123,9 +124,6 @@ def _missing_extras(project: Project) -> list[str]:
     return [
         extra for extra, (module, needed) in wanted.items() if needed and find_spec(module) is None
     ]
-
-
-_IN_THE_FUTURE = timedelta(minutes=5)
 
 
 def ledger(project: Project) -> Iterator[Finding]:

@@ -22,6 +22,21 @@ from PIL import Image, UnidentifiedImageError
 from flywheel.errors import PayloadError
 from flywheel.records import Array, Json, Sample
 
+IMAGE_PIXELS = 64
+"""side of a sample's picture"""
+PICTURE_SCALE = 8
+"""a pixel of the sample is shown to annotators as a square of this side"""
+
+# What Pillow raises for bytes that begin like a picture and are not one.
+_UNREADABLE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
 _EXAMPLE = '"camera": [70.0, 70.0, 31.5, 31.5]'
 
 
@@ -105,23 +120,6 @@ def is_number(value: Json) -> bool:
         return math.isfinite(value)
     except OverflowError:  # an int of hundreds of digits
         return False
-
-
-IMAGE_PIXELS = 64
-"""side of a sample's picture"""
-PICTURE_SCALE = 8
-"""a pixel of the sample is shown to annotators as a square of this side"""
-
-# What Pillow raises for bytes that begin like a picture and are not one.
-_UNREADABLE = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
 
 
 def decode(sample: Sample) -> Array:

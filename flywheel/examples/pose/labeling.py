@@ -35,6 +35,18 @@ _CLEAR = 0.02
 """of the diameter: a face that meets the line of sight closer to the keypoint is its own"""
 
 
+_UNUSABLE = "unusable"
+_HIDDEN = "hidden"
+_VISIBLE_STD_PX = 0.85
+"""one sigma of a mark, in pixels of the sample's image, which annotators see eight times as large"""
+_HIDDEN_STD_PX = 2.5
+"""of a hidden mark, which is placed by knowing the part"""
+_MARK_PERCENT = 0.8
+"""radius of a drawn mark"""
+_GOLDEN_DEG = 137.508
+"""between the hues of neighbours in the list, so that no two of them look alike"""
+
+
 def hidden_points(part: Part, pose: Pose) -> Array:
     """(K,) whether a face crosses the straight line from the camera to each keypoint.
 
@@ -59,18 +71,6 @@ def hidden_points(part: Part, pose: Pose) -> Array:
     crossed = (u >= 0) & (v >= 0) & (u + v <= 1) & (way > 0) & (way < before[:, None])
     found: Array = crossed.any(axis=1)
     return found
-
-
-_UNUSABLE = "unusable"
-_HIDDEN = "hidden"
-_VISIBLE_STD_PX = 0.85
-"""one sigma of a mark, in pixels of the sample's image, which annotators see eight times as large"""
-_HIDDEN_STD_PX = 2.5
-"""of a hidden mark, which is placed by knowing the part"""
-_MARK_PERCENT = 0.8
-"""radius of a drawn mark"""
-_GOLDEN_DEG = 137.508
-"""between the hues of neighbours in the list, so that no two of them look alike"""
 
 
 def pose_labeling(part: Part) -> Labeling:

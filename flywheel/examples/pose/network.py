@@ -30,6 +30,10 @@ _START_LOG_STD = math.log(4.0)
 Output = dict[str, torch.Tensor]
 
 
+_ROWS, _COLUMNS = np.mgrid[:IMAGE_PIXELS, :IMAGE_PIXELS]
+_PIXELS = np.stack([_COLUMNS, _ROWS], axis=-1)  # (N, N, 2) of u, v
+
+
 class _Block(nn.Module):
     """Convolution, normalisation within the sample, SiLU."""
 
@@ -137,10 +141,6 @@ def _camera(rays: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     focal = torch.stack([1.0 / across[:, 0], 1.0 / along[:, 1]], dim=1)
     camera = torch.cat([focal, -rays[:, :, 0, 0] * focal], dim=1)
     return camera, torch.stack([across, along], dim=1)
-
-
-_ROWS, _COLUMNS = np.mgrid[:IMAGE_PIXELS, :IMAGE_PIXELS]
-_PIXELS = np.stack([_COLUMNS, _ROWS], axis=-1)  # (N, N, 2) of u, v
 
 
 def pose_inputs(samples: Sequence[Sample]) -> torch.Tensor:

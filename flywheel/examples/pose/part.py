@@ -50,6 +50,20 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_ -]{0,39}")
 _SUFFIXES = (".ply", ".obj")
 
 
+_STEPS = 36
+_MOST = 100
+_SAME_DEG = 0.1
+_MOST_GAP = 0.02
+
+
+EXAMPLE_PART = Path(__file__).parent / "parts" / "bracket.toml"
+
+_NUM_POINTS = 1_000
+_NUM_DENSE = 100_000
+_LEAST_KEYPOINTS = 4
+_LEAST_SPREAD_M = 0.001
+
+
 def _known_name(name: str) -> str:
     if _NAME.fullmatch(name) is None:
         raise ValueError(
@@ -145,12 +159,6 @@ def read_description(path: Path) -> Description:
     return description
 
 
-_STEPS = 36
-_MOST = 100
-_SAME_DEG = 0.1
-_MOST_GAP = 0.02
-
-
 def symmetry_rotations(symmetries: Sequence[Symmetry], origin: str) -> Array:
     """(S, 3, 3), the smallest group that holds all of them, identity first.
 
@@ -201,14 +209,6 @@ def _step(symmetry: Symmetry) -> Array:
     axis = np.array(symmetry.axis) / np.linalg.norm(symmetry.axis)
     turn: Array = Rotation.from_rotvec(axis * 2 * np.pi / (symmetry.fold or _STEPS)).as_matrix()
     return turn
-
-
-EXAMPLE_PART = Path(__file__).parent / "parts" / "bracket.toml"
-
-_NUM_POINTS = 1_000
-_NUM_DENSE = 100_000
-_LEAST_KEYPOINTS = 4
-_LEAST_SPREAD_M = 0.001
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -26,6 +26,10 @@ _MOST_STEPS = 200
 _NOTHING = 1e-14
 
 
+_KEYS = ("position_m", "rotation", "camera", "std_cm", "std_deg")
+_LENGTH_TOLERANCE = 1e-3
+
+
 def angle_deg(one: Array, other: Array) -> Array:
     """Geodesic distance of rotations (..., 3, 3), which broadcast -> (...), degrees of 0..180.
 
@@ -128,10 +132,6 @@ def to_quaternion(rotations: Array) -> Array:
 
 def _first_infinite(matrix: Array) -> float:
     return float(matrix[~np.isfinite(matrix)][0])
-
-
-_KEYS = ("position_m", "rotation", "camera", "std_cm", "std_deg")
-_LENGTH_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

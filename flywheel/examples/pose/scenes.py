@@ -118,6 +118,10 @@ _PAINTS: tuple[Colour, ...] = (
 )
 
 
+_MOST_TILT_DEG, _FLAT_DEG = 40.0, 15.0
+_MOST_PICTURES = 3
+
+
 def worn_part(severity: float, rng: np.random.Generator) -> Surface:
     """The part's metal: of some lightness, in half of the cases with rust or oil on it."""
     lightness, tint = rng.uniform(0.42 - 0.22 * severity, 0.46), rng.normal(0.0, 0.02, 3)
@@ -219,10 +223,6 @@ def _direction(rng: np.random.Generator) -> Array:
     """(2,), a unit vector of any direction."""
     angle = rng.uniform(0.0, 2.0 * np.pi)
     return np.array([np.cos(angle), np.sin(angle)])
-
-
-_MOST_TILT_DEG, _FLAT_DEG = 40.0, 15.0
-_MOST_PICTURES = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -29,6 +29,12 @@ MOST_PX = 10_000.0
 _MOST_POINTS = 1 << 15  # of all poses at a time; these stay in the processor's cache
 
 
+_PAD_CM = 2.0
+_MOST_TURN_DEG = 30.0
+_MOST_MISS = 0.25
+_PICK_SECONDS, _FAILED_SECONDS = 6.0, 12.0
+
+
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class _Stack:
     """B poses in one piece."""
@@ -224,12 +230,6 @@ def _projected(stack: _Stack, points: Array, cameras: Sequence[Camera]) -> Array
     return np.stack(
         [project(points, camera) for points, camera in zip(placed, cameras, strict=True)]
     )
-
-
-_PAD_CM = 2.0
-_MOST_TURN_DEG = 30.0
-_MOST_MISS = 0.25
-_PICK_SECONDS, _FAILED_SECONDS = 6.0, 12.0
 
 
 def grasps(part: Part, found: Pose, true: Pose) -> bool:

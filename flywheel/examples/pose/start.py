@@ -38,6 +38,19 @@ _MOST_TILT_DEG = 15.0
 _NOISE = 0.006
 
 
+_MOST_TURN_DEG = 180.0
+_SCALES = (0.8, 1.25)
+_MOST_SHIFT = 0.08
+"""of the picture's side"""
+_MOVED = 0.6
+"""share of the pictures that are moved at all: moving blurs, and production's pictures are sharp"""
+_CONTRAST, _BRIGHTNESS, _CAST, _NOISE_SCALES = 0.3, 0.12, 0.1, 0.03
+_BLURRED, _COVERED = 0.25, 0.3
+"""shares of the pictures"""
+_COVER_SIDES = (0.1, 0.35)
+"""of the picture's side"""
+
+
 def start_examples(part: Part, num_train: int = 1_500, num_test: int = 200) -> Iterator[Example]:
     """Labeled pictures to train on, then those held for testing; the same ones at every call."""
     rng = np.random.default_rng(_SEED)
@@ -72,19 +85,6 @@ def start_scene(part: Part, rng: np.random.Generator) -> Scene:
         floor=_MAT,
         effects=Effects(noise=_NOISE, seed=int(rng.integers(2**62))),
     )
-
-
-_MOST_TURN_DEG = 180.0
-_SCALES = (0.8, 1.25)
-_MOST_SHIFT = 0.08
-"""of the picture's side"""
-_MOVED = 0.6
-"""share of the pictures that are moved at all: moving blurs, and production's pictures are sharp"""
-_CONTRAST, _BRIGHTNESS, _CAST, _NOISE_SCALES = 0.3, 0.12, 0.1, 0.03
-_BLURRED, _COVERED = 0.25, 0.3
-"""shares of the pictures"""
-_COVER_SIDES = (0.1, 0.35)
-"""of the picture's side"""
 
 
 def augment(inputs: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

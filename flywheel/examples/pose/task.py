@@ -37,6 +37,22 @@ _SPREAD = 1.3
 is off by 1.2 (cm) to 1.4 (degrees) times what they say one by one"""
 
 
+_ENLARGED = 6
+_ANSWER, _LABEL = (255, 140, 0), (0, 220, 90)
+"""orange and green, RGB; the label is drawn thinner, for users who do not see red"""
+_DARK_LINE = (10, 10, 10)
+_BITS = 4
+"""of a pixel that OpenCV draws to"""
+_FAR_PX = 10_000.0
+"""what is drawn beyond would overflow OpenCV's integers"""
+
+
+NUM_START_TRAIN, NUM_START_TEST = 1_000, 200
+
+_CELLS = ("north", "south", "west")
+_DARK = 0.15
+
+
 def pose_answers(part: Part, output: Mapping[str, torch.Tensor]) -> list[Answer]:
     """One pose for each picture; see `network.KeypointNet.forward` for the output.
 
@@ -91,16 +107,6 @@ def _chance(variances: Array, most: float) -> Array:
     return chance
 
 
-_ENLARGED = 6
-_ANSWER, _LABEL = (255, 140, 0), (0, 220, 90)
-"""orange and green, RGB; the label is drawn thinner, for users who do not see red"""
-_DARK_LINE = (10, 10, 10)
-_BITS = 4
-"""of a pixel that OpenCV draws to"""
-_FAR_PX = 10_000.0
-"""what is drawn beyond would overflow OpenCV's integers"""
-
-
 def draw_pose(part: Part, sample: Sample, answer: Json | None, label: Json | None) -> bytes:
     """PNG of the sample, six times as large, with the answer in orange and the label in green.
 
@@ -137,12 +143,6 @@ def _draw(
     lines = list(np.rint(places * 2**_BITS).astype(np.int32))
     for shade, thick in ((_DARK_LINE, width + 2), (colour, width)):
         cv2.polylines(canvas, lines, False, shade, thick, cv2.LINE_AA, _BITS)
-
-
-NUM_START_TRAIN, NUM_START_TEST = 1_000, 200
-
-_CELLS = ("north", "south", "west")
-_DARK = 0.15
 
 
 def task() -> Task:
