@@ -57,6 +57,7 @@ def decide(report: Report, metric: Metric, gate: Gate, *, now: datetime) -> Deci
     broken = vetoes(report, gate)
     reasons = [*ruling.reasons, *(veto for veto in broken if veto not in ruling.reasons)]
     reasons += _remarks(report, metric)
+    # The time stays out of the id: the same report always gives the same decision.
     needed = 1 / report.challenge.alpha if report.challenge else None
     content = [report.id, report.night, ruling.verdict.value, reasons, evidence, needed]
     return Decision(

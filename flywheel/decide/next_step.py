@@ -54,6 +54,7 @@ def _by_requirement(report: Report, metric: Metric, name: str, production: Estim
     target, up = metric.requirement, report.higher_is_better
     if target is None:
         return ""
+    # The ends of the interval, worse one first.
     worst, best = (production.low, production.high)[:: 1 if up else -1]
     aim = f"the requirement ({target:.3g})"
     if above(worst, target, higher_is_better=up) >= 0:

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from flywheel.records import Entry, Estimate, Report, Watched
 from flywheel.settings.judging import Gate
 
+_LATENCY = "latency_ms."
+
 
 def usable(estimate: Estimate | None) -> Estimate | None:
     """The estimate; None when one of its numbers is NaN or infinite."""
@@ -42,9 +44,6 @@ def format_estimate(estimate: Estimate) -> str:
         f"{estimate.value:.3g} ({estimate.low:.3g} to {estimate.high:.3g}, "
         f"{estimate.num_samples} samples)"
     )
-
-
-_LATENCY = "latency_ms."
 
 
 def vetoes(report: Report, gate: Gate) -> list[str]:

@@ -118,6 +118,7 @@ def _threshold(points: list[RiskPoint], sizes: list[float], settings: Abstain) -
     enough = _start_size(allowed, 1 - settings.confidence, sizes[-1])
     start = next((index for index, size in enumerate(sizes) if size >= enough), len(points) - 1)
     for point in points[start:]:
+        # Stop at the first failure: only then no correction for 50 tests is needed.
         if point.failure_bound > allowed:
             break
         chosen = point.threshold
@@ -152,6 +153,7 @@ def _bound(failures: Array, weights: Array, clusters: Array, tail: float) -> flo
     """
     rate = float(np.average(failures, weights=weights))
     floor = float(1 - tail ** (1 / kish_size(np.bincount(clusters, weights=weights))))
+    # V is 0 here, so only the number of clusters says how far the true rate may be.
     if rate in (0.0, 1.0):
         return floor if rate == 0 else 1.0
     errors = np.bincount(clusters, weights=weights * (failures - rate))

@@ -60,6 +60,7 @@ def pack_book(book: Book, context: Json) -> bytes:
     """
     arrays: dict[str, Array] = {_CONTEXT: np.array(canonical(context))}
     for name, part in book.items():
+        # Fixed-width text: an array of objects would need pickle.
         arrays[f"{name}|ids"] = np.array(part.ids, dtype=np.str_)
         arrays[f"{name}|weights"] = part.weights
         arrays[f"{name}|clusters"] = part.clusters

@@ -120,6 +120,7 @@ def bootstrap_mean(
         left, times = leave_out(pool, measure, rng)
         low, high = _bca(mean, resampled[:, 0], tail, left=left[:, 0], times=times)
         ratios = (resampled[:, 0] - mean) / resampled[:, 1]
+        # s* is 0 where a resample repeats one value; such a ratio is unbounded.
         ratios = np.nan_to_num(ratios, nan=0.0, posinf=_ENDLESS, neginf=-_ENDLESS)
         upper, lower = mean - error * np.quantile(ratios, [tail, 1 - tail])
     furthest = _WIDEST * (student(values, weights, tail)[1] - mean)
@@ -203,6 +204,7 @@ def _windows(contrast: Contrast, index: int) -> Iterator[_Window]:
         centre = values[order][min(int(np.searchsorted(shares, level)), last)]
         below = values <= centre
         errors = weights * (below - np.average(below, weights=weights))
+        # Standard error of the weighted share of rows at or below the quantile.
         reach = np.sqrt((np.bincount(clusters, errors) ** 2).sum()) / weights.sum()
         ends = level + _DEVIATIONS * np.array([-reach, reach])
         places = np.clip(np.searchsorted(shares, ends), 0, last)
@@ -246,6 +248,7 @@ def _run(
     measure = _watching(contrast, pool, windows)
     resampled = resample(pool, measure, number, rng)
     left, times = leave_out(pool, measure, rng)
+    # Outside its window a quantile was read from snapped scores, and is wrong.
     if resampled[:, 1].any() or left[:, 1].any():
         return _run(contrast, tables, (), number, rng)
     return resampled[:, 0], left[:, 0], times

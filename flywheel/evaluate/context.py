@@ -87,6 +87,7 @@ def latency_part(models: Mapping[str, Model], samples: Sequence[Sample]) -> Part
 
 
 def _latencies(model: Model, samples: Sequence[Sample]) -> Array:
+    # First calls pay for lazy initialisation, which serving does not.
     for call in range(_WARM_UP_CALLS if samples else 0):
         model.answer_samples([samples[call % len(samples)]])
     rounds = [[_milliseconds(model, sample) for sample in samples] for _ in range(_ROUNDS)]

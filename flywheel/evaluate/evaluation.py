@@ -141,6 +141,7 @@ def _book(task: Task, data: EvaluationData, entrants: _Entrants, rng: np.random.
     models, predictors, spread = entrants
     test = replace(data.test, marks=_marks(task, data.test))
     start, sampled = data.start_test, _some(data.train, _TRAIN_ROWS, rng)
+    # The candidate, else the champion: the training error is needed of one model only.
     judged = dict(list(models.items())[:1])
     book = {
         "test": test.part(score_entrants(task, test, models, predictors, spread)),

@@ -93,6 +93,7 @@ def _tango_low(better: float, worse: float, size: float, z: float) -> float:
     """The lower bound, from effective counts; the upper one is its mirror image."""
 
     def excess(d: float) -> float:
+        # Tango's closed form of the maximum-likelihood share of -1, given the difference d.
         b = -better - worse + (2 * size - better + worse) * d
         c = -worse * d * (1 - d)
         share_worse = (math.sqrt(max(b * b - 8 * size * c, 0.0)) - b) / (4 * size)
@@ -101,6 +102,7 @@ def _tango_low(better: float, worse: float, size: float, z: float) -> float:
 
     if excess(-1.0) <= 0:
         return -1.0
+    # At the point estimate excess is below 0, at -1 it is above: the root lies between.
     return float(optimize.brentq(excess, -1.0, (better - worse) / size, xtol=1e-10))
 
 

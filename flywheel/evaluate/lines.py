@@ -21,6 +21,7 @@ from flywheel.records import Array, Entry, Estimate, TierSlice
 
 GUARD_ALPHA = 0.05
 """error probability of a bound of a difference that can only veto; slices share it"""
+LATENCY_PART = "latency"
 
 _TAIL = 0.025
 _DIGITS = 10
@@ -122,11 +123,9 @@ class Lines:
         return None if _lacks(rows, entrant, statistic) else _measured(rows, entrant, statistic)
 
     def _rng(self, *names: str) -> np.random.Generator:
+        # crc32, unlike hash(), is the same in every process.
         number = zlib.crc32("|".join(names).encode())
         return np.random.default_rng([self.context.seed, self.context.night, number])
-
-
-LATENCY_PART = "latency"
 
 
 def _lacks(part: Part, entrant: str, statistic: Statistic) -> bool:

@@ -44,6 +44,8 @@ from flywheel.settings.judging import Abstain, Metric
 _FEWEST_BASE = 30
 _CHUNK_ELEMENTS = 4_000_000
 _DIGITS = 10
+_MOST_LOST = 20
+_PARTS = ("train", "start", "seen", "fresh")
 
 
 def fresh_outcomes(book: Book, statistic: Statistic, *, higher_is_better: bool) -> FreshOutcomes:
@@ -60,6 +62,7 @@ def fresh_outcomes(book: Book, statistic: Statistic, *, higher_is_better: bool) 
     """
     test = book["test"]
     fresh = test.where(test.marks["fresh"])
+    # By night of opening, then by id: an order that no score can influence.
     order = np.lexsort((np.array(fresh.ids, dtype=np.str_), fresh.marks["order"]))
     sign = 1.0 if higher_is_better else -1.0
     gains = sign * _gains(book, fresh, statistic)[order]
@@ -106,6 +109,7 @@ def _moved(statistic: Statistic, base: _Base, rows: ScoreTable) -> Array:
     size = len(base.weights)
     number = len(rows[columns[0]])
     joined = {name: np.concatenate([base.scores[name], rows[name]]) for name in columns}
+    # Each added row needs weights of its own, (m, n + m) in all: in chunks, to bound memory.
     chunk = max(1, _CHUNK_ELEMENTS // (size + number))
     values = []
     for start in range(0, number, chunk):
@@ -126,10 +130,6 @@ def _is_bounded(book: Book, statistic: Statistic) -> bool:
         table[name] for part in book.values() for table in part.scores.values() if name in table
     ]
     return all(bool(((values >= 0) & (values <= 1)).all()) for values in seen)
-
-
-_MOST_LOST = 20
-_PARTS = ("train", "start", "seen", "fresh")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -109,6 +109,7 @@ def _strata(batches: Array) -> Array:
     for name, size in zip(names.tolist(), sizes.tolist(), strict=True):
         joined[name] = stratum
         filled, left = filled + size, left - size
+        # A stratum ends only if those that are left can fill another one.
         if filled >= FEWEST_SAMPLES and left >= FEWEST_SAMPLES:
             stratum, filled = stratum + 1, 0
     return np.array([joined[name] for name in batches.tolist()], dtype=np.int64)

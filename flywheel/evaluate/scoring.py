@@ -83,6 +83,7 @@ def score_models(task: Task, rows: Rows, models: Mapping[str, Model]) -> dict[st
     """
     answers: dict[str, list[Answer]] = {name: [] for name in models}
     for start in range(0, len(rows.samples), _CHUNK):
+        # Decoded once for all models, which also makes sure that all see the same tensor.
         inputs = task.inputs(rows.samples[start : start + _CHUNK])
         for name, model in models.items():
             answers[name] += model.answer(inputs)

@@ -146,6 +146,7 @@ def _estimate(contrast: Contrast, tail: float, rng: np.random.Generator) -> Esti
     found = bounds(contrast, tail, rng)
     if found is None:
         return None
+    # BCa and smoothed bounds may miss the value itself.
     low, high = min(found[0], contrast.value), max(found[1], contrast.value)
     if contrast.statistic.is_share:
         low, high = max(low, 1.0 - len(contrast.tables)), min(high, 1.0)
@@ -168,6 +169,7 @@ def _mean_bounds(contrast: Contrast, tail: float, rng: np.random.Generator) -> t
     if np.isin(both, (0.0, 1.0)).all():
         return (wilson if len(columns) == 1 else tango)(values, weights, tail, clusters)
     means, totals = by_cluster(values, weights, clusters)
+    # Differences this small are rounding, not variance.
     if np.ptp(means) <= _ROUNDING * np.abs(means).max():
         largest = max(float(np.ptp(both)) * (len(columns) - 1), float(np.abs(both).max()))
         return _unseen(contrast.value, totals, largest, tail)
@@ -223,6 +225,7 @@ def _unseen_by(contrast: Contrast, share: float) -> tuple[float, float]:
     weights = np.append(pool.weights, [[share / (1 - share) * total]], axis=1)
     ends = [_ends([table[name] for table in pool.tables]) for name in columns]
     found = [contrast.value]
+    # Each score at either end: 2^12 corners at most, which is 12 columns over all models.
     corners = itertools.product(*ends * len(pool.tables))
     for corner in itertools.islice(corners, _MOST_CORNERS):
         given = iter(corner)

@@ -51,6 +51,7 @@ def deploy(night: NightRun) -> Deployed:
     server = model_server(night.loop)
     try:
         served = server.served()
+        # Digest and threshold belong together: either one being different needs a swap.
         swapped = served is None or (served.digest, served.threshold) != (wanted, release.threshold)
         serving = served.digest if served else None
         if swapped:

@@ -229,6 +229,7 @@ def _test_labels(
         opening = next_challenge(standing, gate)
         challenge = opening.challenge
         new = sealed if challenge is not None else ()
+        # Unsealed labels are fresh evidence for this challenge, and for no later one.
         if challenge is not None:
             mine = Opening(challenge.generation, challenge.number, night.number)
             opened |= dict.fromkeys(new, mine)
@@ -254,6 +255,7 @@ def _test_labels(
 def _store(night: NightRun, report: Report, labels: _TestLabels) -> None:
     """Store the report, the challenge and the labels it opened, in one transaction."""
     loop = night.loop
+    # Killed before this commit, a run opens the same labels again; killed after it, none.
     with loop.ledger.begin() as connection:
         add_report(connection, report)
         if labels.stale is not None:

@@ -157,6 +157,7 @@ def _swap(
             f"{loop.project.server_url} serves {serving} although {digest} was activated. "
             "Restart it with flywheel down and flywheel up, then run this again"
         )
+    # The pointer moves last: a crash before this commit leaves the old release in force.
     with loop.ledger.begin() as connection:
         also(connection)
         return add_release(connection, digest, reason[:_REASON], loop.now(), threshold)

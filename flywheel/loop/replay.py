@@ -26,6 +26,9 @@ from flywheel.settings.judging import Abstain, Gate, Metric
 
 RECORD_FILE = "decision.json"
 SCORES_FILE = "scores.npz"
+_GAINS = (0.01, 0.02, 0.05, 0.1, 0.2)
+_USUAL_DISCORDANCE = 0.1
+_REPORTS = 10
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,11 +123,6 @@ def replay(exhibit: Exhibit, directory: Path) -> Replayed:
     gate = Gate.model_validate_json(canonical(exhibit.decision.gate_settings))
     decision = decide(report, metric, gate, now=exhibit.decision.created_at)
     return Replayed(exhibit=exhibit, report=report, decision=decision)
-
-
-_GAINS = (0.01, 0.02, 0.05, 0.1, 0.2)
-_USUAL_DISCORDANCE = 0.1
-_REPORTS = 10
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -59,6 +59,7 @@ def retrain(night: NightRun) -> Retrained:
         )
     rows = [row for row in read_manifest(loop.blobs, version.id) if row.split is Split.TRAIN]
     trained = _train(night, _training_data(loop, version, rows))
+    # Weights before their row: a checkpoint in the ledger can then always be loaded.
     loop.blobs.put(trained.weights)
     with loop.ledger.begin() as connection:
         add_checkpoint(connection, trained.checkpoint)

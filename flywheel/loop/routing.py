@@ -50,6 +50,8 @@ from flywheel.select import select_batch
 from flywheel.serve import webhook_of
 
 _MARK = "queue ordered for release"
+_GOLD = 5
+"""number of the random stream for drawing gold questions"""
 
 
 def requeue(night: NightRun, studio: LabelingBackend | None) -> QueueResult:
@@ -67,6 +69,7 @@ def requeue(night: NightRun, studio: LabelingBackend | None) -> QueueResult:
         hardness = {failure.sample_id: failure.strength for failure in left}
     ageing = loop.project.labeling.ageing_nights
     ordered = order_queue(loop.ledger, studio, hardness, ageing, loop.now())
+    # Without a backend the new order was not sent, so the next night looks at this release again.
     if release is not None and (studio is not None or not ids):
         with loop.ledger.begin() as connection:
             move_watermark(connection, _MARK, release.number)
@@ -105,10 +108,6 @@ def _left(loop: Loop, failure: Failure, before: Json, answer: Answer) -> Failure
     return replace(failure, signals=(*unsure, *kept))
 
 
-_GOLD = 5
-"""number of the random stream for drawing gold questions"""
-
-
 def open_studio(loop: Loop) -> LabelingBackend:
     """The labeling backend of the loop, else the project's Label Studio.
 
@@ -138,9 +137,8 @@ def route(night: NightRun) -> Routed:
     sent = None
     if studio is not None:
         sent, note = _send(night, studio)
-    with (
-        night.loop.ledger.read() as connection
-    ):  # counted from the ledger: a killed run may have stored and sent some
+    # Counted from the ledger: a killed run of this step may have stored and sent some already.
+    with night.loop.ledger.read() as connection:
         stored = batch_since(connection, night.number, night.started_at)
         num_sent = num_sent_since(connection, night.started_at)
         still_waiting = num_waiting(connection)
