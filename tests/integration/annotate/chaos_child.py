@@ -2,7 +2,7 @@
 
 Reads a JSON list of orders a line, and forks a process for each at once, since importing takes
 longer than a send. Prints a JSON list of how each one ended: its exit code, and what it came to
-or which error it told. A step is an HTTP request, before and after, or a commit, before and
+or which error it raised. A step is an HTTP request, before and after, or a commit, before and
 after; at the step `die_at` the process ends by SIGKILL.
 """
 
@@ -27,7 +27,7 @@ from flywheel.annotate import LabelStudioBackend, Sender, order_queue, pull, rec
 from flywheel.errors import BusyError, FlywheelError
 from flywheel.ledger import Ledger
 
-DONE, CRASHED, TOLD, BUSY = 0, 1, 2, 3
+DONE, CRASHED, REPORTED, BUSY = 0, 1, 2, 3
 """how a process ends by itself"""
 
 
@@ -128,7 +128,7 @@ def _live(order: dict) -> tuple[int, object]:
     except BusyError as error:
         return BUSY, str(error)
     except FlywheelError as error:
-        return TOLD, f"{type(error).__name__}: {error}"
+        return REPORTED, f"{type(error).__name__}: {error}"
     return DONE, asdict(result) | {"steps": steps.number}
 
 
@@ -141,8 +141,8 @@ def _fork(order: dict) -> tuple[int, int]:
         return child, reader
     code = CRASHED
     try:
-        code, told = _live(order)
-        os.write(writer, json.dumps(told).encode())
+        code, report = _live(order)
+        os.write(writer, json.dumps(report).encode())
     except BaseException:  # noqa: BLE001 - the boundary of a process
         traceback.print_exc()
         sys.stderr.flush()
@@ -156,10 +156,10 @@ def main() -> None:
         ended = []
         for child, reader in [_fork(order) for order in json.loads(line)]:
             with os.fdopen(reader, "rb") as pipe:
-                told = pipe.read()
+                report = pipe.read()
             status = os.waitpid(child, 0)[1]
             code = os.waitstatus_to_exitcode(status)
-            ended.append([code, json.loads(told) if told else None])
+            ended.append([code, json.loads(report) if report else None])
         sys.stdout.write(json.dumps(ended) + "\n")
         sys.stdout.flush()
 

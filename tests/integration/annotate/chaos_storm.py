@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import numpy as np
-from chaos_world import BUSY, DONE, KILLED, TOLD, World
+from chaos_world import BUSY, DONE, KILLED, REPORTED, World
 from faulty_proxy import Asked, FaultyProxy
 
 from flywheel.ledger.requests import ask_more, open_requests
@@ -62,7 +62,7 @@ class Storm:
         self.world.seconds[name] = time.monotonic() - began
 
     def _begin(self) -> None:
-        """Some of everything is with people before anything breaks."""
+        """Some of everything is with annotators before anything breaks."""
         ids = self.world.choose(10)
         self.world.choose(6, num_annotators=2)
         self.world.ask(ids[:2], Purpose.REVIEW)
@@ -82,10 +82,10 @@ class Storm:
             die_at = 0
             while True:
                 more = prepare()
-                ((code, told),) = self.world.run(action, die_at=die_at, **more)
+                ((code, report),) = self.world.run(action, die_at=die_at, **more)
                 if code == DONE:
                     break
-                assert code == KILLED, told
+                assert code == KILLED, report
                 if action == "send" and die_at % 4 == 3:  # others come upon what it left
                     self.world.do("pull" if die_at % 8 == 3 else "reconcile")
                 die_at += self.scale.kill_stride
@@ -130,7 +130,7 @@ class Storm:
         return {"hardness": hardness | {str(key): 0.0 for key in picked[:2]}}
 
     def _second_opinion(self) -> None:
-        """Ask somebody more about a sample, unless we do so already."""
+        """Ask an annotator more about a sample, unless we do so already."""
         with_annotators = [
             row.sample_id
             for row in self.world.rows()
@@ -151,13 +151,13 @@ class Storm:
             with self.world.busy_annotators():
                 for action in ("send", "pull", *_NOW_AND_THEN.get(number % 4, ())):
                     more = self._something_to_order() if action == "queue" else {}
-                    ((code, told),) = self.world.run(action, url=self.proxy.url, **more)
-                    assert code in (DONE, TOLD), told
-                    if code == TOLD:
-                        assert "the work waits in the ledger" in told, told
+                    ((code, report),) = self.world.run(action, url=self.proxy.url, **more)
+                    assert code in (DONE, REPORTED), report
+                    if code == REPORTED:
+                        assert "the work waits in the ledger" in report, report
 
     def _delete_newest(self) -> None:
-        """A person deletes the newest labeling task of all, unless somebody has begun it."""
+        """An annotator deletes the newest labeling task of all, unless an annotator has begun it."""
         annotators = self.world.annotators
         newest = annotators.brief(self._projects()[-1])[-1:]
         if newest and not newest[0]["annotations"] and newest[0]["id"] not in annotators.foreign:
@@ -170,8 +170,8 @@ class Storm:
                 self.world.choose(4)
                 self._annotators_work()
                 self._kill_when(path, seconds)
-                ((code, told),) = self.world.run(action, url=self.proxy.url)
-                assert code in (TOLD, DONE), told  # done, where the answer was on its way
+                ((code, report),) = self.world.run(action, url=self.proxy.url)
+                assert code in (REPORTED, DONE), report  # done, where the answer was on its way
                 self.proxy.when_sent = lambda asked: None
                 self.world.server.start()
 
@@ -196,7 +196,7 @@ class Storm:
             assert DONE in codes
 
     def _by_hand(self) -> None:
-        """What people do to labeling tasks that are not theirs, and to a whole project."""
+        """What annotators do to labeling tasks that are not theirs, and to a whole project."""
         world, annotators = self.world, self.world.annotators
         world.do("send")
         doomed, *others = self._projects()
@@ -231,7 +231,7 @@ class Storm:
         return self.world.annotators.projects(self.world.letters.project.name)
 
     def _open_task(self, projects: list[int]) -> tuple[int, dict]:
-        """A labeling task that nobody has touched, and its project."""
+        """A labeling task that no annotator has touched, and its project."""
         annotators = self.world.annotators
         for project in self.rng.permutation(projects):
             untouched = [

@@ -1,6 +1,6 @@
-"""A Label Studio that may be killed, people who work there, and processes that send and pull.
+"""A Label Studio that may be killed, annotators who work there, and processes that send and pull.
 
-What people did is written down where nothing else would tell it afterwards: which annotations and
+What annotators did is written down where nothing else would show it afterwards: which annotations and
 labeling tasks they deleted, and what they copied or made by hand.
 """
 
@@ -31,7 +31,7 @@ from flywheel.stack import catalogue
 from flywheel.stack.supervise import start_all, stop_all
 
 KILLED = -9
-DONE, CRASHED, TOLD, BUSY = 0, 1, 2, 3
+DONE, CRASHED, REPORTED, BUSY = 0, 1, 2, 3
 _PROGRAM = Path(__file__).with_name("chaos_child.py")
 _MOMENT_SECONDS = 0.01
 _BRIEF = "id,data,is_labeled,annotations.id,annotations.completed_by"
@@ -55,7 +55,9 @@ class Server:
         """No warning, no last word; return when it is gone."""
         process = psutil.Process(self.pid)
         process.kill()
-        with contextlib.suppress(psutil.TimeoutExpired):  # whoever started it waits for it, too
+        with contextlib.suppress(
+            psutil.TimeoutExpired
+        ):  # the process that started it waits for it, too
             process.wait(10)
         self.num_kills += 1
         log = self._state / "logs" / "label-studio.log"
@@ -101,7 +103,7 @@ class Annotators:
             page += 1
 
     def brief(self, project_id: int) -> list[dict]:
-        """The same without what people at work do not look at, in a fraction of the time."""
+        """The same without what annotators at work do not look at, in a fraction of the time."""
         return self.tasks(project_id, include=_BRIEF, expand="annotations")
 
     def annotate(self, task: dict, letter: str = "", **more: object) -> None:
@@ -159,7 +161,7 @@ class Annotators:
         self.did["labeling tasks edited"] += 1
 
     def something(self, project_id: int) -> None:
-        """What people do all day."""
+        """What annotators do all day."""
         rows = [row for row in self.brief(project_id) if row["id"] not in self.foreign]
         given = [one for row in rows for one in row["annotations"]]
         still_open = [row for row in rows if not row["is_labeled"]]
@@ -228,7 +230,7 @@ class World:
         self.letters.ledger.close()
 
     def run(self, *actions: str, url: str = "", die_at: int | None = None, **more) -> list:
-        """Let processes do something, all at once: exit code of each, and what it told."""
+        """Let processes do something, all at once: exit code of each, and what it reported."""
         fixed = {"directory": str(self._folder), "token": self.server.token, "die_at": die_at}
         orders = [
             {**fixed, "url": url or self.server.url, "action": action, **more} for action in actions
@@ -236,21 +238,21 @@ class World:
         self._program.stdin.write(json.dumps(orders) + "\n")
         self._program.stdin.flush()
         ended = json.loads(self._program.stdout.readline())
-        for action, (code, told) in zip(actions, ended, strict=True):
+        for action, (code, report) in zip(actions, ended, strict=True):
             self.ended[f"{action} {_ENDS[code]}"] += 1
-            assert code != CRASHED, f"{action} crashed, see stderr: {told}"
+            assert code != CRASHED, f"{action} crashed, see stderr: {report}"
         return ended
 
     def do(self, *actions: str) -> list[dict]:
         """Let one process after the other do something that nothing disturbs."""
         results = []
         for action in actions:
-            ((code, told),) = self.run(action)
-            assert code == DONE, told
-            results.append(told)
+            ((code, report),) = self.run(action)
+            assert code == DONE, report
+            results.append(report)
         return results
 
-    def told(self) -> str:
+    def summary(self) -> str:
         """What happened, in numbers."""
         rows, known = self.rows(), self.annotations()
         facts = {
@@ -294,7 +296,7 @@ class World:
             return list(connection.execute(query))
 
     def wanted(self) -> list[tuple[Row, int, int]]:
-        """Rows of the outbox, how many people were wanted in all, and who answered elsewhere."""
+        """Rows of the outbox, how many annotators were wanted in all, and who answered elsewhere."""
         more = (
             select(func.coalesce(func.sum(requests.c.num_annotators), 0))
             .where(
@@ -334,7 +336,7 @@ class World:
         return {project: self.annotators.tasks(project) for project in projects}
 
     def by_key(self) -> dict[str, list[dict]]:
-        """What Label Studio itself has by key; what people made by hand is left out."""
+        """What Label Studio itself has by key; what annotators made by hand is left out."""
         found = defaultdict[str, list[dict]](list)
         for project, tasks in self.there().items():
             for task in tasks:
@@ -344,7 +346,7 @@ class World:
 
     @staticmethod
     def answer(annotation: dict) -> str | None:
-        """What a person chose; None is a skip."""
+        """What an annotator chose; None is a skip."""
         if annotation["was_cancelled"]:
             return None
         return annotation["result"][0]["value"]["choices"][0]
@@ -361,7 +363,7 @@ class World:
 
     @contextlib.contextmanager
     def busy_annotators(self) -> Iterator[None]:
-        """People work all the time, whatever we do, and whatever the server answers."""
+        """Annotators work all the time, whatever we do, and whatever the server answers."""
         end = threading.Event()
         thread = threading.Thread(target=self._work, args=(end,), daemon=True)
         thread.start()
@@ -381,4 +383,4 @@ class World:
             time.sleep(_MOMENT_SECONDS)
 
 
-_ENDS = {DONE: "done", CRASHED: "crashed", TOLD: "told", BUSY: "busy", KILLED: "killed"}
+_ENDS = {DONE: "done", CRASHED: "crashed", REPORTED: "reported", BUSY: "busy", KILLED: "killed"}

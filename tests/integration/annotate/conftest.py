@@ -1,4 +1,4 @@
-"""The letters project in the session's real Label Studio, and what people do there."""
+"""The letters project in the session's real Label Studio, and what annotators do there."""
 
 from __future__ import annotations
 

@@ -116,7 +116,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._serve(asked, self.proxy.draw(asked))
 
     def log_message(self, *_: object) -> None:
-        """Nobody reads it."""
+        """Ignored."""
 
     def _serve(self, asked: Asked, fault: Fault | None) -> None:
         if fault is Fault.ERROR_500:
@@ -169,6 +169,6 @@ class _Handler(BaseHTTPRequestHandler):
     ) -> None:
         lines = {"Content-Length": str(len(body)), "Connection": "close", **(headers or {})}
         head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
-        text = f"HTTP/1.1 {status} told by a proxy\r\n{head}\r\n".encode() + body
+        text = f"HTTP/1.1 {status} sent by a proxy\r\n{head}\r\n".encode() + body
         self.wfile.write(text[: len(text) - len(body) // 2 - 1] if cut else text)
         self.wfile.flush()

@@ -77,7 +77,7 @@ class Network(httpx.BaseTransport):
 
 
 def lost(request, network):
-    """The server has done it; nobody hears so."""
+    """The server has done it, but its response is lost."""
     network(request).read()
     raise httpx.RemoteProtocolError("Server disconnected without sending a response.")
 
@@ -193,7 +193,7 @@ def test_every_change_of_an_annotation_is_seen_and_nothing_else(studio, annotato
     assert list(studio.changed_since(project, since)) == []
 
 
-def test_the_first_pull_brings_what_people_have_worked_on(studio, annotators, project, sent):
+def test_the_first_pull_brings_what_annotators_have_worked_on(studio, annotators, project, sent):
     annotators.annotate(sent[2], result("a"))
     annotators.annotate(sent[1], [], was_cancelled=True)
     annotators.annotate(sent[2], [], was_cancelled=True)
@@ -228,7 +228,7 @@ def test_only_what_is_asked_for_is_fetched(studio, annotators, project, sent):
     assert [found[number].is_finished for number in sent[2:4]] == [False, True]
 
 
-def test_a_glimpse_tells_what_is_begun_and_what_we_wrote(studio, annotators, project, sent):
+def test_the_inventory_says_what_is_begun_and_what_we_wrote(studio, annotators, project, sent):
     annotators.annotate(sent[0], result("a"))
     annotators.annotate(sent[1], [], was_cancelled=True)
     annotators.http.post(f"/api/tasks/{sent[2]}/drafts", json={"result": result("a")})
@@ -243,7 +243,7 @@ def test_a_glimpse_tells_what_is_begun_and_what_we_wrote(studio, annotators, pro
     assert [one.data for one in studio.inventory(project)][4] == task_data(item(4))
 
 
-def test_withdrawn_is_only_what_nobody_has_begun(studio, annotators, project, sent):
+def test_withdrawn_is_only_what_that_is_not_begun(studio, annotators, project, sent):
     annotators.annotate(sent[0], result("a"))
     annotators.annotate(sent[1], [], was_cancelled=True)
     annotators.http.post(f"/api/tasks/{sent[2]}/drafts", json={"result": result("a")})
@@ -251,7 +251,7 @@ def test_withdrawn_is_only_what_nobody_has_begun(studio, annotators, project, se
     assert [task["id"] for task in annotators.tasks(project)] == [*sent[:3], *sent[5:]]
 
 
-def test_reordered_is_only_what_nobody_has_begun_and_the_queue_follows(
+def test_reordered_is_only_what_that_is_not_begun_and_the_queue_follows(
     studio, annotators, project, sent
 ):
     annotators.annotate(sent[8], [], was_cancelled=True)
@@ -272,7 +272,7 @@ def test_blind_labeling_tasks_have_their_place_and_no_pre_annotation(studio, ann
 
 @pytest.fixture
 def second_person(label_studio):
-    """A session of somebody else."""
+    """A session of another user."""
     name = f"{uuid.uuid4().hex[:8]}@example.com"
     crowd = Crowd(label_studio.url, label_studio.email, label_studio.password, ())
     session = crowd._enter(Person(email=name, password="password-of-a-person"))
@@ -282,7 +282,7 @@ def second_person(label_studio):
     session.close()
 
 
-def test_two_people_are_asked_each_once_and_the_hardest_stays_first(
+def test_two_annotators_are_asked_each_once_and_the_hardest_stays_first(
     studio, annotators, project, second_person
 ):
     items = [item(0, num_annotators=2), item(1)]
@@ -303,7 +303,7 @@ def test_two_people_are_asked_each_once_and_the_hardest_stays_first(
     assert len({one.annotator for one in task.annotations}) == 2
 
 
-def test_a_second_person_is_asked_where_one_was_enough_before(
+def test_a_second_annotator_is_asked_where_one_was_enough_before(
     studio, annotators, project, sent, second_person
 ):
     annotators.annotate(sent[0], result("a"))
@@ -319,13 +319,13 @@ def test_a_second_person_is_asked_where_one_was_enough_before(
 
 @pytest.fixture
 def heard():
-    """An address that Label Studio is to tell, and what it was told: secret and action."""
-    told = []
+    """An address that Label Studio is to notify, and what it was sent: secret and action."""
+    notified = []
 
     class Ear(http.server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            told.append((self.headers["X-Flywheel-Secret"], body.decode()))
+            notified.append((self.headers["X-Flywheel-Secret"], body.decode()))
             self.send_response(204)
             self.end_headers()
 
@@ -335,23 +335,23 @@ def heard():
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Ear)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/hint", told
+    yield f"http://127.0.0.1:{server.server_port}/hint", notified
     server.shutdown()
     server.server_close()
     thread.join()
 
 
-def test_label_studio_tells_of_annotations_without_what_they_say(
+def test_label_studio_notifies_of_annotations_without_what_they_say(
     studio, annotators, project, sent, heard
 ):
-    url, told = heard
+    url, notified = heard
     for secret in ("old", "new", "new"):
         studio.register_webhook(project, url, secret)
     given = annotators.annotate(sent[0], result("a"))
     annotators.change(given, result("b"))
     annotators.delete(f"/api/annotations/{given}/")
     actions = ["ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED"]
-    assert told == [("new", f'{{"action": "{action}"}}') for action in actions]
+    assert notified == [("new", f'{{"action": "{action}"}}') for action in actions]
 
 
 # The SDK refreshes such a token with a pydantic call that is deprecated.
@@ -375,7 +375,7 @@ def test_a_config_that_the_server_refuses_is_an_error_with_its_reason(studio):
         studio.ensure("none", '<View><Choices name="x" toName="y"/></View>', None)
 
 
-def test_a_project_is_told_by_its_number_then_by_its_whole_title(studio, annotators, project):
+def test_a_project_is_found_by_its_number_then_by_its_whole_title(studio, annotators, project):
     title = annotators.http.get(f"/api/projects/{project}/").json()["title"]
     longer = CONFIG.replace('value="b"/>', 'value="b"/><Choice value="c"/>')
     assert studio.ensure(title, longer, None).id == project

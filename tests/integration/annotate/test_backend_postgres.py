@@ -140,7 +140,9 @@ def test_each_labeling_task_is_created_once(label_studio, annotators, project):
     assert [task["overlap"] for task in there[:4]] == [1, 2, 1, 2]
 
 
-def test_what_people_do_is_seen_and_what_they_have_begun_is_left_alone(studio, annotators, project):
+def test_what_annotators_do_is_seen_and_what_they_have_begun_is_left_alone(
+    studio, annotators, project
+):
     items = [item(number) for number in range(8)]
     pushed = studio.push(project, items)
     ids = [pushed[one.key] for one in items]

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
-def told(letters) -> Callable[[], list[str]]:
+def skip_lines(letters) -> Callable[[], list[str]]:
     """What was set aside, a line each: subject and reason."""
 
     def read() -> list[str]:
@@ -87,8 +87,8 @@ def test_a_token_that_is_wrong_or_was_revoked_is_named_and_what_is_not_sent_wait
     assert send_now().num_sent == 1
 
 
-def test_a_project_deleted_under_us_is_told_and_what_was_open_goes_to_a_new_one(
-    letters, send_now, pull_now, annotators, result, told, stored
+def test_a_project_deleted_under_us_is_reported_and_what_was_open_goes_to_a_new_one(
+    letters, send_now, pull_now, annotators, result, skip_lines, stored
 ):
     done, *still_open = letters.choose(b"x1", b"x2", b"x3")
     first = int(send_now().project_url.split("/")[-2])
@@ -100,13 +100,13 @@ def test_a_project_deleted_under_us_is_told_and_what_was_open_goes_to_a_new_one(
     assert (sent.num_sent, second != first) == (2, True)
     there = {task["data"]["sample_id"] for task in annotators.tasks(second)}
     assert (there, stored()) == (set(still_open), [("b", None)])
-    (line,) = told()
+    (line,) = skip_lines()
     assert f"project {first} in Label Studio: " in line
     assert "its 2 unfinished labeling tasks are sent again to a new project" in line
 
 
 class DeletesProject(LabelStudioBackend):
-    """Somebody deletes the project while we upload pictures to it."""
+    """The project is deleted while we upload pictures to it."""
 
     def publish(self, project_id, pictures):
         addresses = super().publish(project_id, pictures)
@@ -126,7 +126,7 @@ def test_a_project_deleted_while_we_send_stops_that_send_and_not_the_next(
 
 
 def test_answers_to_a_config_that_was_edited_by_hand_are_set_aside_and_the_config_comes_back(
-    letters, send_now, pull_now, annotators, result, told, stored
+    letters, send_now, pull_now, annotators, result, skip_lines, stored
 ):
     letters.choose(b"x1", b"x2", b"x3")
     project_id = int(send_now().project_url.split("/")[-2])
@@ -140,7 +140,7 @@ def test_answers_to_a_config_that_was_edited_by_hand_are_set_aside_and_the_confi
     annotators.annotate(third, result("b"))
     assert pull_now() == PullResult(num_annotations=1, num_refused=2)
     assert [answer for answer, _ in stored()] == [None, None, "b"]
-    strange, unread = told()
+    strange, unread = skip_lines()
     assert "['z'] is no letter; choose one of ('a', 'b', 'c')" in strange
     assert "annotation " in unread
     assert "labeling.answer" in unread
@@ -151,7 +151,7 @@ def test_answers_to_a_config_that_was_edited_by_hand_are_set_aside_and_the_confi
 
 
 def test_after_a_class_was_renamed_old_answers_are_not_shown_and_the_samples_are_sent(
-    letters, send_now, pull_now, annotators, change_task, result, told
+    letters, send_now, pull_now, annotators, change_task, result, skip_lines
 ):
     (old,) = letters.choose(b"x1", answer="c")
     change_task(config=letters.task.labeling.config.replace('"c"', '"z"'))
@@ -163,27 +163,27 @@ def test_after_a_class_was_renamed_old_answers_are_not_shown_and_the_samples_are
     assert shown == {old: [[]], new: [result("a")]}
     assert ("reason" in there[old]["data"], "reason" in there[new]["data"]) == (False, True)
     assert {key: row.shown for key, row in letters.rows().items()} == {old: False, new: True}
-    (line,) = told()
+    (line,) = skip_lines()
     assert f"pre-annotation of sample {old}" in line
     assert "'c'" in line or "['c']" in line
     assert "fix labeling.result" in line
 
 
 def test_a_task_that_cannot_show_the_old_class_at_all_sets_those_samples_aside(
-    letters, send_now, change_task, result, told
+    letters, send_now, change_task, result, skip_lines
 ):
     numbers = {"a": 0, "b": 1}
     old, new = letters.choose(b"x1", answer="c") + letters.choose(b"x2", answer="a")
     change_task(result=lambda answer, _sample: numbers[answer] >= 0 and result(answer))
     assert (send_now().num_sent, letters.tasks()[new][0]) == (1, "sent")
     assert letters.tasks()[old][0] == "refused"
-    (line,) = told()
+    (line,) = skip_lines()
     assert line.startswith(f"sample {old}: labeling.result of the task")
     assert "KeyError: 'c'" in line
     assert "AnnotationError" in line
 
 
-def test_a_config_that_the_server_refuses_is_told_and_what_waits_is_sent_once_it_is_mended(
+def test_a_config_that_the_server_refuses_is_reported_and_what_waits_is_sent_once_it_is_repaired(
     letters, send_now, change_task
 ):
     config = letters.task.labeling.config
@@ -210,7 +210,7 @@ def test_a_config_that_the_server_refuses_is_told_and_what_waits_is_sent_once_it
     ],
 )
 def test_a_picture_that_no_browser_can_show_is_set_aside_and_the_others_are_sent(
-    letters, send_now, change_task, told, fault, words
+    letters, send_now, change_task, skip_lines, fault, words
 ):
     bad, good = letters.choose(b"x1", b"x2")
     whole = letters.task.labeling.picture
@@ -226,14 +226,14 @@ def test_a_picture_that_no_browser_can_show_is_set_aside_and_the_others_are_sent
     sent = send_now()
     assert (sent.num_sent, sent.num_refused) == (1, 1)
     assert (letters.tasks()[bad][0], letters.tasks()[good][0]) == ("refused", "sent")
-    (line,) = told()
+    (line,) = skip_lines()
     assert line.startswith(f"sample {bad}: ")
     assert words in line
     assert send_now().num_sent == 0
 
 
-def test_work_on_somebody_else_s_labeling_task_in_our_project_is_told_and_left_alone(
-    letters, send_now, pull_now, reconcile_now, annotators, result, told, stored
+def test_work_on_a_foreign_labeling_task_in_our_project_is_reported_and_left_alone(
+    letters, send_now, pull_now, reconcile_now, annotators, result, skip_lines, stored
 ):
     (sample_id,) = letters.choose(b"x1")
     project_id = int(send_now().project_url.split("/")[-2])
@@ -245,7 +245,7 @@ def test_work_on_somebody_else_s_labeling_task_in_our_project_is_told_and_left_a
     assert pull_now() == PullResult(num_annotations=1, num_unknown=1)
     assert reconcile_now().num_foreign == 1
     assert stored() == [("b", None)]
-    (line,) = told()
+    (line,) = skip_lines()
     assert f"project {project_id} in Label Studio: 1 labeling tasks were made by hand" in line
     assert f"number {theirs}" in line
     assert "they are left alone" in line

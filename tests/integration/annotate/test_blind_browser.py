@@ -1,4 +1,4 @@
-"""What two people see of one blind labeling task, in real browsers."""
+"""What two annotators see of one blind labeling task, in real browsers."""
 
 import uuid
 
@@ -51,7 +51,7 @@ def _answer(page, url, key):
     return chosen
 
 
-def test_two_people_answer_one_blind_labeling_task_each_once(label_studio, studio, page):
+def test_two_annotators_answer_one_blind_labeling_task_each_once(label_studio, studio, page):
     project = studio.ensure(f"blind {uuid.uuid4().hex[:8]}", CONFIG, None)
     ids = studio.push(project.id, [_item("1", 2, None), _item("2", 1, "a")])
     chosen = [_answer(page, project.url, "1"), _answer(page, project.url, "2")]

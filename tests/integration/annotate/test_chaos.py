@@ -5,7 +5,7 @@ end in a SIGKILL at every third step, in the long form at every single one; a pr
 cuts and refuses; the server itself is killed; several start at once; and people annotate, change,
 skip and delete all the while, and copy, edit and delete labeling tasks by hand. Then it becomes
 quiet, and each test is a law that must hold of what Label Studio itself has and of what the ledger
-has. Whoever sends does not wait between two tries, so that a slow server meets all of them.
+has. The sender does not wait between two tries, so that a slow server meets all of them.
 
     pytest tests/integration/annotate/test_chaos.py -s                  the short form
     CHAOS=long pytest tests/integration/annotate/test_chaos.py -s       every step; 7 to 10 minutes
@@ -52,7 +52,7 @@ def world(label_studio_template, tmp_path_factory, credentials, free_url) -> Ite
         with FaultyProxy(server.url, rng.spawn(1)[0], rate=0.2) as proxy:
             Storm(world, proxy, scale, rng.spawn(1)[0]).blow()
         world.quiet = world.do("send", "pull", "reconcile")
-        print(world.told())  # noqa: T201 - the numbers are what one wants to see of a storm
+        print(world.summary())  # noqa: T201 - the numbers are what one wants to see of a storm
         yield world
         world.close()
     finally:
@@ -72,7 +72,7 @@ def _faults(row, tasks: list[dict], annotators) -> Iterator[str]:
     elif tasks:
         yield f"is {row.state} though it is there"
     elif row.state == "refused" and (row.key not in annotators.deleted_keys or not row.note):
-        yield f"was set aside though nobody deleted it: {row.note!r}"
+        yield f"was set aside though no annotator deleted it: {row.note!r}"
 
 
 def _faults_of_live(row, tasks: list[dict], annotators) -> Iterator[str]:
@@ -88,7 +88,7 @@ def _faults_of_live(row, tasks: list[dict], annotators) -> Iterator[str]:
         yield f"is {row.state}, and there it is not"
 
 
-def test_every_sample_has_one_labeling_task_or_was_deleted_by_a_person(world):
+def test_every_sample_has_one_labeling_task_or_was_deleted_by_an_annotator(world):
     there, rows = world.by_key(), world.rows()
     wrong = [
         (row.seq, row.state, row.key, fault)
@@ -100,7 +100,7 @@ def test_every_sample_has_one_labeling_task_or_was_deleted_by_a_person(world):
     assert sum(row.state in ("sent", "done") for row in rows) > 70
 
 
-def test_as_many_people_are_asked_as_were_wanted(world):
+def test_as_many_annotators_are_asked_as_were_wanted(world):
     """Those who have answered elsewhere, before a project was deleted, need not answer again."""
     there = world.by_key()
     wrong = []
@@ -113,9 +113,9 @@ def test_as_many_people_are_asked_as_were_wanted(world):
 
 
 def _differences(row, task: dict, annotators) -> Iterator[object]:
-    """What is otherwise in a labeling task than it was sent; what people began is left alone.
+    """What is otherwise in a labeling task than it was sent; what annotators began is left alone.
 
-    A Label Studio whose database was locked forgets predictions, and whoever is quick begins then.
+    A Label Studio whose database was locked forgets predictions, and a quick annotator begins then.
     """
     if task["data"] != row.data:
         yield task["data"], row.data
@@ -159,8 +159,8 @@ def test_every_annotation_that_stands_is_stored_once_as_it_stands(world):
     assert len(stands) > 10
 
 
-def test_an_annotation_is_deleted_in_the_ledger_if_a_person_deleted_it_and_only_then(world):
-    """Of a labeling task, or a project, that a person deleted what had come before stays."""
+def test_an_annotation_is_deleted_in_the_ledger_if_an_annotator_deleted_it_and_only_then(world):
+    """Of a labeling task, or a project, that an annotator deleted what had come before stays."""
     rows = world.annotations().values()
     deleted = {world.number_of(row) for row in rows if row["deleted_at"] is not None}
     there = {
@@ -219,6 +219,6 @@ def test_everything_that_can_go_wrong_did(world):
     assert [name for name in wanted if not annotators[name]] == []
 
 
-def test_nobody_holds_the_bridge_any_more(world):
+def test_no_process_holds_the_backend_lock_any_more(world):
     with world.letters.ledger.read() as connection:
         assert connection.execute(select(locks)).all() == []

@@ -1,4 +1,4 @@
-"""Simulated people label in the real Label Studio, and the labels come back."""
+"""Simulated annotators label in the real Label Studio, and the labels come back."""
 
 from datetime import UTC, datetime
 
@@ -18,7 +18,7 @@ ARRIVAL = Arrival(payload=b"x", media_type="text/plain", metadata={}, truth="b")
 
 @pytest.fixture
 def work(label_studio, letters, project_id):
-    """Let people label all that waits, whose right answer is b."""
+    """Let annotators label all that waits, whose right answer is b."""
 
     def run(*annotators: Person, truth=lambda _: ARRIVAL, progress=lambda _: None) -> Worked:
         crowd = Crowd(label_studio.url, label_studio.email, label_studio.password, annotators)
@@ -30,7 +30,7 @@ def work(label_studio, letters, project_id):
 
 
 def _nothing(*_):
-    """Nobody can tell."""
+    """No annotator can know."""
 
 
 def _person(name: str, **habits: float) -> Person:
@@ -59,7 +59,7 @@ def test_what_the_crowd_answers_becomes_labels(letters, send_now, work, labels_n
     assert labels_now(ids) == [["b"]] * 12
 
 
-def test_a_person_who_always_errs_is_always_wrong(letters, send_now, work, labels_now):
+def test_an_annotator_who_always_errs_is_always_wrong(letters, send_now, work, labels_now):
     ids = letters.choose(*(b"wrong %d" % number for number in range(6)))
     send_now()
     work(_person("wrong", error_rate=1.0))
@@ -74,13 +74,13 @@ def test_what_is_skipped_and_what_is_put_off_gets_no_label(letters, send_now, wo
     assert labels_now(ids) == [[]] * 4
 
 
-def test_what_nobody_could_tell_is_skipped(letters, send_now, work):
+def test_what_no_annotator_could_know_is_skipped(letters, send_now, work):
     letters.choose(b"blurred")
     send_now()
     assert work(_person("honest"), truth=lambda _: None) == Worked(0, 1, 0)
 
 
-def test_each_annotation_has_its_person_and_its_time(
+def test_each_annotation_has_its_annotator_and_its_time(
     letters, send_now, work, annotators, project_id
 ):
     letters.choose(b"timed 1", b"timed 2")

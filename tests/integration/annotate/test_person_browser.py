@@ -1,4 +1,4 @@
-"""A person's path through Label Studio's own pages, in a real browser: each step comes back right."""
+"""An annotator's path through Label Studio's own pages, in a real browser: each step comes back right."""
 
 import pytest
 from playwright.sync_api import expect
@@ -78,4 +78,4 @@ def test_correct_skip_update_and_delete_come_back_right(
     page.wait_for_timeout(2 * _SECONDS)
     assert pull_now() == PullResult(num_deleted=1)
     assert standing()[corrected] == ("c", False, True)
-    assert letters.tasks()[corrected][0] == "sent"  # open again, for whoever comes next
+    assert letters.tasks()[corrected][0] == "sent"  # open again, for the next annotator

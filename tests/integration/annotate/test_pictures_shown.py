@@ -1,4 +1,4 @@
-"""Pictures that go three ways are shown to people, in a real browser of the real Label Studio."""
+"""Pictures that go three ways are shown to annotators, in a real browser of the real Label Studio."""
 
 import dataclasses
 import functools
@@ -93,7 +93,7 @@ def place(request, shared, tmp_path):
 
 
 @pytest.mark.parametrize("place", ["upload", "folder", "url"], indirect=True)
-def test_people_see_the_picture(place, label_studio, picture, page):
+def test_annotators_see_the_picture(place, label_studio, picture, page):
     studio = LabelStudioBackend.connect(label_studio.url, label_studio.token, place)
     project = studio.ensure(f"pictures {uuid.uuid4().hex[:8]}", CONFIG, None)
     for _ in range(2):  # the second time as after a kill

@@ -1,4 +1,4 @@
-"""A person marks keypoints in a real browser, and the right pose comes back."""
+"""An annotator marks keypoints in a real browser, and the right pose comes back."""
 
 import dataclasses
 from datetime import UTC, datetime

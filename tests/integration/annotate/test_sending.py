@@ -1,4 +1,4 @@
-"""Sending to the real Label Studio: exactly once, and so that people can work."""
+"""Sending to the real Label Studio: exactly once, and so that annotators can work."""
 
 import httpx
 import pytest
@@ -35,7 +35,7 @@ def test_a_kill_before_our_commit_creates_nothing_twice(
     assert len(annotators.tasks(project_id)) == 2
 
 
-def test_the_picture_that_people_see_is_the_task_s_picture(letters, send_now, annotators):
+def test_the_picture_that_annotators_see_is_the_task_s_picture(letters, send_now, annotators):
     (sample_id,) = letters.choose(b"x1")
     send_now()
     task = annotators.task(letters.tasks()[sample_id][1])
@@ -46,7 +46,7 @@ def test_the_picture_that_people_see_is_the_task_s_picture(letters, send_now, an
     )
 
 
-def test_people_see_the_pre_annotation_and_why_they_are_asked(letters, send_now, annotators):
+def test_annotators_see_the_pre_annotation_and_why_they_are_asked(letters, send_now, annotators):
     (sample_id,) = letters.choose(b"x1", answer="c")
     send_now()
     task = annotators.task(letters.tasks()[sample_id][1])
@@ -89,7 +89,7 @@ def test_a_personal_access_token_works_as_well(label_studio, letters, send_now, 
 
 
 def _personal_token(server):
-    """What a person copies from the account page."""
+    """What an annotator copies from the account page."""
     with httpx.Client(base_url=server.url, timeout=60) as browser:
         browser.get("/user/login/")
         form = {"email": server.email, "password": server.password}
@@ -104,7 +104,7 @@ def test_a_server_that_is_down_is_said_to_be(free_url):
         LabelStudioBackend.connect(free_url(), "0000111122223333444455556666777788889999")
 
 
-def test_a_refusal_is_told_without_the_response_s_headers(studio):
+def test_a_refusal_is_reported_without_the_response_s_headers(studio):
     with pytest.raises(FlywheelError) as error:
         studio.push(999_999, [])
     assert "404" in str(error.value)

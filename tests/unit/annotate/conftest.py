@@ -84,7 +84,7 @@ def label_now(letters, pull_now, now) -> Callable[[], LabelResult]:
 
 @pytest.fixture
 def says(letters, studio) -> Callable[..., None]:
-    """A person answers a sample, or in a labeling task, with a letter."""
+    """An annotator answers a sample, or in a labeling task, with a letter."""
 
     def say(sample: str | int, letter: str, by: str = "ann") -> None:
         studio.answer(sample, *letters.task.labeling.result(letter, None), by=by)
@@ -94,7 +94,7 @@ def says(letters, studio) -> Callable[..., None]:
 
 @pytest.fixture
 def sample_id(letters, send_now) -> str:
-    """A sample that is with people."""
+    """A sample that is with annotators."""
     (sample_id,) = letters.choose(b"x1")
     send_now()
     return sample_id

@@ -1,6 +1,6 @@
 """Whatever happens, in whatever order: a last round without faults sets everything right.
 
-People answer, skip, take back, delete, copy and edit; answers get lost and runs are killed.
+Annotators answer, skip, take back, delete, copy and edit; answers get lost and runs are killed.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ event = st.tuples(st.sampled_from(EVENTS), st.integers(0, 5), st.sampled_from(AN
 class World:
     """A project, a server, and what becomes of them; everybody is honest.
 
-    Every event has a number, which says what it is about, and somebody who has a hand in it.
+    Every event has a number, which says what it is about, and an annotator.
     """
 
     def __init__(self, letters, studio) -> None:
@@ -234,7 +234,7 @@ def _check_annotations(world):
 
 
 def _check_labels(world):
-    """Every sample of which an answer stands has the label that people gave it, and no other."""
+    """Every sample of which an answer stands has the label that annotators gave it, and no other."""
     standing = {
         row.sample_id
         for row in world.annotations().values()
@@ -253,5 +253,5 @@ def _check_quiet(last):
     sent, pulled, reconciled = last
     assert (sent.num_sent, sent.num_more, sent.num_waiting) == (0, 0, 0)
     assert pulled == PullResult(num_unknown=pulled.num_unknown)
-    told = ReconcileResult(num_twins=reconciled.num_twins, num_foreign=reconciled.num_foreign)
-    assert reconciled == told
+    expected = ReconcileResult(num_twins=reconciled.num_twins, num_foreign=reconciled.num_foreign)
+    assert reconciled == expected

@@ -62,7 +62,7 @@ def test_a_night_pays_for_as_many_answers_as_fit(afford):
     assert afford(make_project(per_night=0.09)) == 0
 
 
-def test_people_who_cost_nothing_are_not_limited(afford):
+def test_annotators_who_cost_nothing_are_not_limited(afford):
     assert afford(make_project(per_night=1.0, per_hour=0.0)) is None
 
 
@@ -99,7 +99,7 @@ def test_the_tighter_budget_decides(afford):
     assert afford(make_project(per_night=1.0, per_month=5.0)) == 10
 
 
-def test_of_any_purpose_only_as_many_as_the_dearest_people_would_cost(afford):
+def test_of_any_purpose_only_as_many_as_the_dearest_annotators_would_cost(afford):
     project = make_project(
         annotators={"deep_experts": ("eve",)}, per_hour_of={"eve": 144.0}, per_night=1.0
     )
@@ -109,7 +109,7 @@ def test_of_any_purpose_only_as_many_as_the_dearest_people_would_cost(afford):
     assert afford(project, purpose=Purpose.REVIEW) == 2
 
 
-def test_where_nobody_is_named_an_expert_a_review_costs_what_others_do(afford):
+def test_where_no_annotator_is_named_an_expert_a_review_costs_what_others_do(afford):
     assert afford(make_project(per_night=1.0), purpose=Purpose.REVIEW) == 10
 
 
@@ -189,7 +189,7 @@ projects = st.builds(
 def test_asking_as_much_as_is_affordable_leaves_both_budgets_unbroken(
     make_crew, put_ledger, project, came, open_still, purpose
 ):
-    """Whatever was asked, answered and measured before, and of whichever people."""
+    """Whatever was asked, answered and measured before, and of whichever annotators."""
     with TemporaryDirectory() as folder, ExitStack() as stack:
         put_ledger(Path(folder) / "l.db")
         ledger = stack.enter_context(closing(Ledger.open(f"sqlite:///{folder}/l.db")))

@@ -87,7 +87,7 @@ def _personal_token() -> str:
     return jwt.encode({"token_type": "refresh", "exp": 4_000_000_000}, "k" * 32, "HS256")
 
 
-def test_a_proxy_that_answers_a_token_refresh_with_a_page_is_told():
+def test_a_proxy_that_answers_a_token_refresh_with_a_page_is_reported():
     page = httpx.MockTransport(lambda _: httpx.Response(502, text="<html>Bad gateway</html>"))
     with pytest.raises(UnavailableError, match="is not Label Studio"):
         Client.connect("http://studio", _personal_token(), page, lambda _: None)
@@ -125,7 +125,7 @@ def test_a_request_that_may_not_be_repeated_is_sent_once():
     assert len(asked) == 1
 
 
-def test_a_connection_that_nobody_takes_is_told_at_once_and_any_other_fault_waited_for():
+def test_a_refused_connection_is_reported_at_once_and_any_other_fault_waited_for():
     def refuse(_):
         raise httpx.ConnectError("refused")
 
@@ -139,7 +139,7 @@ def test_a_connection_that_nobody_takes_is_told_at_once_and_any_other_fault_wait
 
 
 @pytest.mark.parametrize(("status", "kind"), [(404, GoneError), (413, TooLargeError)])
-def test_what_is_gone_or_too_large_is_told_apart(status, kind):
+def test_what_is_gone_or_too_large_is_distinguished(status, kind):
     client = _connect(lambda _: httpx.Response(status, json={"detail": "no"}))
     with pytest.raises(kind):
         client.call("GET", "api/projects/1/")

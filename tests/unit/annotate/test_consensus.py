@@ -14,13 +14,13 @@ NOTHING = LabelResult(num_labels=0, num_withdrawn=0, num_disputed=0)
 
 @pytest.fixture
 def two_of_three(letters):
-    """Three people are asked, and two must agree."""
+    """Three annotators are asked, and two must agree."""
     letters.change(labeling={"annotations_per_sample": 3, "agreement": 2})
 
 
 @pytest.fixture
 def experienced(letters, says, send_now, label_now, now):
-    """(person, right, wrong) -> they answered so many gold samples right and wrong."""
+    """(annotator, right, wrong) -> they answered so many gold samples right and wrong."""
 
     def run(person: str, right: int = 0, wrong: int = 0) -> None:
         payloads = [f"gold {person} {number}".encode() for number in range(right + wrong)]
@@ -55,7 +55,7 @@ def newest(letters):
     return read
 
 
-def test_a_label_is_made_when_enough_people_agree(
+def test_a_label_is_made_when_enough_annotators_agree(
     letters, sample_id, says, label_now, two_of_three
 ):
     says(sample_id, "b", by="ann")
@@ -66,7 +66,7 @@ def test_a_label_is_made_when_enough_people_agree(
 
 
 def test_a_label_is_as_reliable_as_it_is_likely_to_be_right(sample_id, says, label_now, newest):
-    """It was the share of the people that agreed: 1 of a lone answer."""
+    """It was the share of the annotators that agreed: 1 of a lone answer."""
     says(sample_id, "b", by="ann")
     label_now()
     alone = newest(sample_id)
@@ -84,7 +84,7 @@ def test_a_label_that_stays_the_same_is_not_written_again(letters, sample_id, sa
     assert letters.labels(sample_id) == ["b"]
 
 
-def test_a_label_is_withdrawn_when_people_no_longer_agree(
+def test_a_label_is_withdrawn_when_annotators_no_longer_agree(
     letters, sample_id, says, label_now, two_of_three
 ):
     for person in ("ann", "bob"):
@@ -105,7 +105,7 @@ def test_a_label_whose_annotations_vanished_is_withdrawn(
     assert letters.labels(sample_id) == ["b", None]
 
 
-def test_people_who_all_disagree_are_reported(sample_id, says, label_now, two_of_three):
+def test_annotators_who_all_disagree_are_reported(sample_id, says, label_now, two_of_three):
     for person, letter in (("ann", "a"), ("bob", "b"), ("cleo", "c")):
         says(sample_id, letter, by=person)
     assert label_now() == LabelResult(num_labels=0, num_withdrawn=0, num_disputed=1)
@@ -131,10 +131,10 @@ def test_the_task_says_who_agrees_and_what_stands_for_them(
     assert letters.labels(sample_id) == ["cbc"]
 
 
-def test_of_several_answers_of_one_person_the_newest_counts_alone(
+def test_of_several_answers_of_one_annotator_the_newest_counts_alone(
     letters, sample_id, studio, says, label_now, two_of_three
 ):
-    """Two labeling tasks of one sample let the same person agree with themselves."""
+    """Two labeling tasks of one sample let the same annotator agree with themselves."""
     says(sample_id, "b", by="ann")
     says(studio.copy(sample_id), "b", by="ann")
     assert label_now() == NOTHING
@@ -148,7 +148,7 @@ def sensed(letters, sample_id, now):
         add_labels(connection, [_label(sample_id, "b", "sensor")], now)
 
 
-def test_people_who_do_not_agree_yet_leave_a_sensors_label(
+def test_annotators_who_do_not_agree_yet_leave_a_sensors_label(
     letters, sample_id, sensed, says, label_now, two_of_three
 ):
     says(sample_id, "b")
@@ -156,7 +156,7 @@ def test_people_who_do_not_agree_yet_leave_a_sensors_label(
     assert letters.labels(sample_id) == ["b"]
 
 
-def test_people_replace_a_sensors_label_even_by_the_same_answer(
+def test_annotators_replace_a_sensors_label_even_by_the_same_answer(
     sample_id, sensed, says, label_now, newest
 ):
     """It would have stayed a sensor's, which only trains."""
@@ -190,7 +190,7 @@ def test_a_kill_before_labeling_loses_no_label(letters, sample_id, says, pull_no
     assert label_now().num_labels == 1
 
 
-def test_what_somebody_says_who_is_known_to_guess_is_no_label(
+def test_the_answer_of_a_known_guesser_is_no_label(
     letters, sample_id, says, label_now, experienced
 ):
     experienced("spammer", wrong=8)
@@ -204,7 +204,7 @@ def test_what_somebody_says_who_is_known_to_guess_is_no_label(
 def test_a_label_is_withdrawn_when_the_one_who_gave_it_turns_out_to_guess(
     letters, sample_id, says, label_now, experienced
 ):
-    """Nobody touched the sample itself."""
+    """The sample itself did not change."""
     says(sample_id, "b", by="spammer")
     label_now()
     experienced("spammer", wrong=8)
@@ -255,7 +255,7 @@ def test_less_likely_than_the_settings_ask_for_is_no_label(letters, sample_id, s
 
 
 @pytest.mark.parametrize("purpose", [Purpose.GOLD, Purpose.REVIEW])
-def test_the_start_datas_label_is_never_changed_by_people(
+def test_the_start_datas_label_is_never_changed_by_annotators(
     purpose, letters, sample_id, says, send_now, label_now, now
 ):
     with letters.ledger.begin() as connection:
@@ -283,7 +283,7 @@ def test_gold_answers_never_change_a_label(letters, sample_id, says, send_now, l
     assert (newest(sample_id), letters.labels(sample_id)) == (before, ["b"])
 
 
-def test_gold_answers_measure_people_all_the_same(letters, experienced):
+def test_gold_answers_measure_annotators_all_the_same(letters, experienced):
     experienced("ann", right=5, wrong=1)
     with letters.ledger.read() as connection:
         (measured,) = read_annotators(connection)
@@ -294,7 +294,7 @@ def test_gold_answers_measure_people_all_the_same(letters, experienced):
 def test_labels_of_untouched_samples_change_only_when_their_answer_does(
     letters, sample_id, says, label_now, experienced, newest
 ):
-    """Each night would have written every label anew: what is known of people always moves."""
+    """Each night would have written every label anew: what is known of annotators always moves."""
     says(sample_id, "b", by="ann")
     label_now()
     before = newest(sample_id)
@@ -302,7 +302,7 @@ def test_labels_of_untouched_samples_change_only_when_their_answer_does(
     assert (newest(sample_id), letters.labels(sample_id)) == (before, ["b"])
 
 
-def test_an_untouched_sample_gets_its_label_once_its_people_are_known_better(
+def test_an_untouched_sample_gets_its_label_once_its_annotators_are_known_better(
     letters, sample_id, says, label_now, experienced
 ):
     letters.change(labeling={"min_reliability": 0.8})

@@ -1,4 +1,4 @@
-"""What work costs: each person's hour, time that was lying open, and the price of an answer."""
+"""What work costs: each annotator's hour, time that was lying open, and the price of an answer."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from flywheel.records import Purpose
 
 @pytest.fixture
 def project(tmp_path):
-    """(cost, people, **labeling) -> a project whose people cost 36 an hour: a cent a second."""
+    """(cost, annotators, **labeling) -> a project whose annotators cost 36 an hour: a cent a second."""
 
     def build(cost=None, annotators=None, **labeling):
         return Project(
@@ -55,7 +55,7 @@ def test_until_twenty_are_measured_the_price_is_that_of_the_dearest_hour(costs, 
     assert (price.most, price.num_answers) == (0.2, 0)
 
 
-def test_each_person_has_their_own_hour(costs, crew):
+def test_each_annotator_has_their_own_hour(costs, crew):
     answer_all(crew, [10.0], "ada")
     answer_all(crew, [10.0], "ben")
     rows = costs(cost={"per_hour_of": {"ben": 72.0}}).rows
@@ -70,7 +70,7 @@ def test_a_labeling_task_that_lay_open_all_night_counts_as_an_ordinary_one(costs
     assert found.rows[0].minutes * 60 == pytest.approx(8.0)
 
 
-def test_slow_people_are_cut_by_their_own_pace_and_newcomers_by_everyones(costs, crew):
+def test_slow_annotators_are_cut_by_their_own_pace_and_newcomers_by_everyones(costs, crew):
     answer_all(crew, [10.0] * 40, "ada")
     answer_all(crew, [100.0] * 30, "ben")
     found = costs()

@@ -1,4 +1,4 @@
-"""What people's answers of late say of each other; with the ledger's own rows."""
+"""What annotators's answers of late say of each other; with the ledger's own rows."""
 
 import pytest
 
@@ -20,7 +20,7 @@ def weigh(ledger, points_task):
 
 @pytest.fixture
 def gold(crew):
-    """(person, answers) -> they gave these on gold samples whose answer is cat."""
+    """(annotator, answers) -> they gave these on gold samples whose answer is cat."""
 
     def run(person, *answers):
         for sample_id, answer in zip(crew.ask(len(answers)), answers, strict=True):
@@ -31,12 +31,12 @@ def gold(crew):
     return run
 
 
-def test_nobody_has_answered(weigh):
+def test_no_annotator_has_answered(weigh):
     evidence = weigh()
     assert (evidence.measured(), evidence.samples) == ([], {})
 
 
-def test_the_newest_answer_of_each_person_counts_oldest_first(crew, weigh):
+def test_the_newest_answer_of_each_annotator_counts_oldest_first(crew, weigh):
     (one,) = crew.ask(1, num_annotators=3)
     for person, answer in (("ann", "cat"), ("bob", "dog"), ("ann", "dog")):
         crew.answer(one, person, answer=answer)
@@ -45,7 +45,7 @@ def test_the_newest_answer_of_each_person_counts_oldest_first(crew, weigh):
     assert set(answered.groups) == {0}
 
 
-def test_groups_are_told_apart_with_their_members_and_people(crew, weigh):
+def test_groups_are_distinguished_with_their_members_and_annotators(crew, weigh):
     (one,) = crew.ask(1, num_annotators=3)
     for person, answer in (("ann", "cat"), ("bob", "dog"), ("cleo", "dog")):
         crew.answer(one, person, answer=answer)
@@ -70,7 +70,7 @@ def test_a_deleted_annotation_says_nothing(crew, weigh):
     assert weigh([one]).samples == {}
 
 
-def test_gold_answers_are_evidence_on_people_and_on_no_sample(gold, weigh):
+def test_gold_answers_are_evidence_on_annotators_and_on_no_sample(gold, weigh):
     gold("ann", "cat", "cat", "cat")
     gold("bob", *["dog"] * 5)
     evidence = weigh()
@@ -80,7 +80,7 @@ def test_gold_answers_are_evidence_on_people_and_on_no_sample(gold, weigh):
     assert annotators["bob"].reliability < 0.5 < annotators["ann"].reliability
 
 
-def test_gold_samples_whose_label_is_withdrawn_measure_nobody(crew, gold, weigh):
+def test_gold_samples_whose_label_is_withdrawn_measure_no_annotator(crew, gold, weigh):
     gold("ann", "cat", "dog")
     crew.label([key for key, _ in crew._places], answer=None)
     assert weigh().measured() == []
@@ -120,7 +120,7 @@ def test_equal_answers_give_equal_numbers(crew, gold, weigh):
     assert weigh() == weigh()
 
 
-def test_nobody_is_measured_against_an_answer_of_their_own(crew, weigh):
+def test_no_annotator_is_measured_against_an_answer_of_their_own(crew, weigh):
     (one,) = crew.ask(1)
     crew.answer(one, "ann", answer="cat")
     crew.label([one], answer="cat")

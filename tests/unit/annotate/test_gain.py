@@ -1,4 +1,4 @@
-"""The gain of the next batch: with an interval that tells luck from a trend, or not at all."""
+"""The gain of the next batch: with an interval that separates luck from a trend, or not at all."""
 
 import numpy as np
 import pytest

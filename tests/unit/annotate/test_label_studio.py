@@ -113,8 +113,8 @@ class Server:
             return fault
         new = self.rows[before:]
         count = sum(row["total_predictions"] for row in new)
-        told = {"task_ids": [row["id"] for row in new], "prediction_count": count}
-        return httpx.Response(201, json=told)
+        body = {"task_ids": [row["id"] for row in new], "prediction_count": count}
+        return httpx.Response(201, json=body)
 
     def _patched(self, number: int, change: dict) -> httpx.Response:
         (row,) = [row for row in self.rows if row["id"] == number]
@@ -171,7 +171,7 @@ def test_what_an_earlier_run_created_is_found_whatever_its_number(server):
 
 
 @pytest.mark.parametrize("data", [{}, {"key": None}, {"key": ["made", "by hand"]}])
-def test_what_people_made_by_hand_is_none_of_ours(server, data):
+def test_what_annotators_made_by_hand_is_not_ours(server, data):
     server.put(_item(1), data=data)
     assert _connect(server).push(1, [_item(1)]) == {_item(1).key: 2}
 
@@ -241,12 +241,12 @@ def test_many_items_for_few_labeling_tasks_take_one_look_up(server):
     assert sum("page_size=1000" in str(one.url) for one in server.requests) == 1
 
 
-def test_more_people_are_asked_where_the_item_says_so(server):
+def test_more_annotators_are_asked_where_the_item_says_so(server):
     _connect(server).push(1, [_item(1), _item(2, num_annotators=3)])
     assert [row["overlap"] for row in server.rows] == [1, 3]
 
 
-def test_a_run_that_was_killed_before_it_asked_for_more_people_is_made_up_for(server):
+def test_a_run_that_was_killed_before_it_asked_for_more_annotators_is_made_up_for(server):
     server.put(_item(1))
     server.put(_item(2), overlap=3)
     _connect(server).push(1, [_item(1, num_annotators=2), _item(2, num_annotators=2)])
@@ -260,7 +260,7 @@ def test_one_who_was_fast_does_not_end_what_two_are_asked(server):
     assert not server.rows[0]["is_labeled"]
 
 
-def test_what_enough_people_have_answered_stays_done(server):
+def test_what_enough_annotators_have_answered_stays_done(server):
     given = [{"completed_by": number, "was_cancelled": False} for number in (1, 2)]
     server.put(_item(1), is_labeled=True, annotations=given)
     _connect(server).raise_overlap(1, 2)
@@ -306,7 +306,7 @@ def test_small_pages_of_a_server_end_no_listing(server):
     assert found == [1, 2, 3, 4, 5, 6, 7]
 
 
-def test_people_are_e_mails_and_numbers_where_nobody_knows_them():
+def test_annotators_are_e_mails_and_numbers_where_they_are_unknown():
     asked = []
 
     def answer(request):
@@ -357,7 +357,7 @@ def test_the_404_of_a_proxy_does_not_mean_that_a_project_is_gone():
         list(studio.changed_since(1, None))
 
 
-def test_people_open_a_project_where_their_browsers_find_it():
+def test_annotators_open_a_project_where_their_browsers_find_it():
     connect = functools.partial(
         LabelStudioBackend.connect,
         "http://studio",

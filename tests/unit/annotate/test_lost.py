@@ -1,4 +1,4 @@
-"""Projects that somebody deleted in Label Studio: what was open in them is sent to new ones."""
+"""Projects that were deleted in Label Studio: what was open in them is sent to new ones."""
 
 import copy
 
@@ -41,7 +41,7 @@ def test_sending_alone_notices_a_deleted_project(letters, sample_id, studio, sen
 def test_a_second_opinion_that_was_asked_for_in_a_deleted_project_is_asked_for_in_a_new_one(
     letters, sample_id, studio, says, send_now, pull_now, now
 ):
-    """Whoever had the number next was asked about in its place."""
+    """The next sample with that number was asked about instead."""
     says(sample_id, "a")
     pull_now()
     (other,) = letters.choose(b"x2")
@@ -82,7 +82,7 @@ def test_a_campaign_whose_project_is_there_goes_on_while_another_is_lost(
     assert sorted(task.project for task in studio.tasks.values()) == [2] * 10 + [3] * 2
 
 
-def test_what_a_back_up_that_was_restored_lacks_was_not_deleted_by_people(
+def test_what_a_back_up_that_was_restored_lacks_was_not_deleted_by_annotators(
     letters, studio, send_now, says, pull_now, reconcile_now
 ):
     ids = letters.choose(*(f"x{index}".encode() for index in range(12)))

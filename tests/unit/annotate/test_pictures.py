@@ -1,4 +1,4 @@
-"""How pictures travel; that people see them is tested in tests/integration/annotate."""
+"""How pictures travel; that annotators see them is tested in tests/integration/annotate."""
 
 import io
 import json
@@ -118,7 +118,7 @@ class SharesAFolder:
         return httpx.Response(200, json=self.storages)
 
 
-def test_a_shared_folder_is_told_of_once_and_found_below_the_servers_root(tmp_path):
+def test_a_shared_folder_is_registered_once_and_found_below_the_servers_root(tmp_path):
     server, folder = SharesAFolder(str(tmp_path)), tmp_path / "two words/pictures"
     way = pictures_of(PictureStorage(way="folder", folder=str(folder)), _client(server))
     assert way.publish(1, {"a": b"one"}) == {"a": "/data/local-files/?d=two%20words/pictures/a.png"}

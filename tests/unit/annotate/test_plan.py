@@ -137,19 +137,19 @@ def sliced(letters):
     return dataclasses.replace(letters.task, slices=slices)
 
 
-def test_in_a_blinded_slice_nobody_is_shown_the_models_answer(letters, plan_now, sliced):
+def test_in_a_blinded_slice_no_annotator_is_shown_the_models_answer(letters, plan_now, sliced):
     ids = letters.choose(b"1", b"2", b"3", b"4")
     planned = plan_now(blinded={"even", "of another task"}, task=sliced)
     shown = {row.sample_id: row.shown for row in planned}
     assert [shown[key] for key in ids] == [True, False, True, False]
 
 
-def test_where_everything_is_blinded_nobody_is_shown_anything(letters, plan_now, sliced):
+def test_where_everything_is_blinded_no_annotator_is_shown_anything(letters, plan_now, sliced):
     letters.choose(*many(20))
     assert not any(row.shown for row in plan_now(blinded={EVERYWHERE}, task=sliced))
 
 
-def test_a_sample_that_cannot_be_read_stops_nobody_from_being_asked(
+def test_a_sample_that_cannot_be_read_stops_no_annotator_from_being_asked(
     letters, send_now, sliced, lose
 ):
     """Its slices were looked at all the same, and the error went through."""

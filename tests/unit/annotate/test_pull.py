@@ -111,7 +111,7 @@ def test_an_annotation_is_read_with_the_sample_that_it_is_about(
 ):
     read = letters.task.labeling.answer
     seen = []
-    letters.choose(b"x2")  # not with people: its payload is nobody's business
+    letters.choose(b"x2")  # not with people: its payload is not read
     says(sample_id, "b")
     pull_with(lambda result, sample: seen.append(sample) or read(result, sample))
     assert seen == letters.samples([sample_id])
@@ -161,7 +161,7 @@ def test_an_answer_that_does_not_fit_its_sample_is_set_aside(
 
 
 def test_what_is_withdrawn_while_a_pull_reads_it_stays_so(letters, sample_id, says, pull_with, now):
-    """The pull, which holds no lock, wrote that it was with people."""
+    """The pull, which holds no lock, wrote that it was with annotators."""
 
     def answer(_result, _sample):
         with letters.ledger.begin() as connection:
@@ -173,7 +173,7 @@ def test_what_is_withdrawn_while_a_pull_reads_it_stays_so(letters, sample_id, sa
     assert letters.tasks()[sample_id][0] == "withdrawn"
 
 
-def test_a_mended_annotation_is_an_answer_again(sample_id, says, pull_now, stored):
+def test_a_corrected_annotation_is_an_answer_again(sample_id, says, pull_now, stored):
     says(sample_id, "unusable")
     pull_now()
     says(sample_id, "a")
@@ -219,7 +219,7 @@ def test_a_finished_labeling_task_is_done_and_may_open_again(
     assert letters.tasks()[sample_id][0] == "sent"
 
 
-def test_a_labeling_task_is_done_when_as_many_people_answered_as_were_asked(
+def test_a_labeling_task_is_done_when_as_many_annotators_answered_as_were_asked(
     letters, studio, says, send_now, pull_now
 ):
     (sample_id,) = letters.choose(b"x1", num_annotators=2)
@@ -310,7 +310,7 @@ def test_what_was_open_in_a_deleted_project_waits_again_and_its_answers_stay(
     assert letters.num_skips() == 1
 
 
-def test_a_project_that_is_deleted_while_somebody_sends_is_left_to_them(
+def test_a_project_that_is_deleted_while_another_process_sends_is_left_to_them(
     letters, sample_id, studio, pull_now, now, monkeypatch
 ):
     """The samples were sent to a project of which the ledger knew no longer."""
@@ -337,7 +337,7 @@ def test_an_answer_is_not_gone_because_its_number_is_that_of_another_purpose(
     assert stored()["ann"].deleted_at is None
 
 
-def test_what_somebody_moved_to_another_project_is_not_ours(
+def test_what_was_moved_to_another_project_is_not_ours(
     letters, studio, says, send_now, pull_now, stored
 ):
     letters.change(labeling={"campaign_samples": 10})

@@ -101,7 +101,7 @@ def test_trusted_labels_of_production_are_gold_before_the_start_data_is(
     assert not set(letters.rows(Purpose.GOLD)) & set(start)
 
 
-def test_a_dispute_gets_another_person(letters, answered, besides):
+def test_a_dispute_gets_another_annotator(letters, answered, besides):
     letters.change(
         labeling={"annotations_per_sample": 2, "agreement": 2},
         quality={"gold_share": 0.0, "suspect_share": 0.0},
@@ -127,7 +127,7 @@ def test_a_label_is_worth_what_the_project_takes_for_one(letters, answered, besi
     assert besides().num_second == 0  # one more answer would never be enough
 
 
-def test_nobody_is_asked_when_everybody_there_is_has_answered(letters, answered, besides):
+def test_no_annotator_is_asked_when_all_have_answered(letters, answered, besides):
     letters.change(
         labeling={"annotations_per_sample": 2, "agreement": 2}, quality={"gold_share": 0.0}
     )
@@ -178,7 +178,7 @@ def test_a_label_that_the_model_contradicts_is_asked_of_one_more_person(letters,
     assert asked_more(letters) == [suspect]
 
 
-def test_what_three_people_agree_on_stays_whatever_the_model_says(letters, answered, besides):
+def test_what_three_annotators_agree_on_stays_whatever_the_model_says(letters, answered, besides):
     letters.change(
         labeling={"annotations_per_sample": 3, "agreement": 2},
         quality={"gold_share": 0.0, "suspect_share": 0.1},

@@ -87,7 +87,7 @@ def test_a_new_model_changes_the_order_of_what_is_open(letters, studio, send_now
     assert letters.rows()[first].priority == 0.1
 
 
-def test_what_somebody_has_begun_stays_where_it_is(letters, studio, says, send_now, order):
+def test_what_is_begun_stays_where_it_is(letters, studio, says, send_now, order):
     (sample_id,) = letters.choose(b"x1", num_annotators=2)
     send_now()
     says(sample_id, "a")
@@ -115,7 +115,7 @@ def test_what_waits_is_ordered_and_withdrawn_without_a_server(letters, order):
     assert letters.rows()[hard].priority == 0.9
 
 
-def test_what_is_with_people_stays_while_there_is_no_server(letters, send_now, order):
+def test_what_is_with_annotators_stays_while_there_is_no_server(letters, send_now, order):
     (sample_id,) = letters.choose(b"x1")
     send_now()
     assert order({sample_id: 0.0}, studio=None) == QueueResult()
@@ -125,7 +125,7 @@ def test_what_is_with_people_stays_while_there_is_no_server(letters, send_now, o
 def test_what_a_killed_run_may_have_sent_is_not_withdrawn_behind_its_back(
     letters, studio, send_now, order
 ):
-    """It was with people, and the ledger said that nobody is asked."""
+    """It was with annotators, and the ledger said that no annotator is asked."""
     (sample_id,) = letters.choose(b"x1")
     studio.breaks_after["push"] = UnavailableError("the answer got lost")
     with pytest.raises(UnavailableError):
@@ -147,7 +147,7 @@ def test_what_a_killed_run_was_withdrawing_is_withdrawn(letters, studio, send_no
     assert letters.tasks()[sample_id][0] == "withdrawn"
 
 
-def test_what_was_begun_before_it_could_be_withdrawn_is_deleted_by_people_only(
+def test_what_was_begun_before_it_could_be_withdrawn_is_deleted_by_annotators_only(
     letters, studio, says, send_now, order, reconcile_now
 ):
     (sample_id,) = letters.choose(b"x1", num_annotators=2)
@@ -158,10 +158,10 @@ def test_what_was_begun_before_it_could_be_withdrawn_is_deleted_by_people_only(
     assert reconcile_now().num_missing == 1
 
 
-def test_whoever_has_the_number_of_a_deleted_one_is_not_withdrawn_in_its_place(
+def test_what_has_the_number_of_a_deleted_one_is_not_withdrawn_in_its_place(
     letters, studio, send_now, order, reconcile_now
 ):
-    """Numbers are given out again, and a labeling task of somebody else was deleted."""
+    """Numbers are given out again, and another labeling task was deleted."""
     (deleted,) = letters.choose(b"x1")
     send_now()
     number = studio.find(deleted)
@@ -175,7 +175,7 @@ def test_whoever_has_the_number_of_a_deleted_one_is_not_withdrawn_in_its_place(
 
 
 def test_only_what_was_chosen_because_it_is_hard_is_withdrawn(letters, studio, send_now, order):
-    """Gold samples measure people, and experts were asked for a reason."""
+    """Gold samples measure annotators, and experts were asked for a reason."""
     (sample_id,) = letters.choose(b"x1")
     letters.ask([sample_id], Purpose.GOLD)
     letters.ask([sample_id], Purpose.REVIEW)

@@ -43,7 +43,7 @@ def test_skew_lengthens_the_side_of_the_long_times():
 
 
 @pytest.mark.parametrize(("number", "sigma"), [(10, 0.5), (20, 0.8), (60, 1.0)])
-def test_the_interval_holds_for_times_as_people_need_them(number, sigma):
+def test_the_interval_holds_for_times_as_annotators_need_them(number, sigma):
     rng, truth = np.random.default_rng(2), np.exp(0.5 * sigma**2)
     found = [ratio(rng.lognormal(0, sigma, number), ONES(number)) for _ in range(1500)]
     above = np.mean([one.low > truth for one in found])

@@ -80,7 +80,7 @@ def test_most_of_them_gone_at_once_is_an_accident_and_they_are_sent_again(
 
 
 @pytest.mark.parametrize(("there", "gone"), [(10, 10), (24, 12)])
-def test_a_few_or_less_than_half_of_them_gone_is_what_people_wanted(
+def test_a_few_or_less_than_half_of_them_gone_is_what_annotators_wanted(
     letters, studio, reconcile_now, send_now, there, gone
 ):
     ids = letters.choose(*(b"sample %d" % number for number in range(there)))
@@ -111,7 +111,7 @@ def test_answers_stay_when_the_number_of_their_labeling_task_is_given_out_again(
     assert stored()["ann"].deleted_at is None
 
 
-def test_whoever_answered_before_is_not_asked_again(
+def test_an_annotator_who_answered_before_is_not_asked_again(
     letters, studio, says, send_now, pull_now, reconcile_now
 ):
     (first, *others) = letters.choose(*(b"sample %d" % n for n in range(11)), num_annotators=3)
@@ -128,7 +128,7 @@ def test_whoever_answered_before_is_not_asked_again(
 def test_an_answer_that_comes_back_with_its_labeling_task_counts_once_and_can_be_deleted(
     letters, studio, says, send_now, pull_now, reconcile_now, stored
 ):
-    """Somebody restored the server's back-up after we had noticed that it was empty."""
+    """An administrator restored the server's back-up after we had noticed that it was empty."""
     (first, *_) = letters.choose(*(b"sample %d" % n for n in range(11)), num_annotators=2)
     send_now()
     says(first, "a")
@@ -143,7 +143,7 @@ def test_an_answer_that_comes_back_with_its_labeling_task_counts_once_and_can_be
     assert pull_now() == PullResult(num_deleted=1)
 
 
-def test_copies_that_nobody_has_begun_are_deleted(letters, sample_id, studio, says, reconcile_now):
+def test_copies_that_that_is_not_begun_are_deleted(letters, sample_id, studio, says, reconcile_now):
     known = studio.find(sample_id)
     for _ in range(3):
         studio.copy(sample_id)
@@ -153,7 +153,7 @@ def test_copies_that_nobody_has_begun_are_deleted(letters, sample_id, studio, sa
 
 
 def test_of_two_the_one_that_was_begun_stays(letters, sample_id, studio, says, reconcile_now):
-    """The one that the ledger knew stayed too, and somebody was asked once more."""
+    """The one that the ledger knew stayed too, and an annotator was asked once more."""
     copy = studio.copy(sample_id)
     says(copy, "b")
     found = reconcile_now()
@@ -168,7 +168,7 @@ def test_of_two_the_one_that_was_begun_stays(letters, sample_id, studio, says, r
 def test_in_a_copy_that_was_begun_as_many_are_asked_as_were_wanted(
     letters, studio, says, send_now, pull_now, reconcile_now, now, more, is_read
 ):
-    """A copy asks one person, and after one answer it was done."""
+    """A copy asks one annotator, and after one answer it was done."""
     (sample_id,) = letters.choose(b"x1", num_annotators=2)
     with letters.ledger.begin() as connection:
         ask_more(connection, [sample_id] * more, Purpose.CHOICE, "disputed", 0, now)
@@ -206,7 +206,7 @@ def test_a_draft_counts_as_begun(sample_id, studio, reconcile_now):
 @pytest.mark.parametrize(
     "change", [{"reason": "nicer"}, {"confidence": None}, {"key": None}, {"key": "mine"}]
 )
-def test_what_somebody_edited_by_hand_is_written_again(
+def test_what_was_edited_by_hand_is_written_again(
     change, letters, sample_id, studio, reconcile_now
 ):
     studio.edit(sample_id, **change)
@@ -216,7 +216,7 @@ def test_what_somebody_edited_by_hand_is_written_again(
     assert reconcile_now() == NOTHING
 
 
-def test_what_people_answered_while_the_key_was_away_comes_with_it(
+def test_what_annotators_answered_while_the_key_was_away_comes_with_it(
     sample_id, studio, says, pull_now, reconcile_now, stored
 ):
     studio.edit(sample_id, key="mine")
@@ -227,7 +227,7 @@ def test_what_people_answered_while_the_key_was_away_comes_with_it(
     assert stored()["ann"].sample_id == sample_id
 
 
-def test_what_people_answered_counts_though_the_key_is_away_and_a_copy_has_it(
+def test_what_annotators_answered_counts_though_the_key_is_away_and_a_copy_has_it(
     sample_id, studio, says, reconcile_now, stored
 ):
     """The copy was taken for the original, and the answer for something made by hand."""
@@ -241,7 +241,7 @@ def test_what_people_answered_counts_though_the_key_is_away_and_a_copy_has_it(
     assert reconcile_now() == NOTHING
 
 
-def test_what_people_answered_in_a_copy_without_a_key_counts(
+def test_what_annotators_answered_in_a_copy_without_a_key_counts(
     sample_id, studio, says, reconcile_now, stored
 ):
     known, copy = studio.find(sample_id), studio.copy(sample_id)
@@ -253,7 +253,7 @@ def test_what_people_answered_in_a_copy_without_a_key_counts(
     assert reconcile_now() == NOTHING
 
 
-def test_what_somebody_made_by_hand_is_told_once_and_left_alone(
+def test_what_was_made_by_hand_is_reported_once_and_left_alone(
     letters, sample_id, studio, says, reconcile_now, stored
 ):
     number = studio.put(1, {"text": "hello"})
@@ -263,7 +263,7 @@ def test_what_somebody_made_by_hand_is_told_once_and_left_alone(
     assert (stored(), letters.num_skips()) == ({}, 1)
 
 
-def test_what_somebody_made_by_hand_is_not_ours_because_of_its_number(
+def test_what_was_made_by_hand_is_not_ours_because_of_its_number(
     letters, sample_id, studio, reconcile_now
 ):
     """It had got the number of a deleted one of ours, and our data was written over it."""
@@ -314,7 +314,7 @@ def test_a_deletion_that_no_pull_saw_is_read(sample_id, studio, says, pull_now, 
 def test_what_a_killed_run_had_sent_is_found_by_the_next(
     letters, studio, says, reconcile_now, send_now, answered
 ):
-    """A reconciliation noted it as sent, and nobody saw to it that two people were asked."""
+    """A reconciliation noted it as sent, and only one annotator was asked instead of two."""
     (sample_id,) = letters.choose(b"x1")
     studio.breaks_after["push"] = KeyboardInterrupt()
     with pytest.raises(KeyboardInterrupt):
@@ -332,7 +332,7 @@ def test_what_a_killed_run_had_sent_is_found_by_the_next(
     assert letters.rows()[sample_id].data == studio.tasks[studio.find(sample_id)].data
 
 
-def test_what_a_killed_run_was_withdrawing_was_not_deleted_by_a_person(
+def test_what_a_killed_run_was_withdrawing_was_not_deleted_by_an_annotator(
     letters, sample_id, studio, reconcile_now, now
 ):
     studio.breaks_after["delete"] = KeyboardInterrupt()

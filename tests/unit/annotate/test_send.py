@@ -33,7 +33,7 @@ def test_sending_twice_sends_once(letters, studio, send_now):
     assert len(studio.tasks) == 2
 
 
-def test_an_item_says_what_people_and_the_queue_need(letters, studio, send_now):
+def test_an_item_says_what_annotators_and_the_queue_need(letters, studio, send_now):
     (sample_id,) = letters.choose(b"x1", answer="b")
     send_now()
     (item,) = studio.items
@@ -217,7 +217,7 @@ def test_a_second_try_sends_the_same(letters, studio, send_now, now):
     assert (after.key, after.campaign, after.shown) == (before.key, before.campaign, False)
 
 
-def test_as_many_people_are_asked_as_the_choice_says(letters, studio, send_now):
+def test_as_many_annotators_are_asked_as_the_choice_says(letters, studio, send_now):
     one, three = letters.choose(b"x1"), letters.choose(b"x2", num_annotators=3)
     send_now()
     assert [studio.tasks[studio.find(key)].num_annotators for key in (*one, *three)] == [1, 3]
@@ -257,7 +257,7 @@ def test_the_page_is_that_of_the_campaign_in_which_everyone_labels(letters, stud
     ]
 
 
-def test_label_studio_is_told_where_to_tell_of_annotations(letters, studio, send_now):
+def test_label_studio_gets_the_address_to_notify_of_annotations(letters, studio, send_now):
     letters.choose(b"x1")
     for _ in range(2):
         send_now(webhook=Webhook(url="http://here/hook", secret="hush"))
@@ -269,7 +269,9 @@ def second_opinion(letters, sample_id, now):
         ask_more(connection, [sample_id], Purpose.CHOICE, "disputed", 0, now)
 
 
-def test_one_more_person_is_asked_once(letters, sample_id, studio, says, pull_now, send_now, now):
+def test_one_more_annotator_is_asked_once(
+    letters, sample_id, studio, says, pull_now, send_now, now
+):
     says(sample_id, "a")
     pull_now()
     second_opinion(letters, sample_id, now)
@@ -299,7 +301,7 @@ def test_a_second_opinion_on_what_still_waits_is_asked_for_with_it(letters, stud
     assert studio.tasks[studio.find(sample_id)].num_annotators == 2
 
 
-def test_a_server_that_refuses_to_tell_of_annotations_gets_its_samples_all_the_same(
+def test_a_server_that_refuses_to_notify_of_annotations_gets_its_samples_all_the_same(
     letters, studio, send_now
 ):
     def refuse(*_):

@@ -1,4 +1,4 @@
-"""What sensors say becomes labels: once, on the training side alone, and under people."""
+"""What sensors say becomes labels: once, on the training side alone, and under annotators."""
 
 import dataclasses
 
@@ -38,7 +38,7 @@ def read(ledger, task, production):
 
 
 @pytest.fixture
-def told(ledger):
+def labels_of(ledger):
     """(sample id) -> answer, reliability and source of every label that it had."""
 
     def run(sample_id):
@@ -52,7 +52,7 @@ def told(ledger):
 
 @pytest.fixture
 def label(ledger, production):
-    """People, or another source, label a sample."""
+    """Annotators, or another source, label a sample."""
 
     def run(sample_id, answer, source="annotators"):
         given = Label(
@@ -64,22 +64,22 @@ def label(ledger, production):
     return run
 
 
-def test_a_correction_is_a_label_and_so_is_what_worked(production, read, told):
+def test_a_correction_is_a_label_and_so_is_what_worked(production, read, labels_of):
     first, second = production.predict(0.5, 0.5)
     production.say(first, CORRECTION, "dog")
     production.say(second, OUTCOME, value=True)
     assert read() == SensorResult(num_labels=2)
-    assert told(first.sample_id) == [("dog", 0.9, "sensor")]
-    assert told(second.sample_id) == [("cat", 0.6, "sensor")]
+    assert labels_of(first.sample_id) == [("dog", 0.9, "sensor")]
+    assert labels_of(second.sample_id) == [("cat", 0.6, "sensor")]
 
 
-def test_what_has_no_reliability_is_no_label_and_is_read_once_it_has(production, read, told):
+def test_what_has_no_reliability_is_no_label_and_is_read_once_it_has(production, read, labels_of):
     first, second = production.predict(0.5, 0.5)
     production.say(first, CORRECTION, "dog")
     production.say(second, OUTCOME, value=True)
     assert read(Sensors()) == SensorResult()
     assert read(Sensors(correction_reliability=0.9)).num_labels == 1
-    assert told(second.sample_id) == []
+    assert labels_of(second.sample_id) == []
     assert read().num_labels == 1
 
 
@@ -90,36 +90,36 @@ def test_what_failed_and_what_is_rated_is_no_label(production, read):
     assert read() == SensorResult()
 
 
-def test_feedback_is_read_once(production, read, told, label):
+def test_feedback_is_read_once(production, read, labels_of, label):
     (prediction,) = production.predict(0.5)
     production.say(prediction, CORRECTION, "dog")
     read()
     label(prediction.sample_id, None, source="sensor")
     assert read() == SensorResult()
-    assert told(prediction.sample_id)[-1][0] is None
+    assert labels_of(prediction.sample_id)[-1][0] is None
 
 
-def test_a_sample_that_tests_is_never_labeled_by_a_sensor(production, read, told):
+def test_a_sample_that_tests_is_never_labeled_by_a_sensor(production, read, labels_of):
     (prediction,) = production.predict(0.5, split=Split.TEST)
     production.say(prediction, CORRECTION, "dog")
     production.say(prediction, OUTCOME, value=True)
-    assert (read(), told(prediction.sample_id)) == (SensorResult(), [])
+    assert (read(), labels_of(prediction.sample_id)) == (SensorResult(), [])
 
 
 @pytest.mark.parametrize("apart", [False, True])
-def test_of_several_corrections_the_newest_counts(production, read, told, apart):
+def test_of_several_corrections_the_newest_counts(production, read, labels_of, apart):
     (prediction,) = production.predict(0.5)
     for animal in ("cow", "dog"):
         production.say(prediction, CORRECTION, animal)
         if apart:
             read()
     read()
-    assert told(prediction.sample_id)[-1] == ("dog", 0.9, "sensor")
-    assert len(told(prediction.sample_id)) == 1 + apart
+    assert labels_of(prediction.sample_id)[-1] == ("dog", 0.9, "sensor")
+    assert len(labels_of(prediction.sample_id)) == 1 + apart
 
 
 @pytest.mark.parametrize("apart", [False, True])
-def test_a_correction_says_more_than_an_outcome(production, read, told, apart):
+def test_a_correction_says_more_than_an_outcome(production, read, labels_of, apart):
     sample = Sample.of(b"again", "text/plain")
     first, second, third = production.predict(0.5, 0.5, 0.5, sample=sample)
     production.say(first, OUTCOME, value=True)
@@ -128,37 +128,37 @@ def test_a_correction_says_more_than_an_outcome(production, read, told, apart):
     production.say(second, CORRECTION, "dog")
     production.say(third, OUTCOME, value=True)
     read()
-    assert told(sample.id)[-1] == ("dog", 0.9, "sensor")
+    assert labels_of(sample.id)[-1] == ("dog", 0.9, "sensor")
 
 
 @pytest.mark.parametrize("source", ["annotators", "start"])
-def test_a_sensor_never_replaces_a_label_of_people(production, read, told, label, source):
+def test_a_sensor_never_replaces_a_label_of_annotators(production, read, labels_of, label, source):
     (prediction,) = production.predict(0.5)
     label(prediction.sample_id, "cow", source)
     production.say(prediction, CORRECTION, "dog")
     production.say(prediction, OUTCOME, value=True)
     assert read() == SensorResult()
-    assert told(prediction.sample_id) == [("cow", 1.0, source)]
+    assert labels_of(prediction.sample_id) == [("cow", 1.0, source)]
 
 
-def test_what_a_sensor_says_again_changes_nothing(production, read, told):
+def test_what_a_sensor_says_again_changes_nothing(production, read, labels_of):
     sample = Sample.of(b"again", "text/plain")
     for prediction in production.predict(0.5, 0.6, sample=sample):
         production.say(prediction, CORRECTION, "dog")
         read()
-    assert len(told(sample.id)) == 1
+    assert len(labels_of(sample.id)) == 1
 
 
 @pytest.mark.parametrize("value", ["horse", None, 3, {"x": []}])
 def test_what_the_task_cannot_read_is_set_aside_and_the_rest_goes_on(
-    production, read, told, ledger, value
+    production, read, labels_of, ledger, value
 ):
     bad, good = production.predict(0.5, 0.5)
     production.say(bad, CORRECTION, "cow")
     production.say(bad, CORRECTION, value)
     production.say(good, CORRECTION, "dog")
     assert read() == SensorResult(num_labels=2, num_refused=1)
-    assert told(bad.sample_id) == [("cow", 0.9, "sensor")]
+    assert labels_of(bad.sample_id) == [("cow", 0.9, "sensor")]
     with ledger.read() as connection:
         (skip,) = connection.execute(select(skips)).all()
     assert (skip.subject, skip.night) == (f"correction on sample {bad.sample_id}", 3)
@@ -178,7 +178,7 @@ def test_a_target_that_cannot_be_made_sets_the_answer_aside(production, read, ta
 
 @pytest.mark.parametrize("piece", [1, 2, 100])
 def test_a_kill_between_pieces_loses_and_repeats_nothing(
-    production, read, told, ledger, monkeypatch, piece
+    production, read, labels_of, ledger, monkeypatch, piece
 ):
     monkeypatch.setattr(module, "_PIECE", piece)
     predictions = production.predict(*[0.5] * 5)
@@ -189,7 +189,7 @@ def test_a_kill_between_pieces_loses_and_repeats_nothing(
         with pytest.raises(KeyboardInterrupt):
             read()
     read()
-    assert [len(told(prediction.sample_id)) for prediction in predictions] == [1] * 5
+    assert [len(labels_of(prediction.sample_id)) for prediction in predictions] == [1] * 5
 
 
 def _dies_after_the_first(connection, new, now):

@@ -46,7 +46,7 @@ def _shaken(answer, rng):
 
 @pytest.fixture
 def label(tmp_path, points_task, crew):
-    """(agree, merge, answers by sample and person) -> the labels that people came to."""
+    """(agree, merge, answers by sample and person) -> the labels that annotators came to."""
 
     def run(agree, merge, given):
         task = dataclasses.replace(points_task, agree=agree, merge=merge)
@@ -71,7 +71,7 @@ def label(tmp_path, points_task, crew):
     [(_keypoints, _is_near), (_box, lambda one, other: bool(_overlap(one, other) > 0.7))],
     ids=["keypoints", "boxes"],
 )
-def test_two_careful_people_outweigh_one_who_guesses_and_their_mean_is_the_label(
+def test_two_careful_annotators_outweigh_one_who_guesses_and_their_mean_is_the_label(
     draw, agree, label
 ):
     rng = np.random.default_rng(3)
@@ -85,7 +85,7 @@ def test_two_careful_people_outweigh_one_who_guesses_and_their_mean_is_the_label
         assert np.abs(np.subtract(found.answer, truth)).max() < 2.0
 
 
-def test_poses_that_are_the_same_for_all_that_people_can_tell_are_one_label(label):
+def test_poses_that_are_the_same_to_an_annotator_are_one_label(label):
     task = pose_task(EXAMPLE_PART, 2, 0)
     poses = [one.answer for one in start_examples(load_part(EXAMPLE_PART), 2 * NUM_SAMPLES, 0)]
     given = [
