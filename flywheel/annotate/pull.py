@@ -289,6 +289,7 @@ def _pull_campaign(
     since = _EPOCH + timedelta(microseconds=before) if before else None
     changed = list(studio.changed_since(int(campaign.external_project or 0), since))
     result = ingest(IngestInto(ledger, blobs, task, campaign), changed, now)
+    # The watermark moves last: after a kill in between, the same changes are read again.
     newest = max((found.updated_at for found in changed), default=None)
     if newest is not None:
         with ledger.begin() as connection:

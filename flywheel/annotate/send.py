@@ -201,6 +201,7 @@ def _planned(
     with sender.ledger.read() as connection:
         samples, faults = load_each(connection, sender.blobs, names)
     rows = [(row, samples.get(row.sample_id) or _bare(row)) for row in part]
+    # Committed before anything is pushed, so that a retry pushes the same keys.
     with sender.ledger.begin() as connection:
         placed = plan_part(connection, rows, sender.task, sender.project, sender.blinded, now)
     return (
@@ -236,7 +237,7 @@ def _project(sender: Sender, campaign: Campaign, now: datetime) -> int:
     )
     if campaign.external_project not in (None, found.id):
         raise UnavailableError(
-            f"project {campaign.external_project} in Label Studio was deleted this moment; run this "
+            f"project {campaign.external_project} in Label Studio was just deleted; run this "
             "again, and what was in it is sent to a new one"
         )
     if campaign.external_project is None:
@@ -282,6 +283,7 @@ def _send_part(
         for row, _ in part
         if str(row.key) in results
     ]
+    # Pushed before it is recorded: after a kill in between, the next push finds the keys there.
     try:
         sent = sender.studio.push(project_id, items)
     except TaskError:

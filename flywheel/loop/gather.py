@@ -143,7 +143,7 @@ def ingest(night: NightRun) -> Ingested:
 
 
 def _pull(night: NightRun) -> tuple[PullResult, str]:
-    """The changed annotations; in a night a sweep also finds changes that were not reported."""
+    """The changed annotations; in a night a reconciliation also finds changes that were not reported."""
     loop = night.loop
     try:
         studio = open_studio(loop)

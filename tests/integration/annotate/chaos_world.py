@@ -55,9 +55,8 @@ class Server:
         """No warning, no last word; return when it is gone."""
         process = psutil.Process(self.pid)
         process.kill()
-        with contextlib.suppress(
-            psutil.TimeoutExpired
-        ):  # the process that started it waits for it, too
+        # The process that started it waits for it, too.
+        with contextlib.suppress(psutil.TimeoutExpired):
             process.wait(10)
         self.num_kills += 1
         log = self._state / "logs" / "label-studio.log"

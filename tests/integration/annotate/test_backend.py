@@ -1,4 +1,4 @@
-"""The bridge against the real Label Studio: once each, every change seen, nothing begun disturbed."""
+"""The Label Studio backend against the real Label Studio: once each, every change seen, nothing begun disturbed."""
 
 import http.server
 import threading
@@ -48,7 +48,7 @@ def item(number: int, **more) -> NewLabelingTask:
 
 @pytest.fixture
 def project(studio) -> int:
-    return studio.ensure(f"bridge {uuid.uuid4().hex[:8]}", CONFIG, None).id
+    return studio.ensure(f"backend {uuid.uuid4().hex[:8]}", CONFIG, None).id
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The bridge against a Label Studio that keeps its work in PostgreSQL, as in production.
+"""The Label Studio backend against a Label Studio that keeps its work in PostgreSQL, as in production.
 
 Its database takes a minute to make, so a dump of a fresh one lies beside the template of the
 SQLite-backed one: later sessions start in seconds.

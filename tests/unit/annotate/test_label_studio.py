@@ -1,4 +1,4 @@
-"""What the bridge makes of a server's answers; the real server is in tests/integration/annotate."""
+"""What the Label Studio backend makes of a server's answers; the real server is in tests/integration/annotate."""
 
 import dataclasses
 import functools
