@@ -77,60 +77,6 @@ _NIGHTS = 7
 """nights whose batches count, including tonight's: a week has every weekday once"""
 
 
-def estimate_production(loop: Loop, night_number: int) -> ProductionEstimate | None:
-    """The metric in production over the last 7 nights, from the labels that have come back.
-
-    It scores the logged answers, whichever model gave them; no model runs. None below 5 labels of
-    the probability share.
-
-    Raises:
-        SettingsError: the metric names a score that the task does not give.
-        TaskError: a score is not a finite number.
-    """
-    since = night_number - _NIGHTS + 1
-    with loop.ledger.read() as connection:
-        labeled = labeled_choices(connection, since)
-        draws = draws_since(connection, since)
-    if not labeled:
-        return None
-    project = loop.project
-    statistic = compile_formula(project.metric.optimize, project.directory)
-    returned = _returned(labeled, draws, _scores(loop, labeled))
-    check_scores(statistic, sorted(returned.scores))
-    rng = np.random.default_rng([project.project.seed, night_number])
-    return production_estimate(statistic, returned, rng)
-
-
-def _scores(loop: Loop, labeled: list[LabeledChoice]) -> ScoreTable:
-    rows = [
-        {
-            **score_one(loop.task, choice.sample_id, choice.answer, choice.label),
-            CONFIDENCE: choice.confidence,
-            LATENCY: choice.latency_ms,
-        }
-        for choice in labeled
-    ]
-    names = set.intersection(*(set(row) for row in rows))
-    return {name: np.array([row[name] for row in rows], dtype=np.float64) for name in names}
-
-
-def _returned(labeled: list[LabeledChoice], draws: list[Drawn], scores: ScoreTable) -> Returned:
-    places = {draw.batch_id: index for index, draw in enumerate(draws)}
-    probabilities = [choice.inclusion_probability or np.nan for choice in labeled]
-    return Returned(
-        ids=tuple(choice.sample_id for choice in labeled),
-        scores=scores,
-        confidences=np.array([choice.confidence for choice in labeled]),
-        probabilities=np.array(probabilities, dtype=np.float64),
-        clusters=np.unique([choice.group for choice in labeled], return_inverse=True)[1],
-        batches=np.array([places[choice.batch_id] for choice in labeled], dtype=np.int64),
-        populations=tuple(
-            Population(size=draw.population, mean_confidence=draw.mean_confidence, night=draw.night)
-            for draw in draws
-        ),
-    )
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _TestLabels:
     """The challenge of tonight, and the labels that it may use."""
@@ -346,3 +292,57 @@ def _model(loop: Loop, digest: str | None, device: str) -> Model | None:
     if digest is None:
         return None
     return Model(loop.task, loop.blobs.get(digest), pick_device(device))
+
+
+def estimate_production(loop: Loop, night_number: int) -> ProductionEstimate | None:
+    """The metric in production over the last 7 nights, from the labels that have come back.
+
+    It scores the logged answers, whichever model gave them; no model runs. None below 5 labels of
+    the probability share.
+
+    Raises:
+        SettingsError: the metric names a score that the task does not give.
+        TaskError: a score is not a finite number.
+    """
+    since = night_number - _NIGHTS + 1
+    with loop.ledger.read() as connection:
+        labeled = labeled_choices(connection, since)
+        draws = draws_since(connection, since)
+    if not labeled:
+        return None
+    project = loop.project
+    statistic = compile_formula(project.metric.optimize, project.directory)
+    returned = _returned(labeled, draws, _scores(loop, labeled))
+    check_scores(statistic, sorted(returned.scores))
+    rng = np.random.default_rng([project.project.seed, night_number])
+    return production_estimate(statistic, returned, rng)
+
+
+def _scores(loop: Loop, labeled: list[LabeledChoice]) -> ScoreTable:
+    rows = [
+        {
+            **score_one(loop.task, choice.sample_id, choice.answer, choice.label),
+            CONFIDENCE: choice.confidence,
+            LATENCY: choice.latency_ms,
+        }
+        for choice in labeled
+    ]
+    names = set.intersection(*(set(row) for row in rows))
+    return {name: np.array([row[name] for row in rows], dtype=np.float64) for name in names}
+
+
+def _returned(labeled: list[LabeledChoice], draws: list[Drawn], scores: ScoreTable) -> Returned:
+    places = {draw.batch_id: index for index, draw in enumerate(draws)}
+    probabilities = [choice.inclusion_probability or np.nan for choice in labeled]
+    return Returned(
+        ids=tuple(choice.sample_id for choice in labeled),
+        scores=scores,
+        confidences=np.array([choice.confidence for choice in labeled]),
+        probabilities=np.array(probabilities, dtype=np.float64),
+        clusters=np.unique([choice.group for choice in labeled], return_inverse=True)[1],
+        batches=np.array([places[choice.batch_id] for choice in labeled], dtype=np.int64),
+        populations=tuple(
+            Population(size=draw.population, mean_confidence=draw.mean_confidence, night=draw.night)
+            for draw in draws
+        ),
+    )

@@ -54,60 +54,6 @@ _GOLD = 5
 """number of the random stream for drawing gold questions"""
 
 
-def requeue(night: NightRun, studio: LabelingBackend | None) -> QueueResult:
-    """Reorder open samples, and withdraw those that the serving model is no longer in doubt about."""
-    loop = night.loop
-    with loop.ledger.read() as connection:
-        release = current_release(connection)
-        seen = watermark(connection, _MARK)
-        ids = targeted(open_places(connection))
-    hardness: dict[str, float] = {}
-    if release is not None and release.number > seen:
-        left = _failures_left(loop, release.checkpoint_digest, ids)
-        with loop.ledger.begin() as connection:
-            set_signals(connection, left)
-        hardness = {failure.sample_id: failure.strength for failure in left}
-    ageing = loop.project.labeling.ageing_nights
-    ordered = order_queue(loop.ledger, studio, hardness, ageing, loop.now())
-    # Without a backend the new order was not sent, so the next night looks at this release again.
-    if release is not None and (studio is not None or not ids):
-        with loop.ledger.begin() as connection:
-            move_watermark(connection, _MARK, release.number)
-    return ordered
-
-
-def _failures_left(loop: Loop, digest: str, ids: list[str]) -> list[Failure]:
-    """Failures of the open samples, with the signals that hold for the serving model."""
-    if not ids:
-        return []
-    with loop.ledger.read() as connection:
-        before = logged_answers(connection, ids)
-        failures = failures_of(connection, ids)
-        samples = load_samples(connection, loop.blobs, ids)
-    project = loop.project
-    with (
-        hold_devices(project.train.device, project.name) as held,
-        cpu_threads(project.train.cpu_threads),
-    ):
-        model = Model(loop.task, loop.blobs.get(digest), pick_device(held.names[0]))
-        answers = model.answer_samples(samples)
-    return [
-        _left(loop, failures[key], before[key], answer)
-        for key, answer in zip(ids, answers, strict=True)
-    ]
-
-
-def _left(loop: Loop, failure: Failure, before: Json, answer: Answer) -> Failure:
-    """The failure with the signals that still hold.
-
-    Feedback was about the old answer: it counts only while the new answer agrees with that one.
-    """
-    holds = loop.task.agree(before, answer.value)
-    kept = [signal for signal in failure.signals if holds and signal.name != "low_confidence"]
-    unsure = low_confidence_signals(answer.confidence, loop.project.collect.low_confidence)
-    return replace(failure, signals=(*unsure, *kept))
-
-
 def open_studio(loop: Loop) -> LabelingBackend:
     """The labeling backend of the loop, else the project's Label Studio.
 
@@ -132,7 +78,7 @@ def route(night: NightRun) -> Routed:
     """Reorder the queue, choose questions and new samples within the budget, and send them."""
     studio, note = _studio_or_note(night)
     num_withdrawn = requeue(night, studio).num_withdrawn
-    extras = _ask_extras(night)
+    checks = _ask_quality_checks(night)
     batch = _choose(night)
     sent = None
     if studio is not None:
@@ -150,10 +96,10 @@ def route(night: NightRun) -> Routed:
         population=stored.population if stored else batch.population,
         num_sent=num_sent,
         num_waiting=still_waiting,
-        num_gold=extras.num_gold,
-        num_second=extras.num_second,
-        num_suspects=extras.num_suspects,
-        num_review=extras.num_review,
+        num_gold=checks.num_gold,
+        num_second=checks.num_second,
+        num_suspects=checks.num_suspects,
+        num_review=checks.num_review,
         num_withdrawn=num_withdrawn,
         project_url=sent.project_url if sent else None,
         note=note,
@@ -167,7 +113,7 @@ def _studio_or_note(night: NightRun) -> tuple[LabelingBackend | None, str]:
         return None, _note(night, error)
 
 
-def _ask_extras(night: NightRun) -> QualityChecks:
+def _ask_quality_checks(night: NightRun) -> QualityChecks:
     loop = night.loop
     seed = [loop.project.project.seed, night.number, _GOLD]
     return ask_quality_checks(
@@ -226,6 +172,60 @@ def _note(night: NightRun, error: Exception) -> str:
     with night.loop.ledger.begin() as connection:
         add_skip(connection, "route", str(error), night.number, night.loop.now())
     return f"the batch was not sent; it waits in the ledger: {error}"
+
+
+def requeue(night: NightRun, studio: LabelingBackend | None) -> QueueResult:
+    """Reorder open samples, and withdraw those that the serving model is no longer in doubt about."""
+    loop = night.loop
+    with loop.ledger.read() as connection:
+        release = current_release(connection)
+        seen = watermark(connection, _MARK)
+        ids = targeted(open_places(connection))
+    hardness: dict[str, float] = {}
+    if release is not None and release.number > seen:
+        left = _still_suspected(loop, release.checkpoint_digest, ids)
+        with loop.ledger.begin() as connection:
+            set_signals(connection, left)
+        hardness = {failure.sample_id: failure.strength for failure in left}
+    ageing = loop.project.labeling.ageing_nights
+    ordered = order_queue(loop.ledger, studio, hardness, ageing, loop.now())
+    # Without a backend the new order was not sent, so the next night looks at this release again.
+    if release is not None and (studio is not None or not ids):
+        with loop.ledger.begin() as connection:
+            move_watermark(connection, _MARK, release.number)
+    return ordered
+
+
+def _still_suspected(loop: Loop, digest: str, ids: list[str]) -> list[Failure]:
+    """Failures of the open samples, with the signals that hold for the serving model."""
+    if not ids:
+        return []
+    with loop.ledger.read() as connection:
+        before = logged_answers(connection, ids)
+        failures = failures_of(connection, ids)
+        samples = load_samples(connection, loop.blobs, ids)
+    project = loop.project
+    with (
+        hold_devices(project.train.device, project.name) as held,
+        cpu_threads(project.train.cpu_threads),
+    ):
+        model = Model(loop.task, loop.blobs.get(digest), pick_device(held.names[0]))
+        answers = model.answer_samples(samples)
+    return [
+        _still_suspect(loop, failures[key], before[key], answer)
+        for key, answer in zip(ids, answers, strict=True)
+    ]
+
+
+def _still_suspect(loop: Loop, failure: Failure, before: Json, answer: Answer) -> Failure:
+    """The failure with the signals that still hold.
+
+    Feedback was about the old answer: it counts only while the new answer agrees with that one.
+    """
+    holds = loop.task.agree(before, answer.value)
+    kept = [signal for signal in failure.signals if holds and signal.name != "low_confidence"]
+    unsure = low_confidence_signals(answer.confidence, loop.project.collect.low_confidence)
+    return replace(failure, signals=(*unsure, *kept))
 
 
 def spent_budgets(night: NightRun) -> list[str]:
