@@ -1,3 +1,4 @@
+import shutil
 import socket
 import sqlite3
 import subprocess
@@ -13,7 +14,7 @@ from sqlalchemy import insert, make_url, select, text
 from sqlalchemy.exc import StatementError
 
 from flywheel.errors import SettingsError, UnavailableError
-from flywheel.ledger import Ledger
+from flywheel.ledger import Ledger, engine
 from flywheel.ledger.engine import _NOTICED, _noticing
 from flywheel.ledger.nights import finish_night, last_night, open_night
 from flywheel.ledger.tables import metadata, watermarks
@@ -147,7 +148,7 @@ def test_a_folder_in_place_of_the_file_is_told(tmp_path):
         Ledger.open(url(tmp_path))
 
 
-@pytest.mark.parametrize("revision", ["9999", "0002"])
+@pytest.mark.parametrize("revision", ["9999", "0005"])
 def test_a_ledger_of_a_revision_that_is_not_known_is_left_alone(tmp_path, revision):
     """A traceback of Alembic came out."""
     with closing(Ledger.open(url(tmp_path))) as ledger, ledger.begin() as connection:
@@ -156,13 +157,31 @@ def test_a_ledger_of_a_revision_that_is_not_known_is_left_alone(tmp_path, revisi
         Ledger.open(url(tmp_path))
 
 
-def test_a_ledger_of_the_first_revision_becomes_one_of_the_newest(tmp_path):
-    with closing(Ledger.open(url(tmp_path))) as ledger, ledger.begin() as connection:
-        set_revision(connection, "0004")
-        connection.execute(text("ALTER TABLE locks ADD COLUMN counter BIGINT NOT NULL DEFAULT 0"))
+def test_a_new_ledger_has_the_tables_as_they_are(tmp_path):
     with closing(Ledger.open(url(tmp_path))) as ledger, ledger.read() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, metadata) == []
+
+
+NEXT = """
+from alembic import op
+revision, down_revision = "next", "{head}"
+def upgrade():
+    op.execute("ALTER TABLE nights ADD COLUMN mood VARCHAR")
+"""
+
+
+def test_a_ledger_that_is_there_is_migrated_and_keeps_its_rows(tmp_path, monkeypatch):
+    """There is one migration yet, the empty baseline, so the test adds the next one."""
+    with closing(Ledger.open(url(tmp_path))) as ledger, ledger.begin() as connection:
+        connection.execute(insert(watermarks), {"name": "kept", "seq": 7})
+    migrations = shutil.copytree(engine._MIGRATIONS, tmp_path / "migrations")
+    (migrations / "versions" / "next.py").write_text(NEXT.format(head=engine._head()))
+    monkeypatch.setattr(engine, "_MIGRATIONS", migrations)
+    monkeypatch.setattr(engine, "_head", engine._head.__wrapped__)  # it is kept for the process
+    with closing(Ledger.open(url(tmp_path))) as ledger, ledger.read() as connection:
+        assert connection.execute(text("SELECT mood FROM nights")).all() == []
+        assert connection.execute(select(watermarks.c.seq)).scalar_one() == 7
 
 
 def test_a_database_with_tables_of_others_by_our_names_is_left_alone(tmp_path):

@@ -1,10 +1,10 @@
-"""Where migrations begin: the tables as they were first released.
+"""Where migrations begin: the tables as they are today, before the first release.
 
 Empty, since a new ledger is made from the tables themselves and is stamped with the newest
 revision. Only ledgers that are there already are migrated.
 """
 
-revision = "0004"
+revision = "0006"
 down_revision = None
 
 
