@@ -1,7 +1,7 @@
 """Payloads, pictures, manifests and weights by the hash of their content, over fsspec.
 
-A blob never changes: its name says what is in it, so writing one twice is harmless and
-reading one checks it. What a blob means stands in the ledger.
+A blob never changes: its name is the hash of its content, so writing one twice is harmless and
+reading one checks it. The ledger says what a blob is.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Stored(NamedTuple):
     size: int
     """bytes"""
     changed_at: datetime | None
-    """None where the store does not tell"""
+    """None where the store does not report it"""
 
 
 class Blobs:
@@ -118,7 +118,7 @@ class Blobs:
                 found = self._filesystem.cat(list(paths.values()))
         except FileNotFoundError:
             found = {}
-        # What is missing is asked for by itself, which tells its name.
+        # What is missing is asked for by itself, so that the error names it.
         return {
             digest: self._checked(digest, found[path]) if path in found else self.get(digest)
             for digest, path in paths.items()
@@ -159,7 +159,7 @@ class Blobs:
 
     @contextmanager
     def _answering(self) -> Iterator[None]:
-        """Tell a store that does not answer from one that says no: it may be asked again."""
+        """Raise UnavailableError for a store that does not answer, which may be tried again."""
         silence: tuple[type[Exception], ...] = (OSError, *_network_errors())
         try:
             yield
@@ -223,12 +223,12 @@ def _write_durably(files: dict[Path, bytes]) -> None:
 
 
 def _is_kept(path: Path) -> bool:
-    """Whether a blob is there; it is young again, so that nobody takes it for forgotten."""
+    """Whether a blob is there; its age starts anew, so that cleaning does not remove it."""
     try:
         os.utime(path)
     except FileNotFoundError:
         return False
-    except PermissionError:  # somebody else's file, which is as good
+    except PermissionError:  # another user's file, which is as good
         return path.exists()
     return True
 

@@ -1,9 +1,9 @@
-"""Whether a text is a cron line: five fields, each within its range; and the times it means.
+"""Checks and computes cron lines: five fields, each within its range, and the times they mean.
 
 The settings are read without Prefect, whose own parser is not part of its interface; what is
 refused here would end in a traceback at the first `flywheel schedule`. An hour that the clock
-leaves out or has twice is told as cron tells it, which may be another hour than Prefect's: enough
-to know that a time is past, not to make runs.
+skips or repeats is treated as cron treats it, which may differ from Prefect by an hour: enough to
+know that a time is past, not to start runs.
 """
 
 from __future__ import annotations

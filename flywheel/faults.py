@@ -1,11 +1,7 @@
-"""What comes out of the user's own code: which exceptions, and one line that says where to mend it.
+"""Exceptions of the user's code and faults of settings, each as one line that says what to fix.
 
 A traceback names thirty lines of torch and of flywheel; the one that the user can change is the
-last one of theirs. Knows nothing of tasks: whoever calls says which folders are the user's.
-
-What pydantic found wrong with settings, as one line that a person can act on.
-
-Refuses to know any section by name.
+last one of theirs. The caller passes the folders that hold the user's code.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
-"""One GPU, one user at a time, whoever starts it: a lock file for each GPU of the machine.
+"""One trainer per GPU at a time, over all projects of a machine: a lock file for each GPU.
 
 The lock hangs on the open file (flock), so it lives exactly as long as some process has that file
-open. Whoever starts trainers hands the file on to them: a parent that is killed frees no GPU under
-a living trainer, and when all are dead it is free, with nothing to clean up. Refuses to know what
-is computed.
+open. A parent that starts trainers hands the file on to them: when it is killed, the GPU stays taken
+while a trainer lives, and is free when all are dead, with nothing to clean up.
 """
 
 from __future__ import annotations
@@ -28,8 +27,8 @@ from flywheel.errors import BusyError, SettingsError
 _LOGGER = logging.getLogger(__name__)
 _FOLDER = "FLYWHEEL_GPU_LOCKS"
 _LOOK_AGAIN_SECONDS = 1.0
-_TELL_AGAIN_SECONDS = 600.0
-_FREE = "somebody who does not say"
+_LOG_AGAIN_SECONDS = 600.0
+_FREE = "an unknown process"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,7 +62,7 @@ def hold_devices(
 
     Args:
         wanted: auto, cuda, cuda:1, or a device that needs no lock, such as cpu.
-        project: told to others who wait.
+        project: shown to other projects that wait.
         number: of devices; on a CPU they are all the same one.
         gpus: what names each visible GPU on this machine, in torch's order; None asks torch.
         patience: how long to wait; by default half a day.
@@ -83,9 +82,9 @@ def hold_devices(
 
 
 def visible_gpus() -> list[str]:
-    """What tells each visible GPU from all others of this machine, in torch's order.
+    """The UUID of each visible GPU, unique on this machine, in torch's order.
 
-    Their UUIDs: cuda:0 is another GPU for whoever has set another CUDA_VISIBLE_DEVICES.
+    Names such as cuda:0 will not do: under another CUDA_VISIBLE_DEVICES it is another GPU.
     """
     if not torch.cuda.is_available():
         return []
@@ -128,7 +127,7 @@ def _wait(
     """Open lock files by torch's name; closed with the stack."""
     folder = _folder()
     give_up = time.monotonic() + patience.seconds
-    tell_at = 0.0
+    log_at = 0.0
     while True:
         taken = _take(usable, folder, number)
         if len(taken) == number:
@@ -146,8 +145,8 @@ def _wait(
                 f"no {number} of {', '.join(usable)} came free in {patience.seconds:.0f} s; held: "
                 f"{holders}; wait for them, or end what should not run (nvidia-smi lists it)"
             )
-        if time.monotonic() >= tell_at:
-            tell_at = time.monotonic() + _TELL_AGAIN_SECONDS
+        if time.monotonic() >= log_at:
+            log_at = time.monotonic() + _LOG_AGAIN_SECONDS
             _LOGGER.warning("%s waits for a GPU; held: %s", project, holders)
         time.sleep(patience.look_again_seconds)
 
@@ -169,7 +168,7 @@ def _take(usable: dict[str, str], folder: Path, number: int) -> dict[str, int]:
 
 
 def _folder() -> Path:
-    """Where the locks of this machine are; everybody who computes here may use it."""
+    """The folder of this machine's locks; every user of the machine may use it."""
     path = Path(os.environ.get(_FOLDER) or Path(tempfile.gettempdir()) / "flywheel-gpus")
     try:
         path.mkdir(parents=True)
@@ -179,7 +178,7 @@ def _folder() -> Path:
     except OSError as error:
         raise SettingsError(
             f"{path} cannot be made for the locks of GPUs: {error.strerror}; "
-            f"set {_FOLDER} to one folder that everybody on this machine may write"
+            f"set {_FOLDER} to one folder that every user of this machine may write"
         ) from error
     return path
 
@@ -189,9 +188,9 @@ def _file(key: str) -> str:
 
 
 def _open(path: Path) -> int:
-    """A lock file of ours or of somebody else; it is never removed, or two could hold it."""
+    """A lock file of ours or of another user; it is never removed, or two could hold it."""
     try:
-        # Linux refuses to "create" what is there and another's, in a folder such as this one.
+        # Linux does not let us "create" what is there and another's, in a folder such as this one.
         with contextlib.suppress(FileNotFoundError):
             return os.open(path, os.O_RDWR | os.O_NOFOLLOW)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
@@ -200,7 +199,7 @@ def _open(path: Path) -> int:
     except OSError as error:
         raise SettingsError(
             f"the lock {path} of a GPU cannot be opened: {error.strerror}; "
-            f"set {_FOLDER} to one folder that everybody on this machine may write"
+            f"set {_FOLDER} to one folder that every user of this machine may write"
         ) from error
     return descriptor
 

@@ -1,6 +1,6 @@
 """Logs for machines: with FLYWHEEL_LOG=json, one JSON object a line; else nothing changes.
 
-It knows no logger by name: whatever handlers print to a stream get another format.
+Every handler that prints to a stream gets the other format, whichever logger it belongs to.
 """
 
 from __future__ import annotations

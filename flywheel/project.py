@@ -37,12 +37,12 @@ FILE_NAME = "flywheel.toml"
 _MODELS = ("candidate", "champion", "requirement")
 
 
-def _told_apart(results: tuple[Published, ...]) -> tuple[Published, ...]:
+def _have_distinct_names(results: tuple[Published, ...]) -> tuple[Published, ...]:
     names = [one.name for one in results]
     if twice := {name for name in names if names.count(name) > 1 or name in _MODELS}:
         raise ValueError(
             f"{min(twice)!r} is the name of two lines of a report's table; give each another name, "
-            f"none of {', '.join(_MODELS)}"
+            f"not one of {', '.join(_MODELS)}"
         )
     return results
 
@@ -61,7 +61,7 @@ class _Settings(Section):
     quality: Quality = Quality()
     cost: Cost = Cost()
     published: Annotated[
-        tuple[Published, ...], Field(strict=False), AfterValidator(_told_apart)
+        tuple[Published, ...], Field(strict=False), AfterValidator(_have_distinct_names)
     ] = ()
     gate: Gate = Gate()
     abstain: Abstain = Abstain()
@@ -111,17 +111,17 @@ class Project(_Settings):
 
     @property
     def prefect_page(self) -> str:
-        """Prefect's dashboard, as people's browsers reach it."""
+        """Prefect's dashboard, as users' browsers reach it."""
         return (self.links.prefect or self.prefect.url).rstrip("/")
 
     @property
     def label_studio_page(self) -> str:
-        """Label Studio, as people's browsers reach it."""
+        """Label Studio, as users' browsers reach it."""
         return (self.links.label_studio or self.labeling.url).rstrip("/")
 
     @property
     def server_page(self) -> str:
-        """The model server, as people's browsers reach it."""
+        """The model server, as users' browsers reach it."""
         return (self.links.model_server or self.serve.public_url or self.server_url).rstrip("/")
 
 

@@ -1,7 +1,7 @@
 """Which group a sample belongs to, and on which side of the split that group lies.
 
-Both follow from the sample alone, so that they are fixed before anyone has looked at it, and
-stay fixed in whatever order samples come. Nothing here reads settings or the ledger.
+Both follow from the sample alone, so that they are fixed before its label is known, and stay fixed
+in whatever order samples come.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Task: all that a user writes. A frozen bundle of plain functions, nothing to inherit from.
 
-The bundled tasks import nothing that a stranger could not import too; `flywheel check` runs
-the laws of this contract (flywheel/checks) on any of them.
+The bundled examples import only public parts; `flywheel check` runs the laws of this contract
+(flywheel/checks) on any task.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class Task:
     """answer, label -> per-sample numbers, units in their names: correct, error_deg, error_cm"""
     labeling: Labeling
     agree: Callable[[Json, Json], bool] = same_json
-    """whether two answers are the same for all that people can tell: two poses a hair apart are;
+    """whether two answers are the same as far as annotators can see: two poses a hair apart are;
     by default equal JSON, to which 1 and 1.0 are not the same, and the order of keys is nothing"""
     merge: Callable[[Sequence[Json]], Json] = _first
     """answers that agree, oldest first -> the one that stands for them: their mean, for one"""
@@ -105,7 +105,7 @@ class Task:
     """(B, ...) -> (B, ...), random variation of training inputs"""
     drawing: Callable[[Sample, Json | None, Json | None], bytes] | None = None
     """sample, answer, label -> PNG with both drawn over it, None where not known; reports show it
-    in place of the labeling's picture, so that people see what is wrong with an answer"""
+    in place of the labeling's picture, so that annotators see what is wrong with an answer"""
 
 
 def load_function(path: str, directory: Path) -> Callable[..., Any]:

@@ -1,12 +1,12 @@
-"""What the answers of many people are worth: pure mathematics, no ledger and no server.
+"""What the answers of several annotators are worth: pure mathematics, no ledger and no server.
 
 - `group_answers(answers, task.agree)`: which answers of a sample agree.
-- `weigh([Opinion(...), ...], tiers)`: how reliable everybody is, with an interval, and the chance
-  of every group to be right: `crowd.people["ann"].low`, `crowd.samples["s1"][0]`.
+- `weigh([Opinion(...), ...], tiers)`: how reliable each annotator is, with an interval, and the chance
+  of every group to be right: `crowd.annotators["ann"].low`, `crowd.samples["s1"][0]`.
 - `rank_second_opinions([Doubt(...), ...], crowd, 3)`: samples worth asking about again.
-- `measure_anchoring([Compared(...), ...])`: what showing the model's answer does to people;
-  `biased_annotators(compared, most=0.1)`: those on whom it surely does too much.
-- `suspect_labels([Judged(...), ...])`: labels that the model surely contradicts.
+- `measure_anchoring([Compared(...), ...])`: how much annotators follow the model's answer when shown
+  it; `biased_annotators(compared, most=0.1)`: those who significantly do so too much.
+- `suspect_labels([Judged(...), ...])`: labels that the model significantly contradicts.
 - `measure_pace({"ann": seconds})["ann"].mean`: minutes per answer, lunch breaks left out.
 """
 

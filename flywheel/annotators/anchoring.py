@@ -1,7 +1,7 @@
-"""Anchoring: how much more often people give the model's answer when they are shown it.
+"""Anchoring: how much more often annotators give the model's answer when they are shown it.
 
-Whether a sample is shown blind is drawn by chance, so shown minus blind is what showing does, and
-nothing else. Refuses to know answers, samples' contents and what is done against it.
+Whether a sample is shown blind is drawn by chance, so shown minus blind is the effect of showing
+and nothing else.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Anchoring:
     num_blind: int
 
     def is_biased(self, most: float) -> bool:
-        """Whether it is surely more than may be."""
+        """Whether it is significantly more than allowed."""
         return self.low > most
 
 
@@ -62,7 +62,7 @@ class Anchorings:
 
 
 def measure_anchoring(compared: Sequence[Compared], tail: float = _TAIL) -> Anchorings:
-    """Over all people, of each person and on each slice, with intervals of 1 - 2 tail each."""
+    """Over all annotators, of each annotator and on each slice, with intervals of 1 - 2 tail each."""
     annotators = _split(compared, lambda one: [one.person])
     slices = _split(compared, lambda one: one.slices)
     return Anchorings(
@@ -75,10 +75,10 @@ def measure_anchoring(compared: Sequence[Compared], tail: float = _TAIL) -> Anch
 def biased_annotators(
     compared: Sequence[Compared], most: float, tail: float = _TAIL
 ) -> dict[str, Anchoring]:
-    """Those whose anchoring is surely more than `most`, however many people are looked at.
+    """Annotators whose anchoring is significantly more than `most`, corrected for their number.
 
-    Formula: Holm's step-down (1979): with m people left each lower bound has the tail `tail` / m;
-    whoever is above `most` is taken out, and the rest is looked at again. So nobody at all is
+    Formula: Holm's step-down (1979): with m annotators left each lower bound has the tail `tail` / m;
+    an annotator above `most` is taken out, and the rest is tested again. So no annotator at all is
     named wrongly with a chance of 1 - `tail`. The intervals returned are those that decided.
     """
     left = {
@@ -121,7 +121,7 @@ def _difference(compared: Sequence[Compared], tail: float) -> Anchoring | None:
     Formula: d - sqrt((p1 - l1)^2 + (u2 - p2)^2) .. d + sqrt((u1 - p1)^2 + (p2 - l2)^2), with
     Wilson's bounds l, u of the shares p1 and p2.
     Source: Newcombe, Statistics in Medicine 17 (1998) 873, method 10.
-    Departure: effective numbers in Wilson's bounds, see `_effective`, because people who answer
+    Departure: effective numbers in Wilson's bounds, see `_effective`, because annotators who answer
     the same sample face the same picture and the same answer of the model.
     """
     shown = [one for one in compared if not one.is_blind]

@@ -1,13 +1,10 @@
-"""People who share mistakes far more often than people who answer on their own.
+"""Annotators who share mistakes far more often than independent annotators would.
 
 Copies of one another, several accounts of one person, those who all say the same to everything,
-and those who all take over what they are shown: they count as one voice. Refuses to know why
-they share mistakes, and what an answer is.
-
-How reliable people are by how often pairs of them agree, most pairs being independent.
-
-Rougher than weighing every answer, but no few people can push each other up: a pair that agrees
-far more often than the others suggest is left out. Refuses to know which answers are right.
+and those who all accept what they are shown: they count as one voice. The same counts of agreeing
+pairs give a first, robust estimate of each annotator's reliability: rougher than weighing every
+answer, but a few annotators cannot push each other up, since a pair that agrees far more often than
+the others suggest is left out.
 """
 
 from __future__ import annotations
@@ -33,7 +30,7 @@ _MEDIAN_OF_BELL = 0.6745
 
 
 class Pairs(NamedTuple):
-    """Pairs of people, each once, and the samples that both answered; (N,) each."""
+    """Pairs of annotators, each once, and the samples that both answered; (N,) each."""
 
     first: Array
     second: Array
@@ -49,7 +46,7 @@ def robust_reliabilities(pairs: Pairs, num_annotators: int, coincide: float) -> 
     Model: a and b agree with r_a r_b + (1 - r_a) (1 - r_b) k, k the chance that two wrong answers
     coincide. Fitted by least squares, person by person in turn, each pair weighted by its samples
     and by Tukey's biweight of its excess, in units of its own standard deviation or, where all
-    fit worse than that, of the usual misfit. Only an excess counts: nobody agrees too little by
+    fit worse than that, of the usual misfit. Only an excess counts: no pair agrees too little by
     agreement.
     Source: Beaton and Tukey 1974 for the weights.
     """
@@ -64,7 +61,7 @@ def robust_reliabilities(pairs: Pairs, num_annotators: int, coincide: float) -> 
         x, y = slope[other], np.tile(share, 2) - offset[other]
         top = np.bincount(one, weight * x * y, num_annotators) + _FIRMNESS * _EXPECTED
         fitted = top / (np.bincount(one, weight * x * x, num_annotators) + _FIRMNESS)
-        # Half a step: people who are only compared with each other would swing.
+        # Half a step: annotators who are only compared with each other would swing.
         found = np.clip((found + fitted) / 2, 0.02, 0.98)
     return found
 
@@ -81,42 +78,42 @@ def _weights(pairs: Pairs, share: Array, found: Array, coincide: float) -> Array
 
 _ERROR = 0.05
 _ODDS = 2.0
-"""Times the expected odds that honest people may reach, because they are unlike in more than
+"""Times the expected odds that honest annotators may reach, because they are unlike in more than
 their reliability."""
 _LOOKS = 10
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SharedMistakes:
-    """Two people who agree against others far too often."""
+    """Two annotators who agree against others far too often."""
 
     annotators: tuple[str, str]
     share: float
     """of the samples on which two of the three, both and another, agree against the third: those
     on which it is the two that agree"""
     expected: float
-    """the same of independent people of their reliabilities"""
+    """the same of independent annotators of their reliabilities"""
     p_value: float
 
 
 def shared_mistakes(packed: Opinions, alternatives: float) -> list[SharedMistakes]:
     """Pairs that share mistakes, voice by voice, the clearest pair of each first.
 
-    Method: take two people and any third one on a sample, and keep the samples on which two of
+    Method: take two annotators and any third one on a sample, and keep the samples on which two of
     the three agree and one does not. Who agrees with whom is then a matter of chance: a sample
-    that is hard, or misleads everybody to the same wrong answer, does so to all three, and favours
-    no pair. Independent people of reliabilities r agree, a and b against c, in proportion to
+    that is hard, or misleads all annotators to the same wrong answer, does so to all three, and favours
+    no pair. Independent annotators of reliabilities r agree, a and b against c, in proportion to
 
         r_a r_b (1 - r_c) + (1 - r_a) (1 - r_b) k (1 - (1 - r_c) k),
 
     k the chance that two wrong answers coincide, r by `agreement.robust_reliabilities`. The number
     of samples on which the pair is the one that agrees is held against this share with its odds
-    doubled, in a binomial test (over several third people a sample counts with their mean). Holm
-    over the pairs (1979), those left out that could never be found (Tarone 1990): nobody at all
+    doubled, in a binomial test (over several third annotators a sample counts with their mean). Holm
+    over the pairs (1979), those left out that could never be found (Tarone 1990): no annotator at all
     is named wrongly in a look with a chance of 0.95.
-    Each look takes out the voice with the clearest pair, since honest people who agree against it
-    look as if they shared mistakes, too; the next look takes three people of three voices.
-    Blind spots: samples that only two people answered say nothing, and those who share mistakes
+    Each look takes out the voice with the clearest pair, since honest annotators who agree against it
+    look as if they shared mistakes, too; the next look takes three annotators of three voices.
+    Blind spots: samples that only two annotators answered say nothing, and those who share mistakes
     with most others are taken for the honest ones.
 
     Args:
@@ -133,7 +130,7 @@ def shared_mistakes(packed: Opinions, alternatives: float) -> list[SharedMistake
 
 
 def voices_of(pairs: Iterable[SharedMistakes]) -> dict[str, str]:
-    """Person -> voice, of everybody who shares mistakes: people linked by pairs are one voice.
+    """Person -> voice, of all who share mistakes: annotators linked by pairs are one voice.
 
     A voice has the name of its first member.
     """
@@ -171,7 +168,7 @@ def _look(packed: Opinions, alternatives: float, voices: Mapping[str, str]) -> l
 
 
 class _Splits(NamedTuple):
-    """Of N pairs of people: samples on which two of three agree, (N,) each."""
+    """Of N pairs of annotators: samples on which two of three agree, (N,) each."""
 
     first: Array
     second: Array
@@ -241,7 +238,7 @@ def _weight(three: Array, coincide: float) -> Array:
 
 
 def _pairs(tables: Sequence[tuple[Array, Array]], voice: Array) -> Pairs:
-    """Of all people of different voices who answered a sample together."""
+    """Of all annotators of different voices who answered a sample together."""
     size, keys, agrees = len(voice), [], []
     for person, group in tables:
         for a, b in itertools.combinations(range(person.shape[1]), 2):
@@ -257,7 +254,7 @@ def _pairs(tables: Sequence[tuple[Array, Array]], voice: Array) -> Pairs:
 
 
 def _tables(packed: Opinions) -> Iterator[tuple[Array, Array]]:
-    """(S, n) people and (S, n) groups of the S samples with n answers, for each n of 3 or more."""
+    """(S, n) annotators and (S, n) groups of the S samples with n answers, for each n of 3 or more."""
     counts = np.bincount(packed.sample, minlength=len(packed.samples))
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.intp)
     for width in sorted(set(counts[counts >= 3].tolist())):

@@ -1,8 +1,7 @@
-"""What named answers say about the true name, given which names each person confuses.
+"""What named answers say about the true name, given which names each annotator confuses.
 
 Sharper than `flywheel.annotators.judges` where answers are names that mean the same on every sample:
 it knows that some names are rarer than others, which are confused, and who always says the same.
-Refuses to know answers that are only near each other.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ _SIZES = np.array([1.0, 3.0, 10.0, 30.0, 100.0, 1e4])
 """How many answers a person's usual confusion is worth, against what the person really said."""
 
 _LOG_BELIEF = np.log([0.02, 0.03, 0.05, 0.1, 0.2, 0.6])
-"""Most people confuse names like everybody else."""
+"""Most annotators confuse names like all others."""
 
 _PAIR_SIZES = np.array([1.0, 3.0, 10.0, 30.0, 100.0, 1000.0])
 """Wrong answers to each pair of names that an even spread over the pairs is worth."""
@@ -30,7 +29,7 @@ two names was the true one is guessed by the same confusion, so less would feed 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Named:
-    """A answers on S samples by P people, all of them one of K names."""
+    """A answers on S samples by P annotators, all of them one of K names."""
 
     sample: Array = field(repr=False)
     """(A,) int"""
@@ -43,16 +42,16 @@ class Named:
     is_possible: Array = field(repr=False)
     """(S, K) bool, false where gold excludes the name; one name is left where it is known"""
     is_checked: Array = field(repr=False)
-    """(A,) bool: somebody else answered the sample, or it is gold"""
+    """(A,) bool: another annotator answered the sample, or it is gold"""
 
 
 def confusions(named: Named, truth: Array, means: Array) -> Array:
     """(P, K, K) chance of each person to say a name (last axis), given the true one.
 
     Model: Dawid and Skene 1979, with a Dirichlet prior for each row of a person's matrix. Its
-    centre is the person's reliability on the diagonal, and off it the confusion that all people
+    centre is the person's reliability on the diagonal, and off it the confusion that all annotators
     share; its size is one of six, mixed by how likely each makes what the person said on
-    checked samples (Dirichlet-multinomial). So the matrix is that of everybody, scaled to the
+    checked samples (Dirichlet-multinomial). So the matrix is that of all annotators, scaled to the
     person's reliability, until a person's own answers say otherwise.
 
     Args:
@@ -126,7 +125,7 @@ def _counts(named: Named, truth: Array, num_annotators: int) -> Array:
 
 
 def _usual(counts: Array, means: Array) -> Array:
-    """(P, K, K) everybody's confusion, scaled to each person's reliability.
+    """(P, K, K) the confusion of all annotators, scaled to each person's reliability.
 
     Two names are thought to be confused either way as often; how often each pair is, shrunk to
     an even spread by the evidence, is where the confusion of each true name starts from.

@@ -1,8 +1,8 @@
-"""How good each person of a tier is, from the evidence of all of them: a hierarchy of Betas.
+"""How good each annotator of a tier is, from the evidence of all of them: a hierarchy of Betas.
 
-A person of whom little is known is taken for one of the tier. Everything is a weighted sum on
-grids, so nothing is drawn at random and no bound is an approximation by a bell curve. Refuses
-to know answers: evidence comes as log odds, one an answer.
+An annotator of whom little is known is taken for an average one of the tier. Everything is a
+weighted sum on grids: nothing is drawn at random, and no bound is a normal approximation. Evidence
+comes as log odds, one an answer.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _EDGES = np.sin(np.pi / 2 * np.arange(129) / 128) ** 2
 _MEANS = np.linspace(0.025, 0.975, 39)
 """of a tier"""
 _SIZES = np.geomspace(1.0, 100.0, 9)
-"""a + b of a tier's Beta: small where people differ, large where they are alike"""
+"""a + b of a tier's Beta: small where annotators differ, large where they are alike"""
 
 _EVIDENCE = np.linspace(-15.0, 15.0, 121)
 """Log odds are spread over the two nearest of these."""
@@ -35,14 +35,14 @@ _TINY = 1e-300
 
 
 class Tier(NamedTuple):
-    """What is known of the people of one tier; all chances of being right."""
+    """What is known of the annotators of one tier; all chances of being right."""
 
     log_density: Array
     """(P, R) of each person's posterior"""
     means: Array
     """(P,)"""
     newcomer: float
-    """mean of somebody of the tier of whom nothing is known"""
+    """mean of an annotator of the tier of whom nothing is known"""
 
 
 def log_likelihoods(person: Array, evidence: Array, num_annotators: int) -> Array:

@@ -1,12 +1,8 @@
 """Two judges of answers: by groups that agree, which serves every task, and by names.
 
-Given how good people are, a judge says how likely each group of answers is to be right, and what
-everybody else says of each single answer. Refuses to know how the people's reliability is found.
-
-What groups of answers say about which of them is right, given how good their people are.
-
-Wrong answers coincide as often as the data say: rarely where there are many ways to be wrong,
-often where there are few. Refuses to know people: they come as chances of being right.
+Given how reliable the annotators are, a judge says how likely each group of answers is to be right,
+and what all others say of each single answer. Wrong answers coincide as often as the data say:
+rarely where there are many ways to be wrong, often where there are few.
 """
 
 from __future__ import annotations
@@ -52,7 +48,7 @@ class Groups:
 
 
 def log_odds(groups: Groups, support: Array, theta: float) -> Array:
-    """(G,) log odds of a group being right against that none of its sample's groups is.
+    """(G,) log odds of a group being right against no group of its sample being right.
 
     Model: an answer is right with its person's chance r; wrong ones seat themselves as in a
     Chinese restaurant of concentration theta (Blackwell and MacQueen 1973): alone with
@@ -107,8 +103,8 @@ def _log_likelihood(groups: Groups, support: Array, theta: float) -> float:
         return 0.0
     odds = np.minimum(log_odds(groups, support, theta), _LARGEST_LOG_ODDS)
     total, number = groups.total(groups.votes), groups.total(np.ones(len(support)))
-    nobody = number * np.log(theta) + special.gammaln(theta) - special.gammaln(theta + total)
-    return float(np.sum(nobody + np.log1p(groups.total(np.exp(odds)))))
+    log_none = number * np.log(theta) + special.gammaln(theta) - special.gammaln(theta + total)
+    return float(np.sum(log_none + np.log1p(groups.total(np.exp(odds)))))
 
 
 _SPREAD_EVERY = 4
@@ -121,7 +117,7 @@ _FEWEST_CHECKED = 40
 """Checked answers for each name, for confusions to be learned."""
 
 _MOST_CELLS = 500_000
-"""of the people's confusions, and names times answers: more would take seconds"""
+"""of the annotators's confusions, and names times answers: more would take seconds"""
 
 _PRIOR_SHARE = 1.0
 """Samples that each name is thought to have before any was seen."""
@@ -140,7 +136,7 @@ class Voices:
 
     @classmethod
     def of(cls, packed: Opinions, voices: Mapping[str, str]) -> Voices:
-        """Of opinions whose people share voices; who has none is one alone."""
+        """Of opinions whose annotators share voices; who has none is one alone."""
         names = [(person in voices, voices.get(person, person)) for person in packed.annotators]
         numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
         voice = np.array([numbers[name] for name in names], dtype=np.intp)[packed.person]
@@ -154,7 +150,7 @@ class Voices:
 
 
 class GroupJudge:
-    """By groups that agree and how many people are behind them; see `spread.log_odds`."""
+    """By groups that agree and how many annotators are behind them; see `spread.log_odds`."""
 
     def __init__(self, packed: Opinions, voices: Voices) -> None:
         self.packed = packed
@@ -307,5 +303,5 @@ def _possible(packed: Opinions, num_names: int) -> Array:
         known = (packed.is_right == value) & (packed.name >= 0)
         table[packed.sample[known], packed.name[known]] = True
     found = np.where(right.any(axis=1, keepdims=True), right, ~wrong)
-    # Every name was given and is wrong: the true one is none of those that people know.
+    # Every name was given and is wrong: the true one is a name that no annotator knows.
     return np.where(found.any(axis=1, keepdims=True), found, True)

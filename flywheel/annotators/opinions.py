@@ -1,12 +1,8 @@
-"""What people answered about samples, as numbers of groups of answers that agree.
+"""Annotators' answers as groups that agree, and the consensus that a plain count of them gives.
 
-The task's own rule says which answers agree, so classes, keypoints, poses and boxes all look
-alike from here on. Refuses to know where answers are from, and which people are good.
-
-What several people agree on, under the task's own rule for when two answers are the same.
-
-Shared by those who make labels and those who measure people, so that both mean the same by a
-consensus. Refuses to know who answered, when, and what an answer means.
+The task's own rule says which answers agree, so classes, keypoints, poses and boxes all look alike
+from here on. Labels and the measurement of annotators share it, so that both mean the same by a
+consensus.
 """
 
 from __future__ import annotations
@@ -72,14 +68,14 @@ class Opinion:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Opinions:
-    """Opinions as arrays; A opinions, S samples, P people, G groups of all samples together."""
+    """Opinions as arrays; A opinions, S samples, P annotators, G groups of all samples together."""
 
     samples: tuple[str, ...]
     annotators: tuple[str, ...]
     sample: Array = field(repr=False)
     """(A,) int, index into samples"""
     person: Array = field(repr=False)
-    """(A,) int, index into people"""
+    """(A,) int, index into annotators"""
     group: Array = field(repr=False)
     """(A,) int in 0..G-1; those of one sample follow each other, in the order of its numbers"""
     is_right: Array = field(repr=False)
@@ -103,7 +99,7 @@ def group_answers(
 
     Args:
         answers: of one sample, one a person, oldest first.
-        agree: whether two answers are the same for all that people can tell; symmetric.
+        agree: whether two answers are the same as far as annotators can see; symmetric.
     """
     known: dict[tuple[int, int], bool] = {}
 

@@ -1,7 +1,6 @@
-"""Pace: minutes per answer of each person, from the times that Label Studio measured.
+"""Pace: minutes per answer of each annotator, from the times that Label Studio measured.
 
-It counts while a labeling task is open, so a lunch break looks like an hour of work. Refuses to
-know what the time costs.
+Label Studio counts while a labeling task is open, so a lunch break looks like an hour of work.
 """
 
 from __future__ import annotations
@@ -54,9 +53,9 @@ def measure_pace(seconds: Mapping[str, Sequence[float]]) -> dict[str, Pace]:
 
     The cap is where honest times end. They are about log-normal (most pictures take alike long, a
     few are hard), so it is the person's median times exp(2.5 s), s the standard deviation of
-    their logarithm, from the quartiles of all people's times over their own medians: above it is
+    their logarithm, from the quartiles of all annotators' times over their own medians: above it is
     0.6 % of honest work. It is kept within 3 and 20 medians. Of less than 10 answers, which may be
-    mostly lunch breaks, the median is that of all people.
+    mostly lunch breaks, the median is that of all annotators.
     How long an answer above the cap took is not known, only that the labeling task was left open,
     so it counts as an ordinary one: the mean is that of the answers up to the cap, divided by what
     an honest log-normal mean loses by it, Phi(d - s) / Phi(d) with d = log(cap / median) / s.
@@ -115,7 +114,7 @@ def _fit(logs: Array) -> _Honest:
 def _pace(minutes: Array, middle: float, honest: _Honest) -> Pace:
     cap = middle * honest.cap
     kept = minutes[minutes <= cap]
-    if not len(kept):  # slower than everybody else, and too few to say whether always
+    if not len(kept):  # slower than all others, and too few to say whether always
         kept = np.full(len(minutes), cap)
     mean = float(kept.mean()) / honest.kept
     low, high = _interval(kept, mean)

@@ -1,13 +1,9 @@
-"""How often each person is right, and which answers are, from the answers alone.
+"""How often each annotator is right, and which answers are, from the answers alone.
 
-Dawid and Skene's idea (1979) with one number a person, over groups of answers that agree, so it
-serves classes, keypoints, poses and boxes alike. Refuses to know what an answer is, and the model.
-
-How much wider an interval is because the other people are not known exactly either.
-
-Each person's posterior takes the others as they are most likely to be; what is not known of them
-moves it, most of all where samples have two answers and little is gold. Refuses to know how the
-posteriors were found.
+Dawid and Skene's idea (1979) with one number an annotator, over groups of answers that agree, so it
+serves classes, keypoints, poses and boxes alike. Each posterior takes the other annotators as they
+are most likely to be; intervals are then widened by what is not known of those, which matters
+most where samples have two answers and few gold questions are asked.
 """
 
 from __future__ import annotations
@@ -35,11 +31,11 @@ _PRIOR = 3.0
 def stretches(packed: Opinions, weight: Array, chances: Array, means: Array) -> Array:
     """(P,) standard deviation of a person's logit r over that when all others are known; 1 to 3.
 
-    Formula: sqrt(I_pp (I^-1)_pp), I the observed information on the logits of all people's
+    Formula: sqrt(I_pp (I^-1)_pp), I the observed information on the logits of all annotators's
     reliabilities. By Louis (1982) it is the complete one, sum of w r (1 - r) over a person's
     answers, less the covariance of the scores under the posterior of what is right:
     sum over samples of [sum_g P_g a_g a_g' - m m'], m = sum_g P_g a_g, a_g the (P,) weights of
-    the people in group g and P_g its chance.
+    the annotators in group g and P_g its chance.
 
     Args:
         packed: opinions.
@@ -102,11 +98,11 @@ class Reliability:
     num_gold: int
     """of these, on gold samples"""
     by_chance: float
-    """how often somebody would be right who answers without looking, each name as often as this
+    """how often an annotator would be right who answers without looking, each name as often as this
     person; where answers are no names, who picks any of the alternatives"""
 
     def is_guessing(self, least: float = _LEAST_SKILL) -> bool:
-        """Whether less than a third of what can be known is surely known: a spammer.
+        """Whether significantly less than a third of what can be known is known: a spammer.
 
         Formula: (high - by_chance) / (1 - by_chance) < least, as in Cohen's kappa (1960).
         """
@@ -115,14 +111,14 @@ class Reliability:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Crowd:
-    """What the answers of many people say about the people and about the samples."""
+    """What the answers of many annotators say about the annotators and about the samples."""
 
     annotators: Mapping[str, Reliability]
     samples: Mapping[str, Mapping[int, float]]
     """sample -> number of the group -> chance that it is right; together at most 1, the rest is
-    the chance that nobody is right"""
+    the chance that no annotator is right"""
     newcomers: Mapping[str, float]
-    """tier -> reliability of somebody of the tier of whom nothing is known"""
+    """tier -> reliability of an annotator of the tier of whom nothing is known"""
     alternatives: float
     """ways to be wrong, as far as wrong answers coincide: one over the chance that two do"""
     voices: Mapping[str, str]
@@ -138,24 +134,24 @@ def weigh(
 ) -> Crowd:
     """The reliability of every person and the chance of every group, from each other.
 
-    Each round takes the chances of the groups from the people (`judges`), the evidence on each
-    person from the groups (what all others say of each answer), and the people from it and from
-    each other (`grid.fit_tier`), until nothing moves. Gold answers are certain evidence. People
+    Each round takes the chances of the groups from the annotators (`judges`), the evidence on each
+    person from the groups (what all others say of each answer), and the annotators from it and from
+    each other (`grid.fit_tier`), until nothing moves. Gold answers are certain evidence. Annotators
     who share mistakes (`collusion.shared_mistakes`) then become one voice, which counts as one
     person on each sample, and all is done again. Where all answers are names, and there are
     enough of them, more rounds follow that know which names are rare and which are confused. No
     random numbers: equal opinions give equal numbers, in whatever order they come.
 
-    Bias: answers are right as far as others can tell. On samples that mislead most people to the
-    same wrong answer the majority is believed, and everybody looks better than they are; only gold
-    samples as hard as those would tell.
+    Bias: answers are right as far as others can tell. On samples that mislead most annotators to the
+    same wrong answer the majority is believed, and all annotators look better than they are; only gold
+    samples as hard as those would show it.
 
     Args:
         opinions: one a person and sample, at most.
         tiers: person -> tier; who is not named is of the tier "random". Those who are named are
             expected to be right 19 times in 20 until their answers say otherwise, the others 8 in
-            11; they are among the people of the result though they may have answered nothing.
-        voices: person -> voice; None finds them, {} takes everybody for independent.
+            11; they are in the result even if they answered nothing.
+        voices: person -> voice; None finds them, {} takes all for independent.
 
     Raises:
         ValueError: a person has two opinions on one sample.
@@ -193,7 +189,7 @@ def weigh(
 
 
 class _Measured(NamedTuple):
-    """What is known of the people."""
+    """What is known of the annotators."""
 
     beliefs: Mapping[str, grid.Tier]
     wider: Array
@@ -203,7 +199,7 @@ class _Measured(NamedTuple):
 
 
 def _members(packed: Opinions, tiers: Mapping[str, str]) -> dict[str, Array]:
-    """Tier -> the places of its people; "random" is always among them."""
+    """Tier -> the places of its annotators; "random" is always among them."""
     names = [tiers.get(person, _USUAL_TIER) for person in packed.annotators]
     return {
         tier: np.flatnonzero([name == tier for name in names])
@@ -212,7 +208,7 @@ def _members(packed: Opinions, tiers: Mapping[str, str]) -> dict[str, Array]:
 
 
 def _expected(tier: str) -> float:
-    """Whoever was named an expert was named for a reason."""
+    """Named experts are taken for better than others until their answers say otherwise."""
     return _EXPECTED_USUAL if tier == _USUAL_TIER else _EXPECTED_EXPERT
 
 

@@ -1,8 +1,7 @@
-"""Suspect labels: those that the model contradicts, as many as it finds wrong where it is sure.
+"""Suspect labels: those that the model contradicts, as many as it finds wrong where it is certain.
 
 Confident learning for any kind of answer: it needs to know only whether the model agrees with a
-label and how sure it is, not a chance for each class. Refuses to know answers and what becomes of
-a suspect.
+label and how confident it is, not a probability for each class.
 """
 
 from __future__ import annotations

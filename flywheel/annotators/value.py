@@ -1,7 +1,6 @@
 """Label again or label new: what one more answer is worth, here and on a new sample.
 
-The unit is the worth of one clean training label. Refuses to know what a sample shows, who is to
-answer and what the answer costs in money: the one cost is the answer itself.
+The unit is the worth of one clean training label; the one cost is the answer itself.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ _RESOLVED = 0.5
 """chance of being right from which the likeliest answer is a label"""
 
 _CERTAIN = 1e-6
-"""Nobody is nearer than this to being always right, or never."""
+"""No annotator is taken to be nearer than this to always right, or to never right."""
 
 _SAME = 9
 """Decimals to which chances are the same."""
@@ -47,7 +46,7 @@ class Asking:
 
     @classmethod
     def of(cls, crowd: Crowd, resolved: float = _RESOLVED) -> Asking:
-        """A person of mean reliability, by answers; of a newcomer's while nobody has answered."""
+        """A person of mean reliability, by answers; of a newcomer's before the first answer."""
         annotators = crowd.annotators.values()
         answers = sum(one.num_answers for one in annotators)
         mean = math.fsum(one.mean * one.num_answers for one in annotators) / max(answers, 1)
@@ -71,8 +70,8 @@ def rank_second_opinions(
 
     Args:
         doubts: samples that may be asked about again.
-        crowd: what is known of the people.
-        num_answers: people who are asked about a new sample, at least 1.
+        crowd: what is known of the annotators.
+        num_answers: annotators who are asked about a new sample, at least 1.
         resolved: chance of being right from which the likeliest answer is a label.
     """
     asking = Asking.of(crowd, resolved)
@@ -100,10 +99,10 @@ def worth_of_new(num_answers: int, asking: Asking) -> float:
     """Expected worth of the label of a new sample after so many answers; 0 where none resolves.
 
     Raises:
-        ValueError: nobody is asked.
+        ValueError: num_answers is less than 1.
     """
     if num_answers < 1:
-        raise ValueError(f"num_answers is {num_answers}; it must be 1 or more: ask somebody")
+        raise ValueError(f"num_answers is {num_answers}; ask at least 1 annotator")
     states: dict[tuple[int, ...], float] = {(): 1.0}  # sizes of the groups -> chance
     for _ in range(num_answers):
         following: defaultdict[tuple[int, ...], float] = defaultdict(float)
@@ -121,7 +120,7 @@ def worth_of_new(num_answers: int, asking: Asking) -> float:
 
 
 def _chances_of(sizes: Sequence[int], asking: Asking) -> tuple[float, ...]:
-    """Of groups of so many answers, all by people of the same reliability."""
+    """Of groups of so many answers, all by annotators of the same reliability."""
     right = min(max(asking.reliability, _CERTAIN), 1 - _CERTAIN)
     odds = math.log(right * asking.alternatives / (1 - right))
     unseen = max(asking.alternatives + 1 - len(sizes), 0.0)
@@ -163,7 +162,7 @@ def _after_one_more(
     """Each thing that may be answered: how likely it is, and the chances of the groups then.
 
     Model: the true answer is one of 1 + M, M the alternatives; a person gives it with the chance
-    r, and each of the others with (1 - r) / M. The answers that nobody has given are alike.
+    r, and each of the others with (1 - r) / M. The answers that were not given are alike.
     """
     # As many answers were given as there are ways to be wrong, and one more, at least.
     alternatives = max(asking.alternatives, len(chances) - 1.0)

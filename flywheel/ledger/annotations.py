@@ -1,9 +1,7 @@
-"""Annotations as people left them, and which of them the consensus has yet to take in.
+"""Annotations as the annotators left them, and which of them the consensus has not read yet.
 
-An annotation that vanished keeps its row, with the time at which that was noticed. What an
-answer means is not known here.
-
-What people answered beside what the model had said, and whether they saw it.
+An annotation that vanished keeps its row, with the time at which that was noticed. Also read here:
+what annotators answered next to what the model had said, and whether they saw it.
 """
 
 from __future__ import annotations
@@ -58,7 +56,7 @@ def save_annotations(
     Args:
         connection: to the ledger.
         by_task: campaign/external id of a labeling task -> its sample, its purpose and its
-            annotations. The purpose tells it from another one that had this number before.
+            annotations. The purpose distinguishes it from another one that had this number before.
         now: when this was read.
         only_later: whether an annotation replaces what was stored of it only if it was changed
             later, which is right for what was read some time ago. Otherwise if it was changed at
@@ -98,7 +96,7 @@ def save_annotations(
 def unsettled_samples(connection: Connection) -> dict[str, bool]:
     """The samples whose annotations changed since the consensus last looked.
 
-    True where one may make a label; those on gold samples only measure people.
+    True where one may make a label; those on gold samples only measure annotators.
     """
     makes_label = case((table.c.purpose != Purpose.GOLD.value, 1), else_=0)
     query = (

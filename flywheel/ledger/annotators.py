@@ -1,14 +1,8 @@
-"""What people answered of late, and what it showed of them. What an answer means is not known here.
+"""Annotators: their measured reliability, and their recent work with the time it took.
 
-What people did, as work: who spent how many seconds on what, and what came of it.
-
-Skips, refused and deleted annotations took time as well. Every function reads a bounded number of
-rows. What a second costs is not known here.
-
-What people did since a time, summed up where it is stored, however much that is.
-
-Label Studio's clock runs while a labeling task is open; what was left open counts less. What a
-second costs is not known here.
+Skipped, refused and deleted annotations took time as well, so they count as work. Label Studio's
+clock runs while a labeling task is open; what was left open counts less. Every function reads a
+bounded number of rows or sums up in the database.
 """
 
 from __future__ import annotations
@@ -56,7 +50,7 @@ def recent_annotations(connection: Connection, limit: int) -> list[Annotation]:
 
 
 def save_annotators(connection: Connection, measured: Sequence[Measured], now: datetime) -> None:
-    """Replace what is known of everybody."""
+    """Replace the measured reliability of all annotators."""
     connection.execute(delete(annotators))
     rows = [{**asdict(one), "measured_at": now} for one in measured]
     if rows:
@@ -64,7 +58,7 @@ def save_annotators(connection: Connection, measured: Sequence[Measured], now: d
 
 
 def read_annotators(connection: Connection) -> list[Measured]:
-    """What is known of everybody, as of the last time that labels were made; by name."""
+    """The measured reliability of all annotators when labels were last made; by name."""
     columns = [annotators.c[one.name] for one in fields(Measured)]
     rows = connection.execute(select(*columns).order_by(annotators.c.annotator)).mappings()
     return [Measured(**row) for row in rows]
@@ -118,7 +112,7 @@ def recent_work(connection: Connection, limit: int) -> list[Work]:
 
 
 def annotator_labels(connection: Connection, sample_ids: Sequence[str]) -> dict[str, float]:
-    """The reliability of each sample's label, of those that people gave and that stand."""
+    """The reliability of each sample's label, of those that annotators gave and that stand."""
     newest = newest_labels(connection, sample_ids)
     return {
         key: label.reliability
@@ -167,7 +161,7 @@ class Spent(NamedTuple):
 def spent_since(
     connection: Connection, since: datetime, cuts: Mapping[str, Cut], cut: Cut | None
 ) -> list[Spent]:
-    """What everybody did since a time, by name.
+    """What each annotator did since a time, by name.
 
     Args:
         connection: to the ledger.

@@ -1,12 +1,7 @@
-"""Batches: what was chosen for labeling, why, and at whose expense.
+"""Batches: what was chosen for annotation, why, and with which inclusion probability.
 
-How each sample of the probability share was drawn, on the scale that its batch allows.
-
-Refuses to know what is bet on it.
-
-What production answered and what people say of it: the chosen samples that came back labeled.
-
-Only what was logged is read, never an answer made later. What an answer is worth is not known here.
+Also read here: how each sample of the probability share was drawn, and the chosen samples that came
+back labeled. Only logged predictions are read, never an answer made later.
 """
 
 from __future__ import annotations
@@ -157,7 +152,7 @@ class Drawn:
 
 
 def labeled_choices(connection: Connection, since_night: int) -> list[LabeledChoice]:
-    """The samples of all batches from a night on that people labeled, by sample id.
+    """The samples of all batches from a night on that annotators labeled, by sample id.
 
     Labels that were withdrawn are out, and so are those of sensors.
     """

@@ -1,7 +1,6 @@
-"""Campaigns: the projects in Label Studio that are ours, one filled after the other.
+"""Campaigns: our projects in Label Studio, filled one after the other.
 
-A campaign that is lost, since its project was deleted, gives back what it had not finished. What
-a project looks like is not known here.
+A campaign whose project was deleted is lost and gives back what it had not finished.
 """
 
 from __future__ import annotations
@@ -76,7 +75,7 @@ def found_project(connection: Connection, campaign: int, external_project: int) 
 def lose_campaign(connection: Connection, campaign: int) -> int:
     """The project is gone: what it had not finished waits again; how many labeling tasks.
 
-    So does what it had finished and was to ask more people about. What people had already
+    So does what it had finished and was to ask more annotators about. What annotators had already
     answered stays.
     """
     mine = campaigns.c.id == campaign

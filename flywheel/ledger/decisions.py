@@ -1,15 +1,8 @@
-"""Every decision, with all its reasons, in the order in which they were made.
+"""Decisions with all their reasons, the challenges behind them, and the approvals they wait for.
 
-Adding one twice changes nothing. A night that was run again may have two: the later one counts.
-
-Challenges and the labels that each of them saw first: the books of the error budget.
-
-A label that no challenge has opened is sealed: no decision has seen it. Refuses to know when a
-challenge may open and what it decides.
-
-Questions to a person whether a promoted candidate shall be released, and the answers.
-
-One question waits at a time. It is answered once; whose answer counts is not known here.
+Adding a decision twice changes nothing. A night that was run again may have two; the later one
+counts. A label that no challenge has opened is sealed: no decision has seen it, which is how the
+error budget is kept. One approval is open at a time and is answered once.
 """
 
 from __future__ import annotations

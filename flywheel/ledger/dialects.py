@@ -1,6 +1,6 @@
-"""Times in the ledger: with their zone in Python, in UTC in the database.
+"""What SQLite and PostgreSQL do differently: times with a zone, and two statements.
 
-The two statements that SQLite and PostgreSQL want written differently.
+Times have their zone in Python and are stored in UTC.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ _NOTICED = {
     "keepalives_count": 3,
     "tcp_user_timeout": 50_000,  # milliseconds
 }
-"""how libpq notices that nobody is there any more"""
+"""how libpq notices that the server is gone"""
 
 
 class Ledger:
@@ -142,7 +142,7 @@ def _engine(url: str) -> Engine:
 
 
 def _noticing(url: URL) -> dict[str, int]:
-    """What the driver is told besides the url, whose own options come first."""
+    """Connection options of the driver; those in the url come first."""
     if url.get_driver_name() not in {"psycopg", "psycopg2"}:
         return {}
     return {name: value for name, value in _NOTICED.items() if name not in url.query}

@@ -1,9 +1,7 @@
-"""Failures and their life: what is suspect, and how far its mending has come.
+"""Failures and their life cycle, from suspected to fixed, and the hard cases that pages show.
 
-The hard cases of a night: failures and chosen samples with what the model said of them.
-
-Read by the pages that people look at. Only a bounded number of rows is ever read; what a
-picture looks like and what a page is are not known here.
+Hard cases are failures and chosen samples with what the model answered. A bounded number of rows
+is read, however many failures there are.
 """
 
 from __future__ import annotations
@@ -56,7 +54,7 @@ def set_signals(connection: Connection, known: Iterable[Failure]) -> None:
 def see_again(
     connection: Connection, sample_ids: Iterable[str], night: int | None, now: datetime
 ) -> None:
-    """Move failures that nobody is asked about any longer back to where they were merely seen."""
+    """Move failures whose labeling tasks are gone back to the state seen."""
     for sample_id in sample_ids:
         _move(connection, sample_id, FailureState.SEEN, night, now)
 

@@ -1,15 +1,8 @@
-"""All nights so far: their reports and decisions, and the line of dataset versions.
+"""History: reports and decisions of all nights, the lineage of dataset versions and of one sample.
 
-What is read is bounded by what is asked for, however many nights there were.
-
-How the flywheel turned: what all nights came to, in counts and times.
-
-Read by the page about all nights. A row a night or a failure, bounded where failures are read.
-
-One sample's rows in every table, and what was made with it.
-
-Everything is looked up by an index on the sample. What trained or was decided with a dataset
-version is read from the tables of checkpoints and decisions, which grow by one row a night.
+Reads are bounded by what is asked for, however many nights there were: a row a night or a failure.
+A sample is looked up by an index in every table; what trained on a version, or was decided with it,
+comes from the tables of checkpoints and decisions, which grow by one row a night.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ from flywheel.ledger.tables import locks
 _LOGGER = logging.getLogger(__name__)
 _LOOK_SECONDS = 0.2
 _LEAST_SECONDS = 0.1
-"""of patience: whoever asks for the holder of a file's lock has it for a moment"""
+"""of patience: a process that asks for the holder of a file's lock holds it for a moment"""
 _KEY = "hashtextextended(current_schema() || '/' || :name, 7305118)"
 """bigint; two projects may share a database, each in a schema of its own"""
 _SESSION = (

@@ -1,7 +1,7 @@
-"""Nights and their steps: what has been done, so that a killed night goes on where it was.
+"""Nights and their steps: what is done, so that a killed night continues where it was.
 
-A step is done when its row is there; its result is in the row. What a step means is not
-known here, and neither is a schedule: which times it has is told.
+A step is done when its row is there; its result is in the row. The caller passes the times of the
+schedule.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
-"""The outbox to Label Studio: which samples wait to be sent, are with people, or came to an end.
+"""The outbox to Label Studio: which samples wait to be sent, are being annotated, or are finished.
 
 A row is written with the choice, long before anything is sent. It gets its campaign and its key
-in a transaction of their own, so that a second try sends the same. It knows no HTTP.
-
-The places of open labeling tasks in the queue, and what they follow from.
+in a transaction of their own, so that a second try sends the same. Also kept here: the places of
+open labeling tasks in the queue, and the facts that they follow from.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ CHUNK = 500  # ids in one IN (...): both databases limit the parameters of a sta
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Asked:
-    """A sample about which people are to be asked."""
+    """A sample about which annotators are to be asked."""
 
     sample_id: str
     purpose: Purpose
@@ -68,7 +67,7 @@ class Waiting(NamedTuple):
     key: str | None
     """None, as the campaign: not planned yet"""
     shown: bool
-    """whether people see the model's answer"""
+    """whether annotators see the model's answer"""
     num_annotators: int
     """who are still to be asked: those who answered where it was before need not"""
     priority: float
@@ -88,7 +87,7 @@ class Planned(NamedTuple):
     campaign: int
     key: str
     shown: bool
-    """whether people see the model's answer"""
+    """whether annotators see the model's answer"""
 
 
 class Sent(NamedTuple):
@@ -162,7 +161,7 @@ def waiting(connection: Connection) -> list[Waiting]:
 
 
 def num_elsewhere() -> ColumnElement[int]:
-    """Of how many people the answers stand that a labeling task got before it was where it is."""
+    """The number of annotators whose answers count from an earlier place of a labeling task."""
     table, one = labeling_tasks.c, given.c
     here = func.coalesce(cast(table.campaign, String) + "/" + cast(table.external_id, String), "")
     return (
@@ -210,7 +209,7 @@ def mark_sent(
     places: Mapping[str, float],
     now: datetime,
 ) -> None:
-    """Record under which external ids the labeling tasks of these keys are now with people."""
+    """Record under which external ids the labeling tasks of these keys are now with annotators."""
     values: dict[str, Any] = {
         "state": "sent",
         "sent_at": func.coalesce(labeling_tasks.c.sent_at, now),
@@ -257,7 +256,7 @@ def send_again(connection: Connection, keys: Sequence[str]) -> None:
 def wait_again(connection: Connection, which: ColumnElement[bool], *, in_place: bool) -> int:
     """Let labeling tasks that are no longer there wait again; how many.
 
-    The answers that they brought stay, and more people are asked for again. Where the place is
+    The answers that they brought stay, and more annotators are asked for again. Where the place is
     kept, the answers are noted as gone from it: when a number is given out again, what is missing
     there was not deleted.
 
@@ -334,7 +333,7 @@ class Place(NamedTuple):
 
 
 def open_places(connection: Connection) -> list[Place]:
-    """Every labeling task that waits or is with people and that nobody has finished."""
+    """Every labeling task that waits or is being annotated, and is not finished."""
     table = labeling_tasks.c
     query = (
         select(
@@ -387,7 +386,7 @@ def move_places(
 
 
 def withdraw(connection: Connection, sample_ids: list[str], note: str, now: datetime) -> None:
-    """Nobody needs to look at these samples any longer; their failures are merely seen again."""
+    """Close labeling tasks that are no longer needed; their failures are merely seen again."""
     for start in range(0, len(sample_ids), CHUNK):
         part = sample_ids[start : start + CHUNK]
         task = (

@@ -1,13 +1,7 @@
-"""Predictions: appended as they are served, in the order in which they become durable.
+"""Predictions and feedback: appended once, in the order in which they become durable.
 
-`seq` grows in that order, so that a night can stop anywhere and go on there. What a payload is
-and what an answer means are not known here.
-
-How long the log of predictions is, and how much of it no collection has read yet.
-
-Counted by index; no prediction is read.
-
-Feedback: what the world said back, appended once however often it is sent.
+`seq` grows in that order, so that a night can stop anywhere and continue there. The length of the
+log, and how much of it no collection has read yet, is counted by index.
 """
 
 from __future__ import annotations

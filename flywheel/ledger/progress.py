@@ -1,10 +1,6 @@
-"""How far labeling has come: labeling tasks, people and their agreement, in numbers.
+"""Progress of labeling in numbers: labeling tasks, queue, campaigns, agreement, gold answers.
 
 Every function is one or two counting statements; no payload and no picture is read.
-
-How the queue and the campaigns stand, and what people answered where the answer is known.
-
-A few counting statements, and a bounded number of answers. What an answer means is not known here.
 """
 
 from __future__ import annotations
@@ -40,7 +36,7 @@ class AnnotatorCount:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Agreement:
-    """How much people agree, over the labels that at least two people gave."""
+    """How much annotators agree, over the labels that at least two annotators gave."""
 
     mean_reliability: float
     """0..1, the mean chance of these labels to be right"""
@@ -86,7 +82,7 @@ def count_annotators(connection: Connection) -> list[AnnotatorCount]:
 
 
 def count_labels_since(connection: Connection, moment: datetime | None) -> int:
-    """Samples of the training side whose label, given by people, is newer than a moment."""
+    """Samples of the training side whose label, given by annotators, is newer than a moment."""
     newest = select(func.max(labels.c.seq)).group_by(labels.c.sample_id)
     stands = (
         labels.c.seq.in_(newest),
@@ -101,7 +97,7 @@ def count_labels_since(connection: Connection, moment: datetime | None) -> int:
 
 
 def measure_agreement(connection: Connection) -> Agreement | None:
-    """The agreement over all labels that stand; None when no label is of two people or more."""
+    """The agreement over all labels that stand; None when no label is of two annotators or more."""
     newest = select(func.max(labels.c.seq)).group_by(labels.c.sample_id)
     query = select(func.avg(labels.c.reliability), func.count()).where(
         labels.c.seq.in_(newest), labels.c.answer.is_not(None), labels.c.num_annotations >= 2
@@ -116,12 +112,12 @@ _OPEN = ("waiting", "sent")
 
 
 class Queue(NamedTuple):
-    """What people are still to look at."""
+    """What annotators are still to look at."""
 
     num_waiting: int
     """labeling tasks that are not sent yet"""
     num_sent: int
-    """that are with people"""
+    """that are with annotators"""
     oldest: datetime | None
     """when the one was chosen that has waited longest"""
     priority: float | None
@@ -129,7 +125,7 @@ class Queue(NamedTuple):
 
 
 class GoldAnswer(NamedTuple):
-    """What somebody said of a sample whose answer is known."""
+    """An annotator's answer on a sample whose answer is known."""
 
     annotator: str
     answer: Json

@@ -1,10 +1,8 @@
-"""The record of every checkpoint; the weights themselves are a blob of the same digest.
+"""Checkpoints and releases: the record of every checkpoint, and the pointer to the one that serves.
 
-Adding one twice changes nothing: what came first stays.
-
-The release pointer: it only grows, so that every release has its history and a previous.
-
-The last row is what serves. Going back is a new row that names an old checkpoint.
+The weights are a blob of the checkpoint's digest. Adding a checkpoint twice changes nothing. The
+release pointer is a log: its last row is what serves, and a rollback is a new row that names an
+old checkpoint.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""Every report, whole.
+"""Reports: every report as it was written, and those rescored under another metric.
 
-Adding one twice changes nothing. A night that was run again may have two: the later one counts.
-
-Reports measured anew under another metric, beside the originals that decisions were made on.
+Adding one twice changes nothing. A night that was run again may have two; the later one counts.
+Rescored reports stand beside the originals, on which the decisions were made.
 """
 
 from __future__ import annotations

@@ -1,12 +1,7 @@
-"""How many answers each night asked for, and which of them are still to be asked for.
+"""Requests: how many answers each night asked for, and which of them are still to come.
 
-An answer is asked for with the labeling task, or later, as a second opinion. What an answer
-costs is not known here.
-
-What people were asked for: by a night, and what of it is still to come.
-
-Counts by the purpose of the asking, since experts answer some of it. What an answer costs is not
-known here.
+An answer is asked for with the labeling task, or later as a second opinion. Counts are by the
+purpose of the request, since experts answer some purposes and their answers cost more.
 """
 
 from __future__ import annotations
@@ -82,7 +77,7 @@ def asked_in(connection: Connection, night: int) -> dict[Purpose, int]:
 
 
 def _requested(*conditions: ColumnElement[bool]) -> Any:
-    """People asked for besides, of each labeling task."""
+    """Annotators asked for besides, of each labeling task."""
     number = select(func.coalesce(func.sum(requests.c.num_annotators), 0)).where(*conditions)
     return _same(number, requests)
 
@@ -111,7 +106,7 @@ def _same(number: Select[Any], table: Table) -> Any:
 
 
 class Request(NamedTuple):
-    """More people to be asked in a labeling task that is with people already."""
+    """More annotators to be asked in a labeling task that is with annotators already."""
 
     seq: int
     sample_id: str
@@ -189,7 +184,7 @@ def ask_more(
 
 
 def open_requests(connection: Connection) -> list[Request]:
-    """Requests of which Label Studio has not been told, with the number of people wanted in all.
+    """Requests not yet sent to Label Studio, with the number of annotators wanted in all.
 
     That is of the labeling task as it is there now: those who answered elsewhere do not count.
     """
@@ -227,7 +222,7 @@ def open_requests(connection: Connection) -> list[Request]:
 
 
 def annotators_wanted(connection: Connection, campaign: int) -> dict[str, int]:
-    """By key, the number of annotators asked in each labeling task of a campaign, requests that are told included.
+    """By key, the annotators asked in each labeling task of a campaign, with sent requests.
 
     Those who answered elsewhere do not count.
     """

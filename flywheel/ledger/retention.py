@@ -1,13 +1,10 @@
-"""Forgets what production has seen and nothing refers to, in pieces that are sound by themselves.
+"""Retention: forgets production data that nothing refers to, in pieces that are each consistent.
 
 A sample is kept, with all its predictions, as soon as any other table names it: a failure, a
-choice, a labeling task, an annotation, a label, an opening. Which tables these are is read from
-the schema, so that a new table that refers to samples keeps them too.
-
-Which blobs the ledger names: payloads by sample, and whatever reports and versions rest on.
-
-A blob's name is a hash of 64 characters, so every text in the ledger that is one counts as a
-name: what a later version of flywheel stores is kept without being known here.
+choice, a labeling task, an annotation, a label, an opening. These tables are read from the schema,
+so that a new table that refers to samples keeps them too. Likewise for blobs: every text in the
+ledger that is a hash of 64 characters counts as the name of a blob, so that what a later version
+of flywheel stores is kept without a change here.
 """
 
 from __future__ import annotations
@@ -274,7 +271,7 @@ def mentioned(connection: Connection) -> set[str]:
 
 
 def spare_weights(connection: Connection, newest: int) -> list[str]:
-    """Candidates whose weights nobody will ask for again, the oldest first.
+    """Candidates whose weights are not needed again, the oldest first.
 
     Those stay that were ever released, are in a challenge that is open, wait for a person's
     approval, were judged last, or are among the `newest` of all others.

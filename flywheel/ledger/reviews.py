@@ -1,4 +1,4 @@
-"""Samples whose answer is known, and those of which it is not clear. What an answer is, is not known here."""
+"""Samples whose answer is known (for gold questions), and those in dispute (for experts)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SCANNED = 2000
 
 
 class Asking(NamedTuple):
-    """How far people have been asked about a sample."""
+    """How far annotators have been asked about a sample."""
 
     state: str
     """of its labeling task"""
@@ -36,7 +36,7 @@ class Held(NamedTuple):
 
 
 def gold_candidates(connection: Connection, min_reliability: float) -> tuple[list[str], list[str]]:
-    """Samples whose label several people gave with such a reliability, and those of the start data.
+    """Samples whose label several annotators gave reliably enough, and those of the start data.
 
     Those that were gold already are out. Only the newest rows are looked at, 2,000 of each.
     """
@@ -61,7 +61,7 @@ def gold_candidates(connection: Connection, min_reliability: float) -> tuple[lis
 
 
 def how_asked(connection: Connection, sample_ids: Sequence[str]) -> dict[str, Asking]:
-    """How far people have been asked about chosen samples."""
+    """How far annotators have been asked about chosen samples."""
     found: dict[str, Asking] = {}
     table = labeling_tasks.c
     for start in range(0, len(sample_ids), CHUNK):
@@ -95,7 +95,7 @@ def reviewed(connection: Connection, sample_ids: Sequence[str]) -> set[str]:
 
 
 def doubtable(connection: Connection, limit: int) -> list[Held]:
-    """The newest labels of people on samples that may train and that no expert has looked at.
+    """The newest labels of annotators on samples that may train and that no expert has looked at.
 
     Those that test are left out: to look again only where the model contradicts would bend the
     test set towards the model.

@@ -1,12 +1,8 @@
-"""Samples as they are stored: a row in the ledger, the payload in the blobs or on its way there.
+"""Samples: a row in the ledger, the payload among the blobs or on its way there.
 
-Small payloads on their way to the blobs.
-
-They come into the ledger with their predictions, in one transaction and so with one wait for
-the disk, and stay readable there until the night has moved them. What they mean is not known
-here; larger ones go to the blobs at once.
-
-Which sample a person means by an id, the beginning of one, or a request id.
+Small payloads arrive in the ledger with their predictions, in one transaction and so with one wait
+for the disk, and stay readable there until the night has moved them to the blobs. Larger ones go to
+the blobs at once. A user may name a sample by its id, the beginning of one, or a request id.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The ledger's tables: what happened, in rows that are added and seldom changed.
 
-Only the schema is here; who reads and writes which table stands in the modules beside it.
-A change here needs a migration (flywheel/ledger/migrations); a test compares the two.
+The modules beside this one read and write them, one subject each. A change here needs a migration
+(flywheel/ledger/migrations); a test compares the two.
 """
 
 from sqlalchemy import (

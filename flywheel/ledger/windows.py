@@ -1,11 +1,7 @@
-"""Windows on the log of predictions: what came since a watermark, and nothing older.
+"""Windows on the log of predictions: what came since a watermark, and single predictions by place.
 
-Each reader of the log has a watermark of its own. Reading costs what is new, however long
-the log is.
-
-Single predictions by their places in the log, for whoever looks at a sample of it.
-
-Costs what is asked for, however long the log is. What is looked for in them is not known here.
+Each reader of the log has a watermark of its own. Reading costs what is new or asked for, however
+long the log is.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""A formula's tree -> something that computes it on weighted scores.
-
-Refuses to know how sure the number is, and which scores there are: it takes what it is given.
-"""
+"""A formula's tree -> a function that computes it on weighted scores."""
 
 from __future__ import annotations
 

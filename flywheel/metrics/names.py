@@ -1,12 +1,7 @@
-"""What can only be checked once there are scores: that they exist, and that bounds have a unit.
+"""The metric's identity, and its checks against real scores: names that exist, bounds with a unit.
 
-Refuses to know how a formula is computed.
-
-Which metric it is: an id that changes when anything that defines the number changes.
-
-Refuses to compute the number.
-
-A requirement on a statistic. Refuses to know how sure a value is; whoever has an interval does.
+The id changes when anything that defines the number changes. Requirements are statistics here, a
+value without an interval; the caller adds intervals.
 """
 
 from __future__ import annotations
@@ -147,5 +142,5 @@ def _missing(name: str, names: Sequence[str]) -> str:
     hint = f"did you mean {nearest[0]!r}? " if nearest else ""
     return (
         f"no score is called {name!r}; {hint}known: {', '.join(names) or 'none'}; "
-        "mend [metric] in flywheel.toml or the task's scores function"
+        "fix [metric] in flywheel.toml or the task's scores function"
     )

@@ -1,7 +1,7 @@
 """What a formula is to everything that computes with it: weighted scores in, one number out.
 
 Weights are the one way to say which samples count and how often: 1 / inclusion probability,
-times how often a resample drew a row. Refuses to know where formulas come from.
+times how often a resample drew a row.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ SENSOR = "sensor"
 
 
 ANNOTATORS = "annotators"
-"""source of a label that people gave"""
+"""source of a label that annotators gave"""
 
 
 def content_id(payload: bytes) -> str:
@@ -68,14 +68,14 @@ class Share(enum.StrEnum):
 
 
 class Purpose(enum.StrEnum):
-    """Why people are asked about a sample."""
+    """Why annotators are asked about a sample."""
 
     CHOICE = "choice"
     """it was chosen for labeling"""
     GOLD = "gold"
-    """its answer is known: it measures people, and its label stays"""
+    """its answer is known: it measures annotators, and its label stays"""
     REVIEW = "review"
-    """to the experts: people dispute it, or the model contradicts its label"""
+    """to the experts: annotators dispute it, or the model contradicts its label"""
 
 
 class Split(enum.StrEnum):

@@ -1,7 +1,4 @@
-"""What was measured on a candidate, and what was decided: estimates, the report, the decision.
-
-Refuses to know how a number comes about and what a verdict follows from.
-"""
+"""What was measured on a candidate, and what was decided: estimates, the report, the decision."""
 
 from __future__ import annotations
 
@@ -51,7 +48,7 @@ class SliceComparison:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TierSlice:
-    """How good people of one tier are on one slice."""
+    """How good annotators of one tier are on one slice."""
 
     tier: str
     """random person, ensemble of random people, domain expert, deep expert or mixture of experts"""
@@ -69,7 +66,7 @@ class Watched:
 
     formula: str
     bound: float | None
-    """None: ignored for now, told only"""
+    """None: ignored for now, reported only"""
     is_upper: bool
     """True: the value must lie below the bound; lower is better"""
     candidate: Estimate | None

@@ -94,7 +94,7 @@ class Signal:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Failure:
-    """A sample that the model seems to get wrong, and how far its mending has come."""
+    """A sample that the model seems to get wrong, and how far its fix has come."""
 
     sample_id: str
     prediction_id: str
@@ -259,7 +259,7 @@ class Approval:
     asked_at: datetime
     deadline: datetime
     at_deadline: Consent
-    """what counts when nobody has answered by then"""
+    """what counts when no answer has come by then"""
     answer: Consent | None = None
     """None: it waits"""
     answered_by: str | None = None

@@ -1,4 +1,4 @@
-"""What every section of flywheel.toml is: frozen, strict, and an error for whatever it does not know."""
+"""The base of every section of flywheel.toml: frozen, strict, and an error for each unknown key."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def web_address(url: str) -> str:
     """The address as it is.
 
     Raises:
-        ValueError: it is none of the web.
+        ValueError: it is not an address of the web.
     """
     if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc:
         raise ValueError("is no web address; write one such as https://pictures.example.com/")

@@ -1,4 +1,4 @@
-"""What decides: sections [metric], [[published]], [gate] and [abstain]."""
+"""What a decision rests on: sections [metric], [[published]], [gate] and [abstain]."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Published(Section):
     same_input: bool
     same_compute: bool
     low: float | None = None
-    """of its interval, when the source tells one"""
+    """of its interval, when the source states one"""
     high: float | None = None
 
     @model_validator(mode="after")
@@ -97,13 +97,13 @@ class Gate(Section):
     renewal_samples: int = Field(default=300, ge=5)
     """fresh labels that renew a spent test set"""
     slice_margin: float = Field(default=0.1, ge=0)
-    """a slice that is surely worse by more than this vetoes; so does the start data"""
+    """a slice that is significantly worse by more than this vetoes; so does the start data"""
     protected_slices: Annotated[tuple[str, ...], BeforeValidator(text_list)] = ()
-    """slices that veto when they are surely worse at all"""
+    """slices that veto when they are significantly worse at all"""
     guarded_share: Fraction = 0.95
     """of the guarded failures that the champion answers right, those that a candidate must keep"""
     strict_requirements: bool = False
-    """true: a candidate that surely misses a requirement is rejected even if the champion does too"""
+    """true: a candidate that significantly misses a requirement is rejected even if the champion does"""
 
 
 class Abstain(Section):

@@ -1,4 +1,4 @@
-"""The sections about people: whom to ask, how many, how well they do it, and what it costs."""
+"""The sections about annotators: whom to ask, how many, how well they do it, and what it costs."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ class LabelingSettings(Section):
     probability_share: Annotated[float, Field(gt=0, lt=1)] = 0.5
     """of the new samples; only these grow the test set"""
     annotations_per_sample: int = Field(default=1, ge=1, le=20)
-    """people who are asked"""
+    """annotators asked about a sample"""
     agreement: int = Field(default=1, ge=1, le=20)
-    """people who must give the same answer to make it a label"""
+    """annotators who must give the same answer to make it a label"""
     hard_strength: Fraction = 0.9
     """of the signals, from which a targeted sample counts as hard"""
     annotations_per_hard_sample: int | None = Field(default=None, ge=1, le=20)
-    """people who are asked about a hard sample; by default as many as about any other"""
+    """annotators asked about a hard sample; by default as many as about any other"""
     most_annotations: int = Field(default=5, ge=1, le=20)
-    """people asked about a sample in dispute; then it goes to the experts"""
+    """annotators asked about a sample in dispute; then it goes to the experts"""
     min_reliability: Fraction = 0.5
-    """chance of being right from which what people say is a label"""
+    """probability of being right from which a consensus is a label"""
     ageing_nights: float = Field(default=7.0, gt=0)
     """after which a waiting sample has come half the way to the front of the queue"""
     campaign_samples: int = Field(default=5000, ge=10)
     """labeling tasks after which a new project is begun: Label Studio slows down with their number"""
     pictures: Literal["upload", "folder", "url"] = "upload"
     """how pictures get to Label Studio: over its API, by a folder that it shares with us, or
-    fetched by people's browsers from somewhere else"""
+    fetched by users' browsers from somewhere else"""
     pictures_folder: str | None = None
     """for folder: one that the server has under the same path, below its
     LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT; for url: the folder or fsspec URL that is served"""
@@ -49,12 +49,13 @@ class LabelingSettings(Section):
         if self.agreement > self.annotations_per_sample:
             raise ValueError(
                 f"agreement = {self.agreement} can never be reached with "
-                f"annotations_per_sample = {self.annotations_per_sample}; lower it or ask more people"
+                f"annotations_per_sample = {self.annotations_per_sample}; lower agreement, or raise "
+                "annotations_per_sample"
             )
         if (self.annotations_per_hard_sample or self.agreement) < self.agreement:
             raise ValueError(
                 f"agreement = {self.agreement} can never be reached with annotations_per_hard_sample "
-                f"= {self.annotations_per_hard_sample}; raise it, hard samples need more people"
+                f"= {self.annotations_per_hard_sample}; raise it: hard samples need more annotators"
             )
         return self
 
@@ -86,28 +87,28 @@ class AnnotatorSettings(Section):
 
     @property
     def experts(self) -> frozenset[str]:
-        """Everybody of both."""
+        """Experts of both kinds."""
         return frozenset(self.domain_experts + self.deep_experts)
 
 
 class Quality(Section):
-    """Section [quality]: how people are measured, and what is done about it."""
+    """Section [quality]: how annotators are measured, and what is done about it."""
 
     gold_share: Annotated[float, Field(ge=0, le=0.5)] = 0.05
     """of a night's answers, that go to samples whose answer is known"""
     gold_annotators: int = Field(default=3, ge=1, le=20)
-    """people who are asked about a gold sample"""
+    """annotators asked about a gold sample"""
     blind_share: Fraction = 0.2
     """of the samples, shown without the model's answer: the comparison measures anchoring"""
     max_anchoring: Fraction = 0.1
-    """how much more often people may agree with the model when they see its answer; where it is
-    surely more, nobody is shown it any longer"""
+    """how much more often annotators may agree with the model when they see its answer; where it is
+    significantly more, it is no longer shown"""
     suspect_share: Annotated[float, Field(ge=0, le=0.5)] = 0.05
     """of a night's answers, that go to labels which the model contradicts"""
 
 
 class Cost(Section):
-    """Section [cost]: what people's time is worth, and how much of it may be spent."""
+    """Section [cost]: what annotators' time is worth, and how much of it may be spent."""
 
     currency: str = Field(default="EUR", pattern=r"^[A-Z]{3}$")
     per_hour: float = Field(default=30.0, ge=0)

@@ -28,13 +28,13 @@ class Workers(Section):
     gpu_wait_minutes: int = Field(default=720, ge=1)
     """how long a night waits for the GPU pool, training included"""
     processes: int = Field(default=1, ge=1, le=256)
-    """processes on this machine over which scoring is spread; 1: none besides the run's own"""
+    """processes on this machine over which scoring is spread; 1: only the run's own"""
     cluster: str | None = None
     """address of a Dask scheduler that scores instead, such as tcp://10.0.0.5:8786"""
 
 
 class Links(Section):
-    """Section [links]: where people's browsers find the pages.
+    """Section [links]: where users' browsers find the pages.
 
     Needed where the loop itself uses other addresses: behind a proxy, or in containers.
     """
@@ -51,11 +51,11 @@ class Approval(Section):
     hours: float = Field(default=24.0, gt=0, le=24 * 30)
     """until the deadline"""
     at_deadline: Literal["decline", "approve"] = "decline"
-    """what happens when nobody has answered by then"""
+    """what happens when no answer has come by then"""
 
 
 class Notify(Section):
-    """Section [notify]: when to tell somebody; where stands in FLYWHEEL_NOTIFY_URL."""
+    """Section [notify]: when to notify; the address is in FLYWHEEL_NOTIFY_URL."""
 
     late_minutes: int = Field(default=30, ge=1)
     """that a night may be late"""
@@ -96,7 +96,7 @@ class Identity(Section):
     """Section [project]."""
 
     name: str = Field(pattern=NAME_PATTERN)
-    """lower case letters, digits and dashes; tells projects on one server apart"""
+    """lower case letters, digits and dashes; distinguishes projects on one server"""
     task: str
     """module:function that returns the Task"""
     archetype: Literal["improve", "augment", "automate"] = "improve"
@@ -121,7 +121,7 @@ class Serve(Section):
     """beyond loopback the server needs FLYWHEEL_SERVER_TOKEN"""
     port: int = Field(default=8700, ge=1, le=65535)
     public_url: Annotated[str, AfterValidator(web_address)] | None = None
-    """address by which a Label Studio on another machine reaches the model server, to tell it of
+    """address by which a Label Studio on another machine reaches the model server, to notify it of
     annotations; beside each other they need none"""
     max_payload_bytes: int = Field(default=10_000_000, gt=0)
     max_batch: int = Field(default=64, ge=1, le=4096)

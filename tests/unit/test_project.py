@@ -113,7 +113,7 @@ def test_an_impossible_value_is_told_with_what_is_possible(faults, text, told):
 def test_people_who_can_never_agree_are_told(faults):
     (fault,) = faults("[labeling]\nannotations_per_sample = 2\nagreement = 3")
     assert fault.startswith("[labeling] agreement = 3 can never be reached with")
-    assert fault.endswith("lower it or ask more people")
+    assert fault.endswith("lower agreement, or raise annotations_per_sample")
 
 
 def test_all_faults_are_told_at_once(faults):

@@ -1,11 +1,8 @@
-"""Requirements: a formula and the bound that it must keep, and which of them cannot go together.
+"""Requirements: a formula and the bound that it must keep, and which of them contradict each other.
 
-Refuses to know values: a contradiction here is one that no data could resolve.
-
-Formulas as settings: lists of texts in, the same texts out, or what is wrong with them.
-
-Raises ValueError, which is the one error that pydantic gathers, so that all faults of a file are
-told at once. Refuses to know pydantic.
+A contradiction here is one that no data could resolve. Settings are texts in and the same texts
+out; faults are ValueErrors, which pydantic gathers, so that all faults of a file are reported at
+once.
 """
 
 from __future__ import annotations

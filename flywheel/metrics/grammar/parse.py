@@ -1,7 +1,7 @@
 """The text of a formula -> its tree, by Python's own grammar and a list of what is allowed.
 
-Nothing is ever evaluated: a formula is data, whoever wrote it. Refuses to know which scores a
-task has; that is checked when the scores are there.
+Nothing is ever evaluated: a formula is data, so one from an untrusted file does no harm. Whether
+the task has the scores that it names is checked when the scores are there.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def parse_formula(text: str) -> Formula:
     Aggregates: mean, median, p90 (two digits: percent; three from p900 on: per mille),
     quantile(0.9), below(1.0) and above(1.0) (the share of samples beyond the bound),
     predicted.precision(actual), .recall(actual), .f1(actual), .fbeta(actual, beta=2), each with
-    positive=1 unless told, confidence.average_precision(actual) and
+    positive=1 by default, confidence.average_precision(actual) and
     predicted.mean_average_precision(actual, confidence).
     Terms and numbers are put together by + - * /, parentheses and mean(a, b).
 

@@ -1,7 +1,7 @@
-"""What a formula is once it is read: a frozen tree, compared by value.
+"""The tree of a parsed formula: frozen, compared by value.
 
 Different spellings of one formula give equal trees: correct and correct.mean, error_cm.p90 and
-error_cm.quantile(0.9). Refuses to know how a value is computed.
+error_cm.quantile(0.9).
 """
 
 from __future__ import annotations
