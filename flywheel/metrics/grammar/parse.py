@@ -127,7 +127,7 @@ def _leaf(node: ast.expr) -> Formula:
         case ast.Call(func=ast.Attribute(value=ast.Name(id=score), attr=kind)):
             return _aggregate(score, kind, node)
     raise ValueError(
-        f"{_told(node)} has no place in a formula; known are scores, + - * / and mean()"
+        f"{_quoted(node)} has no place in a formula; known are scores, + - * / and mean()"
     )
 
 
@@ -153,7 +153,7 @@ def _combination(operator: str, nodes: tuple[ast.expr, ...], levels: int) -> Com
 def _mean(name: str, call: ast.Call, levels: int) -> Combination:
     if name != "mean" or not call.args or call.keywords:
         raise ValueError(
-            f"{_told(call)} is unknown; the only function of formulas is mean(a, b, ...)"
+            f"{_quoted(call)} is unknown; the only function of formulas is mean(a, b, ...)"
         )
     return _combination("mean", tuple(call.args), levels)
 
@@ -162,7 +162,7 @@ def _aggregate(score: str, kind: str, call: ast.Call) -> Aggregate:
     percentile = _PERCENTILE.fullmatch(kind)
     if percentile:
         if call.args or call.keywords:
-            raise ValueError(f"{_told(call)}: {kind} takes no argument; write {score}.{kind}")
+            raise ValueError(f"{_quoted(call)}: {kind} takes no argument; write {score}.{kind}")
         return Aggregate(score=score, kind="quantile", numbers=(_level(percentile.group(1)),))
     if kind not in _ARGUMENTS:
         nearest = difflib.get_close_matches(kind, _ARGUMENTS, n=1)
@@ -174,9 +174,11 @@ def _aggregate(score: str, kind: str, call: ast.Call) -> Aggregate:
     if kind == "f1":
         return Aggregate(score=score, kind="fbeta", columns=columns, numbers=(1.0, *numbers))
     if kind == "quantile" and not 0 < numbers[0] < 1:
-        raise ValueError(f"{_told(call)}: a level lies between 0 and 1, both excluded, such as 0.9")
+        raise ValueError(
+            f"{_quoted(call)}: a level lies between 0 and 1, both excluded, such as 0.9"
+        )
     if kind == "fbeta" and not numbers[0] > 0:
-        raise ValueError(f"{_told(call)}: beta is above 0, such as 2 to weigh the recall more")
+        raise ValueError(f"{_quoted(call)}: beta is above 0, such as 2 to weigh the recall more")
     return Aggregate(score=score, kind=kind, columns=columns, numbers=numbers)
 
 
@@ -201,7 +203,7 @@ def _arguments(kind: str, call: ast.Call) -> tuple[tuple[str, ...], tuple[float,
     try:
         bound = shape.bind(*call.args, **{str(word.arg): word.value for word in call.keywords})
     except TypeError as error:
-        raise ValueError(f"{_told(call)}: {error}; write {kind}({', '.join(names)})") from error
+        raise ValueError(f"{_quoted(call)}: {error}; write {kind}({', '.join(names)})") from error
     bound.apply_defaults()
     columns, numbers = [], []
     for name, value in bound.arguments.items():
@@ -210,7 +212,9 @@ def _arguments(kind: str, call: ast.Call) -> tuple[tuple[str, ...], tuple[float,
         elif isinstance(value, ast.Name):
             columns.append(value.id)
         else:
-            raise ValueError(f"{_told(call)}: {name} is the name of a score, not {_told(value)}")
+            raise ValueError(
+                f"{_quoted(call)}: {name} is the name of a score, not {_quoted(value)}"
+            )
     return tuple(columns), tuple(numbers)
 
 
@@ -222,7 +226,7 @@ def _number(node: ast.expr) -> float:
                 return float(value)
         case ast.UnaryOp(op=ast.USub(), operand=ast.Constant() as operand):
             return -_number(operand)
-    raise ValueError(f"{_told(node)} is no number; write one such as 0.5")
+    raise ValueError(f"{_quoted(node)} is not a number; write one such as 0.5")
 
 
 def _check_latency(terms: list[Aggregate | Function]) -> None:
@@ -240,7 +244,7 @@ def _check_latency(terms: list[Aggregate | Function]) -> None:
         )
 
 
-def _told(node: ast.expr) -> str:
+def _quoted(node: ast.expr) -> str:
     """A part of the formula as its reader knows it, on one line."""
     text = ast.unparse(node).replace("'", "")
     return repr(text if len(text) <= 60 else f"{text[:57]}...")
