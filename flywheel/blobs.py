@@ -137,7 +137,7 @@ class Blobs:
                 yield Stored(name.rpartition("/")[2], int(info["size"] or 0), _changed(info))
 
     def find(self, digest: str) -> Stored | None:
-        """The file of one blob; None when there is none."""
+        """The file of one blob; None when it is missing."""
         try:
             info = self._filesystem.info(self._path(digest))
         except FileNotFoundError:

@@ -57,7 +57,7 @@ def pick_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise SettingsError(
-            f"train.device = {name!r} is none; write auto, cpu or cuda:0"
+            f"train.device = {name!r} is not a device; write auto, cpu or cuda:0"
         ) from error
     if device.type not in ("cpu", "cuda", "mps"):
         raise SettingsError(f"train.device = {name!r} cannot train; write auto, cpu or cuda:0")

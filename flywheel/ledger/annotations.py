@@ -25,7 +25,7 @@ STANDS = (table.c.deleted_at.is_(None), table.c.refused.is_(None), table.c.skipp
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Returned:
-    """An annotation, and why it is no answer of the task, if it is none."""
+    """An annotation, and the reason if it is not an answer of the task."""
 
     annotation: Annotation
     refused: str | None

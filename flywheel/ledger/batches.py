@@ -18,7 +18,7 @@ from flywheel.records import SENSOR, Batch, Json, Purpose, Share
 
 
 class Origin(NamedTuple):
-    """How a sample came to be labeled."""
+    """How a sample was chosen for labeling."""
 
     share: Share
     inclusion_probability: float | None
@@ -89,7 +89,7 @@ def batch_since(connection: Connection, night: int, since: datetime) -> BatchSiz
 
 
 def origins(connection: Connection) -> dict[str, Origin]:
-    """How each sample that was ever chosen came to be."""
+    """How each sample that was ever chosen was drawn."""
     query = select(choices.c.sample_id, choices.c.share, choices.c.inclusion_probability)
     return {
         row.sample_id: Origin(

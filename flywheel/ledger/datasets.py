@@ -70,7 +70,7 @@ def get_version(connection: Connection, version_id: str) -> DatasetVersion:
     """A version by its id.
 
     Raises:
-        UnknownIdError: there is none.
+        UnknownIdError: it is not in the ledger.
     """
     query = select(dataset_versions).where(dataset_versions.c.id == version_id)
     row = connection.execute(query).first()

@@ -186,7 +186,7 @@ def find_approval(connection: Connection, start: str) -> Approval:
     """The one question about a decision whose id begins so.
 
     Raises:
-        UnknownIdError: there is none, or several.
+        UnknownIdError: no decision, or more than one, matches.
     """
     about = approvals.c.decision_id.startswith(start, autoescape=True)
     rows = connection.execute(select(approvals).where(about).limit(2)).mappings().all()

@@ -75,7 +75,7 @@ def move_failures(
 
 
 def num_moved(connection: Connection, state: FailureState, night: int) -> int:
-    """How many failures came to a state in a night, in however many runs of it."""
+    """The number of failures that reached a state in a night, over all its runs."""
     mine = (transitions.c.state == state.value, transitions.c.night == night)
     return connection.execute(select(func.count()).where(*mine)).scalar_one()
 
@@ -183,7 +183,7 @@ class Case:
     signals: tuple[Signal, ...]
     """strongest first; empty for a sample that was only drawn at random"""
     state: FailureState | None
-    """where the failure is now; None when the sample is none"""
+    """where the failure is now; None when the sample is not a failure"""
     share: Share | None
     """None: not chosen for labeling"""
     reason: str
@@ -197,7 +197,7 @@ class Case:
 def failures_of_night(
     connection: Connection, night: int, state: FailureState, limit: int
 ) -> list[Case]:
-    """The failures that came to a state in a night, strongest signals first."""
+    """The failures that reached a state in a night, strongest signals first."""
     query = (
         _cases()
         .join(predictions, predictions.c.id == failures.c.prediction_id)
@@ -234,7 +234,7 @@ def count_signals(connection: Connection, night: int) -> dict[str, int]:
 
 
 def count_moved(connection: Connection, night: int) -> dict[FailureState, int]:
-    """How many failures came to each state in a night."""
+    """The number of failures that reached each state in a night."""
     query = (
         select(transitions.c.state, func.count().label("number"))
         .where(transitions.c.night == night)

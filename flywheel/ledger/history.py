@@ -109,7 +109,7 @@ def night_starts(connection: Connection) -> list[tuple[int, datetime]]:
 def results_of(
     connection: Connection, step: str, numbers: Sequence[int] | None = None
 ) -> dict[int, Json]:
-    """Night -> what a step of it came to, as it is stored, oldest first; default: of all nights."""
+    """Night -> the stored result of a step, oldest first; default: of all nights."""
     query = select(steps.c.night, steps.c.result).where(steps.c.name == step)
     if numbers is not None:
         query = query.where(steps.c.night.in_(numbers))
@@ -118,7 +118,7 @@ def results_of(
 
 
 def moves_by_night(connection: Connection) -> dict[int, dict[FailureState, int]]:
-    """Night -> how many failures came to each state in it; what came between nights is missing."""
+    """Night -> the number of failures that reached each state in it; changes between nights are missing."""
     query = (
         select(transitions.c.night, transitions.c.state, func.count().label("number"))
         .where(transitions.c.night.is_not(None))
@@ -134,7 +134,7 @@ def moves_by_night(connection: Connection) -> dict[int, dict[FailureState, int]]
 def waits(
     connection: Connection, start: FailureState, since_night: int, limit: int
 ) -> Mapping[str, Wait]:
-    """Sample -> its wait, of the newest failures that came to a state since a night."""
+    """Sample -> its wait, of the newest failures that reached a state since a night."""
     began = _times(connection, start, since_night, limit)
     fixed = _times(connection, FailureState.FIXED, since_night, None)
     return {key: Wait(at, fixed.get(key)) for key, at in began.items()}
@@ -158,7 +158,7 @@ def newest_failures(connection: Connection, limit: int) -> dict[str, FailureStat
 def _times(
     connection: Connection, state: FailureState, since_night: int, limit: int | None
 ) -> dict[str, datetime]:
-    """When samples first came to a state, of its newest transitions."""
+    """When samples first reached a state, of its newest transitions."""
     query = (
         select(transitions.c.sample_id, transitions.c.at)
         .where(transitions.c.night >= since_night, transitions.c.state == state.value)

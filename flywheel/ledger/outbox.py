@@ -102,7 +102,7 @@ class Sent(NamedTuple):
     """as it was sent; None where that was not kept"""
     seen_at: datetime | None
     note: str
-    """why it came to an end, or is about to"""
+    """why it ended, or is about to"""
 
 
 def enqueue(connection: Connection, asked: Iterable[Asked], night: int, now: datetime) -> None:

@@ -33,7 +33,7 @@ def get_checkpoint(connection: Connection, digest: str) -> Checkpoint:
     """The record of a digest.
 
     Raises:
-        UnknownIdError: there is none.
+        UnknownIdError: it is not in the ledger.
     """
     query = select(checkpoints.c.record).where(checkpoints.c.digest == digest)
     record = connection.execute(query).scalar()

@@ -30,7 +30,7 @@ def get_report(connection: Connection, report_id: str) -> Report:
     """The report of an id.
 
     Raises:
-        UnknownIdError: there is none.
+        UnknownIdError: it is not in the ledger.
     """
     query = select(reports.c.record).where(reports.c.id == report_id)
     record = connection.execute(query).scalar()

@@ -77,7 +77,7 @@ def asked_in(connection: Connection, night: int) -> dict[Purpose, int]:
 
 
 def _requested(*conditions: ColumnElement[bool]) -> Any:
-    """Annotators asked for besides, of each labeling task."""
+    """The additional annotators asked for, of each labeling task."""
     number = select(func.coalesce(func.sum(requests.c.num_annotators), 0)).where(*conditions)
     return _same(number, requests)
 
@@ -122,7 +122,7 @@ def answers_asked(connection: Connection, night: int) -> int:
 
 
 def asked_besides(connection: Connection, night: int) -> dict[str, int]:
-    """Answers that a night asked for besides those of its batch, by purpose or reason."""
+    """Answers that a night asked for in addition to its batch, by purpose or reason."""
     purposes = (
         select(
             labeling_tasks.c.purpose.label("why"),

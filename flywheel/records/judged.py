@@ -201,7 +201,7 @@ class Report:
     test_set_digest: str
     challenge: Challenge | None
     no_challenge: str = ""
-    """why there is none: no candidate, no champion, or too few fresh labels to open one"""
+    """why it is missing: no candidate, no champion, or too few fresh labels to open one"""
     entries: tuple[Entry, ...]
     """on the frozen test set"""
     start_entries: tuple[Entry, ...]

@@ -41,7 +41,7 @@ def parse_condition(text: str) -> Limit:
     """A formula, one of < <= > >=, and a number.
 
     Raises:
-        SettingsError: the text is no such condition, or its formula is none.
+        SettingsError: the text is not such a condition, or its formula is invalid.
     """
     parts = [part.strip() for part in _SIGN.split(text)]
     if len(parts) != 3 or not _NUMBER.fullmatch(parts[2]):

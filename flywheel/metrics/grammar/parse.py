@@ -219,7 +219,7 @@ def _arguments(kind: str, call: ast.Call) -> tuple[tuple[str, ...], tuple[float,
 
 
 def _number(node: ast.expr) -> float:
-    """A number, with or without a minus; True, 1j and 1e999 are none."""
+    """A number, with or without a minus; True, 1j and 1e999 are not numbers."""
     match node:
         case ast.Constant(value=int() | float() as value) if not isinstance(value, bool):
             if abs(value) <= 1e300:
