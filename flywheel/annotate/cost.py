@@ -30,6 +30,15 @@ _TAIL = 0.025
 _UNSEEN = 5.0
 """multiple of the mean that a kind of unit not seen so far may take"""
 
+_WINDOW = 20_000
+"""newest annotations that count"""
+_FEWEST = 20
+"""answers from which the price is measured; below, [cost] seconds_per_answer is used"""
+_COST_TAIL = 0.01
+"""nominal share of nights that cost more than the upper end; up to 0.06, as times are skewed"""
+_HOUR = 3600.0
+_NEWCOMER = ""
+
 
 def ratio(totals: Array, counts: Array) -> Estimate | None:
     """Return the mean cost of one counted thing with a 95 % interval; None with too little data.
@@ -83,16 +92,6 @@ def _unskewed(quantile: float, skewness: float, number: int) -> float:
     if abs(scaled) < 1e-6:
         return quantile
     return float(3.0 / scaled * (np.cbrt(1.0 + scaled * (quantile - scaled / 6.0)) - 1.0))
-
-
-_WINDOW = 20_000
-"""newest annotations that count"""
-_FEWEST = 20
-"""answers from which the price is measured; below, [cost] seconds_per_answer is used"""
-_COST_TAIL = 0.01
-"""nominal share of nights that cost more than the upper end; up to 0.06, as times are skewed"""
-_HOUR = 3600.0
-_NEWCOMER = ""
 
 
 class Costed(NamedTuple):

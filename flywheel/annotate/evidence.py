@@ -28,6 +28,11 @@ from flywheel.task import Task
 _WINDOW = 20_000
 """newest annotations that count"""
 
+_PART = 250
+"""samples whose payloads are in memory at the same time"""
+_ANCHORING_WINDOW = 2_000
+"""newest annotations that count; fewer, as the slices of their samples need the payloads"""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answered:
@@ -176,10 +181,6 @@ def _tiers(annotators: AnnotatorSettings) -> dict[str, str]:
     return tiers | dict.fromkeys(annotators.deep_experts, "deep expert")
 
 
-_PART = 250
-"""samples whose payloads are in memory at the same time"""
-
-
 def slices_of(
     connection: Connection, blobs: Blobs, task: Task, sample_ids: Sequence[str]
 ) -> dict[str, tuple[str, ...]]:
@@ -190,10 +191,6 @@ def slices_of(
         for key, sample in loaded.items():
             found[key] = tuple(name for name, holds in task.slices.items() if holds(sample))
     return found
-
-
-_ANCHORING_WINDOW = 2_000
-"""newest annotations that count; fewer, as the slices of their samples need the payloads"""
 
 
 def read_compared(connection: Connection, blobs: Blobs, task: Task) -> list[Compared]:

@@ -22,6 +22,11 @@ _TAIL = 0.025
 
 Key = TypeVar("Key", bound=Hashable)
 
+_FEWEST_NIGHTS = 5
+"""nights that a learning curve needs"""
+_LEAST_GROWTH = 1.2
+"""ratio of training rows, last night to smallest, that a learning curve needs"""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Expense:
@@ -111,13 +116,6 @@ def trend(nights: Mapping[int, Expense]) -> Estimate | None:
     return Estimate(value=value, low=low, high=high, num_samples=len(known))
 
 
-_FEWEST = 5
-"""nights that a learning curve needs"""
-_LEAST_GROWTH = 1.2
-"""ratio of training rows, last night to smallest, that a learning curve needs"""
-_GAIN_TAIL = 0.025
-
-
 class Point(NamedTuple):
     """One night's candidate, as a point of the learning curve."""
 
@@ -167,7 +165,7 @@ def expected_gain(
         return Gain(num_labels=num_labels, money=money, gain=None, per_money=None, note=missing)
     slope, error = _slope(points)
     slope *= 1 if higher_is_better else -1
-    half = float(stats.t.isf(_GAIN_TAIL, len(points) - 2)) * error
+    half = float(stats.t.isf(_TAIL, len(points) - 2)) * error
     reach = float(np.log1p(num_labels / points[-1].num_train))
     gain = Estimate(
         value=slope * reach,
@@ -189,10 +187,8 @@ def expected_gain(
 
 def _missing(points: Sequence[Point]) -> str:
     """Return why there is no estimate; "" if there is one."""
-    if len(points) < _FEWEST:
-        return (
-            f"not enough nights yet: {len(points)} with a measured candidate, {_FEWEST} are needed"
-        )
+    if len(points) < _FEWEST_NIGHTS:
+        return f"not enough nights yet: {len(points)} with a measured candidate, {_FEWEST_NIGHTS} are needed"
     rows = [point.num_train for point in points]
     if min(rows) <= 0 or rows[-1] < _LEAST_GROWTH * min(rows):
         return (
@@ -208,7 +204,7 @@ def _slope(points: Sequence[Point]) -> tuple[float, float]:
     fitted = stats.linregress(logs, [point.metric.value for point in points])
     weights = (logs - logs.mean()) / ((logs - logs.mean()) ** 2).sum()
     widths = np.array([point.metric.high - point.metric.low for point in points])
-    measured = float(np.sqrt(((weights * widths / (2 * stats.norm.isf(_GAIN_TAIL))) ** 2).sum()))
+    measured = float(np.sqrt(((weights * widths / (2 * stats.norm.isf(_TAIL))) ** 2).sum()))
     return float(fitted.slope), max(float(fitted.stderr), measured)
 
 

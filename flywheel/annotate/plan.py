@@ -91,12 +91,12 @@ def title_of(name: str, audience: str, number: int) -> str:
 
 
 def key_of(project: Project, campaign: int, row: Waiting) -> str:
-    """The key of a sample in a campaign: always the same, and of no other."""
+    """Return the key of a labeling task: stable, and unique to sample, purpose and campaign."""
     return content_id(f"{project.name}/{campaign}/{row.purpose}/{row.sample_id}".encode())
 
 
 class _OpenCampaigns:
-    """The campaigns that still take something; a new one is begun when there is none."""
+    """The campaigns that are not full; a new one is begun when needed."""
 
     def __init__(self, connection: Connection, project: Project, now: datetime) -> None:
         self._connection = connection

@@ -32,15 +32,15 @@ from flywheel.task import Task
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
+_PART = 500
+"""labeling tasks whose samples are in memory at the same time"""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
 
 def sums(left: DataclassInstance, right: DataclassInstance) -> dict[str, Any]:
     """Return the sums of the fields of two records of one class."""
     names = [field.name for field in fields(left)]
     return {name: getattr(left, name) + getattr(right, name) for name in names}
-
-
-_PART = 500
-"""labeling tasks whose samples are in memory at the same time"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -241,9 +241,6 @@ def _fault(answer: Json) -> str | None:
 
 def _name(campaign: Campaign, found: LabelingTask) -> str:
     return f"{campaign.id}/{found.external_id}"
-
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def pull(

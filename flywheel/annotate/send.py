@@ -48,6 +48,8 @@ from flywheel.task import Task
 
 _T = TypeVar("_T")
 
+_SAMPLES_PER_COMMIT = 500  # their payloads are in memory at the same time
+
 
 def picture_of(sample: Sample, task: Task) -> bytes:
     """Return the picture that annotators see.
@@ -121,9 +123,6 @@ def _of_task(name: str, call: Callable[[], _T]) -> _T:
             f"labeling.{name} of the task fails on the sample ({type(error).__name__}: {error}); fix "
             "it, or let it raise PayloadError or AnnotationError"
         ) from error
-
-
-_SAMPLES_PER_COMMIT = 500  # their payloads are in memory at the same time
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -26,6 +26,10 @@ from flywheel.train.team import Team
 
 _NOISE_STD = 0.01
 
+Progress = Callable[[int, int, float], None]
+"""called with (epoch counted from 1, epochs, mean loss) after every epoch"""
+_ALONE = Team()
+
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
@@ -56,12 +60,6 @@ def starting_network(task: Task, champion: bytes | None, shrink: float) -> torch
         for parameter in module.parameters():
             parameter.mul_(shrink).add_(torch.randn_like(parameter), alpha=_NOISE_STD)
     return module
-
-
-Progress = Callable[[int, int, float], None]
-"""called with (epoch counted from 1, epochs, mean loss) after every epoch"""
-
-_ALONE = Team()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
