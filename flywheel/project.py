@@ -38,7 +38,7 @@ _MODELS = ("candidate", "champion", "requirement")
 
 
 def _have_distinct_names(results: tuple[Published, ...]) -> tuple[Published, ...]:
-    names = [one.name for one in results]
+    names = [result.name for result in results]
     if twice := {name for name in names if names.count(name) > 1 or name in _MODELS}:
         raise ValueError(
             f"{min(twice)!r} is the name of two lines of a report's table; give each another name, "

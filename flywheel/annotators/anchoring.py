@@ -104,9 +104,9 @@ def _split(
     compared: Iterable[Compared], parts: Callable[[Compared], Iterable[str]]
 ) -> dict[str, list[Compared]]:
     found: dict[str, list[Compared]] = {}
-    for one in compared:
-        for part in parts(one):
-            found.setdefault(part, []).append(one)
+    for comparison in compared:
+        for part in parts(comparison):
+            found.setdefault(part, []).append(comparison)
     return dict(sorted(found.items()))
 
 
@@ -124,8 +124,8 @@ def _difference(compared: Sequence[Compared], tail: float) -> Anchoring | None:
     Departure: effective numbers in Wilson's bounds, see `_effective`, because annotators who answer
     the same sample face the same picture and the same answer of the model.
     """
-    shown = [one for one in compared if not one.is_blind]
-    blind = [one for one in compared if one.is_blind]
+    shown = [comparison for comparison in compared if not comparison.is_blind]
+    blind = [comparison for comparison in compared if comparison.is_blind]
     if not shown or not blind:
         return None
     (share, low, high), (other, other_low, other_high) = (

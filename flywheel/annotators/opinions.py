@@ -131,23 +131,28 @@ def pack(opinions: Sequence[Opinion], annotators: Sequence[str] = ()) -> Opinion
     """
     ordered = sorted(opinions, key=lambda one: (one.sample, one.group, one.person))
     _refuse_twice(ordered)
-    samples = sorted({one.sample for one in ordered})
-    everyone = sorted({one.person for one in ordered} | set(annotators))
+    samples = sorted({opinion.sample for opinion in ordered})
+    everyone = sorted({opinion.person for opinion in ordered} | set(annotators))
     place, number = _places(samples), _places(everyone)
-    names = _places(sorted({one.name for one in ordered if one.name is not None}))
-    groups = sorted({(place[one.sample], one.group) for one in ordered})
+    names = _places(sorted({opinion.name for opinion in ordered if opinion.name is not None}))
+    groups = sorted({(place[opinion.sample], opinion.group) for opinion in ordered})
     index = {group: at for at, group in enumerate(groups)}
-    known = [float("nan") if one.is_right is None else float(one.is_right) for one in ordered]
+    known = [
+        float("nan") if opinion.is_right is None else float(opinion.is_right) for opinion in ordered
+    ]
     pairs = np.array(groups, dtype=np.intp).reshape(-1, 2)
     return Opinions(
         samples=tuple(samples),
         annotators=tuple(everyone),
-        sample=np.array([place[one.sample] for one in ordered], dtype=np.intp),
-        person=np.array([number[one.person] for one in ordered], dtype=np.intp),
-        group=np.array([index[place[one.sample], one.group] for one in ordered], dtype=np.intp),
+        sample=np.array([place[opinion.sample] for opinion in ordered], dtype=np.intp),
+        person=np.array([number[opinion.person] for opinion in ordered], dtype=np.intp),
+        group=np.array(
+            [index[place[opinion.sample], opinion.group] for opinion in ordered], dtype=np.intp
+        ),
         is_right=np.array(known, dtype=float),
         name=np.array(
-            [-1 if one.name is None else names[one.name] for one in ordered], dtype=np.intp
+            [-1 if opinion.name is None else names[opinion.name] for opinion in ordered],
+            dtype=np.intp,
         ),
         sample_of_group=pairs[:, 0],
         number_of_group=pairs[:, 1],
@@ -160,10 +165,10 @@ def _places(names: Sequence[str]) -> Mapping[str, int]:
 
 def _refuse_twice(opinions: Sequence[Opinion]) -> None:
     seen: set[tuple[str, str]] = set()
-    for one in opinions:
-        if (one.sample, one.person) in seen:
+    for opinion in opinions:
+        if (opinion.sample, opinion.person) in seen:
             raise ValueError(
-                f"{one.person!r} has two opinions on sample {one.sample[:12]!r}; "
+                f"{opinion.person!r} has two opinions on sample {opinion.sample[:12]!r}; "
                 "one a person is allowed: hand in the newest"
             )
-        seen.add((one.sample, one.person))
+        seen.add((opinion.sample, opinion.person))

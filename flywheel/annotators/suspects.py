@@ -60,7 +60,7 @@ def suspect_labels(judged: Sequence[Judged]) -> list[Suspect]:
         ValueError: a confidence is no finite number.
     """
     _refuse_unsure(judged)
-    if not any(one.agrees for one in judged):
+    if not any(judgement.agrees for judgement in judged):
         return []  # how sure the model is where it is right is not known
     answers: defaultdict[str | None, list[Judged]] = defaultdict(list)
     for one in judged:
@@ -85,11 +85,11 @@ class _Usual(NamedTuple):
 
 def _measure(judged: Sequence[Judged], usual: _Usual, firmness: float) -> _Usual:
     """Means to which `usual` is added as so many answers."""
-    agreeing = [one.confidence for one in judged if one.agrees]
+    agreeing = [judgement.confidence for judgement in judged if judgement.agrees]
     total = math.fsum(agreeing) + firmness * usual.threshold
     # Rounded, a mean may come out above all that it is the mean of, and nothing would be sure.
     threshold = min(total / (len(agreeing) + firmness), max([*agreeing, usual.threshold]))
-    sure = [one.agrees for one in judged if one.confidence >= threshold]
+    sure = [judgement.agrees for judgement in judged if judgement.confidence >= threshold]
     share = (sure.count(False) + firmness * usual.share) / (len(sure) + firmness)
     return _Usual(threshold, share)
 
@@ -97,7 +97,8 @@ def _measure(judged: Sequence[Judged], usual: _Usual, firmness: float) -> _Usual
 def _suspects(judged: Sequence[Judged], usual: _Usual) -> list[Suspect]:
     """Of labels under one answer of the model."""
     against = sorted(
-        (one for one in judged if not one.agrees), key=lambda one: (-one.confidence, one.sample)
+        (judgement for judgement in judged if not judgement.agrees),
+        key=lambda one: (-one.confidence, one.sample),
     )
     return [
         Suspect(
@@ -110,9 +111,9 @@ def _suspects(judged: Sequence[Judged], usual: _Usual) -> list[Suspect]:
 
 
 def _refuse_unsure(judged: Sequence[Judged]) -> None:
-    for one in judged:
-        if not math.isfinite(one.confidence):
+    for judgement in judged:
+        if not math.isfinite(judgement.confidence):
             raise ValueError(
-                f"confidence on sample {one.sample[:12]!r} is {one.confidence}; only finite "
+                f"confidence on sample {judgement.sample[:12]!r} is {judgement.confidence}; only finite "
                 "numbers are allowed: leave the sample out"
             )

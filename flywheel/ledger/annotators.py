@@ -52,7 +52,7 @@ def recent_annotations(connection: Connection, limit: int) -> list[Annotation]:
 def save_annotators(connection: Connection, measured: Sequence[Measured], now: datetime) -> None:
     """Replace the measured reliability of all annotators."""
     connection.execute(delete(annotators))
-    rows = [{**asdict(one), "measured_at": now} for one in measured]
+    rows = [{**asdict(annotator), "measured_at": now} for annotator in measured]
     if rows:
         connection.execute(insert(annotators), rows)
 

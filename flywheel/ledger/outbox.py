@@ -109,17 +109,17 @@ def enqueue(connection: Connection, asked: Iterable[Asked], night: int, now: dat
     """Let samples wait to be sent, at the expense of a night; one purpose at a time each."""
     rows = [
         {
-            "sample_id": one.sample_id,
-            "purpose": one.purpose.value,
-            "num_annotators": one.num_annotators,
-            "priority": one.priority,
+            "sample_id": asking.sample_id,
+            "purpose": asking.purpose.value,
+            "num_annotators": asking.num_annotators,
+            "priority": asking.priority,
             "state": "waiting",
             "note": "",
             "shown": False,
             "night": night,
             "created_at": now,
         }
-        for one in asked
+        for asking in asked
     ]
     if rows:
         connection.execute(insert(labeling_tasks), rows)

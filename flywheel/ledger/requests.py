@@ -245,14 +245,17 @@ def annotators_wanted(connection: Connection, campaign: int) -> dict[str, int]:
 
 def finish_requests(connection: Connection, done: list[Request], now: datetime) -> None:
     """Mark requests as done: Label Studio asks these annotators now, their labeling tasks are open again."""
-    for one in done:
-        mine = (requests.c.sample_id == one.sample_id, requests.c.purpose == one.purpose.value)
+    for request in done:
+        mine = (
+            requests.c.sample_id == request.sample_id,
+            requests.c.purpose == request.purpose.value,
+        )
         requested = update(requests).where(
-            *mine, requests.c.seq <= one.seq, requests.c.done_at.is_(None)
+            *mine, requests.c.seq <= request.seq, requests.c.done_at.is_(None)
         )
         connection.execute(requested.values(done_at=now))
         task = (
-            labeling_tasks.c.sample_id == one.sample_id,
-            labeling_tasks.c.purpose == one.purpose.value,
+            labeling_tasks.c.sample_id == request.sample_id,
+            labeling_tasks.c.purpose == request.purpose.value,
         )
         connection.execute(update(labeling_tasks).where(*task).values(state="sent"))

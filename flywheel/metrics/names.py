@@ -36,7 +36,9 @@ def metric_id(metric: Metric, directory: Path | None) -> str:
         *(parse_formula(text) for text in (metric.optimize, *metric.ignore)),
         *(parse_condition(text).formula for text in metric.require),
     ]
-    found = {leaf.path for one in formulas for leaf in leaves(one) if isinstance(leaf, Function)}
+    found = {
+        leaf.path for formula in formulas for leaf in leaves(formula) if isinstance(leaf, Function)
+    }
     sources = {path: _source(path, directory) for path in sorted(found)}
     content = {"settings": metric.model_dump(mode="json"), "functions": sources}
     return content_id(canonical(content).encode())
