@@ -46,7 +46,7 @@ def test_slices_are_measured_one_by_one():
     assert found["dark"].difference == pytest.approx(0.35)
 
 
-def test_people_on_the_same_sample_are_no_independent_witnesses():
+def test_annotators_on_the_same_sample_are_no_independent_witnesses():
     alone = [
         Compared(sample=f"{n}", person="ann", is_blind=n % 2 == 0, agrees=n % 3 > 0)
         for n in range(60)
@@ -66,7 +66,7 @@ def test_who_takes_over_the_models_answer_is_named_and_others_are_not():
     assert biased_annotators(compared, 0.1).keys() == {"bob"}
 
 
-def test_the_more_people_are_looked_at_the_more_it_takes_to_be_named():
+def test_the_more_annotators_are_looked_at_the_more_it_takes_to_be_named():
     edge = annotations("ann", (85, 100), (27, 50))
     assert biased_annotators(edge, 0.1).keys() == {"ann"}
     others = [one for n in range(40) for one in annotations(f"p{n}", (80, 100), (40, 50))]
@@ -84,7 +84,7 @@ def test_nobody_is_biased_among_nobody():
     assert biased_annotators([], 0.1) == {}
 
 
-def test_honest_people_are_hardly_ever_named():
+def test_honest_annotators_are_hardly_ever_named():
     rng, named = np.random.default_rng(0), 0
     for _ in range(40):
         compared = [

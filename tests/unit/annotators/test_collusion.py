@@ -64,7 +64,7 @@ def test_copies_count_as_one():
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_honest_people_who_share_hard_samples_are_left_alone(seed):
+def test_honest_annotators_who_share_hard_samples_are_left_alone(seed):
     answers, _ = drawn(HONEST, 1500, hard=0.4, seed=seed)
     assert weigh(answered(answers, per=4, seed=seed)).voices == {}
 
@@ -94,7 +94,7 @@ def test_nobody_shares_mistakes_with_nobody():
     assert shared_mistakes(pack([]), 4.0) == []
 
 
-def test_people_linked_by_others_are_one_voice():
+def test_annotators_linked_by_others_are_one_voice():
     pairs = [
         SharedMistakes(annotators=pair, share=1.0, expected=0.3, p_value=0.0)
         for pair in (("d", "e"), ("b", "c"), ("c", "a"), ("f", "e"))
@@ -112,7 +112,7 @@ def pairs_of(reliabilities, ring=()):
     return Pairs(first, second, np.full(len(first), 1000), 1000 * share)
 
 
-def test_agreement_says_how_reliable_people_are():
+def test_agreement_says_how_reliable_annotators_are():
     found = robust_reliabilities(pairs_of(HONEST), len(HONEST), 0.25)
     assert found == pytest.approx(HONEST, abs=0.02)
 

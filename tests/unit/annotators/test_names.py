@@ -58,7 +58,7 @@ def drawn(shares, seed=0):
 EVEN, UNEVEN = [0.25] * 4, [0.85, 0.05, 0.05, 0.05]
 
 
-def test_a_rare_name_needs_more_people_than_a_common_one():
+def test_a_rare_name_needs_more_annotators_than_a_common_one():
     truth = drawn(UNEVEN)
     opinions = answered(truth, *[honest(0.75)] * 6, per=2)
     assert (

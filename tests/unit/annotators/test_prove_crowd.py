@@ -41,7 +41,7 @@ def test_the_consensus_is_no_worse_than_the_majoritys_and_better_among_spammers(
 
 
 @pytest.mark.parametrize("name", ["honest, 10 classes", "honest, points"])
-def test_intervals_of_honest_people_hold_their_reliability(proof, name):
+def test_intervals_of_honest_annotators_hold_their_reliability(proof, name):
     assert outcome(proof, name)[0].holds.mean() > 0.85
 
 
@@ -53,7 +53,7 @@ def test_intervals_of_honest_people_hold_their_reliability(proof, name):
         ("4 of 12 copy, points", "shares mistakes"),
     ],
 )
-def test_who_does_harm_is_caught_and_honest_people_are_not(proof, name, way):
+def test_who_does_harm_is_caught_and_honest_annotators_are_not(proof, name, way):
     found, honest = outcome(proof, name)
     assert found.caught[way][:, honest:].mean() > 0.85
     assert np.mean([flags[:, :honest].mean() for flags in found.caught.values()]) < 0.05

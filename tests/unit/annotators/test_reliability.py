@@ -77,7 +77,7 @@ def test_with_gold_only_a_reliability_is_that_of_the_counts():
     assert person.high - person.low < 0.3
 
 
-def test_a_good_minority_of_known_people_beats_a_bad_majority():
+def test_a_good_minority_of_known_annotators_beats_a_bad_majority():
     gold = [
         one
         for number in range(60)
@@ -87,7 +87,7 @@ def test_a_good_minority_of_known_people_beats_a_bad_majority():
     assert crowd.samples["s"][3] > crowd.samples["s"][1]
 
 
-def test_people_of_a_tier_are_drawn_to_each_other(draw_crowd):
+def test_annotators_of_a_tier_are_drawn_to_each_other(draw_crowd):
     opinions, _ = draw_crowd([0.95] * 4 + [0.5] * 4, samples=400)
     tiers = {f"p{number}": "deep" if number < 4 else "random" for number in range(8)}
     crowd = weigh(opinions, {**tiers, "new": "deep", "other": "random"})
@@ -96,7 +96,7 @@ def test_people_of_a_tier_are_drawn_to_each_other(draw_crowd):
     assert crowd.newcomers["deep"] == pytest.approx(crowd.annotators["new"].mean, abs=0.05)
 
 
-def test_the_consensus_is_better_than_that_of_counted_votes_when_people_differ(draw_crowd):
+def test_the_consensus_is_better_than_that_of_counted_votes_when_annotators_differ(draw_crowd):
     opinions, truth = draw_crowd([0.9, 0.9, 0.9, 0.3, 0.3, 0.3], samples=600)
     counted = weigh(opinions, voices={})
     votes = {}
@@ -161,14 +161,14 @@ def test_an_interval_is_wider_where_the_others_are_not_known_either(draw_crowd):
     assert factors[0] > factors[1] >= 1
 
 
-def test_gold_people_need_nobody_to_be_known():
+def test_gold_annotators_need_nobody_to_be_known():
     packed = pack([one for n in range(9) for one in say(0, n % 2, sample=f"{n}", right=0)])
     chances = np.where(packed.number_of_group == 0, 1.0, 0.0)
     found = stretches(packed, np.ones(18), chances, np.array([0.9, 0.5]))
     assert found == pytest.approx([1.0, 1.0])
 
 
-def test_a_voice_of_several_people_counts_once():
+def test_a_voice_of_several_annotators_counts_once():
     answers = say(0, 0, 0, 1, 1)
     apart, together = weigh(answers), weigh(answers, voices=dict.fromkeys(["p0", "p1", "p2"], "v"))
     assert apart.samples["s"][0] > apart.samples["s"][1]
@@ -186,7 +186,7 @@ def test_the_order_of_the_opinions_changes_nothing(draw_crowd):
         st.tuples(st.integers(0, 3), st.integers(0, 3), st.sampled_from([None, 0, 1])), max_size=6
     )
 )
-def test_chances_are_chances_whatever_people_say(rows):
+def test_chances_are_chances_whatever_annotators_say(rows):
     opinions = [
         one
         for number, (first, second, right) in enumerate(rows)

@@ -92,7 +92,7 @@ def test_the_ranking_has_what_beats_a_new_sample_the_best_first(draw_crowd):
     assert rank_second_opinions([], crowd, 3) == []
 
 
-def test_before_anybody_answered_people_are_like_newcomers():
+def test_before_anybody_answered_annotators_are_like_newcomers():
     crowd = weigh([])
     assert Asking.of(crowd).reliability == crowd.newcomers["random"]
 

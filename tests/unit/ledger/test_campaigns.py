@@ -88,7 +88,7 @@ def test_a_lost_campaign_gives_back_what_it_had_not_finished(run, rows, crew):
         assert (row.place, row.data, row.sent_at, row.seen_at) == (None, None, None, None)
 
 
-def test_what_people_answered_in_a_lost_campaign_stays_and_need_not_be_asked_again(run, crew):
+def test_what_annotators_answered_in_a_lost_campaign_stays_and_need_not_be_asked_again(run, crew):
     (one,) = crew.ask(1, num_annotators=3)
     crew.answer(one, "ann")
     crew.answer(one, "bob", skipped=True)

@@ -42,7 +42,7 @@ def test_nothing_is_open_before_anybody_is_asked(still_open):
     assert still_open() == {}
 
 
-def test_what_waits_and_what_is_with_people_is_open_by_purpose(crew, still_open):
+def test_what_waits_and_what_is_with_annotators_is_open_by_purpose(crew, still_open):
     crew.ask(2, num_annotators=3)
     crew.ask(1, num_annotators=2, sent=False)
     crew.ask(1, purpose=Purpose.REVIEW)
@@ -64,7 +64,7 @@ def test_a_refused_annotation_came_all_the_same(crew, still_open):
     assert still_open() == {Purpose.CHOICE: 1}
 
 
-def test_more_people_than_asked_leave_nothing_open_and_owe_nothing(crew, still_open):
+def test_more_annotators_than_asked_leave_nothing_open_and_owe_nothing(crew, still_open):
     one, two = crew.ask(2)
     crew.answer(one, "ada")
     crew.answer(one, "ben")
@@ -73,7 +73,9 @@ def test_more_people_than_asked_leave_nothing_open_and_owe_nothing(crew, still_o
     assert still_open() == {}
 
 
-def test_a_second_opinion_opens_what_was_done_before_and_after_it_is_told(crew, still_open, change):
+def test_a_second_opinion_opens_what_was_done_before_and_after_it_is_reported(
+    crew, still_open, change
+):
     [sample] = crew.ask(1)
     crew.answer(sample, "ada")
     change(finish, [sample])

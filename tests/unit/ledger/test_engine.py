@@ -142,7 +142,7 @@ def test_a_file_that_is_no_database_is_a_settings_error_and_stays_as_it_is(tmp_p
     assert path.read_bytes() == b"holiday pictures" * 1_000
 
 
-def test_a_folder_in_place_of_the_file_is_told(tmp_path):
+def test_a_folder_in_place_of_the_file_is_reported(tmp_path):
     (tmp_path / "ledger.db").mkdir()
     with pytest.raises(UnavailableError, match="check that its folder can be written"):
         Ledger.open(url(tmp_path))
@@ -197,7 +197,7 @@ def set_revision(connection, revision):
     connection.execute(text("UPDATE alembic_version SET version_num = :it"), {"it": revision})
 
 
-def test_a_server_that_does_not_answer_is_unavailable_and_its_password_is_not_told():
+def test_a_server_that_does_not_answer_is_unavailable_and_its_password_is_not_reported():
     with pytest.raises(UnavailableError, match="or that its server runs") as caught:
         Ledger.open("postgresql+psycopg://user:hidden@127.0.0.1:1/name")
     assert "hidden" not in str(caught.value)

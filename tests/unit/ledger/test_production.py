@@ -63,7 +63,7 @@ def labeled(ledger):
     return read
 
 
-def test_a_labeled_choice_has_what_was_logged_and_what_people_say(
+def test_a_labeled_choice_has_what_was_logged_and_what_annotators_say(
     production, choose, answer, labeled
 ):
     (first,) = production.predict(0.25, split=Split.TEST, group="scene 3")

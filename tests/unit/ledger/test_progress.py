@@ -53,7 +53,7 @@ def test_an_empty_ledger_counts_0_and_measures_nothing(connection):
     assert measure_agreement(connection) is None
 
 
-def test_people_are_counted_busiest_first_by_what_they_did(sample_id, ledger, production):
+def test_annotators_are_counted_busiest_first_by_what_they_did(sample_id, ledger, production):
     now = production.now
     given = [
         annotation(sample_id, "ada", now, skipped=True, seconds=2.0),
@@ -79,7 +79,7 @@ def test_what_was_deleted_does_not_count(sample_id, ledger, production):
         assert count_annotators(connection) == []
 
 
-def test_agreement_is_over_the_newest_labels_that_two_people_gave(ledger, production):
+def test_agreement_is_over_the_newest_labels_that_two_annotators_gave(ledger, production):
     ids = [found.sample_id for found in production.predict(0.1, 0.2, 0.3, 0.4)]
     rows = [label(ids[0], 0.2, 5), label(ids[0], 1.0, 2), label(ids[1], 0.5, 2)]
     rows += [label(ids[2], 1.0, 1), label(ids[3], 0.9, 2, answer=None)]

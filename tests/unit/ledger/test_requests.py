@@ -122,7 +122,7 @@ def test_a_request_that_comes_while_label_studio_is_told_stays_open(crew, more, 
     assert [request.num_annotators for request in read(open_requests)] == [3]
 
 
-def test_what_was_done_is_with_people_again(crew, more, tell, finish, read):
+def test_what_was_done_is_with_annotators_again(crew, more, tell, finish, read):
     (one,) = crew.ask(1)
     finish()
     more(one)
@@ -131,7 +131,9 @@ def test_what_was_done_is_with_people_again(crew, more, tell, finish, read):
     assert read(lambda connection: connection.execute(query).scalars().all()) == ["sent"]
 
 
-def test_of_what_waits_and_of_what_is_set_aside_label_studio_is_not_told(crew, more, tell, ledger):
+def test_of_what_waits_and_of_what_is_set_aside_label_studio_is_not_reported(
+    crew, more, tell, ledger
+):
     (one,) = crew.ask(1, sent=False)
     (two,) = crew.ask(1)
     more(one)

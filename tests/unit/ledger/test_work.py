@@ -70,7 +70,7 @@ def test_gold_and_choice_of_one_sample_keep_apart(read, crew):
     assert [row.night for row in read(recent_work, 9)] == [2, 1]
 
 
-def test_labels_are_those_that_people_gave_and_that_stand(read, crew):
+def test_labels_are_those_that_annotators_gave_and_that_stand(read, crew):
     one, two, three = crew.ask(3)
     crew.label([one, two], 0.8)
     crew.label([one], 0.95)
