@@ -142,7 +142,7 @@ def weigh(
     enough of them, more rounds follow that know which names are rare and which are confused. No
     random numbers: equal opinions give equal numbers, in whatever order they come.
 
-    Bias: answers are right as far as others can tell. On samples that mislead most annotators to the
+    Bias: answers are right as far as others can see. On samples that mislead most annotators to the
     same wrong answer the majority is believed, and all annotators look better than they are; only gold
     samples as hard as those would show it.
 
