@@ -1,4 +1,4 @@
-"""The flywheel command. It stands above flows and servers; nothing imports it."""
+"""The flywheel command; no other package imports it."""
 
 from flywheel.cli.app import main
 

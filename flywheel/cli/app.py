@@ -1,7 +1,7 @@
-"""The flywheel command: starts flows and servers, and says what they did.
+"""The flywheel command: its entry point, and the commands of every day.
 
-Nothing imports this module. Every command takes the project's directory; what it decides is
-decided elsewhere. A fault that the reader can mend ends in one line on stderr and status 2.
+Commands import what they need when they run, so that `--help` is fast. An error that the user can
+fix ends in one line on stderr and status 2; other errors of ours end in status 1.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ console = Console()
 
 Directory = Annotated[Path, typer.Argument(help="the folder with flywheel.toml")]
 HERE = Path()
-_STOPPED = b"\nflywheel: stopped; run the same command again, it goes on where it was\n"
+_STOPPED = b"\nflywheel: stopped. Run the same command again to resume.\n"
 
 
 def main() -> None:
-    """Run the command line; the entry point of the package."""
+    """Run the command line; the entry point of the console script."""
     try:
-        with _told_at_once():
+        with _stopped_at_once():
             app()
     except KeyboardInterrupt:
         sys.exit(130)
@@ -54,21 +54,24 @@ def main() -> None:
         sys.exit(2 if isinstance(error, UserError) else 1)
     except OSError as error:  # a full disk, a folder without rights
         where = f"{error.filename}: " if error.filename else ""
-        print(f"flywheel: {where}{error.strerror or error}; make room or mend it", file=sys.stderr)
+        print(
+            f"flywheel: {where}{error.strerror or error}. Free disk space or fix the permissions.",
+            file=sys.stderr,
+        )
         sys.exit(1)
 
 
 @contextmanager
-def _told_at_once() -> Iterator[None]:
-    """Answer Ctrl-C in the instant, before anything that ends has had its time to end."""
+def _stopped_at_once() -> Iterator[None]:
+    """Print a line at Ctrl-C at once, since shutting down may take seconds."""
     earlier = signal.getsignal(signal.SIGINT)
     if earlier is not signal.default_int_handler:  # ignored, as under nohup
         yield
         return
 
     def stop(_number: int, _frame: Any) -> None:
-        signal.signal(signal.SIGINT, earlier)  # it is said once
-        os.write(2, _STOPPED)  # print may be in the middle of a line
+        signal.signal(signal.SIGINT, earlier)  # print only once
+        os.write(2, _STOPPED)  # print() is not reentrant
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGINT, stop)
@@ -78,9 +81,9 @@ def _told_at_once() -> Iterator[None]:
         signal.signal(signal.SIGINT, earlier)
 
 
-@app.command()
+@app.command(rich_help_panel="Project")
 def init(directory: Annotated[Path, typer.Argument(help="a new folder")]) -> None:
-    """Write a task file and flywheel.toml that run as they are."""
+    """Create a project: task and flywheel.toml that run as they are."""
     from flywheel.cli.starter import write_starter
 
     for path in write_starter(directory):
@@ -88,9 +91,9 @@ def init(directory: Annotated[Path, typer.Argument(help="a new folder")]) -> Non
     console.print(f"next: flywheel check {directory}", highlight=False)
 
 
-@app.command()
+@app.command(rich_help_panel="Project")
 def check(directory: Directory = HERE) -> None:
-    """Run the laws of the task's contract and print every failure at once."""
+    """Check the task against its contract and print every violation."""
     import numpy as np
 
     from flywheel.checks import check_metric, check_task
@@ -111,11 +114,11 @@ def check(directory: Directory = HERE) -> None:
     _say(f"next: flywheel up {directory}")
 
 
-@app.command()
+@app.command(rich_help_panel="Project")
 def up(directory: Directory = HERE) -> None:
-    """Start Prefect, Label Studio and the model server, and say where they are.
+    """Start Prefect, Label Studio and the model server.
 
-    A project that is scheduled gets its worker back too.
+    If the project is scheduled, its worker is started too.
     """
     from flywheel import stack
     from flywheel.cli.scheduling import resume
@@ -128,13 +131,13 @@ def up(directory: Directory = HERE) -> None:
     _say(f"Label Studio   {login.url}  as {login.email}, password in {login.password_file}")
     _say(f"model server   {project.server_url}")
     if not resume(project, progress=_say):
-        _say(f"next: flywheel night {directory} turns the loop once")
-        _say(f"      flywheel schedule {directory} does it every night")
+        _say(f"next: flywheel night {directory} runs the loop once")
+        _say(f"      flywheel schedule {directory} runs it every night")
 
 
-@app.command()
+@app.command(rich_help_panel="Project")
 def down(directory: Directory = HERE) -> None:
-    """Stop what up and schedule started for this project, and nothing else."""
+    """Stop what up and schedule started for this project."""
     from flywheel.cli.scheduling import stop
     from flywheel.project import load_project
 
@@ -143,27 +146,27 @@ def down(directory: Directory = HERE) -> None:
         _say("nothing was running")
 
 
-@app.command()
+@app.command(rich_help_panel="Loop")
 def night(directory: Directory = HERE) -> None:
-    """Turn the loop once; a night that was cut off goes on where it was."""
+    """Run the loop once; an interrupted night resumes."""
     from flywheel.cli.running import run_night
     from flywheel.project import load_project
 
     run_night(load_project(directory), console)
 
 
-@app.command()
+@app.command(rich_help_panel="Loop")
 def label(directory: Directory = HERE) -> None:
-    """Collect and route hard cases now, without waiting for the night."""
+    """Send hard cases to annotators now, between nights."""
     from flywheel.cli.running import run_label_hard_cases
     from flywheel.project import load_project
 
     run_label_hard_cases(load_project(directory), console)
 
 
-@app.command()
+@app.command(rich_help_panel="Loop")
 def status(directory: Directory = HERE) -> None:
-    """Say what runs and serves, what waits for whom, and what to do next."""
+    """Show servers, release, labeling, budgets and the next step."""
     from flywheel import stack
     from flywheel.cli.printing import print_status
     from flywheel.cli.running import planned_lines, silent_servers
@@ -183,12 +186,12 @@ def status(directory: Directory = HERE) -> None:
         print_status(status_of(loop), console)
 
 
-@app.command()
+@app.command(rich_help_panel="Loop")
 def trace(
-    sample: Annotated[str, typer.Argument(help="a sample's id, its beginning, or a request id")],
+    sample: Annotated[str, typer.Argument(help="a sample's id, a prefix of it, or a request id")],
     directory: Directory = HERE,
 ) -> None:
-    """Tell one sample's whole life, from its prediction to the decision it helped to make."""
+    """Show the life of a sample, from prediction to release."""
     from flywheel.cli.printing import print_trace
     from flywheel.loop import open_loop
     from flywheel.report import trace as trace_of
@@ -197,14 +200,14 @@ def trace(
         print_trace(trace_of(loop, sample), console)
 
 
-@app.command()
+@app.command(rich_help_panel="Loop")
 def report(
     number: Annotated[
-        int | None, typer.Option("--night", help="its number; default: the last")
+        int | None, typer.Option("--night", help="number of the night", show_default="the last")
     ] = None,
     directory: Directory = HERE,
 ) -> None:
-    """Write the report of a night anew and say where it is."""
+    """Rewrite the report of a night and print its path."""
     from flywheel.ledger.nights import last_night
     from flywheel.loop import open_loop
     from flywheel.report import write_report
@@ -214,17 +217,17 @@ def report(
             last = last_night(connection)
         if last is None:
             raise UserError(
-                f"no night has run in {loop.project.directory}; flywheel night runs one"
+                f"no night has run in {loop.project.directory}. Run one with flywheel night."
             )
         _say(str(write_report(loop, last.number if number is None else number)))
 
 
-@app.command()
+@app.command(rich_help_panel="Loop")
 def nights(
     directory: Directory = HERE,
-    csv: Annotated[Path | None, typer.Option(help="write all columns to this file")] = None,
+    csv: Annotated[Path | None, typer.Option(help="also write all columns to this file")] = None,
 ) -> None:
-    """Show the nights so far: failures, labels, the metric and every decision."""
+    """Show all nights: failures, labels, metric and decisions."""
     from flywheel.cli.printing import night_table
     from flywheel.loop import open_loop
     from flywheel.report import nights_frame
@@ -240,12 +243,12 @@ def nights(
         _say(f"wrote {csv}")
 
 
-@app.command()
+@app.command(rich_help_panel="Loop")
 def labels(
     directory: Directory = HERE,
-    csv: Annotated[Path | None, typer.Option(help="write the people to this file")] = None,
+    csv: Annotated[Path | None, typer.Option(help="also write the annotators to this file")] = None,
 ) -> None:
-    """Show who labels, how well and at what cost, what waits, and what to do next."""
+    """Show annotators, their quality and cost, and the queue."""
     from flywheel.cli.labels import show_labels
     from flywheel.loop import open_loop
 
@@ -253,48 +256,48 @@ def labels(
         show_labels(loop, console, csv)
 
 
-@app.command()
+@app.command(rich_help_panel="Loop")
 def rollback(
-    reason: Annotated[str, typer.Option(help="kept with the release")],
+    reason: Annotated[str, typer.Option(help="stored with the release")],
     directory: Directory = HERE,
 ) -> None:
-    """Release the previous model again, verified by the digest that serves."""
-    from flywheel.cli.running import tell_release
+    """Release the previous model again."""
+    from flywheel.cli.running import report_release
     from flywheel.loop import open_loop
     from flywheel.loop.release import roll_back
 
     with open_loop(directory) as loop:
         released = roll_back(loop, f"roll-back: {reason}")
-        tell_release(loop.project, released)
+        report_release(loop.project, released)
     _say(f"release {released.number} serves {released.checkpoint_digest[:12]} again")
 
 
-@app.command()
+@app.command(rich_help_panel="Project")
 def schedule(
     directory: Directory = HERE,
     moved: Annotated[
-        bool, typer.Option("--moved", help="the project was in another folder")
+        bool, typer.Option("--moved", help="the project has moved to this folder")
     ] = False,
 ) -> None:
-    """Register the nightly run and the triggers between nights, and serve them."""
+    """Run the loop every night, and when its triggers fire."""
     from flywheel.cli.scheduling import register
     from flywheel.project import load_project
 
     register(load_project(directory), progress=_say, has_moved=moved)
 
 
-@app.command()
+@app.command(rich_help_panel="Project")
 def unschedule(directory: Directory = HERE) -> None:
-    """Take back what schedule did: the deployments, the triggers and the worker of this project."""
+    """Undo schedule: remove deployments, triggers and worker."""
     from flywheel.cli.scheduling import unregister
     from flywheel.project import load_project
 
     unregister(load_project(directory), progress=_say)
 
 
-@app.command()
+@app.command(rich_help_panel="Project")
 def serve(directory: Directory = HERE) -> None:
-    """Run the model server in the foreground; up starts it in the background."""
+    """Run the model server in the foreground."""
     from flywheel import stack
     from flywheel.project import load_project
     from flywheel.serve import Listeners, run
@@ -310,19 +313,19 @@ def serve(directory: Directory = HERE) -> None:
     run(project, listeners=listeners)
 
 
-@app.command()
+@app.command(rich_help_panel="Project")
 def demo(
-    name: Annotated[str, typer.Argument(help="digits, or pose")] = "digits",
+    name: Annotated[str, typer.Argument(help="digits or pose")] = "digits",
     nights: Annotated[
-        int | None, typer.Option(min=1, help="how many nights to turn; nothing: as the demo says")
+        int | None, typer.Option(min=1, help="nights to run", show_default="the demo's own")
     ] = None,
-    fresh: Annotated[bool, typer.Option(help="forget earlier nights and begin again")] = False,
+    fresh: Annotated[bool, typer.Option(help="delete earlier nights and start again")] = False,
     stop: Annotated[bool, typer.Option("--down", help="stop the demo's servers")] = False,
     directory: Annotated[
-        Path | None, typer.Option(help="where the demo keeps its state; nothing: demo/NAME")
+        Path | None, typer.Option(help="where the demo keeps its state", show_default="demo/NAME")
     ] = None,
 ) -> None:
-    """Turn the whole loop on a bundled project, with real servers and simulated people."""
+    """Run a bundled project with simulated annotators."""
     from flywheel.cli.demo import run_demo, stop_demo
     from flywheel.examples.demos import find_demo
 

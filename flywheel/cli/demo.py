@@ -1,10 +1,7 @@
-"""A demo: real servers, simulated production and people, a few nights.
+"""Runs a demo: real servers, simulated production and annotators, a few nights.
 
-Production and annotators come from flywheel.examples; all else is what a real project runs. With
-people instead of the simulated ones, the same commands turn the same loop. Which project is shown
-is said in `flywheel.examples.demos`.
-
-The metric chosen anew in the middle of a project, and all its history under the new one.
+Production and annotators come from `flywheel.examples`; everything else is what a real project
+runs. In the middle of a demo the metric may change, and the history is rescored under it.
 """
 
 from __future__ import annotations
@@ -46,9 +43,9 @@ _SECTION = re.compile(r"^\[metric\]\n.*?(?=^\[|\Z)", re.MULTILINE | re.DOTALL)
 
 
 def revisit_metric(project: Project, revisit: Revisit, console: Console) -> Project:
-    """Write the new [metric] section, measure the history under it, and show both.
+    """Write the new [metric] section, rescore the history, print both; return the new settings.
 
-    What a person would do with an editor and `flywheel metric rescore`.
+    The same as an editor and `flywheel metric rescore`.
     """
     path = project.directory / FILE_NAME
     section = f"[metric]\n{revisit.section.strip()}\n\n"
@@ -63,7 +60,7 @@ def revisit_metric(project: Project, revisit: Revisit, console: Console) -> Proj
 
 
 def run_demo(demo: Demo, directory: Path, nights: int, *, fresh: bool, console: Console) -> None:
-    """Start the servers and turn the loop; a second call goes on with the next nights."""
+    """Start the servers and run the nights; a second call runs the next ones."""
     if fresh and directory.exists():
         stop_demo(demo, directory, console)
         shutil.rmtree(directory)
@@ -76,11 +73,11 @@ def run_demo(demo: Demo, directory: Path, nights: int, *, fresh: bool, console: 
         number = _coming(project)
         _turn(demo, project, number, console)
         if demo.revisit is not None and number == demo.revisit.after_night:
-            console.rule("the metric is revisited")
+            console.rule("the metric changes")
             project = revisit_metric(project, demo.revisit, console)
-    console.rule("what the nights brought")
+    console.rule("results")
     with _bar(console) as progress:
-        bar = progress.add_task("other ways of labeling are trained", total=None)
+        bar = progress.add_task("training on other labels for comparison", total=None)
         publish_story(
             demo,
             project,
@@ -91,9 +88,9 @@ def run_demo(demo: Demo, directory: Path, nights: int, *, fresh: bool, console: 
 
 
 def stop_demo(demo: Demo, directory: Path, console: Console) -> None:
-    """Stop the demo's servers; its state stays."""
+    """Stop the demo's servers; its state is kept."""
     if not (directory / FILE_NAME).exists():
-        raise UserError(f"no demo in {directory}; make {demo.target} begins one")
+        raise UserError(f"no demo in {directory}. Start one with make {demo.target}.")
     if not stop(load_project(directory), progress=console.print):
         console.print("nothing was running")
 
@@ -107,14 +104,14 @@ def _project(demo: Demo, directory: Path) -> Project:
 
 
 def _begin(demo: Demo, project: Project, console: Console) -> None:
-    """Finish the night that was cut off, and see to it that a model serves."""
+    """Finish an interrupted night, and run night 0 if no model is released."""
     with _reading(project) as connection:
         night = last_night(connection)
     if night is not None and night.finished_at is None:
         _finish(project, night.number, console)
     elif night is not None:
         console.print(
-            f"going on after night {night.number}; make {demo.target} FRESH=1 begins again",
+            f"continuing after night {night.number}; make {demo.target} FRESH=1 starts again",
             highlight=False,
         )
     if not _serves(project):
@@ -123,14 +120,14 @@ def _begin(demo: Demo, project: Project, console: Console) -> None:
 
 
 def _finish(project: Project, number: int, console: Console) -> None:
-    """The rest of a night under way: its traffic is in."""
+    """Resume an interrupted night; its traffic was sent before."""
     console.rule(f"night {number}")
-    console.print(f"  finishing night {number}, which was cut off", highlight=False)
+    console.print(f"  finishing night {number}, which was interrupted", highlight=False)
     run_night(project, console)
 
 
 def _coming(project: Project) -> int:
-    """The number that the ledger gives to the next night."""
+    """Return the number of the next night."""
     with _reading(project) as connection:
         return current_night_number(connection)
 
@@ -142,14 +139,14 @@ def _serves(project: Project) -> bool:
 
 
 def _turn(demo: Demo, project: Project, number: int, console: Console) -> None:
-    """One day and one night: people work off last night's queue, production sends, the night.
+    """Simulate a day and run its night: annotators answer the last batch, production sends samples.
 
-    So the last night's batch is still open at the end, for whoever wants to label a few.
+    The last night's batch is left open, so that a user can label some samples.
     """
     world = demo.world(project.project.seed)
     rng = np.random.default_rng([project.project.seed, number, 7])
     console.rule(f"night {number}")
-    if number > 1:  # night 0 asks nobody
+    if number > 1:  # night 0 sends nothing to annotators
         annotators = np.random.default_rng([project.project.seed, number, 8])
         _annotators_work(demo, project, world, number - 1, annotators, console)
     with _bar(console) as progress:
@@ -180,7 +177,7 @@ def _annotators_work(
     with _reading(project) as connection:
         labeling = labeling_projects(connection)
     if not labeling:
-        console.print("  nothing was sent to people", highlight=False)
+        console.print("  nothing was sent to annotators", highlight=False)
         return
     task = load_task(project.project.task, project.directory)
     arrived = {arrival.sample.id: arrival for arrival in _ever_seen(task, world, number)}
@@ -188,7 +185,7 @@ def _annotators_work(
     annotators = _annotators(demo, admin.secret_key)
     crowd = Crowd(project.labeling.url, admin.email, admin.password, annotators)
     with _bar(console) as progress:
-        bar = progress.add_task("people work in Label Studio", total=None)
+        bar = progress.add_task("annotators work in Label Studio", total=None)
         worked = crowd.work(
             labeling[-1],
             demo.hand(task, arrived.get),
@@ -203,7 +200,7 @@ def _annotators_work(
 
 
 def _ever_seen(task: Task, world: World, nights: int) -> Iterator[Arrival]:
-    """What people may be asked about: production, and the start data, which gold samples are of."""
+    """Yield all that may be sent to annotators: production, and start data for gold questions."""
     for day in range(nights):
         yield from world.traffic(day)
     for example in task.start_data() if task.start_data else ():
@@ -217,7 +214,7 @@ def _ever_seen(task: Task, world: World, nights: int) -> Iterator[Arrival]:
 
 
 def _annotators(demo: Demo, secret_key: str) -> list[Person]:
-    """The annotators; their passwords follow from the stack's own secret and are never shown."""
+    """Return the simulated annotators; their passwords are derived from the stack's secret."""
     return [
         Person(
             email=f"{name}@example.com",
@@ -264,6 +261,6 @@ def _bar(console: Console) -> Progress:
 
 @contextmanager
 def _reading(project: Project) -> Iterator[Connection]:
-    """The project's ledger for one look."""
+    """Open the project's ledger for one read."""
     with closing(Ledger.open(project.ledger_url)) as ledger, ledger.read() as connection:
         yield connection

@@ -1,6 +1,6 @@
-"""The commands of the judge: look into a decision, derive it again, decide otherwise, plan.
+"""The commands about decisions: dossier, replay, override, plan, and the metric.
 
-What they print is computed elsewhere; nothing here decides.
+They print what is computed elsewhere; nothing is decided here.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from flywheel.records import Verdict
 
 judging = typer.Typer()
 metric = typer.Typer(
-    help="Choose the single metric, and keep history comparable.", no_args_is_help=True
+    help="Choose the metric, and rescore the history under it.", no_args_is_help=True
 )
-judging.add_typer(metric, name="metric")
+judging.add_typer(metric, name="metric", rich_help_panel="Decisions")
 console = Console()
 
 Directory = Annotated[Path, typer.Option("--directory", "-d", help="the folder with flywheel.toml")]
 HERE = Path()
 
 
-@judging.command()
+@judging.command(rich_help_panel="Decisions")
 def dossier(
     decision: Annotated[
-        str, typer.Argument(help="the start of its id; nothing: the last one")
+        str, typer.Argument(help="prefix of its id", show_default="the last one")
     ] = "",
     directory: Directory = HERE,
 ) -> None:
-    """Write a decision's dossier: one page with every number and reason, and the stored scores."""
+    """Write a page with every number behind a decision, and its data."""
     from flywheel.loop import open_loop
     from flywheel.loop.replay import find_exhibit
     from flywheel.report import write_dossier
@@ -43,12 +43,12 @@ def dossier(
         _say(str(write_dossier(loop, exhibit, folder)))
 
 
-@judging.command()
+@judging.command(rich_help_panel="Decisions")
 def replay(
-    decision: Annotated[str, typer.Argument(help="the start of its id, or a dossier's folder")],
+    decision: Annotated[str, typer.Argument(help="prefix of its id, or the folder of a dossier")],
     directory: Directory = HERE,
 ) -> None:
-    """Derive a decision again from the stored scores, offline, and compare it byte for byte."""
+    """Recompute a decision from its stored scores, byte for byte."""
     from flywheel.loop import open_loop
     from flywheel.loop.replay import find_exhibit, read_exhibit
     from flywheel.loop.replay import replay as derive
@@ -61,50 +61,53 @@ def replay(
     stored = replayed.exhibit.decision
     if replayed.differences:
         raise UserError(
-            f"decision {stored.id[:12]} does not come out again: {', '.join(replayed.differences)} "
-            "differ; it was made by another version of flywheel or of the metric's own functions"
+            f"decision {stored.id[:12]} is not reproduced: {', '.join(replayed.differences)} differ. "
+            "Use the version of flywheel and of the metric's functions that made it."
         )
-    _say(f"decision {stored.id[:12]} comes out byte for byte: {stored.verdict}")
+    _say(f"decision {stored.id[:12]} is reproduced byte for byte: {stored.verdict}")
     for reason in stored.reasons:
         _say(f"  {reason}")
 
 
-@judging.command()
+@judging.command(rich_help_panel="Decisions")
 def override(
-    decision: Annotated[str, typer.Argument(help="the start of its id")],
+    decision: Annotated[str, typer.Argument(help="prefix of its id")],
     verdict: Annotated[str, typer.Argument(help="PROMOTE or REJECT")],
-    name: Annotated[str, typer.Option(help="who is responsible; kept for good")],
-    reason: Annotated[str, typer.Option(help="why; kept for good")],
+    name: Annotated[str, typer.Option(help="who is responsible; stored permanently")],
+    reason: Annotated[str, typer.Option(help="why; stored permanently")],
     directory: Directory = HERE,
 ) -> None:
-    """Decide otherwise than the gate; PROMOTE releases the candidate after the canary."""
-    from flywheel.cli.running import tell_release
+    """Override a decision; PROMOTE releases the candidate."""
+    from flywheel.cli.running import report_release
     from flywheel.loop import open_loop
     from flywheel.loop.override import Override
-    from flywheel.loop.override import override as decide_otherwise
+    from flywheel.loop.override import override as override_decision
 
     if verdict not in list(Verdict):
-        raise UserError(f"{verdict!r} is no verdict; write PROMOTE or REJECT")
+        raise UserError(f"{verdict!r} is not a verdict. Write PROMOTE or REJECT.")
     wanted = Override(verdict=Verdict(verdict), name=name, reason=reason)
     with open_loop(directory) as loop:
-        decided, released = decide_otherwise(loop, decision, wanted)
+        decided, released = override_decision(loop, decision, wanted)
         _say(f"decision {decided.id[:12]}: {decided.reasons[0]}")
         if released is not None:
-            tell_release(loop.project, released)
+            report_release(loop.project, released)
             _say(f"release {released.number} serves {released.checkpoint_digest[:12]}")
 
 
-@judging.command()
+@judging.command(rich_help_panel="Decisions")
 def plan(
     directory: Directory = HERE,
     discordance: Annotated[
         float | None,
         typer.Option(
-            min=0.001, max=1, help="share on which two models differ; nothing: as measured last"
+            min=0.001,
+            max=1,
+            help="share on which the models differ",
+            show_default="as last measured",
         ),
     ] = None,
 ) -> None:
-    """Say how many fresh labels, and nights, a gain of a given size takes to be promoted."""
+    """Show how many labels and nights it takes to promote a gain."""
     from flywheel.cli.printing import plan_table
     from flywheel.loop import open_loop
     from flywheel.loop.replay import plan_challenge
@@ -116,9 +119,9 @@ def plan(
 @metric.command("suggest")
 def suggest_metric(
     directory: Directory = HERE,
-    reports: Annotated[int, typer.Option(min=1, help="how many of the last reports to read")] = 5,
+    reports: Annotated[int, typer.Option(min=1, help="number of last reports to read")] = 5,
 ) -> None:
-    """Say of every number whether to optimize, threshold or ignore it for now, and why."""
+    """Advise which number to optimize, threshold or ignore."""
     from flywheel.cli.printing import advice_table
     from flywheel.loop import open_loop
     from flywheel.loop.rescore import advise
@@ -129,7 +132,7 @@ def suggest_metric(
 
 @metric.command("rescore")
 def rescore_history(directory: Directory = HERE) -> None:
-    """Measure the whole history anew under the metric of flywheel.toml, without a model."""
+    """Rescore all nights under the metric of flywheel.toml."""
     from flywheel.cli.printing import rescored_table
     from flywheel.loop import open_loop
     from flywheel.loop.rescore import rescore
@@ -138,11 +141,11 @@ def rescore_history(directory: Directory = HERE) -> None:
         rescored = list(rescore(loop))
         if not rescored:
             raise UserError(
-                f"no night of {loop.project.directory} has a report yet; flywheel night runs one"
+                f"no night of {loop.project.directory} has a report yet. Run one with flywheel night."
             )
         console.print(rescored_table(rescored, loop.project.metric.optimize))
-    changed = sum(one.differs for one in rescored)
-    _say(f"{changed} of {len(rescored)} decisions would have been others; none was changed")
+    changed = sum(night.differs for night in rescored)
+    _say(f"{changed} of {len(rescored)} decisions would have differed; none was changed")
 
 
 def _last_decision(loop: object) -> str:
@@ -157,7 +160,9 @@ def _last_decision(loop: object) -> str:
             decided = get_decision(connection, number)
             if decided is not None:
                 return decided.id
-    raise UserError(f"no night of {loop.project.directory} has been decided yet; flywheel night")
+    raise UserError(
+        f"no night of {loop.project.directory} has a decision yet. Run one with flywheel night."
+    )
 
 
 def _say(line: str) -> None:

@@ -1,4 +1,4 @@
-"""How labeling stands, at a terminal: the same sheets as on its page. Decides nothing."""
+"""Prints the labeling page's tables at a terminal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from flywheel.report.labeling.sheets import annotator_sheets, budget_sheet, cost
 
 
 def show_labels(loop: Loop, console: Console, csv: Path | None) -> None:
-    """Print people, queue, budgets, costs and next steps; write the people to a file if asked to."""
+    """Print annotators, queue, budgets, costs and next steps; with `csv`, also write a file."""
     facts, quality = read_labeling(loop), read_quality(loop)
     project, currency = loop.project, loop.project.cost.currency
     sheets = (
@@ -38,7 +38,7 @@ def show_labels(loop: Loop, console: Console, csv: Path | None) -> None:
 
 
 def _shown(sheet: Sheet) -> Iterator[Table | str]:
-    """Its heading, its table and its note."""
+    """Yield heading, table and note of a sheet."""
     yield f"[bold]{escape(sheet.title)}[/]"
     if sheet.rows:
         table = Table(

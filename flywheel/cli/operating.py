@@ -1,4 +1,4 @@
-"""The commands of the person who has the last word before a release."""
+"""The commands that answer an approval: approve and decline."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ console = Console()
 
 Directory = Annotated[Path, typer.Argument(help="the folder with flywheel.toml")]
 Start = Annotated[
-    str, typer.Option("--decision", help="the start of its id; nothing: the one that waits")
+    str, typer.Option("--decision", help="prefix of its id", show_default="the one that waits")
 ]
-Name = Annotated[str, typer.Option(help="who is responsible; kept for good")]
-Reason = Annotated[str, typer.Option(help="why; kept for good")]
+Name = Annotated[str, typer.Option(help="who is responsible; stored permanently")]
+Reason = Annotated[str, typer.Option(help="why; stored permanently")]
 HERE = Path()
 
 
-@operating.command()
+@operating.command(rich_help_panel="Decisions")
 def approve(name: Name, reason: Reason, directory: Directory = HERE, decision: Start = "") -> None:
-    """Release the candidate that waits for approval, after the canary."""
+    """Release the candidate that waits for approval."""
     _answer(directory, decision, Consent.APPROVE, name=name, reason=reason)
 
 
-@operating.command()
+@operating.command(rich_help_panel="Decisions")
 def decline(name: Name, reason: Reason, directory: Directory = HERE, decision: Start = "") -> None:
-    """Do not release the candidate that waits for approval; what serves goes on serving."""
+    """Reject the candidate that waits for approval."""
     _answer(directory, decision, Consent.DECLINE, name=name, reason=reason)
 
 
 def _answer(directory: Path, decision: str, answer: Consent, *, name: str, reason: str) -> None:
-    from flywheel.cli.running import tell_release
+    from flywheel.cli.running import report_release
     from flywheel.loop import open_loop
     from flywheel.loop.approval import Reply, answer_approval
 
@@ -44,4 +44,4 @@ def _answer(directory: Path, decision: str, answer: Consent, *, name: str, reaso
         answered = answer_approval(loop, decision, reply)
         console.print(answered.description, highlight=False, soft_wrap=True, markup=False)
         if answered.released is not None:
-            tell_release(loop.project, answered.released)
+            report_release(loop.project, answered.released)

@@ -1,4 +1,4 @@
-"""Records as lines and tables for a terminal. Decides nothing and reads no clock."""
+"""Formats records as lines and tables for a terminal."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from flywheel.project import Project
 from flywheel.records import Estimate, Report
 from flywheel.report import Event, Status
 
-_AT_START = "at start: on the held-out start data, before the test set has samples of production"
+_AT_START = "at start: on the held-out start data, until the test set has samples of production"
 
 
 def print_status(status: Status, console: Console) -> None:
-    """What serves, what waits for whom, what to do next."""
+    """Print the status of a project."""
     for line in status.lines():
         console.print(escape(line), highlight=False, soft_wrap=True)
 
 
 def print_trace(events: list[Event], console: Console) -> None:
-    """A sample's life, one line an event, in time order."""
+    """Print the life of a sample, one line per event, in time order."""
     table = Table(box=None, pad_edge=False)
     for heading in ("when (UTC)", "what", "detail"):
         table.add_column(heading, overflow="fold")
@@ -37,10 +37,10 @@ def print_trace(events: list[Event], console: Console) -> None:
 
 
 def night_table(project: Project, nights: pd.DataFrame) -> Table:
-    """The nights so far: failures seen, samples routed, labels back, the metric, the decision."""
+    """Return all nights: failures seen, samples routed, labels, the metric, the decision."""
     better = "higher" if project.metric.higher_is_better else "lower"
     table = Table(
-        title=f"{project.name}: {project.metric.optimize} ({better} is better), the nights so far",
+        title=f"{project.name}: {project.metric.optimize} ({better} is better), all nights",
         title_justify="left",
         caption=_AT_START if _has_start(nights) else None,
         caption_justify="left",
@@ -52,7 +52,7 @@ def night_table(project: Project, nights: pd.DataFrame) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     for heading in ("champion", "candidate"):
         table.add_column(heading, no_wrap=True)
-    table.add_column("decision, and because")
+    table.add_column("decision and reason")
     for number, night in nights.iterrows():
         table.add_row(
             str(number),
@@ -64,41 +64,41 @@ def night_table(project: Project, nights: pd.DataFrame) -> Table:
 
 
 def advice_table(advice: Sequence[Advice]) -> Table:
-    """Every number with what the lecture asks of it, and what to do with it."""
+    """Return every number with its bound, distance, sensitivity and advice."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 1, 0))
     headings = (
         "number",
         "now",
         "bound",
-        "short of it",
-        "moves with the model",
+        "distance to it",
+        "sensitivity to the model",
         "best baseline",
-        "advice, and because",
+        "advice and reason",
     )
     for heading in headings:
         table.add_column(heading, overflow="fold", ratio=3 if heading == headings[-1] else 2)
     table.expand = True
-    for one in advice:
-        sign = "<" if one.lower_is_better else ">"
+    for advised in advice:
+        sign = "<" if advised.lower_is_better else ">"
         table.add_row(
-            escape(one.formula),
-            _interval(one.value),
-            "—" if one.bound is None else f"{sign} {one.bound:g}",
-            "—" if one.distance is None else f"{max(one.distance, 0.0):.0%}",
-            "—" if one.sensitivity is None else f"{one.sensitivity:.1f} half intervals",
+            escape(advised.formula),
+            _interval(advised.value),
+            "—" if advised.bound is None else f"{sign} {advised.bound:g}",
+            "—" if advised.distance is None else f"{max(advised.distance, 0.0):.0%}",
+            "—" if advised.sensitivity is None else f"{advised.sensitivity:.1f} half intervals",
             "—"
-            if one.best_baseline is None
-            else f"{one.best_baseline[1]:.3g}\n{one.best_baseline[0]}",
-            f"[bold]{one.advice}[/]\n{escape(one.reason)}",
+            if advised.best_baseline is None
+            else f"{advised.best_baseline[1]:.3g}\n{advised.best_baseline[0]}",
+            f"[bold]{advised.advice}[/]\n{escape(advised.reason)}",
         )
     return table
 
 
 def plan_table(plan: ChallengePlan) -> Table:
-    """Labels and nights for each gain."""
+    """Return the labels and nights needed for each gain."""
     caption = (
         f"challenge {plan.number} of this test set, alpha {plan.alpha:.3g}; the models differ on "
-        f"{plan.discordance:.0%} of the samples, {plan.discordance_from}; promoted 4 times in 5"
+        f"{plan.discordance:.0%} of the samples, {plan.discordance_from}; power 4 in 5"
     )
     table = Table(caption=caption, caption_justify="left", box=None, padding=(0, 2, 0, 0))
     table.add_column("true gain", justify="right")
@@ -115,32 +115,32 @@ def plan_table(plan: ChallengePlan) -> Table:
 
 
 def rescored_table(nights: Sequence[Rescored], formula: str) -> Table:
-    """Every night under the formula of its time and under the one of now."""
+    """Return every night under its own formula and under the current one."""
     table = Table(
-        title=f"the history under {escape(formula)}; what differs is marked",
+        title=f"the history under {escape(formula)}; other decisions are marked",
         title_justify="left",
         box=None,
         pad_edge=False,
         padding=(0, 2, 0, 0),
     )
-    for heading in ("night", "measured then", "then", "now", "decided", "would be"):
+    for heading in ("night", "metric then", "then", "now", "decision", "would be"):
         table.add_column(heading)
-    for one in nights:
-        decided = one.decided.verdict.value if one.decided else "—"
-        would = one.would_decide.verdict.value if one.would_decide else "—"
+    for night in nights:
+        decided = night.decided.verdict.value if night.decided else "—"
+        would = night.would_decide.verdict.value if night.would_decide else "—"
         table.add_row(
-            str(one.before.night),
-            escape(one.before.metric),
-            _judged(one.before),
-            escape(one.fault) if one.after is None else _judged(one.after),
+            str(night.before.night),
+            escape(night.before.metric),
+            _judged(night.before),
+            escape(night.fault) if night.after is None else _judged(night.after),
             decided,
-            f"[bold]{would} *[/]" if one.differs else would,
+            f"[bold]{would} *[/]" if night.differs else would,
         )
     return table
 
 
 def _judged(report: Report) -> str:
-    """The metric of the candidate, else of the champion."""
+    """Return the metric of the candidate, else of the champion."""
     for name in ("candidate", "champion"):
         for entry in (*report.entries, *report.start_entries):
             if entry.name == name and entry.metric is not None:
@@ -165,7 +165,7 @@ def _number(value: Any) -> str:
 
 
 def _metric(night: Any, name: str) -> str:
-    """On the frozen test set; before it has samples, on the held-out start data, and says so."""
+    """Return the metric on the frozen test set or, until that has samples, on the start data."""
     if not pd.isna(night[name]):
         return f"{night[name]:.3f}\n{night[f'{name}_low']:.2f}..{night[f'{name}_high']:.2f}"
     start = night[f"{name}_start"]

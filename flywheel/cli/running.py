@@ -1,16 +1,8 @@
-"""Runs flows from the command line and shows how they get on.
+"""Runs flows from the command line and shows their progress.
 
-The ledger is the truth of how far a night is; a thread reads it, so that the display is the
-same whether the night is new or goes on after a kill.
-
-Before Prefect is imported: this process is pointed at a project's servers.
-
-It imports little, so that commands that only register or remove something start at once.
-
-Which of the servers that a project has on this machine can be reached.
-
-Asked for people at a terminal: whether a server works is for itself to say, and what runs under
-whose name is the stack's to know.
+Progress is read from the ledger by a thread, so that the display is the same for a new night and
+for one that resumes after a kill. `prepare` must run before Prefect is imported, which reads its
+settings from the environment.
 """
 
 from __future__ import annotations
@@ -43,15 +35,15 @@ from flywheel.report import falls_short, summarize
 def prepare(project: Project) -> None:
     """Point this process at the project's servers and make sure that Prefect's answers."""
     os.environ.update(stack.environment(project))
-    # People at a terminal read our lines; the dashboard keeps Prefect's.
+    # The terminal shows our lines; Prefect's log stays in its dashboard.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     url = os.environ["PREFECT_API_URL"]
     try:
         httpx.get(f"{url}/health", timeout=10).raise_for_status()
     except httpx.HTTPError as error:
         raise UnavailableError(
-            f"Prefect at {url} does not answer ({error}); start it with flywheel up, "
-            "then run this again: nothing was begun and nothing is lost"
+            f"Prefect at {url} does not answer ({error}). Start it with flywheel up, "
+            "then run this command again; nothing was started and nothing is lost."
         ) from error
 
 
@@ -59,9 +51,9 @@ def run_night(project: Project, console: Console) -> None:
     """Run the nightly flow in this process, with a line for each step.
 
     Raises:
-        UnavailableError: Prefect's server does not answer; nothing was begun.
-        BusyError: another process runs the loop now; a run of the schedule would wait.
-        FlywheelError: the night ended in a fault; run again, it goes on.
+        UnavailableError: Prefect's server does not answer; nothing was started.
+        BusyError: another process runs the loop now; a scheduled run would wait.
+        FlywheelError: the night failed; the next run resumes it.
     """
     prepare(project)
     from flows.nightly import nightly  # Prefect reads the environment at import
@@ -76,7 +68,7 @@ def run_label_hard_cases(project: Project, console: Console) -> None:
     """Run the label-hard-cases flow in this process.
 
     Raises:
-        UnavailableError: Prefect's server does not answer; nothing was begun.
+        UnavailableError: Prefect's server does not answer; nothing was started.
     """
     prepare(project)
     from flows.label_hard_cases import label_hard_cases  # as above
@@ -85,8 +77,8 @@ def run_label_hard_cases(project: Project, console: Console) -> None:
     console.print(f"{state.name}: {state.message}", highlight=False)
 
 
-def tell_release(project: Project, release: Release) -> None:
-    """Tell Prefect of a release that no run has made; one that does not answer misses a hint."""
+def report_release(project: Project, release: Release) -> None:
+    """Emit Prefect's event of a release made at the terminal; best effort."""
     os.environ.update(stack.environment(project))
     from flows.helpers.events import release_changed  # as above
 
@@ -102,7 +94,7 @@ def _run(flow: Callable[..., Any], directory: Path) -> Any:
         raise error
     raise FlywheelError(
         f"the run ended {state.name}: {state.message}; its log is in Prefect's dashboard. "
-        "Run it again: it goes on after the last finished step"
+        "Run it again to resume after the last finished step."
     )
 
 
@@ -160,7 +152,7 @@ _WAIT_SECONDS = 1.0
 
 
 def silent_servers(project: Project) -> list[str]:
-    """Names of the servers on this machine at whose address nobody listens."""
+    """Return the names of the local servers that do not accept connections."""
     urls = {
         "prefect": project.prefect.url,
         "label-studio": project.labeling.url,
@@ -170,7 +162,7 @@ def silent_servers(project: Project) -> list[str]:
 
 
 def planned_lines(project: Project) -> list[str]:
-    """What Prefect's server has planned, and what went wrong there; or that it does not say."""
+    """Return the scheduled runs and recent failures in Prefect, or why they are unknown."""
     from flows.registration.planned import planned
 
     try:

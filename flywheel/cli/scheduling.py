@@ -1,8 +1,8 @@
-"""Registers a project's deployments with Prefect's server and runs the workers that serve them.
+"""Registers a project's deployments with Prefect's server and runs the workers for them.
 
-What is registered stands in deployments/; this says what became of it. Doing it again changes
-nothing but the settings that changed. Each project has a work pool of its own, so that its runs
-get its worker's environment and secrets, unless [workers] names one of the team.
+Registering is idempotent: a second call updates only what changed. Each project has its own work
+pool, so that its runs get its worker's environment and secrets, unless [workers] names a shared
+one.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ _WORKERS = ("worker", "gpu-worker")
 
 
 def register(project: Project, *, progress: Say, has_moved: bool = False) -> None:
-    """Register all flows with their schedule and triggers, and start the workers for them.
+    """Register all flows with their schedule and triggers, and start the workers.
 
     Args:
-        project: whose flows.
-        progress: called with each line for people.
-        has_moved: it takes over what is registered for a folder where it no longer is.
+        project: the project to schedule.
+        progress: called with each line of output.
+        has_moved: take over what is registered for the folder where the project was.
 
     Raises:
-        SettingsError: a setting cannot be, a work pool is missing, or another folder has this
+        SettingsError: a setting is invalid, a work pool is missing, or another folder uses this
             project's name; nothing was changed.
         UnavailableError: Prefect's server does not answer, or a worker does not start.
         RefusedError: Prefect refuses the deployments.
@@ -47,19 +47,19 @@ def register(project: Project, *, progress: Say, has_moved: bool = False) -> Non
     workers = stack.own_workers(project)
     _stop(project, [name for name in _WORKERS if name not in workers], progress)
     _start(project, progress)
-    _tell(project, done, progress)
+    _print_registered(project, done, progress)
     if not stack.is_loopback(project.prefect.url) and registry.is_open(project):
         progress(
-            f"warning          whoever reaches {project.prefect.url} can start runs there: it asks for "
-            "no password. Start it with PREFECT_SERVER_API_AUTH_STRING=user:password, and set "
+            f"warning          anyone who reaches {project.prefect.url} can start runs: it has no "
+            "password. Start it with PREFECT_SERVER_API_AUTH_STRING=user:password, and set "
             "PREFECT_API_AUTH_STRING to the same here and for the workers"
         )
 
 
 def unregister(project: Project, *, progress: Say) -> None:
-    """Stop the project's workers and remove what is registered for it; other projects stay.
+    """Stop the project's workers and remove its deployments and triggers.
 
-    A night that a worker is running ends with it; flywheel night goes on where it was.
+    A night that a worker is running is interrupted; flywheel night resumes it.
 
     Raises:
         UnavailableError: Prefect's server does not answer; the workers are stopped already.
@@ -77,7 +77,7 @@ def unregister(project: Project, *, progress: Say) -> None:
 
 
 def resume(project: Project, *, progress: Say) -> bool:
-    """Start the workers of a project that is scheduled; False for one that is not.
+    """Start the workers of a scheduled project; return False if it is not scheduled.
 
     Raises:
         UnavailableError: Prefect's server does not answer, or a worker does not start.
@@ -92,7 +92,7 @@ def resume(project: Project, *, progress: Say) -> bool:
 
 
 def stop(project: Project, *, progress: Say) -> list[str]:
-    """Stop all that runs for a project; its workers first, whose flow runs end with them."""
+    """Stop workers and servers of a project and return their names, workers first."""
     return sorted(_stop(project, _WORKERS, progress) + stack.down(project, progress=progress))
 
 
@@ -100,7 +100,7 @@ def _start(project: Project, progress: Say) -> None:
     from flows.registration.dead_runs import close_dead_runs
 
     if workers := stack.own_workers(project):
-        close_dead_runs(project, progress)  # else they hold the places of their work pool
+        close_dead_runs(project, progress)  # a dead run would hold its slot of the work pool
         stack.up(project, list(workers), progress=progress)
 
 
@@ -109,41 +109,41 @@ def _stop(project: Project, workers: Sequence[str], progress: Say) -> list[str]:
         name for worker in workers for name in stack.down(project, only=worker, progress=progress)
     ]
     if stopped:
-        from flows.registration.dead_runs import close_dead_runs  # only then: it takes a second
+        from flows.registration.dead_runs import (
+            close_dead_runs,
+        )  # imports Prefect, which takes a second
 
         close_dead_runs(project, progress)
     return stopped
 
 
-def _tell(project: Project, done: Registered, progress: Say) -> None:
+def _print_registered(project: Project, done: Registered, progress: Say) -> None:
     for name in done.pools:
         progress(f"work pool {name}: created")
     starts = {
         "nightly": f"at {project.schedule.cron} {project.schedule.timezone}",
         "label-hard-cases": f"when {project.collect.hard_samples} hard samples are waiting",
-        "ingest-labels": "when Label Studio tells of annotations",
-        "retrain": f"when {project.train.enough_labels} labels wait for a training",
-        "release": "when a person answers, or at the deadline of an approval",
+        "ingest-labels": "when Label Studio reports annotations",
+        "retrain": f"when {project.train.enough_labels} new labels can train",
+        "release": "when an approval is answered, or at its deadline",
         "gpu-step": "when a night needs the GPU",
     }
     for name, change in sorted(done.deployments.items()):
         flow = name.partition("/")[0]
-        progress(f"{name:<32} {change:<9} {starts.get(flow, 'by hand')}")
+        progress(f"{name:<32} {change:<9} {starts.get(flow, 'manually')}")
     changes = list(done.automations.values())
     counts = ", ".join(f"{changes.count(change)} {change}" for change in sorted(set(changes)))
     progress(f"automations      {counts}")
     if not done.notifies:
         progress(
-            "notifications    nobody is told of failed, late or stuck runs; set FLYWHEEL_NOTIFY_URL "
-            "to a webhook address and run flywheel schedule again"
+            "notifications    off for failed, late or stuck runs; set FLYWHEEL_NOTIFY_URL to a "
+            "webhook address and run flywheel schedule again"
         )
     if stack.outdated(project):
-        progress(
-            "model server     runs with earlier settings: flywheel up starts it anew with these"
-        )
+        progress("model server     runs with earlier settings: flywheel up restarts it with these")
     url = project.prefect_page
     pools = dict.fromkeys([stack.run_pool(project), stack.gpu_pool(project)])
     progress(f"work pools       {', '.join(pool for pool in pools if pool)}")
-    progress(f"see              {url}/deployments")
+    progress(f"dashboard        {url}/deployments")
     progress(f"                 {url}/automations")
     progress(f"undo             flywheel unschedule {project.directory}")

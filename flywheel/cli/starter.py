@@ -1,4 +1,4 @@
-"""The files that a new project begins with; they run as they are."""
+"""Writes the files of a new project; they run as they are."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ _FILES = ("flywheel.toml", "my_task.py", "digit.png")
 
 
 def write_starter(directory: Path) -> list[Path]:
-    """Write the starter files into a directory; nothing that is there is overwritten.
+    """Write the starter files into a directory and return their paths; overwrite nothing.
 
-    The project has the folder's name, where that can be one: two on a Prefect server need two.
+    The project is named after the folder if that is a valid name, since two projects on one
+    Prefect server need different names.
 
     Raises:
-        UserError: one of the files is there already, or the folder cannot be written.
+        UserError: one of the files exists, or the folder cannot be written.
     """
     targets = [directory / name for name in _FILES]
     taken = next((path for path in targets if path.exists()), None)
     if taken is not None:
-        raise UserError(f"{taken} is there already and stays as it is; name another folder")
+        raise UserError(f"{taken} exists and is not overwritten. Name another folder.")
     templates = files("flywheel") / "templates"
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -35,6 +36,6 @@ def write_starter(directory: Path) -> list[Path]:
             settings.write_text(text.replace('"my-project"', f'"{name}"', 1), encoding="utf-8")
     except OSError as error:
         raise UserError(
-            f"{directory} cannot be written: {error.strerror}; name a folder that you may write"
+            f"{directory} cannot be written: {error.strerror}. Name a folder that you may write to."
         ) from error
     return targets

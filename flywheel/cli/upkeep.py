@@ -1,7 +1,7 @@
-"""The commands that look after a project: is it well, keep a copy, forget what nobody needs.
+"""The commands that maintain a project: doctor, backup, restore, clean.
 
-What they print is found out elsewhere. A back-up that is not whole and a doctor who found
-something to mend end with status 1, so that a schedule notices.
+An incomplete back-up and a failed check of the doctor end with status 1, so that a scheduler
+notices.
 """
 
 from __future__ import annotations
@@ -26,37 +26,37 @@ Directory = Annotated[Path, typer.Argument(help="the folder with flywheel.toml")
 HERE = Path()
 
 
-@upkeep.command()
+@upkeep.command(rich_help_panel="Maintenance")
 def doctor(
     directory: Directory = HERE,
-    as_json: Annotated[bool, typer.Option("--json", help="one JSON object, for programs")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
-    """Check servers, tokens, disk, clock, versions and GPU, and say how to mend what is wrong."""
+    """Check servers, tokens, disk, clock, versions and GPU."""
     from flows.registration.doctor import CHECKS
     from flywheel.upkeep import examine
 
     marks = {"ok": "[green]✓[/]", "warn": "[yellow]![/]", "fail": "[red]✗[/]"}
     findings = examine(directory, CHECKS)
     if as_json:
-        typer.echo(json.dumps([asdict(one) for one in findings], indent=1))
+        typer.echo(json.dumps([asdict(finding) for finding in findings], indent=1))
     else:
-        for one in findings:
-            console.print(f"{marks[one.status]} {one.check:<15}", end="")
-            console.print(one.line, highlight=False, soft_wrap=True, markup=False)
-    if any(one.status == "fail" for one in findings):
+        for finding in findings:
+            console.print(f"{marks[finding.status]} {finding.check:<15}", end="")
+            console.print(finding.line, highlight=False, soft_wrap=True, markup=False)
+    if any(finding.status == "fail" for finding in findings):
         raise typer.Exit(1)
 
 
-@upkeep.command()
+@upkeep.command(rich_help_panel="Maintenance")
 def backup(
-    target: Annotated[Path, typer.Argument(metavar="FOLDER", help="a new one")],
+    target: Annotated[Path, typer.Argument(metavar="FOLDER", help="a new folder")],
     directory: Directory = HERE,
     with_secrets: Annotated[
         bool,
-        typer.Option(help="also the local Label Studio, and the secrets that it was made with"),
+        typer.Option(help="include the local Label Studio and its secrets"),
     ] = False,
 ) -> None:
-    """Copy the ledger, every blob that it names, settings and task; servers may run."""
+    """Copy the ledger, its blobs, settings and task; servers may run."""
     from flywheel.loop.context import utc_now
     from flywheel.project import load_project
     from flywheel.upkeep import back_up
@@ -70,51 +70,53 @@ def backup(
     for digest, why in list(done.missing.items())[:5]:
         _say(f"missing: blob {digest[:12]}: {why}")
     if done.missing:
-        _say(f"{len(done.missing):,} blobs that the ledger names are not in it; flywheel doctor")
+        _say(f"{len(done.missing):,} blobs of the ledger are missing in it; run flywheel doctor")
         raise typer.Exit(1)
-    _say(f"next: flywheel restore {done.path} DIR brings it back, here or elsewhere")
+    _say(f"next: flywheel restore {done.path} DIR restores it, here or elsewhere")
 
 
-@upkeep.command()
+@upkeep.command(rich_help_panel="Maintenance")
 def restore(
-    source: Annotated[Path, typer.Argument(help="what backup wrote")],
+    source: Annotated[Path, typer.Argument(help="a folder written by backup")],
     directory: Directory = HERE,
-    force: Annotated[bool, typer.Option(help="move what is there aside")] = False,
+    force: Annotated[bool, typer.Option(help="move an existing project aside")] = False,
     keep_settings: Annotated[
-        bool, typer.Option(help="leave the flywheel.toml that is there, with its databases")
+        bool, typer.Option(help="keep the existing flywheel.toml and its databases")
     ] = False,
 ) -> None:
-    """Bring a project back from a back-up, after every byte of it was verified."""
+    """Restore a project from a back-up, after verifying every file."""
     from flywheel.loop.context import utc_now
-    from flywheel.upkeep import restore as bring_back
+    from flywheel.upkeep import restore as restore_project
 
-    done = bring_back(source, directory, now=utc_now, force=force, keep_settings=keep_settings)
-    _say(f"{done.project.name} is as it was at {done.backed_up_at}; {done.num_blobs:,} blobs")
+    done = restore_project(source, directory, now=utc_now, force=force, keep_settings=keep_settings)
+    _say(f"{done.project.name} is restored as of {done.backed_up_at}; {done.num_blobs:,} blobs")
     if done.aside is not None:
-        _say(f"what was there is in {done.aside}; remove it once all is well")
+        _say(f"the earlier project is in {done.aside}; remove it when you no longer need it")
     if done.missing:
-        _say(f"{len(done.missing):,} blobs were missing when it was backed up")
+        _say(f"{len(done.missing):,} blobs were missing in the back-up")
     _say(f"next: flywheel doctor {directory}, then flywheel up {directory}")
 
 
-@upkeep.command()
+@upkeep.command(rich_help_panel="Maintenance")
 def clean(
     directory: Directory = HERE,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would go")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="only print what would be deleted")
+    ] = False,
 ) -> None:
-    r"""Forget what \[retention] allows and nothing refers to; say what went and what stays."""
+    r"""Delete what \[retention] allows and nothing refers to."""
     from flywheel.loop import open_loop
-    from flywheel.upkeep import clean as forget
+    from flywheel.upkeep import clean as clean_project
 
     with open_loop(directory) as loop:
-        done = forget(loop, dry_run=dry_run)
+        done = clean_project(loop, dry_run=dry_run)
         console.print(_cleaned_table(done))
         if not any((loop.project.retention.model_dump()).values()):
-            _say("nothing else: [retention] in flywheel.toml sets nothing (unused_days, ...)")
+            _say("no more: flywheel.toml sets no [retention] (unused_days, ...)")
     if done.free_bytes:
         _say(
-            f"{_size(done.free_bytes)} inside the ledger are free and are used again; to give them "
-            "back to the disk, stop the servers and let sqlite3 VACUUM the ledger"
+            f"{_size(done.free_bytes)} inside the ledger are free and will be reused; to return them to "
+            "the disk, stop the servers and run VACUUM with sqlite3"
         )
 
 
@@ -122,20 +124,23 @@ def _cleaned_table(done: Cleaned) -> object:
     from rich.table import Table
 
     table = Table(
-        title="would go" if done.dry_run else "went", title_justify="left", box=None, pad_edge=False
+        title="would be deleted" if done.dry_run else "deleted",
+        title_justify="left",
+        box=None,
+        pad_edge=False,
     )
     table.add_column("what")
     table.add_column("number", justify="right")
     table.add_column("size", justify="right")
-    table.add_column("why, and what stays", overflow="fold")
-    for one in done.swept:
-        size = "" if one.size is None else _size(one.size)
-        table.add_row(one.what, f"{one.number:,}", size, one.because)
+    table.add_column("why, and what is kept", overflow="fold")
+    for swept in done.swept:
+        size = "" if swept.size is None else _size(swept.size)
+        table.add_row(swept.what, f"{swept.number:,}", size, swept.because)
     return table
 
 
 def _size(number: int) -> str:
-    """Bytes as people write them."""
+    """Format bytes: 512 B, 1.2 MB."""
     if number < 1000:
         return f"{number} B"
     power = min(len(_UNITS), int(math.log10(number)) // 3)

@@ -1,4 +1,4 @@
-"""What people look at: the pages of a night and of its steps, a sample's life, where things stand."""
+"""Pages of nights, steps, labeling and decisions; the life of a sample; the project's status."""
 
 from flywheel.report.dossier import file_dossier, write_dossier
 from flywheel.report.history import nights_frame

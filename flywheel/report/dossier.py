@@ -1,9 +1,7 @@
-"""Writes the dossier of a decision: one page to file, and what the decision was made of.
+"""Writes the dossier of a decision: a self-contained page, and the records behind it.
 
-The page needs nothing from anywhere and no script; beside it lie the records and the scores
-from which anyone derives the verdict again. Nothing is measured or decided here.
-
-A decision that waits for approval: its dossier, where the model server shows it, and a line.
+Beside the page lie the records and per-sample scores, from which `flywheel replay` derives the
+verdict again. Nothing is measured or decided here.
 """
 
 from __future__ import annotations
@@ -29,9 +27,9 @@ _PAGE_FILE = "index.html"
 
 
 def write_dossier(loop: Loop, exhibit: Exhibit, folder: Path) -> Path:
-    """Write page, records and scores of a decision into a folder; the path of the page.
+    """Write page, records and scores of a decision into a folder; return the page's path.
 
-    The page comes last, so that a folder that has it is whole.
+    The page is written last: a folder with a page is complete.
     """
     report, decision = exhibit.report, exhibit.decision
     with loop.ledger.read() as connection:
@@ -62,10 +60,10 @@ def write_dossier(loop: Loop, exhibit: Exhibit, folder: Path) -> Path:
 
 
 def _origin(name: str, checkpoint: Checkpoint | None) -> Sheet:
-    """What made a model."""
-    title = f"What made the {name}"
+    """Return how a model was trained."""
+    title = f"Training of the {name}"
     if checkpoint is None:
-        nothing = f"The ledger holds no training of a {name}."
+        nothing = f"The ledger has no training record of a {name}."
         return facts_sheet(f"{name}_origin", title, [], nothing)
     rows = [
         ("checkpoint", checkpoint.digest),
@@ -87,7 +85,7 @@ def _digests(report: Report, decision: Decision) -> Sheet:
         ("champion", report.champion_digest or "none"),
         ("dataset version", report.dataset_id),
         ("test set", report.test_set_digest),
-        ("metric", report.metric_id or "none, the report is older than such ids"),
+        ("metric", report.metric_id or "none: the report is older than metric ids"),
         (f"SHA-256 of {SCORES_FILE}", report.scores_digest),
         ("seed of the resampling", f"{report.seed}, night {report.night}"),
     ]
@@ -95,30 +93,30 @@ def _digests(report: Report, decision: Decision) -> Sheet:
 
 
 def _settings(report: Report, decision: Decision) -> Sheet:
-    """What was applied, as it stood in flywheel.toml."""
+    """Return the [metric] and [gate] settings that were applied."""
     sections = {"metric": report.metric_settings, "gate": decision.gate_settings}
     rows = [
         (f"{section}.{key}", "not set" if value is None else text.answer(value))
         for section, settings in sections.items()
         for key, value in settings.items()
     ]
-    none = "" if rows else "Not stored: the decision is of a version that did not keep them."
-    return facts_sheet("settings", "As they stood in flywheel.toml", rows, none)
+    none = "" if rows else "Not stored: an older version of flywheel made this decision."
+    return facts_sheet("settings", "Settings as applied", rows, none)
 
 
 def asked_line(project: Project, asked: Approval) -> str:
-    """How the question stands and where its dossier is; one sentence."""
+    """Return one sentence: the state of an approval and the address of its dossier."""
     where = address(project, dossier_place(asked.decision_id))
     return f"{describe_approval(asked)}; dossier: {where}"
 
 
 def write_asked_dossier(loop: Loop, asked: Approval) -> str:
-    """Write the dossier beside the reports; its address."""
+    """Write the dossier of the decision to approve; return its address."""
     return file_dossier(loop, asked.decision_id)
 
 
 def file_dossier(loop: Loop, decision_id: str) -> str:
-    """Write the dossier of a decision where the model server shows it; its address."""
+    """Write a decision's dossier into the folder that the model server shows; return its address."""
     page = loop.project.state / "reports" / dossier_place(decision_id)
     write_dossier(loop, find_exhibit(loop, decision_id), page.parent)
     return address(loop.project, dossier_place(decision_id))

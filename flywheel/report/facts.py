@@ -1,11 +1,7 @@
-"""Everything that the report of a night shows, read from the ledger in one transaction.
+"""Reads everything that the report of a night shows, from the ledger in one transaction.
 
-Bounded however many nights and samples there are: at most 60 reports, 24 cases, 200 skips.
-What is missing stays None. How it looks is the template's business.
-
-Where a model comes from: the dataset versions behind it and the record of its training.
-
-Bounded however long the line is. What the ledger does not hold is None, never an error.
+The cost is bounded however many nights and samples there are: at most 60 reports, 24 cases, 200
+skips, 6 ancestors of a dataset version. What the ledger does not have is None, never an error.
 """
 
 from __future__ import annotations
@@ -47,12 +43,12 @@ _PARENTS = 6
 
 
 def versions_of(connection: Connection, version_id: str | None) -> tuple[DatasetVersion, ...]:
-    """A dataset version and its parents, newest first, six at most."""
+    """Return a dataset version and its ancestors, newest first, six at most."""
     return () if version_id is None else tuple(ancestry(connection, version_id, _PARENTS))
 
 
 def checkpoint_of(connection: Connection, digest: str | None) -> Checkpoint | None:
-    """The record of a checkpoint; None for weights that were brought in by hand."""
+    """Return the training record of a checkpoint; None for weights that were imported by hand."""
     if digest is None:
         return None
     try:
@@ -69,7 +65,7 @@ _SKIPS = 200
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NightFacts:
-    """What the ledger holds about one night, and how things stand."""
+    """What the ledger has about one night, and the state of the project when the page is written."""
 
     night: Night
     decision: Decision | None
@@ -77,15 +73,15 @@ class NightFacts:
     steps: dict[str, tuple[Any, float]]
     """result and seconds of each finished step"""
     past: tuple[Report, ...]
-    """reports of the nights so far, thinned out evenly, oldest first; measured anew where they were"""
+    """reports up to this night, evenly thinned out, oldest first; rescored ones where they exist"""
     num_reports: int
-    """of all nights so far, before thinning"""
+    """up to this night, before thinning out"""
     recent: tuple[tuple[Report, Decision | None], ...]
     """the last ten nights with a report, newest first"""
     cases: tuple[Case, ...]
     """the night's strongest new failures"""
     moved: dict[FailureState, int]
-    """failures that came to each state this night"""
+    """state -> failures that reached it this night"""
     failures: dict[FailureState, int]
     labeling: dict[str, int]
     annotators: tuple[AnnotatorCount, ...]
@@ -95,17 +91,17 @@ class NightFacts:
     checkpoint: Checkpoint | None
     """the candidate of the night"""
     release: Release | None
-    """what serves when the page is written"""
+    """in production when the page is written"""
     skips: tuple[tuple[str, str], ...]
     num_skips: int
     written_at: datetime
 
 
 def read_facts(loop: Loop, number: int) -> NightFacts:
-    """All facts of a night.
+    """Read the facts of a night.
 
     Raises:
-        UnknownIdError: there was no such night.
+        UnknownIdError: there is no such night.
     """
     with loop.ledger.read() as connection:
         night = get_night(connection, number)
@@ -137,7 +133,7 @@ def read_facts(loop: Loop, number: int) -> NightFacts:
 
 
 def thin_out(numbers: Sequence[int], limit: int) -> list[int]:
-    """At most `limit` of the numbers, evenly over them, the first and the last one among them."""
+    """Return at most `limit` of the numbers, evenly spaced, including the first and the last."""
     if len(numbers) <= limit:
         return list(numbers)
     last = len(numbers) - 1
@@ -147,13 +143,16 @@ def thin_out(numbers: Sequence[int], limit: int) -> list[int]:
 def comparable_reports(
     connection: Connection, report: Report | None, numbers: Sequence[int]
 ) -> tuple[Report, ...]:
-    """The reports of these nights; those that were measured anew, under the report's metric."""
+    """Return the reports of these nights, rescored under the report's metric where that exists."""
     originals = reports_of(connection, numbers)
-    if report is None or all(one.metric_id == report.metric_id for one in originals):
+    if report is None or all(original.metric_id == report.metric_id for original in originals):
         return tuple(originals)
-    anew = rescored_reports(connection, report.metric_id)
+    rescored = rescored_reports(connection, report.metric_id)
     return tuple(
-        one if one.metric_id == report.metric_id else anew.get(one.night, one) for one in originals
+        original
+        if original.metric_id == report.metric_id
+        else rescored.get(original.night, original)
+        for original in originals
     )
 
 

@@ -1,10 +1,7 @@
-"""The single metric over the nights: everybody's line, and the chart of them.
+"""The history of the single metric: a chart over the nights, and all nights as one table.
 
-Only nights of one metric share an axis. Nothing is measured here.
-
-The nights so far as one table: at the terminal, in a notebook, in a CSV file.
-
-A row a night, a column a fact; what is not known is missing, never 0.
+Only nights of the same metric share an axis. In the table (terminal, notebook, CSV file) a row is
+a night; what is not known is missing, never 0. Nothing is measured here.
 """
 
 from __future__ import annotations
@@ -31,12 +28,12 @@ _PLACES = {"entries": "the frozen test set", "start_entries": "the start data"}
 def draw_history(
     report: Report, past: Sequence[Report], releases: Sequence[int] = ()
 ) -> dict[str, str]:
-    """Inline SVG of entries_history and start_entries_history, for the parts that have lines.
+    """Return inline SVG of entries_history and start_entries_history, where there are lines.
 
     Args:
-        report: of the newest night; the others count as far as they are of its metric.
+        report: of the newest night; other nights are drawn if they have its metric.
         past: the reports of the nights, oldest first.
-        releases: nights that ended with another model serving.
+        releases: nights that ended with another model in production.
     """
     return {
         f"{part}_history": history_chart(
@@ -54,7 +51,7 @@ def draw_history(
 def history_png(
     report: Report, past: Sequence[Report], releases: Sequence[int] = ()
 ) -> tuple[str, bytes] | None:
-    """What the first of these charts shows, in words, and the chart as PNG; None without lines."""
+    """Return title and PNG of the first of these charts; None without lines."""
     for part, place in _PLACES.items():
         lines = _lines(report, past, part)
         if lines:
@@ -64,22 +61,24 @@ def history_png(
 
 
 def _lines(report: Report, past: Sequence[Report], part: str) -> list[Line]:
-    """One line for everyone that was measured in any of the nights; none when all are points."""
+    """Return a line for each model and baseline; none if each was measured only once."""
     points: dict[str, list[tuple[int, Estimate]]] = {}
-    for one in past:
-        entries: Sequence[Entry] = getattr(one, part) if _is_same_metric(one, report) else ()
+    for earlier in past:
+        entries: Sequence[Entry] = (
+            getattr(earlier, part) if _is_same_metric(earlier, report) else ()
+        )
         for entry in entries:
             if entry.metric is not None and entry.kind not in _NOT_OVER_TIME:
-                points.setdefault(entry.name, []).append((one.night, entry.metric))
+                points.setdefault(entry.name, []).append((earlier.night, entry.metric))
     if all(len(found) < 2 for found in points.values()):
         return []
     return [Line(name=name, points=tuple(found)) for name, found in points.items()]
 
 
-def _is_same_metric(one: Report, other: Report) -> bool:
-    """Reports that are older than the ids of metrics are told by the formula alone."""
-    is_known = bool(one.metric_id and other.metric_id)
-    return one.metric == other.metric and (not is_known or one.metric_id == other.metric_id)
+def _is_same_metric(report: Report, other: Report) -> bool:
+    """Compare by metric id; reports older than metric ids compare by formula alone."""
+    is_known = bool(report.metric_id and other.metric_id)
+    return report.metric == other.metric and (not is_known or report.metric_id == other.metric_id)
 
 
 _FACTS = {
@@ -89,20 +88,20 @@ _FACTS = {
     "train": ("ingest", ("num_train",)),
     "test": ("ingest", ("num_test",)),
 }
-"""column -> the step and the numbers of its result that add up to it"""
+"""column -> step, and the fields of its result that add up to the column"""
 
 
 def nights_frame(connection: Connection) -> pd.DataFrame:
-    """All nights, indexed by number.
+    """Return all nights, indexed by number.
 
     Columns: failures (new), routed, labels (new or changed), train, test (rows of the dataset
     version); champion and candidate on the frozen test set, each with _low and _high;
     champion_start and candidate_start on the held-out start data; metric, the formula of these;
-    production with _low and _high, the estimate of the night; verdict; reason, the one that
-    decided; e_value; seconds, of all steps together.
+    production with _low and _high, the estimate of the night; verdict; reason, the deciding one;
+    e_value; seconds, of all steps together.
 
-    After a change of the metric, nights that were measured anew are told under the newest one;
-    the others keep theirs, and `metric` tells them apart.
+    After a change of the metric, rescored nights are shown under the newest one; the others keep
+    theirs, as `metric` shows.
     """
     last = last_night(connection)
     numbers = range(last.number + 1 if last else 0)
@@ -118,22 +117,22 @@ def nights_frame(connection: Connection) -> pd.DataFrame:
 
 
 def _reports(connection: Connection, numbers: Sequence[int]) -> dict[int, Report | None]:
-    """The report of each night, under the newest metric where it was measured anew."""
+    """Return the report of each night, rescored under the newest metric where that exists."""
     found = {number: report_of_night(connection, number) for number in numbers}
     known = [report for report in found.values() if report is not None]
     if all(report.metric_id == known[-1].metric_id for report in known):
         return found
-    anew = rescored_reports(connection, known[-1].metric_id)
+    rescored = rescored_reports(connection, known[-1].metric_id)
     return {
         number: report
         if report is None or report.metric_id == known[-1].metric_id
-        else anew.get(number, report)
+        else rescored.get(number, report)
         for number, report in found.items()
     }
 
 
 def _metric_names(reports: Sequence[Report]) -> dict[tuple[str, str], str]:
-    """Formula and id -> the formula; with the id when several metrics are written alike."""
+    """Map formula and id to the formula, with the id when several metrics share a formula."""
     ids: defaultdict[str, set[str]] = defaultdict(set)
     for report in reports:
         ids[report.metric].add(report.metric_id)
@@ -172,7 +171,7 @@ def _columns(name: str, known: Estimate | None) -> dict[str, float | None]:
 
 
 def _estimates(report: Report | None, name: str) -> tuple[Estimate | None, Estimate | None]:
-    """On the frozen test set, and on the held-out start data."""
+    """Return the metric on the frozen test set and on the held-out start data."""
     if report is None:
         return None, None
     parts = (report.entries, report.start_entries)

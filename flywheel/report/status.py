@@ -1,6 +1,6 @@
-"""Where a project stands: what serves, what waits for whom, and what to do next.
+"""The status of a project: what is in production, what waits, and what to do next.
 
-A handful of counting statements; nothing is asked over the network and nothing is changed.
+Runs a few counting queries; it makes no network call and changes nothing.
 """
 
 from __future__ import annotations
@@ -35,37 +35,37 @@ from flywheel.report.night.judged import advice
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Status:
-    """Where a project stands now."""
+    """The status of a project now."""
 
     last_night: Night | None
-    """the last one that finished"""
+    """the last finished one"""
     decision: Decision | None
-    """of that night"""
+    """of the last finished night"""
     under_way: Night | None
-    """the night that is not finished"""
+    """the unfinished night, if any"""
     finished_steps: tuple[str, ...]
-    """of the night under way, in order"""
+    """of the unfinished night, in order"""
     holder: str | None
-    """host, process id and start of the process that runs the loop; None when none does"""
+    """host, process id and start time of the process that runs the loop; None: there is none"""
     release: Release | None
     approval: str
-    """what waits for a person's approval, one sentence; "" when nothing does"""
+    """the decision that waits for approval, one sentence; "": there is none"""
     failures: dict[FailureState, int]
     labeling: dict[str, int]
-    """labeling tasks that are waiting, sent, done, refused"""
+    """state -> labeling tasks"""
     annotators: str
-    """who labels, and where to read how well and at what cost; one sentence"""
+    """how many have answered, and where quality and cost are shown; one sentence"""
     dataset: DatasetVersion | None
     budget: str
-    """where the error budget of the test set stands, one sentence"""
+    """the error budget of the test set, one sentence"""
     num_sealed: int | None
-    """labels that no decision has seen, when last judged; None before the first report"""
+    """test labels not seen by any decision, as of the last report; None: no report yet"""
     log: LogSize
     to_do: str
-    """the next step for a person, one sentence"""
+    """the suggested next step, one sentence"""
 
     def lines(self) -> Iterator[str]:
-        """The same in plain lines, for a terminal."""
+        """Yield the status as lines of text, for a terminal."""
         yield f"serves        {_serves(self.release)}"
         yield f"last night    {_night(self.last_night, self.decision)}"
         if self.under_way is not None:
@@ -76,7 +76,7 @@ class Status:
         if self.approval:
             yield f"approval      {self.approval}"
         yield f"predictions   {_log(self.log)}"
-        yield f"failures      {_counts({k.value: n for k, n in self.failures.items()})}"
+        yield f"failures      {_counts({state.value: number for state, number in self.failures.items()})}"
         yield f"labeling      {_counts(self.labeling)}"
         yield f"annotators    {self.annotators}"
         yield f"dataset       {_dataset(self.dataset)}"
@@ -86,7 +86,7 @@ class Status:
 
 
 def status(loop: Loop) -> Status:
-    """Read where the project stands."""
+    """Read the status of a project."""
     with loop.ledger.read() as connection:
         newest = last_night(connection)
         under_way = newest if newest is not None and newest.finished_at is None else None
@@ -141,21 +141,21 @@ def _to_do(
     labeling: dict[str, int],
     log: LogSize,
 ) -> str:
-    """What holds the loop up most, first."""
+    """Return the next step: what blocks the loop first."""
     directory = loop.project.directory
     if newest is None:
-        return f"nothing has run yet: flywheel night {directory} trains the first model"
+        return f"no night has run yet: flywheel night {directory} trains the first model"
     if waiting_approval(connection) is not None:
         return (
             f"a promoted candidate waits for approval: flywheel approve {directory} --name YOU "
-            "--reason WHY releases it, flywheel decline does not"
+            "--reason WHY releases it, flywheel decline rejects it"
         )
     if labeling["waiting"]:
         why = _why_waiting(connection, newest.number)
         return f"{labeling['waiting']} labeling tasks wait to be sent: {why}"
     if labeling["sent"]:
         return (
-            f"{labeling['sent']} labeling tasks were with people when last read, the next night "
+            f"{labeling['sent']} labeling tasks were with annotators when last read, the next night "
             f"reads what came back: {_page(loop, connection)}"
         )
     report = report_of_night(connection, newest.number)
@@ -168,12 +168,12 @@ def _rest(loop: Loop, report: Report | None, log: LogSize) -> str:
     when = f"the next night, at {loop.project.schedule.cron} {loop.project.schedule.timezone}"
     if log.num_uncollected:
         return f"{log.num_uncollected} predictions wait for {when}"
-    return f"send traffic to {loop.project.server_page}/predict; {when}, looks at it"
+    return f"send traffic to {loop.project.server_page}/predict; {when}, collects it"
 
 
 def _budget(loop: Loop, connection: Connection, report: Report | None) -> str:
     if report is None:
-        return "nothing has been judged yet"
+        return "no candidate has been evaluated yet"
     last = last_challenge(connection)
     is_open = last is not None and not last[1]
     return budget_line(last[0] if last and is_open else None, report, loop.project.gate)
@@ -182,8 +182,8 @@ def _budget(loop: Loop, connection: Connection, report: Report | None) -> str:
 def _annotators(loop: Loop, connection: Connection) -> str:
     counts = count_annotators(connection)
     if not counts:
-        return "nobody has answered yet"
-    answers = sum(one.num_answers for one in counts)
+        return "no annotator has answered yet"
+    answers = sum(annotator.num_answers for annotator in counts)
     page = loop.project.state / "reports" / LABELING_PAGE
     where = f"flywheel labels {loop.project.directory}"
     if page.exists():
@@ -194,13 +194,11 @@ def _annotators(loop: Loop, connection: Connection) -> str:
 def _why_waiting(connection: Connection, number: int) -> str:
     step = finished_steps(connection, number).get("route")
     result: Any = step.result if step is not None else {}
-    return (
-        result.get("note") or "they were chosen after the last sending; the next night sends them"
-    )
+    return result.get("note") or "they were chosen after the last upload; the next night sends them"
 
 
 def _page(loop: Loop, connection: Connection) -> str:
-    """The labeling project that was made last; the address is settled by Label Studio's paths."""
+    """Return the URL of the newest labeling project in Label Studio."""
     projects = labeling_projects(connection)
     url = loop.project.label_studio_page
     return f"{url}/projects/{projects[-1]}/data" if projects else url
@@ -215,7 +213,7 @@ def _serves(release: Release | None) -> str:
 
 def _night(night: Night | None, decision: Decision | None) -> str:
     if night is None:
-        return "none has finished yet"
+        return "no night has finished yet"
     if decision is None:
         return f"night {night.number}, without a decision"
     return f"night {night.number}, {decision.verdict.value}: {decision.reasons[0]}"

@@ -1,8 +1,7 @@
-"""One sample's whole life in the order of time, from the first prediction to the release.
+"""The whole life of one sample in time order, from its first prediction to the release.
 
-Every look-up goes by an index; only dataset versions are scanned, newest first, and only those
-made after the sample had its first label. Returns records: how a terminal shows them is not
-known here.
+Every query uses an index; only dataset versions are scanned, and only those made after the sample
+had its first label.
 """
 
 from __future__ import annotations
@@ -42,13 +41,13 @@ class _Place(NamedTuple):
 
 
 def trace(loop: Loop, key: str) -> list[Event]:
-    """What happened to the sample that an id, the beginning of one, or a request id means.
+    """Return what happened to a sample, found by its id, a prefix of it, or a request id.
 
-    A dataset version is told when the sample comes in, changes or goes; those between are not.
+    A dataset version is an event only if the sample enters, changes or leaves in it.
 
     Raises:
-        UnknownIdError: nothing has this id.
-        UserError: several samples begin like this.
+        UnknownIdError: no sample or request has this id.
+        UserError: several samples have this prefix.
     """
     with loop.ledger.read() as connection:
         life = read_life(connection, find_sample(connection, key))
@@ -70,7 +69,7 @@ def trace(loop: Loop, key: str) -> list[Event]:
 
 
 def _one_line(event: Event) -> Event:
-    """Notes and answers come from outside and may hold anything."""
+    """Put the detail on one line: notes and answers come from outside and may contain anything."""
     return replace(event, detail=" ".join(event.detail.split()))
 
 
@@ -127,7 +126,7 @@ def _labeled(life: Life) -> Iterator[Event]:
             said = f"refused: {row.refused}"
         yield Event(at=row.updated_at, what="annotation", detail=f"{row.annotator}: {said}")
         if row.deleted_at is not None:
-            detail = f"of {row.annotator} is gone"
+            detail = f"{row.annotator}: deleted"
             yield Event(at=row.deleted_at, what="annotation", detail=detail)
     for row in life.labels:
         given = f"{row.num_annotations} annotations, reliability {row.reliability:.2f}"
@@ -140,7 +139,7 @@ def _labeled(life: Life) -> Iterator[Event]:
 def _places(
     connection: Connection, blobs: Blobs, life: Life
 ) -> list[tuple[str, datetime, _Place | None]]:
-    """Every version since the first label, oldest first, and the sample's place in it."""
+    """Return every version since the first label, oldest first, and the sample's row in it."""
     if not life.labels:
         return []
     versions = versions_since(connection, life.labels[0].created_at)
@@ -151,13 +150,13 @@ def _places(
 
 
 def _place(manifest: bytes, version: Row[Any], sample_id: str) -> _Place | None:
-    """Finds the sample's line without reading the others, which may be many."""
+    """Find the sample's row in a manifest without parsing the others, which may be many."""
     key = f'"sample_id":"{sample_id}"'.encode()
     at = manifest.find(key)
     while at >= 0:
         end = manifest.find(b"\n", at)
         row = json.loads(manifest[manifest.rfind(b"\n", 0, at) + 1 : end])
-        if row["sample_id"] == sample_id:  # and not an answer that looks like it
+        if row["sample_id"] == sample_id:  # an answer may contain the same text
             return _Place(version.id, Split(row["split"]), row["answer"])
         at = manifest.find(key, end)
     return None
@@ -167,7 +166,7 @@ def _versioned(versions: Iterable[tuple[str, datetime, _Place | None]]) -> Itera
     before: tuple[Split, str] | None = None
     newest: datetime | None = None
     for version_id, made_at, place in versions:
-        # A version that labels went back to was made earlier than the one before it.
+        # When labels revert to an earlier state, that older version is used again.
         newest = made_at if newest is None else max(newest, made_at)
         now = (place.split, canonical(place.answer)) if place is not None else None
         if now != before:
@@ -191,5 +190,5 @@ def _used(uses: Uses, tested: set[str]) -> Iterator[Event]:
         )
         yield Event(at=row.created_at, what="decision", detail=detail)
     for row in uses.releases:
-        detail = f"{row.number}: {text.digest(row.checkpoint_digest)}, trained on it, serves"
+        detail = f"{row.number}: {text.digest(row.checkpoint_digest)}, which was trained on it"
         yield Event(at=row.created_at, what="release", detail=detail)

@@ -1,4 +1,4 @@
-"""The model server: answers, stores samples with predictions, and swaps its model while it serves."""
+"""The model server: answers requests, stores predictions, and swaps its model without downtime."""
 
 from flywheel.serve.app import create_app, run
 from flywheel.serve.client import ModelServer, ServedModel

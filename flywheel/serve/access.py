@@ -1,7 +1,7 @@
-"""Access to the model server: from other machines only with the token.
+"""Authentication of the model server: other machines need a token.
 
-A browser sends it as a password, and only to look at pages: what changes something takes the token
-in a header that no foreign page can make a browser send. Label Studio cannot send that token; its
+Browsers may send it as a password (HTTP Basic), but only to read pages: requests that change
+something need a Bearer header, which another site cannot make a browser send. Label Studio's
 events have a secret of their own.
 """
 
@@ -27,10 +27,10 @@ _OPEN_PATHS = frozenset({"/health", EVENTS_PATH})
 
 
 def required_token(host: str) -> str | None:
-    """The token that callers must send; None when none is needed.
+    """Return the token that callers must send; None: none is needed.
 
     Raises:
-        SettingsError: the host is not loopback and there is no token.
+        SettingsError: the host is not loopback and no token is set.
     """
     token = secret(_VARIABLE)
     if token is None and not is_loopback(host):
@@ -42,9 +42,9 @@ def required_token(host: str) -> str | None:
 
 
 class TokenGate:
-    """ASGI middleware: every path but the open ones needs `Authorization: Bearer TOKEN`.
+    """ASGI middleware: all but a few paths need `Authorization: Bearer TOKEN`.
 
-    To look at a page, HTTP Basic with the token as password is accepted too, for any user name.
+    Pages also accept HTTP Basic with any user name and the token as password.
     """
 
     def __init__(self, app: ASGIApp, token: str) -> None:
@@ -77,7 +77,7 @@ class TokenGate:
 
 
 def _is_page(scope: Scope) -> bool:
-    """Whether a browser asks for something to look at."""
+    """Whether the request reads a page."""
     path = scope["path"]
     return scope["method"] in {"GET", "HEAD"} and (path == "/" or path.startswith("/reports/"))
 
@@ -91,7 +91,7 @@ def _password(encoded: bytes) -> bytes:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches the host, a name or an address."""
+    """Whether a host name or address can be reached from this machine only."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -1,4 +1,4 @@
-"""What a model answers to a group of decoded requests: one forward pass, one prediction each."""
+"""Answers a group of decoded requests: one forward pass, one prediction per request."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Question:
     id: str
     sample: Sample
     inputs: torch.Tensor
-    """(1, ...), what `task.inputs` made of the sample"""
+    """(1, ...), output of `task.inputs`"""
     asked_at: datetime
     asked_seconds: float
     """of the monotonic clock"""
@@ -35,32 +35,32 @@ class Answered:
     sample: Sample
     prediction: Prediction
     defer: bool
-    """its confidence is below the threshold: the caller's fallback shall decide"""
+    """confidence below the threshold: the caller should use its fallback"""
     fault: str | None
-    """what was not finite in the answer, and is stored otherwise"""
+    """what was not finite in the answer and was replaced; None: nothing"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Serving:
-    """A model with its threshold; one object, so that no answer ever sees one without the other."""
+    """A model and its threshold; one object, so that both are swapped atomically."""
 
     model: Model
     threshold: float | None
-    """confidence below which an answer says defer; None: never"""
+    """confidence below which an answer defers; None: never"""
     loaded_at: datetime
 
 
 def answer_together(serving: Serving, questions: Sequence[Question]) -> list[Answered]:
-    """The answers of one model to questions of one shape, in their order.
+    """Return the answers of one model to questions of equal shape, in order.
 
     Raises:
-        TaskError: the task gave another number of answers, or one that is no JSON.
+        TaskError: the task returned another number of answers, or one that is not JSON.
     """
     answers = serving.model.answer(torch.cat([question.inputs for question in questions]))
     if len(answers) != len(questions):
         raise TaskError(
-            f"The task gave {len(answers)} answers to {len(questions)} samples. "
-            "Let task.answers give one each, in order (flywheel check names the law)."
+            f"The task returned {len(answers)} answers to {len(questions)} samples. "
+            "Let task.answers return one each, in order; flywheel check tests this."
         )
     now = time.perf_counter()
     return [
@@ -70,12 +70,12 @@ def answer_together(serving: Serving, questions: Sequence[Question]) -> list[Ans
 
 
 def shape_of(question: Question) -> Hashable:
-    """What inputs must have in common to be put together: shape and type."""
+    """Return shape and type of the inputs, which must be equal within a batch."""
     return question.inputs.shape, question.inputs.dtype
 
 
 def answering_fault(error: BaseException) -> FlywheelError:
-    """The error that each caller of a group raises after its leader met `error`."""
+    """Return the error that each caller of a group raises when the model failed with `error`."""
     if isinstance(error, UnavailableError):
         return UnavailableError(str(error))
     return FlywheelError(
@@ -85,20 +85,20 @@ def answering_fault(error: BaseException) -> FlywheelError:
 
 
 def finite(answer: Answer) -> tuple[float, Array, str | None]:
-    """Confidence and embedding of an answer, and what was not finite in them.
+    """Return confidence, embedding and a description of what was not finite in them.
 
-    A number that is not finite makes the confidence 0.0, so that the prediction is certain to
-    be collected as suspect.
+    A non-finite number sets the confidence to 0.0, so that the prediction is collected as a
+    suspect.
 
     Raises:
-        TaskError: the answer is no JSON.
+        TaskError: the answer is not JSON.
     """
     try:
         canonical(answer.value)
     except (TypeError, ValueError) as error:
         raise TaskError(
-            f"The answer {answer.value!r} is no JSON ({error}). "
-            "Let task.answers return plain finite numbers, texts, lists and dicts."
+            f"The answer {answer.value!r} is not JSON ({error}). "
+            "Let task.answers return finite numbers, strings, lists and dicts."
         ) from error
     embedding = np.asarray(answer.embedding, dtype=np.float32).reshape(-1)
     if not np.isfinite(answer.confidence):

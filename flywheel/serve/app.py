@@ -1,4 +1,4 @@
-"""The model server of a project: puts its parts together, and runs it until a signal ends it."""
+"""Builds the model server of a project, and runs it until a signal stops it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from flywheel.project import Project
 from flywheel.serve.access import TokenGate, required_token
 from flywheel.serve.events import Debouncer, Listeners
 from flywheel.serve.host import Host
-from flywheel.serve.metrics import LedgerFigures, Measured
+from flywheel.serve.metrics import LedgerMetrics, Measured
 from flywheel.serve.routes import router
 from flywheel.task import Task, load_task
 
@@ -62,12 +62,12 @@ def create_app(
 ) -> FastAPI:
     """Return the model server of a project, with the current release loaded.
 
-    `durable=False` stores nothing and is for the benchmark.
+    `durable=False` stores nothing; only the benchmark uses it.
 
     Raises:
         SettingsError: the host is not loopback and FLYWHEEL_SERVER_TOKEN is not set.
-        UnknownIdError: the weights of the current release are gone.
-        TaskError: they belong to another network than the task's.
+        UnknownIdError: the weights of the current release are missing.
+        TaskError: they do not fit the task's network.
     """
     token = required_token(project.serve.host)
     annotations, hard_samples = _debouncers(project, listeners)
@@ -83,26 +83,26 @@ def create_app(
     app.mount("/reports", StaticFiles(directory=reports))
     app.add_exception_handler(FlywheelError, _answer_fault)
     app.add_exception_handler(ClientDisconnect, _answer_disconnected)
-    app.add_exception_handler(Exception, _answer_surprise)
+    app.add_exception_handler(Exception, _answer_unexpected)
     if token is not None:
         app.add_middleware(TokenGate, token=token)
     app.add_middleware(
         Measured, meter=host.meter
-    )  # around the gate: requests that it turns down count too
-    host.meter.registry.register(LedgerFigures(ledger, lambda: host.digest))
+    )  # added last, so outermost: rejected requests are counted too
+    host.meter.registry.register(LedgerMetrics(ledger, lambda: host.digest))
     return app
 
 
 def run(project: Project, *, listeners: Listeners = _NO_LISTENERS) -> None:
-    """Serve until SIGTERM or SIGINT; requests that are inside by then still get their answer.
+    """Serve until SIGTERM or SIGINT; requests in flight are still answered.
 
     Raises:
         BusyError: the port is taken.
-        SettingsError: the host is no address of this machine, or the token is missing.
+        SettingsError: the host is not an address of this machine, or the token is missing.
     """
     if "OMP_NUM_THREADS" not in os.environ:
-        # A forward pass of a few samples gains nothing from a second core, and takes it from
-        # the threads that decode and store; for a large model on a CPU set the variable.
+        # Small batches gain nothing from a second core, which the threads that decode and store
+        # need; for a large model on a CPU, set the variable.
         torch.set_num_threads(1)
     task = load_task(project.project.task, project.directory)
     with (
@@ -113,14 +113,14 @@ def run(project: Project, *, listeners: Listeners = _NO_LISTENERS) -> None:
         app = create_app(project, task, ledger, blobs, listeners=listeners)
         config = uvicorn.Config(app, access_log=False, log_level="warning")
         server = uvicorn.Server(config)
-        write_logs(project.name)  # after uvicorn has made its handlers
+        write_logs(project.name)  # after uvicorn has installed its handlers
         server.run(sockets=[listener])
 
 
 def _debouncers(
     project: Project, listeners: Listeners
 ) -> tuple[Debouncer | None, Debouncer | None]:
-    """Those of annotations and of hard samples; None without a listener."""
+    """Return the debouncers of annotations and of hard samples; None without a listener."""
     annotations = listeners.on_annotations and Debouncer(listeners.on_annotations)
     hard_samples = listeners.on_hard_samples and Debouncer(
         listeners.on_hard_samples, at_least=project.collect.hard_samples, seconds=0.0, quiet=0.0
@@ -130,21 +130,21 @@ def _debouncers(
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Provide a thread for each request of a full batch, since they wait in threads for it."""
+    """Provide a thread per request of a full batch, since each waits in a thread for the batch."""
     host: Host = app.state.host
     limiter = to_thread.current_default_thread_limiter()
     wanted = min(_MAX_THREADS, host.project.serve.max_batch + _SPARE_THREADS)
     limiter.total_tokens = max(limiter.total_tokens, wanted)
     try:
         yield
-    finally:  # also when a second signal cuts the end short
+    finally:  # also when a second signal interrupts the shutdown
         for debouncer in (app.state.hard_samples, app.state.annotations):
             if debouncer is not None:
                 debouncer.close()
 
 
 def _answer_fault(request: Request, error: Exception) -> JSONResponse:
-    """Answer an error that we raised on purpose, with the status of its class."""
+    """Answer an error of ours with the HTTP status of its class."""
     status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 500)
     if status >= 500:
         _LOGGER.warning("%s %s: %s", request.method, request.url.path, error)
@@ -152,33 +152,33 @@ def _answer_fault(request: Request, error: Exception) -> JSONResponse:
 
 
 def _answer_disconnected(request: Request, error: Exception) -> JSONResponse:
-    """Answer a caller who hung up in the middle of the body: only the metrics see it."""
+    """Answer a caller who disconnected while sending; only the metrics see this response."""
     return JSONResponse(
         {"detail": f"The body of {request.url.path} broke off ({error!r}). Send it again."}, 400
     )
 
 
-def _answer_surprise(request: Request, error: Exception) -> JSONResponse:
+def _answer_unexpected(request: Request, error: Exception) -> JSONResponse:
     """Answer any other error; Starlette logs its traceback after this."""
     message = (
         f"{request.url.path} failed: {error!r}. See the traceback in the server's log, and "
-        "run flywheel check to learn whether the task is to blame."
+        "run flywheel check to test the task."
     )
     return JSONResponse({"detail": message}, 500)
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """Open a socket of our own, since uvicorn would end the process when the port is taken."""
+    """Open the socket ourselves, since uvicorn exits the process when the port is taken."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise BusyError(
-                f"port {port} of {host} is taken. End what holds it (flywheel down, if it is "
-                "this project's server), or write another serve.port."
+                f"port {port} of {host} is taken. Stop the program that uses it (flywheel down, if it "
+                "is this project's server), or set another serve.port."
             ) from error
         raise SettingsError(
             f"serve.host = {host!r}, serve.port = {port} cannot be listened on: "
-            f"{error.strerror}. Write an address of this machine and a free port above 1023."
+            f"{error.strerror}. Set an address of this machine and a free port above 1023."
         ) from error

@@ -1,6 +1,6 @@
-"""How the rest of flywheel talks to the model server: which model serves, and which shall.
+"""The client of the model server: which model serves, activate another, ask a canary.
 
-A port does not say which program listens there, so a server is first asked for its project.
+Any program may listen on the port, so the client first checks that the server is the project's.
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ from flywheel.errors import FlywheelError, RefusedError, TaskError, UnavailableE
 from flywheel.records import Json
 from flywheel.serve.requests import CanaryAnswer
 
-_TIMEOUT_SECONDS = 120.0  # weights are loaded, and canaries asked, before the server answers
+_TIMEOUT_SECONDS = 120.0  # loading weights and asking a canary may take long
 _MOST_SAMPLES = 500
 _ANSWERS = TypeAdapter(list[CanaryAnswer])
 _UNAVAILABLE = frozenset({429, 502, 503, 504})
 
 
 class ServedModel(NamedTuple):
-    """What the server says that it serves."""
+    """The model that the server serves."""
 
     digest: str
     threshold: float | None
-    """confidence below which its answers say defer; None: never"""
+    """confidence below which its answers defer; None: never"""
 
 
 class ModelServer:
-    """The model server of a project at a URL; each method asks the serving process itself.
+    """The model server of a project at a URL; each method asks the running process.
 
-    Without `project` any project's server will do.
+    Without `project`, the server of any project is accepted.
 
     Raises, in every method:
-        UnavailableError: the server does not answer, or says that it cannot now.
+        UnavailableError: the server does not answer, or is overloaded.
         UnknownIdError: it has no such weights or sample.
         TaskError: the weights do not fit its task.
-        RefusedError: the server is another project's, the token is wrong, or another request
-            is refused.
+        RefusedError: the server is another project's, the token is wrong, or the request is
+            rejected for another reason.
     """
 
     def __init__(self, url: str, token: str | None = None, *, project: str | None = None) -> None:
@@ -48,22 +48,22 @@ class ModelServer:
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
     def digest(self) -> str | None:
-        """Digest of the model that serves; None before the first release."""
+        """Return the digest of the serving model; None before the first release."""
         served = self.served()
         return None if served is None else served.digest
 
     def served(self) -> ServedModel | None:
-        """The model that serves and its threshold; None before the first release."""
-        said = self._ask("GET", "/model")
-        if said["digest"] is None:
+        """Return the serving model and its threshold; None before the first release."""
+        state = self._ask("GET", "/model")
+        if state["digest"] is None:
             return None
-        return ServedModel(said["digest"], said.get("threshold"))
+        return ServedModel(state["digest"], state.get("threshold"))
 
     def activate(self, digest: str, threshold: float | None = None) -> str:
-        """Let the weights of a digest serve with their threshold, and return the digest that serves.
+        """Serve the weights of a digest with their threshold; return the digest that serves.
 
         Raises:
-            RefusedError: the server, asked afterwards, defers below another threshold.
+            RefusedError: the server reports another threshold afterwards.
         """
         self._ask("POST", "/model", {"digest": digest, "threshold": threshold})
         served = self.served()
@@ -77,7 +77,7 @@ class ModelServer:
         return served.digest
 
     def canary(self, digest: str, sample_ids: Sequence[str]) -> list[CanaryAnswer]:
-        """The answers of a candidate to stored samples, in their order, without serving it."""
+        """Return the answers of a candidate to stored samples, in order, without serving it."""
         answers: list[CanaryAnswer] = []
         for start in range(0, len(sample_ids), _MOST_SAMPLES):
             ids = list(sample_ids[start : start + _MOST_SAMPLES])
@@ -92,7 +92,7 @@ class ModelServer:
     def _refuse_other_project(self) -> None:
         """Raise when another project serves at the URL; /health needs no token.
 
-        It is asked each time, since another server may have taken the port meanwhile.
+        This is checked each time, since another server may have taken the port meanwhile.
         """
         if self._project is None:
             return
@@ -100,8 +100,8 @@ class ModelServer:
         serves = said.get("project") if isinstance(said, dict) else None
         if serves is None:
             raise RefusedError(
-                f"{self._url} does not say which project it serves ({str(said)[:200]}). "
-                "If it is another program, end it or set another [serve] port."
+                f"{self._url} does not report the project it serves ({str(said)[:200]}). "
+                "If it is another program, stop it or set another [serve] port."
             )
         if serves != self._project:
             raise RefusedError(
@@ -126,13 +126,13 @@ class ModelServer:
             return response.json()
         except ValueError as error:
             raise RefusedError(
-                f"{url} answered no JSON but {response.text[:200]!r}. "
-                "If it is another program, end it or set another [serve] port."
+                f"{url} answered {response.text[:200]!r}, which is not JSON. "
+                "If it is another program, stop it or set another [serve] port."
             ) from error
 
 
 def _fault(response: httpx.Response) -> FlywheelError:
-    """The error that the server's status stands for, with the server's message."""
+    """Return the error for the HTTP status, with the server's message."""
     said = f"{response.request.url} answered {response.status_code}: {_detail(response)}".rstrip(
         "."
     )

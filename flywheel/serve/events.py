@@ -1,7 +1,7 @@
-"""Events of the model server: hard samples that pile up, and annotations that Label Studio announces.
+"""Events of the model server: enough hard samples, and webhooks of Label Studio's annotations.
 
-Both come in bursts and go to slow listeners, so both are debounced: requests only count, and a
-listener is called in a thread of its own. The project hands the listeners in (Prefect events).
+Both come in bursts and go to slow listeners, so they are debounced: a request only counts, and the
+listener (which emits Prefect events) is called in a thread of its own.
 """
 
 from __future__ import annotations
@@ -24,32 +24,32 @@ from flywheel.serve.access import EVENTS_PATH, is_loopback
 _LOGGER = logging.getLogger(__name__)
 _VARIABLE = "FLYWHEEL_WEBHOOK_SECRET"
 _HEADER = "X-Flywheel-Secret"
-_EVERY_ADDRESS = {"0.0.0.0", "::"}  # noqa: S104 - compared with, not listened on
+_EVERY_ADDRESS = {"0.0.0.0", "::"}  # noqa: S104 - compared, not bound
 _MAX_BODY_BYTES = 1_000_000
 _RETRY_SECONDS = 60.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Listeners:
-    """Functions that are notified of events, each in a thread of its own; None: no notification.
+    """Functions called on events, each in a thread of its own; None: not called.
 
-    A call that raises is logged, and made again a minute later with the events since.
+    A call that raises is logged and repeated a minute later, with the events since.
     """
 
     on_hard_samples: Callable[[int], None] | None = None
-    """called with the number of low-confidence predictions, whenever another
-    collect.hard_samples of them have been stored"""
+    """called with the number of low-confidence predictions since the last call, once there are
+    collect.hard_samples of them"""
     on_annotations: Callable[[int], None] | None = None
-    """called with the number of events that Label Studio has sent, once a burst of them is
-    over, and once a minute while it goes on"""
+    """called with the number of Label Studio's events, after each burst, and once a minute during
+    a long one"""
 
 
 class Debouncer:
-    """Calls `notify` with the number of events since its last call, and so turns many into few.
+    """Calls `notify` with the number of events since the last call, at most once per interval.
 
     A call is due when at least `at_least` events wait, and none has come for `quiet` seconds or
-    the first of them is `seconds` old; calls begin at least `seconds` apart. So a burst has one
-    call, after its last event. A call that raises is made again a minute after it began, or
+    the first of them is `seconds` old; calls begin at least `seconds` apart. So a short
+    burst causes one call, after its last event. A call that raises is repeated after a minute, or
     after `seconds` if that is longer, with its events and those since.
     """
 
@@ -88,12 +88,12 @@ class Debouncer:
             self._begin_if_due()
 
     def close(self) -> None:
-        """Make the call that waits for its time at once, then end; later events are dropped."""
+        """Make a pending call now and stop; later events are dropped."""
         with self._lock:
             if not self._closing.is_set():
                 self._closing.set()
                 self._is_busy = True
-                # Queued behind a call that runs: if that one fails, its events count again here.
+                # Runs after a call in progress; if that one fails, this one counts its events.
                 self._pool.submit(self._flush).add_done_callback(_log_failure)
         self._pool.shutdown()
 
@@ -103,11 +103,11 @@ class Debouncer:
             self._pool.submit(self._call).add_done_callback(_log_failure)
 
     def _call(self) -> None:
-        # New events move the due time, so it is read again after every pause.
+        # New events move the due time, so recompute it after every pause.
         while (left := self._due_at() - self._clock()) > 0 and not self._closing.is_set():
             self._pause(left)
         began = self._clock()
-        self._next_at = began + max(self._seconds, _RETRY_SECONDS)  # should the call raise
+        self._next_at = began + max(self._seconds, _RETRY_SECONDS)  # in case the call raises
         with self._lock:
             num_events, self._waiting = self._waiting, 0
         num_failed = num_events
@@ -133,11 +133,10 @@ class Debouncer:
 
 
 def webhook_of(project: Project) -> Webhook | None:
-    """The webhook to register for a project; None: none, and only reconciliations find annotations.
+    """Return the webhook to register for a project; None: only reconciliation finds annotations.
 
-    There is none without FLYWHEEL_WEBHOOK_SECRET, nor when the settings do not say how Label
-    Studio reaches the model server: from another machine, neither loopback nor `0.0.0.0` is an
-    address of it, so [serve] public_url must.
+    It needs FLYWHEEL_WEBHOOK_SECRET and an address by which Label Studio reaches the model server:
+    from another machine loopback and `0.0.0.0` do not work, so [serve] public_url must be set.
     """
     shared = secret(_VARIABLE)
     if shared is not None and project.serve.public_url is not None:
@@ -153,20 +152,20 @@ def webhook_of(project: Project) -> Webhook | None:
 
 
 def check_event(request: Request) -> None:
-    """Check secret and size of an event from Label Studio, without reading its body.
+    """Check secret and size of a Label Studio event, without reading its body.
 
-    What an event says is never read: its body holds tokens, and what Label Studio returns when
-    it is asked is the truth.
+    The body is never read: it contains tokens, and annotations are fetched from Label Studio's
+    API instead.
 
     Raises:
-        HTTPException: 404 without FLYWHEEL_WEBHOOK_SECRET, 401 for another secret, 413 when the
-            body is too long or does not say how long it is.
+        HTTPException: 404 without FLYWHEEL_WEBHOOK_SECRET, 401 for another secret, 413 if the
+            body is too long or has no declared length.
     """
     expected = secret(_VARIABLE)
     if expected is None:
         raise HTTPException(
             404,
-            f"No events are taken here, since {_VARIABLE} is not set. Set it for the model server, "
+            f"Events are disabled, since {_VARIABLE} is not set. Set it for the model server, "
             f"and let Label Studio's webhook send it as {_HEADER}.",
         )
     given = request.headers.get(_HEADER, "")
@@ -181,8 +180,8 @@ def check_event(request: Request) -> None:
         raise HTTPException(
             413,
             f"Content-Length is {str(declared)[:20]}, at most {_MAX_BODY_BYTES} bytes are "
-            "allowed. Let the webhook send no payload, since it is not read.",
-            headers={"Connection": "close"},  # and neither is the rest of this one
+            "allowed. Configure the webhook without payload; it is not read.",
+            headers={"Connection": "close"},  # the rest of the body is not read
         )
 
 
@@ -194,6 +193,6 @@ def _log_failure(done: Future[None]) -> None:
     error = done.exception()
     if error is not None:
         _LOGGER.error(
-            "A listener failed; serving goes on. It is called again with its events.",
+            "A listener failed; serving continues. The call is repeated with its events.",
             exc_info=error,
         )

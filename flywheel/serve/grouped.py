@@ -1,8 +1,8 @@
-"""Callers that arrive at the same moment share one piece of work: a forward pass, a commit.
+"""Dynamic batching: concurrent callers share one unit of work, a forward pass or a commit.
 
-There is no thread and no waiting time here. A caller that finds no other at work leads at once;
-those that come meanwhile form the next group, and its first member works for all of them. So a
-lone caller pays for no change of threads.
+There is no worker thread and no batching delay. A caller that finds no other at work becomes a
+leader at once; those that arrive meanwhile form the next group, whose first member leads. So a
+single caller pays for no thread switch.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ def _all_alike(_item: object) -> Hashable:
 
 
 class Groups(Generic[Item, Result]):
-    """A queue from which callers are served in groups of at most `most` items that are alike.
+    """A queue whose callers are served in groups of at most `most` items of equal kind (`alike`).
 
-    No two groups are at work at the same time. An error of a group reaches exactly its members,
-    as what `fault` makes of it: each raises an exception of its own.
+    Groups do not run concurrently. An error of a group is raised by each of its members, converted
+    by `fault` to an exception of its own.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Groups(Generic[Item, Result]):
         self._is_busy = False
 
     def join(self, item: Item) -> Turn[Item, Result]:
-        """The turn of an item, once its group is served or its caller has to lead the next."""
+        """Wait until the item's group is served or the caller must lead one; return its turn."""
         turn = Turn(self, item)
         with self._lock:
             self._waiting.append(turn)
@@ -58,7 +58,7 @@ class Groups(Generic[Item, Result]):
         return turn
 
     def take(self) -> list[Turn[Item, Result]]:
-        """The group at the head of the queue; its leader is the first."""
+        """Remove and return the group at the head of the queue; the first member leads."""
         with self._lock:
             group = [self._waiting.popleft()]
             kind = self._alike(group[0].item)
@@ -71,7 +71,7 @@ class Groups(Generic[Item, Result]):
             return group
 
     def pass_on(self) -> None:
-        """Let the next group begin, led by the head of the queue."""
+        """Start the next group, led by the head of the queue."""
         with self._lock:
             if self._waiting:
                 self._waiting[0].woken.set()
@@ -82,15 +82,15 @@ class Groups(Generic[Item, Result]):
 class Turn(Generic[Item, Result]):
     """One caller's item, and later its result or the error of its group.
 
-    A caller that `leads` enters the turn, works on `items` for its whole group, and sets
-    `results`; whatever it raises meanwhile is the error of all members, raised by `result`.
+    A caller that `leads` enters the turn, processes `items` for its group, and sets `results`; an
+    exception meanwhile is the error of all members, raised by `result`.
     """
 
     def __init__(self, groups: Groups[Item, Result], item: Item) -> None:
         self.item = item
         self.woken = threading.Event()
         self.results: Sequence[Result] = ()
-        """set by the leader: one for each of `items`, in their order"""
+        """set by the leader: one per item, in order"""
         self._groups = groups
         self._group: list[Turn[Item, Result]] = []
         self._has_passed_on = False
@@ -99,16 +99,16 @@ class Turn(Generic[Item, Result]):
 
     @property
     def leads(self) -> bool:
-        """Whether the caller works for its group; else the group was served already."""
+        """Whether the caller must lead its group; else the group has been served."""
         return not self._found and self._error is None
 
     @property
     def items(self) -> list[Item]:
-        """The items of the group, the leader's own first."""
+        """Items of the group, the leader's first."""
         return [turn.item for turn in self._group]
 
     def pass_on(self) -> None:
-        """Let the next group begin, while this one has something left to do."""
+        """Start the next group while this one still has work to do."""
         self._has_passed_on = True
         self._groups.pass_on()
 
@@ -121,25 +121,28 @@ class Turn(Generic[Item, Result]):
     ) -> bool:
         if not self._has_passed_on:
             self.pass_on()
-        group, self._group = self._group, []  # a turn that held itself would wait for the collector
+        group, self._group = (
+            self._group,
+            [],
+        )  # break the reference cycle: the group contains this turn
         if error is None and len(self.results) != len(group):
             error = ValueError(f"{len(self.results)} results for a group of {len(group)}")
         if error is not None and not isinstance(error, FlywheelError):
             _LOGGER.error("failed for %d callers", len(group), exc_info=error)
         for number, turn in enumerate(group):
             turn.settle(self.results[number : number + 1] if error is None else (), error)
-        return True  # every member raises it, this one too, when it asks for its result
+        return True  # suppressed here: every member raises it in result()
 
     def settle(self, found: Sequence[Result], error: BaseException | None) -> None:
-        """Wake the caller with its one result, or with the error of its group."""
+        """Wake the caller with its result, or with the error of its group."""
         self._found, self._error = found, error
         self.woken.set()
 
     def result(self) -> Result:
-        """The result for the caller's own item.
+        """Return the result of the caller's item.
 
         Raises:
-            FlywheelError: what the group's `fault` makes of the error that its leader met.
+            FlywheelError: the error of the group, converted by `fault`.
         """
         if self._error is not None:
             raise self._groups.fault(self._error) from self._error

@@ -1,7 +1,6 @@
-"""The model server without its HTTP: answers, stores, and swaps the model that serves.
+"""The model server without HTTP: answers requests, stores predictions, swaps the model.
 
-Every public method may be called from many threads at once. Clocks are read where requests
-come in.
+All public methods are thread-safe. Times are arguments; the routes read the clock.
 """
 
 from __future__ import annotations
@@ -51,16 +50,16 @@ class Served:
 
     digest: str
     threshold: float | None
-    """confidence below which its answers say defer; None: never"""
+    """confidence below which its answers defer; None: never"""
     release: int | None
-    """number of the release that names both; None while it only tries out"""
+    """number of the release with this model and threshold; None: not released yet"""
     loaded_at: datetime
 
 
 class Host:
-    """Serves one project's model, and counts hard samples where a debouncer is given.
+    """Serves the model of one project; counts hard samples if a debouncer is given.
 
-    With `durable=False` nothing is stored; only the benchmark wants that.
+    `durable=False` stores nothing; only the benchmark uses it.
     """
 
     def __init__(
@@ -86,20 +85,20 @@ class Host:
         self._hard_samples = hard_samples
 
     def start(self, now: datetime) -> None:
-        """Load the current release; without one the server starts with no model.
+        """Load the current release; without one the server starts without a model.
 
         Raises:
-            UnknownIdError: the weights of the release are gone.
-            TaskError: they belong to another network.
+            UnknownIdError: the weights of the release are missing.
+            TaskError: they do not fit the task's network.
         """
         release = self._release()
         if release is not None:
             self.activate(release.checkpoint_digest, release.threshold, now)
 
     def predict(self, sample: Sample, now: datetime) -> Answered:
-        """Answer one sample; when this returns, payload and prediction are stored durably.
+        """Answer one sample; on return, payload and prediction are stored durably.
 
-        Requests that wait at the same moment form a group, and one of them works for all.
+        Concurrent requests form a group, and one of them works for all.
 
         Raises:
             PayloadError: the task cannot read the sample.
@@ -110,12 +109,12 @@ class Host:
         request_id = uuid4().hex
         with about(request_id=request_id):
             question = self._decode(request_id, sample, now)
-            turn = self._groups.join(question)  # waits while another group is being answered
+            turn = self._groups.join(question)  # waits while another group is answered
             if turn.leads:
                 with turn:
-                    # The model is read once, so that a swap never falls within a group.
+                    # Read the model once, so that a swap cannot fall within a group.
                     batch = answer_together(self._current(), turn.items)
-                    turn.pass_on()  # the next group is answered while this one meets the disk
+                    turn.pass_on()  # the next group is answered while this one is stored
                     entries = [self._place(answered) for answered in batch]
                     self._store(entries)
                     self._count(batch)
@@ -123,7 +122,7 @@ class Host:
             return turn.result()
 
     def feedback(self, request_id: str, kind: FeedbackKind, value: Json, now: datetime) -> Feedback:
-        """Store feedback durably, once however often it comes.
+        """Store feedback durably and idempotently.
 
         Raises:
             UnknownIdError: no prediction has the request id.
@@ -145,9 +144,11 @@ class Host:
     def activate(self, digest: str, threshold: float | None, now: datetime) -> None:
         """Load weights beside the serving ones, then serve them with their threshold.
 
+        On an error the model that serves stays.
+
         Raises:
-            UnknownIdError: no weights of that digest; what served goes on serving.
-            TaskError: they belong to another network; what served goes on serving.
+            UnknownIdError: there are no weights with this digest.
+            TaskError: they do not fit the task's network.
         """
         with self._swapping:
             serving = self._serving
@@ -158,11 +159,11 @@ class Host:
                 self._serving = replace(serving, threshold=threshold)
 
     def canary(self, digest: str, sample_ids: Sequence[str]) -> list[CanaryAnswer]:
-        """The answers of a model to stored samples, asked one at a time; nothing is stored.
+        """Return the answers of a model to stored samples, one at a time; store nothing.
 
         Raises:
-            UnknownIdError: no weights of that digest, or no sample of an id.
-            TaskError: the weights belong to another network.
+            UnknownIdError: there are no weights with this digest, or no sample with an id.
+            TaskError: the weights do not fit the task's network.
         """
         with self._ledger.read() as connection:
             samples = load_samples(connection, self._blobs, sample_ids)
@@ -170,7 +171,7 @@ class Host:
         return [self._try_out(model, sample) for sample in samples]
 
     def served(self) -> Served | None:
-        """The model that serves now, None when there is none."""
+        """Return the serving model; None: there is none."""
         serving = self._serving
         if serving is None:
             return None
@@ -186,17 +187,14 @@ class Host:
 
     @property
     def digest(self) -> str | None:
-        """Digest of the model that serves now; never waits."""
+        """Digest of the serving model; never blocks."""
         serving = self._serving
         return None if serving is None else serving.model.digest
 
     def _current(self) -> Serving:
         serving = self._serving
         if serving is None:
-            raise UnavailableError(
-                "No model is released yet, so nothing can answer. "
-                "Run flywheel night to train the first."
-            )
+            raise UnavailableError("No model is released yet. Train the first with flywheel night.")
         return serving
 
     def _decode(self, request_id: str, sample: Sample, now: datetime) -> Question:
@@ -209,7 +207,7 @@ class Host:
         )
 
     def _place(self, answered: Answered) -> Entry:
-        """The entry of a prediction, with the group and the split of its sample."""
+        """Return the log entry of a prediction, with group and split of its sample."""
         sample, dataset = answered.sample, self.project.dataset
         group = group_of(sample.metadata, sample.id, dataset.group)
         split = split_of(self.project.name, group, dataset.test_groups)
@@ -237,7 +235,7 @@ class Host:
             return current_release(connection)
 
     def _load(self, digest: str) -> Model:
-        """A model, warmed up on the sample seen last if there is one."""
+        """Load a model and warm it up on the newest sample, if there is one."""
         model = Model(self._task, self._blobs.get(digest), self._device)
         inputs = self._last_inputs()
         if inputs is not None:
@@ -253,7 +251,7 @@ class Host:
             try:
                 return self._task.inputs(load_samples(connection, self._blobs, [sample_id]))
             except (UnknownIdError, PayloadError):
-                return None  # a payload that is gone must not keep a model from serving
+                return None  # a missing payload must not prevent a release
 
     def _try_out(self, model: Model, sample: Sample) -> CanaryAnswer:
         inputs = self._task.inputs([sample])

@@ -1,7 +1,7 @@
 """Stores predictions and feedback durably before they are acknowledged.
 
-All that wait at the same moment share one transaction, and with it the wait for the disk.
-A disk that fails makes callers send again; nothing here has to be restarted when it is back.
+Concurrent batches share one transaction, and so one wait for the disk (group commit). When the
+disk fails, callers get an error and retry; the server needs no restart afterwards.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ _MOST_BATCHES = 64
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Entry:
-    """One prediction as the ledger shall hold it."""
+    """One prediction to store in the ledger."""
 
     row: Logged
     fault: str | None
-    """what was not finite in the answer: kept beside it as the reason of a skip"""
+    """what was not finite in the answer; stored as the reason of a skip"""
 
 
 class PredictionLog:
@@ -42,7 +42,7 @@ class PredictionLog:
         self._groups = Groups[Sequence[Entry], None](fault=_storing_fault, most=_MOST_BATCHES)
 
     def write(self, batch: Sequence[Entry]) -> None:
-        """Store a batch; when this returns, its payloads and rows would survive a power cut.
+        """Store a batch; on return, its payloads and rows survive a power failure.
 
         Raises:
             UnavailableError: they could not be stored.
@@ -65,39 +65,39 @@ class PredictionLog:
                     add_skip(connection, subject, entry.fault, None, prediction.created_at)
 
     def _store_large(self, payloads: Sequence[bytes]) -> None:
-        """Put what is too large for the ledger into the blobs, before the rows that name it."""
+        """Store payloads too large for the ledger as blobs, before the rows that refer to them."""
         try:
             self._blobs.put_all(payload for payload in payloads if not is_small(payload))
         except OSError as error:
             raise UnavailableError(
                 f"The payload cannot be stored: {error}. "
-                "Free the disk or repair the folder of storage.blobs, then send this again."
+                "Free disk space or repair the folder of storage.blobs, then send this again."
             ) from error
 
 
 @contextmanager
 def durably(ledger: Ledger) -> Iterator[Connection]:
-    """Open a transaction on the ledger, whose failure is one that the caller can wait out.
+    """Open a transaction on the ledger; its failures are ones that a caller may retry.
 
     Raises:
-        UnavailableError: the ledger's disk or server failed.
+        UnavailableError: the ledger's disk or database server failed.
     """
     try:
         _must_be_there(ledger)
         with ledger.begin() as connection:
             yield connection
     except (UnavailableError, SQLAlchemyError, OSError) as error:
-        ledger.close()  # the next transaction opens the file or the connection anew
+        ledger.close()  # the next transaction reconnects
         cause = error.__cause__ or error
         reason = getattr(cause, "orig", None) or cause
         raise UnavailableError(
             f"The ledger {ledger.engine.url!r} cannot be written, and nothing was stored: {reason}. "
-            "Free the disk or repair the folder, then send this again."
+            "Free disk space or repair the folder, then send this again."
         ) from error
 
 
 def _must_be_there(ledger: Ledger) -> None:
-    """Raise OSError when the file of SQLite is gone: it would write on into the deleted file."""
+    """Raise OSError if SQLite's file is gone: SQLite would keep writing into the deleted file."""
     url = ledger.engine.url
     if url.get_backend_name() == "sqlite" and url.database:
         Path(url.database).stat()

@@ -1,7 +1,7 @@
-"""The figures for Prometheus at /metrics: traffic, the model that serves, and where the loop stands.
+"""Prometheus metrics at /metrics: traffic, the serving model, and the state of the loop.
 
-Traffic is counted in memory as it passes. Where the loop stands is read from the ledger when
-Prometheus asks, at most every ten seconds. Each server has a registry of its own.
+Traffic is counted in memory. The state of the loop is read from the ledger when Prometheus
+scrapes, at most every ten seconds. Each server has a registry of its own.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 
 
 class Meter:
-    """Counts what passes through one server; any thread may call it."""
+    """Counts the traffic of one server; thread-safe."""
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
@@ -72,16 +72,16 @@ class Meter:
             for name, what in zip(names, endings, strict=True)
         )
         self._feedback = Counter(
-            "flywheel_feedback", "Feedback taken, by kind.", ["kind"], registry=registry
+            "flywheel_feedback", "Feedback stored, by kind.", ["kind"], registry=registry
         )
 
     def request(self, endpoint: str, status: int, seconds: float) -> None:
-        """Count a request that was answered."""
+        """Count an answered request."""
         self._requests.labels(endpoint, str(status)).inc()
         self._seconds.labels(endpoint).observe(seconds)
 
     def stored(self, batch: Sequence[Answered]) -> None:
-        """Count a batch that is in the ledger."""
+        """Count a stored batch."""
         self._sizes.observe(len(batch))
         self._stored.inc(len(batch))
         for answered in batch:
@@ -94,18 +94,18 @@ class Meter:
         self._failed.inc(num_predictions)
 
     def feedback(self, kind: str) -> None:
-        """Count feedback that was taken."""
+        """Count stored feedback."""
         self._feedback.labels(kind).inc()
 
     def text(self) -> bytes:
-        """All figures, in the text format of Prometheus."""
+        """Return all metrics in Prometheus' text format."""
         return generate_latest(self.registry)
 
 
-class LedgerFigures(Collector):
-    """Where the loop stands, from the ledger; kept for ten seconds.
+class LedgerMetrics(Collector):
+    """The state of the loop from the ledger; cached for ten seconds.
 
-    With a ledger that cannot be read, flywheel_ledger_up is 0 and the rest is left out.
+    If the ledger cannot be read, flywheel_ledger_up is 0 and the rest is left out.
     """
 
     def __init__(self, ledger: Ledger, digest: Callable[[], str | None]) -> None:
@@ -115,11 +115,11 @@ class LedgerFigures(Collector):
         self._read_at = -_FRESH_SECONDS
 
     def describe(self) -> list[Metric]:
-        """Nothing, so that no statement runs when it is registered."""
+        """Return nothing, so that registering runs no query."""
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """The figures of the last ten seconds."""
+        """Yield the metrics, at most ten seconds old."""
         with self._lock:
             now = time.monotonic()
             if not self._kept or now - self._read_at >= _FRESH_SECONDS:
@@ -142,13 +142,13 @@ class LedgerFigures(Collector):
 
 
 class Measured:
-    """ASGI middleware: times every request and counts how it ended."""
+    """ASGI middleware: measures duration and status of every request."""
 
     def __init__(self, app: ASGIApp, meter: Meter) -> None:
         self._app, self._meter = app, meter
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, and count its answer."""
+        """Pass a request on and count its response."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -168,7 +168,7 @@ class Measured:
 
 
 def _endpoint(path: str) -> str:
-    """One of a few names, so that requests for new paths make no new series."""
+    """Return one of a few names, so that unknown paths create no new time series."""
     if path in _ENDPOINTS:
         return path
     return "/reports" if path.startswith("/reports/") else "other"

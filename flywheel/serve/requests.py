@@ -1,7 +1,7 @@
-"""What callers send: bodies as records, their limits, and how faults in them are answered.
+"""Request bodies as records, their limits, and the responses to invalid ones.
 
-The body is read by the event loop, in asynchronous functions: only so can a body that is too
-large be turned down before it has arrived.
+Bodies are read in asynchronous functions, so that one that is too large is rejected before all of
+it has arrived.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _EXAMPLE = '{"session": "a7"}'
 Body = TypeVar("Body", bound=BaseModel)
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-"""SHA-256 in hexadecimal; nothing else may become a part of a path"""
+"""SHA-256 in hexadecimal; validated, since it becomes part of a path"""
 
 
 class _Body(BaseModel):
@@ -53,7 +53,7 @@ class ModelBody(_Body):
 
     digest: Digest
     threshold: Annotated[float, Field(ge=0, le=1)] | None = None
-    """confidence below which its answers say defer; None: never"""
+    """confidence below which its answers defer; None: never"""
 
 
 class CanaryBody(_Body):
@@ -75,28 +75,28 @@ class CanaryAnswer(_Body):
 
 
 async def payload_body(request: Request) -> bytes:
-    """The body of a payload.
+    """Return the body of a prediction request.
 
     Raises:
-        HTTPException: 413 when it is longer than serve.max_payload_bytes.
+        HTTPException: 413 if it is longer than serve.max_payload_bytes.
     """
     return await _limited(request, _max_payload_bytes(request))
 
 
 async def command_body(request: Request) -> bytes:
-    """The body of a JSON command; a list of ids may be longer than any payload.
+    """Return the body of a JSON command; a list of ids may be longer than any payload.
 
     Raises:
-        HTTPException: 413 when it is too long.
+        HTTPException: 413 if it is too long.
     """
     return await _limited(request, max(_MAX_COMMAND_BYTES, _max_payload_bytes(request)))
 
 
 def read_sample(request: Request, body: bytes) -> Sample:
-    """The sample of a request.
+    """Return the sample of a request.
 
     Raises:
-        HTTPException: 415 without a media type, 422 without a payload or with bad metadata.
+        HTTPException: 415 without a media type, 422 without a payload or with invalid metadata.
     """
     media_type = request.headers.get("content-type", "").strip()
     if not 0 < len(media_type) <= _MAX_MEDIA_TYPE_CHARACTERS:
@@ -112,13 +112,13 @@ def read_sample(request: Request, body: bytes) -> Sample:
 
 
 def read_command(request: Request, body: bytes, kind: type[Body]) -> Body:
-    """The record of a kind that a JSON body holds.
+    """Return the JSON body as a record of a kind.
 
     Raises:
-        HTTPException: 415 when it is not sent as JSON, 422 with one line for each fault.
+        HTTPException: 415 if it is not sent as JSON, 422 naming every invalid field.
     """
     media_type = request.headers.get("content-type", "")
-    # A web page may send any other type across origins without being asked.
+    # Browsers send other types across origins without a preflight request (CSRF).
     if media_type.partition(";")[0].strip().lower() != "application/json":
         raise HTTPException(
             415, f"Content-Type is {media_type[:200]!r}. Send JSON as application/json."
@@ -155,9 +155,9 @@ async def _limited(request: Request, most: int) -> bytes:
 
 def _metadata(header: str) -> dict[str, Json]:
     try:
-        # Starlette gives the header's bytes as latin-1; JSON is UTF-8.
+        # Starlette decodes headers as latin-1; JSON is UTF-8.
         metadata = json.loads(header.encode("latin-1").decode())
-        # Half of a surrogate pair, a NUL or a NaN is something that no database column takes.
+        # No database column accepts half a surrogate pair, a NUL or a NaN.
         json.dumps(metadata, ensure_ascii=False).encode()
         is_storable = "\\u0000" not in canonical(metadata)
     except (ValueError, RecursionError) as error:
@@ -196,6 +196,6 @@ def _fits(kind: FeedbackKind, value: Json) -> bool:
 def _is_json(value: Json) -> bool:
     try:
         canonical(value)
-    except ValueError:  # NaN and infinity, which Python's parser lets through
+    except ValueError:  # NaN and infinity, which Python's parser accepts
         return False
     return True

@@ -1,4 +1,4 @@
-"""The endpoints: one function each, from a request to the host and back to JSON."""
+"""The HTTP endpoints: each maps a request to a call of the host and the result to JSON."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from flywheel.serve.requests import (
 )
 
 _TITLES = {
-    "flywheel.html": "the flywheel: all nights on one page",
-    "labeling.html": "labeling: annotators, queue and money",
-    "story.html": "the story of the demo",
+    "flywheel.html": "overview of all nights",
+    "labeling.html": "labeling: annotators, queue and cost",
+    "story.html": "results of the demo",
 }
 _NIGHTS = 60
 _PAGE = """<!doctype html>
@@ -81,7 +81,7 @@ def _predict(request: Request, body: _Payload) -> JSONResponse:
 
 @router.post("/feedback")
 def _feedback(request: Request, body: _Command) -> JSONResponse:
-    """Store what came back from the world about a prediction."""
+    """Store feedback on a prediction."""
     given = read_command(request, body, FeedbackBody)
     stored = _host(request).feedback(given.request_id, given.kind, given.value, _now())
     return JSONResponse({"id": stored.id})
@@ -89,14 +89,14 @@ def _feedback(request: Request, body: _Command) -> JSONResponse:
 
 @router.get("/health")
 def _health(request: Request) -> JSONResponse:
-    """Answer that the server lives, which project it serves, and the digest that serves."""
+    """Report the project and the digest of the serving model; needs no token."""
     host = _host(request)
     return JSONResponse({"project": host.project.name, "digest": host.digest})
 
 
 @router.get("/model")
 def _model(request: Request) -> JSONResponse:
-    """Answer which model serves, and of which project."""
+    """Report the serving model and the project."""
     host = _host(request)
     served = host.served()
     return JSONResponse(
@@ -116,7 +116,7 @@ def _activate(request: Request, body: _Command) -> JSONResponse:
     wanted = read_command(request, body, ModelBody)
     host = _host(request)
     host.activate(wanted.digest, wanted.threshold, _now())
-    served = host.served()  # asked, not repeated: another command may have come between
+    served = host.served()  # read back: another request may have activated another model
     return JSONResponse(
         {"digest": served and served.digest, "threshold": served and served.threshold}
     )
@@ -133,8 +133,8 @@ def _canary(request: Request, body: _Command) -> list[CanaryAnswer]:
 async def _take_event(request: Request) -> Response:
     """Count an event of Label Studio.
 
-    Label Studio sends it inside the annotator's request and waits up to a second, so the event
-    loop itself counts it: every thread may be waiting for the model.
+    Label Studio sends it within the annotator's request and waits up to a second, so this runs in
+    the event loop: all threads may be waiting for the model.
     """
     check_event(request)
     annotations: Debouncer | None = request.app.state.annotations
@@ -145,13 +145,13 @@ async def _take_event(request: Request) -> Response:
 
 @router.get("/metrics")
 def _metrics(request: Request) -> Response:
-    """Answer Prometheus with the figures."""
+    """Return the metrics for Prometheus."""
     return Response(_host(request).meter.text(), media_type=CONTENT_TYPE_LATEST)
 
 
 @router.get("/")
 def _index(request: Request) -> HTMLResponse:
-    """Show what serves, with links to the pages; the page loads nothing from anywhere."""
+    """Show the serving model and links to the pages; self-contained HTML."""
     host = _host(request)
     return HTMLResponse(
         _index_page(host.project.name, host.served(), host.project.state / "reports")
@@ -168,7 +168,7 @@ def _now() -> datetime:
 
 
 def _index_page(name: str, served: Served | None, reports: Path) -> str:
-    """The page as HTML: what is about all nights first, then the newest nights."""
+    """Return the index page: pages about all nights first, then the newest nights."""
     names = sorted(path.name for path in reports.glob("*.html"))
     nights = [name for name in reversed(names) if name.startswith("night-")]
     others = sorted(set(names) - set(nights), key=lambda name: (name not in _TITLES, name))

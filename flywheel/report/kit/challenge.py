@@ -1,6 +1,6 @@
-"""What a decision rests on, in words and sheets: the evidence, its budget, the parts of the error.
+"""The evidence behind a decision as sheets: the e-values, the error budget, the parts of the error.
 
-Shows stored numbers; the path of the evidence and the parts are derived by the gate's own
+Shows stored numbers; the path of the e-value and the parts of the error come from the gate's own
 functions. Nothing is decided here.
 """
 
@@ -24,7 +24,7 @@ class Evidence(NamedTuple):
 
 
 def evidence_of(report: Report, decision: Decision | None) -> Evidence | None:
-    """How the evidence grew; None when no challenge was weighed."""
+    """Return the path of the e-value; None if no challenge was evaluated."""
     fresh = report.fresh
     if fresh is None or not fresh.gains:
         return None
@@ -35,11 +35,11 @@ def evidence_of(report: Report, decision: Decision | None) -> Evidence | None:
 
 
 def budget_sheet(report: Report, decision: Decision | None) -> Sheet:
-    """The challenge, its evidence, and what is left of the test set."""
-    title = "The evidence and its budget"
+    """Return the challenge, its evidence, and what is left of the test set's error budget."""
+    title = "Evidence and error budget"
     reuse = report.reuse
     if reuse.most_challenges == 0:
-        none = "The budget is not metered: the report is of a version that had none."
+        none = "No error budget: an older version of flywheel made this report."
         return facts_sheet("evidence", title, [], none)
     num_fresh = len(report.fresh.gains) if report.fresh is not None else 0
     new = f", {report.fresh.num_new:,} of them new" if report.fresh is not None else ""
@@ -47,12 +47,12 @@ def budget_sheet(report: Report, decision: Decision | None) -> Sheet:
         *_challenge_rows(report, decision),
         ("fresh labels", f"{num_fresh:,}{new}"),
         ("labels seen by earlier decisions", f"{reuse.num_test - num_fresh:,}"),
-        ("sealed labels, seen by none", f"{reuse.num_sealed:,}"),
+        ("sealed labels, not seen by any decision", f"{reuse.num_sealed:,}"),
         ("mean uses of a label", f"{reuse.mean_uses:.1f} decisions"),
     ]
     note = ""
     if report.challenge is None and reuse.num_challenges >= reuse.most_challenges:
-        note = "The test set is spent; fresh labels renew it."
+        note = "The error budget of this test set is spent. Fresh labels renew the test set."
     return Sheet(
         key="evidence",
         title=title,
@@ -64,24 +64,24 @@ def budget_sheet(report: Report, decision: Decision | None) -> Sheet:
 
 
 def error_sheet(report: Report) -> Sheet:
-    """The parts of the error, and the step that each asks for."""
+    """Return the parts of the error, and the next step that each suggests."""
     rows = tuple(
         (term.name, text.estimate(term.estimate), term.meaning, term.step)
         for term in decompose(report)
     )
     return Sheet(
         key="error",
-        title="Where the error is",
-        headings=("part", "size [interval]", "what it is", "next step"),
+        title="Error decomposition",
+        headings=("part", "size [interval]", "meaning", "next step"),
         values=(1,),
         rows=rows,
-        note="" if rows else f"The parts have {text.NOT_ENOUGH}.",
-        caption="Parts of the error in units of the metric. Red: surely above 0.",
+        note="" if rows else f"The decomposition has {text.NOT_ENOUGH}.",
+        caption="Parts of the error in units of the metric. Red: significantly above 0.",
     )
 
 
 def budget_line(challenge: Challenge | None, report: Report, gate: Gate) -> str:
-    """Where the error budget stands, in one line; the challenge is the one that is open now."""
+    """Return the state of the error budget in one line; `challenge` is the open one, if any."""
     reuse = report.reuse
     if challenge is not None:
         number = 0 if report.fresh is None else len(report.fresh.gains)
@@ -119,5 +119,5 @@ def _challenge_rows(report: Report, decision: Decision | None) -> list[tuple[str
         bar = text.evidence_bar(decision.e_value, decision.needed_e_value)
         shown = f"{decision.e_value:.3g} of {decision.needed_e_value:.3g} needed"
         rows.append(("e-value", f"{shown} {bar}"))
-    closed = "is decided or given up" if decision.closes_challenge else "goes on"
+    closed = "is decided or abandoned" if decision.closes_challenge else "goes on"
     return [*rows, ("after this night", f"the challenge {closed}")]

@@ -1,12 +1,7 @@
-"""The paper that all charts are drawn on: colours, axes, and the way out as SVG or PNG.
+"""Shared parts of all charts: colours, axes, export to SVG or PNG; and charts with intervals.
 
-In HTML a chart is inline SVG whose colours are the page's own CSS variables, so that it
-follows light and dark. The same input gives the same bytes. No state of matplotlib is shared,
-and nothing is known of what is drawn.
-
-The charts of numbers with intervals: over the nights, side by side, and of the training.
-
-Draws what it is given, in the order given. Nothing of a night is known here.
+In HTML a chart is inline SVG whose colours are the page's CSS variables, so that it follows light
+and dark mode. The same input gives the same bytes; matplotlib's global state is not used.
 """
 
 from __future__ import annotations
@@ -29,7 +24,7 @@ from flywheel.records import Entry, Estimate
 
 
 class Ink(enum.StrEnum):
-    """A colour as it is drawn; a page puts its own in its place."""
+    """A colour as drawn; in SVG a CSS variable of the page replaces it."""
 
     TEXT = "#1b1f24"
     MUTED = "#6a7178"
@@ -57,7 +52,7 @@ _WIDTH_INCHES = 4.5
 
 
 def canvas(height_inches: float) -> tuple[Figure, Axes]:
-    """A figure with one pair of axes and nothing on it."""
+    """Return an empty figure with one pair of axes."""
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(_WIDTH_INCHES, height_inches), layout="constrained")
         axes = figure.add_subplot()
@@ -74,24 +69,24 @@ def canvas(height_inches: float) -> tuple[Figure, Axes]:
 
 
 def short_name(name: str) -> str:
-    """A name that leaves room for its line and that matplotlib takes as it is."""
+    """Return a name cut to 22 characters and escaped for matplotlib."""
     shown = name if len(name) <= 22 else f"{name[:21]}…"
     shown = shown.lstrip("_") or "?"
     return shown.replace("$", r"\$")
 
 
 def to_svg(figure: Figure, title: str) -> str:
-    """Inline SVG that says in words what it shows."""
+    """Return inline SVG with `title` as its description for screen readers."""
     text = io.StringIO()
     nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
     with mpl.rc_context(_STYLE), warnings.catch_warnings():
-        # Only measured in a font that lacks these letters; the browser draws them in its own.
+        # The font is only used to measure text; the browser draws it in its own.
         warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
         figure.savefig(text, format="svg", metadata=nothing)
     svg = text.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # never referred to, and equal in all charts
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # unused, and duplicated across charts of a page
     svg = re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', _opening(title), svg, count=1)
     for color, variable in _VARIABLES.items():
         svg = svg.replace(color, f"var({variable})")
@@ -99,7 +94,7 @@ def to_svg(figure: Figure, title: str) -> str:
 
 
 def to_png(figure: Figure) -> bytes:
-    """PNG on white, for pages that show no SVG."""
+    """Return PNG on white, for pages that show no SVG."""
     figure.set_facecolor("white")
     figure.patch.set_alpha(1.0)  # the dashboard may be dark
     data = io.BytesIO()
@@ -117,14 +112,14 @@ _DASHES: Any = ("-.", ":", (0, (6, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (1, 4)))
 _COLORS = {
     "candidate": Ink.CANDIDATE,
     "champion": Ink.CHAMPION,
-    "production": Ink.CHAMPION,  # the champion is what serves
+    "production": Ink.CHAMPION,  # the champion is in production
 }
 _LEGEND_ORDER = ("candidate", "champion", "requirement")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Line:
-    """One line over the nights: who, and its value where there is one."""
+    """The values of one model or baseline over the nights."""
 
     name: str
     points: tuple[tuple[int, Estimate], ...]
@@ -138,9 +133,9 @@ def history_chart(
     title: str,
     releases: Sequence[int] = (),
 ) -> str:
-    """The metric over the nights as inline SVG: intervals for the two models, lines for others.
+    """Return the metric over the nights as inline SVG: intervals for the models, lines for others.
 
-    What serves, or served, has a band; nights of a release have a mark at the bottom.
+    The champion has a band; nights of a release have a mark at the bottom.
     """
     return to_svg(_history(lines, required, label, releases), title)
 
@@ -148,12 +143,12 @@ def history_chart(
 def history_picture(
     lines: Sequence[Line], required: float | None, label: str, releases: Sequence[int] = ()
 ) -> bytes:
-    """The same as PNG, for pages that show no SVG."""
+    """Return the same chart as PNG, for pages that show no SVG."""
     return to_png(_history(lines, required, label, releases))
 
 
 def interval_chart(entries: Sequence[Entry], required: float | None, label: str, title: str) -> str:
-    """Every value as a dot with its interval, one row each, as inline SVG; unfair ones hollow."""
+    """Return inline SVG: a row with a dot and an interval for each entry; unfair ones hollow."""
     figure, axes = canvas(0.9 + 0.32 * len(entries))
     for row, entry in enumerate(entries):
         color = _COLORS.get(entry.name, Ink.MUTED)
@@ -175,12 +170,12 @@ def interval_chart(entries: Sequence[Entry], required: float | None, label: str,
 
 
 def loss_chart(losses: Sequence[float], title: str) -> str:
-    """The training loss of each epoch as inline SVG."""
+    """Return the training loss of each epoch as inline SVG."""
     return to_svg(_losses(losses), title)
 
 
 def loss_picture(losses: Sequence[float]) -> bytes:
-    """The same as PNG, for pages that show no SVG."""
+    """Return the same chart as PNG, for pages that show no SVG."""
     return to_png(_losses(losses))
 
 
@@ -232,18 +227,19 @@ def _history(
 def _band(axes: Axes, line: Line) -> None:
     nights = [night for night, _ in line.points]
     estimates = [estimate for _, estimate in line.points]
-    lows, highs = [e.low for e in estimates], [e.high for e in estimates]
+    lows = [estimate.low for estimate in estimates]
+    highs = [estimate.high for estimate in estimates]
     axes.fill_between(nights, lows, highs, color=Ink.CHAMPION, alpha=0.18, linewidth=0)
-    values = [e.value for e in estimates]
+    values = [estimate.value for estimate in estimates]
     axes.plot(nights, values, "-", color=Ink.CHAMPION, linewidth=2, label=short_name(line.name))
 
 
 def _dots(axes: Axes, line: Line) -> None:
     nights = [night for night, _ in line.points]
     estimates = [estimate for _, estimate in line.points]
-    values = [e.value for e in estimates]
-    below = [max(e.value - e.low, 0.0) for e in estimates]
-    above = [max(e.high - e.value, 0.0) for e in estimates]
+    values = [estimate.value for estimate in estimates]
+    below = [max(estimate.value - estimate.low, 0.0) for estimate in estimates]
+    above = [max(estimate.high - estimate.value, 0.0) for estimate in estimates]
     axes.errorbar(
         nights,
         values,
@@ -257,7 +253,7 @@ def _dots(axes: Axes, line: Line) -> None:
 
 
 def _legend(figure: Figure, axes: Axes) -> None:
-    """Above the axes, the two models and the requirement first."""
+    """Place the legend above the axes, the two models and the requirement first."""
     found = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
     first = [name for name in _LEGEND_ORDER if name in found]
     names = first + [name for name in found if name not in first]

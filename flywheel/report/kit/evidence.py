@@ -1,10 +1,7 @@
-"""The charts of a verdict: evidence, gains on slices, parts of the error, what deferring buys.
+"""The charts of one report: evidence, gains on slices, error decomposition, risk and coverage.
 
-Draws what it is given, in the order given. Nothing is measured or decided here.
-
-The charts of one report, by the keys of the sheets that they belong to.
-
-Only what has data is drawn; all text in a chart is escaped where it is drawn.
+A chart has the key of the sheet it belongs to; charts without data are left out. Values are drawn
+in the order given; nothing is measured or decided here.
 """
 
 from __future__ import annotations
@@ -22,24 +19,24 @@ from flywheel.report.kit.challenge import evidence_of
 from flywheel.report.kit.charts import Ink, canvas, short_name, to_png, to_svg
 
 _LEAST_SHOWN = 1e-3
-"""e-values below are drawn here: how far below 1 says nothing more"""
+"""smaller e-values are drawn here: how far below 1 they are does not matter"""
 
 Rows = Sequence[tuple[str, Estimate | None]]
 """name and value"""
 
 
 def evidence_chart(values: Array, needed: float, title: str) -> str:
-    """The e-value after each of N fresh labels, (N,), on a log scale, as inline SVG."""
+    """Return the e-value after each of N fresh labels, (N,), on a log scale, as inline SVG."""
     return to_svg(_evidence(values, needed), title)
 
 
 def evidence_picture(values: Array, needed: float) -> bytes:
-    """The same as PNG, for pages that show no SVG."""
+    """Return the same chart as PNG, for pages that show no SVG."""
     return to_png(_evidence(values, needed))
 
 
 def gain_chart(rows: Rows, label: str, title: str) -> str:
-    """Forest plot as inline SVG: every gain with its interval beside the line of no gain."""
+    """Return a forest plot as inline SVG: every gain with its interval, and the line of no gain."""
     figure, axes = canvas(0.9 + 0.32 * len(rows))
     axes.axvline(0.0, color=Ink.MUTED, linewidth=1.4, linestyle="--")
     for row, (_, gain) in enumerate(rows):
@@ -57,7 +54,7 @@ def gain_chart(rows: Rows, label: str, title: str) -> str:
 
 
 def error_chart(rows: Rows, label: str, title: str) -> str:
-    """The parts of an error as bars with intervals, as inline SVG; red where surely above 0."""
+    """Return the parts of an error as bars with intervals; red where significantly above 0."""
     figure, axes = canvas(0.9 + 0.36 * len(rows))
     axes.axvline(0.0, color=Ink.MUTED, linewidth=1.4)
     for row, (_, part) in enumerate(rows):
@@ -75,7 +72,7 @@ def error_chart(rows: Rows, label: str, title: str) -> str:
 
 
 def risk_chart(abstention: Abstention, title: str) -> str:
-    """Failure rate and its bound over the share that is answered, as inline SVG."""
+    """Return failure rate and its upper bound over coverage, as inline SVG."""
     figure, axes = canvas(2.4)
     points = sorted(abstention.curve, key=lambda point: point.coverage)
     covered = [point.coverage for point in points]
@@ -86,11 +83,16 @@ def risk_chart(abstention: Abstention, title: str) -> str:
     if abstention.max_failure_rate is not None:
         axes.axhline(abstention.max_failure_rate, color=Ink.REQUIRED, linewidth=1.4, linestyle="--")
     kept = [point for point in points if point.threshold == abstention.threshold]
-    axes.plot([p.coverage for p in kept], [p.failure_bound for p in kept], "o", color=Ink.REQUIRED)
+    axes.plot(
+        [point.coverage for point in kept],
+        [point.failure_bound for point in kept],
+        "o",
+        color=Ink.REQUIRED,
+    )
     axes.set_xlim(0, 1.02)
     axes.set_ylim(bottom=0)
-    axes.set_xlabel("share of production that is answered")
-    axes.set_ylabel("failures among them")
+    axes.set_xlabel("coverage: share of production answered")
+    axes.set_ylabel("failure rate")
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     return to_svg(figure, title)
@@ -98,7 +100,7 @@ def risk_chart(abstention: Abstention, title: str) -> str:
 
 def _evidence(values: Array, needed: float) -> Figure:
     figure, axes = canvas(2.4)
-    path = np.concatenate([[1.0], values])  # before the first label there is no evidence
+    path = np.concatenate([[1.0], values])  # an e-process starts at 1
     style = "o-" if len(values) < 40 else "-"
     shown = np.maximum(path, _LEAST_SHOWN)
     axes.plot(range(len(path)), shown, style, color=Ink.CANDIDATE, markersize=3, linewidth=1.6)
@@ -117,7 +119,7 @@ _NAIVE = "all labels averaged"
 
 
 def draw_report(report: Report, decision: Decision | None) -> dict[str, str]:
-    """Inline SVG of entries, start_entries, production, slices, evidence, error and abstention."""
+    """Return inline SVG of a report's sheets by key, where there is data."""
     drawn = dict(_entries(report))
     drawn |= _production(report)
     gains = [(part.name, part.difference) for part in report.slices]
@@ -130,7 +132,7 @@ def draw_report(report: Report, decision: Decision | None) -> dict[str, str]:
         title = f"E-value after each of {len(path.values)} fresh labels, the last {last}"
         drawn["evidence"] = evidence_chart(path.values, path.needed, title)
     parts = [(term.name, term.estimate) for term in decompose(report)]
-    if sum(part is not None for _, part in parts) > 1:  # one alone has nothing beside it
+    if sum(part is not None for _, part in parts) > 1:  # a single part has nothing to compare with
         title = f"Parts of the error in {report.metric}"
         drawn["error"] = error_chart(parts, f"error in {report.metric}", title)
     if report.abstention is not None and report.abstention.curve:
@@ -140,7 +142,7 @@ def draw_report(report: Report, decision: Decision | None) -> dict[str, str]:
 
 
 def draw_loss(checkpoint: Checkpoint | None) -> dict[str, str]:
-    """Inline SVG of the training loss."""
+    """Return inline SVG of the training loss by the key "loss"."""
     if checkpoint is None or not checkpoint.losses:
         return {}
     losses = checkpoint.losses
@@ -149,13 +151,13 @@ def draw_loss(checkpoint: Checkpoint | None) -> dict[str, str]:
 
 
 def label_of(report: Report) -> str:
-    """The metric as the name of an axis."""
+    """Return the axis label of the metric."""
     direction = "higher" if report.higher_is_better else "lower"
     return f"{report.metric} ({direction} is better)"
 
 
 def required_by(report: Report) -> float | None:
-    """The number that the product requires of the metric."""
+    """Return the value that the product requires of the metric; None: no requirement."""
     for entry in report.entries:
         if entry.kind == "requirement" and entry.metric is not None:
             return entry.metric.value

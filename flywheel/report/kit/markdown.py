@@ -1,7 +1,6 @@
-"""Markdown that shows text from outside as text: tables, links and pictures for Prefect's pages.
+"""Markdown helpers for Prefect's pages: tables, links and lists.
 
-What was written elsewhere can neither break a table nor become a tag. Nothing of a night is
-known here.
+Text from outside (answers, notes, names) is escaped: it cannot break a table or become a tag.
 """
 
 from __future__ import annotations
@@ -17,31 +16,33 @@ _IN_URLS = ":/?&=#%.,;@+~-_"
 
 
 def plain(text: object) -> str:
-    """Text as it is, on one line, whatever it holds; addresses in it become no links."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+    """Return any text on one line, escaped; URLs in it do not become links."""
+    line = " ".join(
+        "".join(character if character.isprintable() else " " for character in str(text)).split()
+    )
     escaped = _PUNCTUATION.sub(r"\\\1", line).translate(_ENTITIES)
     escaped = _LIST_MARK.sub(r"\1\\", escaped)
     return escaped.replace("://", "&#58;//").replace("www.", "www&#46;")
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table of cells that are Markdown already."""
+    """Return a table; the cells are Markdown."""
     lines = [headings, ["---"] * len(headings), *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def facts(pairs: Sequence[tuple[str, object]]) -> str:
-    """A table of two columns, what and value, both plain text."""
+    """Return a table of two columns, name and value; both are escaped."""
     return table(("", ""), [(f"**{plain(what)}**", plain(value)) for what, value in pairs])
 
 
 def link(text: str, url: str | None) -> str:
-    """A link; plain text when there is no web address to go to."""
+    """Return a link; plain text if the URL is not a web address."""
     if url is None or not url.startswith(("http://", "https://")):
         return plain(text)
     return f"[{plain(text)}]({quote(url, safe=_IN_URLS)})"
 
 
 def bullets(items: Sequence[object]) -> str:
-    """A list of plain texts."""
+    """Return a bullet list; the items are escaped."""
     return "\n".join(f"- {plain(item)}" for item in items)

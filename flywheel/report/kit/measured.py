@@ -1,11 +1,7 @@
-"""What a report has measured, in words and sheets: for the pages of a step, a night, a decision.
+"""The measurements of a report as sheets, for the pages of a step, a night and a decision.
 
-Reports of older versions lack much of it; what is missing is said. Nothing is measured here.
-
-People as a baseline: how good each of the five tiers is, slice by slice, and what an answer costs.
-
-The values are those of a report, the costs those of the ledger when a page is written. Nothing is
-measured here.
+Includes annotators as a human baseline in five tiers, with the cost of an answer as of now.
+Reports of older versions lack some measurements; the sheets say so. Nothing is measured here.
 """
 
 from __future__ import annotations
@@ -25,11 +21,11 @@ from flywheel.settings.labeling import AnnotatorSettings
 
 _LOST_SHOWN = 10
 _INTERVALS = "Values with their intervals. The red dashed line is what the product requires, "
-_INTERVALS += "where that is set; a hollow dot is not comparable."
+_INTERVALS += "if that is set; a hollow dot is not comparable."
 
 
 def measured_sheets(report: Report) -> tuple[Sheet, ...]:
-    """Everyone on the test set, requirements, slices, the start data, guarded cases, deferring."""
+    """Return models and baselines, requirements, slices, start data, guarded cases, abstention."""
     return (
         _entries_sheet(report),
         _watched_sheet(report),
@@ -49,12 +45,12 @@ def measured_sheets(report: Report) -> tuple[Sheet, ...]:
 
 
 def production_line(report: Report) -> str:
-    """The number of the night, with what the labels alone would have made of it."""
+    """Return the production estimate in one line, and what averaging all labels would claim."""
     production = report.production
     if production is None:
         return (
-            f"production today: {text.NOT_ENOUGH}; labels of the probability share of the last "
-            "nights give it"
+            f"production today: {text.NOT_ENOUGH}; it is estimated from labels of the probability "
+            "share of the last nights"
         )
     parts = [f"production today: {text.estimate(production.estimate)}"]
     if production.assisted is not None:
@@ -68,7 +64,7 @@ def production_line(report: Report) -> str:
 
 
 def models_sheet(report: Report) -> Sheet:
-    """What was compared with what, by which metric."""
+    """Return what was compared, and by which metric."""
     direction = "higher" if report.higher_is_better else "lower"
     rows = [
         ("metric", f"{report.metric}, {direction} is better"),
@@ -85,7 +81,7 @@ def _entries_sheet(report: Report) -> Sheet:
     difference = text.estimate(report.difference)
     latency = report.latency_p95_ms
     fast = "not measured" if latency is None else f"{latency:.1f} ms"
-    named = "No baseline is measured yet, so nothing bounds the model."
+    named = "No baseline is measured yet, so there is no bound on the model."
     if bound is not None:
         named = f"The tightest bound is {bound.name} ({bound.kind}), {text.estimate(bound.metric)}."
     return Sheet(
@@ -114,40 +110,38 @@ def _entry_row(entry: Entry, bound: Entry | None) -> tuple[str, ...]:
 def _watched_sheet(report: Report) -> Sheet:
     rows = tuple(
         (
-            condition(one),
-            _state(report, one),
-            text.estimate(one.candidate),
-            text.estimate(one.champion),
-            text.estimate(one.difference),
-            one.note,
+            condition(watched),
+            _state(report, watched),
+            text.estimate(watched.candidate),
+            text.estimate(watched.champion),
+            text.estimate(watched.difference),
+            watched.note,
         )
-        for one in report.watched
+        for watched in report.watched
     )
     said = (
-        "Missed and met are sure: the whole interval lies there. Gains: positive is better; of what "
-        "is ignored, candidate minus champion."
+        "Missed and met are significant: the whole interval is on that side of the bound. Gains: "
+        "positive is better; for ignored numbers, candidate minus champion."
     )
     return Sheet(
         key="watched",
-        title="Requirements, and what is ignored for now",
+        title="Requirements and ignored numbers",
         headings=("number", "state", "candidate", "champion", "gain [interval]", "note"),
         values=(2, 3, 4),
         rows=rows,
-        note=said
-        if rows
-        else "No requirement is set beside the metric: metric.require names them.",
+        note=said if rows else "No requirement is set. Add them to metric.require.",
     )
 
 
-def _state(report: Report, one: Watched) -> str:
-    if one.bound is None:
+def _state(report: Report, watched: Watched) -> str:
+    if watched.bound is None:
         return "ignored for now"
-    known = usable(one.candidate if report.candidate_digest is not None else one.champion)
+    known = usable(watched.candidate if report.candidate_digest is not None else watched.champion)
     if known is None:
         return "open, not measured"
-    if significantly_misses(one, known):
+    if significantly_misses(watched, known):
         return "missed"
-    is_met = known.high < one.bound if one.is_upper else known.low > one.bound
+    is_met = known.high < watched.bound if watched.is_upper else known.low > watched.bound
     return "met" if is_met else "open"
 
 
@@ -169,18 +163,16 @@ def _slices_sheet(report: Report) -> Sheet:
         headings=headings,
         values=(1, 2, 3, 4),
         rows=rows,
-        note="" if rows else "The task names no slices.",
-        caption="Gain of the candidate on each slice; all the intervals hold together. "
-        "Red: surely worse.",
+        note="" if rows else "The task defines no slices.",
+        caption="Gain of the candidate on each slice; the intervals hold simultaneously. "
+        "Red: significantly worse.",
     )
 
 
 def _guarded_sheet(guarded: Guarded | None) -> Sheet:
     title = "Guarded failures"
     if guarded is None:
-        none = (
-            "No case was asked: no fixed production failure is guarded yet, or a model is missing."
-        )
+        none = "No case was evaluated: no fixed production failure is guarded yet, or a model is missing."
         return facts_sheet("guarded", title, [], none)
     lost = f"{guarded.num_lost:,}"
     if guarded.lost:
@@ -191,28 +183,28 @@ def _guarded_sheet(guarded: Guarded | None) -> Sheet:
         ("cases", f"{guarded.num_cases:,}"),
         ("answered right by the candidate", f"{guarded.num_kept:,}"),
         ("answered right by the champion", f"{guarded.num_kept_by_champion:,}"),
-        ("right before, wrong now", lost),
+        ("regressions", lost),
     ]
     return facts_sheet("guarded", title, rows)
 
 
 def _abstention_sheet(abstention: Abstention | None) -> Sheet:
-    title = "When to defer to the fallback"
+    title = "Abstention: when to defer to the fallback"
     if abstention is None or not abstention.curve:
         return facts_sheet("abstention", title, [], f"The curve has {text.NOT_ENOUGH}.")
     return Sheet(
         key="abstention",
         title=title,
         rows=tuple(_abstention_rows(abstention)),
-        caption="Failures among what is answered, over the share that is answered: measured "
-        "(solid) and their upper bound (dashed). Red: what the product allows, and the threshold.",
+        caption="Failure rate over coverage: measured (solid) and its upper bound (dashed). Red: the "
+        "allowed rate, and the threshold.",
     )
 
 
 def _abstention_rows(abstention: Abstention) -> Iterator[tuple[str, str]]:
     allowed, sure = abstention.max_failure_rate, text.percent(abstention.confidence)
     if allowed is None:
-        yield "allowed failure rate", "none is set: abstain.max_failure_rate"
+        yield "allowed failure rate", "not set (abstain.max_failure_rate)"
     else:
         yield "allowed failure rate", f"{text.percent(allowed)}, kept with {sure} confidence"
     every = min(abstention.curve, key=lambda point: point.threshold)
@@ -228,9 +220,9 @@ def _abstention_rows(abstention: Abstention) -> Iterator[tuple[str, str]]:
 
 
 def _risk_rows(point: RiskPoint) -> Iterator[tuple[str, str]]:
-    yield "share that is answered then", text.percent(point.coverage)
-    yield "failures among it", text.percent(point.failure_rate)
-    yield "their upper bound", text.percent(point.failure_bound)
+    yield "coverage", text.percent(point.coverage)
+    yield "failure rate", text.percent(point.failure_rate)
+    yield "its upper bound", text.percent(point.failure_bound)
 
 
 RANDOM, DOMAIN, DEEP = "random person", "domain expert", "deep expert"
@@ -245,27 +237,27 @@ _MEMBERS = {
 _TOGETHER = ("ensemble of random people", "mixture of experts")
 
 
-def tier_of(person: str, annotators: AnnotatorSettings) -> str:
-    """What a person knows, as [annotators] says."""
-    if person in annotators.deep_experts:
+def tier_of(annotator: str, annotators: AnnotatorSettings) -> str:
+    """Return the tier of an annotator by the [annotators] settings."""
+    if annotator in annotators.deep_experts:
         return DEEP
-    return DOMAIN if person in annotators.domain_experts else RANDOM
+    return DOMAIN if annotator in annotators.domain_experts else RANDOM
 
 
 def tier_prices(costs: Costs, annotators: AnnotatorSettings) -> dict[str, Estimate]:
-    """What an answer of one member of each tier costs; tiers with too few answers are missing."""
+    """Map each tier to the cost of an answer of one member; tiers with too few answers are left out."""
     found = {}
     for tier, members in _MEMBERS.items():
-        rows = [one for one in costs.rows if tier_of(one.work.annotator, annotators) in members]
-        money = np.array([one.money for one in rows])
-        price = ratio(money, np.array([float(one.work.is_given) for one in rows]))
+        rows = [row for row in costs.rows if tier_of(row.work.annotator, annotators) in members]
+        money = np.array([row.money for row in rows])
+        price = ratio(money, np.array([float(row.work.is_given) for row in rows]))
         if price is not None:
             found[tier] = price
     return found
 
 
 def annotators_sheet(loop: Loop, report: Report) -> Sheet:
-    """`tiers_sheet` with the prices of now."""
+    """Return `tiers_sheet` with the costs of now."""
     with loop.ledger.read() as connection:
         costs = read_costs(connection, loop.project)
     prices = tier_prices(costs, loop.project.annotators)
@@ -273,7 +265,7 @@ def annotators_sheet(loop: Loop, report: Report) -> Sheet:
 
 
 def tiers_sheet(report: Report, prices: Mapping[str, Estimate], currency: str) -> Sheet:
-    """Every tier over all and on every slice, each with its interval, and what an answer costs."""
+    """Return the value of each tier, overall and by slice, and the cost of an answer."""
     rows = []
     for entry in report.entries:
         if entry.kind != "human":
@@ -288,12 +280,12 @@ def tiers_sheet(report: Report, prices: Mapping[str, Estimate], currency: str) -
         ]
     return Sheet(
         key="tiers",
-        title="People, tier by tier",
+        title="Annotators by tier",
         headings=(
-            "who, and on which slice",
+            "tier and slice",
             "value [interval]",
             "samples",
-            f"{currency} an answer",
+            f"{currency} per answer",
         ),
         values=(1, 2, 3),
         rows=tuple(rows),
@@ -308,13 +300,11 @@ def _cost(tier: str, prices: Mapping[str, Estimate]) -> str:
 
 def _note(report: Report, *, has_rows: bool) -> str:
     if not has_rows:
-        return "No tier of people is in this report."
+        return "This report has no tier of annotators."
     said = (
-        f"What people's answers reach of {report.metric} on the probability share, held against "
-        "those of other people."
+        f"The {report.metric} of annotators on the probability share, scored against the labels of "
+        "other annotators."
     )
     if not report.people_slices:
-        said += " No tier has answers enough for its slices yet."
-    return (
-        f"{said} Name experts in [annotators], and ask several annotators, to measure more tiers."
-    )
+        said += " No tier has enough answers for slices yet."
+    return f"{said} Name experts in [annotators], and ask several annotators per sample, to measure more tiers."

@@ -1,10 +1,7 @@
-"""Templates to pages, and pages into their place in one piece.
+"""Renders templates, writes pages atomically, and returns their addresses on the model server.
 
-A template fails on a name that nobody gave it; whatever comes from outside is escaped.
-
-Where people find the pages: addresses on the model server.
-
-A page is linked by the address that people's browsers reach the server by.
+A template fails on an undefined name, and all values are escaped. Links use the address by which
+a browser reaches the server.
 """
 
 from __future__ import annotations
@@ -20,7 +17,7 @@ from flywheel.report.kit import tables, text
 
 
 def render(template: str, **values: Any) -> str:
-    """The page that a template of this package makes of these values."""
+    """Return the page that a template of this package makes of the values."""
     environment = Environment(
         loader=PackageLoader("flywheel.report.kit"),
         autoescape=True,
@@ -40,7 +37,7 @@ def render(template: str, **values: Any) -> str:
 
 
 def put(path: Path, page: str) -> Path:
-    """Write a page whole or not at all; an older one is replaced in one piece."""
+    """Write a page atomically, replacing an older one; return its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{uuid4().hex}")
     try:
@@ -52,10 +49,10 @@ def put(path: Path, page: str) -> Path:
 
 
 def address(project: Project, name: str) -> str:
-    """The address of a file of the project's reports."""
+    """Return the URL of a file in the reports folder."""
     return f"{project.server_page}/reports/{name}"
 
 
 def dossier_place(decision_id: str) -> str:
-    """Where below the reports the dossier of a decision lies."""
+    """Return the path of a decision's dossier, relative to the reports folder."""
     return f"dossiers/{decision_id[:12]}/index.html"

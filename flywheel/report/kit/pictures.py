@@ -1,6 +1,6 @@
-"""Small pictures of samples, as text that a page can hold: data URIs.
+"""Thumbnails of samples as data URIs, so that a page is self-contained.
 
-A sample that cannot be shown gets a reason in place of a picture; a page never fails for it.
+A sample that cannot be shown gets a reason instead of a picture; it never makes a page fail.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ class Shown:
 
     case: Case
     uri: str | None
-    """a data URI; None when there is no picture"""
+    """a data URI; None: there is no picture"""
     fault: str
-    """why there is no picture; empty when there is one"""
+    """why there is no picture; "": there is one"""
     is_drawn: bool
-    """whether answer and label are drawn over the picture, so that nobody must read them"""
+    """whether answer and label are drawn in the picture; else the page shows them as text"""
 
 
 def show_cases(loop: Loop, cases: Sequence[Case], edge_pixels: int) -> list[Shown]:
-    """Each case with its picture, no edge longer than asked for.
+    """Return each case with its picture, whose edges are at most `edge_pixels` long.
 
-    A task that can draw has the model's answer in it, and the label where there is one.
+    If the task has a drawing function, the picture shows the model's answer and the label.
     """
     return [_show(loop, case, edge_pixels) for case in cases]
 
 
 def data_uri(png: bytes) -> str:
-    """PNG bytes as an address that holds them."""
+    """Return PNG bytes as a data URI."""
     return _uri("image/png", png)
 
 
@@ -70,16 +70,16 @@ def _picture(task: Task, sample: Sample, case: Case) -> bytes:
 
 
 def _small(picture: bytes, edge_pixels: int) -> str:
-    """PNG where it is small; photographs are smaller as JPEG."""
+    """Return PNG if it is small, else JPEG: photographs are smaller that way."""
     image = Image.open(io.BytesIO(picture)).convert("RGB")
     image.thumbnail((edge_pixels, edge_pixels))
     times = edge_pixels // max(image.size)
-    if times > 1:  # a picture of a few pixels is shown with pixels that can be seen
+    if times > 1:  # enlarge tiny pictures by whole pixels
         size = (image.width * times, image.height * times)
         image = image.resize(size, Image.Resampling.NEAREST)
     png = io.BytesIO()
     image.save(png, "PNG", optimize=True)
-    if png.tell() <= _PNG_LIMIT_BYTES:
+    if png.getbuffer().nbytes <= _PNG_LIMIT_BYTES:
         return _uri("image/png", png.getvalue())
     jpeg = io.BytesIO()
     image.save(jpeg, "JPEG", quality=_JPEG_QUALITY)

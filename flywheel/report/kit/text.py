@@ -1,7 +1,6 @@
-"""Numbers, answers and absence in the words that all pages share.
+"""Formats numbers, intervals, answers, ids and durations for all pages.
 
-What there is no number for is said in words, never as 0 or NaN. No page and no markup is
-known here.
+A missing number is "not enough data", never 0 or NaN.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ _DIGEST_CHARACTERS = 12
 
 
 def number(value: float | None) -> str:
-    """Three decimals near one, fewer the larger it is; "not enough data" for what is no number."""
+    """Format with three decimals near one, fewer for larger values; None or NaN in words."""
     if value is None or not math.isfinite(value):
         return NOT_ENOUGH
     size = abs(value)
@@ -29,7 +28,7 @@ def number(value: float | None) -> str:
 
 
 def estimate(value: Estimate | None) -> str:
-    """A number with its interval: 0.912 [0.871, 0.949]; a fixed one without."""
+    """Format a number with its interval, 0.912 [0.871, 0.949]; a constant without."""
     if value is None:
         return NOT_ENOUGH
     if value.low == value.high and value.num_samples == 0:
@@ -38,42 +37,42 @@ def estimate(value: Estimate | None) -> str:
 
 
 def interval(value: Estimate | None) -> str:
-    """Only the interval; nothing for a fixed number."""
+    """Format only the interval; "" for a constant."""
     if value is None or (value.low == value.high and value.num_samples == 0):
         return ""
     return f"[{number(value.low)}, {number(value.high)}]"
 
 
 def bar(share: float) -> str:
-    """A share in 0..1 as a bar of text."""
+    """Draw a share in 0..1 as a text bar."""
     full = min(int(_BAR_CHARACTERS * share), _BAR_CHARACTERS)
     return "█" * full + "░" * (_BAR_CHARACTERS - full)
 
 
 def percent(share: float) -> str:
-    """A share as people say it: 4.2 %, 95 %."""
+    """Format a share in 0..1 as a percentage: 4.2 %, 95 %."""
     return f"{100 * share:.3g} %"
 
 
 def evidence_bar(e_value: float, needed: float) -> str:
-    """How far evidence has come on a log scale, as a bar of text; empty up to 1, full at needed."""
+    """Draw an e-value on a log scale as a text bar: empty up to 1, full at `needed`."""
     share = math.log(max(e_value, 1.0)) / math.log(needed) if needed > 1 else 1.0
     return bar(share)
 
 
 def answer(value: Json) -> str:
-    """An answer as people read it; a long one is cut."""
+    """Format an answer as text or JSON, cut to 80 characters."""
     text = value if isinstance(value, str) else canonical(value)
     return text if len(text) <= _ANSWER_CHARACTERS else text[: _ANSWER_CHARACTERS - 1] + "…"
 
 
 def digest(value: str | None) -> str:
-    """The first twelve characters of an id, which tell it apart; "none" when there is none."""
+    """Return the first twelve characters of an id; "none" for none."""
     return value[:_DIGEST_CHARACTERS] if value else "none"
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them: 0.4 s, 3 min 5 s, 2 h 10 min."""
+    """Format seconds: 0.4 s, 3 min 5 s, 2 h 10 min."""
     if seconds < 60:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)

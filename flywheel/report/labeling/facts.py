@@ -1,11 +1,8 @@
-"""Everything that the page of labeling shows, read from the ledger in one transaction.
+"""Reads everything that the labeling page shows: work, cost, queue, and quality of annotators.
 
-Bounded however long there has been labeling: the newest 20,000 annotations, slices of the newest
-2,000 samples, 60 reports. How it looks is not known here.
-
-How well people label and who stands out: what the label stage finds, brought to the page of labeling.
-
-The one place where findings on people come to that page. Nothing is decided here.
+The cost is bounded however long labeling has been running: the newest 20,000 annotations, slices
+of the newest 2,000 samples, 60 reports. Quality findings come from the annotate stage; nothing is
+decided here.
 """
 
 from __future__ import annotations
@@ -65,55 +62,55 @@ _FEWEST_A_DAY = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Person:
-    """One of those who label."""
+class Annotator:
+    """An annotator: work, cost and quality."""
 
     name: str
     tier: str
     """random person, domain expert or deep expert"""
     count: AnnotatorCount
     expense: Expense | None
-    """of the newest annotations; None when none of theirs is among them"""
+    """of the newest annotations; None: none of them is theirs"""
     measured: Measured | None
-    """None: no label was made since they began"""
+    """None: no label was made since their first answer"""
     num_gold: int
-    """answers on gold samples, of the newest"""
+    """answers to gold samples, among the newest"""
     num_gold_right: int
     pace: tuple[tuple[date, float], ...]
-    """day and mean minutes per answer, of the last 30 days with 3 answers or more"""
+    """day and mean minutes per answer, for those of the last 30 days with at least 3 answers"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Disputed:
-    """A sample on which people do not agree."""
+    """A sample on which annotators disagree."""
 
     sample_id: str
     num_answers: int
     is_reviewed: bool
-    """the experts have it, or had"""
+    """whether it went to the experts"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LabelingFacts:
-    """How labeling stands."""
+    """All that the labeling page shows, except quality."""
 
-    annotators: tuple[Person, ...]
-    """the busiest first"""
+    annotators: tuple[Annotator, ...]
+    """most answers first"""
     whole: Expense
     """of the newest annotations"""
     nights: Mapping[int, Expense]
-    """by the night that asked, the last 60"""
+    """by the night that requested the answers, the last 60"""
     trend: Estimate | None
     slices: Mapping[str, Expense]
     num_sliced: int
-    """samples whose slices were looked at"""
+    """samples in `slices`"""
     by_campaign: Mapping[int, Expense]
     campaigns: tuple[Campaign, ...]
     states: Mapping[int, Mapping[str, int]]
     """campaign -> state -> labeling tasks"""
     queue: Queue
     reviews: Mapping[str, int]
-    """state -> samples that went to the experts"""
+    """state -> samples sent to the experts"""
     disputed: tuple[Disputed, ...]
     """newest first"""
     num_disputed: int
@@ -121,21 +118,21 @@ class LabelingFacts:
     budget: Budget
     gain: Gain
     tiers: Mapping[str, Estimate]
-    """tier of people -> what an answer of one of them costs"""
+    """tier of annotators -> cost of an answer of one of them"""
     report: Report | None
     """the newest one"""
     written_at: datetime
 
 
 def read_labeling(loop: Loop) -> LabelingFacts:
-    """How labeling stands now."""
+    """Read the labeling facts of now."""
     with loop.ledger.read() as connection:
         return _facts(_read(loop, connection))
 
 
 def _read(loop: Loop, connection: Connection) -> _Read:
     costs = read_costs(connection, loop.project)
-    samples = sorted({one.work.sample_id for one in costs.rows})
+    samples = sorted({row.work.sample_id for row in costs.rows})
     nights = thin_out(reported_nights(connection, current_night_number(connection)), _POINTS)
     newest = report_of_night(connection, nights[-1]) if nights else None
     reports = comparable_reports(connection, newest, nights)
@@ -144,7 +141,9 @@ def _read(loop: Loop, connection: Connection) -> _Read:
         connection=connection,
         costs=costs,
         labels=annotator_labels(connection, samples),
-        reports=tuple(one for one in reports if newest and one.metric_id == newest.metric_id),
+        reports=tuple(
+            report for report in reports if newest and report.metric_id == newest.metric_id
+        ),
     )
 
 
@@ -152,7 +151,7 @@ def _facts(read: _Read) -> LabelingFacts:
     connection, rows, now = read.connection, read.costs.rows, read.loop.now()
     project, night = read.loop.project, current_night_number(read.connection)
     nights = dict(list(expenses_by(rows, read.labels, _night).items())[-_NIGHTS:])
-    newest = list(dict.fromkeys(one.work.sample_id for one in reversed(rows)))[:_SLICED]
+    newest = list(dict.fromkeys(row.work.sample_id for row in reversed(rows)))[:_SLICED]
     sliced = slices_of(connection, read.loop.blobs, read.loop.task, newest)
     whole, disputed = expense(rows, read.labels), _disputed(read)
     return LabelingFacts(
@@ -160,7 +159,7 @@ def _facts(read: _Read) -> LabelingFacts:
         whole=whole,
         nights=nights,
         trend=trend(nights),
-        slices=expenses_by(rows, read.labels, lambda one: sliced.get(one.work.sample_id, ())),
+        slices=expenses_by(rows, read.labels, lambda row: sliced.get(row.work.sample_id, ())),
         num_sliced=len(sliced),
         by_campaign=expenses_by(rows, read.labels, _campaign),
         campaigns=tuple(all_campaigns(connection)),
@@ -178,28 +177,28 @@ def _facts(read: _Read) -> LabelingFacts:
 
 
 class _Read(NamedTuple):
-    """What every part of the page is worked out from."""
+    """What all parts of the page are computed from."""
 
     loop: Loop
     connection: Connection
     costs: Costs
     labels: Mapping[str, float]
-    """sample -> reliability of its label, where people came to one"""
+    """sample -> reliability of its consensus label, where there is one"""
     reports: tuple[Report, ...]
-    """of the nights so far, under the metric of the newest, oldest first"""
+    """of all nights, under the metric of the newest, oldest first"""
 
 
-def _annotators(read: _Read) -> Iterator[Person]:
+def _annotators(read: _Read) -> Iterator[Annotator]:
     annotators, agree = read.loop.project.annotators, read.loop.task.agree
-    measured = {one.annotator: one for one in read_annotators(read.connection)}
-    spent = expenses_by(read.costs.rows, read.labels, lambda one: (one.work.annotator,))
+    measured = {found.annotator: found for found in read_annotators(read.connection)}
+    spent = expenses_by(read.costs.rows, read.labels, lambda row: (row.work.annotator,))
     gold: defaultdict[str, list[bool]] = defaultdict(list)
-    for one in gold_answers(read.connection, _GOLD):
-        gold[one.annotator].append(agree(one.answer, one.known))
+    for gold_answer in gold_answers(read.connection, _GOLD):
+        gold[gold_answer.annotator].append(agree(gold_answer.answer, gold_answer.known))
     paces = _paces(read)
     for count in count_annotators(read.connection):
         name = count.annotator
-        yield Person(
+        yield Annotator(
             name=name,
             tier=tier_of(name, annotators),
             count=count,
@@ -212,35 +211,35 @@ def _annotators(read: _Read) -> Iterator[Person]:
 
 
 def _paces(read: _Read) -> dict[str, tuple[tuple[date, float], ...]]:
-    """Each person's mean minutes per answer on the days on which they gave several."""
+    """Return day and mean minutes per answer of each annotator, for days with several answers."""
     zone = ZoneInfo(read.loop.project.schedule.timezone)
     since = read.loop.now() - timedelta(days=_DAYS)
     minutes: defaultdict[str, defaultdict[date, list[float]]]
     minutes = defaultdict(lambda: defaultdict(list))
-    for one in read.costs.rows:
-        if one.work.is_given and one.work.seconds is not None and one.work.at >= since:
-            minutes[one.work.annotator][one.work.at.astimezone(zone).date()].append(one.minutes)
+    for row in read.costs.rows:
+        if row.work.is_given and row.work.seconds is not None and row.work.at >= since:
+            minutes[row.work.annotator][row.work.at.astimezone(zone).date()].append(row.minutes)
     return {
-        person: tuple(
+        annotator: tuple(
             (day, sum(given) / len(given))
             for day, given in sorted(days.items())
             if len(given) >= _FEWEST_A_DAY
         )
-        for person, days in minutes.items()
+        for annotator, days in minutes.items()
     }
 
 
 def _disputed(read: _Read) -> list[Disputed]:
-    """Samples that people enough have answered and that have no label at all; newest first."""
+    """Return samples with enough answers and still no label, newest first."""
     annotators: defaultdict[str, set[str]] = defaultdict(set)
-    for one in reversed(read.costs.rows):
-        if one.work.is_answer and one.work.purpose is not Purpose.GOLD:
-            annotators[one.work.sample_id].add(one.work.annotator)
+    for row in reversed(read.costs.rows):
+        if row.work.is_answer and row.work.purpose is not Purpose.GOLD:
+            annotators[row.work.sample_id].add(row.work.annotator)
     enough = read.loop.project.labeling.annotations_per_sample
     doubtful = [
         key for key, of in annotators.items() if len(of) >= enough and key not in read.labels
     ]
-    known = newest_labels(read.connection, doubtful)  # of the start data, or of sensors
+    known = newest_labels(read.connection, doubtful)  # from the start data or from sensors
     left = [key for key in doubtful if key not in known or known[key].answer is None]
     seen = reviewed(read.connection, left)
     return [
@@ -250,8 +249,8 @@ def _disputed(read: _Read) -> list[Disputed]:
 
 
 def _gain(read: _Read, whole: Expense) -> Gain:
-    """What the next night's labels will bring, of which only a part trains."""
-    labeled = {one.work.sample_id: one.work.split for one in read.costs.rows}
+    """Return the expected gain of the next night's labels, of which only a share trains."""
+    labeled = {row.work.sample_id: row.work.split for row in read.costs.rows}
     splits = [split for key, split in labeled.items() if key in read.labels]
     share = splits.count(Split.TRAIN) / len(splits) if splits else 1.0
     number = max(round(read.loop.project.labeling.samples_per_night * share), 1)
@@ -269,36 +268,36 @@ def _gain(read: _Read, whole: Expense) -> Gain:
     )
 
 
-def _night(one: Costed) -> tuple[int, ...]:
-    return () if one.work.night is None else (one.work.night,)
+def _night(row: Costed) -> tuple[int, ...]:
+    return () if row.work.night is None else (row.work.night,)
 
 
-def _campaign(one: Costed) -> tuple[int, ...]:
-    return () if one.work.campaign is None else (one.work.campaign,)
+def _campaign(row: Costed) -> tuple[int, ...]:
+    return () if row.work.campaign is None else (row.work.campaign,)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Quality:
-    """Findings on people; what was not looked for is empty."""
+    """Findings on annotators; what was not measured is empty."""
 
     overall: Anchoring | None = None
-    """how much more often people give the model's answer when they see it"""
+    """how much more often annotators give the model's answer when they see it"""
     annotators: Mapping[str, Anchoring] = field(default_factory=dict)
-    """the same of each person"""
+    """the same for each annotator"""
     slices: Mapping[str, Anchoring] = field(default_factory=dict)
-    """the same on each slice"""
+    """the same for each slice"""
     anchored: Mapping[str, Anchoring] = field(default_factory=dict)
-    """of people who surely take over more than [quality] max_anchoring"""
+    """annotators significantly above quality.max_anchoring"""
     blinded: frozenset[str] = frozenset()
-    """slices in which nobody is shown the model's answer any longer, or EVERYWHERE"""
+    """slices where pre-annotation is off, or EVERYWHERE"""
     guessing: frozenset[str] = frozenset()
-    """people whose answers are hardly better than chance, see `Reliability.is_guessing`"""
+    """annotators hardly better than chance, see `Reliability.is_guessing`"""
     colluding: tuple[tuple[str, ...], ...] = ()
-    """people who give one another's answers, right or wrong; they count as one"""
+    """groups who copy one another's answers; each group counts as one annotator"""
 
 
 def read_quality(loop: Loop) -> Quality:
-    """What the newest annotations say of the people."""
+    """Read the findings on annotators from the newest annotations."""
     most = loop.project.quality.max_anchoring
     with loop.ledger.read() as connection:
         compared = read_compared(connection, loop.blobs, loop.task)
@@ -312,16 +311,16 @@ def read_quality(loop: Loop) -> Quality:
         blinded=where_biased(measured, most),
         guessing=frozenset(
             name
-            for name, one in evidence.crowd.annotators.items()
-            if one.num_answers and one.is_guessing()
+            for name, reliability in evidence.crowd.annotators.items()
+            if reliability.num_answers and reliability.is_guessing()
         ),
         colluding=_together(evidence.crowd.voices),
     )
 
 
 def _together(voices: Mapping[str, str]) -> tuple[tuple[str, ...], ...]:
-    """People by the voice that they share."""
+    """Group annotators who count as one."""
     groups: dict[str, list[str]] = {}
-    for person, voice in sorted(voices.items()):
-        groups.setdefault(voice, []).append(person)
+    for annotator, voice in sorted(voices.items()):
+        groups.setdefault(voice, []).append(annotator)
     return tuple(tuple(annotators) for annotators in groups.values() if len(annotators) > 1)

@@ -1,10 +1,7 @@
-"""What to do next about labeling, in sentences, the most pressing first.
+"""Next steps for labeling, flagged annotators, and all annotators as one table.
 
-Each sentence says what is, in numbers, and what helps. Nothing is measured here.
-
-The people as one table, for a notebook or a CSV file: a row a person, a column a fact.
-
-What is not known is missing, never 0.
+Each next step states a finding with its numbers and what helps; the most urgent comes first. In
+the table (notebook, CSV file) what is not known is missing, never 0. Nothing is measured here.
 """
 
 from __future__ import annotations
@@ -18,13 +15,13 @@ from flywheel.annotate.plan import EVERYWHERE
 from flywheel.annotators.anchoring import Anchoring
 from flywheel.project import Project
 from flywheel.report.kit import text
-from flywheel.report.labeling.facts import LabelingFacts, Person, Quality
+from flywheel.report.labeling.facts import Annotator, LabelingFacts, Quality
 
 _DAY_SECONDS = 86_400
 
 
 class Flag(NamedTuple):
-    """Something that stands out about somebody."""
+    """A finding about one annotator, or about a group of them."""
 
     annotators: tuple[str, ...]
     what: str
@@ -33,34 +30,36 @@ class Flag(NamedTuple):
 
     @property
     def who(self) -> str:
-        """All of them."""
+        """Their names, joined."""
         return " and ".join(self.annotators)
 
 
 def next_steps(facts: LabelingFacts, quality: Quality, project: Project) -> list[str]:
-    """What a person should know and do; one sentence says so when there is nothing."""
+    """Return the next steps, at least one sentence."""
     found = [
         *_about_annotators(facts, quality, project),
         *_about_money(facts, project),
         *_about_samples(facts, project),
         *_about_worth(facts, project),
     ]
-    return found or ["Nothing stands out: annotators agree, the budgets hold and the queue moves"]
+    return found or ["No issues: annotators agree, the budgets hold and the queue is moving"]
 
 
 def flags(facts: LabelingFacts, quality: Quality, project: Project) -> list[Flag]:
-    """Who is flagged, as what, and why."""
+    """Return the flagged annotators, with the kind of flag and its evidence."""
     found = []
-    for one in facts.annotators:
-        known = one.measured
+    for annotator in facts.annotators:
+        known = annotator.measured
         is_low = bool(known and known.high < project.labeling.min_reliability)
-        if known and known.num_answers and (is_low or one.name in quality.guessing):
+        if known and known.num_answers and (is_low or annotator.name in quality.guessing):
             sure = f"{known.reliability:.2f} [{known.low:.2f}, {known.high:.2f}]"
             why = f"right in {sure} of {known.num_answers:,} answers"
-            found.append(Flag((one.name,), "guesses", why))
-        if one.name in quality.anchored:
-            found.append(Flag((one.name,), "anchored", _anchored(quality.anchored[one.name])))
-    together = "give one another's answers, right or wrong, and count as one person"
+            found.append(Flag((annotator.name,), "guesses", why))
+        if annotator.name in quality.anchored:
+            found.append(
+                Flag((annotator.name,), "anchored", _anchored(quality.anchored[annotator.name]))
+            )
+    together = "copy one another's answers and count as one annotator"
     return found + [Flag(group, "colluding", together) for group in quality.colluding]
 
 
@@ -75,20 +74,22 @@ def _anchored(known: Anchoring) -> str:
 def _about_annotators(facts: LabelingFacts, quality: Quality, project: Project) -> Iterator[str]:
     where = _where_blind(quality)
     helps = {
-        "guesses": "what they say hardly counts; show them the instructions again, or let others label",
+        "guesses": "their answers get little weight; review the instructions with them, or replace them",
         "anchored": f"pre-annotation is off {where}"
         if where
-        else "ask them to look first, or raise quality.blind_share",
-        "colluding": "let them work apart",
+        else "ask them to answer before they look, or raise quality.blind_share",
+        "colluding": "let them work independently",
     }
     for flag in flags(facts, quality, project):
         verb = "is " if flag.what == "guesses" else ""
         yield f"{flag.who} {verb}{flag.why}: {helps[flag.what]}"
     if where and not quality.anchored:
-        yield f"People take over too much of the model's answer: pre-annotation is off {where}"
-    has_gold = project.quality.gold_share > 0 or any(one.num_gold for one in facts.annotators)
+        yield f"Annotators follow the model's answer too often: pre-annotation is off {where}"
+    has_gold = project.quality.gold_share > 0 or any(
+        annotator.num_gold for annotator in facts.annotators
+    )
     if facts.annotators and not has_gold:
-        yield "No gold samples are asked: set quality.gold_share, such as 0.05, to measure annotators"
+        yield "No gold questions are asked: set quality.gold_share, such as 0.05, to measure annotators"
 
 
 def _where_blind(quality: Quality) -> str:
@@ -106,17 +107,17 @@ def _about_money(facts: LabelingFacts, project: Project) -> Iterator[str]:
     ):
         if allowance.limit is None or allowance.left is None:
             continue
-        if budget.prices and allowance.left < min(one.most for one in budget.prices.values()):
+        if budget.prices and allowance.left < min(price.most for price in budget.prices.values()):
             yield (
-                f"The money of {name} is used up ({allowance.spent + allowance.committed:,.2f} of "
-                f"{allowance.limit:,.2f} {currency}): nothing new is asked; raise cost.{key} or wait"
+                f"The budget of {name} is used up ({allowance.spent + allowance.committed:,.2f} of "
+                f"{allowance.limit:,.2f} {currency}): nothing new is sent; raise cost.{key} or wait"
             )
 
 
 def _about_samples(facts: LabelingFacts, project: Project) -> Iterator[str]:
     if facts.num_disputed and not project.annotators.experts:
         yield (
-            f"{facts.num_disputed} samples are disputed and nobody is named who could settle them: "
+            f"{facts.num_disputed} samples are disputed and no expert is named to settle them: "
             "write their e-mails to annotators.domain_experts or annotators.deep_experts"
         )
     waiting = facts.reviews.get("sent", 0)
@@ -134,7 +135,7 @@ def _about_samples(facts: LabelingFacts, project: Project) -> Iterator[str]:
         if campaign.state == "lost":
             yield (
                 f"Project {campaign.title!r} was deleted in Label Studio: what it had not finished "
-                "is asked anew"
+                "is sent again"
             )
 
 
@@ -154,35 +155,40 @@ def _about_worth(facts: LabelingFacts, project: Project) -> Iterator[str]:
 
 
 def annotator_frame(facts: LabelingFacts, quality: Quality, flags: list[Flag]) -> pd.DataFrame:
-    """All who label, indexed by name, the busiest first.
+    """Return all annotators, indexed by name, most answers first.
 
-    Columns: tier; answers, skipped, refused; minutes (an answer) with _low and _high, money; right,
-    the chance of an answer to be right, with _low and _high; gold, gold_right; shown_minus_blind,
-    how much more often the model's answer is given when it is seen, with _low and _high; flags.
+    Columns: tier; answers, skipped, refused; minutes (per answer) with _low and _high, money; right,
+    the probability that an answer is right, with _low and _high; gold, gold_right;
+    shown_minus_blind, how much more often the model's answer is given when it is shown, with _low
+    and _high; flags.
     """
-    rows = [_row(one, quality, flags) for one in facts.annotators]
-    frame = pd.DataFrame(rows, columns=_COLUMNS, index=[one.name for one in facts.annotators])
+    rows = [_row(annotator, quality, flags) for annotator in facts.annotators]
+    frame = pd.DataFrame(
+        rows, columns=_COLUMNS, index=[annotator.name for annotator in facts.annotators]
+    )
     frame.index.name = "person"
     return frame.convert_dtypes()
 
 
-def _row(one: Person, quality: Quality, flags: list[Flag]) -> dict[str, Any]:
+def _row(annotator: Annotator, quality: Quality, flags: list[Flag]) -> dict[str, Any]:
     row: dict[str, Any] = dict.fromkeys(_COLUMNS)
     row |= {
-        "tier": one.tier,
-        "answers": one.count.num_answers,
-        "skipped": one.count.num_skipped,
-        "refused": one.count.num_refused,
-        "gold": one.num_gold,
-        "gold_right": one.num_gold_right,
-        "flags": " ".join(flag.what for flag in flags if one.name in flag.annotators) or None,
+        "tier": annotator.tier,
+        "answers": annotator.count.num_answers,
+        "skipped": annotator.count.num_skipped,
+        "refused": annotator.count.num_refused,
+        "gold": annotator.num_gold,
+        "gold_right": annotator.num_gold_right,
+        "flags": " ".join(flag.what for flag in flags if annotator.name in flag.annotators) or None,
     }
-    if one.expense is not None:
-        row["money"] = one.expense.money
-        row |= _interval("minutes", one.expense.minutes_per_answer, "value")
-    if one.measured is not None and one.measured.num_answers:
-        row |= _interval("right", one.measured, "reliability")
-    return row | _interval("shown_minus_blind", quality.annotators.get(one.name), "difference")
+    if annotator.expense is not None:
+        row["money"] = annotator.expense.money
+        row |= _interval("minutes", annotator.expense.minutes_per_answer, "value")
+    if annotator.measured is not None and annotator.measured.num_answers:
+        row |= _interval("right", annotator.measured, "reliability")
+    return row | _interval(
+        "shown_minus_blind", quality.annotators.get(annotator.name), "difference"
+    )
 
 
 def _interval(name: str, known: Any, value: str) -> dict[str, float | None]:

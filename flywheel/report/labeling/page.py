@@ -1,10 +1,7 @@
-"""Writes the page of labeling: who labels, how well, at what cost, and what to do next.
+"""Writes the labeling page: annotators, their quality and cost, the queue, and next steps.
 
-One HTML file that needs nothing from anywhere; it is about now and not about one night.
-
-The pictures of the page of labeling: everybody's pace over the days, and how often they are right.
-
-Draws what it is given, in the order given. Nothing is measured here.
+One self-contained HTML file with its charts. It describes the project as of now, not one night.
+Charts draw the values they are given; nothing is measured here.
 """
 
 from __future__ import annotations
@@ -22,7 +19,7 @@ from flywheel.records import Entry, Estimate
 from flywheel.report.kit.charts import Ink, canvas, interval_chart, short_name, to_svg
 from flywheel.report.kit.measured import tiers_sheet
 from flywheel.report.kit.pages import put, render
-from flywheel.report.labeling.facts import LabelingFacts, Person, read_labeling, read_quality
+from flywheel.report.labeling.facts import Annotator, LabelingFacts, read_labeling, read_quality
 from flywheel.report.labeling.flags import flags, next_steps
 from flywheel.report.labeling.sheets import (
     anchoring_sheet,
@@ -45,47 +42,51 @@ _STYLES: Any = (
 _TICKS = 6
 
 
-def draw_annotators(annotators: Sequence[Person], min_reliability: float) -> dict[str, str]:
-    """Inline SVG of pace and agreement, as far as there is data."""
+def draw_annotators(annotators: Sequence[Annotator], min_reliability: float) -> dict[str, str]:
+    """Return inline SVG of pace and agreement, where there is data."""
     return dict(_charts(annotators, min_reliability))
 
 
-def _charts(annotators: Sequence[Person], min_reliability: float) -> Iterator[tuple[str, str]]:
-    paced = [one for one in annotators if one.pace][:_MOST_LINES]
+def _charts(annotators: Sequence[Annotator], min_reliability: float) -> Iterator[tuple[str, str]]:
+    paced = [annotator for annotator in annotators if annotator.pace][:_MOST_LINES]
     if paced:
         yield "pace", _pace_chart(paced)
-    known = [one for one in annotators if one.measured is not None and one.measured.num_answers]
+    known = [
+        annotator
+        for annotator in annotators
+        if annotator.measured is not None and annotator.measured.num_answers
+    ]
     if known:
         rows = [
             Entry(
-                name=one.name,
+                name=annotator.name,
                 kind="",
                 metric=Estimate(
-                    value=one.measured.reliability,
-                    low=one.measured.low,
-                    high=one.measured.high,
-                    num_samples=one.measured.num_answers,
+                    value=annotator.measured.reliability,
+                    low=annotator.measured.low,
+                    high=annotator.measured.high,
+                    num_samples=annotator.measured.num_answers,
                 ),
             )
-            for one in known
-            if one.measured is not None
+            for annotator in known
+            if annotator.measured is not None
         ]
-        title = f"Chance of the answers of {len(rows)} people to be right, with intervals"
-        label = "chance of an answer to be right"
+        title = f"Accuracy of {len(rows)} annotators, with intervals"
+        label = "probability that an answer is right"
         yield "agreement", interval_chart(rows, min_reliability, label, title)
 
 
-def _pace_chart(annotators: Sequence[Person]) -> str:
-    """One line a person over the days, as inline SVG."""
+def _pace_chart(annotators: Sequence[Annotator]) -> str:
+    """Draw a line per annotator over the days."""
     figure, axes = canvas(2.6 + 0.1 * len(annotators))
-    for one, (color, line, mark) in zip(annotators, _STYLES, strict=False):
-        days = [day.toordinal() for day, _ in one.pace]
-        minutes = [value for _, value in one.pace]
-        name = short_name(one.name)
+    for annotator, (color, line, mark) in zip(annotators, _STYLES, strict=False):
+        days = [day.toordinal() for day, _ in annotator.pace]
+        minutes = [value for _, value in annotator.pace]
+        name = short_name(annotator.name)
         axes.plot(days, minutes, line, marker=mark, markersize=4, color=color, label=name)
     axes.set_ylim(bottom=0)
-    axes.set_ylabel("minutes an answer")
-    _name_days(axes, sorted({day for one in annotators for day, _ in one.pace}))
+    axes.set_ylabel("minutes per answer")
+    _name_days(axes, sorted({day for annotator in annotators for day, _ in annotator.pace}))
     figure.legend(
         loc="outside upper left",
         ncols=2,
@@ -98,7 +99,7 @@ def _pace_chart(annotators: Sequence[Person]) -> str:
 
 
 def _name_days(axes: Axes, days: Sequence[date]) -> None:
-    """The first and the last day, and some between."""
+    """Label the last day and some evenly spaced before it."""
     step = max(-(-len(days) // _TICKS), 1)
     shown = [*days[::-step]][::-1]
     axes.set_xticks([day.toordinal() for day in shown], [f"{day:%m-%d}" for day in shown])
@@ -110,11 +111,11 @@ LABELING_PAGE = "labeling.html"
 
 
 class CampaignRow(NamedTuple):
-    """A campaign as the page shows it."""
+    """A campaign as a row of the page."""
 
     title: str
     url: str | None
-    """of its project in Label Studio"""
+    """address of its Label Studio project"""
     audience: str
     state: str
     num_open: int
@@ -125,11 +126,11 @@ class CampaignRow(NamedTuple):
 
 
 def write_labeling(loop: Loop, facts: LabelingFacts | None = None) -> Path:
-    """Write the page and return its path; an older one is replaced in one piece.
+    """Write the page atomically and return its path.
 
     Args:
         loop: the project.
-        facts: how labeling stands, when that is read already.
+        facts: the labeling facts, if the caller has read them already.
     """
     facts = facts or read_labeling(loop)
     quality, project = read_quality(loop), loop.project
@@ -155,15 +156,15 @@ def write_labeling(loop: Loop, facts: LabelingFacts | None = None) -> Path:
 
 
 def campaign_rows(facts: LabelingFacts, project: Project) -> Iterator[CampaignRow]:
-    """Every campaign with its counts, oldest first."""
+    """Yield every campaign with its counts, oldest first."""
     studio = project.label_studio_page
-    for one in facts.campaigns:
-        counts, spent = facts.states.get(one.id, {}), facts.by_campaign.get(one.id)
+    for campaign in facts.campaigns:
+        counts, spent = facts.states.get(campaign.id, {}), facts.by_campaign.get(campaign.id)
         yield CampaignRow(
-            title=one.title,
-            url=f"{studio}/projects/{one.external_project}/data" if one.is_used else None,
-            audience=one.audience,
-            state=one.state,
+            title=campaign.title,
+            url=f"{studio}/projects/{campaign.external_project}/data" if campaign.is_used else None,
+            audience=campaign.audience,
+            state=campaign.state,
             num_open=counts.get("waiting", 0) + counts.get("sent", 0),
             num_done=counts.get("done", 0),
             num_withdrawn=counts.get("withdrawn", 0),

@@ -1,7 +1,6 @@
-"""How labeling stands, as sheets: the page and the terminal show the same ones.
+"""The tables of the labeling page; `flywheel labels` prints the same ones.
 
-Every number stands with its interval, or it is said that there is too little of it. Nothing is
-measured here.
+Every number has its interval, or "not enough data". Nothing is measured here.
 """
 
 from __future__ import annotations
@@ -19,76 +18,76 @@ from flywheel.records import Estimate
 from flywheel.report.kit import text
 from flywheel.report.kit.measured import RANDOM
 from flywheel.report.kit.tables import Sheet, facts_sheet
-from flywheel.report.labeling.facts import LabelingFacts, Person, Quality
+from flywheel.report.labeling.facts import Annotator, LabelingFacts, Quality
 
 _NIGHTS_SHOWN = 10
 _DAY_SECONDS = 86_400
 
 
 def annotator_sheets(facts: LabelingFacts, quality: Quality, currency: str) -> tuple[Sheet, Sheet]:
-    """What everybody did, and how well they do it."""
+    """Return the work and the quality of each annotator."""
     none = "" if facts.annotators else "No annotation has come back yet."
     work = Sheet(
         key="pace",
-        title="What everybody did",
-        headings=("person", "minutes an answer", currency, "answers", "skipped", "refused"),
+        title="Work",
+        headings=("annotator", "minutes per answer", currency, "answers", "skipped", "refused"),
         values=(1, 2, 3, 4, 5),
-        rows=tuple(_work_row(one) for one in facts.annotators),
+        rows=tuple(_work_row(annotator) for annotator in facts.annotators),
         note=none
-        or "Of the newest 20,000 annotations; what was left open counts as an ordinary answer.",
+        or "Of the newest 20,000 annotations; one left open for too long counts as an average one.",
         caption="Mean minutes per answer on the days with 3 answers or more.",
     )
     how = Sheet(
         key="agreement",
-        title="How well they do it",
-        headings=("person", "right [interval]", "gold right", "shown minus blind"),
+        title="Quality",
+        headings=("annotator", "right [interval]", "gold right", "shown minus blind"),
         values=(1, 2, 3),
-        rows=tuple(_quality_row(one, quality) for one in facts.annotators),
+        rows=tuple(_quality_row(annotator, quality) for annotator in facts.annotators),
         note=none
-        or "Right: the chance of an answer to be right, by what all answers say of each other and by "
-        "gold samples. Shown minus blind: by how many points more often the model's answer is given "
-        "when it is seen.",
-        caption="Chance of each person's answers to be right. Red: labeling.min_reliability, from "
-        "which an answer is a label.",
+        or "Right: the probability that an answer is right, estimated from agreement and gold "
+        "questions. Shown minus blind: how many percentage points more often the model's answer is "
+        "given when it is shown.",
+        caption="Probability that an annotator's answer is right. Red: labeling.min_reliability, "
+        "which a label needs.",
     )
     return work, how
 
 
 def anchoring_sheet(quality: Quality) -> Sheet:
-    """How much more often the model's answer is given when it is seen: over all, and by slice."""
+    """Return the effect of showing the model's answer: overall and by slice."""
     found = {"all": quality.overall, **quality.slices}
     rows = tuple(
         (
             name,
-            _anchoring(one),
-            "-" if one is None else f"{one.num_shown:,}",
-            "-" if one is None else f"{one.num_blind:,}",
+            _anchoring(anchoring),
+            "-" if anchoring is None else f"{anchoring.num_shown:,}",
+            "-" if anchoring is None else f"{anchoring.num_blind:,}",
             "off" if {name, EVERYWHERE} & quality.blinded else "shown",
         )
-        for name, one in found.items()
+        for name, anchoring in found.items()
     )
     return Sheet(
         key="anchoring",
-        title="What showing the model's answer does",
+        title="Effect of showing the model's answer",
         headings=("slice", "shown minus blind", "shown", "blind", "pre-annotation"),
         values=(1, 2, 3),
         rows=rows,
-        note="In points. Whether a sample is shown blind is drawn by chance, so the difference is what "
-        "showing does. Where it is surely more than quality.max_anchoring, nobody is shown the answer.",
+        note="In percentage points. Blind samples are drawn at random, so the difference is a causal "
+        "effect. Where it is significantly above quality.max_anchoring, the answer is hidden.",
     )
 
 
 def queue_sheet(facts: LabelingFacts, project: Project) -> Sheet:
-    """What waits for whom, and for how long."""
+    """Return what waits, for whom, and for how long."""
     queue, reviews = facts.queue, facts.reviews
     open_reviews = reviews.get("waiting", 0) + reviews.get("sent", 0)
     rows = [
         ("wait to be sent", f"{queue.num_waiting:,} labeling tasks"),
-        ("with people", f"{queue.num_sent:,} labeling tasks"),
+        ("with annotators", f"{queue.num_sent:,} labeling tasks"),
         ("waits longest", _oldest(facts, project)),
         (
             "disputed",
-            f"{facts.num_disputed:,} samples without a label though people enough have answered",
+            f"{facts.num_disputed:,} samples with enough answers but no label",
         ),
         ("with the experts", f"{open_reviews:,} samples; {reviews.get('done', 0):,} came back"),
     ]
@@ -96,7 +95,7 @@ def queue_sheet(facts: LabelingFacts, project: Project) -> Sheet:
 
 
 def budget_sheet(facts: LabelingFacts, currency: str) -> Sheet:
-    """What was spent and is committed, tonight and this month."""
+    """Return what is spent and committed, tonight and this month."""
     budget = facts.budget
     open_answers = sum(budget.still_open.values())
     rows = tuple(
@@ -109,14 +108,14 @@ def budget_sheet(facts: LabelingFacts, currency: str) -> Sheet:
     price = budget.prices[EVERYONE]
     source = f"measured on {price.num_answers:,}" if price.num_answers else "assumed"
     note = (
-        f"{open_answers:,} answers are asked for and still to come. One is counted as {price.most:.3f} "
-        f"{currency}, the upper end of what it costs ({source}), so that the budgets hold. Of a night "
-        "all that it asked for is committed, answered or not."
+        f"{open_answers:,} requested answers are still open. Each is counted as {price.most:.3f} "
+        f"{currency}, the upper bound of its cost ({source}), so that the budgets hold. A night's "
+        "budget counts all it requested, answered or not."
     )
     return Sheet(
         key="budget",
         title="Budgets",
-        headings=("of", "limit", "spent", "committed", "left"),
+        headings=("budget", "limit", "spent", "committed", "left"),
         values=(1, 2, 3, 4),
         rows=rows,
         note=note,
@@ -124,25 +123,25 @@ def budget_sheet(facts: LabelingFacts, currency: str) -> Sheet:
 
 
 def cost_sheets(facts: LabelingFacts, currency: str) -> tuple[Sheet, ...]:
-    """How inexpensively people label: over all, slice by slice, night by night; and what it brings."""
+    """Return the cost per label: overall, by slice, by night; and the expected gain of more."""
     nights = list(facts.nights.items())[-_NIGHTS_SHOWN:]
-    by_night = tuple((str(night), *_expense_cells(one)) for night, one in reversed(nights))
-    headings = (f"{currency} a label", "minutes a label", "labels", "answers")
+    by_night = tuple((str(night), *_expense_cells(expense)) for night, expense in reversed(nights))
+    headings = (f"{currency} per label", "minutes per label", "labels", "answers")
     return (
         _whole_sheet(facts, currency),
         Sheet(
             key="slice_costs",
-            title="What a label costs, slice by slice",
+            title="Cost per label by slice",
             headings=("slice", *headings),
             values=(1, 2, 3, 4),
-            rows=tuple((name, *_expense_cells(one)) for name, one in facts.slices.items()),
-            note=f"Of the newest {facts.num_sliced:,} samples."
+            rows=tuple((name, *_expense_cells(expense)) for name, expense in facts.slices.items()),
+            note=f"The newest {facts.num_sliced:,} samples."
             if facts.slices
-            else "No answered sample is in a slice that the task names.",
+            else "No answered sample is in a slice of the task.",
         ),
         Sheet(
             key="night_costs",
-            title="What a label costs, by the night that asked",
+            title="Cost per label by the night that requested it",
             headings=("night", *headings),
             values=(1, 2, 3, 4),
             rows=by_night,
@@ -153,40 +152,40 @@ def cost_sheets(facts: LabelingFacts, currency: str) -> tuple[Sheet, ...]:
 
 
 def disputed_sheet(facts: LabelingFacts) -> Sheet:
-    """The newest samples on which people do not agree."""
+    """Return the newest samples on which annotators disagree."""
     rows = tuple(
         (
-            text.digest(one.sample_id),
-            f"{one.num_answers}",
-            "went to the experts" if one.is_reviewed else "waits for more answers",
+            text.digest(disputed.sample_id),
+            f"{disputed.num_answers}",
+            "sent to the experts" if disputed.is_reviewed else "waiting for more answers",
         )
-        for one in facts.disputed
+        for disputed in facts.disputed
     )
-    shown = f"The newest {len(rows)} of {facts.num_disputed:,}; flywheel trace SAMPLE tells more."
+    shown = f"The newest {len(rows)} of {facts.num_disputed:,}; flywheel trace SAMPLE shows more."
     return Sheet(
         key="disputed",
         title="Disputed samples",
-        headings=("sample", "annotators", "and now"),
+        headings=("sample", "annotators", "status"),
         values=(1,),
         rows=rows,
-        note=shown if rows else "People agree wherever enough of them have answered.",
+        note=shown if rows else "Annotators agree on every sample with enough answers.",
     )
 
 
-def _work_row(one: Person) -> tuple[str, ...]:
-    spent = one.expense
+def _work_row(annotator: Annotator) -> tuple[str, ...]:
+    spent = annotator.expense
     return (
-        one.name if one.tier == RANDOM else f"{one.name}, {one.tier}",
+        annotator.name if annotator.tier == RANDOM else f"{annotator.name}, {annotator.tier}",
         text.estimate(spent.minutes_per_answer if spent else None),
         f"{spent.money:,.2f}" if spent else "0.00",
-        f"{one.count.num_answers:,}",
-        f"{one.count.num_skipped:,}",
-        f"{one.count.num_refused:,}",
+        f"{annotator.count.num_answers:,}",
+        f"{annotator.count.num_skipped:,}",
+        f"{annotator.count.num_refused:,}",
     )
 
 
-def _quality_row(one: Person, quality: Quality) -> tuple[str, ...]:
-    known = one.measured
+def _quality_row(annotator: Annotator, quality: Quality) -> tuple[str, ...]:
+    known = annotator.measured
     right = None
     if known is not None and known.num_answers:
         right = Estimate(
@@ -195,22 +194,31 @@ def _quality_row(one: Person, quality: Quality) -> tuple[str, ...]:
             high=known.high,
             num_samples=known.num_answers,
         )
-    gold = f"{one.num_gold_right} of {one.num_gold}" if one.num_gold else "not asked"
-    return (one.name, text.estimate(right), gold, _anchoring(quality.annotators.get(one.name)))
+    gold = (
+        f"{annotator.num_gold_right} of {annotator.num_gold}" if annotator.num_gold else "not asked"
+    )
+    return (
+        annotator.name,
+        text.estimate(right),
+        gold,
+        _anchoring(quality.annotators.get(annotator.name)),
+    )
 
 
 def _anchoring(known: Anchoring | None) -> str:
-    """Shown minus blind in points, with its interval."""
+    """Format shown minus blind in percentage points, with its interval."""
     if known is None:
         return text.NOT_ENOUGH
-    value, low, high = (f"{100 * x:+.0f}" for x in (known.difference, known.low, known.high))
+    value, low, high = (
+        f"{100 * share:+.0f}" for share in (known.difference, known.low, known.high)
+    )
     return f"{value} [{low}, {high}]"
 
 
 def _oldest(facts: LabelingFacts, project: Project) -> str:
     queue, ageing = facts.queue, project.labeling.ageing_nights
     if queue.oldest is None or queue.priority is None:
-        return "nothing is open"
+        return "no labeling task is open"
     nights = (facts.written_at - queue.oldest).total_seconds() / _DAY_SECONDS
     now = place(queue.priority, queue.oldest, facts.written_at, ageing)
     return (
@@ -225,62 +233,62 @@ def _allowance(allowance: Allowance) -> tuple[str, str, str, str]:
     return limit, f"{allowance.spent:,.2f}", f"{allowance.committed:,.2f}", left
 
 
-def _expense_cells(one: Expense) -> tuple[str, ...]:
+def _expense_cells(expense: Expense) -> tuple[str, ...]:
     return (
-        text.estimate(one.money_per_label),
-        text.estimate(one.minutes_per_label),
-        f"{one.num_labels:,}",
-        f"{one.num_answers:,}",
+        text.estimate(expense.money_per_label),
+        text.estimate(expense.minutes_per_label),
+        f"{expense.num_labels:,}",
+        f"{expense.num_answers:,}",
     )
 
 
 def _whole_sheet(facts: LabelingFacts, currency: str) -> Sheet:
     whole = facts.whole
     rows = [
-        (f"{currency} a label", text.estimate(whole.money_per_label)),
-        (f"{currency} a right label", text.estimate(whole.money_per_right_label)),
-        (f"{currency} a label that trains", text.estimate(whole.money_per_training_label)),
-        ("minutes a label", text.estimate(whole.minutes_per_label)),
-        (f"{currency} an answer", text.estimate(whole.money_per_answer)),
-        ("minutes an answer", text.estimate(whole.minutes_per_answer)),
+        (f"{currency} per label", text.estimate(whole.money_per_label)),
+        (f"{currency} per correct label", text.estimate(whole.money_per_right_label)),
+        (f"{currency} per training label", text.estimate(whole.money_per_training_label)),
+        ("minutes per label", text.estimate(whole.minutes_per_label)),
+        (f"{currency} per answer", text.estimate(whole.money_per_answer)),
+        ("minutes per answer", text.estimate(whole.minutes_per_answer)),
         ("labels", f"{whole.num_labels:,} from {whole.num_answers:,} answers"),
-        ("paid for them", f"{whole.money:,.2f} {currency}, {whole.minutes / 60:,.1f} hours"),
+        ("total cost", f"{whole.money:,.2f} {currency}, {whole.minutes / 60:,.1f} hours"),
     ]
     note = (
-        "Everything that was paid counts: skips, gold samples, answers that came to no label. A "
-        "right label counts with its chance to be right."
+        "The cost includes skips, gold questions and answers without a label. Correct labels are "
+        "counted by their probability of being right."
     )
-    return facts_sheet("costs", "How inexpensively people label", rows, note)
+    return facts_sheet("costs", "Cost", rows, note)
 
 
 def _trend(trend: Estimate | None) -> str:
     if trend is None:
-        return "Not enough nights yet for a trend."
-    value, low, high = (f"{100 * x:+.1f}" for x in (trend.value, trend.low, trend.high))
-    return f"From night to night a label's cost changes by {value} [{low}, {high}] %."
+        return "Not enough nights for a trend yet."
+    value, low, high = (f"{100 * change:+.1f}" for change in (trend.value, trend.low, trend.high))
+    return f"The cost per label changes by {value} [{low}, {high}] % per night."
 
 
 def _gain_sheet(facts: LabelingFacts, currency: str) -> Sheet:
     rows = list(_gain_rows(facts, currency))
     note = f"{facts.gain.note[0].upper()}{facts.gain.note[1:]}."
-    return facts_sheet("gain", "What the next batch brings", rows, note)
+    return facts_sheet("gain", "Expected gain of the next batch", rows, note)
 
 
 def _gain_rows(facts: LabelingFacts, currency: str) -> Iterator[tuple[str, str]]:
     gain = facts.gain
     metric = facts.report.metric if facts.report is not None else "the metric"
-    yield "the batch", f"{gain.num_labels:,} labels that train"
-    yield "costs", f"{text.estimate(gain.money)} {currency}" if gain.money else text.NOT_ENOUGH
+    yield "the batch", f"{gain.num_labels:,} training labels"
+    yield "cost", f"{text.estimate(gain.money)} {currency}" if gain.money else text.NOT_ENOUGH
     yield f"gain of {metric}", text.estimate(gain.gain)
-    yield f"gain for 100 {currency}", text.estimate(_times(gain.per_money, 100.0))
+    yield f"gain per 100 {currency}", text.estimate(_times(gain.per_money, 100.0))
 
 
-def _times(one: Estimate | None, factor: float) -> Estimate | None:
-    if one is None:
+def _times(estimate: Estimate | None, factor: float) -> Estimate | None:
+    if estimate is None:
         return None
     return Estimate(
-        value=one.value * factor,
-        low=one.low * factor,
-        high=one.high * factor,
-        num_samples=one.num_samples,
+        value=estimate.value * factor,
+        low=estimate.low * factor,
+        high=estimate.high * factor,
+        num_samples=estimate.num_samples,
     )

@@ -1,12 +1,8 @@
-"""Writes the report of a night: one HTML file that needs nothing from anywhere.
+"""Writes the report of a night: one self-contained HTML file.
 
-The template says how it looks, `facts` what it holds; this module brings the two together with
-pictures and charts.
-
-How errors are distributed: for each measured quantity of the metric, who stays below how much.
-
-A single number hides whether a few answers are far off or all are a little. Drawn from the stored
-scores of a report; nothing is measured here.
+Renders the facts with pictures and charts. For each quantity with a unit in the metric it draws
+the distribution of the errors from the stored scores, since a mean hides whether a few answers
+are far off or all are slightly off. Nothing is measured here.
 """
 
 from __future__ import annotations
@@ -41,15 +37,15 @@ from flywheel.report.overview.page import OVERVIEW_PAGE, write_overview
 _COLORS = {"candidate": Ink.CANDIDATE, "champion": Ink.CHAMPION}
 _DASHES = ("-.", ":", "--")
 _SHOWN = 0.95
-"""share of the models' answers that the axis has room for; the rest would squeeze it"""
+"""quantile of the models' scores at which the axis ends; outliers would squeeze the rest"""
 _FEWEST = 5
 
 
 def draw_distributions(loop: Loop, report: Report) -> dict[str, str]:
-    """Inline SVG for each quantity with a unit that a formula of the metric names, by its name.
+    """Return inline SVG of each quantity with a unit in the metric's formulas, by its name.
 
-    Latency has samples of its own and is not among them. Nothing where a report's scores are gone
-    or were changed: replaying its decision says so, a page does without.
+    Latency is left out, since it has samples of its own. Empty if the report's scores are missing
+    or were changed: replaying its decision reports that; a page is written without the charts.
     """
     try:
         book, written = unpack_book(loop.blobs.get(report.scores_digest), report.scores_digest)
@@ -66,7 +62,7 @@ def draw_distributions(loop: Loop, report: Report) -> dict[str, str]:
 
 
 def _quantities(loop: Loop, report: Report) -> dict[str, list[float]]:
-    """The scores with a unit in the formulas of the metric, and the bounds set on them."""
+    """Map each score with a unit in the metric's formulas to the bounds set on it."""
     settings, directory = report.metric_settings, loop.project.directory
     found: dict[str, list[float]] = {}
     for text in (settings["optimize"], *settings["ignore"]):
@@ -80,7 +76,7 @@ def _quantities(loop: Loop, report: Report) -> dict[str, list[float]]:
 
 
 def _draw(part: Part, name: str, bounds: list[float]) -> str:
-    """Share of production (y) whose score is at most x, one line for everyone who was measured."""
+    """Draw the share of production (y) with a score of at most x, a line per model or baseline."""
     figure, axes = canvas(2.8)
     known = {who: table[name] for who, table in part.scores.items() if name in table}
     others = [who for who in known if who not in _COLORS]
@@ -111,7 +107,7 @@ def _reach(values: Array) -> float:
 def _curves(
     known: Mapping[str, Array], weights: Array
 ) -> Iterator[tuple[str, tuple[Array, Array]]]:
-    """Each weighted empirical distribution: sorted values, and the share that lies at or below."""
+    """Yield weighted empirical CDFs: name, sorted values, and the share at or below each."""
     for who, values in known.items():
         order = np.argsort(values, kind="stable")
         shares = np.cumsum(weights[order]) / weights.sum()
@@ -121,19 +117,19 @@ def _curves(
 _EDGE_PIXELS = 160
 _MEANING = {
     Verdict.PROMOTE: "The candidate is good enough to serve.",
-    Verdict.HOLD: "The candidate is not worse; the gain is not shown yet.",
-    Verdict.REJECT: "The candidate does not serve. This is a normal end of a night.",
-    Verdict.NO_VERDICT: "There is not enough data to say.",
+    Verdict.HOLD: "The candidate is not worse; the gain is not significant yet.",
+    Verdict.REJECT: "The candidate is not released. This is a normal end of a night.",
+    Verdict.NO_VERDICT: "There is not enough data for a verdict.",
 }
 
 
 def write_report(loop: Loop, number: int) -> Path:
-    """Write the page of a night and return its path; an older one is replaced in one piece.
+    """Write the page of a night atomically and return its path.
 
-    The pages of labeling and of all nights, to which it links, are written anew with it.
+    The labeling page and the overview, to which it links, are rewritten too.
 
     Raises:
-        UnknownIdError: there was no such night.
+        UnknownIdError: there is no such night.
     """
     facts = read_facts(loop, number)
     labeling = read_labeling(loop)
@@ -166,7 +162,7 @@ def _render(loop: Loop, facts: NightFacts) -> str:
 
 
 def _kept(facts: NightFacts) -> str:
-    """Why a candidate that was promoted does not serve; empty when it does, or was not."""
+    """Return why a promoted candidate was not released; "" if it was, or was not promoted."""
     is_promoted = facts.decision is not None and facts.decision.verdict is Verdict.PROMOTE
     if not is_promoted or "release" not in facts.steps:
         return ""
@@ -175,7 +171,7 @@ def _kept(facts: NightFacts) -> str:
 
 
 def _steps(facts: NightFacts) -> list[tuple[str, str, float | None]]:
-    """Name, sentence and seconds of every step; no seconds for one that is not done."""
+    """Return name, summary and seconds of every step; None seconds: not done."""
     rows: list[tuple[str, str, float | None]] = []
     for name in (step.name for step in STEPS):
         if name in facts.steps:
@@ -187,7 +183,7 @@ def _steps(facts: NightFacts) -> list[tuple[str, str, float | None]]:
 
 
 def _charts(facts: NightFacts) -> dict[str, str]:
-    """The charts for which there is data."""
+    """Return the charts with data."""
     drawn = draw_loss(facts.checkpoint)
     if facts.report is None:
         return drawn

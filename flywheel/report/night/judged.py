@@ -1,4 +1,4 @@
-"""The pages of the two steps that judge a candidate: evaluate and decide.
+"""The Markdown pages of the steps evaluate and decide.
 
 They show stored numbers and reasons; nothing is measured or decided here.
 """
@@ -24,7 +24,7 @@ from flywheel.report.kit.pictures import data_uri
 
 
 def evaluate_page(run: NightRun, result: Evaluated) -> str:
-    """The number of the night, everyone on the frozen test set, requirements and slices."""
+    """Return the production estimate, all models and baselines, requirements and slices."""
     with run.loop.ledger.read() as connection:
         report = get_report(connection, result.report_id)
     sheets = (models_sheet(report), *measured_sheets(report), annotators_sheet(run.loop, report))
@@ -33,7 +33,7 @@ def evaluate_page(run: NightRun, result: Evaluated) -> str:
 
 
 def decide_page(run: NightRun, result: Decided) -> str:
-    """The verdict, every reason, the evidence and its budget, and the next step."""
+    """Return the verdict, every reason, the evidence and its budget, and the next step."""
     with run.loop.ledger.read() as connection:
         report = report_of_night(connection, run.number)
         decision = get_decision(connection, run.number)
@@ -52,14 +52,14 @@ def decide_page(run: NightRun, result: Decided) -> str:
 
 
 def advice(loop: Loop, report: Report) -> str:
-    """The next step, in one sentence."""
+    """Return the suggested next step, in one sentence."""
     return next_step(report, loop.project.metric, loop.project.gate)
 
 
 def _picture(report: Report, decision: Decision | None) -> list[str]:
-    """The path of the evidence, where there is one."""
+    """Return the path of the e-value as a picture, if there is one."""
     evidence = evidence_of(report, decision)
     if evidence is None:
         return []
     uri = data_uri(evidence_picture(evidence.values, evidence.needed))
-    return [f"![e-value after each fresh label, dashed: what is needed]({uri})"]
+    return [f"![e-value after each fresh label, dashed: the e-value needed]({uri})"]

@@ -1,4 +1,4 @@
-"""The night in one Markdown page: the verdict, the numbers, what each step came to, where to look.
+"""The night in one Markdown page: verdict, numbers, results of the steps, links.
 
 Small enough for Prefect's event limit: one chart, and tables of a few rows.
 """
@@ -34,10 +34,10 @@ _MODELS = ("candidate", "champion", "requirement")
 
 
 def night_page(loop: Loop, number: int) -> str:
-    """The summary of a night.
+    """Return the Markdown summary of a night.
 
     Raises:
-        UnknownIdError: there was no such night.
+        UnknownIdError: there is no such night.
     """
     with loop.ledger.read() as connection:
         night = get_night(connection, number)
@@ -46,7 +46,7 @@ def night_page(loop: Loop, number: int) -> str:
         done = step_results(connection, number)
         labeling = _labeling(loop, connection, number)
         chart = _chart(connection, report) if report is not None else ""
-    verdict, because = "No verdict yet", "The night has not come to a decision."
+    verdict, because = "No verdict yet", "The night has not reached a decision."
     if decision is not None:
         verdict, because = decision.verdict.value, decision.reasons[0]
     parts = [
@@ -62,23 +62,23 @@ def night_page(loop: Loop, number: int) -> str:
 
 
 def baseline_rows(report: Report) -> list[dict[str, str]]:
-    """Everyone on the frozen test set, or on the start data until that has enough: a row each."""
+    """Return a row per model and baseline, on the test set or, until it has data, the start data."""
     entries = report.entries
-    if all(one.metric is None for one in entries if one.kind in ("candidate", "champion")):
+    if all(entry.metric is None for entry in entries if entry.kind in ("candidate", "champion")):
         entries = report.start_entries or entries
     return [
         {
-            "who": one.name,
-            "kind": one.kind,
-            "value": text.number(one.metric.value if one.metric else None),
-            "interval": text.interval(one.metric),
-            "samples": f"{one.metric.num_samples:,}"
-            if one.metric and one.metric.num_samples
+            "who": entry.name,
+            "kind": entry.kind,
+            "value": text.number(entry.metric.value if entry.metric else None),
+            "interval": text.interval(entry.metric),
+            "samples": f"{entry.metric.num_samples:,}"
+            if entry.metric and entry.metric.num_samples
             else "",
-            "comparable": "yes" if one.is_fair else "no",
-            "note": one.note,
+            "comparable": "yes" if entry.is_fair else "no",
+            "note": entry.note,
         }
-        for one in entries
+        for entry in entries
     ]
 
 
@@ -88,7 +88,7 @@ def report_name(number: int) -> str:
 
 
 def _measured(loop: Loop, report: Report, chart: str) -> list[str]:
-    """What to do next, the models beside each other, and how the nights went."""
+    """Return the next step, the models side by side, and the metric over the nights."""
     rows = [
         [markdown.plain(row["who"]), row["value"], row["interval"], row["samples"]]
         for row in baseline_rows(report)
@@ -105,7 +105,7 @@ def _measured(loop: Loop, report: Report, chart: str) -> list[str]:
 
 
 def _chart(connection: Connection, report: Report) -> str:
-    """The metric over the last nights as a picture; nothing before there are two of them."""
+    """Return the metric over the last nights as a picture; "" for fewer than two nights."""
     numbers = reported_nights(connection, report.night)[-_NIGHTS_DRAWN:]
     drawn = history_png(report, comparable_reports(connection, report, numbers))
     if drawn is None:
@@ -120,21 +120,21 @@ def _steps(done: dict[str, tuple[Any, float]]) -> str:
         for name, (result, seconds) in done.items()
     ]
     rows += [[step.name, "not done", "-"] for step in STEPS if step.name not in done]
-    return markdown.table(("step", "what it came to", "time"), rows)
+    return markdown.table(("step", "result", "time"), rows)
 
 
 def _labeling(loop: Loop, connection: Connection, number: int) -> str:
-    """How far labeling has come, and what is left of the money."""
+    """Return the progress of labeling and what is left of its budget."""
     counts = count_labeling(connection)
     total = counts["waiting"] + counts["sent"] + counts["done"]
     if not total:
-        return "## Labeling\n\nNobody is asked anything yet."
+        return "## Labeling\n\nNo sample has been queued for annotation yet."
     costs = read_costs(connection, loop.project)
     budget = read_budget(connection, loop.project, costs, number, loop.now())
     share = counts["done"] / total
     return (
         f"## Labeling\n\n{text.bar(share)} {share:.0%} came back: {counts['done']:,} of {total:,} "
-        f"labeling tasks; {counts['sent']:,} are with people, {counts['waiting']:,} wait to be "
+        f"labeling tasks; {counts['sent']:,} are with annotators, {counts['waiting']:,} wait to be "
         f"sent.\n\n{_budget(budget, loop.project.cost.currency)}"
     )
 
@@ -155,11 +155,11 @@ def _allowance(allowance: Allowance) -> list[str]:
 def _links(
     loop: Loop, number: int, decision: Decision | None, done: dict[str, tuple[Any, float]]
 ) -> str:
-    """Every page there is; one that is not written is not linked."""
+    """Return links to the pages that have been written."""
     pages = [
         ("the whole report", report_name(number)),
-        ("all nights: the flywheel page", OVERVIEW_PAGE),
-        ("who labels, how well and at what cost", LABELING_PAGE),
+        ("overview of all nights", OVERVIEW_PAGE),
+        ("labeling: quality, cost, queue", LABELING_PAGE),
     ]
     if decision is not None:
         pages.append(("the dossier of the decision", dossier_place(decision.id)))
@@ -172,4 +172,4 @@ def _links(
     url = done["route"][0].project_url if "route" in done else None
     if url is not None:
         links.append(f"- {markdown.link('the labeling project', url)}")
-    return "## Where to look\n\n" + "\n".join(links) if links else ""
+    return "## Links\n\n" + "\n".join(links) if links else ""

@@ -1,7 +1,7 @@
-"""The sentence and the page of each step: what a person wants to see of it in the morning.
+"""The summary sentence and the Markdown page of each step.
 
-Small enough for Prefect's event limit of 1.5 MB: pictures are few and small, long lists are
-cut and say so. Reads the ledger and the step's result; changes nothing.
+Pages stay below Prefect's event limit of 1.5 MB: pictures are few and small, and long lists are
+cut, with a note. Reads the ledger and the step's result; changes nothing.
 """
 
 from __future__ import annotations
@@ -36,32 +36,32 @@ _SKIPS = 20
 
 
 def step_page(run: NightRun, name: str, result: Any) -> str:
-    """The Markdown page of a finished step; `result` is what the step came to."""
+    """Return the Markdown page of a finished step."""
     shown = _SHOWN.get(name)
     body = _any_page(run, result) if shown is None else shown.page(run, result)
     return f"# {markdown.plain(name)} · night {run.number}\n\n{body}\n"
 
 
 def summarize(name: str, result: Any) -> str:
-    """What a step came to in one sentence; its page says what it means."""
+    """Return the result of a step in one sentence."""
     return _SHOWN[name].sentence(result)
 
 
 def drift_line(drift: Drift | None) -> str:
-    """Whether production looks otherwise than when the model was new; one sentence."""
+    """Return one sentence: how far production has drifted from when the model was new."""
     if drift is None or drift.distance is None or drift.low is None:
-        return f"{text.NOT_ENOUGH}; it takes two nights of one model with predictions enough"
-    distance = f"{drift.distance:.2f} (surely by {drift.low:.2f})"
+        return f"{text.NOT_ENOUGH}; drift needs two nights of one model with enough predictions"
+    distance = f"{drift.distance:.2f} (at least {drift.low:.2f})"
     if drift.is_alarm:
         return (
-            f"production drifts: {drift.feature} has moved by {distance} from when the model was "
-            "new; new labels would tell whether it matters"
+            f"production drifts: {drift.feature} has moved by {distance} since the model was new; "
+            "new labels would show whether it matters"
         )
-    return f"no drift that matters: {drift.feature} has moved most, by {distance}"
+    return f"no significant drift: {drift.feature} has moved most, by {distance}"
 
 
 def falls_short(result: Any) -> bool:
-    """Whether a step did without something: a server did not answer, or a canary failed."""
+    """Whether a step finished in part: a server did not answer, or a canary failed."""
     match result:
         case Deployed():
             return result.released_digest is not None and result.serving_digest is None
@@ -96,7 +96,7 @@ def _collect_page(run: NightRun, result: Collected) -> str:
         ]
     )
     if not cases:
-        return f"{counts}\n\nNo failure of this night is in the ledger."
+        return f"{counts}\n\nNo new failure was found this night."
     shown = tables.gallery(show_cases(run.loop, cases, _EDGE_PIXELS))
     return (
         f"{counts}\n\n## Signals of the night's failures\n\n"
@@ -115,11 +115,14 @@ def _route_page(run: NightRun, result: Routed) -> str:
         [
             ("probability share", f"{result.num_probability} of {result.population:,} samples"),
             ("targeted share", result.num_targeted),
-            ("gold samples", f"{result.num_gold}, their answer is known: they measure people"),
-            ("second opinions", f"{result.num_second}, each worth more than a new sample"),
-            ("labels in doubt", f"{result.num_suspects}, the model contradicts them"),
-            ("to the experts", f"{result.num_review}, people do not agree on them"),
-            ("withdrawn", f"{result.num_withdrawn}, the new model leaves no doubt of them"),
+            ("gold samples", f"{result.num_gold}, with known answers, to measure annotators"),
+            (
+                "second opinions",
+                f"{result.num_second}, each worth more than a label of a new sample",
+            ),
+            ("labels in doubt", f"{result.num_suspects}, which the model contradicts"),
+            ("to the experts", f"{result.num_review}, on which annotators disagree"),
+            ("withdrawn", f"{result.num_withdrawn}, no longer uncertain under the new model"),
             ("sent now", result.num_sent),
             (
                 "waiting",
@@ -147,11 +150,11 @@ def _ingest_page(run: NightRun, result: Ingested) -> str:
         ("deleted", result.num_deleted),
         ("refused", result.num_refused),
         ("labels", f"{result.num_labels} new or changed"),
-        ("disputed", f"{result.num_disputed} samples wait for agreement"),
+        ("disputed", f"{result.num_disputed} samples without agreement"),
         ("dataset version", f"{text.digest(result.dataset_id)}, {is_new}"),
         ("train", f"{result.num_train:,} rows"),
         ("test", f"{result.num_test:,} rows of the frozen test set"),
-        ("dropped", f"{result.num_dropped} rows, so that nothing crosses a split"),
+        ("dropped", f"{result.num_dropped} rows, to keep the splits disjoint"),
     ]
     if result.num_from_sensors:
         pairs.append(("from sensors", f"{result.num_from_sensors} labels new or changed"))
@@ -183,18 +186,20 @@ def _release_page(run: NightRun, result: Released) -> str:
         ("serves", text.digest(result.serving_digest)),
         ("release", "none yet" if release is None else release.number),
         ("released this night", "no" if result.release_number is None else "yes"),
-        ("failures now answered right", result.num_fixed),
+        ("failures fixed", result.num_fixed),
         ("note", result.note),
     ]
     if not fixed:
         return markdown.facts(pairs)
     shown = tables.gallery(show_cases(run.loop, fixed, _EDGE_PIXELS))
-    return f"{markdown.facts(pairs)}\n\n## Now answered right: what an earlier model had said\n\n{shown}"
+    return f"{markdown.facts(pairs)}\n\n## Fixed failures, with the answer of the earlier model\n\n{shown}"
 
 
 def _any_page(_run: NightRun, result: Any) -> str:
-    """A step that has no page of its own shows its fields."""
-    return markdown.facts([(f.name, getattr(result, f.name)) for f in dataclasses.fields(result)])
+    """Return the fields of a result, for a step without a page of its own."""
+    return markdown.facts(
+        [(field.name, getattr(result, field.name)) for field in dataclasses.fields(result)]
+    )
 
 
 def _set_aside(skips: Sequence[tuple[str, str]]) -> str:
@@ -221,7 +226,7 @@ def _collect_sentence(result: Collected) -> str:
 
 
 def _route_sentence(result: Routed) -> str:
-    besides = (
+    others = (
         (result.num_gold, "gold"),
         (result.num_second, "second opinions"),
         (result.num_suspects, "labels in doubt"),
@@ -231,7 +236,7 @@ def _route_sentence(result: Routed) -> str:
     said = (
         f"{result.num_probability} drawn from {result.population:,} samples, "
         f"{result.num_targeted} targeted"
-        + "".join(f", {number} {what}" for number, what in besides if number)
+        + "".join(f", {number} {what}" for number, what in others if number)
         + f"; {result.num_sent} sent, {result.num_waiting} wait"
     )
     return f"{said}; {result.note}" if result.note else said
@@ -264,12 +269,12 @@ def _decide_sentence(result: Decided) -> str:
 def _release_sentence(result: Released) -> str:
     if result.release_number is None:
         return result.note
-    return f"release {result.release_number}; {result.num_fixed} failures now answered right"
+    return f"release {result.release_number}; {result.num_fixed} failures fixed"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Shown:
-    """How a step is shown."""
+    """The summary and the page of a step."""
 
     sentence: Callable[[Any], str]
     page: Callable[[NightRun, Any], str]
@@ -285,4 +290,4 @@ _SHOWN: Mapping[str, _Shown] = {
     "decide": _Shown(_decide_sentence, decide_page),
     "release": _Shown(_release_sentence, _release_page),
 }
-"""by the names of flywheel.loop.steps.STEPS"""
+"""by step name, see flywheel.loop.steps.STEPS"""

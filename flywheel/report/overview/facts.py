@@ -1,13 +1,10 @@
-"""Everything that the page about all nights shows, read from the ledger.
+"""Reads everything that the overview page shows from the ledger.
 
-Bounded however many nights there were: 60 reports, the newest 1,000 failures by slice, the times
-of the newest 50,000; of a night only a row or two are read. How it looks is not known here.
+The cost is bounded however many nights there were: 60 reports, the newest 1,000 failures by
+slice, the times of the newest 50,000 failures, and a row or two per night.
 
-How long a fix takes: from a failure that was seen to a model that serves and gets it right.
-
-Most failures of last week are not fixed yet; leaving them out would make fixing look quick.
-They count as waiting so long and no longer, in Kaplan's and Meier's estimate.
-
+The time from a failure seen to a fix in production is a Kaplan-Meier estimate. Most failures of
+last week are not fixed yet; leaving them out would make fixes look faster than they are.
 """
 
 from __future__ import annotations
@@ -48,32 +45,32 @@ from flywheel.report.overview.saved import Saved, labels_saved
 
 _DAY_SECONDS = 86_400.0
 _FEWEST = 5
-"""failures that were fixed"""
+"""fixed failures below which there is no estimate"""
 _FIX_POINTS = 200
 _TAIL = 0.025
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class FixTimes:
-    """How long failures wait until a model that serves answers them right."""
+    """The time until failures are fixed: until the model in production answers them correctly."""
 
     num_failures: int
     num_fixed: int
     days: Array
-    """(N,) rising, 200 at most"""
+    """(N,) increasing, N <= 200"""
     shares: Array
-    """(N,) of the failures that are fixed by then"""
+    """(N,) share of the failures fixed by each day"""
     lows: Array
     highs: Array
-    """(N,) each, of their 0.95 interval"""
+    """(N,) each, bounds of the 0.95 interval of `shares`"""
     median: float | None
-    """days until half of them are fixed; None: fewer than half will be, as far as is known"""
+    """days until half of them are fixed; None: the estimate does not reach one half"""
     median_low: float | None
     median_high: float | None
-    """of its interval; None: open at that end"""
+    """bounds of its 0.95 interval; None: unbounded at that end"""
 
     def after(self, days: float) -> Estimate | None:
-        """The share that is fixed within so many days; None beyond the longest wait."""
+        """Return the share fixed within so many days; None beyond the longest wait."""
         if days > self.days[-1]:
             return None
         at = int(np.searchsorted(self.days, days, side="right")) - 1
@@ -88,28 +85,28 @@ class FixTimes:
 
 
 def fix_times(waits: Iterable[Wait], now: datetime) -> FixTimes | None:
-    """The time from since to until; None while fewer than 5 failures are fixed.
+    """Return the distribution of the time to a fix; None while fewer than 5 failures are fixed.
 
-    Formula: Kaplan and Meier's 1 - S(t), a failure that is not fixed is censored now; intervals
-    are the exponential Greenwood ones on log(-log S); where S is 1 or 0 they are what the number
-    still waiting allows at most (Clopper and Pearson). The median is where S reaches 1/2, its
-    interval where the interval of S holds 1/2.
+    Formula: the Kaplan-Meier estimate 1 - S(t); a failure that is not fixed is censored at `now`.
+    Intervals are the exponential Greenwood ones on log(-log S); where S is 1 or 0 they are the
+    Clopper-Pearson bounds for the number still at risk. The median is where S reaches 1/2, its
+    interval where the interval of S contains 1/2.
     Source: Kaplan and Meier 1958; Brookmeyer and Crowley 1982 for the median.
     """
     known = list(waits)
-    ends = [one.until for one in known]
+    ends = [wait.until for wait in known]
     is_open = np.array([end is None for end in ends], dtype=bool)
     days = np.array(
         [
-            max(((end or now) - one.since).total_seconds(), 0.0) / _DAY_SECONDS
-            for one, end in zip(known, ends, strict=True)
+            max(((end or now) - wait.since).total_seconds(), 0.0) / _DAY_SECONDS
+            for wait, end in zip(known, ends, strict=True)
         ]
     )
     if (~is_open).sum() < _FEWEST:
         return None
     data = stats.CensoredData.right_censored(days, is_open)
     survival = stats.ecdf(data).sf
-    with warnings.catch_warnings():  # no interval where no or every failure is fixed
+    with warnings.catch_warnings():  # SciPy warns where S is 0 or 1; handled below
         warnings.simplefilter("ignore")
         band = survival.confidence_interval(0.95, method="log-log")
     times, left = survival.quantiles, survival.probabilities
@@ -134,13 +131,13 @@ def fix_times(waits: Iterable[Wait], now: datetime) -> FixTimes | None:
 
 
 def _at_risk(days: Array, times: Array) -> Array:
-    """How many had waited for at least as long as each time."""
+    """Count the failures that waited at least as long as each time."""
     counts: Array = len(days) - np.searchsorted(np.sort(days), times, side="left")
     return counts
 
 
 def _reaches_half(times: Array, left: Array) -> float | None:
-    """The first time at which no more than half are left."""
+    """Return the first time at which at most half are left; None: there is none."""
     reached = np.flatnonzero(left <= 0.5)
     return float(times[reached[0]]) if len(reached) else None
 
@@ -154,26 +151,26 @@ _TIMED_NIGHTS = 90
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Released:
-    """A release with the night that it belongs to."""
+    """A release and the night it belongs to."""
 
     release: Release
     night: int | None
-    """during which or after which it came; None before the first night"""
+    """during or after which it was made; None: before the first night"""
     is_roll_back: bool
-    """the model had served before"""
+    """whether the model had been in production before"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OverviewFacts:
-    """How the flywheel turned so far."""
+    """All that the overview page shows."""
 
     last: Night | None
     """the newest night, finished or not"""
     num_nights: int
     report: Report | None
-    """of the newest night that has one"""
+    """of the newest night with one"""
     past: tuple[Report, ...]
-    """thinned out evenly, oldest first; measured anew where they were"""
+    """evenly thinned out, oldest first; rescored ones where they exist"""
     num_reports: int
     recent: tuple[tuple[Report, Decision | None], ...]
     """the last ten nights with a report, newest first"""
@@ -181,23 +178,23 @@ class OverviewFacts:
     """every one, oldest first"""
     failures: Mapping[FailureState, int]
     moves: Mapping[int, Mapping[FailureState, int]]
-    """night -> failures that came to each state in it"""
+    """night -> state -> failures that reached it"""
     slices: Mapping[str, Mapping[FailureState, int]]
-    """of the newest failures"""
+    """slice -> state -> newest failures"""
     num_sliced: int
     labeling: LabelingFacts
     saved: Saved | None
     fix_times: FixTimes | None
-    """from seen to fix serving, of failures that were seen in the last 90 nights"""
+    """from seen to fixed, of failures seen in the last 90 nights"""
     fix_times_since_sent: FixTimes | None
-    """the same from when people were asked, of those that they were asked about"""
+    """from sent to annotators to fixed, of the failures that were sent"""
     drift: tuple[tuple[int, Drift], ...]
-    """of every night that had data enough, oldest first"""
+    """of every night with enough data, oldest first"""
     written_at: datetime
 
 
 def read_overview(loop: Loop, labeling: LabelingFacts | None = None) -> OverviewFacts:
-    """How the flywheel turned so far; `labeling` is how labeling stands, when that is read already."""
+    """Read the facts of now; `labeling` if the caller has read it already."""
     labeling = labeling or read_labeling(loop)
     saved = labels_saved(loop)
     with loop.ledger.read() as connection:
@@ -214,7 +211,7 @@ def read_overview(loop: Loop, labeling: LabelingFacts | None = None) -> Overview
             report=report,
             past=comparable_reports(connection, report, thin_out(reported, _POINTS)),
             num_reports=len(reported),
-            recent=tuple((one, decisions.get(one.night)) for one in reversed(recent)),
+            recent=tuple((report, decisions.get(report.night)) for report in reversed(recent)),
             releases=_releases(connection, nights),
             failures=count_failures(connection),
             moves=moves_by_night(connection),
@@ -232,23 +229,23 @@ def read_overview(loop: Loop, labeling: LabelingFacts | None = None) -> Overview
 def _releases(connection: Connection, nights: list[tuple[int, datetime]]) -> tuple[Released, ...]:
     found, known = [], set[str]()
     starts = [start for _, start in nights]
-    for one in release_history(connection):
-        place = bisect_right(starts, one.created_at) - 1
+    for release in release_history(connection):
+        place = bisect_right(starts, release.created_at) - 1
         found.append(
             Released(
-                release=one,
+                release=release,
                 night=nights[place][0] if place >= 0 else None,
-                is_roll_back=one.checkpoint_digest in known,
+                is_roll_back=release.checkpoint_digest in known,
             )
         )
-        known.add(one.checkpoint_digest)
+        known.add(release.checkpoint_digest)
     return tuple(found)
 
 
 def _by_slice(
     loop: Loop, connection: Connection, newest: Mapping[str, FailureState]
 ) -> dict[str, Counter[FailureState]]:
-    """Slice -> how many of the newest failures are in each state; the largest slice first."""
+    """Count the newest failures by slice and state; the largest slice first."""
     found = {name: Counter[FailureState]() for name in loop.task.slices}
     for key, names in slices_of(connection, loop.blobs, loop.task, list(newest)).items():
         for name in names:
@@ -264,9 +261,11 @@ def _fix_times(
 
 
 def _drift(connection: Connection) -> tuple[tuple[int, Drift], ...]:
-    """Every night's, as far as it was measured."""
+    """Return the drift of every night that measured one."""
     results = results_of(connection, "collect")
     found = {night: from_json(Collected, result).drift for night, result in results.items()}
     return tuple(
-        (night, one) for night, one in found.items() if one is not None and one.distance is not None
+        (night, drift)
+        for night, drift in found.items()
+        if drift is not None and drift.distance is not None
     )

@@ -1,10 +1,7 @@
-"""Writes the page about all nights: how the flywheel turned, in one HTML file.
+"""Writes the overview page: all nights in one HTML file, with its charts.
 
-It needs nothing from anywhere and no script; it is about now and not about one night.
-
-The pictures of the page about all nights.
-
-Draws what it is given, in the order given. Nothing is measured here.
+The file is self-contained: it loads nothing and has no script. It describes the project as of
+now, not one night. Charts draw the values they are given; nothing is measured here.
 """
 
 from __future__ import annotations
@@ -60,7 +57,7 @@ _FIXED = (FailureState.FIXED, FailureState.GUARDED)
 
 
 def draw_overview(facts: OverviewFacts) -> dict[str, str]:
-    """Inline SVG by the keys of the page's sections, as far as there is data."""
+    """Return inline SVG by the key of its sheet or section; charts without data are left out."""
     drawn = dict(_numbers(facts))
     if len(facts.moves) > 1:
         drawn["states"] = _state_chart(facts.moves)
@@ -68,12 +65,12 @@ def draw_overview(facts: OverviewFacts) -> dict[str, str]:
         drawn["slices"] = _slice_chart(facts.slices)
     drawn |= dict(_costs(facts.labeling.nights))
     curves = [
-        (name, one, ink)
-        for name, one, ink in (
+        (name, times, ink)
+        for name, times, ink in (
             ("since seen", facts.fix_times, Ink.CANDIDATE),
-            ("since asked", facts.fix_times_since_sent, Ink.CHAMPION),
+            ("since sent", facts.fix_times_since_sent, Ink.CHAMPION),
         )
-        if one is not None
+        if times is not None
     ]
     if curves:
         drawn["fix-times"] = _fix_times_chart(curves)
@@ -83,28 +80,35 @@ def draw_overview(facts: OverviewFacts) -> dict[str, str]:
 
 
 def release_nights(facts: OverviewFacts) -> list[int]:
-    """The nights during or after which another model came to serve."""
-    return sorted({one.night for one in facts.releases if one.night is not None})
+    """Return the nights during or after which another model was released."""
+    return sorted({released.night for released in facts.releases if released.night is not None})
 
 
 def _numbers(facts: OverviewFacts) -> Iterator[tuple[str, str]]:
-    """The metric on the test set, or on the start data until that has enough; production."""
+    """Yield the metric over the nights and its value in production."""
     report = facts.report
     if report is None:
         return
     yield from draw_history(report, facts.past, release_nights(facts)).items()
-    same = [one for one in facts.past if one.metric_id == report.metric_id]
-    known = [(one.night, one.production) for one in same if one.production is not None]
+    same = [past for past in facts.past if past.metric_id == report.metric_id]
+    known = [(past.night, past.production) for past in same if past.production is not None]
     if len(known) > 1:
-        lines = [Line(name="production", points=tuple((n, one.estimate) for n, one in known))]
-        naive = [(n, one.naive) for n, one in known if one.naive is not None]
+        lines = [
+            Line(
+                name="production",
+                points=tuple((night, production.estimate) for night, production in known),
+            )
+        ]
+        naive = [
+            (night, production.naive) for night, production in known if production.naive is not None
+        ]
         lines.append(Line(name="all labels averaged", points=tuple(naive)))
         title = f"{report.metric} in production over {len(known)} nights, with its interval"
         yield "production", history_chart(lines, required_by(report), label_of(report), title)
 
 
 def _state_chart(moves: Mapping[int, Mapping[FailureState, int]]) -> str:
-    """How many failures have come to each state by each night."""
+    """Draw the cumulative number of failures that reached each state."""
     figure, axes = canvas(3.2)
     nights = list(moves)
     shown = thin_out(range(len(nights)), _POINTS)
@@ -122,11 +126,11 @@ def _state_chart(moves: Mapping[int, Mapping[FailureState, int]]) -> str:
     axes.set_ylabel("failures so far")
     _nights(axes)
     _legend(figure, columns=3)
-    return to_svg(figure, f"Failures that came to each state, added up over {len(nights)} nights")
+    return to_svg(figure, f"Cumulative failures by state over {len(nights)} nights")
 
 
 def _slice_chart(slices: Mapping[str, Mapping[FailureState, int]]) -> str:
-    """Open and fixed failures of the largest slices, as bars."""
+    """Draw open and fixed failures of the largest slices as bars."""
     shown = dict(list(slices.items())[:_SLICES])
     figure, axes = canvas(1.3 + 0.32 * len(shown))
     for row, counts in enumerate(shown.values()):
@@ -155,16 +159,16 @@ def _costs(nights: Mapping[int, Expense]) -> Iterator[tuple[str, str]]:
     if len(nights) < 2:
         return
     figure, axes = canvas(2.2)
-    labels = [one.num_labels for one in nights.values()]
+    labels = [expense.num_labels for expense in nights.values()]
     axes.bar(list(nights), labels, width=0.8, color=Ink.CANDIDATE, alpha=0.7, linewidth=0)
     axes.set_ylabel("labels")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     _nights(axes)
-    yield "labels", to_svg(figure, f"Labels by the night that asked, {len(nights)} nights")
+    yield "labels", to_svg(figure, f"Labels by the night that requested them, {len(nights)} nights")
     prices = [
-        (night, one.money_per_label)
-        for night, one in nights.items()
-        if one.money_per_label is not None
+        (night, expense.money_per_label)
+        for night, expense in nights.items()
+        if expense.money_per_label is not None
     ]
     if len(prices) > 1:
         yield "prices", _price_chart(prices)
@@ -172,54 +176,61 @@ def _costs(nights: Mapping[int, Expense]) -> Iterator[tuple[str, str]]:
 
 def _price_chart(prices: Sequence[tuple[int, Estimate]]) -> str:
     figure, axes = canvas(2.2)
-    for night, one in prices:
-        axes.plot([night, night], [one.low, one.high], color=Ink.CHAMPION, linewidth=1.4)
-    values = [one.value for _, one in prices]
+    for night, price in prices:
+        axes.plot([night, night], [price.low, price.high], color=Ink.CHAMPION, linewidth=1.4)
+    values = [price.value for _, price in prices]
     axes.plot([night for night, _ in prices], values, "o", color=Ink.CHAMPION, markersize=3.5)
-    axes.set_ylim(0, max(2 * max(values), 1e-9))  # a few labels alone have an endless interval
-    axes.set_ylabel("cost of a label")
+    axes.set_ylim(
+        0, max(2 * max(values), 1e-9)
+    )  # few labels have an unbounded interval: scale by the values
+    axes.set_ylabel("cost per label")
     _nights(axes)
-    return to_svg(figure, f"Cost of a label by the night that asked, {len(prices)} nights")
+    return to_svg(figure, f"Cost per label by the night that requested it, {len(prices)} nights")
 
 
 def _fix_times_chart(curves: Sequence[tuple[str, FixTimes, Ink]]) -> str:
-    """The share that is fixed by each day, with its interval."""
+    """Draw the share of failures fixed within so many days, with its interval."""
     figure, axes = canvas(2.8)
-    for name, one, color in curves:
-        days = [0.0, *one.days]
+    for name, times, color in curves:
+        days = [0.0, *times.days]
         axes.step(
-            days, [0.0, *one.shares], where="post", color=color, linewidth=2, label=short_name(name)
+            days,
+            [0.0, *times.shares],
+            where="post",
+            color=color,
+            linewidth=2,
+            label=short_name(name),
         )
-        lows, highs = [0.0, *one.lows], [0.0, *one.highs]
+        lows, highs = [0.0, *times.lows], [0.0, *times.highs]
         axes.fill_between(days, lows, highs, step="post", color=color, alpha=0.15, linewidth=0)
     axes.axhline(0.5, color=Ink.MUTED, linewidth=1.0, linestyle="--")
     axes.set_ylim(0, 1.02)
     axes.set_xlim(left=0)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axes.set_xlabel("days")
-    axes.set_ylabel("fixed by then")
+    axes.set_ylabel("fixed")
     _legend(figure, columns=1)
-    return to_svg(figure, "Share of failures that a serving model answers right, over the days")
+    return to_svg(figure, "Share of failures fixed in production, by days")
 
 
 def _drift_chart(measured: Sequence[tuple[int, Drift]]) -> str:
-    """The distance of each night down to its lower bound; red where that is an alarm."""
+    """Draw the distance of each night down to its lower bound; red where it is an alarm."""
     figure, axes = canvas(2.4)
-    for night, one in _strongest(measured):
-        color = Ink.REQUIRED if one.is_alarm else Ink.CANDIDATE
-        low, distance = one.low or 0.0, one.distance or 0.0
+    for night, drift in _strongest(measured):
+        color = Ink.REQUIRED if drift.is_alarm else Ink.CANDIDATE
+        low, distance = drift.low or 0.0, drift.distance or 0.0
         axes.plot([night, night], [low, distance], color=color, linewidth=1.4)
         axes.plot([night], [distance], "o", color=color, markersize=3.5)
     axes.axhline(LEAST_EFFECT, color=Ink.REQUIRED, linewidth=1.4, linestyle="--")
     axes.set_ylim(bottom=0)
     axes.set_ylabel("distance")
     _nights(axes)
-    alarms = sum(one.is_alarm for _, one in measured)
+    alarms = sum(drift.is_alarm for _, drift in measured)
     return to_svg(figure, f"Drift over {len(measured)} nights, {alarms} of them with an alarm")
 
 
 def _strongest(measured: Sequence[tuple[int, Drift]]) -> list[tuple[int, Drift]]:
-    """At most 120 of them: of neighbours the one that has surely moved most."""
+    """Thin out to 120 nights: of neighbours, keep the one with the highest lower bound."""
     step = -(-len(measured) // _POINTS)
     parts = (measured[start : start + step] for start in range(0, len(measured), step))
     return [max(part, key=lambda item: (item[1].low or 0.0, item[0])) for part in parts]
@@ -231,7 +242,7 @@ def _nights(axes: Axes) -> None:
 
 
 def _legend(figure: Figure, columns: int) -> None:
-    """Above the axes, each name once."""
+    """Place the legend above the axes, with each name once."""
     axes = figure.axes[0]
     found = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
     figure.legend(
@@ -250,11 +261,11 @@ OVERVIEW_PAGE = "flywheel.html"
 
 
 def write_overview(loop: Loop, labeling: LabelingFacts | None = None) -> Path:
-    """Write the page and return its path; an older one is replaced in one piece.
+    """Write the page atomically and return its path.
 
     Args:
         loop: the project.
-        labeling: how labeling stands, when that is read already.
+        labeling: the labeling facts, if the caller has read them already.
     """
     facts = read_overview(loop, labeling)
     report, currency = facts.report, loop.project.cost.currency

@@ -1,8 +1,8 @@
-"""Labels saved: failures found where we looked, beside what labels at random would have found.
+"""Estimates the labels saved by targeting: failures found, against labels drawn at random.
 
-Both shares are drawn from the same production: the failure rate among random labels is estimated
-from the probability share, with its interval, and is never a guess. What an answer is worth is
-the project's own rule for a failure.
+Both shares of a batch are drawn from the same production. The failure rate of random labels is
+estimated from the probability share, with its interval. Whether an answer is a failure is decided
+by the project's own rule.
 """
 
 from __future__ import annotations
@@ -24,51 +24,51 @@ from flywheel.metrics.compiled import compile_formula
 from flywheel.records import Array, Estimate, Share
 
 NIGHTS = 60
-"""whose batches count"""
+"""only batches of these last nights count"""
 _FEWEST = 10
-"""labels of the targeted share"""
+"""targeted labels below which there is no estimate"""
 _FAILED = "failed"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Saved:
-    """What looking where failures are suspected has brought."""
+    """Labels saved by targeting suspects."""
 
     num_labels: int
-    """of the targeted share, in batches of which random labels are back too"""
+    """labels of the targeted share, in batches with random labels too"""
     num_found: int
-    """failures among them: the label says that the logged answer was wrong"""
+    """failures among them: the logged answer contradicts the label"""
     at_random: Estimate
-    """failures that as many random labels of the same batches would have found"""
+    """failures that the same number of random labels would have found"""
     saved: float | None
-    """labels that random ones would take more for as many failures; None: no end to them"""
+    """extra random labels needed to find as many failures; None: unbounded"""
     low: float
     high: float | None
-    """the same of the other end of the interval"""
+    """bounds of its interval; None: unbounded"""
 
 
 def labels_saved(loop: Loop) -> Saved | None:
-    """What targeting has saved over the last 60 nights; None below 10 targeted and 5 random labels.
+    """Return the labels saved in the last 60 nights; None below 10 targeted or 5 random labels.
 
-    Formula: with f failures among n targeted labels, and the failure rate p of random labels, as
-    many random labels would have found n p, and f failures take f / p of them: f / p - n are saved.
-    p is Hajek's mean over the probability share with Wilson's interval, each batch weighed by its
-    targeted labels, so that easy and hard nights count alike on both sides; the ends of the other
-    numbers follow from its ends. f is a count of what was found and has no interval.
+    Formula: with f failures among n targeted labels and failure rate p of random labels, n random
+    labels would have found n p failures, and f failures need f / p of them: f / p - n are saved.
+    p is the Hajek mean over the probability share with Wilson's interval. Each batch is weighted
+    by its targeted labels, so that easy and hard nights count alike on both sides. The bounds of
+    the other numbers follow from those of p; f is a count and has no interval.
     """
     with loop.ledger.read() as connection:
         since = max(current_night_number(connection) - NIGHTS, 0)
         labeled = labeled_choices(connection, since)
         draws = draws_since(connection, since)
     both = _batches_of(labeled, Share.TARGETED) & _batches_of(labeled, Share.PROBABILITY)
-    labeled = [one for one in labeled if one.batch_id in both]
-    is_targeted = np.array([one.share is Share.TARGETED for one in labeled], dtype=bool)
+    labeled = [choice for choice in labeled if choice.batch_id in both]
+    is_targeted = np.array([choice.share is Share.TARGETED for choice in labeled], dtype=bool)
     number = int(is_targeted.sum())
     if number < _FEWEST:
         return None
     wrong = _failures(loop, labeled)
     found = int(wrong[is_targeted].sum())
-    rate = _rate(loop, labeled, wrong, [one for one in draws if one.batch_id in both])
+    rate = _rate(loop, labeled, wrong, [draw for draw in draws if draw.batch_id in both])
     if rate is None:
         return None
     return Saved(
@@ -87,19 +87,16 @@ def labels_saved(loop: Loop) -> Saved | None:
 
 
 def _batches_of(labeled: Sequence[LabeledChoice], share: Share) -> set[str]:
-    return {one.batch_id for one in labeled if one.share is share}
+    return {choice.batch_id for choice in labeled if choice.share is share}
 
 
 def _failures(loop: Loop, labeled: Sequence[LabeledChoice]) -> Array:
-    """(N,) whether production was wrong: abstain.failure or the metric, else disagreement.
-
-    There is at least one label: an empty table has no scores to tell a failure by.
-    """
+    """Return (N,) booleans, N >= 1: abstain.failure or the metric, else disagreement."""
     project = loop.project
     rows = [
-        score_one(loop.task, one.sample_id, one.answer, one.label)
-        | {CONFIDENCE: one.confidence, LATENCY: one.latency_ms}
-        for one in labeled
+        score_one(loop.task, choice.sample_id, choice.answer, choice.label)
+        | {CONFIDENCE: choice.confidence, LATENCY: choice.latency_ms}
+        for choice in labeled
     ]
     names = set.intersection(*map(set, rows))
     table = {name: np.array([row[name] for row in rows], dtype=np.float64) for name in names}
@@ -108,24 +105,24 @@ def _failures(loop: Loop, labeled: Sequence[LabeledChoice]) -> Array:
     if wrong is not None:
         return wrong
     agree = loop.task.agree
-    return np.array([not agree(one.answer, one.label) for one in labeled], dtype=bool)
+    return np.array([not agree(choice.answer, choice.label) for choice in labeled], dtype=bool)
 
 
 def _rate(
     loop: Loop, labeled: Sequence[LabeledChoice], wrong: Array, draws: Sequence[Drawn]
 ) -> Estimate | None:
-    """The failure rate of random labels; a batch weighs as much as it has targeted ones."""
-    targeted = Counter(one.batch_id for one in labeled if one.share is Share.TARGETED)
+    """Return the failure rate of random labels; a batch is weighted by its targeted labels."""
+    targeted = Counter(choice.batch_id for choice in labeled if choice.share is Share.TARGETED)
     places = {draw.batch_id: index for index, draw in enumerate(draws)}
-    random = [index for index, one in enumerate(labeled) if one.share is Share.PROBABILITY]
+    random = [index for index, choice in enumerate(labeled) if choice.share is Share.PROBABILITY]
     chosen = [labeled[index] for index in random]
     returned = Returned(
-        ids=tuple(one.sample_id for one in chosen),
+        ids=tuple(choice.sample_id for choice in chosen),
         scores={_FAILED: wrong[random].astype(np.float64)},
-        confidences=np.array([one.confidence for one in chosen]),
-        probabilities=np.array([one.inclusion_probability or np.nan for one in chosen]),
-        clusters=np.unique([one.group for one in chosen], return_inverse=True)[1],
-        batches=np.array([places[one.batch_id] for one in chosen], dtype=np.int64),
+        confidences=np.array([choice.confidence for choice in chosen]),
+        probabilities=np.array([choice.inclusion_probability or np.nan for choice in chosen]),
+        clusters=np.unique([choice.group for choice in chosen], return_inverse=True)[1],
+        batches=np.array([places[choice.batch_id] for choice in chosen], dtype=np.int64),
         populations=tuple(
             Population(size=targeted[draw.batch_id], mean_confidence=None, night=draw.night)
             for draw in draws

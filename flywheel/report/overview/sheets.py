@@ -1,7 +1,7 @@
-"""How the flywheel turned, as sheets and sentences.
+"""The tables and sentences of the overview page.
 
-Every number stands with its interval, or it is said that there is too little of it and what will
-be here. Nothing is measured here.
+Every number has its interval; where there is not enough data, the sheet says what will appear and
+when. Nothing is measured here.
 """
 
 from __future__ import annotations
@@ -22,40 +22,41 @@ _DRIFTS = 5
 
 
 def states_sheet(facts: OverviewFacts) -> Sheet:
-    """Where the failures are now."""
+    """Return the failures by state of their life cycle."""
     newest = facts.moves.get(facts.last.number, {}) if facts.last is not None else {}
     rows = [
         (state.value, f"{newest.get(state, 0):,}", f"{number:,}")
         for state, number in facts.failures.items()
     ]
-    none = "" if any(facts.failures.values()) else "No failure has been found yet; here will be "
+    is_any = any(facts.failures.values())
     return Sheet(
         key="states",
-        title="By state of their life",
-        headings=("state", "came here in the newest night", "are here now"),
+        title="By life-cycle state",
+        headings=("state", "reached it in the newest night", "in it now"),
         values=(1, 2),
-        rows=tuple(rows) if not none else (),
-        note=f"{none}how many are seen, queued, labeled, trained on, fixed and guarded."
-        if none
-        else "",
-        caption="Failures that have come to each state, added up over the nights; one that came "
-        "back to a state counts again. The gap between seen and fixed is what is left to do.",
+        rows=tuple(rows) if is_any else (),
+        note=""
+        if is_any
+        else "No failure has been found yet. This table will show how many are seen, queued, "
+        "labeled, trained on, fixed and guarded.",
+        caption="Cumulative number of failures that reached each state; one that returns to a state "
+        "counts again. The gap between seen and fixed is the work left.",
     )
 
 
 def slices_sheet(facts: OverviewFacts) -> Sheet:
-    """On which slices they are."""
+    """Return the newest failures by slice and state."""
     rows = tuple(
         (name, *(f"{counts.get(state, 0):,}" for state in FailureState))
         for name, counts in facts.slices.items()
     )
     if not rows:
-        note = "The task names no slices; Task(slices=...) shows here where failures gather."
+        note = "The task defines no slices. Add Task(slices=...) to see where failures concentrate."
     elif not facts.num_sliced:
-        note = "No failure has been found yet; here will be where they gather."
+        note = "No failure has been found yet. This table will show where they concentrate."
         rows = ()
     else:
-        note = f"Of the newest {facts.num_sliced:,} failures; a sample may be in several slices."
+        note = f"The newest {facts.num_sliced:,} failures; a sample may be in several slices."
     return Sheet(
         key="slices",
         title="By slice",
@@ -68,20 +69,19 @@ def slices_sheet(facts: OverviewFacts) -> Sheet:
 
 
 def saved_sheet(saved: Saved | None) -> Sheet:
-    """Labels saved against labels at random, and what that means."""
-    title = "Labels saved against choosing at random"
+    """Return the labels saved against random sampling, and what that means."""
+    title = "Labels saved against random sampling"
     if saved is None:
         none = (
-            f"{text.NOT_ENOUGH.capitalize()}: here will be how many labels it saves to look where "
-            "failures are suspected, once 10 targeted labels and 5 random ones of the same batches "
-            "are back."
+            f"{text.NOT_ENOUGH.capitalize()}. The labels saved by targeting suspected failures appear "
+            "once 10 targeted labels and 5 random ones of the same batches are back."
         )
         return facts_sheet("saved", title, [], none)
     rows = [
         ("targeted labels", f"{saved.num_labels:,}"),
-        ("failures that they found", f"{saved.num_found:,}"),
+        ("failures found", f"{saved.num_found:,}"),
         (
-            "as many random labels would have found",
+            "failures the same number of random labels would find",
             _counts(saved.at_random.value, saved.at_random.low, saved.at_random.high),
         ),
         ("labels saved", saved_line(saved)),
@@ -90,108 +90,113 @@ def saved_sheet(saved: Saved | None) -> Sheet:
 
 
 def saved_line(saved: Saved) -> str:
-    """Labels saved with their interval, in numbers."""
+    """Return the labels saved with their interval."""
     if saved.saved is None or saved.high is None:
         return f"at least {saved.low:,.0f}"
     return _counts(saved.saved, saved.low, saved.high)
 
 
 def within(line: str) -> str:
-    """Of a number with its interval only the interval, for below the number."""
+    """Return only the interval of a number with its interval."""
     return line[line.index("[") :] if "[" in line else line
 
 
 def fix_times_sheet(facts: OverviewFacts) -> Sheet:
-    """How long it takes from a failure that is seen to a fix that serves."""
+    """Return the time from a failure seen to a fix in production."""
     known = [
-        (name, one)
-        for name, one in (("seen", facts.fix_times), ("sent to people", facts.fix_times_since_sent))
-        if one is not None
+        (name, times)
+        for name, times in (
+            ("seen", facts.fix_times),
+            ("sent to annotators", facts.fix_times_since_sent),
+        )
+        if times is not None
     ]
     none = (
-        f"{text.NOT_ENOUGH.capitalize()}: here will be how many days pass until a failure is "
-        "answered right by the model that serves, once 5 failures have been fixed."
+        f"{text.NOT_ENOUGH.capitalize()}. The days until the model in production answers a failure "
+        "correctly appear once 5 failures have been fixed."
     )
     meaning = (
-        "Of the failures of the last 90 nights. One that is not fixed yet counts as waiting so "
-        "long and no longer (Kaplan and Meier), so that the slow ones are not left out."
+        "Kaplan-Meier estimate over the failures of the last 90 nights: one that is not fixed yet "
+        "is censored, so that slow fixes are not left out."
     )
     return Sheet(
         key="fix-times",
-        title="From failure seen to fix serving",
+        title="From failure seen to fix in production",
         headings=("from", "failures", "fixed", "median [interval]", *_within()),
         values=tuple(range(1, 4 + len(_WITHIN))),
-        rows=tuple(_fix_times_row(name, one) for name, one in known),
+        rows=tuple(_fix_times_row(name, times) for name, times in known),
         note=meaning if known else none,
-        caption="Share of the failures that a serving model answers right, by days, with its "
-        "0.95 interval. Dashed: half of them.",
+        caption="Share of failures fixed in production, by days, with its 0.95 interval. Dashed: half "
+        "of them.",
     )
 
 
-def median_line(one: FixTimes) -> str:
-    """The median in days with its interval; what is beyond all waits is said in words."""
-    if one.median is None:
+def median_line(times: FixTimes) -> str:
+    """Return the median in days with its interval; in words where it is not reached."""
+    if times.median is None:
         return "not reached"
-    low = "0" if one.median_low is None else f"{one.median_low:.1f}"
-    high = "open" if one.median_high is None else f"{one.median_high:.1f}"
-    return f"{one.median:.1f} [{low}, {high}] days"
+    low = "0" if times.median_low is None else f"{times.median_low:.1f}"
+    high = "open" if times.median_high is None else f"{times.median_high:.1f}"
+    return f"{times.median:.1f} [{low}, {high}] days"
 
 
 def releases_sheet(facts: OverviewFacts) -> Sheet:
-    """Who served when, and why; the newest first."""
+    """Return which model served when, and why; the newest first."""
     newest = list(reversed(facts.releases))[:_RELEASES]
-    ends = [facts.written_at, *(one.release.created_at for one in newest)]
-    rows = tuple(_release_row(one, end) for one, end in zip(newest, ends, strict=False))
-    number, backs = len(facts.releases), sum(one.is_roll_back for one in facts.releases)
+    ends = [facts.written_at, *(released.release.created_at for released in newest)]
+    rows = tuple(_release_row(released, end) for released, end in zip(newest, ends, strict=False))
+    number, backs = len(facts.releases), sum(released.is_roll_back for released in facts.releases)
     more = f"The newest {len(rows)}. " if number > len(rows) else ""
-    note = f"{more}Releases so far: {number:,}; back to an earlier model: {backs:,}."
+    note = f"{more}Releases so far: {number:,}; of these, roll-backs: {backs:,}."
     return Sheet(
         key="releases",
         title="Releases and roll-backs",
-        headings=("release", "night", "model", "since", "served for", "what", "because"),
+        headings=("release", "night", "model", "since", "served for", "kind", "reason"),
         values=(1,),
         rows=rows,
-        note=note if rows else "Nothing is released yet; here will be what served when, and why.",
+        note=note
+        if rows
+        else "Nothing is released yet. This table will show which model served when, and why.",
     )
 
 
 def drift_sheet(facts: OverviewFacts) -> Sheet:
-    """Whether production looks otherwise than when the model was new."""
+    """Return how far production has drifted from when the model was new."""
     said = drift_line(facts.drift[-1][1] if facts.drift else None)
-    alarms = [night for night, one in facts.drift if one.is_alarm]
+    alarms = [night for night, drift in facts.drift if drift.is_alarm]
     rows = tuple(
         (
             str(night),
-            text.number(one.distance),
-            text.number(one.low),
-            one.feature or "",
-            f"{one.num_new:,} / {one.num_reference:,}",
-            "alarm" if one.is_alarm else "",
+            text.number(drift.distance),
+            text.number(drift.low),
+            drift.feature or "",
+            f"{drift.num_new:,} / {drift.num_reference:,}",
+            "alarm" if drift.is_alarm else "",
         )
-        for night, one in reversed(facts.drift[-_DRIFTS:])
+        for night, drift in reversed(facts.drift[-_DRIFTS:])
     )
     meaning = (
-        "The distance is the largest share of production that lies elsewhere, by confidence or "
-        f"along the main directions of the embeddings. An alarm takes a lower bound above "
-        f"{LEAST_EFFECT:g}. Drift may ask for labels; alone it never rolls anything back."
+        "The distance is the largest share of production that has moved, in confidence or along "
+        "a principal component of the embeddings. The alarm needs a lower bound above "
+        f"{LEAST_EFFECT:g}. Drift may request labels; it never rolls back a model by itself."
     )
     return Sheet(
         key="drift",
         title="Drift",
-        headings=("night", "distance", "at least", "what moved most", "new / reference", ""),
+        headings=("night", "distance", "lower bound", "moved most", "new / reference", ""),
         values=(1, 2, 4),
         rows=rows,
         note=f"{said[0].upper()}{said[1:]}. {_alarms(alarms)}{meaning}",
-        caption="Distance of each night's predictions from those when its model was new, down to "
-        "its lower bound. Red dashed: what matters.",
+        caption="Distance between each night's predictions and those when its model was new, down to "
+        "its lower bound. Red dashed: the smallest drift that matters.",
     )
 
 
 def nights_rows(facts: OverviewFacts) -> list[tuple[Report, Decision | None, str, str]]:
-    """The last nights: report, decision, candidate and difference in words."""
+    """Return report, decision, candidate and difference of the last nights."""
     rows = []
     for report, decision in facts.recent:
-        known = [one.metric for one in report.entries if one.name == "candidate"]
+        known = [entry.metric for entry in report.entries if entry.name == "candidate"]
         candidate = "none"
         if report.candidate_digest is not None:
             candidate = text.estimate(known[0] if known else None)
@@ -201,17 +206,17 @@ def nights_rows(facts: OverviewFacts) -> list[tuple[Report, Decision | None, str
 
 def _meaning(saved: Saved) -> str:
     random = saved.at_random
-    found = f"{saved.num_labels:,} labels of suspects found {saved.num_found:,} failures"
+    found = f"{saved.num_labels:,} targeted labels found {saved.num_found:,} failures"
     basis = (
-        f"Over the last {NIGHTS} nights; a failure is a label that says the model was wrong. The "
+        f"Over the last {NIGHTS} nights; a failure is an answer that its label contradicts. The "
         f"failure rate of random labels is that of {random.num_samples:,} labels of the "
         "probability share."
     )
     if saved.low <= 0:
-        return f"{found}; that this saves labels is not shown yet. {basis}"
+        return f"{found}; this is not significantly more than random labels would find. {basis}"
     return (
-        f"{found}; to find as many, about {saved_line(saved)} more labels would be needed if "
-        f"samples were chosen at random. {basis}"
+        f"{found}; random sampling would need about {saved_line(saved)} more labels to find as many. "
+        f"{basis}"
     )
 
 
@@ -227,13 +232,13 @@ def _within() -> list[str]:
     return [f"within {days} day{'s' if days > 1 else ''}" for days in _WITHIN]
 
 
-def _fix_times_row(name: str, one: FixTimes) -> tuple[str, ...]:
-    shares = [one.after(days) for days in _WITHIN]
+def _fix_times_row(name: str, times: FixTimes) -> tuple[str, ...]:
+    shares = [times.after(days) for days in _WITHIN]
     return (
         name,
-        f"{one.num_failures:,}",
-        f"{one.num_fixed:,}",
-        median_line(one),
+        f"{times.num_failures:,}",
+        f"{times.num_fixed:,}",
+        median_line(times),
         *(
             "not known yet"
             if share is None
@@ -243,18 +248,18 @@ def _fix_times_row(name: str, one: FixTimes) -> tuple[str, ...]:
     )
 
 
-def _release_row(one: Released, end: datetime) -> tuple[str, ...]:
-    release = one.release
+def _release_row(released: Released, end: datetime) -> tuple[str, ...]:
+    release = released.release
     days = (end - release.created_at).total_seconds() / 86_400
     reason = release.reason
     if reason.startswith("decision "):
         reason = f"decision {text.digest(reason.removeprefix('decision '))}"
     return (
         str(release.number),
-        "-" if one.night is None else str(one.night),
+        "-" if released.night is None else str(released.night),
         text.digest(release.checkpoint_digest),
         f"{release.created_at:%Y-%m-%d %H:%M}",
         f"{days:.1f} days",
-        "roll-back" if one.is_roll_back else "release",
+        "roll-back" if released.is_roll_back else "release",
         reason,
     )

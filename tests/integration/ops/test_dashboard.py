@@ -158,14 +158,14 @@ def test_every_address_in_the_summary_answers(run):
     _, artifacts = run
     text = artifacts["shown-night"]["data"] + artifacts["shown-report"]["data"]
     found = set(re.findall(r"\((https?://[^)\s]+)\)", text))
-    assert len(found) == 5  # report, flywheel page, labeling, dossier, Label Studio
+    assert len(found) == 5  # report, overview, labeling, dossier, Label Studio
     for url in found:
         assert httpx.get(url, follow_redirects=True).status_code == 200, url
 
 
 @pytest.mark.parametrize("width", [1000, 390])
 @pytest.mark.parametrize(
-    ("key", "text"), [("shown-night", "Where to look"), ("shown-collect", "strongest")]
+    ("key", "text"), [("shown-night", "Links"), ("shown-collect", "strongest")]
 )
 def test_prefect_shows_an_artifact_with_its_pictures(run, prefect_server, look, key, width, text):
     _, artifacts = run
@@ -185,7 +185,7 @@ def test_the_run_leads_to_its_artifacts(run, prefect_server, look):
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("flywheel.html", "the flywheel"),
+        ("flywheel.html", "overview"),
         ("labeling.html", "labeling"),
         ("night-0001.html", "Hard cases"),
     ],
@@ -196,7 +196,7 @@ def test_a_page_fits_its_screen_and_decodes_its_pictures(run, directory, look, n
     assert _faults(said) == []
 
 
-def test_the_index_leads_to_the_flywheel_page_first(run, directory, look):
+def test_the_index_leads_to_the_overview_first(run, directory, look):
     page, _ = look(directory[1], 390, "Pages")
     page.get_by_role("link").first.click()
-    page.get_by_text("The one number, over all nights").wait_for()
+    page.get_by_text("The metric over all nights").wait_for()

@@ -109,8 +109,8 @@ def test_the_heading_of_a_night_is_its_number_in_the_ledger(turned):
     turned.said.truncate(0)
     turned.run(nights=1)
     said = turned.said.getvalue()
-    assert said.index("─ night 2 ─") < said.index("finishing night 2, which was cut off")
-    assert said.index("which was cut off") < said.index("─ night 3 ─")
+    assert said.index("─ night 2 ─") < said.index("finishing night 2, which was interrupted")
+    assert said.index("which was interrupted") < said.index("─ night 3 ─")
     assert "night 4" not in said
 
 
@@ -118,7 +118,7 @@ def test_a_second_call_goes_on_with_the_next_night(turned):
     turned.run(nights=1)
     turned.events.clear()
     turned.run(nights=1)
-    assert "going on after night 1" in turned.said.getvalue()
+    assert "continuing after night 1" in turned.said.getvalue()
     assert turned.events[:-1] == ["people 1", "traffic", "night 2"]
 
 

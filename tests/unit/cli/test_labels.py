@@ -61,9 +61,9 @@ def labels(monkeypatch, capsys, directory):
 
 def test_people_queue_budgets_and_costs_are_told_in_eighty_columns(labels):
     said = labels()
-    for heading in ("What everybody did", "The queue", "Budgets", "How inexpensively people label"):
+    for heading in ("Work", "The queue", "Budgets", "Cost"):
         assert heading in said
-    assert re.search(r"CHF a label +1\.500 \[", said)
+    assert re.search(r"CHF per label +1\.500 \[", said)
     assert max(map(len, said.splitlines())) <= 80
 
 

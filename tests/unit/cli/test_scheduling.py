@@ -18,6 +18,6 @@ def project(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("command", [register, unregister, resume])
 def test_without_prefect_nothing_is_begun_and_the_next_step_is_named(project, command):
-    with pytest.raises(UnavailableError, match=r"127\.0\.0\.1:1/api .* start it with flywheel up"):
+    with pytest.raises(UnavailableError, match=r"127\.0\.0\.1:1/api .* Start it with flywheel up"):
         command(project, progress=print)
     assert not (project.state / "stack.json").exists()

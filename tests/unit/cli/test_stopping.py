@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-SAID = "flywheel: stopped; run the same command again, it goes on where it was"
+SAID = "flywheel: stopped. Run the same command again to resume."
 PROGRAM = """
 import time
 from flywheel.cli import app

@@ -52,7 +52,7 @@ def test_the_rules_stand_as_they_were_applied(page):
 
 
 def test_the_lineage_names_what_made_both_models(page, exhibit):
-    assert "What made the candidate" in page
+    assert "Training of the candidate" in page
     assert "train.epochs 5" in words(page)
     assert f"<code>{exhibit.report.dataset_id[:12]}</code>" in page
 
@@ -68,7 +68,7 @@ def test_every_chart_of_the_judge_is_there(page):
 
 
 def test_a_decision_that_nobody_overrode_says_so(page):
-    assert "No person has overridden this decision." in page
+    assert "This decision was not overridden." in page
 
 
 def test_an_override_stands_beside_the_decision_of_the_gate(four_nights, exhibit, tmp_path):
@@ -91,7 +91,7 @@ def test_a_decision_of_an_older_version_has_a_dossier_too(shared, exhibit, older
     decision = dataclasses.replace(older[1], gate_settings={})
     before = Exhibit(report=report, decision=decision, scores=b"scores")
     page = write_dossier(shared.loop, before, tmp_path / "old").read_text()
-    assert "Not stored: the decision is of a version that did not keep them." in page
+    assert "Not stored: an older version of flywheel made this decision." in page
     assert not re.search(r"\b(nan|None|inf)\b", words(page))
 
 
@@ -100,5 +100,5 @@ def test_a_dossier_of_a_first_model_says_that_there_was_no_champion(shared, tmp_
         report, decision = report_of_night(connection, 0), get_decision(connection, 0)
     first = Exhibit(report=report, decision=decision, scores=b"scores")
     page = write_dossier(shared.loop, first, tmp_path / "first").read_text()
-    assert "The ledger holds no training of a champion." in page
+    assert "The ledger has no training record of a champion." in page
     assert "nothing serves yet, so there is nothing to challenge" in page

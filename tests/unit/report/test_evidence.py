@@ -73,5 +73,5 @@ def test_deferring_is_drawn_with_and_without_a_limit(allowed):
         curve=points([0.1, 0.5, 1.0]), max_failure_rate=allowed, confidence=0.95, threshold=None
     )
     svg = evidence.risk_chart(one, "t")
-    assert "share of production that is answered" in said(svg)
+    assert "coverage: share of production answered" in said(svg)
     assert ("var(--required)" in svg) == (allowed is not None)

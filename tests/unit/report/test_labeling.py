@@ -16,7 +16,7 @@ from flywheel.ledger.campaigns import Campaign
 from flywheel.ledger.progress import AnnotatorCount, Queue
 from flywheel.records import Estimate
 from flywheel.report import LABELING_PAGE, status, write_labeling
-from flywheel.report.labeling.facts import Disputed, Person, Quality, read_labeling
+from flywheel.report.labeling.facts import Annotator, Disputed, Quality, read_labeling
 from flywheel.report.labeling.flags import annotator_frame, flags, next_steps
 from flywheel.report.labeling.page import campaign_rows, draw_annotators
 from flywheel.report.labeling.sheets import annotator_sheets, budget_sheet, cost_sheets, queue_sheet
@@ -67,7 +67,7 @@ def person(name="cleo", reliability=0.9, **changes):
         "num_gold_right": 11,
         "pace": (),
     }
-    return Person(**(fields | changes))
+    return Annotator(**(fields | changes))
 
 
 @pytest.fixture
@@ -105,9 +105,9 @@ def test_an_empty_ledger_has_a_page_that_says_what_there_is_too_little_of(loop):
     assert path == loop.project.state / "reports" / LABELING_PAGE
     said = words(path.read_text())
     assert "No annotation has come back yet." in said
-    assert "EUR a label not enough data" in said
+    assert "EUR per label not enough data" in said
     assert "not enough nights yet" in said.lower()
-    assert "Nothing stands out" in said
+    assert "No issues" in said
 
 
 def test_the_page_is_well_formed_and_shows_no_nan_and_no_none(page):
@@ -128,9 +128,9 @@ def test_what_people_are_called_stays_text(page, shared):
 
 def test_people_money_and_campaigns_are_on_it(page):
     said = words(page)
-    for heading in ("What everybody did", "Budgets", "Campaigns", "People, tier by tier"):
+    for heading in ("Quality", "Budgets", "Campaigns", "Annotators by tier"):
         assert heading in said
-    assert re.search(r"EUR a label \[\d\.\d+, \d\.\d+\]", said)
+    assert re.search(r"EUR per label \[\d\.\d+, \d\.\d+\]", said)
 
 
 def test_the_same_ledger_gives_the_same_bytes(page, shared):
@@ -139,19 +139,23 @@ def test_the_same_ledger_gives_the_same_bytes(page, shared):
 
 def test_nothing_to_do_is_said(advise):
     [said] = advise()
-    assert said.startswith("Nothing stands out")
+    assert said.startswith("No issues")
 
 
 def test_who_guesses_is_named_with_the_interval(advise):
     [said] = advise(
         annotators=(person("zed", 0.3),), sections={"labeling": {"min_reliability": 0.5}}
     )
-    assert said.startswith("zed is right in 0.30 [0.25, 0.35] of 120 answers: what they say hardly")
+    assert said.startswith(
+        "zed is right in 0.30 [0.25, 0.35] of 120 answers: their answers get little"
+    )
 
 
 def test_who_is_hardly_better_than_chance_is_named_too(advise):
     [said] = advise(Quality(guessing=frozenset({"zed"})), annotators=(person("zed", 0.55),))
-    assert said.startswith("zed is right in 0.55 [0.50, 0.60] of 120 answers: what they say hardly")
+    assert said.startswith(
+        "zed is right in 0.55 [0.50, 0.60] of 120 answers: their answers get little"
+    )
 
 
 def test_who_leans_on_the_model_is_named_and_where_it_is_off(advise):
@@ -166,14 +170,14 @@ def test_who_leans_on_the_model_is_named_and_where_it_is_off(advise):
 def test_pre_annotation_that_is_off_for_everybodys_sake_is_said(advise):
     [said] = advise(Quality(blinded=frozenset({EVERYWHERE})))
     assert (
-        said == "People take over too much of the model's answer: pre-annotation is off everywhere"
+        said == "Annotators follow the model's answer too often: pre-annotation is off everywhere"
     )
 
 
 def test_people_who_copy_each_other_are_named_together(advise, facts, loop):
     quality = Quality(colluding=(("ann", "bob"),))
     [said] = advise(quality)
-    assert said.startswith("ann and bob give one another's answers")
+    assert said.startswith("ann and bob copy one another's answers")
     [flag] = flags(facts(), quality, loop.project)
     assert flag.annotators == ("ann", "bob")
 
@@ -188,14 +192,14 @@ def test_money_that_is_used_up_is_said_with_the_key_to_raise(advise, facts):
     spent = Allowance(limit=10.0, spent=8.0, committed=1.9)
     budget = dataclasses.replace(facts().budget, this_month=spent)
     [said] = advise(budget=budget)
-    assert "used up (9.90 of 10.00 EUR): nothing new is asked; raise cost.per_month" in said
+    assert "used up (9.90 of 10.00 EUR): nothing new is sent; raise cost.per_month" in said
 
 
 def test_disputes_without_anybody_to_settle_them_ask_for_experts(advise):
     disputed = (Disputed(sample_id="a" * 64, num_answers=2, is_reviewed=False),)
     assert "annotators.domain_experts" in advise(disputed=disputed, num_disputed=1)[0]
     assert (
-        "Nothing"
+        "No issues"
         in advise(
             disputed=disputed, num_disputed=1, sections={"annotators": {"deep_experts": ("eve",)}}
         )[0]
@@ -223,7 +227,7 @@ def test_a_gain_is_told_only_when_it_is_sure(advise):
     sure = Gain(num_labels=27, money=money, gain=near(0.3), per_money=near(0.03), note=note)
     assert advise(gain=sure)[0].startswith("The next 27 labels that train are expected to bring")
     unsure = dataclasses.replace(sure, gain=near(0.05))
-    assert "Nothing stands out" in advise(gain=unsure)[0]
+    assert "No issues" in advise(gain=unsure)[0]
     lost = dataclasses.replace(sure, gain=near(-0.3))
     assert advise(gain=lost)[0].startswith("More labels have not helped of late")
 
@@ -248,8 +252,8 @@ def test_what_is_not_known_of_a_person_is_said(facts):
 
 def test_every_cost_of_an_empty_ledger_is_not_enough_data(facts):
     whole, *_, gain = cost_sheets(facts(), "EUR")
-    assert dict(whole.rows)["EUR a right label"] == "not enough data"
-    assert dict(gain.rows)["gain for 100 EUR"] == "not enough data"
+    assert dict(whole.rows)["EUR per correct label"] == "not enough data"
+    assert dict(gain.rows)["gain per 100 EUR"] == "not enough data"
 
 
 def test_the_frame_has_numbers_and_leaves_out_what_is_not_known(facts, loop):
@@ -285,4 +289,4 @@ def test_the_status_says_who_labels_and_where_to_read_more(four_nights):
 
 
 def test_the_status_of_an_empty_ledger_says_that_nobody_has_answered(loop):
-    assert "annotators    nobody has answered yet" in list(status(loop).lines())
+    assert "annotators    no annotator has answered yet" in list(status(loop).lines())

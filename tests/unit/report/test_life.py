@@ -110,7 +110,7 @@ def test_a_deleted_annotation_is_told_twice(story):
         nothing = {"1/0": (prediction.sample_id, Purpose.CHOICE, [])}
         save_annotations(connection, nothing, story.now())
     said = [d for what, d in told(story.loop, prediction.id) if what == "annotation"]
-    assert said == ["ada: blue", "of ada is gone"]
+    assert said == ["ada: blue", "ada: deleted"]
 
 
 def test_a_dataset_version_is_told_only_when_something_changed(four_nights, sample_id):

@@ -69,7 +69,7 @@ def test_production_that_nobody_knows_is_said_in_words(older):
 def test_deferring_is_told_at_its_threshold_and_without_it(judged):
     rows = dict(sheet(judged[0], "abstention").rows)
     assert rows["defer below confidence"] == "0.600"
-    assert rows["share that is answered then"] == "58.5 %"
+    assert rows["coverage"] == "58.5 %"
     assert rows["failures with 96 % answered"] == "12.1 %, at most 17.5 %"
 
 
@@ -83,7 +83,7 @@ def test_no_threshold_that_keeps_the_failure_rate_is_said(judged):
 def test_a_failure_rate_that_nobody_asked_for_is_said(judged):
     free = dataclasses.replace(judged[0].abstention, threshold=None, max_failure_rate=None)
     rows = dict(sheet(dataclasses.replace(judged[0], abstention=free), "abstention").rows)
-    assert rows["allowed failure rate"] == "none is set: abstain.max_failure_rate"
+    assert rows["allowed failure rate"] == "not set (abstain.max_failure_rate)"
     assert "defer below confidence" not in rows
 
 
@@ -91,8 +91,8 @@ def test_lost_guarded_failures_are_named_and_a_long_list_is_cut(judged):
     lost = tuple(f"{number:064d}" for number in range(20))
     many = dataclasses.replace(judged[0].guarded, num_lost=31, lost=lost)
     rows = dict(sheet(dataclasses.replace(judged[0], guarded=many), "guarded").rows)
-    assert rows["right before, wrong now"].startswith("31: 000000000000, ")
-    assert rows["right before, wrong now"].endswith(" and 21 more")
+    assert rows["regressions"].startswith("31: 000000000000, ")
+    assert rows["regressions"].endswith(" and 21 more")
 
 
 @pytest.mark.parametrize("key", ["watched", "guarded", "abstention"])

@@ -236,7 +236,7 @@ def test_a_night_that_was_measured_anew_joins_the_line_under_the_new_metric(four
 
 def test_the_number_of_the_night_stands_first_beside_the_naive_one(page):
     assert "0.872 production today [0.827, 0.917]" in page.text
-    assert "0.610 averaging all labels would have claimed [0.560, 0.660]" in page.text
+    assert "0.610 biased average over all labels [0.560, 0.660]" in page.text
     assert page.text.index("production today") < page.text.index("over all nights")
 
 
@@ -248,7 +248,7 @@ def test_a_report_of_an_older_version_has_a_whole_page(four_nights, older):
         add_decision(connection, dataclasses.replace(decision, report_id=report.id))
     page = Page(write_report(four_nights.loop, 4))
     assert "Production today: not enough data" in page.text
-    assert "The budget is not metered" in page.text
+    assert "No error budget" in page.text
     assert page.ill == []
 
 
@@ -262,5 +262,5 @@ def test_thinning_out_keeps_the_first_and_the_last():
 def test_every_verdict_has_its_meaning_on_the_page(written):
     texts = [Page(written[night]).text for night in (1, 2)]
     assert Verdict.NO_VERDICT.value in texts[0]
-    assert "There is not enough data to say." in texts[0]
+    assert "There is not enough data for a verdict." in texts[0]
     assert "This is a normal end of a night." in texts[1]

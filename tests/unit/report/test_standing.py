@@ -12,7 +12,7 @@ def test_an_empty_project_is_told_to_run_its_first_night(loop):
     found = status(loop)
     assert found.last_night is None
     assert found.release is None
-    assert found.to_do.startswith("nothing has run yet: flywheel night ")
+    assert found.to_do.startswith("no night has run yet: flywheel night ")
 
 
 def test_the_last_night_stands_with_its_verdict_and_reason(four_nights):
@@ -60,7 +60,7 @@ def test_predictions_that_no_collection_has_read_are_counted(four_nights):
 def test_what_waits_for_people_comes_with_the_page_to_go_to(story):
     _a_night_with_a_batch(story)
     said = status(story.loop).to_do
-    assert said.startswith("1 labeling tasks were with people when last read")
+    assert said.startswith("1 labeling tasks were with annotators when last read")
     assert said.endswith("reads what came back: http://127.0.0.1:8780/projects/7/data")
 
 
@@ -109,7 +109,7 @@ def test_a_challenge_that_is_open_in_the_ledger_is_the_state_of_the_budget(four_
 def test_the_lines_of_an_empty_project_say_so_in_words(loop):
     lines = list(status(loop).lines())
     assert lines[0] == "serves        nothing is released yet"
-    assert lines[1] == "last night    none has finished yet"
+    assert lines[1] == "last night    no night has finished yet"
     assert "dataset       no version yet" in lines
-    assert "budget        nothing has been judged yet" in lines
+    assert "budget        no candidate has been evaluated yet" in lines
     assert "sealed        not counted yet" in lines

@@ -47,9 +47,9 @@ def test_a_tier_that_nobody_was_paid_for_has_no_cost(sliced):
 
 
 def test_a_report_without_slices_of_people_says_so(judged):
-    assert "No tier has answers enough for its slices yet" in tiers_sheet(judged[0], {}, "EUR").note
+    assert "No tier has enough answers for slices yet" in tiers_sheet(judged[0], {}, "EUR").note
     bare = dataclasses.replace(judged[0], entries=())
-    assert tiers_sheet(bare, {}, "EUR").note == "No tier of people is in this report."
+    assert tiers_sheet(bare, {}, "EUR").note == "This report has no tier of annotators."
 
 
 def test_an_answer_costs_what_members_of_the_tier_were_paid(loop, make_crew, sliced):
@@ -71,4 +71,4 @@ def test_it_is_on_the_page_of_the_night_of_the_step_and_in_the_dossier(
     ]
     with loop.ledger.read() as connection:
         assert report_of_night(connection, 3) is not None
-    assert all("People, tier by tier" in page for page in pages)
+    assert all("Annotators by tier" in page for page in pages)

@@ -34,7 +34,7 @@ def test_labels_are_counted_as_fresh_seen_and_sealed(judged):
     rows = dict(budget_sheet(*judged).rows)
     assert rows["fresh labels"] == "45, 15 of them new"
     assert rows["labels seen by earlier decisions"] == "115"
-    assert rows["sealed labels, seen by none"] == "12"
+    assert rows["sealed labels, not seen by any decision"] == "12"
 
 
 def test_the_challenge_stands_with_its_share_of_alpha(judged):
@@ -59,12 +59,14 @@ def test_why_no_challenge_is_open_is_told(judged):
 
 
 def test_a_spent_test_set_is_said(judged):
-    assert budget_sheet(spent(judged[0]), judged[1]).note.startswith("The test set is spent")
+    assert budget_sheet(spent(judged[0]), judged[1]).note.startswith(
+        "The error budget of this test set is spent"
+    )
 
 
 def test_a_report_without_a_budget_says_so(older):
     assert budget_sheet(*older).rows == ()
-    assert "not metered" in budget_sheet(*older).note
+    assert "No error budget" in budget_sheet(*older).note
 
 
 def test_each_part_of_the_error_asks_for_a_step(judged):

@@ -223,4 +223,4 @@ def test_a_listener_that_fails_is_logged_and_breaks_nothing(release, serve, pred
     client = serve(listeners=Listeners(on_hard_samples=fail))
     with caplog.at_level(logging.ERROR, logger="flywheel.serve.events"):
         assert all(predict(client, 1.0, 0.1).is_success for _ in range(8))
-    assert "serving goes on" in caplog.text
+    assert "serving continues" in caplog.text

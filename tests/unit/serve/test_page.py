@@ -26,7 +26,7 @@ def test_the_page_of_labeling_stands_before_the_nights(reports, server):
     (reports / "labeling.html").write_text("<h1>labeling</h1>")
     page = server.get("/").text
     assert re.findall(r'href="([^"]+)"', page)[0] == "/reports/labeling.html"
-    assert "labeling: annotators, queue and money" in page
+    assert "labeling: annotators, queue and cost" in page
 
 
 def test_the_flywheel_page_stands_first_of_all(reports, server):
