@@ -19,11 +19,11 @@ ROOT = Path(__file__).parents[1]
 PARTS = ("flywheel", "flows")
 
 BUDGET = {
-    "lines of code": 31_000,
-    "lines of docstrings": 8_000,
-    "files": 390,
-    "settings": 95,
-    "commands": 30,
+    "lines of code": 29_500,
+    "lines of docstrings": 7_500,
+    "files": 300,
+    "settings": 92,
+    "commands": 28,
 }
 """the most there may be; lower them as the numbers fall"""
 
