@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 PARTS = ("flywheel", "flows")
 
 BUDGET = {
-    "lines of code": 29_500,
+    "lines of code": 29_700,
     "lines of docstrings": 7_500,
     "files": 300,
     "settings": 92,
