@@ -34,7 +34,7 @@ def annotator_sheets(facts: LabelingFacts, quality: Quality, currency: str) -> t
         values=(1, 2, 3, 4, 5),
         rows=tuple(_work_row(annotator) for annotator in facts.annotators),
         note=none
-        or "Of the newest 20,000 annotations; one left open for too long counts as an average one.",
+        or "Of the newest 20,000 annotations; one left open for too long counts as average time.",
         caption="Mean minutes per answer on the days with 3 answers or more.",
     )
     how = Sheet(
@@ -82,9 +82,9 @@ def queue_sheet(facts: LabelingFacts, project: Project) -> Sheet:
     queue, reviews = facts.queue, facts.reviews
     open_reviews = reviews.get("waiting", 0) + reviews.get("sent", 0)
     rows = [
-        ("wait to be sent", f"{queue.num_waiting:,} labeling tasks"),
+        ("waiting to be sent", f"{queue.num_waiting:,} labeling tasks"),
         ("with annotators", f"{queue.num_sent:,} labeling tasks"),
-        ("waits longest", _oldest(facts, project)),
+        ("waiting longest", _oldest(facts, project)),
         (
             "disputed",
             f"{facts.num_disputed:,} samples with enough answers but no label",
