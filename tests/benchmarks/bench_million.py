@@ -34,12 +34,12 @@ from traffic import logged
 
 from flywheel.ledger.predictions import append_predictions
 from flywheel.ledger.tables import batches, choices, failures, payloads
-from flywheel.loop import Loop, begin_night, night, open_loop
+from flywheel.loop import Loop, begin_night, open_loop, steps
 from flywheel.records import Answer, Sample
 
 STEPS = (
-    night.DEPLOY, night.COLLECT, night.ROUTE, night.INGEST,
-    night.RETRAIN, night.EVALUATE, night.DECIDE,
+    steps.DEPLOY, steps.COLLECT, steps.ROUTE, steps.INGEST,
+    steps.RETRAIN, steps.EVALUATE, steps.DECIDE,
 )  # fmt: skip
 _PIECE = 20_000
 _FRAME = "frame"
@@ -155,7 +155,7 @@ def _table(number: int, writing: Cost, costs: dict[str, Cost], by_hand: Cost) ->
     table = Table(title=f"the first night over {number:,} predictions")
     for heading in ("step", "seconds", "peak MB"):
         table.add_column(heading, justify="right")
-    choosing = [costs[night.COLLECT.name], costs[night.ROUTE.name]]
+    choosing = [costs[steps.COLLECT.name], costs[steps.ROUTE.name]]
     together = Cost(sum(c.seconds for c in choosing), max(c.peak_mb for c in choosing))
     rows = {
         "(writing the log)": writing,

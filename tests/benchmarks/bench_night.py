@@ -46,15 +46,15 @@ from flywheel.ledger.nights import finished_steps
 from flywheel.ledger.predictions import append_predictions
 from flywheel.ledger.releases import current_release
 from flywheel.ledger.tables import payloads
-from flywheel.loop import Loop, begin_night, night, open_loop
+from flywheel.loop import Loop, begin_night, open_loop, steps
 from flywheel.project import load_project
 from flywheel.records import Answer, Label, Sample
 from flywheel.report import night_page, write_report
 from flywheel.select import select_batch
 
 STEPS = (
-    night.DEPLOY, night.COLLECT, night.ROUTE, night.INGEST,
-    night.RETRAIN, night.EVALUATE, night.DECIDE, night.RELEASE,
+    steps.DEPLOY, steps.COLLECT, steps.ROUTE, steps.INGEST,
+    steps.RETRAIN, steps.EVALUATE, steps.DECIDE, steps.RELEASE,
 )  # fmt: skip
 OLD = (1_000, 10_000, 100_000)
 _WAITING = 500

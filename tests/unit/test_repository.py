@@ -1,6 +1,7 @@
 """Laws of the repository itself, read from the sources: each failure says where and what to do."""
 
 import ast
+import importlib
 import re
 import shutil
 import subprocess
@@ -203,6 +204,17 @@ def test_own_modules_are_imported_at_the_top():
         if is_own(target)
     ]
     tell(found, "import it at the top of the file; if that goes round, a layer is wrong:")
+
+
+@pytest.mark.parametrize("path", sources("tests/benchmarks", "tests/proofs"), ids=place)
+def test_benchmarks_and_proofs_import_what_is_there(path):
+    """No test runs them all, so a renamed module was noticed late."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.ImportFrom) and is_own(str(node.module)):
+            module = importlib.import_module(str(node.module))
+            gone = [a.name for a in node.names if not hasattr(module, a.name)]
+            gone = [name for name in gone if f"{node.module}.{name}" not in NAMES]
+            assert not gone, f"{place(path, node)}: {node.module} has no {', '.join(gone)}"
 
 
 def importers(package: str) -> set[str]:

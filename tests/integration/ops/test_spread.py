@@ -16,7 +16,7 @@ from prefect.client.schemas.sorting import FlowRunSort
 from flows.evaluate import evaluate
 from flywheel.evaluate import scoring, unpack_book
 from flywheel.ledger.history import reports_of
-from flywheel.loop import begin_night, night, open_loop
+from flywheel.loop import begin_night, open_loop, steps
 
 pytestmark = pytest.mark.integration
 
@@ -36,7 +36,7 @@ cpu_threads = 1
 [prefect]
 url = "{prefect}"
 """
-STEPS = (night.DEPLOY, night.COLLECT, night.ROUTE, night.INGEST, night.RETRAIN)
+STEPS = (steps.DEPLOY, steps.COLLECT, steps.ROUTE, steps.INGEST, steps.RETRAIN)
 
 
 @pytest.fixture

@@ -15,15 +15,15 @@ from flywheel.blobs import Blobs
 from flywheel.cli.starter import write_starter
 from flywheel.errors import FlywheelError, UnavailableError, UnknownIdError
 from flywheel.ledger.reports import get_report
-from flywheel.loop import begin_night, night, open_loop
+from flywheel.loop import begin_night, open_loop, steps
 from flywheel.project import load_project
 from flywheel.records import content_id
 
 pytestmark = pytest.mark.integration
 
 STEPS = (
-    night.DEPLOY, night.COLLECT, night.ROUTE, night.INGEST,
-    night.RETRAIN, night.EVALUATE, night.DECIDE,
+    steps.DEPLOY, steps.COLLECT, steps.ROUTE, steps.INGEST,
+    steps.RETRAIN, steps.EVALUATE, steps.DECIDE,
 )  # fmt: skip
 PUT = "import sys; from flywheel.blobs import Blobs; Blobs.open(sys.argv[1]).put(b'late')"
 

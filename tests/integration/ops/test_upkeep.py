@@ -113,9 +113,12 @@ def test_a_back_up_brings_a_project_back_elsewhere_as_it_was(away, tmp_path):
 def test_a_back_up_with_one_wrong_byte_is_refused_before_anything_is_written(away, tmp_path):
     kept, there = tmp_path / "kept", tmp_path / "there"
     flywheel("backup", kept, away.directory)
-    data = bytearray(kept.read_bytes())
+    spoiled = max(
+        (path for path in kept.rglob("*") if path.is_file()), key=lambda p: p.stat().st_size
+    )
+    data = bytearray(spoiled.read_bytes())
     data[len(data) // 2] ^= 1
-    kept.write_bytes(data)
+    spoiled.write_bytes(data)
     flywheel("restore", kept, there, code=2)
     assert not there.exists()
 
