@@ -98,7 +98,7 @@ def test_before_anybody_answered_annotators_are_like_newcomers():
 
 
 def test_somebody_must_be_asked():
-    with pytest.raises(ValueError, match="num_answers is 0; it must be 1 or more"):
+    with pytest.raises(ValueError, match="num_answers is 0; ask at least 1 annotator"):
         worth_of_new(0, FAIR)
 
 

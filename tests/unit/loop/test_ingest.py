@@ -55,7 +55,7 @@ def test_a_trusted_correction_trains_and_a_bad_one_is_set_aside(night):
     assert (result.num_from_sensors, result.num_train, result.num_test) == (1, 1, 0)
     assert "0 labels, 1 from sensors; dataset" in summarize("ingest", result)
     with run.loop.ledger.read() as connection:
-        assert [why for _, why in skips_of(connection, 0) if "'left' is no answer" in why]
+        assert [why for _, why in skips_of(connection, 0) if "'left' is not an answer" in why]
 
 
 def test_a_step_run_again_labels_nothing_twice(night):
