@@ -41,7 +41,7 @@ check: .venv/.stamp  ## format, lint, types and size
 	@$(BIN)/mypy
 	@$(BIN)/python tests/size.py
 
-bench: .venv/.stamp  ## the numbers the README quotes
+bench: .venv/.stamp  ## speed, as ratios to what a user would use instead
 	@$(SAFE) for script in tests/benchmarks/bench_*.py; do echo "$$script"; $(BIN)/python "$$script"; done
 
 prove: .venv/.stamp  ## the error rates of the gate and of every interval, by simulation (minutes)

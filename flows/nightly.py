@@ -38,7 +38,7 @@ from flywheel.loop.steps import DECIDE
 @flow(name="nightly", flow_run_name=run_name)
 @may_be_skipped
 def nightly(directory: Path = Path()) -> State[Any]:
-    """Turn the loop once for the project in a directory.
+    """Run the loop once for the project in a directory.
 
     Args:
         directory: where the project's flywheel.toml is.

@@ -1,7 +1,7 @@
-"""Everything that can go wrong, in one tree.
+"""Everything that can go wrong, in one tree; the command line prints each without a traceback.
 
 FlywheelError
-├── UserError             something the reader can fix; the command line prints it without a traceback
+├── UserError             something the user can fix: exit status 2, every other error has 1
 │   ├── SettingsError     flywheel.toml: an unknown key, an impossible value, a missing function
 │   ├── TaskError         the task breaks its contract (flywheel check names every law)
 │   ├── PayloadError      a sample that cannot be read: corrupt, too large, of the wrong type
@@ -11,6 +11,8 @@ FlywheelError
 ├── RefusedError          a server that answers no: wrong token, bad labeling config
 ├── BusyError             someone else holds it: the night is running, the port is taken
 └── SupersededError       it comes too late: its night has been, or a newer one is due
+
+The Label Studio adapter adds GoneError and TooLargeError for its callers in the annotate stage.
 """
 
 
@@ -19,7 +21,7 @@ class FlywheelError(Exception):
 
 
 class UserError(FlywheelError):
-    """The reader of the message can fix it."""
+    """The user can fix it."""
 
 
 class SettingsError(UserError):

@@ -95,7 +95,7 @@ class Task:
     """whether two answers are the same as far as annotators can see: two poses a hair apart are;
     by default equal JSON, to which 1 and 1.0 are not the same, and the order of keys is nothing"""
     merge: Callable[[Sequence[Json]], Json] = _first
-    """answers that agree, oldest first -> the one that stands for them: their mean, for one"""
+    """answers that agree, oldest first -> the one that stands for them, such as their mean"""
     start_data: Callable[[], Iterable[Example]] | None = None
     """the labeled data that the first model is trained on"""
     baselines: Mapping[str, Baseline] = field(default_factory=dict)

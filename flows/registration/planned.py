@@ -55,7 +55,7 @@ class Planned:
         """The same as lines for a terminal."""
         here = project.directory
         if self.directory is None:
-            yield f"schedule      none: flywheel schedule {here} turns the loop every night"
+            yield f"schedule      none: flywheel schedule {here} runs the loop every night"
         elif self.directory != here:
             yield f"schedule      {_elsewhere(self.directory, here)}"
         elif self.is_paused:

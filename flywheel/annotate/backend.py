@@ -1,6 +1,6 @@
 """The protocol of a labeling backend, and the records that pass through it.
 
-`LabelingBackend` is all that the annotate stage needs of a labeling server. It is implemented for
+`LabelingBackend` has every request that the annotate stage makes. It is implemented for
 Label Studio by `flywheel.annotate.label_studio` and in memory by `flywheel.testing`.
 """
 

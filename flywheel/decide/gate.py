@@ -50,7 +50,8 @@ def decide(report: Report, metric: Metric, gate: Gate, *, now: datetime) -> Deci
     if report.metric_settings != metric.model_dump(mode="json"):
         raise SettingsError(
             f"report {report.id[:12]} measures {report.metric!r} as {report.metric_settings}, the "
-            f"settings say {metric.model_dump(mode='json')}. Run the night again under the new metric"
+            f"settings say {metric.model_dump(mode='json')}. Restore [metric], end the "
+            "night with flywheel night, and change it then"
         )
     evidence = _evidence(report, gate)
     ruling = _rule(report, gate, evidence)

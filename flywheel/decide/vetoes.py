@@ -1,7 +1,7 @@
 """Vetoes: hard conditions that reject a candidate, however much better it is overall.
 
 They read the frozen test set, which is looked at every night; therefore they can only reject a
-candidate, never promote one. Here are also the small helpers with which the gate reads a report:
+candidate, never promote one. The file also holds the helpers with which the gate reads a report:
 usable numbers, margins, and an estimate as text.
 """
 

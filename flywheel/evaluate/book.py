@@ -1,4 +1,4 @@
-"""The book: all per-sample scores behind a report, in one npz file; and the rows they come from.
+"""The book: all per-sample scores behind a report, with their rows, in one npz file.
 
 A report is measured from a book and its context alone, so it can be checked, or measured again
 under another metric, without a model. The file has no pickle: loading it runs no code.

@@ -1,6 +1,6 @@
 """Annotations as the annotators left them, and which of them the consensus has not read yet.
 
-An annotation that vanished keeps its row, with the time at which that was noticed. Also read here:
+An annotation that vanished keeps its row, with the time at which that was noticed. The file also reads
 what annotators answered next to what the model had said, and whether they saw it.
 """
 

@@ -1,6 +1,6 @@
 """Batches: what was chosen for annotation, why, and with which inclusion probability.
 
-Also read here: how each sample of the probability share was drawn, and the chosen samples that came
+The file also reads how each sample of the probability share was drawn, and the chosen samples that came
 back labeled. Only logged predictions are read, never an answer made later.
 """
 

@@ -1,7 +1,7 @@
 """The outbox to Label Studio: which samples wait to be sent, are being annotated, or are finished.
 
 A row is written with the choice, long before anything is sent. It gets its campaign and its key
-in a transaction of their own, so that a second try sends the same. Also kept here: the places of
+in a transaction of their own, so that a second try sends the same. It also holds the places of
 open labeling tasks in the queue, and the facts that they follow from.
 """
 

@@ -1,7 +1,8 @@
-"""The steps of a night: STEPS is the table of them, in order. Read this file first.
+"""The steps of a night: STEPS is the table of them, in order. Start here to follow a night.
 
-Prefect's tasks and the order of every flow follow from the table; a new step is one line here and
-a summary in `flywheel/report/night/steps.py`. Steps pass their results through the ledger, so a
+Prefect's tasks and the order of every flow follow from the table. A new step is a line here, its
+result in `flywheel/loop/results.py`, and its summary in `flywheel/report/night/steps.py`; one after
+decide also runs in `end` of `flows/helpers/steps.py`. Steps pass their results through the ledger, so a
 night that was killed goes on after its last finished step.
 """
 

@@ -1,6 +1,6 @@
 """The records that pass between the stages of the loop, all frozen.
 
-A stage is a function from records to records. Nothing here knows where records are stored,
+Stages hand them to each other, most of them through the ledger. Nothing here knows where records are stored,
 how a model is trained or who draws the labels.
 """
 

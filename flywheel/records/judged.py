@@ -241,7 +241,8 @@ class Decision:
     reasons: tuple[str, ...]
     """the one that decided comes first"""
     e_value: float | None
-    """evidence against "no gain" on fresh labels; None when no challenge is open"""
+    """evidence against "no gain" on fresh labels; None when no challenge is open or no
+    fresh label can be compared"""
     needed_e_value: float | None
     """1 / alpha of the challenge"""
     closes_challenge: bool

@@ -1,4 +1,4 @@
-"""What goes around: samples, predictions, failures, batches, labels, versions, weights, releases."""
+"""The records of the loop: samples, predictions, failures, batches, labels, versions, weights, releases."""
 
 from __future__ import annotations
 

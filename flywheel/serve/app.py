@@ -62,7 +62,7 @@ def create_app(
 ) -> FastAPI:
     """Return the model server of a project, with the current release loaded.
 
-    `durable=False` stores nothing; only the benchmark uses it.
+    `durable=False` stores no prediction; only the benchmark uses it.
 
     Raises:
         SettingsError: the host is not loopback and FLYWHEEL_SERVER_TOKEN is not set.

@@ -59,7 +59,7 @@ class Served:
 class Host:
     """Serves the model of one project; counts hard samples if a debouncer is given.
 
-    `durable=False` stores nothing; only the benchmark uses it.
+    `durable=False` stores no prediction; only the benchmark uses it.
     """
 
     def __init__(

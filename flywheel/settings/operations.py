@@ -1,6 +1,7 @@
-"""How it runs: [project], [storage], [serve], [schedule], [prefect], [workers], [links] and more.
+"""Where and when it runs, who is notified, and what is kept.
 
-Also [approval], [notify] and [retention]: where runs happen, who is notified, and what is kept.
+Sections [project], [storage], [serve], [schedule], [prefect], [workers], [links], [approval],
+[notify] and [retention].
 """
 
 from __future__ import annotations

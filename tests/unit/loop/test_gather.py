@@ -91,5 +91,7 @@ def test_a_first_night_notes_a_server_that_does_not_answer(first_night):
 
 
 def test_a_program_that_is_no_model_server_is_reported(first_night, server_of):
-    with pytest.raises(RefusedError, match=r"does not report the project it serves.*\[serve\] port"):
+    with pytest.raises(
+        RefusedError, match=r"does not report the project it serves.*\[serve\] port"
+    ):
         deploy(first_night(server_of(None)))
