@@ -40,5 +40,5 @@ def rescore(directory: Path = Path()) -> State[Any]:
     num_left = sum(night.after is None for night in nights)
     return Completed(
         message=f"{len(nights) - num_left} of {len(nights)} nights measured under "
-        f"{loop.project.metric.optimize}; {num_other} decisions would have been different, none was changed"
+        f"{loop.project.metric.optimize}; {num_other} decisions would have differed; none was changed"
     )

@@ -135,7 +135,7 @@ def test_all_is_registered_and_said(project):
     assert len(automations(project)) == 11
     assert "automations      11 created" in said
     assert "gpu-step/watchdog" in said
-    assert "nobody is told" not in said
+    assert "notifications    off" not in said
 
 
 def test_the_gpu_pool_of_a_project_has_one_place_and_a_worker(project):

@@ -55,7 +55,7 @@ def test_a_fault_of_the_settings_ends_in_one_line_and_status_2(fresh, tmp_path):
 def test_without_prefect_a_night_ends_in_one_line_and_nothing_is_begun(fresh):
     done = flywheel("night", fresh, PREFECT_API_URL="")
     assert (done.returncode, len(done.stderr.splitlines())) == (1, 1), done.stderr
-    assert "nothing was begun" in done.stderr
+    assert "nothing was started" in done.stderr
     ledger = fresh / ".flywheel/ledger.db"
     assert not ledger.exists() or _nights(ledger) == 0
 

@@ -75,7 +75,7 @@ def test_a_dossier_is_replayed_without_the_ledger(story, decisions, flywheel):
     }
     code, out, _ = flywheel("replay", folder, "-d", story.directory)
     assert code == 0
-    assert "comes out byte for byte" in out
+    assert "is reproduced byte for byte" in out
 
 
 def test_a_dossier_whose_scores_were_changed_gives_no_verdict(story, decisions, tmp_path):
@@ -108,7 +108,7 @@ def test_history_is_rescored_without_a_model(story, flywheel):
     finally:
         settings.write_text(before)
     assert code == 0
-    assert "decisions would have been others; none was changed" in out
+    assert "decisions would have differed; none was changed" in out
     stored = story.rows("select count(*) from rescored")
     assert stored == story.rows("select count(distinct night) from reports")
 
