@@ -243,7 +243,10 @@ def test_a_time_that_was_served_by_hand_is_not_served_again(
     [late] = made_by_schedule(night, directory, "operated", "0 2 * * *", now - DAY, now)
     state = take_up(night, late)
     assert (state.name, state.is_completed()) == ("Skipped", True)
-    assert f"the night of {late.expected_start_time:%Y-%m-%d %H:%M} UTC has been: " in state.message
+    assert (
+        f"the slot {late.expected_start_time:%Y-%m-%d %H:%M} UTC has had its night: "
+        in state.message
+    )
 
 
 def test_while_another_process_has_the_loop_runs_are_skipped_and_going_back_is_not(

@@ -30,7 +30,7 @@ SETTINGS = Train(epochs=4, batch_size=16, learning_rate=0.003, device="cpu", cpu
 # A run whose trainers inherit the lock of an invented GPU; it is killed while they train.
 RUN = """
 import sys
-from test_together import *
+from test_distributed import *
 with hold_devices("cuda:0", "toy", gpus=["GPU-aa"]) as held:
     together("endless_task", SETTINGS, descriptors=held.descriptors)
 """
