@@ -19,7 +19,7 @@ help:  ## say what there is
 setup: .venv/.stamp .venv-label-studio/.stamp  ## install flywheel and Label Studio, each in its own environment
 
 demo:  ## run the digits demo: servers, traffic, labels, nights
-	@echo "make demo: 5 to 6 minutes on two cores, of them 1 to install; run again, it goes on where it stopped"
+	@echo "make demo: 4 to 6 minutes on two cores, of them 1 to install; run again, it goes on where it stopped"
 	@$(MAKE) --no-print-directory -j 2 .venv/.demo .venv-label-studio/.stamp
 	@$(BIN)/flywheel demo $(if $(FRESH),--fresh)
 
