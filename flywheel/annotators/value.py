@@ -186,4 +186,5 @@ def _after_one_more(
 
 
 def _divided(joint: Sequence[float], total: float) -> tuple[float, ...]:
-    return tuple(one / total if total > 0 else 0.0 for one in joint)
+    # At most 1: of tiny chances the total may have lost one part to rounding.
+    return tuple(min(chance / total, 1.0) if total > 0 else 0.0 for chance in joint)

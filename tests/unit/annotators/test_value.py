@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from flywheel.annotators import Doubt, rank_second_opinions, weigh
@@ -108,6 +108,7 @@ def test_somebody_must_be_asked():
     st.floats(1, 50),
     st.booleans(),
 )
+@example([1.0, 5.392932449794064e-51], 5.697665961367648e-283, 1.0, False)  # a chance of 1e231
 def test_a_gain_is_between_all_and_nothing(weights, reliability, alternatives, is_label):
     total = max(math.fsum(weights), 1.0)
     case = doubt(*(weight / total for weight in weights), is_label=is_label)
