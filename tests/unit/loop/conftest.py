@@ -19,7 +19,7 @@ from flywheel.ledger.releases import add_checkpoint, add_release, current_releas
 from flywheel.ledger.reports import add_report
 from flywheel.loop import Loop, NightRun, begin_night, release, steps
 from flywheel.loop.results import Decided, Retrained
-from flywheel.records import Checkpoint, Verdict
+from flywheel.records import Challenge, Checkpoint, Verdict
 from flywheel.testing import draw_points, open_memory, side_of, toy_task
 
 NOW = datetime(2026, 3, 1, 2, tzinfo=UTC)
@@ -197,3 +197,16 @@ def open_after(stages, tmp_path):
             yield toy
 
     return open_copy
+
+
+@pytest.fixture
+def stale_challenge() -> Challenge:
+    """An open challenge to a champion that does not serve."""
+    return Challenge(
+        generation=1,
+        number=1,
+        challenger_digest="c" * 64,
+        champion_digest="b" * 64,
+        alpha=0.01,
+        opened_night=0,
+    )

@@ -10,7 +10,7 @@ from flywheel.ledger.reports import get_report
 from flywheel.loop import begin_night
 from flywheel.loop.judge import decide, evaluate
 from flywheel.loop.retrain import retrain
-from flywheel.records import Challenge, FailureState, Verdict
+from flywheel.records import FailureState, Verdict
 
 
 @pytest.fixture
@@ -83,18 +83,10 @@ def test_without_a_candidate_only_the_champion_is_measured(trained):
         assert openings(toy) == {}
 
 
-def test_a_challenge_to_a_champion_that_is_gone_is_closed(trained):
+def test_a_challenge_to_a_champion_that_is_gone_is_closed(trained, stale_challenge):
     with trained() as (toy, night, candidate):
-        stale = Challenge(
-            generation=1,
-            number=1,
-            challenger_digest="c" * 64,
-            champion_digest="b" * 64,
-            alpha=0.01,
-            opened_night=0,
-        )
         with toy.loop.ledger.begin() as connection:
-            open_challenge(connection, stale, (), 0)
+            open_challenge(connection, stale_challenge, (), 0)
         report = report_of(toy, evaluate(night, candidate))
         challenge, is_closed = challenge_of(toy)
         assert (challenge, challenge.number, is_closed) == (report.challenge, 2, False)

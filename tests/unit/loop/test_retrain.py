@@ -17,7 +17,7 @@ from flywheel.ledger.releases import (
 from flywheel.ledger.reports import add_report
 from flywheel.loop import begin_night, steps
 from flywheel.loop.retrain import challenger, retrain
-from flywheel.records import Approval, Challenge, Consent, FailureState, Verdict
+from flywheel.records import Approval, Consent, FailureState, Verdict
 
 
 def newest(toy):
@@ -153,17 +153,10 @@ def test_a_candidate_that_a_person_has_in_hand_is_over(
         assert why in made.note
 
 
-def test_while_a_candidate_is_challenged_nothing_is_trained(open_after):
+def test_while_a_candidate_is_challenged_nothing_is_trained(open_after, stale_challenge):
     with open_after("ingest") as toy, begin_night(toy.loop) as night:
         champion = released(toy)
-        challenge = Challenge(
-            generation=1,
-            number=1,
-            challenger_digest="c" * 64,
-            champion_digest=champion,
-            alpha=0.01,
-            opened_night=0,
-        )
+        challenge = dataclasses.replace(stale_challenge, champion_digest=champion)
         with toy.loop.ledger.begin() as connection:
             open_challenge(connection, challenge, (), 0)
         assert challenger(toy.loop) == "c" * 64
@@ -173,17 +166,9 @@ def test_while_a_candidate_is_challenged_nothing_is_trained(open_after):
         assert newest(toy).digest == champion
 
 
-def test_a_challenge_to_another_champion_holds_nothing_up(open_after):
+def test_a_challenge_to_another_champion_holds_nothing_up(open_after, stale_challenge):
     with open_after("ingest") as toy, begin_night(toy.loop) as night:
-        challenge = Challenge(
-            generation=1,
-            number=1,
-            challenger_digest="c" * 64,
-            champion_digest="b" * 64,
-            alpha=0.01,
-            opened_night=0,
-        )
         with toy.loop.ledger.begin() as connection:
-            open_challenge(connection, challenge, (), 0)
+            open_challenge(connection, stale_challenge, (), 0)
         assert challenger(toy.loop) is None
         assert retrain(night).candidate_digest == newest(toy).digest
