@@ -11,29 +11,35 @@ export PYTHONDONTWRITEBYTECODE :=
 QUIET := { grep -v -E "^(WARNING: Location .* is ignored|Looking in)" || true; }
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-pose down test check bench prove clean
+.PHONY: help setup demo demo-messages demo-pose down test check bench prove clean
 
 help:  ## say what there is
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: .venv/.stamp .venv-label-studio/.stamp  ## install flywheel and Label Studio, each in its own environment
+setup:  ## install flywheel and Label Studio, each in its own environment
+	@$(MAKE) --no-print-directory -j 2 .venv/.stamp .venv-label-studio/.stamp
 
 demo:  ## run the digits demo: servers, traffic, labels, nights
-	@echo "make demo: 4 to 6 minutes on two cores, of them 1 to install; run again, it goes on where it stopped"
+	@echo "make demo: about 6 minutes on two cores, of them 1 to install; run again, it goes on where it stopped"
 	@$(MAKE) --no-print-directory -j 2 .venv/.demo .venv-label-studio/.stamp
 	@$(BIN)/flywheel demo $(if $(FRESH),--fresh)
+
+demo-messages:  ## run the messages demo: text to a support desk, three nights
+	@$(MAKE) --no-print-directory -j 2 .venv/.demo .venv-label-studio/.stamp
+	@$(BIN)/flywheel demo messages $(if $(FRESH),--fresh)
 
 demo-pose:  ## run the pose demo: a robot cell, keypoints, five nights
 	@$(MAKE) --no-print-directory -j 2 .venv/.pose .venv-label-studio/.stamp
 	@$(BIN)/flywheel demo pose $(if $(FRESH),--fresh)
 
 down:  ## stop the demos' servers
-	@for name in digits pose; do if test -d demo/$$name; then $(BIN)/flywheel demo $$name --down; fi; done
+	@for name in digits messages pose; do if test -d demo/$$name; then $(BIN)/flywheel demo $$name --down; fi; done
 
-test: setup  ## check, then run every test with real servers
-	@$(MAKE) --no-print-directory check
-	@$(BIN)/pytest -q -n auto --dist loadfile tests/unit tests/golden
-	@$(BIN)/pytest -q -n 3 --dist loadfile tests/integration
+# The files that take longest come first, else one core would end with them alone.
+test:  ## check, then run every test with real servers
+	@$(MAKE) --no-print-directory -j 2 check .venv-label-studio/.stamp
+	@$(BIN)/pytest -q -n auto --dist loadfile --no-loadscope-reorder tests/golden tests/unit
+	@$(BIN)/pytest -q -n 4 --dist loadfile --no-loadscope-reorder tests/integration
 
 check: .venv/.stamp  ## format, lint, types and size
 	@$(BIN)/ruff format --check .

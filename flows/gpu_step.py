@@ -18,7 +18,7 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Completed
 
-from flows.helpers.runs import project_name, skipped, training_progress
+from flows.helpers.runs import check_directory, project_name, skipped, training_progress
 from flows.helpers.spread import spreading
 from flywheel.loop import join_night, open_loop
 from flywheel.loop.steps import STEPS
@@ -39,6 +39,7 @@ def gpu_step(directory: Path, night: int, step: Literal["retrain", "evaluate"]) 
         night: its number.
         step: which one.
     """
+    check_directory(directory)
     with open_loop(directory) as loop:
         run = join_night(loop, night, training_progress(loop))
         if run is None:

@@ -21,7 +21,7 @@ from prefect.states import Completed
 
 from flows.helpers.runs import may_be_skipped, run_name, skipped
 from flywheel.loop import open_loop
-from flywheel.loop.rescore import rescore as measure_again
+from flywheel.loop.replay import rescore as measure_again
 
 
 @flow(name="rescore", flow_run_name=run_name)

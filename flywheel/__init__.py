@@ -1,6 +1,7 @@
 """A model in production that gets better every night."""
 
 from flywheel.errors import FlywheelError
+from flywheel.pictures import open_picture
 from flywheel.project import Project, load_project
 from flywheel.records import Answer, Sample
 from flywheel.task import Baseline, Example, Labeling, Task
@@ -15,4 +16,5 @@ __all__ = [
     "Sample",
     "Task",
     "load_project",
+    "open_picture",
 ]

@@ -10,6 +10,7 @@ FlywheelError
 ├── UnavailableError      a server that does not answer now; the work waits in the ledger
 ├── RefusedError          a server that answers no: wrong token, bad labeling config
 ├── BusyError             someone else holds it: the night is running, the port is taken
+├── DamagedError          what is stored has other bytes than were written
 └── SupersededError       it comes too late: its night has been, or a newer one is due
 
 The Label Studio adapter adds GoneError and TooLargeError for its callers in the annotate stage.
@@ -54,6 +55,10 @@ class RefusedError(FlywheelError):
 
 class BusyError(FlywheelError):
     """Another process holds the night, the port or the lock."""
+
+
+class DamagedError(FlywheelError):
+    """What is stored has other bytes than were written."""
 
 
 class SupersededError(FlywheelError):

@@ -24,7 +24,7 @@ UNREADABLE = (UserError, LookupError, TypeError, ValueError, AttributeError)
 _SELF_EXPLAINING = (RuntimeError, ValueError)  # what torch and numpy raise with a whole sentence
 
 
-def describe_fault(error: Exception, folders: Iterable[Path]) -> str:
+def describe_fault(error: BaseException, folders: Iterable[Path]) -> str:
     """`my_task.py:57: KeyError: 'lens'`; without a place when no line of these folders is in it."""
     lines = str(error.msg if isinstance(error, SyntaxError) else error).splitlines()
     said = lines[0] if lines else ""
@@ -36,7 +36,7 @@ def describe_fault(error: Exception, folders: Iterable[Path]) -> str:
     return f"{place}: {said}" if place else said
 
 
-def _place(error: Exception, folders: list[Path]) -> str | None:
+def _place(error: BaseException, folders: list[Path]) -> str | None:
     """The innermost line in one of the folders; what is installed below them does not count."""
     lines = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
     if isinstance(error, SyntaxError) and error.filename:

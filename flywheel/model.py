@@ -6,16 +6,20 @@ is what serves. Weights are safetensors, which load without pickle and so run no
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import random
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
 from threadpoolctl import threadpool_limits
 
 from flywheel.errors import SettingsError, TaskError
-from flywheel.records import Answer, Sample, content_id
+from flywheel.records import Answer, Json, Sample, content_id
 from flywheel.task import Task
 
 
@@ -29,19 +33,53 @@ def weights_of(module: torch.nn.Module) -> bytes:
     return safetensors.torch.save(state)
 
 
-def load_weights(module: torch.nn.Module, weights: bytes) -> None:
+def load_weights(module: torch.nn.Module, weights: bytes, *, grown: bool = False) -> None:
     """Put the weights of a safetensors file into a module.
+
+    Args:
+        module: the network.
+        weights: the bytes of the file.
+        grown: whether tensors of the network may have more rows, which then stay as they are.
 
     Raises:
         TaskError: the bytes are no safetensors file, or belong to another network.
     """
     try:
-        module.load_state_dict(safetensors.torch.load(weights))
+        state = safetensors.torch.load(weights)
+        if grown:
+            state = _fill(state, module.state_dict())
+        module.load_state_dict(state)
     except (SafetensorError, RuntimeError) as error:
         raise TaskError(
-            f"the checkpoint does not fit the network that task.model() returns: {error}; "
-            "after changing the network, train its first weights anew under a new project name"
+            f"the checkpoint does not fit the network that task.model() returns: "
+            f"{' '.join(str(error).split())}; undo the change of the network"
         ) from error
+
+
+def has_grown(module: torch.nn.Module, weights: bytes) -> list[str]:
+    """The tensors that have more rows than the weights, if all others fit; else nothing."""
+    old, new = safetensors.torch.load(weights), module.state_dict()
+    if old.keys() != new.keys() or any(not _is_grown(old[name], new[name]) for name in new):
+        return []
+    return [
+        name for name in sorted(new) if len(old[name].shape) and len(new[name]) > len(old[name])
+    ]
+
+
+def _is_grown(old: torch.Tensor, new: torch.Tensor) -> bool:
+    if old.shape == new.shape:
+        return True
+    return bool(old.dim() and new.dim()) and old.shape[1:] == new.shape[1:] and len(new) > len(old)
+
+
+def _fill(old: dict[str, torch.Tensor], fresh: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The old tensors; those that have fewer rows get the further ones of the fresh network."""
+    return {
+        name: torch.cat([value, fresh[name][len(value) :]])
+        if name in fresh and value.shape != fresh[name].shape and _is_grown(value, fresh[name])
+        else value
+        for name, value in old.items()
+    }
 
 
 def pick_device(name: str) -> torch.device:
@@ -85,21 +123,97 @@ def cpu_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+_STATES: tuple[tuple[Callable[[], Any], Callable[[Any], Any]], ...] = (
+    (torch.get_default_dtype, torch.set_default_dtype),
+    (torch.get_num_threads, torch.set_num_threads),
+    (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
+    (torch.is_grad_enabled, torch.set_grad_enabled),
+    (np.geterr, lambda errors: np.seterr(**errors)),
+)
+"""how to read and to set what is global in a process"""
+
+
+def seed_torch(seed: int) -> None:
+    """Seed torch's global generators.
+
+    Without an accelerator, `torch.manual_seed` keeps three stack traces of every call for the day
+    when there is one: they take longer than a small network, and are never freed.
+    """
+    if torch.accelerator.is_available():
+        torch.manual_seed(seed)
+    else:
+        torch.default_generator.manual_seed(seed)
+
+
+@contextmanager
+def isolated() -> Iterator[None]:
+    """Run a user's code with generators of one seed, and restore all that is global after it.
+
+    Torch's, numpy's and Python's global generators begin at the same place in every block, so
+    that what draws from them does not depend on who was asked before.
+    """
+    before = [read() for read, _ in _STATES]
+    numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002  its owner
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        seed_torch(0)
+        np.random.seed(0)  # noqa: NPY002  what a user's code draws from
+        random.seed(0)
+        try:
+            yield
+        finally:
+            np.random.set_state(numpy_state)  # noqa: NPY002
+            random.setstate(python_state)
+            for (read, restore), value in zip(_STATES, before, strict=True):
+                if read() != value:
+                    restore(value)
+
+
 class Model:
     """A task's network with given weights, ready to answer; it is never trained further."""
 
-    def __init__(self, task: Task, weights: bytes, device: torch.device) -> None:
+    def __init__(
+        self,
+        task: Task,
+        weights: bytes,
+        device: torch.device,
+        *,
+        note: str = "",
+        is_then: bool = False,
+        rename: Callable[[Json], Json] | None = None,
+    ) -> None:
         self.task = task
+        """with which it answers; that of then, if `is_then`"""
         self.digest = content_id(weights)
         self.device = device
+        self.note = note
+        """what is worth knowing of its code; empty: it is that of now, and nothing has changed"""
+        self.is_then = is_then
+        """whether its code is that of the time when it was made, since that of now does not fit"""
+        self._rename = rename
         self._module = task.model()
         load_weights(self._module, weights)
         self._module.to(device).eval()
 
     def answer(self, inputs: torch.Tensor) -> list[Answer]:
-        """Answers for a batch of inputs, (B, ...) as `task.inputs` gives them."""
-        with torch.inference_mode():
-            return self.task.answers(self._module(inputs.to(self.device)))
+        """Answers for a batch of inputs, (B, ...) as `task.inputs` gives them; these stay as they are.
+
+        Raises:
+            TaskError: there are more or fewer answers than inputs.
+        """
+        with torch.inference_mode():  # copied: a network may write into what it is given
+            answers = self.task.answers(self._module(inputs.to(self.device, copy=True)))
+        if len(answers) != len(inputs):
+            raise TaskError(
+                f"The task returned {len(answers)} answers to {len(inputs)} samples. "
+                "Let task.answers return one each, in order; flywheel check tests this."
+            )
+        if self._rename is None:
+            return answers
+        return [replace(answer, value=self._rename(answer.value)) for answer in answers]
+
+    def weight_places(self) -> set[int]:
+        """Where the weights lie in memory; models that share a place are one network."""
+        return {value.data_ptr() for value in self._module.parameters() if value.numel()}
 
     def answer_samples(self, samples: Sequence[Sample], batch_size: int = 256) -> list[Answer]:
         """Answers for any number of samples, in bounded memory."""

@@ -6,6 +6,7 @@ unit and range. Secrets are not settings: tokens come from the environment.
 
 from __future__ import annotations
 
+import codecs
 import os
 import tomllib
 from pathlib import Path
@@ -18,7 +19,7 @@ from flywheel.faults import describe_detail
 from flywheel.settings.base import Section
 from flywheel.settings.judging import Abstain, Gate, Metric, Published
 from flywheel.settings.labeling import AnnotatorSettings, Cost, LabelingSettings, Quality
-from flywheel.settings.learning import Collect, Dataset, Sensors, Train
+from flywheel.settings.learning import Collect, Dataset, Select, Sensors, Train
 from flywheel.settings.operations import (
     Approval,
     Identity,
@@ -31,6 +32,7 @@ from flywheel.settings.operations import (
     Storage,
     Workers,
 )
+from flywheel.web import address
 
 FILE_NAME = "flywheel.toml"
 
@@ -52,6 +54,7 @@ class _Settings(Section):
     storage: Storage = Storage()
     serve: Serve = Serve()
     collect: Collect = Collect()
+    select: Select = Select()
     labeling: LabelingSettings = LabelingSettings()
     sensors: Sensors = Sensors()
     dataset: Dataset = Dataset()
@@ -107,7 +110,7 @@ class Project(_Settings):
     @property
     def server_url(self) -> str:
         """Where the model server answers."""
-        return f"http://{self.serve.host}:{self.serve.port}"
+        return address(self.serve.host, self.serve.port)
 
     @property
     def prefect_page(self) -> str:
@@ -135,23 +138,35 @@ def load_project(directory: Path | str = ".") -> Project:
     root = Path(directory).absolute()
     path = root / FILE_NAME
     try:
-        settings = tomllib.loads(path.read_text(encoding="utf-8"))
+        settings = tomllib.loads(_decoded(path.read_bytes()))
     except OSError as error:
         raise SettingsError(
             f"{path}: {error.strerror or error}; flywheel init DIR writes a project to start from, "
             "and flywheel schedule DIR --moved lets the runs of one that has moved follow it"
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no TOML, no text, or nested without end
         raise SettingsError(f"{path} is not TOML: {error}; fix it there") from error
     if "directory" in settings:
         raise SettingsError(f"{path}: unknown key 'directory'; remove it")
     try:
-        return Project(directory=root, **settings)
+        project = Project(directory=root, **settings)
     except ValidationError as error:
         faults = "\n".join(
             f"{path}: {describe_detail(detail, _Settings)}" for detail in error.errors()
         )
         raise SettingsError(faults) from error
+    if "?" in str(root) and project.ledger_url.startswith(f"sqlite:///{root}"):
+        raise SettingsError(
+            f"{root} has a ? in its path, where the address of a SQLite ledger ends. Rename the folder."
+        )
+    return project
+
+
+def _decoded(data: bytes) -> str:
+    """The text of a file as editors write it: UTF-8, or what its byte order mark says."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16")
+    return data.decode("utf-8-sig")
 
 
 def secret(name: str) -> str | None:

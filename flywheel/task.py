@@ -7,11 +7,12 @@ The bundled examples import only public parts; `flywheel check` runs the laws of
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -19,12 +20,45 @@ from typing import TYPE_CHECKING, Any
 from flywheel.errors import FlywheelError, SettingsError, TaskError
 from flywheel.faults import describe_fault
 from flywheel.records import Answer, Json, Sample, Split, same_json
+from flywheel.sources import Code, read_code
 
 if TYPE_CHECKING:
     import torch
 
 
 _MOST_NAMES = 8
+
+
+def copied(value: Any) -> Any:
+    """A copy of JSON or of samples that can be changed without changing the original."""
+    if isinstance(value, Sample):
+        return replace(value, metadata=copied(value.metadata))
+    if isinstance(value, dict):
+        return {key: copied(inner) for key, inner in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(copied(inner) for inner in value)
+    return value
+
+
+_IS_APART = "_works_on_copies"
+
+
+def _keep_apart(record: Any, *names: str) -> None:
+    """Make functions of a frozen record work on copies: what one changes, no other sees."""
+    for name in names:
+        object.__setattr__(record, name, _apart(getattr(record, name)))
+
+
+def _apart(function: Any) -> Any:
+    if function in (None, same_json, _first) or hasattr(function, _IS_APART):
+        return function
+
+    @functools.wraps(function)
+    def call(*given: Any, **named: Any) -> Any:
+        return function(*map(copied, given), **{key: copied(one) for key, one in named.items()})
+
+    setattr(call, _IS_APART, True)
+    return call
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,6 +88,12 @@ class Labeling:
     """answer, sample -> Label Studio result, used as the pre-annotation"""
     answer: Callable[[list[dict[str, Json]], Sample], Json]
     """Label Studio result, sample -> answer; raises AnnotationError when it is not one"""
+    empty_is_answer: bool = False
+    """whether a result without any region is an answer, as of a detector where no object is seen;
+    else it is refused as an annotation that was submitted by mistake"""
+
+    def __post_init__(self) -> None:
+        _keep_apart(self, "picture", "result", "answer")
 
 
 Predictor = Callable[[Sequence[Sample]], list[Json]]
@@ -68,6 +108,9 @@ class Baseline:
     """scripted, or simple ML"""
     fit: Callable[[Sequence[Sample], Sequence[Json]], Predictor]
     """training samples and their answers -> predictor; a scripted one ignores them"""
+
+    def __post_init__(self) -> None:
+        _keep_apart(self, "fit")
 
 
 def _first(answers: Sequence[Json]) -> Json:
@@ -103,9 +146,19 @@ class Task:
     """named parts of production that are watched one by one"""
     augment: Callable[[torch.Tensor, torch.Generator], torch.Tensor] | None = None
     """(B, ...) -> (B, ...), random variation of training inputs"""
+    loss_not: Callable[[Any, torch.Tensor], torch.Tensor] | None = None
+    """model output, targets of answers that failed -> (B,), a loss for giving these answers:
+    `flywheel.recipes.not_this_class` for classes. With it a failed outcome trains"""
     drawing: Callable[[Sample, Json | None, Json | None], bytes] | None = None
     """sample, answer, label -> PNG with both drawn over it, None where not known; reports show it
     in place of the labeling's picture, so that annotators see what is wrong with an answer"""
+    code: Code | None = field(default=None, repr=False)
+    """the source that it was loaded from; `load_task` sets it"""
+
+    def __post_init__(self) -> None:
+        _keep_apart(self, "targets", "scores", "agree", "merge", "drawing")
+        slices = {name: _apart(belongs) for name, belongs in self.slices.items()}
+        object.__setattr__(self, "slices", slices)
 
 
 def load_function(path: str, directory: Path) -> Callable[..., Any]:
@@ -141,7 +194,7 @@ def _load_module(path: str, module_name: str, directory: Path) -> ModuleType:
         ) from error
     except FlywheelError:
         raise  # it says already what to do
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         fault = describe_fault(error, [directory])
         name = "" if fault.startswith(module_name.split(".", maxsplit=1)[0]) else f"{path!r}: "
         raise SettingsError(f"{name}{fault}; fix it, then run flywheel check") from error
@@ -187,11 +240,11 @@ def load_task(path: str, directory: Path) -> Task:
         task = make()
     except FlywheelError:
         raise  # it says already what to do
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         fault = describe_fault(error, [directory])
         raise TaskError(f"{path} raised {fault}; fix it, then run flywheel check") from error
     if not isinstance(task, Task):
         raise TaskError(
             f"{path} returned {type(task).__name__}, not a flywheel.Task; end it in return Task(...)"
         )
-    return task
+    return replace(task, code=read_code(path, directory.absolute()))

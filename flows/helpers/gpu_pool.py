@@ -21,6 +21,7 @@ from prefect.utilities.urls import url_for
 
 from flywheel.errors import FlywheelError, SettingsError, UnavailableError
 from flywheel.loop import NightRun, Step
+from flywheel.shell import quoted
 
 Result = TypeVar("Result")
 
@@ -57,7 +58,7 @@ class GpuPool:
         except ObjectNotFound as error:
             raise SettingsError(
                 f"workers.gpu_pool = {project.workers.gpu_pool!r}, but there is no deployment "
-                f"gpu-step/{project.name}; run flywheel schedule {project.directory}"
+                f"gpu-step/{project.name}; run flywheel schedule {quoted(project.directory)}"
             ) from error
         run_id: UUID = begun.id
         return run_id

@@ -7,22 +7,27 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 import typing
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ParamSpec
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
 from prefect.runtime import flow_run
 from prefect.states import Completed
 
-from flywheel.errors import BusyError, SettingsError, SupersededError
+from flywheel.errors import BusyError, RefusedError, SettingsError, SupersededError
 from flywheel.loop import Loop, Slot
 from flywheel.project import load_project
 
 Parameters = ParamSpec("Parameters")
+
+DIRECTORY_VARIABLE = "FLYWHEEL_DIRECTORY"
+"""environment variable of a project's own worker: the only folder that its runs may be for"""
 
 PATIENCE_SECONDS = 3600.0
 """how long a night waits for work between nights, or for another run of itself"""
@@ -33,10 +38,15 @@ OUTAGE_SECONDS = 120.0
 def may_be_skipped(
     flow: Callable[Parameters, State[Any]],
 ) -> Callable[Parameters, State[Any]]:
-    """End a flow as Skipped when another run is under way or has made it superfluous."""
+    """End a flow as Skipped when another run is under way or has made it superfluous.
+
+    Its first parameter is the project's directory, which is checked first.
+    """
 
     @functools.wraps(flow)
     def run(*arguments: Parameters.args, **named: Parameters.kwargs) -> State[Any]:
+        given: Any = arguments[0] if arguments else named.get("directory", Path())
+        check_directory(Path(given))
         try:
             return flow(*arguments, **named)
         except (BusyError, SupersededError) as error:
@@ -46,6 +56,29 @@ def may_be_skipped(
     vars(run)["__signature__"] = inspect.signature(flow, eval_str=True)
     run.__annotations__ = typing.get_type_hints(flow)
     return run
+
+
+def check_directory(directory: Path) -> None:
+    """Compare the folder of a run with what its worker and its deployment are registered for.
+
+    A run's parameters come from the caller that started it, and the task in the folder is code.
+
+    Raises:
+        RefusedError: it is another folder.
+    """
+    registered = {own} if (own := os.environ.get(DIRECTORY_VARIABLE)) else set()
+    context = FlowRunContext.get()
+    run = context.flow_run if context is not None else None
+    if run is not None and run.deployment_id is not None:
+        with get_client(sync_client=True) as client:
+            parameters = client.read_deployment(run.deployment_id).parameters
+        registered.add(str(parameters.get("directory")))
+    if registered - {str(directory)}:
+        raise RefusedError(
+            f"directory = {str(directory)!r} is not the registered project, "
+            f"{' or '.join(sorted(registered))}. Run flywheel schedule in the folder whose flows are "
+            "to run; a form must leave this field as it is."
+        )
 
 
 def skipped(why: str) -> State[Any]:

@@ -86,6 +86,9 @@ class _DaskSpread:
 
     project: Project
     closing: ExitStack
+    security: Any = None
+    """keys of the processes started here: without them any user of this machine could run code in
+    them; None: a cluster has those of Dask's own configuration"""
     spread_id: str = field(default_factory=lambda: uuid4().hex)
     address: str = ""
 
@@ -121,20 +124,29 @@ class _DaskSpread:
 
         if not self.address:
             self.address = self.project.workers.cluster or self._start()
-        return DaskTaskRunner(address=self.address)
+        keys = {"security": self.security} if self.security is not None else None
+        return DaskTaskRunner(address=self.address, client_kwargs=keys)
 
     def _start(self) -> str:
         """Processes on this machine, which end with the step; their scheduler's address."""
+        import dask  # noqa: PLC0415
         import distributed  # noqa: PLC0415
 
         untyped: Any = distributed
-        cluster = untyped.LocalCluster(
-            n_workers=self.project.workers.processes,
-            threads_per_worker=1,
-            processes=True,
-            host="127.0.0.1",
-            dashboard_address=None,
-            memory_limit=0,
-        )
+        self.security = untyped.Security.temporary()
+        # Beside its dashboard, each process has pages about what it does, without a password.
+        pages: dict[str, list[str]] = {
+            f"distributed.{role}.http.routes": [] for role in ("scheduler", "worker")
+        }
+        with dask.config.set(pages):
+            cluster = untyped.LocalCluster(
+                n_workers=self.project.workers.processes,
+                threads_per_worker=1,
+                processes=True,
+                host="127.0.0.1",
+                dashboard_address=None,
+                memory_limit=0,
+                security=self.security,
+            )
         self.closing.callback(cluster.close)
         return str(cluster.scheduler_address)

@@ -2,29 +2,141 @@
 
 A step is retried only when a server does not answer, never after a refusal. Prefect caches
 no result: the ledger decides whether a step of a night is done.
+
+A night ends in the dashboard: its summary, the baselines, links and tags; and where a person is to
+approve, the dossier, the form, and a default answer at the deadline.
 """
 
 from __future__ import annotations
 
 from typing import Any, TypeVar
+from uuid import UUID
 
 from prefect import task
-from prefect.artifacts import create_markdown_artifact
+from prefect.artifacts import (
+    create_link_artifact,
+    create_markdown_artifact,
+    create_table_artifact,
+)
 from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State, TaskRun
-from prefect.states import Completed
+from prefect.exceptions import ObjectNotFound
+from prefect.runtime import flow_run
+from prefect.states import Completed, Scheduled
 from prefect.utilities.annotations import quote
 
-from flows.helpers.approval import want_approval
 from flows.helpers.events import emit
 from flows.helpers.gpu_pool import GpuPool, do_in_pool
 from flows.helpers.spread import spreading
-from flows.helpers.summary import publish_report
+from flows.registration.manifests import form_address
 from flywheel.errors import UnavailableError
-from flywheel.loop import NightRun, Step
-from flywheel.loop.results import Decided
+from flywheel.ledger.judged import get_decision, report_of_night
+from flywheel.loop import Loop, NightRun, Step
+from flywheel.loop.approval import DEADLINE
+from flywheel.loop.results import Decided, Released
 from flywheel.loop.steps import PULL_LABELS, RELEASE, STEPS
-from flywheel.report import step_page
+from flywheel.records import Approval
+from flywheel.report import (
+    address,
+    baseline_rows,
+    file_dossier,
+    night_page,
+    step_page,
+    write_report,
+)
+from flywheel.report.dossier import write_asked_dossier
+from flywheel.shell import quoted
+
+
+def want_approval(loop: Loop, released: Released) -> None:
+    """Publish the dossier with a link to the form, and plan the run at the deadline."""
+    if released.waits is None:
+        return
+    waits, project = released.waits, loop.project
+    dossier = write_asked_dossier(loop, waits)
+    deployment = _plan_deadline(loop, waits)
+    answer = (
+        f"flywheel approve {quoted(project.directory)} --name YOU --reason WHY"
+        if deployment is None
+        else f"[the form, with your name and why]({form_address(project, deployment)})"
+    )
+    create_markdown_artifact(
+        key=f"{project.name}-approval",
+        markdown=(
+            f"# A decision waits for a person\n\nUntil {waits.deadline:%Y-%m-%d %H:%M} UTC, then: "
+            f"{waits.at_deadline.value}.\n\n- Read: [the dossier of decision "
+            f"{waits.decision_id[:12]}]({dossier})\n- Answer: {answer}\n"
+        ),
+        description="a decision waits for approval: its dossier, and the form that answers it",
+    )
+
+
+def _plan_deadline(loop: Loop, waits: Approval) -> UUID | None:
+    """Plan a run of release, once; where nothing is scheduled, the next night checks the deadline.
+
+    Returns:
+        The deployment whose form answers; None when nothing is scheduled.
+    """
+    with get_client(sync_client=True) as client:
+        try:
+            deployment = client.read_deployment_by_name(f"release/{loop.project.name}")
+        except ObjectNotFound:
+            return None
+        client.create_flow_run_from_deployment(
+            deployment.id,
+            parameters={
+                **deployment.parameters,
+                "answer": waits.at_deadline.value,
+                "decision": waits.decision_id,
+                "name": DEADLINE,
+                "reason": "no answer before the deadline",
+            },
+            state=Scheduled(scheduled_time=waits.deadline),
+            idempotency_key=f"deadline of {waits.decision_id}",
+        )
+    return deployment.id
+
+
+def publish_report(night: NightRun) -> None:
+    """Write the night's pages and publish its summary as artifacts of the run."""
+    loop, project = night.loop, night.loop.project
+    with loop.ledger.read() as connection:
+        decision = get_decision(connection, night.number)
+        report = report_of_night(connection, night.number)
+    path = write_report(loop, night.number)
+    if decision is not None:
+        file_dossier(loop, decision.id)
+    create_markdown_artifact(
+        key=f"{project.name}-night",
+        markdown=night_page(loop, night.number),
+        description=f"{project.name}, night {night.number}: what happened",
+    )
+    if report is not None:
+        create_table_artifact(
+            key=f"{project.name}-baselines",
+            table=baseline_rows(report),
+            description=f"{project.name}, night {night.number}: {report.metric} of all models",
+        )
+    create_link_artifact(
+        link=address(project, path.name),
+        link_text=f"report of night {night.number}",
+        key=f"{project.name}-report",
+        description=f"{project.name}, night {night.number}: the page with every number",
+    )
+    tag_run("flywheel", project.name, *([decision.verdict.value] if decision else []))
+
+
+def tag_run(*tags: str) -> None:
+    """Add tags to the current flow run, so that runs can be found by their verdict."""
+    if flow_run.id is None:
+        return
+    with get_client(sync_client=True) as client:
+        known = client.read_flow_run(flow_run.id).tags
+        client.update_flow_run(
+            flow_run.id, tags=[*known, *(tag for tag in tags if tag not in known)]
+        )
+
 
 Result = TypeVar("Result")
 

@@ -43,14 +43,37 @@ def project_values(project: Project) -> dict[str, Any]:
     }
 
 
-def deployment_manifest(project: Project) -> dict[str, Any]:
-    """prefect.yaml for a project; without a GPU pool there is no deployment for it."""
-    text = (_FOLDER / "prefect.yaml").read_text(encoding="utf-8")
-    manifest: dict[str, Any] = filled(yaml.safe_load(text), project_values(project))
+def deployment_manifest(project: Project, own_id: str = "") -> dict[str, Any]:
+    """prefect.yaml for a project; without a GPU pool there is no deployment for it.
+
+    The project's own pools take no job variables: what those set is fixed there. The id of the
+    project stands at the end of each description.
+    """
+    manifest: dict[str, Any] = filled(_manifest(), project_values(project))
     manifest["deployments"] = [
         deployment for deployment in manifest["deployments"] if deployment["work_pool"]["name"]
     ]
+    for deployment in manifest["deployments"]:
+        if own_id:
+            deployment["description"] += f"\nProject id: `{own_id}`\n"
+        if stack.is_own(project, deployment["work_pool"]["name"]):
+            deployment["work_pool"] = {"name": deployment["work_pool"]["name"]}
     return manifest
+
+
+def entrypoints() -> frozenset[str]:
+    """The entrypoints of our flows, as deployments name them."""
+    return frozenset(entry["entrypoint"] for entry in _manifest()["deployments"])
+
+
+def run_environment() -> dict[str, str]:
+    """The environment variables that every run gets, whatever its pool."""
+    return dict(_manifest()["definitions"]["job_variables"]["env"])
+
+
+def _manifest() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((_FOLDER / "prefect.yaml").read_text(encoding="utf-8"))
+    return found
 
 
 def automation_manifests(values: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -1,17 +1,19 @@
 """The work pools that a project's runs go to.
 
 Its own are made here, as process pools; those of the team, of whatever type, are used and never
-made, changed or deleted. Which is which is decided by the name, see `flywheel.stack.pools`.
+made, changed or deleted. Which is which is decided by the name, see `flywheel.stack.sharing`.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
 from prefect.client.schemas.objects import WorkPool
 from prefect.exceptions import ObjectNotFound
-from prefect.workers.process import ProcessWorker
 
+from flows.registration.manifests import run_environment
 from flywheel import stack
 from flywheel.errors import SettingsError
 from flywheel.project import Project
@@ -44,22 +46,35 @@ def check_pools(client: SyncPrefectClient, project: Project) -> None:
 def make_pools(client: SyncPrefectClient, project: Project) -> list[str]:
     """Make the project's own pools that are missing; returns their names.
 
-    A GPU pool has one slot, so that runs wait for the GPU in the pool.
+    A GPU pool has one slot, so that runs wait for the GPU in the pool. One that an earlier version
+    made gets the template of today.
     """
     made = []
     for key, name in _wanted(project).items():
-        if not stack.is_own(project, name) or read_pool(client, name) is not None:
+        if not stack.is_own(project, name):
+            continue
+        if read_pool(client, name) is not None:
+            client.update_work_pool(name, WorkPoolUpdate(base_job_template=_template()))
             continue
         wanted = WorkPoolCreate(
             name=name,
             type="process",
             description=_description(project),
-            base_job_template=ProcessWorker.get_default_base_job_template(),
+            base_job_template=_template(),
             concurrency_limit=1 if key == "gpu_pool" else None,
         )
         client.create_work_pool(wanted)
         made.append(name)
     return made
+
+
+def _template() -> dict[str, Any]:
+    """How a pool of ours starts a run: no job variable changes the command or the environment."""
+    fixed = {"command": None, "env": run_environment(), "labels": {}, "name": None}
+    return {
+        "job_configuration": {**fixed, "stream_output": True, "working_dir": None},
+        "variables": {"type": "object", "properties": {}, "additionalProperties": False},
+    }
 
 
 def remove_pools(

@@ -21,13 +21,19 @@ from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTag
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule
 
-from flows.helpers.client import ask_server
-from flows.registration.automations import register_automations, remove_automations
+from flows.registration.automations import (
+    VARIABLE,
+    block_for,
+    register_automations,
+    remove_automations,
+)
 from flows.registration.manifests import deployment_manifest
-from flows.registration.notices import VARIABLE, block_for
 from flows.registration.pools import check_pools, make_pools, remove_pools
+from flows.registration.server import ask_server
+from flywheel import stack
 from flywheel.errors import RefusedError, SettingsError
 from flywheel.project import FILE_NAME, Project, secret
+from flywheel.shell import quoted
 
 _TAG = "flywheel"  # every deployment in deployments/prefect.yaml has it
 _PAGE = 200
@@ -158,10 +164,10 @@ def _check_name(client: SyncPrefectClient, project: Project, *, has_moved: bool)
         raise SettingsError(
             f"project.name = {project.name!r} is scheduled on this Prefect server for {directory}"
             + (
-                f"; write another name, or first run flywheel unschedule {directory}"
+                f"; write another name, or first run flywheel unschedule {quoted(directory)}"
                 if is_there
                 else ", where no project is on this machine; if it has moved, run flywheel "
-                f"schedule {project.directory} --moved, else write another name"
+                f"schedule {quoted(project.directory)} --moved, else write another name"
             )
         )
 
@@ -174,7 +180,9 @@ def _deploy(project: Project) -> None:
     """
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "prefect.yaml"
-        file.write_text(yaml.safe_dump(deployment_manifest(project)), encoding="utf-8")
+        file.write_text(
+            yaml.safe_dump(deployment_manifest(project, stack.own_id(project))), encoding="utf-8"
+        )
         done = subprocess.run(
             [*_PREFECT, "deploy", "--all", "--prefect-file", str(file)],
             cwd=folder,

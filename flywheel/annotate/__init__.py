@@ -3,17 +3,22 @@
 Feedback from sensors that the project trusts becomes labels too.
 """
 
-from flywheel.annotate.budget import affordable_answers
-from flywheel.annotate.consensus import LabelResult, make_labels
+from flywheel.annotate.cost import affordable_answers
 from flywheel.annotate.evidence import blinded_slices
 from flywheel.annotate.label_studio.backend import LabelStudioBackend
 from flywheel.annotate.label_studio.pictures import PictureStorage
+from flywheel.annotate.labels import (
+    LabelResult,
+    SensorResult,
+    label_from_sensors,
+    make_labels,
+    words,
+)
 from flywheel.annotate.pull import PullResult, pull
 from flywheel.annotate.quality import QualityChecks, ask_quality_checks
 from flywheel.annotate.queue import QueueResult, order_queue, targeted
 from flywheel.annotate.reconcile import ReconcileResult, reconcile
 from flywheel.annotate.send import Sender, SendResult, send
-from flywheel.annotate.sensors import SensorResult, label_from_sensors
 
 __all__ = [
     "LabelResult",
@@ -36,4 +41,5 @@ __all__ = [
     "reconcile",
     "send",
     "targeted",
+    "words",
 ]

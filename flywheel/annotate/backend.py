@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
+from flywheel.errors import RefusedError
 from flywheel.records import Json
 
 BACKEND_LOCK = "the labeling backend"
@@ -101,11 +102,20 @@ class LabelingBackend(PictureStore, Protocol):
     """
 
     def ensure(
-        self, title: str, config: str, project_id: int | None, num_annotators: int = 1
+        self,
+        title: str,
+        config: str,
+        project_id: int | None,
+        num_annotators: int = 1,
+        owner: str = "",
     ) -> LabelingProject:
         """Find the project by id, else by title, else create it; bring its config up to date.
 
-        In a new project `num_annotators` is the default for each labeling task.
+        In a new project `num_annotators` is the default for each labeling task. `owner` is the id
+        of the flywheel project that it belongs to; without one it is not checked.
+
+        Raises:
+            RefusedError: the project belongs to another flywheel project.
         """
 
     def page(self, project_id: int) -> str:
@@ -143,6 +153,14 @@ class LabelingBackend(PictureStore, Protocol):
 
     def register_webhook(self, project_id: int, url: str, secret: str) -> None:
         """Have the server notify an address of every annotation. Idempotent."""
+
+
+def other_owner(title: str, theirs: str, ours: str) -> RefusedError:
+    """The error for a labeling project that belongs to another flywheel project."""
+    return RefusedError(
+        f"{title!r} in Label Studio belongs to the flywheel project {theirs}, and this one is "
+        f"{ours}. Write another [project] name in flywheel.toml, so that they share no queue."
+    )
 
 
 def task_data(item: NewLabelingTask) -> dict[str, Json]:

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from flywheel.annotate.plan import EVERYWHERE
+from flywheel.annotate.queue import EVERYWHERE
 from flywheel.annotators import Compared, Crowd, Opinion, group_answers, measure_anchoring, weigh
 from flywheel.annotators.anchoring import Anchorings
 from flywheel.blobs import Blobs
 from flywheel.ledger.annotations import annotations_of, newest_labels, recent_looks
 from flywheel.ledger.annotators import Measured, recent_annotations
 from flywheel.ledger.samples import load_each
-from flywheel.records import Annotation, Json, Label, Purpose
+from flywheel.records import Annotation, Json, Purpose
 from flywheel.settings.labeling import AnnotatorSettings
 from flywheel.task import Task
 
@@ -92,13 +92,11 @@ def weigh_evidence(
 ) -> Evidence:
     """Weigh the newest annotations, and all annotations of the given samples."""
     recent = recent_annotations(connection, _WINDOW)
-    gold = [annotation for annotation in recent if annotation.purpose is Purpose.GOLD]
-    gold_samples = sorted({annotation.sample_id for annotation in gold})
     window = {
         annotation.sample_id for annotation in recent if annotation.purpose is not Purpose.GOLD
     }
     wanted = sorted(window.union(sample_ids))
-    given = _by_sample(annotations_of(connection, wanted))
+    given = by_sample(annotations_of(connection, wanted))
     grouped = {
         key: group_answers([annotation.answer for annotation in annotations], task.agree)
         for key, annotations in given.items()
@@ -113,14 +111,8 @@ def weigh_evidence(
         for key, annotations in given.items()
         for annotation, group in zip(annotations, grouped[key], strict=True)
     ]
-    known = newest_labels(connection, gold_samples)
-    own = _by_sample(annotations_of(connection, gold_samples))
-    measured = [
-        annotation
-        for annotation in gold
-        if not _made(own.get(annotation.sample_id, ()), annotation.annotator)
-    ]
-    crowd = weigh([*opinions, *_gold_opinions(measured, known, task)], _tiers(annotators))
+    gold = _gold_opinions(connection, recent, task)
+    crowd = weigh([*opinions, *gold], _tiers(annotators))
     return Evidence(
         crowd=crowd,
         samples={
@@ -135,7 +127,7 @@ def weigh_evidence(
     )
 
 
-def _by_sample(annotations: Sequence[Annotation]) -> dict[str, list[Annotation]]:
+def by_sample(annotations: Sequence[Annotation]) -> dict[str, list[Annotation]]:
     """Return sample id -> the newest annotation of each annotator, oldest first."""
     newest: dict[str, dict[str, Annotation]] = defaultdict(dict)
     for annotation in annotations:
@@ -150,11 +142,29 @@ def _made(given: Sequence[Annotation], annotator: str) -> bool:
     return any(annotation.annotator == annotator for annotation in given)
 
 
+def gold_results(connection: Connection, task: Task) -> dict[str, tuple[int, int]]:
+    """Return annotator -> gold questions answered right and answered at all, of the newest answers."""
+    found: dict[str, tuple[int, int]] = defaultdict(lambda: (0, 0))
+    for opinion in _gold_opinions(connection, recent_annotations(connection, _WINDOW), task):
+        right, asked = found[opinion.person]
+        found[opinion.person] = (right + bool(opinion.is_right), asked + 1)
+    return dict(found)
+
+
 def _gold_opinions(
-    gold: Sequence[Annotation], known: Mapping[str, Label], task: Task
+    connection: Connection, recent: Sequence[Annotation], task: Task
 ) -> list[Opinion]:
+    answered = [annotation for annotation in recent if annotation.purpose is Purpose.GOLD]
+    samples = sorted({annotation.sample_id for annotation in answered})
+    known = newest_labels(connection, samples)
+    own = by_sample(annotations_of(connection, samples))
+    gold = [
+        annotation
+        for annotation in answered
+        if not _made(own.get(annotation.sample_id, ()), annotation.annotator)
+    ]
     opinions = []
-    for sample_id, given in _by_sample(gold).items():
+    for sample_id, given in by_sample(gold).items():
         label = known.get(sample_id)
         if label is None or label.answer is None:
             continue  # the label was withdrawn

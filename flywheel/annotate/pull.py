@@ -1,29 +1,37 @@
 """Ingests annotations from the labeling backend: new, changed, skipped and deleted ones.
 
 Polling is authoritative and idempotent: pulling twice changes nothing. A deleted annotation no
-longer counts. If a whole labeling task was deleted, the annotations read before are kept (see
+longer counts. One that is no answer of the task is kept, and asked of another annotator. If a whole labeling task was deleted, the annotations read before are kept (see
 `flywheel.annotate.reconcile`, which also stores annotations through `ingest`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import Connection, bindparam
 
-from flywheel.annotate.backend import LabelingBackend, LabelingTask, ReturnedAnnotation
-from flywheel.annotate.plan import lose_deleted_projects
+from flywheel.annotate.backend import (
+    BACKEND_LOCK,
+    LabelingBackend,
+    LabelingTask,
+    ReturnedAnnotation,
+)
+from flywheel.annotate.queue import lose_deleted_projects
 from flywheel.blobs import Blobs
 from flywheel.errors import BusyError, FlywheelError, UnavailableError, UserError
 from flywheel.faults import UNREADABLE
 from flywheel.ledger import Ledger
 from flywheel.ledger.annotations import Returned, save_annotations
 from flywheel.ledger.campaigns import Campaign, all_campaigns
+from flywheel.ledger.locks import hold
 from flywheel.ledger.nights import add_skip, current_night_number
 from flywheel.ledger.outbox import Sent, sent_by_key, update_by_key
+from flywheel.ledger.renames import Renamer
+from flywheel.ledger.requests import UNREAD, ask_again, finish_requests, open_requests
 from flywheel.ledger.samples import load_samples
 from flywheel.ledger.windows import move_watermark, watermark
 from flywheel.records import Annotation, Json, Sample, canonical
@@ -34,6 +42,10 @@ if TYPE_CHECKING:
 
 _PART = 500
 """labeling tasks whose samples are in memory at the same time"""
+_EMPTY = (
+    "it was submitted empty, which is no answer; if nothing drawn is a right answer of this task, "
+    "give Labeling(empty_is_answer=True)"
+)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -93,7 +105,7 @@ def ingest(
     ledger, blobs, task, campaign = into
     total = PullResult()
     for start in range(0, len(changed), _PART):
-        part = changed[start : start + _PART]
+        part = [_renamed(found, ledger.rename) for found in changed[start : start + _PART]]
         with ledger.read() as connection:  # loading samples may be slow, so no lock is held
             ours = _ours(connection, campaign, part)
             answers = [
@@ -106,6 +118,21 @@ def ingest(
         num_unknown = num_annotated - sum(bool(found.annotations) for _, found in ours)
         total += PullResult(num_unknown=num_unknown)
     return total
+
+
+def _renamed(found: LabelingTask, rename: Renamer) -> LabelingTask:
+    """Return a labeling task with the names of now: a class may be renamed after it was sent."""
+    if not rename.pairs:
+        return found
+    given = [
+        replace(annotation, result=[_renamed_region(one, rename) for one in annotation.result])
+        for annotation in found.annotations
+    ]
+    return replace(found, annotations=type(found.annotations)(given))
+
+
+def _renamed_region(region: dict[str, Json], rename: Renamer) -> dict[str, Json]:
+    return {key: rename(value) if key == "value" else value for key, value in region.items()}
 
 
 def _ours(
@@ -138,6 +165,7 @@ def _store(
     )
     _note_states(connection, [(row, found) for row, found, _ in answers])
     refused = [item for item in changes.saved if item.refused is not None]
+    ask_again(connection, sorted({item.annotation.sample_id for item in refused}), now)
     night = current_night_number(connection)
     for item in refused:
         subject = f"annotation {item.annotation.id} of sample {item.annotation.sample_id}"
@@ -189,7 +217,7 @@ def _answers(
         except UnavailableError:
             raise  # the next pull reads these annotations again
         except FlywheelError as error:
-            fault = f"its sample cannot be loaded: {error}"[:500]
+            fault = f"{UNREAD[0]}: {error}"[:500]
     returned = []
     for annotation in found.annotations:
         answer, refused = _read(annotation, sample, fault, task)
@@ -206,13 +234,15 @@ def _read(
         return None, None
     if sample is None:
         return None, fault
+    if not annotation.result and not task.labeling.empty_is_answer:
+        return None, _EMPTY
     try:
         answer = task.labeling.answer(annotation.result, sample)
         refused = _fault(answer)
     except UserError as error:
         return None, str(error)[:500]
     except UNREADABLE as error:
-        message = f"labeling.answer of the task fails on it ({type(error).__name__}: {error})"
+        message = f"{UNREAD[1]} fails on it ({type(error).__name__}: {error})"
         return None, f"{message[:400]}; let it raise AnnotationError, or parse such results too"
     return (None, refused) if refused else (answer, None)
 
@@ -233,9 +263,7 @@ def _annotation(annotation: ReturnedAnnotation, row: Sent, answer: Json) -> Anno
 def _fault(answer: Json) -> str | None:
     """Return why an answer cannot be stored; raises ValueError or TypeError if it is not JSON."""
     if canonical(answer) == "null":
-        return (
-            "labeling.answer of the task returned None; let it raise AnnotationError for no answer"
-        )
+        return f"{UNREAD[1]} returned None; let it raise AnnotationError for no answer"
     return None
 
 
@@ -262,7 +290,24 @@ def pull(
     for campaign in known:
         if campaign.is_used:
             total += _pull_campaign(ledger, blobs, studio, task, campaign, now)
+    if total.num_refused:
+        try:
+            with hold(ledger, BACKEND_LOCK, lambda: now):
+                ask_requested(ledger, studio, now)
+        except BusyError:
+            pass  # the process that is sending asks, or else the next one
     return total
+
+
+def ask_requested(ledger: Ledger, studio: LabelingBackend, now: datetime) -> int:
+    """Raise the number of annotators where more answers were requested; return how many."""
+    with ledger.read() as connection:
+        wanted = open_requests(connection)
+    for request in wanted:
+        studio.raise_overlap(request.external_id, request.num_annotators)
+    with ledger.begin() as connection:
+        finish_requests(connection, wanted, now)
+    return len(wanted)
 
 
 def _lose(ledger: Ledger, studio: LabelingBackend, now: datetime) -> int:

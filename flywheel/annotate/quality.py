@@ -6,6 +6,7 @@ night requests only what is still missing.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,6 +19,7 @@ from flywheel.annotate.evidence import Evidence, weigh_evidence
 from flywheel.annotators import Doubt, Judged, rank_second_opinions, suspect_labels
 from flywheel.ledger import Ledger
 from flywheel.ledger.annotations import newest_labels
+from flywheel.ledger.nights import add_skip
 from flywheel.ledger.outbox import Asked, enqueue
 from flywheel.ledger.requests import answers_asked, ask_more, asked_besides
 from flywheel.ledger.reviews import doubtable, gold_candidates, how_asked, reviewed
@@ -35,6 +37,10 @@ _LABELS = 5_000
 """newest labels that are compared with the model"""
 _SECOND = "a second opinion is worth more than a new sample"
 _SUSPECT = "the model contradicts the label"
+_NO_GOLD = (
+    "no sample has a known answer to ask about, so annotators are not measured. Give start_data, "
+    "or ask two annotators about a sample with labeling.annotations_per_sample = 2"
+)
 _FIRST_IN_LINE = 1.0
 """priority of reviews"""
 
@@ -163,11 +169,13 @@ def _suspects(connection: Connection, task: Task) -> list[str]:
 def _ask_gold(asking: _Asking, rng: np.random.Generator) -> int:
     """Ask annotators about random samples with a trusted label; return how many samples."""
     quality = asking.project.quality
-    wanted = round(quality.gold_share * asking.total)
-    wanted -= asking.already.get(Purpose.GOLD.value, 0)
+    wanted = _gold_due(quality.gold_share * asking.total / quality.gold_annotators, asking.night)
+    wanted -= math.ceil(asking.already.get(Purpose.GOLD.value, 0) / quality.gold_annotators)
     trusted, start = gold_candidates(asking.connection, _TRUSTED)
     pool = trusted if len(trusted) >= _FEW_TRUSTED else trusted + start
-    number = min(max(wanted, 0) // quality.gold_annotators, len(pool))
+    if wanted > 0 and not pool:
+        add_skip(asking.connection, "gold questions", _NO_GOLD, asking.night, asking.now)
+    number = min(max(wanted, 0), len(pool))
     number = asking.budget.afford(number, quality.gold_annotators)
     drawn = [pool[index] for index in rng.permutation(len(pool))[:number]]
     asked = (
@@ -182,6 +190,16 @@ def _ask_gold(asking: _Asking, rng: np.random.Generator) -> int:
     )
     enqueue(asking.connection, asked, asking.night, asking.now)
     return number
+
+
+def _gold_due(each_night: float, night: int) -> int:
+    """Gold samples of a night: a fraction of one is carried over, and the first night has one.
+
+    Formula: ceil((night + 1) x) - ceil(night x), x samples a night, so that after n nights it is
+    n x rounded up.
+    """
+    upto, before = (math.ceil(round(number * each_night, 9)) for number in (night + 1, night))
+    return upto - before
 
 
 def _ask_experts(asking: _Asking) -> int:

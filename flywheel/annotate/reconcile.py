@@ -10,6 +10,7 @@ deletions, and changes hidden by a server clock that was set back. What it does 
     edited by hand      our data is written again; the number of annotators is raised to the one
                         requested, as for a copy that was begun first
     made by hand        reported, and left alone
+    refused annotation  read again: a task that was corrected may understand it now
     unread change       read; if many went back in time, no stored annotation is given up
     not recorded        a killed run had sent it: the next run that sends finds it
 """
@@ -24,8 +25,8 @@ from datetime import datetime
 from sqlalchemy import bindparam
 
 from flywheel.annotate.backend import BACKEND_LOCK, InventoryRow, LabelingBackend
-from flywheel.annotate.plan import lose_deleted_projects
 from flywheel.annotate.pull import IngestInto, PullResult, ingest, sums
+from flywheel.annotate.queue import lose_deleted_projects
 from flywheel.blobs import Blobs
 from flywheel.errors import UnavailableError
 from flywheel.ledger import Ledger
@@ -33,7 +34,7 @@ from flywheel.ledger.campaigns import Campaign, all_campaigns
 from flywheel.ledger.locks import hold
 from flywheel.ledger.nights import add_skip, current_night_number
 from flywheel.ledger.outbox import Sent, send_again, sent_in, set_aside, update_by_key, withdraw
-from flywheel.ledger.requests import annotators_wanted
+from flywheel.ledger.requests import annotators_wanted, refused_in
 from flywheel.records import Json
 from flywheel.task import Task
 
@@ -118,7 +119,7 @@ def _reconcile_campaign(
     num_copies, num_twins = _drop_copies(studio, view)
     num_missing, num_again = _settle_missing(ledger, view, now)
     _report_foreign(ledger, view, now)
-    unread = restored.union(_unread(view))
+    unread = restored.union(_unread(view), _refused(ledger, view))
     found = list(studio.fetch(view.project_id, unread)) if unread else []
     into, old = IngestInto(ledger, blobs, task, campaign), _back_in_time(view)
     # The current state counts, whatever the server's clock says about its time.
@@ -300,6 +301,13 @@ def _unread(view: _View) -> list[int]:
         elif copies[0].updated_at != row.seen_at and (copies[0].is_begun or row.seen_at):
             found.append(copies[0].external_id)
     return found
+
+
+def _refused(ledger: Ledger, view: _View) -> set[int]:
+    """Return external ids with a refused annotation: a task that was corrected may read it now."""
+    with ledger.read() as connection:
+        refused = refused_in(connection, view.campaign.id)
+    return refused & {copy.external_id for copies in view.there.values() for copy in copies}
 
 
 def _back_in_time(view: _View) -> set[int]:

@@ -13,11 +13,10 @@ from datetime import datetime
 from typing import TypeVar
 
 from flywheel.annotate.backend import BACKEND_LOCK, LabelingBackend, NewLabelingTask, task_data
-from flywheel.annotate.label_studio.client import misfits
-from flywheel.annotate.label_studio.payloads import task_payload
+from flywheel.annotate.label_studio.client import misfits, task_payload
 from flywheel.annotate.label_studio.pictures import check_picture
-from flywheel.annotate.plan import lose_deleted_projects, plan_part
-from flywheel.annotate.queue import place
+from flywheel.annotate.pull import ask_requested
+from flywheel.annotate.queue import lose_deleted_projects, place, plan_part
 from flywheel.blobs import Blobs
 from flywheel.errors import RefusedError, TaskError, UnavailableError, UserError
 from flywheel.faults import UNREADABLE
@@ -29,6 +28,7 @@ from flywheel.ledger.campaigns import (
     found_project,
     labeling_projects,
 )
+from flywheel.ledger.engine import project_id
 from flywheel.ledger.locks import hold
 from flywheel.ledger.nights import add_skip, current_night_number
 from flywheel.ledger.outbox import (
@@ -40,7 +40,6 @@ from flywheel.ledger.outbox import (
     set_aside,
     waiting,
 )
-from flywheel.ledger.requests import finish_requests, open_requests
 from flywheel.ledger.samples import load_each
 from flywheel.project import Project
 from flywheel.records import Json, Sample, Webhook
@@ -180,7 +179,7 @@ def send(sender: Sender, now: datetime) -> SendResult:
             with ledger.begin() as connection:
                 set_aside(connection, refused, now)
             num_refused += len(refused)
-        num_more = _ask_more(sender, now)
+        num_more = ask_requested(ledger, sender.studio, now)
         with ledger.read() as connection:
             num_left, numbers = num_waiting(connection), labeling_projects(connection)
         return SendResult(
@@ -231,8 +230,14 @@ def _project(sender: Sender, campaign: Campaign, now: datetime) -> int:
     num_annotators = (
         1 if campaign.audience == EXPERTS else sender.project.labeling.annotations_per_sample
     )
+    with sender.ledger.read() as connection:
+        owner = project_id(connection)
     found = studio.ensure(
-        campaign.title, sender.task.labeling.config, campaign.external_project, num_annotators
+        campaign.title,
+        sender.task.labeling.config,
+        campaign.external_project,
+        num_annotators,
+        owner=owner,
     )
     if campaign.external_project not in (None, found.id):
         raise UnavailableError(
@@ -315,14 +320,3 @@ def _without_misfits(
                 subject = f"pre-annotation of sample {row.sample_id}"
                 add_skip(connection, subject, f"{row.answer!r} {fault}", night, now)
     return [item if faults[item.key] is None else blinded(item) for item in items]
-
-
-def _ask_more(sender: Sender, now: datetime) -> int:
-    """Raise the number of annotators where more answers were requested."""
-    with sender.ledger.read() as connection:
-        wanted = open_requests(connection)
-    for request in wanted:
-        sender.studio.raise_overlap(request.external_id, request.num_annotators)
-    with sender.ledger.begin() as connection:
-        finish_requests(connection, wanted, now)
-    return len(wanted)

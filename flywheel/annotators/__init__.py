@@ -10,12 +10,11 @@
 - `measure_pace({"ann": seconds})["ann"].mean`: minutes per answer, lunch breaks left out.
 """
 
+from flywheel.annotators.again import Doubt, Judged, rank_second_opinions, suspect_labels
 from flywheel.annotators.anchoring import Compared, biased_annotators, measure_anchoring
 from flywheel.annotators.opinions import Opinion, group_answers
 from flywheel.annotators.pace import measure_pace
 from flywheel.annotators.reliability import Crowd, Reliability, weigh
-from flywheel.annotators.suspects import Judged, suspect_labels
-from flywheel.annotators.value import Doubt, rank_second_opinions
 
 __all__ = [
     "Compared",

@@ -61,36 +61,34 @@ class Anchorings:
     slices: Mapping[str, Anchoring]
 
 
-def measure_anchoring(compared: Sequence[Compared], tail: float = _TAIL) -> Anchorings:
-    """Over all annotators, of each annotator and on each slice, with intervals of 1 - 2 tail each."""
+def measure_anchoring(compared: Sequence[Compared]) -> Anchorings:
+    """Over all annotators, of each annotator and on each slice, with 95 % intervals."""
     annotators = _split(compared, lambda one: [one.person])
     slices = _split(compared, lambda one: one.slices)
     return Anchorings(
-        overall=_difference(compared, tail),
-        annotators=_measured(annotators, tail),
-        slices=_measured(slices, tail),
+        overall=_difference(compared, _TAIL),
+        annotators=_measured(annotators, _TAIL),
+        slices=_measured(slices, _TAIL),
     )
 
 
-def biased_annotators(
-    compared: Sequence[Compared], most: float, tail: float = _TAIL
-) -> dict[str, Anchoring]:
+def biased_annotators(compared: Sequence[Compared], most: float) -> dict[str, Anchoring]:
     """Annotators whose anchoring is significantly more than `most`, corrected for their number.
 
-    Formula: Holm's step-down (1979): with m annotators left each lower bound has the tail `tail` / m;
+    Formula: Holm's step-down (1979): with m annotators left each lower bound has the tail 0.025 / m;
     an annotator above `most` is taken out, and the rest is tested again. So no annotator at all is
-    named wrongly with a chance of 1 - `tail`. The intervals returned are those that decided.
+    named wrongly with a chance of 0.975. The intervals returned are those that decided.
     """
     left = {
         person: given
         for person, given in _split(compared, lambda one: [one.person]).items()
-        if _difference(given, tail) is not None
+        if _difference(given, _TAIL) is not None
     }
     biased: dict[str, Anchoring] = {}
     while left:
         found = {
             person: one
-            for person, one in _measured(left, tail / len(left)).items()
+            for person, one in _measured(left, _TAIL / len(left)).items()
             if one.is_biased(most)
         }
         if not found:

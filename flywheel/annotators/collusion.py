@@ -106,7 +106,7 @@ def shared_mistakes(packed: Opinions, alternatives: float) -> list[SharedMistake
 
         r_a r_b (1 - r_c) + (1 - r_a) (1 - r_b) k (1 - (1 - r_c) k),
 
-    k the chance that two wrong answers coincide, r by `agreement.robust_reliabilities`. The number
+    k the chance that two wrong answers coincide, r by `robust_reliabilities`. The number
     of samples on which the pair is the one that agrees is held against this share with its odds
     doubled, in a binomial test (over several third annotators a sample counts with their mean). Holm
     over the pairs (1979), those left out that could never be found (Tarone 1990): no annotator at all

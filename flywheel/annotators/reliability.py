@@ -4,22 +4,116 @@ Dawid and Skene's idea (1979) with one number an annotator, over groups of answe
 serves classes, keypoints, poses and boxes alike. Each posterior takes the other annotators as they
 are most likely to be; intervals are then widened by what is not known of those, which matters
 most where samples have two answers and few gold questions are asked.
+
+An annotator of whom little is known is taken for an average one of the tier: a hierarchy of Betas, as
+weighted sums on grids. Nothing is drawn at random, and no bound is a normal approximation. Evidence
+comes as log odds, one an answer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
-from scipy import sparse, special
+from scipy import sparse, special, stats
 
-from flywheel.annotators import grid
 from flywheel.annotators.collusion import SharedMistakes, shared_mistakes, voices_of
 from flywheel.annotators.judges import GroupJudge, NameJudge, Voices
 from flywheel.annotators.opinions import Opinion, Opinions, pack
 from flywheel.records import Array
+
+_POINTS = np.sin(np.pi / 2 * (np.arange(128) + 0.5) / 128) ** 2
+"""Chances of being right, (R,), closest near 0 and 1."""
+
+_EDGES = np.sin(np.pi / 2 * np.arange(129) / 128) ** 2
+
+_MEANS = np.linspace(0.025, 0.975, 39)
+"""of a tier"""
+_SIZES = np.geomspace(1.0, 100.0, 9)
+"""a + b of a tier's Beta: small where annotators differ, large where they are alike"""
+
+_EVIDENCE = np.linspace(-15.0, 15.0, 121)
+"""Log odds are spread over the two nearest of these."""
+
+_FIRMNESS = 5.5
+"""a + b of what is expected of a tier's mean before anyone has answered"""
+
+_TINY = 1e-300
+
+
+class Tier(NamedTuple):
+    """What is known of the annotators of one tier; all chances of being right."""
+
+    log_density: Array
+    """(P, R) of each person's posterior"""
+    means: Array
+    """(P,)"""
+    newcomer: float
+    """mean of an annotator of the tier of whom nothing is known"""
+
+
+def log_likelihoods(person: Array, evidence: Array, num_annotators: int) -> Array:
+    """(P, R) log of the product over a person's answers of r e^l + 1 - r, l their log odds.
+
+    Args:
+        person: (A,) int, whose answer it is.
+        evidence: (A,) log odds that the answer is right, by all that others say of it;
+            infinite where it is known.
+        num_annotators: P.
+    """
+    step = _EVIDENCE[1] - _EVIDENCE[0]
+    place = np.clip((evidence - _EVIDENCE[0]) / step, 0, len(_EVIDENCE) - 1)
+    low = np.minimum(place.astype(np.intp), len(_EVIDENCE) - 2)
+    size = num_annotators * len(_EVIDENCE)
+    cell = person * len(_EVIDENCE) + low
+    counts = np.bincount(cell, 1 - (place - low), size) + np.bincount(cell + 1, place - low, size)
+    odds = _EVIDENCE[:, None]
+    table = np.logaddexp(np.log(_POINTS) + odds, np.log1p(-_POINTS)) - np.logaddexp(odds, 0)
+    return np.asarray(counts.reshape(num_annotators, len(_EVIDENCE)) @ table)
+
+
+def fit_tier(likelihoods: Array, expected: float) -> Tier:
+    """Posterior of every person of a tier, with its mean and size integrated out.
+
+    Model: r of a person ~ Beta(mean * size, (1 - mean) * size); the mean ~ Beta(5.5 e, 5.5 (1 - e))
+    with e the expected mean; the size uniform in its logarithm between 1 and 100.
+    """
+    priors = _priors()
+    hyper = stats.beta(_FIRMNESS * expected, _FIRMNESS * (1.0 - expected)).pdf(_MEANS)
+    hyper = np.repeat(hyper, len(_SIZES))
+    top = likelihoods.max(axis=1, keepdims=True)
+    marginal = np.log(np.exp(likelihoods - top) @ priors)  # (P, H)
+    weight = np.log(hyper) + marginal.sum(axis=0)
+    weight -= special.logsumexp(weight)
+    # Under each mean and size the posterior is likelihood times prior over the marginal.
+    mixed = np.exp(weight - marginal) @ priors.T  # (P, R)
+    log_density = likelihoods - top + np.log(np.maximum(mixed, _TINY))
+    newcomer = float(np.exp(weight) @ np.repeat(_MEANS, len(_SIZES)))
+    means = _normalised(log_density) @ _POINTS
+    return Tier(log_density=log_density, means=means, newcomer=newcomer)
+
+
+def interval(log_density: Array, tail: float) -> tuple[float, float]:
+    """Equal-tailed bounds of one person's posterior, (R,)."""
+    below = np.concatenate([[0.0], np.cumsum(_normalised(log_density[None])[0])])
+    return float(np.interp(tail, below, _EDGES)), float(np.interp(1 - tail, below, _EDGES))
+
+
+def _normalised(log_density: Array) -> Array:
+    density = np.exp(log_density - log_density.max(axis=1, keepdims=True))
+    return np.asarray(density / density.sum(axis=1, keepdims=True))
+
+
+@cache
+def _priors() -> Array:
+    """(R, H) mass of each point under the Beta of each mean and size."""
+    means, sizes = (axis.ravel() for axis in np.meshgrid(_MEANS, _SIZES, indexing="ij"))
+    mass = np.diff(stats.beta(means * sizes, (1 - means) * sizes).cdf(_EDGES[:, None]), axis=0)
+    return np.asarray(np.maximum(mass, _TINY))
+
 
 _MOST_ANNOTATORS = 1500
 """of more, each one matters little, and a matrix of all pairs is large"""
@@ -101,12 +195,12 @@ class Reliability:
     """how often an annotator would be right who answers without looking, each name as often as this
     person; where answers are no names, who picks any of the alternatives"""
 
-    def is_guessing(self, least: float = _LEAST_SKILL) -> bool:
+    def is_guessing(self) -> bool:
         """Whether significantly less than a third of what can be known is known: a spammer.
 
-        Formula: (high - by_chance) / (1 - by_chance) < least, as in Cohen's kappa (1960).
+        Formula: (high - by_chance) / (1 - by_chance) < 1/3, as in Cohen's kappa (1960).
         """
-        return self.high - self.by_chance < least * (1 - self.by_chance)
+        return self.high - self.by_chance < _LEAST_SKILL * (1 - self.by_chance)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -136,7 +230,7 @@ def weigh(
 
     Each round takes the chances of the groups from the annotators (`judges`), the evidence on each
     person from the groups (what all others say of each answer), and the annotators from it and from
-    each other (`grid.fit_tier`), until nothing moves. Gold answers are certain evidence. Annotators
+    each other (`fit_tier`), until nothing moves. Gold answers are certain evidence. Annotators
     who share mistakes (`collusion.shared_mistakes`) then become one voice, which counts as one
     person on each sample, and all is done again. Where all answers are names, and there are
     enough of them, more rounds follow that know which names are rare and which are confused. No
@@ -173,29 +267,15 @@ def weigh(
         by_name = NameJudge(packed, counted, chances)
         means, beliefs = _settle(by_name, of_tier, means)
         chances, by_chance = by_name.chances, by_name.by_chance()
-    measured = _Measured(
-        beliefs=beliefs,
-        wider=stretches(packed, counted.weight, chances, means),
-        by_chance=by_chance,
-    )
+    wider = stretches(packed, counted.weight, chances, means)
     return Crowd(
-        annotators=_annotators(packed, of_tier, measured),
+        annotators=_annotators(packed, of_tier, beliefs, wider, by_chance),
         samples=_samples(packed, chances),
         newcomers={tier: belief.newcomer for tier, belief in beliefs.items()},
         alternatives=judge.alternatives,
         voices=dict(voices_of(shared) if voices is None else voices),
         shared=tuple(shared),
     )
-
-
-class _Measured(NamedTuple):
-    """What is known of the annotators."""
-
-    beliefs: Mapping[str, grid.Tier]
-    wider: Array
-    """(P,) see `stretch.stretches`"""
-    by_chance: Array
-    """(P,)"""
 
 
 def _members(packed: Opinions, tiers: Mapping[str, str]) -> dict[str, Array]:
@@ -214,15 +294,15 @@ def _expected(tier: str) -> float:
 
 def _settle(
     judge: GroupJudge | NameJudge, of_tier: Mapping[str, Array], means: Array
-) -> tuple[Array, dict[str, grid.Tier]]:
+) -> tuple[Array, dict[str, Tier]]:
     """Rounds until no reliability moves; the judge is left with the chances of the last one."""
-    beliefs: dict[str, grid.Tier] = {}
+    beliefs: dict[str, Tier] = {}
     for number in range(_ROUNDS):
         evidence, before = judge.look(means), means
-        likelihoods = grid.log_likelihoods(judge.packed.person, evidence, len(means))
+        likelihoods = log_likelihoods(judge.packed.person, evidence, len(means))
         means = means.copy()
         for tier, members in of_tier.items():
-            beliefs[tier] = grid.fit_tier(likelihoods[members], _expected(tier))
+            beliefs[tier] = fit_tier(likelihoods[members], _expected(tier))
             means[members] = beliefs[tier].means
         moved = np.abs(means - before).max(initial=0.0)
         if number + 1 >= _FEWEST_ROUNDS and moved < _STILL:
@@ -240,17 +320,22 @@ def _samples(packed: Opinions, chances: Array) -> dict[str, dict[int, float]]:
 
 
 def _annotators(
-    packed: Opinions, of_tier: Mapping[str, Array], measured: _Measured
+    packed: Opinions,
+    of_tier: Mapping[str, Array],
+    beliefs: Mapping[str, Tier],
+    wider: Array,
+    by_chance: Array,
 ) -> dict[str, Reliability]:
+    """By name; `wider`, see `stretches`, and `by_chance` are (P,)."""
     answers = np.bincount(packed.person, minlength=len(packed.annotators))
     gold = np.bincount(packed.person, ~np.isnan(packed.is_right), len(packed.annotators))
     found = {}
     for tier, members in of_tier.items():
-        belief = measured.beliefs[tier]
+        belief = beliefs[tier]
         for place, index in enumerate(members.tolist()):
             mean = float(belief.means[place])
-            bounds = grid.interval(belief.log_density[place], _TAIL)
-            low, high = stretched(bounds, mean, float(measured.wider[index]))
+            bounds = interval(belief.log_density[place], _TAIL)
+            low, high = stretched(bounds, mean, float(wider[index]))
             found[packed.annotators[index]] = Reliability(
                 person=packed.annotators[index],
                 tier=tier,
@@ -259,6 +344,6 @@ def _annotators(
                 high=high,
                 num_answers=int(answers[index]),
                 num_gold=int(gold[index]),
-                by_chance=float(measured.by_chance[index]),
+                by_chance=float(by_chance[index]),
             )
     return dict(sorted(found.items()))

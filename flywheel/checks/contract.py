@@ -6,21 +6,23 @@ report the same fault again, under the name of a function that is not to blame.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from pathlib import Path
+from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
 import torch
 
+from flywheel.checks.answer_laws import ANSWER_LAWS
 from flywheel.checks.data_laws import ANNOTATOR_LAWS, SCORE_LAWS, START_LAWS
+from flywheel.checks.fresh import Source
 from flywheel.checks.model_laws import MODEL_LAWS
 from flywheel.checks.subject import Law, Subject
 from flywheel.faults import describe_fault
+from flywheel.model import seed_torch
 from flywheel.task import Task
 
 LAWS: MappingProxyType[str, Law] = MappingProxyType(
-    {**START_LAWS, **MODEL_LAWS, **SCORE_LAWS, **ANNOTATOR_LAWS}
+    {**START_LAWS, **MODEL_LAWS, **ANSWER_LAWS, **SCORE_LAWS, **ANNOTATOR_LAWS}
 )
 """what a law says -> the law, in the order in which they run"""
 
@@ -31,6 +33,8 @@ _TARGETS = "targets() are a tensor, one row a label"
 _LOSS = "loss() is one finite number a sample"
 _GRADIENT = "the gradient is finite and reaches a weight"
 _FALLS = "the loss falls on one small batch"
+_TWICE = "the same sample gets the same answer twice"
+_BATCH = "an answer does not depend on the others in its batch"
 _AGREE = "agree() says that an answer is itself, both ways round"
 _SCORES = "scores() are finite, under the same names"
 
@@ -45,8 +49,13 @@ NEEDS: MappingProxyType[str, tuple[str, ...]] = MappingProxyType(
         _LOSS: (_MODEL, _TARGETS),
         _GRADIENT: (_LOSS,),
         _FALLS: (_GRADIENT,),
+        "the model leaves its inputs as they are": (_ANSWERS, _GRADIENT),
+        _TWICE: (_ANSWERS, _GRADIENT),
+        _BATCH: (_TWICE,),
+        "stored and loaded in a fresh process, the model answers the same": (_TWICE, _BATCH),
         "merge() of an answer with itself agrees with it": (_AGREE,),
         "labeling answers come back as ones that agree": (_AGREE,),
+        "loss_not() is one finite number a sample": (_LOSS,),
         "augment() keeps the shape and is seeded": (_INPUTS,),
         "no answer scores better than the right one": (_SCORES,),
         "training on a few samples makes their answers right": (_ANSWERS, _FALLS, _SCORES),
@@ -66,14 +75,15 @@ class Broken:
     """what was found, and what to do"""
 
 
-def check_task(task: Task, rng: np.random.Generator) -> list[Broken]:
+def check_task(task: Task, rng: np.random.Generator, source: Source | None = None) -> list[Broken]:
     """All laws of the contract that the task breaks; empty when it keeps them all.
 
     Most laws need labeled samples, so a task without start data breaks them. A law whose `NEEDS`
     are broken is not reported, and an exception behind several laws is reported once, under the
-    first of them. Torch's global generator is left as it was.
+    first of them. Torch's global generator is left as it was. With a source, where another process
+    finds the task, a fresh one is asked too.
     """
-    subject = Subject(task, seed=int(rng.integers(2**31)))
+    subject = Subject(task, seed=int(rng.integers(2**31)), source=source)
     broken: list[Broken] = []
     failed: set[str] = set()
     raised: set[str] = set()
@@ -96,19 +106,7 @@ def _run(law: Law, subject: Subject) -> tuple[str | None, bool]:
     """Why the law is broken (None when it is kept), and whether an exception was the reason."""
     try:
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(subject.seed)
+            seed_torch(subject.seed)
             return law(subject), False
-    except Exception as error:  # noqa: BLE001  a task may raise anything; the other laws still run
-        return describe_fault(error, _folders(subject.task)), True
-
-
-def _folders(task: Task) -> list[Path]:
-    """The folders of the user's code: those of the functions that the task consists of.
-
-    Folders of installed packages are left out, unless the task itself is installed.
-    """
-    parts = [getattr(task, field.name) for field in fields(task)]
-    parts += [getattr(task.labeling, field.name) for field in fields(task.labeling)]
-    codes = [getattr(getattr(part, "forward", part), "__code__", None) for part in parts]
-    folders = sorted({Path(code.co_filename).parent for code in codes if code is not None})
-    return [folder for folder in folders if "site-packages" not in folder.parts] or folders
+    except (Exception, SystemExit) as error:  # noqa: BLE001  a task may raise anything; the other laws still run
+        return describe_fault(error, subject.folders), True

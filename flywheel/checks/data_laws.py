@@ -7,7 +7,6 @@ is checked only for what the loop needs; Label Studio validates the rest.
 
 from __future__ import annotations
 
-import io
 import itertools
 import math
 import re
@@ -15,10 +14,10 @@ from types import MappingProxyType
 from xml.etree import ElementTree as ET
 
 import numpy as np
-from PIL import Image
 
 from flywheel.checks.subject import STEPS, Law, Subject
-from flywheel.errors import AnnotationError
+from flywheel.errors import AnnotationError, PayloadError
+from flywheel.pictures import open_picture
 from flywheel.records import Array, Json, Split, canonical, content_id
 
 _NUM_FITTED = 200
@@ -88,9 +87,7 @@ def _config_shows_the_picture(subject: Subject) -> str | None:
 
 def _picture_is_png(subject: Subject) -> str | None:
     picture = subject.task.labeling.picture(subject.samples[0])
-    with Image.open(io.BytesIO(picture)) as image:
-        image.load()
-        return None if image.format == "PNG" else f"picture() gave a {image.format}; give a PNG"
+    return _not_png("picture()", picture)
 
 
 def _drawing_is_png(subject: Subject) -> str | None:
@@ -99,10 +96,16 @@ def _drawing_is_png(subject: Subject) -> str | None:
         return None
     for label in (example.answer, None):
         drawn = drawing(example.sample, example.answer, label)
-        with Image.open(io.BytesIO(drawn)) as image:
-            image.load()
-            if image.format != "PNG":
-                return f"drawing() gave a {image.format} for the label {label!r}; give a PNG"
+        if fault := _not_png(f"drawing() for the label {label!r}", drawn):
+            return fault
+    return None
+
+
+def _not_png(what: str, picture: bytes) -> str | None:
+    try:
+        open_picture(picture, formats=("PNG",))
+    except PayloadError as error:
+        return f"{what} gave no PNG that a browser shows: {error}"
     return None
 
 
@@ -127,13 +130,20 @@ def _labeling_round_trips(subject: Subject) -> str | None:
     return None
 
 
-def _empty_annotation_is_refused(subject: Subject) -> str | None:
+def _empty_annotation_is_as_stated(subject: Subject) -> str | None:
+    labeling = subject.task.labeling
     try:
-        answer = subject.task.labeling.answer([], subject.samples[0])
-    except AnnotationError:
-        return None
+        answer = labeling.answer([], subject.samples[0])
+    except AnnotationError as error:
+        if not labeling.empty_is_answer:
+            return None
+        return f"labeling.answer([], sample) raises {error}; empty_is_answer promises an answer"
+    if labeling.empty_is_answer:
+        canonical(answer)  # this would become the stored annotation
+        return "labeling.answer([], sample) is None; return an answer" if answer is None else None
     return (
-        f"labeling.answer([], sample) is {answer!r}; raise AnnotationError when there is no answer"
+        f"labeling.answer([], sample) is {answer!r}; raise AnnotationError when there is no answer, "
+        "or give Labeling(empty_is_answer=True) if nothing drawn is a right answer, as of a detector"
     )
 
 
@@ -178,7 +188,9 @@ ANNOTATOR_LAWS: MappingProxyType[str, Law] = MappingProxyType(
         "the picture is a PNG": _picture_is_png,
         "drawing() is a PNG, with a label and without": _drawing_is_png,
         "labeling answers come back as ones that agree": _labeling_round_trips,
-        "labeling refuses an empty annotation": _empty_annotation_is_refused,
+        "labeling refuses an empty annotation, or states that it is an answer": (
+            _empty_annotation_is_as_stated
+        ),
         "baselines answer every sample": _baselines_predict,
         "slices say true or false": _slices_are_predicates,
     }
@@ -224,7 +236,7 @@ def _right_answers_score_best(subject: Subject) -> str | None:
 
 def _training_makes_answers_right(subject: Subject) -> str | None:
     """Catches classes that targets() and answers() count in different orders."""
-    *_, answers = subject.overfitted
+    answers = subject.ask(subject.trained)
     labels = subject.labels
     for name, table in _tables(subject, labels).items():
         got = [

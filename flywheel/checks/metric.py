@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from flywheel.checks.subject import Subject
 from flywheel.metrics.compiled import compile_condition, compile_formula
-from flywheel.metrics.grammar.parse import LATENCY
 from flywheel.metrics.names import check_scores
+from flywheel.metrics.parse import LATENCY
 from flywheel.project import Project
 from flywheel.task import Task
 

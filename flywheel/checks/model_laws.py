@@ -15,9 +15,13 @@ from flywheel.records import Array, Sample, canonical
 
 
 def _model_is_seeded(subject: Subject) -> str | None:
-    first, second = subject.model().state_dict(), subject.model().state_dict()
+    one, other = subject.model(), subject.model()
+    first, second = one.state_dict(), other.state_dict()
     if not first:
         return "model() has no weights; return a torch.nn.Module with parameters"
+    places = {weight.data_ptr() for weight in one.parameters()}
+    if any(weight.data_ptr() in places for weight in other.parameters() if weight.numel()):
+        return "model() gave the same weights twice, so that two models are one; make a new network"
     differs = [name for name in first if not torch.equal(first[name], second[name])]
     return (
         f"{differs[0]} differs under one seed; draw it from torch's generator" if differs else None
@@ -95,13 +99,27 @@ def _gradient_is_finite(subject: Subject) -> str | None:
 
 
 def _loss_falls(subject: Subject) -> str | None:
-    before, after, _ = subject.overfitted
+    _, before, after = subject.training
     if after <= 0.5 * before or after < before - 1.0:
         return None
     return (
         f"the mean loss went from {before:.4g} to {after:.4g} in {STEPS} steps on "
         f"{len(subject.batch)} samples; it must fall to half or less"
     )
+
+
+def _loss_not_is_per_sample(subject: Subject) -> str | None:
+    task = subject.task
+    if task.loss_not is None:
+        return None
+    output = subject.model().eval()(task.inputs(subject.samples))
+    losses = task.loss_not(output, task.targets(subject.labels))
+    if losses.shape != (len(subject.samples),):
+        return (
+            f"loss_not() of {len(subject.samples)} samples has shape {tuple(losses.shape)}; "
+            "return one number a sample"
+        )
+    return None if bool(losses.isfinite().all()) else "loss_not() holds a NaN or an infinity"
 
 
 def _answers_are_whole(subject: Subject) -> str | None:
@@ -174,6 +192,7 @@ MODEL_LAWS: MappingProxyType[str, Law] = MappingProxyType(
         "loss() is one finite number a sample": _loss_is_per_sample,
         "the gradient is finite and reaches a weight": _gradient_is_finite,
         "the loss falls on one small batch": _loss_falls,
+        "loss_not() is one finite number a sample": _loss_not_is_per_sample,
         "augment() keeps the shape and is seeded": _augment_is_seeded,
     }
 )

@@ -5,13 +5,18 @@ What several laws need is computed once and kept here.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
+from dataclasses import fields
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from flywheel.checks.fresh import Source
+from flywheel.model import seed_torch
 from flywheel.records import Answer, Json, Sample, canonical
 from flywheel.task import Example, Task
 
@@ -25,9 +30,10 @@ _LEARNING_RATE = 3e-3
 class Subject:
     """A task under test, with what several laws need, computed on first use."""
 
-    def __init__(self, task: Task, seed: int) -> None:
+    def __init__(self, task: Task, seed: int, source: Source | None = None) -> None:
         self.task = task
         self.seed = seed
+        self.source = source
 
     @cached_property
     def examples(self) -> list[Example]:
@@ -70,9 +76,23 @@ class Subject:
         """The different answers of the start data, up to 100."""
         return [example.answer for example in self.some_examples]
 
+    @property
+    def folders(self) -> list[Path]:
+        """The folders of the user's code: those of the functions that the task consists of.
+
+        Folders of installed packages are left out, unless the task itself is installed.
+        """
+        task = self.task
+        parts = [getattr(task, field.name) for field in fields(task)]
+        parts += [getattr(task.labeling, field.name) for field in fields(task.labeling)]
+        functions = [inspect.unwrap(getattr(part, "forward", part)) for part in parts if part]
+        codes = [getattr(function, "__code__", None) for function in functions]
+        folders = sorted({Path(code.co_filename).parent for code in codes if code is not None})
+        return [folder for folder in folders if "site-packages" not in folder.parts] or folders
+
     def model(self) -> torch.nn.Module:
         """A fresh model, with the same weights at every call."""
-        torch.manual_seed(self.seed)
+        seed_torch(self.seed)
         return self.task.model()
 
     @cached_property
@@ -98,8 +118,8 @@ class Subject:
         return self.task.loss(model(self.task.inputs(self.samples)), self.task.targets(self.labels))
 
     @cached_property
-    def overfitted(self) -> tuple[float, float, list[Answer]]:
-        """Mean loss before and after training on the batch alone, and the answers after."""
+    def training(self) -> tuple[torch.nn.Module, float, float]:
+        """A model that was trained on the batch alone, with the mean loss before and after."""
         model = self.model().train()
         optimizer = torch.optim.Adam(model.parameters(), lr=_LEARNING_RATE)
         inputs, targets = self.task.inputs(self.samples), self.task.targets(self.labels)
@@ -113,7 +133,12 @@ class Subject:
             optimizer.step()
             if after < 0.01 * before:
                 break
-        return before, after, self.ask(model)
+        return model, before, after
+
+    @property
+    def trained(self) -> torch.nn.Module:
+        """A model that was trained on the batch alone, ready to answer."""
+        return self.training[0].eval()
 
 
 Law = Callable[[Subject], str | None]

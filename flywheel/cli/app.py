@@ -15,15 +15,19 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+from rich.markup import escape
 
 # Both are empty. Loaded before a task, they are ours even if the project has folders of these names.
 import deployments  # noqa: F401
 import flows  # noqa: F401
 from flywheel.cli.judging import judging
-from flywheel.cli.operating import operating
+from flywheel.cli.simulating import simulating
+from flywheel.cli.terminal import Terminal, complain, prepare_streams
 from flywheel.cli.upkeep import upkeep
 from flywheel.errors import FlywheelError, UserError
+from flywheel.private import PRIVATE_MASK
+from flywheel.shell import quoted
+from flywheel.web import spare_loopback
 
 app = typer.Typer(
     help="A model in production that gets better every night.",
@@ -32,9 +36,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(judging)
-app.add_typer(operating)
+app.add_typer(simulating)
 app.add_typer(upkeep)
-console = Console()
+console = Terminal()
 
 Directory = Annotated[Path, typer.Argument(help="the folder with flywheel.toml")]
 HERE = Path()
@@ -43,21 +47,23 @@ _STOPPED = b"\nflywheel: stopped. Run the same command again to resume.\n"
 
 def main() -> None:
     """Run the command line; the entry point of the console script."""
+    prepare_streams()
+    for line in spare_loopback():
+        complain(line)
     try:
+        if sys.argv[1:2] != ["init"]:  # the files of a new project are its author's to share
+            os.umask(PRIVATE_MASK)
         with _stopped_at_once():
             app()
     except KeyboardInterrupt:
         sys.exit(130)
     except FlywheelError as error:
         for line in str(error).splitlines():
-            print(f"flywheel: {line}", file=sys.stderr)
+            complain(line)
         sys.exit(2 if isinstance(error, UserError) else 1)
     except OSError as error:  # a full disk, a folder without rights
         where = f"{error.filename}: " if error.filename else ""
-        print(
-            f"flywheel: {where}{error.strerror or error}. Free disk space or fix the permissions.",
-            file=sys.stderr,
-        )
+        complain(f"{where}{error.strerror or error}. Free disk space or fix the permissions.")
         sys.exit(1)
 
 
@@ -87,8 +93,8 @@ def init(directory: Annotated[Path, typer.Argument(help="a new folder")]) -> Non
     from flywheel.cli.starter import write_starter
 
     for path in write_starter(directory):
-        console.print(f"wrote {path}", highlight=False)
-    console.print(f"next: flywheel check {directory}", highlight=False)
+        console.say(f"wrote {path}")
+    console.say(f"next: flywheel check {quoted(directory)}")
 
 
 @app.command(rich_help_panel="Project")
@@ -96,22 +102,31 @@ def check(directory: Directory = HERE) -> None:
     """Check the task against its contract and print every violation."""
     import numpy as np
 
-    from flywheel.checks import check_metric, check_task
+    from flywheel.checks import Source, check_metric, check_task
+    from flywheel.loop import open_loop
+    from flywheel.loop.labels import check_labels
     from flywheel.model import cpu_threads
     from flywheel.project import load_project
     from flywheel.task import load_task
+    from flywheel.upkeep.servers import model
 
     project = load_project(directory)
     task = load_task(project.project.task, project.directory)
     with cpu_threads(project.train.cpu_threads):
-        broken = check_task(task, np.random.default_rng(project.project.seed))
+        source = Source(project.project.task, project.directory)
+        broken = check_task(task, np.random.default_rng(project.project.seed), source)
     for law in broken:
-        console.print(f"[red]✗[/] {law.law}: {law.why}", highlight=False)
+        console.print(f"[red]✗[/] {law.law}: {escape(law.why)}", highlight=False)
     if broken:
         raise typer.Exit(2)
     check_metric(project, task)
+    with open_loop(directory, creates=False) as loop:
+        check_labels(loop)
+    for finding in model(project):
+        if finding.status != "ok":
+            console.say(f"! released model {finding.line}")
     console.print(f"[green]✓[/] {project.name}: the task keeps every law", highlight=False)
-    _say(f"next: flywheel up {directory}")
+    console.say(f"next: flywheel up {quoted(directory)}")
 
 
 @app.command(rich_help_panel="Project")
@@ -125,14 +140,14 @@ def up(directory: Directory = HERE) -> None:
     from flywheel.project import load_project
 
     project = load_project(directory)
-    stack.up(project, progress=_say)
+    stack.up(project, progress=console.say)
     login = stack.login(project)
-    _say(f"Prefect        {project.prefect.url}")
-    _say(f"Label Studio   {login.url}  as {login.email}, password in {login.password_file}")
-    _say(f"model server   {project.server_url}")
-    if not resume(project, progress=_say):
-        _say(f"next: flywheel night {directory} runs the loop once")
-        _say(f"      flywheel schedule {directory} runs it every night")
+    console.say(f"Prefect        {project.prefect.url}  {stack.prefect_sign_in(project)}")
+    console.say(f"Label Studio   {login.url}  as {login.email}, password in {login.password_file}")
+    console.say(f"model server   {project.server_url}")
+    if not resume(project, progress=console.say):
+        console.say(f"next: flywheel night {quoted(directory)} runs the loop once")
+        console.say(f"      flywheel schedule {quoted(directory)} runs it every night")
 
 
 @app.command(rich_help_panel="Project")
@@ -141,9 +156,9 @@ def down(directory: Directory = HERE) -> None:
     from flywheel.cli.scheduling import stop
     from flywheel.project import load_project
 
-    stopped = stop(load_project(directory), progress=_say)
+    stopped = stop(load_project(directory), progress=console.say)
     if not stopped:
-        _say("nothing was running")
+        console.say("nothing was running")
 
 
 @app.command(rich_help_panel="Loop")
@@ -173,16 +188,18 @@ def status(directory: Directory = HERE) -> None:
     from flywheel.loop import open_loop
     from flywheel.report import status as status_of
 
-    with open_loop(directory) as loop:
+    with open_loop(directory, creates=False) as loop:
         names = [server.name for server in stack.running(loop.project)]
         missing = "" if "worker" in names else "; no worker, so no night begins by itself"
-        _say(f"servers       {', '.join(names) or 'none of this project runs here'}{missing}")
+        console.say(
+            f"servers       {', '.join(names) or 'none of this project runs here'}{missing}"
+        )
         silent = silent_servers(loop.project)
         for name in silent:
-            _say(f"              {name} is not running: flywheel up {directory}")
+            console.say(f"              {name} is not running: flywheel up {quoted(directory)}")
         if "prefect" not in silent:
             for line in planned_lines(loop.project):
-                console.print(line, highlight=False, soft_wrap=True, markup=False)
+                console.say(line)
         print_status(status_of(loop), console)
 
 
@@ -196,7 +213,7 @@ def trace(
     from flywheel.loop import open_loop
     from flywheel.report import trace as trace_of
 
-    with open_loop(directory) as loop:
+    with open_loop(directory, creates=False) as loop:
         print_trace(trace_of(loop, sample), console)
 
 
@@ -212,14 +229,14 @@ def report(
     from flywheel.loop import open_loop
     from flywheel.report import write_report
 
-    with open_loop(directory) as loop:
+    with open_loop(directory, creates=False) as loop:
         with loop.ledger.read() as connection:
             last = last_night(connection)
         if last is None:
             raise UserError(
                 f"no night has run in {loop.project.directory}. Run one with flywheel night."
             )
-        _say(str(write_report(loop, last.number if number is None else number)))
+        console.say(str(write_report(loop, last.number if number is None else number)))
 
 
 @app.command(rich_help_panel="Loop")
@@ -232,15 +249,15 @@ def nights(
     from flywheel.loop import open_loop
     from flywheel.report import nights_frame
 
-    with open_loop(directory) as loop, loop.ledger.read() as connection:
+    with open_loop(directory, creates=False) as loop, loop.ledger.read() as connection:
         frame = nights_frame(connection)
         if frame.empty:
-            _say(f"no night yet; next: flywheel night {directory}")
+            console.say(f"no night yet; next: flywheel night {quoted(directory)}")
             return
         console.print(night_table(loop.project, frame))
     if csv is not None:
         frame.to_csv(csv)
-        _say(f"wrote {csv}")
+        console.say(f"wrote {csv}")
 
 
 @app.command(rich_help_panel="Loop")
@@ -252,8 +269,25 @@ def labels(
     from flywheel.cli.labels import show_labels
     from flywheel.loop import open_loop
 
-    with open_loop(directory) as loop:
+    with open_loop(directory, creates=False) as loop:
         show_labels(loop, console, csv)
+
+
+@app.command(rich_help_panel="Loop")
+def rename_class(
+    old: Annotated[str, typer.Argument(help="the class as the stored labels name it")],
+    new: Annotated[str, typer.Argument(help="the class as the task names it now")],
+    directory: Directory = HERE,
+) -> None:
+    """Keep the labels of a class that the task has renamed."""
+    from flywheel.loop import open_loop
+    from flywheel.loop.labels import rename_class as rename
+
+    with open_loop(directory) as loop:
+        number = rename(loop, old, new)
+    console.say(
+        f"{number:,} labels of {old!r} are read as {new!r} from now on; next: flywheel night"
+    )
 
 
 @app.command(rich_help_panel="Loop")
@@ -266,10 +300,10 @@ def rollback(
     from flywheel.loop import open_loop
     from flywheel.loop.release import roll_back
 
-    with open_loop(directory) as loop:
+    with open_loop(directory, creates=False) as loop:
         released = roll_back(loop, f"roll-back: {reason}")
         report_release(loop.project, released)
-    _say(f"release {released.number} serves {released.checkpoint_digest[:12]} again")
+    console.say(f"release {released.number} serves {released.checkpoint_digest[:12]} again")
 
 
 @app.command(rich_help_panel="Project")
@@ -283,7 +317,7 @@ def schedule(
     from flywheel.cli.scheduling import register
     from flywheel.project import load_project
 
-    register(load_project(directory), progress=_say, has_moved=moved)
+    register(load_project(directory), progress=console.say, has_moved=moved)
 
 
 @app.command(rich_help_panel="Project")
@@ -292,7 +326,7 @@ def unschedule(directory: Directory = HERE) -> None:
     from flywheel.cli.scheduling import unregister
     from flywheel.project import load_project
 
-    unregister(load_project(directory), progress=_say)
+    unregister(load_project(directory), progress=console.say)
 
 
 @app.command(rich_help_panel="Project")
@@ -315,7 +349,7 @@ def serve(directory: Directory = HERE) -> None:
 
 @app.command(rich_help_panel="Project")
 def demo(
-    name: Annotated[str, typer.Argument(help="digits or pose")] = "digits",
+    name: Annotated[str, typer.Argument(help="digits, messages or pose")] = "digits",
     nights: Annotated[
         int | None, typer.Option(min=1, help="nights to run", show_default="the demo's own")
     ] = None,
@@ -335,7 +369,3 @@ def demo(
         stop_demo(chosen, folder, console)
     else:
         run_demo(chosen, folder, nights or chosen.nights, fresh=fresh, console=console)
-
-
-def _say(line: str) -> None:
-    console.print(line, highlight=False, soft_wrap=True)

@@ -14,7 +14,6 @@ from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from sqlalchemy import Connection
 
@@ -22,6 +21,7 @@ from flywheel import stack
 from flywheel.cli.printing import night_table, rescored_table
 from flywheel.cli.running import prepare, run_night
 from flywheel.cli.scheduling import stop
+from flywheel.cli.terminal import Terminal
 from flywheel.errors import UserError
 from flywheel.examples.annotators import Crowd, Person
 from flywheel.examples.demos import Demo, Revisit, World
@@ -32,7 +32,7 @@ from flywheel.ledger.campaigns import labeling_projects
 from flywheel.ledger.nights import current_night_number, last_night
 from flywheel.ledger.releases import current_release
 from flywheel.loop import open_loop
-from flywheel.loop.rescore import rescore
+from flywheel.loop.replay import rescore
 from flywheel.project import FILE_NAME, Project, load_project, secret
 from flywheel.records import content_id
 from flywheel.report import address, nights_frame
@@ -42,7 +42,7 @@ from flywheel.task import Task, load_task
 _SECTION = re.compile(r"^\[metric\]\n.*?(?=^\[|\Z)", re.MULTILINE | re.DOTALL)
 
 
-def revisit_metric(project: Project, revisit: Revisit, console: Console) -> Project:
+def revisit_metric(project: Project, revisit: Revisit, console: Terminal) -> Project:
     """Write the new [metric] section, rescore the history, print both; return the new settings.
 
     The same as an editor and `flywheel metric rescore`.
@@ -52,21 +52,21 @@ def revisit_metric(project: Project, revisit: Revisit, console: Console) -> Proj
     text = _SECTION.sub(lambda _: section, path.read_text(encoding="utf-8"), count=1)
     path.write_text(text, encoding="utf-8")
     changed = load_project(project.directory)
-    console.print(f"  {revisit.because}", highlight=False)
-    console.print(section.strip(), highlight=False, markup=False)
+    console.say(f"  {revisit.because}")
+    console.say(section.strip())
     with open_loop(project.directory) as loop:
         console.print(rescored_table(list(rescore(loop)), changed.metric.optimize))
     return changed
 
 
-def run_demo(demo: Demo, directory: Path, nights: int, *, fresh: bool, console: Console) -> None:
+def run_demo(demo: Demo, directory: Path, nights: int, *, fresh: bool, console: Terminal) -> None:
     """Start the servers and run the nights; a second call runs the next ones."""
     if fresh and directory.exists():
         stop_demo(demo, directory, console)
         shutil.rmtree(directory)
     project = _project(demo, directory)
     console.rule("servers")
-    stack.up(project, progress=lambda line: console.print(line, highlight=False))
+    stack.up(project, progress=console.say)
     prepare(project)
     _begin(demo, project, console)
     for _ in range(nights):
@@ -87,11 +87,11 @@ def run_demo(demo: Demo, directory: Path, nights: int, *, fresh: bool, console: 
     _say_where(project, console)
 
 
-def stop_demo(demo: Demo, directory: Path, console: Console) -> None:
+def stop_demo(demo: Demo, directory: Path, console: Terminal) -> None:
     """Stop the demo's servers; its state is kept."""
     if not (directory / FILE_NAME).exists():
         raise UserError(f"no demo in {directory}. Start one with make {demo.target}.")
-    if not stop(load_project(directory), progress=console.print):
+    if not stop(load_project(directory), progress=console.say):
         console.print("nothing was running")
 
 
@@ -103,7 +103,7 @@ def _project(demo: Demo, directory: Path) -> Project:
     return load_project(directory)
 
 
-def _begin(demo: Demo, project: Project, console: Console) -> None:
+def _begin(demo: Demo, project: Project, console: Terminal) -> None:
     """Finish an interrupted night, and run night 0 if no model is released."""
     with _reading(project) as connection:
         night = last_night(connection)
@@ -119,7 +119,7 @@ def _begin(demo: Demo, project: Project, console: Console) -> None:
         run_night(project, console)
 
 
-def _finish(project: Project, number: int, console: Console) -> None:
+def _finish(project: Project, number: int, console: Terminal) -> None:
     """Resume an interrupted night; its traffic was sent before."""
     console.rule(f"night {number}")
     console.print(f"  finishing night {number}, which was interrupted", highlight=False)
@@ -138,7 +138,7 @@ def _serves(project: Project) -> bool:
     return released is not None
 
 
-def _turn(demo: Demo, project: Project, number: int, console: Console) -> None:
+def _turn(demo: Demo, project: Project, number: int, console: Terminal) -> None:
     """Simulate a day and run its night: annotators answer the last batch, production sends samples.
 
     The last night's batch is left open, so that a user can label some samples.
@@ -172,7 +172,7 @@ def _annotators_work(
     world: World,
     number: int,
     rng: np.random.Generator,
-    console: Console,
+    console: Terminal,
 ) -> None:
     with _reading(project) as connection:
         labeling = labeling_projects(connection)
@@ -204,13 +204,7 @@ def _ever_seen(task: Task, world: World, nights: int) -> Iterator[Arrival]:
     for day in range(nights):
         yield from world.traffic(day)
     for example in task.start_data() if task.start_data else ():
-        sample = example.sample
-        yield Arrival(
-            payload=sample.payload,
-            media_type=sample.media_type,
-            metadata=sample.metadata,
-            truth=example.answer,
-        )
+        yield Arrival.of_start(example)
 
 
 def _annotators(demo: Demo, secret_key: str) -> list[Person]:
@@ -227,18 +221,19 @@ def _annotators(demo: Demo, secret_key: str) -> list[Person]:
     ]
 
 
-def _show_nights(project: Project, console: Console) -> None:
+def _show_nights(project: Project, console: Terminal) -> None:
     with _reading(project) as connection:
         console.print(night_table(project, nights_frame(connection)))
 
 
-def _say_where(project: Project, console: Console) -> None:
+def _say_where(project: Project, console: Terminal) -> None:
     login = stack.login(project)
     with _reading(project) as connection:
         labeling = labeling_projects(connection)
         night = last_night(connection)
     lines = [
         f"flow runs     {project.prefect_page}/runs",
+        f"  sign in     {stack.prefect_sign_in(project).removeprefix('sign in ')}",
         f"labeling      {project.label_studio_page}/projects/{labeling[-1] if labeling else ''}",
         f"  log in as   {login.email}, password in {login.password_file}",
         f"report        {address(project, f'night-{night.number if night else 0:04d}.html')}",
@@ -246,10 +241,10 @@ def _say_where(project: Project, console: Console) -> None:
         "stop it       make down",
     ]
     for line in lines:
-        console.print(line, highlight=False, soft_wrap=True)
+        console.say(line)
 
 
-def _bar(console: Console) -> Progress:
+def _bar(console: Terminal) -> Progress:
     return Progress(
         TextColumn("  {task.description}"),
         BarColumn(),

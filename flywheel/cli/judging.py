@@ -1,6 +1,8 @@
 """The commands about decisions: dossier, replay, override, plan, and the metric.
 
 They print what is computed elsewhere; nothing is decided here.
+
+An approval is answered here, by approve and decline.
 """
 
 from __future__ import annotations
@@ -9,17 +11,17 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from flywheel.cli.terminal import Terminal
 from flywheel.errors import UserError
-from flywheel.records import Verdict
+from flywheel.records import Consent, Verdict
 
 judging = typer.Typer()
 metric = typer.Typer(
     help="Choose the metric, and rescore the history under it.", no_args_is_help=True
 )
 judging.add_typer(metric, name="metric", rich_help_panel="Decisions")
-console = Console()
+console = Terminal()
 
 Directory = Annotated[Path, typer.Option("--directory", "-d", help="the folder with flywheel.toml")]
 HERE = Path()
@@ -37,10 +39,10 @@ def dossier(
     from flywheel.loop.replay import find_exhibit
     from flywheel.report import write_dossier
 
-    with open_loop(directory) as loop:
+    with open_loop(directory, creates=False) as loop:
         exhibit = find_exhibit(loop, decision or _last_decision(loop))
         folder = loop.project.state / "dossiers" / exhibit.decision.id[:12]
-        _say(str(write_dossier(loop, exhibit, folder)))
+        console.say(str(write_dossier(loop, exhibit, folder)))
 
 
 @judging.command(rich_help_panel="Decisions")
@@ -56,7 +58,7 @@ def replay(
     if Path(decision).is_dir():
         replayed = derive(read_exhibit(Path(decision)), directory)
     else:
-        with open_loop(directory) as loop:
+        with open_loop(directory, creates=False) as loop:
             replayed = derive(find_exhibit(loop, decision), loop.project.directory)
     stored = replayed.exhibit.decision
     if replayed.differences:
@@ -64,9 +66,9 @@ def replay(
             f"decision {stored.id[:12]} is not reproduced: {', '.join(replayed.differences)} differ. "
             "Use the version of flywheel and of the metric's functions that made it."
         )
-    _say(f"decision {stored.id[:12]} is reproduced byte for byte: {stored.verdict}")
+    console.say(f"decision {stored.id[:12]} is reproduced byte for byte: {stored.verdict}")
     for reason in stored.reasons:
-        _say(f"  {reason}")
+        console.say(f"  {reason}")
 
 
 @judging.command(rich_help_panel="Decisions")
@@ -80,18 +82,18 @@ def override(
     """Override a decision; PROMOTE releases the candidate."""
     from flywheel.cli.running import report_release
     from flywheel.loop import open_loop
-    from flywheel.loop.override import Override
-    from flywheel.loop.override import override as override_decision
+    from flywheel.loop.approval import Override
+    from flywheel.loop.approval import override as override_decision
 
     if verdict not in list(Verdict):
         raise UserError(f"{verdict!r} is not a verdict. Write PROMOTE or REJECT.")
     wanted = Override(verdict=Verdict(verdict), name=name, reason=reason)
-    with open_loop(directory) as loop:
+    with open_loop(directory, creates=False) as loop:
         decided, released = override_decision(loop, decision, wanted)
-        _say(f"decision {decided.id[:12]}: {decided.reasons[0]}")
+        console.say(f"decision {decided.id[:12]}: {decided.reasons[0]}")
         if released is not None:
             report_release(loop.project, released)
-            _say(f"release {released.number} serves {released.checkpoint_digest[:12]}")
+            console.say(f"release {released.number} serves {released.checkpoint_digest[:12]}")
 
 
 @judging.command(rich_help_panel="Decisions")
@@ -112,7 +114,7 @@ def plan(
     from flywheel.loop import open_loop
     from flywheel.loop.replay import plan_challenge
 
-    with open_loop(directory) as loop:
+    with open_loop(directory, creates=False) as loop:
         console.print(plan_table(plan_challenge(loop, discordance)))
 
 
@@ -124,9 +126,9 @@ def suggest_metric(
     """Advise which number to optimize, threshold or ignore."""
     from flywheel.cli.printing import advice_table
     from flywheel.loop import open_loop
-    from flywheel.loop.rescore import advise
+    from flywheel.loop.replay import advise
 
-    with open_loop(directory) as loop:
+    with open_loop(directory, creates=False) as loop:
         console.print(advice_table(advise(loop, reports)))
 
 
@@ -135,9 +137,9 @@ def rescore_history(directory: Directory = HERE) -> None:
     """Rescore all nights under the metric of flywheel.toml."""
     from flywheel.cli.printing import rescored_table
     from flywheel.loop import open_loop
-    from flywheel.loop.rescore import rescore
+    from flywheel.loop.replay import rescore
 
-    with open_loop(directory) as loop:
+    with open_loop(directory, creates=False) as loop:
         rescored = list(rescore(loop))
         if not rescored:
             raise UserError(
@@ -145,11 +147,11 @@ def rescore_history(directory: Directory = HERE) -> None:
             )
         console.print(rescored_table(rescored, loop.project.metric.optimize))
     changed = sum(night.differs for night in rescored)
-    _say(f"{changed} of {len(rescored)} decisions would have differed; none was changed")
+    console.say(f"{changed} of {len(rescored)} decisions would have differed; none was changed")
 
 
 def _last_decision(loop: object) -> str:
-    from flywheel.ledger.decisions import get_decision
+    from flywheel.ledger.judged import get_decision
     from flywheel.ledger.nights import last_night
     from flywheel.loop import Loop
 
@@ -165,5 +167,34 @@ def _last_decision(loop: object) -> str:
     )
 
 
-def _say(line: str) -> None:
-    console.print(line, highlight=False, soft_wrap=True, markup=False)
+Folder = Annotated[Path, typer.Argument(help="the folder with flywheel.toml")]
+Start = Annotated[
+    str, typer.Option("--decision", help="prefix of its id", show_default="the one that waits")
+]
+Name = Annotated[str, typer.Option(help="who is responsible; stored permanently")]
+Reason = Annotated[str, typer.Option(help="why; stored permanently")]
+
+
+@judging.command(rich_help_panel="Decisions")
+def approve(name: Name, reason: Reason, directory: Folder = HERE, decision: Start = "") -> None:
+    """Release the candidate that waits for approval."""
+    _answer(directory, decision, Consent.APPROVE, name=name, reason=reason)
+
+
+@judging.command(rich_help_panel="Decisions")
+def decline(name: Name, reason: Reason, directory: Folder = HERE, decision: Start = "") -> None:
+    """Reject the candidate that waits for approval."""
+    _answer(directory, decision, Consent.DECLINE, name=name, reason=reason)
+
+
+def _answer(directory: Path, decision: str, answer: Consent, *, name: str, reason: str) -> None:
+    from flywheel.cli.running import report_release
+    from flywheel.loop import open_loop
+    from flywheel.loop.approval import Reply, answer_approval
+
+    reply = Reply(answer=answer, name=name, reason=reason)
+    with open_loop(directory, creates=False) as loop:
+        answered = answer_approval(loop, decision, reply)
+        console.say(answered.description)
+        if answered.released is not None:
+            report_release(loop.project, answered.released)

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from flywheel.cli.terminal import Terminal
 from flywheel.loop import Loop
 from flywheel.report.kit.tables import Sheet
 from flywheel.report.labeling.facts import read_labeling, read_quality
-from flywheel.report.labeling.flags import annotator_frame, flags, next_steps
+from flywheel.report.labeling.page import annotator_frame, flags, next_steps
 from flywheel.report.labeling.sheets import annotator_sheets, budget_sheet, cost_sheets, queue_sheet
 
 
-def show_labels(loop: Loop, console: Console, csv: Path | None) -> None:
+def show_labels(loop: Loop, console: Terminal, csv: Path | None) -> None:
     """Print annotators, queue, budgets, costs and next steps; with `csv`, also write a file."""
     facts, quality = read_labeling(loop), read_quality(loop)
     project, currency = loop.project, loop.project.cost.currency
@@ -31,10 +31,10 @@ def show_labels(loop: Loop, console: Console, csv: Path | None) -> None:
             console.print(part, highlight=False)
     console.print("[bold]Next steps[/]")
     for step in next_steps(facts, quality, project):
-        console.print(f"- {escape(step)}", highlight=False)
+        console.print(f"- {step}", highlight=False, markup=False)
     if csv is not None:
         annotator_frame(facts, quality, flags(facts, quality, project)).to_csv(csv)
-        console.print(f"wrote {escape(str(csv))}", highlight=False, soft_wrap=True)
+        console.say(f"wrote {csv}")
 
 
 def _shown(sheet: Sheet) -> Iterator[Table | str]:

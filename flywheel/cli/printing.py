@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from flywheel.cli.terminal import Terminal
 from flywheel.evaluate import Advice
-from flywheel.loop.replay import ChallengePlan
-from flywheel.loop.rescore import Rescored
+from flywheel.loop.replay import ChallengePlan, Rescored
 from flywheel.project import Project
 from flywheel.records import Estimate, Report
 from flywheel.report import Event, Status
@@ -20,13 +19,13 @@ from flywheel.report import Event, Status
 _AT_START = "at start: on the held-out start data, until the test set has samples of production"
 
 
-def print_status(status: Status, console: Console) -> None:
+def print_status(status: Status, console: Terminal) -> None:
     """Print the status of a project."""
     for line in status.lines():
-        console.print(escape(line), highlight=False, soft_wrap=True)
+        console.say(line)
 
 
-def print_trace(events: list[Event], console: Console) -> None:
+def print_trace(events: list[Event], console: Terminal) -> None:
     """Print the life of a sample, one line per event, in time order."""
     table = Table(box=None, pad_edge=False)
     for heading in ("when (UTC)", "what", "detail"):
@@ -96,9 +95,10 @@ def advice_table(advice: Sequence[Advice]) -> Table:
 
 def plan_table(plan: ChallengePlan) -> Table:
     """Return the labels and nights needed for each gain."""
+    leans = ", drawn where the two differ once it is open" if plan.leans else ""
     caption = (
         f"challenge {plan.number} of this test set, alpha {plan.alpha:.3g}; the models differ on "
-        f"{plan.discordance:.0%} of the samples, {plan.discordance_from}; power 4 in 5"
+        f"{plan.discordance:.0%} of the samples, {plan.discordance_from}; power 4 in 5{leans}"
     )
     table = Table(caption=caption, caption_justify="left", box=None, padding=(0, 2, 0, 0))
     table.add_column("true gain", justify="right")

@@ -17,11 +17,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
-from rich.console import Console
 from rich.markup import escape
 
 from flywheel import stack
-from flywheel.errors import FlywheelError, UnavailableError
+from flywheel.cli.terminal import Terminal
+from flywheel.errors import FlywheelError, RefusedError, UnavailableError
 from flywheel.ledger import Ledger
 from flywheel.ledger.locks import hold
 from flywheel.ledger.nights import current_night_number
@@ -30,24 +30,40 @@ from flywheel.loop.steps import STEPS, step_results
 from flywheel.project import Project
 from flywheel.records import Release
 from flywheel.report import falls_short, summarize
+from flywheel.web import is_loopback, through
 
 
 def prepare(project: Project) -> None:
-    """Point this process at the project's servers and make sure that Prefect's answers."""
+    """Point this process at the project's servers and make sure that Prefect's answers.
+
+    Raises:
+        UnavailableError: it does not.
+        RefusedError: it wants another password.
+    """
     os.environ.update(stack.environment(project))
     # The terminal shows our lines; Prefect's log stays in its dashboard.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     url = os.environ["PREFECT_API_URL"]
     try:
-        httpx.get(f"{url}/health", timeout=10).raise_for_status()
-    except httpx.HTTPError as error:
+        health = httpx.get(f"{url}/health", timeout=10, trust_env=not is_loopback(url))
+        health.raise_for_status()
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise UnavailableError(
-            f"Prefect at {url} does not answer ({error}). Start it with flywheel up, "
+            f"Prefect at {url} does not answer ({error}){through(url)}. Start it with flywheel up, "
             "then run this command again; nothing was started and nothing is lost."
         ) from error
+    name, _, password = os.environ.get("PREFECT_API_AUTH_STRING", "").partition(":")
+    asked = f"{url}/admin/version"
+    said = httpx.get(asked, auth=(name, password), timeout=10, trust_env=not is_loopback(url))
+    if said.status_code == httpx.codes.UNAUTHORIZED:
+        raise RefusedError(
+            f"Prefect at {url} refuses the password of PREFECT_API_AUTH_STRING, or of "
+            f"{project.state}/secrets.json. Set that of the server that runs, or let flywheel down "
+            "and flywheel up start this project's own."
+        )
 
 
-def run_night(project: Project, console: Console) -> None:
+def run_night(project: Project, console: Terminal) -> None:
     """Run the nightly flow in this process, with a line for each step.
 
     Raises:
@@ -61,10 +77,10 @@ def run_night(project: Project, console: Console) -> None:
     with _watch(project, console):
         state = _run(nightly, project.directory)
     if state.name == "Skipped":
-        console.print(f"  {escape(str(state.message))}", highlight=False)
+        console.say(f"  {state.message}")
 
 
-def run_label_hard_cases(project: Project, console: Console) -> None:
+def run_label_hard_cases(project: Project, console: Terminal) -> None:
     """Run the label-hard-cases flow in this process.
 
     Raises:
@@ -74,7 +90,7 @@ def run_label_hard_cases(project: Project, console: Console) -> None:
     from flows.label_hard_cases import label_hard_cases  # as above
 
     state = _run(label_hard_cases, project.directory)
-    console.print(f"{state.name}: {state.message}", highlight=False)
+    console.say(f"{state.name}: {state.message}")
 
 
 def report_release(project: Project, release: Release) -> None:
@@ -99,7 +115,7 @@ def _run(flow: Callable[..., Any], directory: Path) -> Any:
 
 
 @contextmanager
-def _watch(project: Project, console: Console) -> Iterator[None]:
+def _watch(project: Project, console: Terminal) -> Iterator[None]:
     """Print each step of the night as it finishes."""
     ended = threading.Event()
     ledger = Ledger.open(project.ledger_url)
@@ -124,7 +140,7 @@ def _watch(project: Project, console: Console) -> Iterator[None]:
 
 
 def _show_steps(
-    ledger: Ledger, night: int, shown: set[str], ended: threading.Event, console: Console
+    ledger: Ledger, night: int, shown: set[str], ended: threading.Event, console: Terminal
 ) -> None:
     waiting = next((step.name for step in STEPS if step.name not in shown), "report")
     with console.status(f"night {night}: {waiting} …") as spinner:
@@ -163,7 +179,7 @@ def silent_servers(project: Project) -> list[str]:
 
 def planned_lines(project: Project) -> list[str]:
     """Return the scheduled runs and recent failures in Prefect, or why they are unknown."""
-    from flows.registration.planned import planned
+    from flows.registration.server import planned
 
     try:
         return list(planned(project).lines(project))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from flywheel import stack
 from flywheel.cli.running import prepare
 from flywheel.project import Project
+from flywheel.shell import quoted
 
 if TYPE_CHECKING:
     from flows.registration.registry import Registered
@@ -97,7 +98,7 @@ def stop(project: Project, *, progress: Say) -> list[str]:
 
 
 def _start(project: Project, progress: Say) -> None:
-    from flows.registration.dead_runs import close_dead_runs
+    from flows.registration.server import close_dead_runs
 
     if workers := stack.own_workers(project):
         close_dead_runs(project, progress)  # a dead run would hold its slot of the work pool
@@ -109,7 +110,7 @@ def _stop(project: Project, workers: Sequence[str], progress: Say) -> list[str]:
         name for worker in workers for name in stack.down(project, only=worker, progress=progress)
     ]
     if stopped:
-        from flows.registration.dead_runs import (
+        from flows.registration.server import (
             close_dead_runs,
         )  # imports Prefect, which takes a second
 
@@ -146,4 +147,4 @@ def _print_registered(project: Project, done: Registered, progress: Say) -> None
     progress(f"work pools       {', '.join(pool for pool in pools if pool)}")
     progress(f"dashboard        {url}/deployments")
     progress(f"                 {url}/automations")
-    progress(f"undo             flywheel unschedule {project.directory}")
+    progress(f"undo             flywheel unschedule {quoted(project.directory)}")

@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
+
+from flywheel.cli.terminal import Terminal
+from flywheel.shell import quoted
 
 if TYPE_CHECKING:
     from flywheel.upkeep import Cleaned
 
 upkeep = typer.Typer()
-console = Console()
+console = Terminal()
 _UNITS = ("kB", "MB", "GB", "TB")
 
 Directory = Annotated[Path, typer.Argument(help="the folder with flywheel.toml")]
@@ -30,19 +32,22 @@ HERE = Path()
 def doctor(
     directory: Directory = HERE,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    train: Annotated[
+        bool, typer.Option(help="also train twice, to say what twice the steps would bring")
+    ] = False,
 ) -> None:
     """Check servers, tokens, disk, clock, versions and GPU."""
-    from flows.registration.doctor import CHECKS
+    from flows.registration.server import CHECKS
     from flywheel.upkeep import examine
 
     marks = {"ok": "[green]✓[/]", "warn": "[yellow]![/]", "fail": "[red]✗[/]"}
-    findings = examine(directory, CHECKS)
+    findings = examine(directory, CHECKS, train=train)
     if as_json:
         typer.echo(json.dumps([asdict(finding) for finding in findings], indent=1))
     else:
         for finding in findings:
             console.print(f"{marks[finding.status]} {finding.check:<15}", end="")
-            console.print(finding.line, highlight=False, soft_wrap=True, markup=False)
+            console.say(finding.line)
     if any(finding.status == "fail" for finding in findings):
         raise typer.Exit(1)
 
@@ -62,17 +67,19 @@ def backup(
     from flywheel.upkeep import back_up
 
     done = back_up(load_project(directory), target, now=utc_now, with_secrets=with_secrets)
-    _say(
+    console.say(
         f"wrote {done.path}: {done.num_files:,} files and {done.num_blobs:,} blobs, {_size(done.size)}"
     )
     for what in done.left_out:
-        _say(f"left out: {what}")
+        console.say(f"left out: {what}")
     for digest, why in list(done.missing.items())[:5]:
-        _say(f"missing: blob {digest[:12]}: {why}")
+        console.say(f"missing: blob {digest[:12]}: {why}")
     if done.missing:
-        _say(f"{len(done.missing):,} blobs of the ledger are missing in it; run flywheel doctor")
+        console.say(
+            f"{len(done.missing):,} blobs of the ledger are missing in it; run flywheel doctor"
+        )
         raise typer.Exit(1)
-    _say(f"next: flywheel restore {done.path} DIR restores it, here or elsewhere")
+    console.say(f"next: flywheel restore {quoted(done.path)} DIR restores it, here or elsewhere")
 
 
 @upkeep.command(rich_help_panel="Maintenance")
@@ -89,12 +96,14 @@ def restore(
     from flywheel.upkeep import restore as restore_project
 
     done = restore_project(source, directory, now=utc_now, force=force, keep_settings=keep_settings)
-    _say(f"{done.project.name} is restored as of {done.backed_up_at}; {done.num_blobs:,} blobs")
+    console.say(
+        f"{done.project.name} is restored as of {done.backed_up_at}; {done.num_blobs:,} blobs"
+    )
     if done.aside is not None:
-        _say(f"the earlier project is in {done.aside}; remove it when you no longer need it")
+        console.say(f"the earlier project is in {done.aside}; remove it when you no longer need it")
     if done.missing:
-        _say(f"{len(done.missing):,} blobs were missing in the back-up")
-    _say(f"next: flywheel doctor {directory}, then flywheel up {directory}")
+        console.say(f"{len(done.missing):,} blobs were missing in the back-up")
+    console.say(f"next: flywheel doctor {quoted(directory)}, then flywheel up {quoted(directory)}")
 
 
 @upkeep.command(rich_help_panel="Maintenance")
@@ -108,13 +117,13 @@ def clean(
     from flywheel.loop import open_loop
     from flywheel.upkeep import clean as clean_project
 
-    with open_loop(directory) as loop:
+    with open_loop(directory, creates=False) as loop:
         done = clean_project(loop, dry_run=dry_run)
         console.print(_cleaned_table(done))
         if not any((loop.project.retention.model_dump()).values()):
-            _say("no more: flywheel.toml sets no [retention] (unused_days, ...)")
+            console.say("no more: flywheel.toml sets no [retention] (unused_days, ...)")
     if done.free_bytes:
-        _say(
+        console.say(
             f"{_size(done.free_bytes)} inside the ledger are free and will be reused; to return them to "
             "the disk, stop the servers and run VACUUM with sqlite3"
         )
@@ -145,7 +154,3 @@ def _size(number: int) -> str:
         return f"{number} B"
     power = min(len(_UNITS), int(math.log10(number)) // 3)
     return f"{number / 1000**power:.1f} {_UNITS[power - 1]}"
-
-
-def _say(line: str) -> None:
-    console.print(line, highlight=False, soft_wrap=True, markup=False)

@@ -1,8 +1,7 @@
 """Finds the failures among the predictions and feedback since the last night."""
 
 from flywheel.collect.drift import LEAST_EFFECT, Drift, measure_drift
-from flywheel.collect.signals import low_confidence_signals, signals_of
-from flywheel.collect.stage import Collected, collect
+from flywheel.collect.stage import Collected, collect, low_confidence_signals, signals_of
 
 __all__ = [
     "LEAST_EFFECT",

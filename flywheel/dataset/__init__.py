@@ -1,6 +1,15 @@
 """Makes immutable dataset versions from the labels, without leaks between the splits."""
 
-from flywheel.dataset.leakage import Dropped, keep_splits_apart
+from flywheel.dataset.copies import Copy, find_copies
+from flywheel.dataset.leakage import CopiesError, Dropped, keep_splits_apart
 from flywheel.dataset.stage import VersionMade, make_version
 
-__all__ = ["Dropped", "VersionMade", "keep_splits_apart", "make_version"]
+__all__ = [
+    "CopiesError",
+    "Copy",
+    "Dropped",
+    "VersionMade",
+    "find_copies",
+    "keep_splits_apart",
+    "make_version",
+]

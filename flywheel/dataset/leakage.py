@@ -1,24 +1,31 @@
 """Prevents leakage: no sample, group or near-duplicate is in both the training and the test set.
 
-The split of a group is fixed by a hash of its name, so conflicts are rare: start data of a test
-group, or copies that carry no group. The training row of a conflict is dropped, since all numbers
-rest on the test set. Start data is the exception: models train on it from the first night, so the
-test row is dropped.
+A group tests or trains as a whole, so conflicts are rare: start data of a test group, or copies
+that carry no group. The training row of a conflict is dropped, since all numbers rest on the test
+set. What a model was trained on already, start data among it, is the exception: there the test row
+is dropped.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
-import numpy as np
-from scipy.spatial.distance import cdist
+from flywheel.dataset.copies import Copy
+from flywheel.errors import UserError
+from flywheel.records import DatasetRow, Split
 
-from flywheel.records import Array, DatasetRow, Split
+FEW_COPIES = 5
+"""copies in a split that stop no night, whatever their share: early nights have few rows"""
 
-_BLOCK = 4_096
-_FEW_NUMBERS = 16
-"""Correlation means little for shorter vectors: for two numbers it is always 1 or -1."""
+
+class CopiesError(UserError):
+    """More near-duplicates than a night drops by itself; `pair` is one of them."""
+
+    def __init__(self, message: str, pair: Copy) -> None:
+        super().__init__(message)
+        self.pair = pair
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,83 +33,88 @@ class Dropped:
     """A row that was left out, and the reason."""
 
     sample_id: str
+    split: Split
     reason: str
+    copy: Copy | None = None
+    """the pair, where the reason is a near-duplicate"""
 
 
 def keep_splits_apart(
     rows: Sequence[DatasetRow],
     groups: Mapping[str, str],
-    vectors: Mapping[str, Array],
-    near_duplicate: float,
+    copies: Sequence[Copy],
+    trained: AbstractSet[str] = frozenset(),
 ) -> tuple[list[DatasetRow], list[Dropped]]:
     """Return the rows without leaks between the splits, and the dropped rows.
 
     Args:
         rows: labeled samples, each sample once.
         groups: sample id -> group.
-        vectors: sample id -> flattened model input (D,).
-        near_duplicate: correlation from which two vectors count as copies; vectors of fewer than
-            16 numbers are copies only if they are equal.
+        copies: the near-duplicates between the splits, see `flywheel.dataset.copies`.
+        trained: groups that a model was trained on.
     """
-    dropped: dict[str, str] = {}
-    start = [row for row in rows if row.split is Split.TRAIN and row.origin == "start"]
-    started = {groups[row.sample_id] for row in start}
+    dropped: dict[str, Dropped] = {}
+    start = {row.sample_id for row in rows if row.split is Split.TRAIN and row.origin == "start"}
+    started = {groups[key] for key in start}
     for row in rows:
         if row.split is Split.TEST and groups[row.sample_id] in started:
-            dropped[row.sample_id] = f"group {groups[row.sample_id]} is trained on as start data"
-    testing = [row for row in rows if row.split is Split.TEST and row.sample_id not in dropped]
-    dropped |= _copies(testing, start, vectors, near_duplicate, "start data")
-    testing = [row for row in testing if row.sample_id not in dropped]
-    test_groups = {groups[row.sample_id] for row in testing}
+            reason = f"group {groups[row.sample_id]} is trained on as start data"
+            _drop(dropped, row.sample_id, Split.TEST, reason)
+        elif row.split is Split.TEST and row.origin != "start" and groups[row.sample_id] in trained:
+            # Its group changed sides: [dataset] holdout or test_groups was another before.
+            reason = f"a model was trained on group {groups[row.sample_id]}"
+            _drop(dropped, row.sample_id, Split.TEST, reason)
+    for copy in copies:
+        if copy.train_id in start or groups[copy.train_id] in trained:
+            what = "start data" if copy.train_id in start else "the trained sample"
+            reason = f"near-duplicate of {what} {copy.train_id}"
+            _drop(dropped, copy.test_id, Split.TEST, reason, copy)
+    testing = {
+        row.sample_id for row in rows if row.split is Split.TEST and row.sample_id not in dropped
+    }
+    test_groups = {groups[key] for key in testing}
     for row in rows:
         if row.split is Split.TRAIN and groups[row.sample_id] in test_groups:
-            dropped[row.sample_id] = f"group {groups[row.sample_id]} is in the test set"
-    training = [row for row in rows if row.split is Split.TRAIN and row.sample_id not in dropped]
-    dropped |= _copies(training, testing, vectors, near_duplicate, "test sample")
-    kept = [row for row in rows if row.sample_id not in dropped]
-    return kept, [Dropped(sample_id=key, reason=reason) for key, reason in dropped.items()]
+            reason = f"group {groups[row.sample_id]} is in the test set"
+            _drop(dropped, row.sample_id, Split.TRAIN, reason)
+    for copy in copies:
+        if copy.test_id in testing:
+            reason = f"near-duplicate of test sample {copy.test_id}"
+            _drop(dropped, copy.train_id, Split.TRAIN, reason, copy)
+    return [row for row in rows if row.sample_id not in dropped], list(dropped.values())
 
 
-def _copies(
+def _drop(
+    dropped: dict[str, Dropped], key: str, split: Split, reason: str, copy: Copy | None = None
+) -> None:
+    """Note a dropped row; its first reason stays."""
+    dropped.setdefault(key, Dropped(sample_id=key, split=split, reason=reason, copy=copy))
+
+
+def check_share(
     rows: Sequence[DatasetRow],
-    others: Sequence[DatasetRow],
-    vectors: Mapping[str, Array],
-    near_duplicate: float,
-    what: str,
-) -> dict[str, str]:
-    """Return sample id -> reason for the rows that are near-duplicates of one of the others."""
-    if not rows or not others:
-        return {}
-    theirs = np.stack([vectors[row.sample_id] for row in others])
-    found = {}
-    for start in range(0, len(rows), _BLOCK):
-        block = rows[start : start + _BLOCK]
-        correlations = _correlations(np.stack([vectors[row.sample_id] for row in block]), theirs)
-        nearest = correlations.argmax(axis=1)
-        for index, row in enumerate(block):
-            if correlations[index, nearest[index]] >= near_duplicate:
-                other = others[nearest[index]].sample_id
-                found[row.sample_id] = f"near-duplicate of {what} {other}"
-    return found
+    groups: Mapping[str, str],
+    dropped: Sequence[Dropped],
+    most_copies: float,
+) -> None:
+    """Check that near-duplicates are at most a share of the rows of each split.
 
-
-def _correlations(ours: Array, theirs: Array) -> Array:
-    """Return (N, M): 1 for equal vectors, else their correlation, or 0 if it is undefined."""
-    if ours.shape[1] < _FEW_NUMBERS:
-        equal: Array = cdist(ours, theirs, "chebyshev") == 0
-        return equal.astype(np.float32)
-    ours, theirs = _standardised(ours), _standardised(theirs)
-    correlations = np.round(ours @ theirs.T, 6)  # rounding errors leave equal vectors below 1
-    correlations[np.ix_(~ours.any(axis=1), ~theirs.any(axis=1))] = 1.0
-    return correlations
-
-
-def _standardised(vectors: Array) -> Array:
-    """Return (N, D) rows of mean 0 and length 1, whose products are correlations; flat rows are 0."""
-    stacked = vectors.astype(np.float32)
-    before = np.linalg.norm(stacked, axis=1, keepdims=True)
-    stacked -= stacked.mean(axis=1, keepdims=True)
-    length = np.linalg.norm(stacked, axis=1, keepdims=True)
-    flat = length <= 1e-5 * before  # the rest is rounding error
-    standardised: Array = np.divide(stacked, length, out=np.zeros_like(stacked), where=~flat)
-    return standardised
+    Raises:
+        CopiesError: there are more, so that they are either no copies or more than an accident.
+    """
+    for split in Split:
+        number = sum(row.split is split for row in rows)
+        copies = [one.copy for one in dropped if one.split is split and one.copy is not None]
+        if len(copies) <= max(FEW_COPIES, most_copies * number):
+            continue
+        pair = sorted(copies, key=lambda copy: (copy.similarity, copy.test_id))[len(copies) // 2]
+        raise CopiesError(
+            f"{len(copies)} of {number} {split.value} rows look like copies of rows of the other "
+            f"split, [dataset] most_copies allows {most_copies:g} of them. For example sample "
+            f"{pair.test_id[:12]} (group {groups[pair.test_id][:40]}, test) and {pair.train_id[:12]} "
+            f"(group {groups[pair.train_id][:40]}, train) have the similarity "
+            f"{pair.similarity:.4f}, 1 is equal. If they show the same thing, let [dataset] group "
+            "name the metadata key that such samples share, or raise most_copies to drop them; if "
+            "not, raise [dataset] near_duplicate (1: only equal inputs are copies, 0: none)",
+            pair,
+        )

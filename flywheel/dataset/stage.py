@@ -1,19 +1,25 @@
 """The dataset stage: makes an immutable dataset version from the current labels.
 
 The production test set is the probability share alone, each row weighted by 1 / inclusion
-probability; targeted samples only train. Held-out start data is tested separately, to show that
-nothing learned at the start is forgotten. Labels from sensors only train, weighted by their
-reliability.
+probability, while it is in the test window (window.py) or where its group can only test; then it
+trains. Targeted samples only train. Held-out start data is tested separately, to show that nothing
+learned at the start is forgotten. Labels from sensors and outcomes only train, weighted by how
+reliable they are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from sqlalchemy import Connection
+
 from flywheel.blobs import Blobs
-from flywheel.dataset.leakage import Dropped, keep_splits_apart
+from flywheel.dataset.copies import find_copies
+from flywheel.dataset.leakage import Dropped, check_share, keep_splits_apart
+from flywheel.dataset.outcomes import read_outcomes
+from flywheel.dataset.window import Window, read_window
 from flywheel.ledger import Ledger
 from flywheel.ledger.batches import Origin, origins
 from flywheel.ledger.datasets import (
@@ -23,22 +29,25 @@ from flywheel.ledger.datasets import (
     get_version,
     has_start_data,
     latest_version,
+    trained_groups,
     write_manifest,
 )
-from flywheel.ledger.samples import Placed, add_samples, groups_of, load_samples
+from flywheel.ledger.samples import Placed, add_samples, group_of, groups_of, load_samples
 from flywheel.records import (
+    ANNOTATORS,
+    FAILED,
     SENSOR,
+    WORKED,
     Array,
     DatasetRow,
     DatasetVersion,
+    Json,
     Label,
-    Sample,
     Share,
     Split,
     content_id,
 )
 from flywheel.settings.learning import Dataset
-from flywheel.splits import group_of
 from flywheel.task import Example, Task
 
 
@@ -49,31 +58,95 @@ class VersionMade:
     version: DatasetVersion
     is_new: bool
     dropped: tuple[Dropped, ...]
+    outcomes: str
+    """how many outcomes train, and how far they are trusted; "" without any"""
+    num_waiting: int
+    """rows that train once their group has left the test window"""
 
 
 def make_version(
-    ledger: Ledger, blobs: Blobs, task: Task, settings: Dataset, *, now: datetime
+    ledger: Ledger,
+    blobs: Blobs,
+    task: Task,
+    settings: Dataset,
+    *,
+    now: datetime,
+    night: int = 0,
+    least: int = 0,
+    outcomes: int = 0,
 ) -> VersionMade:
-    """Store the dataset version of the current labels; the same labels give the same version."""
+    """Store the dataset version of the current labels; in one night the same labels give the same.
+
+    Args:
+        ledger: the project's.
+        blobs: where manifests and payloads are.
+        task: reads start data and outcomes.
+        settings: groups, copies and the test window.
+        now: time of creation.
+        night: tonight's number, by which the test window moves.
+        least: newest labels that stay in it however old they are.
+        outcomes: number of newest outcomes that are read too.
+
+    Raises:
+        CopiesError: the splits share more near-duplicates than [dataset] most_copies allows.
+    """
     _ingest_start_data(ledger, blobs, task, settings, now)
     with ledger.read() as connection:
-        labeled = current_labels(connection)
-        chosen = origins(connection)
         parent = latest_version(connection)
-        ids = [label.sample_id for label, _ in labeled]
-        groups = groups_of(connection, ids)
-        samples = load_samples(connection, blobs, ids)
-    rows = [row for label, split in labeled if (row := _row(label, split, chosen)) is not None]
-    vectors = _vectors(task, samples)
-    kept, dropped = keep_splits_apart(rows, groups, vectors, settings.near_duplicate)
+        labels, window = _read_labels(connection, settings, night, least)
+        trains = _by_annotators(labels)
+        known = {row.sample_id for row in labels}
+        found = read_outcomes(connection, task, trains, known, outcomes)
+        whole = [*labels, *found.rows]
+        groups = groups_of(connection, [row.sample_id for row in whole])
+        trained = trained_groups(connection, groups.values())
+    rows = [row for row in whole if not _waits(row, groups, window)]
+    copies = find_copies(rows, groups, _reader(ledger, blobs, task), settings.near_duplicate)
+    kept, leaks = keep_splits_apart(rows, groups, copies, trained)
+    # Traffic repeats itself: outcomes that are copies are left out, and stop no night.
+    lost = [one for one in leaks if one.sample_id in known]
+    check_share(labels, groups, lost, settings.most_copies)
     manifest = write_manifest(kept)
-    if parent is not None and parent.id == content_id(manifest):
-        return VersionMade(version=parent, is_new=False, dropped=tuple(dropped))
-    version = _version(kept, blobs.put(manifest), parent, now)
-    with ledger.begin() as connection:
-        add_version(connection, version)
-        version = get_version(connection, version.id)
-    return VersionMade(version=version, is_new=True, dropped=tuple(dropped))
+    is_new = parent is None or parent.id != content_id(manifest)
+    if parent is None or is_new:
+        version = _version(kept, blobs.put(manifest), parent, now)
+        with ledger.begin() as connection:
+            add_version(connection, version)
+            parent = get_version(connection, version.id)
+    return VersionMade(
+        version=parent,
+        is_new=is_new,
+        dropped=(*leaks, *found.dropped),
+        outcomes=found.note,
+        num_waiting=len(whole) - len(rows),
+    )
+
+
+def _read_labels(
+    connection: Connection, settings: Dataset, night: int, least: int
+) -> tuple[list[DatasetRow], Window]:
+    """Return the rows of the current labels, and the test window that says which of them test."""
+    labeled = current_labels(connection)
+    chosen = origins(connection)
+    known = {label.sample_id for label, _ in labeled if label.source == ANNOTATORS}
+    window = read_window(connection, settings, night=night, labeled=known, least=least)
+    rows = (_row(label, split, chosen, window) for label, split in labeled)
+    return [row for row in rows if row is not None], window
+
+
+def _by_annotators(labels: Sequence[DatasetRow]) -> dict[str, Json]:
+    """Return the answers of annotators to samples that train, by sample."""
+    return {
+        row.sample_id: row.answer
+        for row in labels
+        if row.split is Split.TRAIN and row.origin not in ("start", SENSOR)
+    }
+
+
+def _waits(row: DatasetRow, groups: Mapping[str, str], window: Window) -> bool:
+    """Whether a row would train, but for the test window that holds its group."""
+    trains = row.split is Split.TRAIN and row.origin != "start"
+    return trains and groups[row.sample_id] in window.held
 
 
 def _ingest_start_data(
@@ -107,7 +180,9 @@ def _start_label(example: Example) -> Label:
     )
 
 
-def _row(label: Label, split: Split, chosen: Mapping[str, Origin]) -> DatasetRow | None:
+def _row(
+    label: Label, split: Split, chosen: Mapping[str, Origin], window: Window
+) -> DatasetRow | None:
     """Return the dataset row of a label; None for one that may neither train nor test."""
     origin, weight = "start", 1.0
     if label.source == SENSOR:
@@ -117,21 +192,27 @@ def _row(label: Label, split: Split, chosen: Mapping[str, Origin]) -> DatasetRow
     elif label.source != "start":
         share, probability = chosen[label.sample_id]
         origin = share.value
-        if (share is Share.PROBABILITY) != (split is Split.TEST):
-            return None  # the setting test_groups changed after the sample was chosen
-        weight = 1.0 / probability if probability is not None else 1.0
+        if split is Split.TEST and share is not Share.PROBABILITY:
+            return None  # its group is for testing, and it was not drawn by chance
+        if label.sample_id in window.testing:
+            split = Split.TEST
+        if split is Split.TEST and probability is not None:
+            weight = 1.0 / probability
     return DatasetRow(
         sample_id=label.sample_id, split=split, origin=origin, answer=label.answer, weight=weight
     )
 
 
-def _vectors(task: Task, samples: Sequence[Sample]) -> dict[str, Array]:
-    vectors: dict[str, Array] = {}
-    for start in range(0, len(samples), 256):
-        block = samples[start : start + 256]
-        inputs = task.inputs(block).flatten(1).cpu().numpy()
-        vectors.update((sample.id, row) for sample, row in zip(block, inputs, strict=True))
-    return vectors
+def _reader(ledger: Ledger, blobs: Blobs, task: Task) -> Callable[[Sequence[str]], Array]:
+    """Return what reads the flattened model inputs (N, D) of some samples."""
+
+    def read(ids: Sequence[str]) -> Array:
+        with ledger.read() as connection:
+            samples = load_samples(connection, blobs, ids)
+        inputs: Array = task.inputs(samples).flatten(1).cpu().numpy()
+        return inputs
+
+    return read
 
 
 def _version(
@@ -143,7 +224,7 @@ def _version(
     return DatasetVersion(
         id=manifest_digest,
         parent_id=parent.id if parent else None,
-        num_train=len(train),
+        num_train=sum(row.origin not in (WORKED, FAILED) for row in train),
         num_test=len(test) - num_start_test,
         num_start_test=num_start_test,
         train_set_digest=content_id(write_manifest(train)),

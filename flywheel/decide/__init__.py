@@ -1,26 +1,28 @@
 """Turns a report into a decision with all its reasons, and into a recommended next step."""
 
-from flywheel.decide.challenge import Standing, next_challenge, share_of_alpha
+from flywheel.decide.challenge import Standing, next_challenges, share_of_alpha, taken_over
 from flywheel.decide.decomposition import Term, decompose, tightest_bound
-from flywheel.decide.eprocess import e_values
+from flywheel.decide.eprocess import e_value, e_values
 from flywheel.decide.gate import decide
 from flywheel.decide.next_step import next_step
-from flywheel.decide.plan import Planned, labels_to_go, plan_gains
+from flywheel.decide.plan import Leaning, Planned, plan_gains
 from flywheel.decide.vetoes import condition, significantly_misses
 
 __all__ = [
+    "Leaning",
     "Planned",
     "Standing",
     "Term",
     "condition",
     "decide",
     "decompose",
+    "e_value",
     "e_values",
-    "labels_to_go",
-    "next_challenge",
+    "next_challenges",
     "next_step",
     "plan_gains",
     "share_of_alpha",
     "significantly_misses",
+    "taken_over",
     "tightest_bound",
 ]

@@ -36,7 +36,7 @@ def e_value(outcomes: FreshOutcomes, min_gain: float) -> float:
 
     Raises:
         TaskError: a gain is not a finite number, or is outside the bounds of its score.
-        ValueError: a scale is outside (0, 1], gains and scales differ in number, or min_gain is
+        ValueError: a scale is impossible, gains and scales differ in number, or min_gain is
             out of range.
     """
     path = e_values(outcomes, min_gain)
@@ -52,7 +52,7 @@ def e_values(outcomes: FreshOutcomes, min_gain: float) -> Array:
 
     Raises:
         TaskError: a gain is not a finite number, or is outside the bounds of its score.
-        ValueError: a scale is outside (0, 1], gains and scales differ in number, or min_gain is
+        ValueError: a scale is impossible, gains and scales differ in number, or min_gain is
             out of range.
     """
     if not outcomes.gains:
@@ -73,7 +73,9 @@ def log_factors(outcomes: FreshOutcomes, min_gain: float) -> tuple[Array, int]:
     Bounded gains: f = 1 + b x, x = scale (gain - min_gain) / (1 + min_gain) in -1..1. If the mean
     gain in production is at most min_gain, every expected factor is at most 1 whatever the
     distribution: under Poisson sampling the expected product over the drawn labels is the product
-    over the whole population of 1 + b c (gain - min_gain), c the least inclusion probability.
+    over the whole population of 1 + b c (gain - min_gain), c the constant of the draw: the least
+    inclusion probability among samples on which the two models may differ. Elsewhere the gain is 0
+    whatever the label, so a scale above 1 risks nothing there.
     Unbounded gains: f = 1 + tanh(b x / r) = exp(b x / r) / cosh(b x / r), x = scale (gain - min_gain)
     and r the root mean square of the first ten nonzero x. Exact when gain - min_gain is symmetric
     about a value of at most 0, as for two models of which neither is better: signs are then fair
@@ -101,12 +103,6 @@ def _checked(outcomes: FreshOutcomes, min_gain: float) -> tuple[Array, Array]:
         raise ValueError(
             f"{len(gains)} gains have {len(scales)} scales. Give each label one gain and one scale"
         )
-    wrong = scales[~((scales > 0) & (scales <= 1))]
-    if len(wrong):
-        raise ValueError(
-            f"scale = {wrong[0]}; it must be in (0, 1]. Give the least inclusion "
-            "probability of the draw divided by the label's own"
-        )
     if not math.isfinite(min_gain) or min_gain < 0 or (outcomes.is_bounded and min_gain >= 1):
         raise ValueError(
             f"min_gain = {min_gain}; it must be 0 or more, and below 1 for a bounded score. "
@@ -118,5 +114,13 @@ def _checked(outcomes: FreshOutcomes, min_gain: float) -> tuple[Array, Array]:
         allowed = "-1 to 1" if outcomes.is_bounded else "of finite numbers"
         raise TaskError(
             f"gain = {odd[0]}; it must be in the range {allowed}. Fix scores() of the task"
+        )
+    # A bet must not lose more than its stake. A gain of 0 may have a scale above 1.
+    largest = np.where(gains != 0, 1.0, (1 + min_gain) / min_gain if min_gain else math.inf)
+    wrong = scales[~((scales > 0) & np.isfinite(scales) & (scales <= largest))]
+    if len(wrong):
+        raise ValueError(
+            f"scale = {wrong[0]}; it must be in (0, 1], or above 0 for a gain of 0. Give the "
+            "constant of the draw divided by the label's own inclusion probability"
         )
     return gains - min_gain, scales

@@ -10,10 +10,18 @@ from __future__ import annotations
 from datetime import datetime
 from typing import NamedTuple
 
-from flywheel.decide.challenge import gives_up
+from flywheel.decide.challenge import gives_up, taken_over
 from flywheel.decide.eprocess import e_value
-from flywheel.decide.plan import labels_to_go
-from flywheel.decide.vetoes import above, format_estimate, measured, unmeasured, usable, vetoes
+from flywheel.decide.forecast import Forecast, forecast
+from flywheel.decide.vetoes import (
+    above,
+    format_estimate,
+    measured,
+    on_trust,
+    unmeasured,
+    usable,
+    vetoes,
+)
 from flywheel.errors import SettingsError
 from flywheel.records import (
     Challenge,
@@ -29,6 +37,9 @@ from flywheel.settings.judging import Gate, Metric
 _NO_OUTCOMES = (
     "no fresh label could be compared; more labeled samples of the probability share are needed"
 )
+
+_FARTHEST = 2_000
+"""labels that a forecast looks ahead at most"""
 
 
 class _Ruling(NamedTuple):
@@ -95,7 +106,17 @@ def _rule(report: Report, gate: Gate, evidence: float | None) -> _Ruling:
     unknown = unmeasured(report)
     if unknown:
         return _Ruling(Verdict.NO_VERDICT, unknown, closes=False)
-    return _rule_challenge(report.challenge, report.fresh, evidence, gate)
+    ruling = _rule_challenge(report.challenge, report.fresh, evidence, gate)
+    return _held(ruling, report, gate)
+
+
+def _held(ruling: _Ruling, report: Report, gate: Gate) -> _Ruling:
+    """A promotion, held back for reasons that may pass; or a HOLD with why it is no promotion yet."""
+    if ruling.verdict is Verdict.PROMOTE:
+        why = on_trust(report, gate)
+        reasons = [*why, *ruling.reasons]
+        return _Ruling(Verdict.HOLD, reasons, closes=False) if why else ruling
+    return ruling._replace(reasons=[*ruling.reasons, *_not_yet(report)])
 
 
 def _significantly_worse(report: Report) -> list[str]:
@@ -108,22 +129,28 @@ def _significantly_worse(report: Report) -> list[str]:
 def _rule_challenge(
     challenge: Challenge, fresh: FreshOutcomes, evidence: float, gate: Gate
 ) -> _Ruling:
-    needed = 1 / challenge.alpha
+    needed, before = 1 / challenge.alpha, taken_over(challenge)
+    taken = f"; it took the labels of {before} over" if before else ""
     shown = (
         f"e-value {evidence:.3g} of {needed:.3g} needed, on {len(fresh.gains)} fresh labels "
-        f"(challenge {challenge.number} of {gate.challenges} of this test set)"
+        f"(challenge {challenge.number} of {gate.challenges} of this test set{taken})"
     )
     if evidence >= needed:
         gain = f"a gain above {gate.min_gain:g} in production is shown: {shown}"
-        chance = f"one without it would ever get here with a chance of {challenge.alpha:.2g}"
+        chance = (
+            f"one without it would ever get here with a chance of {challenge.alpha:.2g}, if the "
+            "labels are right"
+        )
         return _Ruling(Verdict.PROMOTE, [f"{gain}; {chance}"], closes=True)
-    why = gives_up(fresh, evidence, gate)
+    used = len(fresh.gains)
+    left = min(gate.challenge_samples - used, _FARTHEST)
+    ahead = forecast(fresh, gate.min_gain, challenge.alpha, left)
+    why = gives_up(used, ahead, evidence, gate)
     not_shown = f"no gain above {gate.min_gain:g} is shown yet: {shown}"
     if why:
         closed = f"{not_shown}; the challenge is given up: {why}"
         return _Ruling(Verdict.HOLD, [closed], closes=True)
-    outlook = _outlook(fresh, challenge, gate)
-    return _Ruling(Verdict.HOLD, [f"{not_shown}; {outlook}"], closes=False)
+    return _Ruling(Verdict.HOLD, [f"{not_shown}; {_outlook(ahead)}"], closes=False)
 
 
 def _rule_first(report: Report, gate: Gate) -> _Ruling:
@@ -148,14 +175,30 @@ def _rule_first(report: Report, gate: Gate) -> _Ruling:
     return _Ruling(Verdict.PROMOTE, [first], closes=False)
 
 
-def _outlook(fresh: FreshOutcomes, challenge: Challenge, gate: Gate) -> str:
+def _outlook(ahead: Forecast) -> str:
     """How many more labels would settle an open challenge."""
-    more = labels_to_go(fresh, gate.min_gain, challenge.alpha)
-    if more is None:
-        return "going on like this, no number of labels would show one"
-    left = gate.challenge_samples - len(fresh.gains)
-    text = f"about {more} more labels of the probability share would, if it goes on like this"
-    return text if more <= left else f"{text}; it may use {left} more before it is given up"
+    if ahead.low is None:
+        number = "is not likely to be shown"
+    elif ahead.high is None:
+        number = f"takes at least {ahead.low} more labels of the probability share"
+    else:
+        number = f"takes {ahead.low} to {ahead.high} more labels of the probability share"
+    return (
+        f"forecast: it {number}; the chance that it is shown within {ahead.ahead} more is "
+        f"{ahead.chance:.0%}"
+    )
+
+
+def _not_yet(report: Report) -> list[str]:
+    """Why an interval that excludes 0 is not yet a promotion."""
+    known = usable(report.difference)
+    if known is None or known.low <= 0:
+        return []
+    shown = f"the interval of the gain, {format_estimate(known)}, excludes 0"
+    why = (
+        "it holds for one look on one night, the evidence must hold for every night that one looks"
+    )
+    return [f"{shown}, which is not yet a promotion: {why}"]
 
 
 def _remarks(report: Report, metric: Metric) -> list[str]:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
 
-from flywheel.decide.eprocess import e_value, log_factors
+from flywheel.decide.eprocess import log_factors
 from flywheel.records import Array, FreshOutcomes
 
 _POWER = 0.8
 _MOST_LABELS = 20_000
+_NEGLIGIBLE = 1e-9
+"""chance of a number of discordant labels; all that are rarer change the power by less than 2e-5"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,14 +29,13 @@ class Planned:
     nights: int | None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Draw:
-    """How unevenly the labels are drawn; both scales are 1 for an even draw."""
+class Leaning(NamedTuple):
+    """A draw that leans to where two models differ, once their challenge is open."""
 
-    mean_scale: float = 1.0
-    """0..1, over all labels"""
-    discordant_scale: float = 1.0
-    """0..1, over the samples of production on which exactly one of the two models fails"""
+    after: int
+    """labels that are drawn evenly before"""
+    discordance: float
+    """share of the later labels on which exactly one model is right"""
 
 
 def labels_for_gain(
@@ -42,15 +44,15 @@ def labels_for_gain(
     alpha: float,
     *,
     min_gain: float = 0.0,
-    draw: Draw | None = None,
+    leaning: Leaning | None = None,
 ) -> int | None:
     """Fresh labels with which a true gain of a rate is promoted with a power of 0.8.
 
     Formula: the number of labels that exactly one model gets right is binomial with probability
     `discordance`; (1 + gain / discordance) / 2 of these are wins. The power sums the probabilities
-    of all wins and losses whose e-value reaches 1 / alpha; exact for an even draw.
-    Departure: an uneven draw is planned as one of equal scales with the same mean and spread, and
-    only the last night counts, while in reality an earlier night sometimes suffices.
+    of all wins and losses whose e-value reaches 1 / alpha. A leaning draw has another share of
+    discordant labels, and as many wins among them.
+    Departure: only the last night counts, while in reality an earlier night sometimes suffices.
 
     Returns:
         None when the gain is not above min_gain, or when 20,000 labels would not be enough.
@@ -70,7 +72,8 @@ def labels_for_gain(
     if gain <= min_gain:
         return None
     # Double until the power suffices, then bisect: power grows with labels, but for small steps.
-    case = _Case(gain, discordance, min_gain, draw or Draw(), math.log(1 / alpha))
+    leans = leaning or Leaning(_MOST_LABELS, discordance)
+    case = _Case(gain, discordance, min_gain, leans, math.log(1 / alpha))
     low, high = 0, 16
     while case.power(high) < _POWER:
         low, high = high, 2 * high
@@ -83,41 +86,23 @@ def labels_for_gain(
 
 
 def plan_gains(
-    gains: Sequence[float], discordance: float, alpha: float, labels_per_night: float
+    gains: Sequence[float],
+    discordance: float,
+    alpha: float,
+    labels_per_night: float,
+    leaning: Callable[[float], Leaning | None] = lambda _: None,
 ) -> tuple[Planned, ...]:
-    """Labels and nights for each gain, for models that differ on at least `discordance` of samples."""
+    """Labels and nights for each gain, for models that differ on at least `discordance` of samples.
+
+    `leaning` gives the draw for a discordance; None: it stays even.
+    """
     rows = []
     for gain in gains:
-        labels = labels_for_gain(gain, max(discordance, gain), alpha)
+        differs = max(discordance, gain)
+        labels = labels_for_gain(gain, differs, alpha, leaning=leaning(differs))
         nights = None if labels is None else math.ceil(labels / labels_per_night)
         rows.append(Planned(gain=gain, num_labels=labels, nights=nights))
     return tuple(rows)
-
-
-def labels_to_go(outcomes: FreshOutcomes, min_gain: float, alpha: float) -> int | None:
-    """More fresh labels after which a challenge like this one promotes with a power of 0.8.
-
-    Formula: the least n over bets with n g - z sqrt(n v) = log(1 / alpha) - log(e-value), g and v
-    the mean and variance of the bet's log factor on the outcomes so far, z the 0.8 quantile of
-    the normal distribution. This is an approximation: it takes the measured gain as the true one.
-
-    Returns:
-        0 when the evidence suffices; None when no bet grows, or 20,000 labels would not be enough.
-    """
-    missing = math.log(1 / alpha) - math.log(e_value(outcomes, min_gain))
-    if missing <= 0:
-        return 0
-    if not outcomes.gains:
-        return None
-    logs, _ = log_factors(outcomes, min_gain)
-    growth, spread = logs.mean(axis=1), logs.std(axis=1) * stats.norm.ppf(_POWER)
-    grows = growth > 0
-    if not grows.any():
-        return None
-    growth, spread = growth[grows], spread[grows]
-    roots = (spread + np.sqrt(spread**2 + 4 * growth * missing)) / (2 * growth)
-    labels = math.ceil(float(np.min(roots)) ** 2)
-    return labels if labels <= _MOST_LABELS else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,18 +112,18 @@ class _Case:
     gain: float
     discordance: float
     min_gain: float
-    draw: Draw
+    leaning: Leaning
     needed: float
 
     def power(self, labels: int) -> float:
         """Probability that the evidence of so many labels reaches the threshold."""
-        share = min(1.0, self.discordance * self.draw.mean_scale / self.draw.discordant_scale)
-        spread = stats.binom(labels, share)
-        # Counts beyond these quantiles change the power by less than 2e-6.
-        counts = np.arange(int(spread.ppf(1e-6)), int(spread.ppf(1 - 1e-6)) + 1)
+        even = min(labels, self.leaning.after)
+        parts = ((even, self.discordance), (labels - even, self.leaning.discordance))
+        chance = np.convolve(*(stats.binom.pmf(np.arange(n + 1), n, share) for n, share in parts))
+        counts = np.flatnonzero(chance > _NEGLIGIBLE)
         wins = self._wins_needed(counts, labels)
         chances = stats.binom.sf(wins - 1, counts, (1 + self.gain / self.discordance) / 2)
-        return float(spread.pmf(counts) @ chances)
+        return float(chance[counts] @ chances)
 
     def _wins_needed(self, counts: Array, labels: int) -> Array:
         """(D,) fewest wins that suffice, for each count of discordant labels; count + 1: none do."""
@@ -154,7 +139,7 @@ class _Case:
         """(D,) logarithm of the e-value."""
         three = FreshOutcomes(
             gains=(1.0, -1.0, 0.0),
-            scales=(self.draw.discordant_scale, self.draw.discordant_scale, self.draw.mean_scale),
+            scales=(1.0, 1.0, 1.0),
             is_bounded=True,
             num_new=0,
         )

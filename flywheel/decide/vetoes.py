@@ -9,11 +9,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
-from flywheel.records import Entry, Estimate, Report, Watched
+from flywheel.decide.eprocess import e_value
+from flywheel.records import Entry, Estimate, FreshOutcomes, Report, Watched
 from flywheel.settings.judging import Gate
 
 _LATENCY = "latency_ms."
+_FEW_GOLD = 4
+"""gold answers of several annotators below which they say nothing"""
+_MEASURE = (
+    "gold questions of the next nights will show whether the labels are right. To have them sooner, "
+    "raise quality.gold_share, ask two annotators about a sample, or name experts in [annotators]"
+)
 
 
 def usable(estimate: Estimate | None) -> Estimate | None:
@@ -66,6 +74,47 @@ def unmeasured(report: Report) -> list[str]:
         for watched in report.watched
         if watched.bound is not None and usable(watched.candidate) is None
     ]
+
+
+def on_trust(report: Report, gate: Gate) -> list[str]:
+    """Why the evidence rests on the word of annotators who are not measured, as sentences.
+
+    One of them may have given most of the fresh labels, all of them together may have with gold
+    answers that are no better than guessing, or the labels of the others may speak against.
+    """
+    fresh = report.fresh
+    if fresh is None:
+        return []
+    total = len(fresh.gains)
+    for one in report.unmeasured:
+        said = (
+            f"{one.annotator} alone gave {len(one.labels)} of {total} fresh labels and answered "
+            f"{one.num_gold_right} of {one.num_gold} gold questions right"
+        )
+        if 2 * len(one.labels) > total:
+            return [f"{said}; {_MEASURE}"]
+        rest = e_value(without(fresh, one.labels), gate.min_gain)
+        if rest < 1:
+            return [f"{said}, and the other labels speak against a gain; {_MEASURE}"]
+    num_labels = sum(len(one.labels) for one in report.unmeasured)
+    num_gold = sum(one.num_gold for one in report.unmeasured)
+    num_right = sum(one.num_gold_right for one in report.unmeasured)
+    if 2 * num_labels > total and (num_gold < _FEW_GOLD or 2 * num_right <= num_gold):
+        gave = f"alone gave {num_labels} of {total} fresh labels"
+        answered = f"answered {num_right} of {num_gold} gold questions right"
+        return [f"{len(report.unmeasured)} annotators {gave} and {answered}; {_MEASURE}"]
+    return []
+
+
+def without(fresh: FreshOutcomes, labels: Sequence[int]) -> FreshOutcomes:
+    """The fresh outcomes without those at some places."""
+    left = sorted(set(range(len(fresh.gains))) - set(labels))
+    return replace(
+        fresh,
+        gains=tuple(fresh.gains[place] for place in left),
+        scales=tuple(fresh.scales[place] for place in left),
+        num_new=min(fresh.num_new, len(left)),
+    )
 
 
 def condition(watched: Watched) -> str:

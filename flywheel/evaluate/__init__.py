@@ -1,7 +1,6 @@
 """Measures candidate, champion and all baselines on one frozen test set, in one pass."""
 
-from flywheel.evaluate.book import Part, Rows, unpack_book
-from flywheel.evaluate.context import Context
+from flywheel.evaluate.book import Context, Part, Rows, unpack_book
 from flywheel.evaluate.evaluation import (
     Contest,
     Evaluation,
@@ -9,13 +8,12 @@ from flywheel.evaluate.evaluation import (
     answered_right,
     evaluate,
     latency_fault,
+    outcomes_of,
 )
 from flywheel.evaluate.measure import Rules, measure
 from flywheel.evaluate.production import Population, Returned, production_estimate
 from flywheel.evaluate.scoring import Piece, Spread, score_models
 from flywheel.evaluate.suggest import Advice, suggest
-from flywheel.metrics.compiled import compile_condition, compile_formula
-from flywheel.metrics.names import has_unit
 
 __all__ = [
     "Advice",
@@ -31,12 +29,10 @@ __all__ = [
     "Rules",
     "Spread",
     "answered_right",
-    "compile_condition",
-    "compile_formula",
     "evaluate",
-    "has_unit",
     "latency_fault",
     "measure",
+    "outcomes_of",
     "production_estimate",
     "score_models",
     "suggest",

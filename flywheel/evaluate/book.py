@@ -2,12 +2,17 @@
 
 A report is measured from a book and its context alone, so it can be checked, or measured again
 under another metric, without a model. The file has no pickle: loading it runs no code.
+
+The context, which models, when and on which data, is stored with it, so that both together give the
+same report at any time. Here is also the measurement of latency: it is the only number that differs
+between two runs, and no other number depends on it.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -15,8 +20,20 @@ import numpy as np
 
 from flywheel.errors import UserError
 from flywheel.metrics.scores import ScoreTable
-from flywheel.records import Array, Json, Sample, canonical, content_id
-from flywheel.task import Task
+from flywheel.model import Model, isolated
+from flywheel.records import (
+    Array,
+    Challenge,
+    Entry,
+    Json,
+    ProductionEstimate,
+    Reuse,
+    Sample,
+    Word,
+    canonical,
+    content_id,
+)
+from flywheel.task import Task, copied
 
 _CONTEXT = "context"
 
@@ -34,7 +51,7 @@ class Part:
     clusters: Array
     """(N,) int64; rows of one group share a number"""
     marks: Mapping[str, Array] = field(default_factory=dict)
-    """(N,) each: slice/NAME and fresh are boolean; scale is in (0, 1]; order counts openings"""
+    """(N,) each: slice/NAME and fresh are boolean; scale is above 0; order counts openings"""
     scores: Mapping[str, ScoreTable] = field(default_factory=dict)
     """entrant -> its scores"""
 
@@ -169,3 +186,88 @@ def slice_marks(task: Task, rows: Rows) -> dict[str, Array]:
         f"slice/{name}": np.array([belongs(sample) for sample in rows.samples], dtype=bool)
         for name, belongs in task.slices.items()
     }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BaselineLine:
+    """A line of the table for a baseline."""
+
+    name: str
+    kind: str
+    """scripted, simple ML or human"""
+    part: str
+    """part of the book with its scores: test, or people/TIER"""
+    note: str
+    """a remark for the reader; for a baseline that was not measured, the reason"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Context:
+    """Everything in a report that is not computed from scores."""
+
+    night: int
+    seed: int
+    candidate_digest: str | None
+    champion_digest: str | None
+    dataset_id: str
+    test_set_digest: str
+    challenge: Challenge | None
+    no_challenge: str
+    """why there is none"""
+    reuse: Reuse
+    production: ProductionEstimate | None
+    baselines: tuple[BaselineLine, ...]
+    published: tuple[Entry, ...]
+    slices: tuple[str, ...]
+    note: str
+    """a remark on the models' lines, for example that training gave nothing new"""
+    words: tuple[Word, ...] = ()
+    """of annotators who are not measured"""
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Names of the measured models, the candidate first."""
+        digests = {"candidate": self.candidate_digest, "champion": self.champion_digest}
+        return tuple(name for name, digest in digests.items() if digest is not None)
+
+    @property
+    def judged(self) -> str:
+        """The model that the report is about: the candidate, else the champion."""
+        return self.models[0] if self.models else "candidate"
+
+
+LATENCY = "latency_ms"
+"""a score that every model has, on the samples of a part of its own in the book"""
+
+_ROUNDS = 3
+_SAMPLES = 50
+_WARM_UP_CALLS = 5
+
+
+def latency_part(models: Mapping[str, Model], samples: Sequence[Sample]) -> Part:
+    """Latency of each model in milliseconds, for up to 50 samples one at a time, payload to answer.
+
+    The least of three rounds counts, since other load on the machine only ever adds time.
+    """
+    timed = copied(list(samples[:_SAMPLES]))
+    return Part(
+        ids=tuple(sample.id for sample in timed),
+        weights=np.ones(len(timed)),
+        clusters=np.arange(len(timed)),
+        scores={name: {LATENCY: _latencies(model, timed)} for name, model in models.items()},
+    )
+
+
+def _latencies(model: Model, samples: Sequence[Sample]) -> Array:
+    with isolated():
+        # First calls pay for lazy initialisation, which serving does not.
+        for call in range(_WARM_UP_CALLS if samples else 0):
+            model.answer_samples([samples[call % len(samples)]])
+        rounds = [[_milliseconds(model, sample) for sample in samples] for _ in range(_ROUNDS)]
+    return np.array(rounds).min(axis=0) if samples else np.zeros(0)
+
+
+def _milliseconds(model: Model, sample: Sample) -> float:
+    start = time.perf_counter()
+    model.answer_samples([sample])
+    return (time.perf_counter() - start) * 1e3

@@ -10,17 +10,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import NamedTuple
 
 import numpy as np
 
 from flywheel.errors import FlywheelError
 from flywheel.evaluate.abstain import failed
-from flywheel.evaluate.baseline import fit_baselines, published_entries
-from flywheel.evaluate.book import Book, Rows, pack_book, slice_marks
-from flywheel.evaluate.context import LATENCY, BaselineLine, Context, latency_part
-from flywheel.evaluate.human import annotator_tables
-from flywheel.evaluate.measure import Rules, measure
+from flywheel.evaluate.baselines import annotator_tables, fit_baselines, published_entries
+from flywheel.evaluate.book import (
+    LATENCY,
+    BaselineLine,
+    Book,
+    Context,
+    Rows,
+    latency_part,
+    pack_book,
+    slice_marks,
+)
+from flywheel.evaluate.measure import Rules, fresh_outcomes, measure
 from flywheel.evaluate.scoring import Spread, score_entrants
 from flywheel.ledger.codec import to_json
 from flywheel.metrics.compiled import compile_condition, compile_formula
@@ -29,9 +35,11 @@ from flywheel.records import (
     Annotation,
     Array,
     Challenge,
+    FreshOutcomes,
     ProductionEstimate,
     Report,
     Reuse,
+    Word,
     content_id,
 )
 from flywheel.settings.judging import Published
@@ -81,6 +89,8 @@ class Contest:
     production: ProductionEstimate | None
     published: Sequence[Published]
     annotators: AnnotatorSettings
+    words: Sequence[Word] = ()
+    """of annotators who are not measured"""
     spread: Spread | None = None
     """scores the models in other processes; None: this process does"""
 
@@ -111,8 +121,7 @@ def evaluate(
     models, note = _models(contest)
     rng = np.random.default_rng([contest.seed, contest.night])
     predictors, faults = fit_baselines(task.baselines, data.train)
-    entrants = _Entrants(models, predictors, contest.spread)
-    book = _book(task, data, entrants, rng)
+    book = _book(task, data, models, predictors, contest.spread, rng)
     annotators, lines = annotator_tables(
         task, contest.annotators, data.asked, data.annotations, rng
     )
@@ -129,16 +138,29 @@ def evaluate(
     return Evaluation(report=report, scores=scores)
 
 
-class _Entrants(NamedTuple):
-    """All models and predictors that answer."""
+def outcomes_of(
+    task: Task, rules: Rules, test: Rows, candidate: Model, champion: Model, spread: Spread | None
+) -> FreshOutcomes:
+    """The paired outcomes of two models on the fresh rows of a test set, as a report has them.
 
-    models: Mapping[str, Model]
-    predictors: Mapping[str, Predictor]
-    spread: Spread | None
+    Raises:
+        TaskError: a score is not a finite number.
+    """
+    rows = replace(test, marks=_marks(task, test))
+    models = {"candidate": candidate, "champion": champion}
+    book = {"test": rows.part(score_entrants(task, rows, models, {}, spread))}
+    statistic = compile_formula(rules.metric.optimize, rules.directory)
+    return fresh_outcomes(book, statistic, higher_is_better=rules.metric.higher_is_better)
 
 
-def _book(task: Task, data: EvaluationData, entrants: _Entrants, rng: np.random.Generator) -> Book:
-    models, predictors, spread = entrants
+def _book(
+    task: Task,
+    data: EvaluationData,
+    models: Mapping[str, Model],
+    predictors: Mapping[str, Predictor],
+    spread: Spread | None,
+    rng: np.random.Generator,
+) -> Book:
     test = replace(data.test, marks=_marks(task, data.test))
     start, sampled = data.start_test, _some(data.train, _TRAIN_ROWS, rng)
     # The candidate, else the champion: the training error is needed of one model only.
@@ -214,6 +236,7 @@ def _context(task: Task, data: EvaluationData, contest: Contest, note: str) -> C
         published=tuple(published_entries(contest.published)),
         slices=tuple(task.slices),
         note=note,
+        words=tuple(contest.words),
     )
 
 

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flywheel.evaluate.book import Book, Part
-from flywheel.evaluate.context import LATENCY, Context
+from flywheel.evaluate.book import LATENCY, Book, Context, Part
 from flywheel.evaluate.scoring import CONFIDENCE
 from flywheel.evaluate.stats import FEWEST_SAMPLES, Measured, estimate, paired_difference
 from flywheel.metrics.names import check_scores

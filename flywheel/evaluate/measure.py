@@ -17,9 +17,8 @@ from typing import NamedTuple
 import numpy as np
 
 from flywheel.evaluate.abstain import abstention, failed
-from flywheel.evaluate.baseline import requirement_entry
-from flywheel.evaluate.book import Book, Part
-from flywheel.evaluate.context import LATENCY, Context
+from flywheel.evaluate.baselines import requirement_entry
+from flywheel.evaluate.book import LATENCY, Book, Context, Part
 from flywheel.evaluate.lines import GUARD_ALPHA, LATENCY_PART, Lines
 from flywheel.evaluate.scoring import CONFIDENCE
 from flywheel.metrics.compiled import compile_condition, compile_formula
@@ -35,6 +34,7 @@ from flywheel.records import (
     Report,
     SliceComparison,
     TierSlice,
+    Unmeasured,
     Watched,
     canonical,
     content_id,
@@ -60,19 +60,44 @@ def fresh_outcomes(book: Book, statistic: Statistic, *, higher_is_better: bool) 
     side of a quantile, and nothing moves it.
     Source: Tukey, Exploratory Data Analysis (1977), for the sensitivity curve.
     """
-    test = book["test"]
-    fresh = test.where(test.marks["fresh"])
-    # By night of opening, then by id: an order that no score can influence.
-    order = np.lexsort((np.array(fresh.ids, dtype=np.str_), fresh.marks["order"]))
+    fresh, order = _fresh(book)
     sign = 1.0 if higher_is_better else -1.0
     gains = sign * _gains(book, fresh, statistic)[order]
     nights = fresh.marks["order"][order]
+    # Above 1 only where the answers were alike; one that is not alike any more is no larger bet.
+    scales = np.where(
+        gains != 0, np.minimum(fresh.marks["scale"], 1.0)[order], fresh.marks["scale"][order]
+    )
     return FreshOutcomes(
         gains=tuple(float(f"{gain:.{_DIGITS}g}") for gain in gains),
-        scales=tuple(float(scale) for scale in fresh.marks["scale"][order]),
+        scales=tuple(float(scale) for scale in scales),
         is_bounded=_is_bounded(book, statistic),
         num_new=int((nights == nights.max()).sum()) if len(nights) else 0,
     )
+
+
+def _fresh(book: Book) -> tuple[Part, Array]:
+    """The fresh rows, and their order: by night of opening, then by id, which no score influences."""
+    fresh = book["test"].where(book["test"].marks["fresh"])
+    return fresh, np.lexsort((np.array(fresh.ids, dtype=np.str_), fresh.marks["order"]))
+
+
+def _unmeasured(book: Book, context: Context) -> tuple[Unmeasured, ...]:
+    if context.challenge is None or "test" not in book:
+        return ()
+    fresh, order = _fresh(book)
+    places = {fresh.ids[row]: place for place, row in enumerate(order.tolist())}
+    found = [
+        Unmeasured(
+            annotator=word.annotator,
+            num_gold=word.num_gold,
+            num_gold_right=word.num_gold_right,
+            labels=tuple(sorted(places[name] for name in word.sample_ids if name in places)),
+        )
+        for word in context.words
+    ]
+    found = [one for one in found if one.labels]
+    return tuple(sorted(found, key=lambda one: (-len(one.labels), one.annotator)))
 
 
 def _gains(book: Book, fresh: Part, statistic: Statistic) -> Array:
@@ -179,6 +204,7 @@ def measure(
         people_slices=tuple(_annotator_slices(lines, metric)),
         watched=tuple(_watched(lines, rules)),
         fresh=(fresh_outcomes(book, metric, higher_is_better=up) if context.challenge else None),
+        unmeasured=_unmeasured(book, context),
         guarded=_guarded(book, context, metric, rules),
         reuse=context.reuse,
         production=context.production,
@@ -333,6 +359,9 @@ def _with_id(report: Report) -> Report:
     """
     content = dataclasses.asdict(report)
     del content["id"], content["created_at"]
-    if not report.people_slices:
-        del content["people_slices"]
+    for name in ("people_slices", "unmeasured"):
+        if not content[name]:
+            del content[name]
+    if content["challenge"] and not content["challenge"]["took_over"]:
+        del content["challenge"]["took_over"]
     return dataclasses.replace(report, id=content_id(canonical(content).encode()))

@@ -30,6 +30,8 @@ class Population:
     mean_confidence: float | None
     """None: not stored"""
     night: int
+    unanswered: float = 0.0
+    """sum of 1 / inclusion probability of the drawn samples that are finished without a label"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -76,6 +78,7 @@ def production_estimate(
     of hard cases.
     Source: Hajek 1971; Saerndal, Swensson and Wretman, Model Assisted Survey Sampling, 1992.
     Departure: the interval ignores that the strata are balanced, which only makes it wider.
+    Samples that annotators finished without a label count in `unanswered`; see `_bounds`.
     """
     drawn = returned.where(np.isfinite(returned.probabilities))
     if len(drawn.ids) < FEWEST_SAMPLES:
@@ -92,7 +95,42 @@ def production_estimate(
         num_population=sum(population.size for population in used),
         first_night=min(population.night for population in used),
         last_night=max(population.night for population in used),
+        unanswered=(unanswered := _unanswered(drawn)),
+        bounds=_bounds(statistic, drawn, found, unanswered),
     )
+
+
+def _unanswered(drawn: Returned) -> float:
+    """The share of production, 0..1, that samples without a label stand for.
+
+    Formula: sum_b (N_b / N) m_b / (m_b + l_b), l_b and m_b the sums of 1 / pi of a batch's drawn
+    samples with a label, and of those that are finished without one.
+    """
+    labeled = np.bincount(drawn.batches, 1 / drawn.probabilities, len(drawn.populations))
+    missing = np.array([population.unanswered for population in drawn.populations])
+    sizes = np.array([population.size for population in drawn.populations], dtype=np.float64)
+    both = labeled + missing
+    sizes[both == 0] = 0.0  # nothing of it is finished yet
+    shares = np.divide(missing, both, out=np.zeros_like(both), where=both > 0)
+    return float((sizes * shares).sum() / sizes.sum()) if sizes.sum() else 0.0
+
+
+def _bounds(
+    statistic: Statistic, drawn: Returned, found: Estimate, unanswered: float
+) -> tuple[float, float] | None:
+    """The interval if all unanswered samples were wrong, to if all were right.
+
+    Formula: (1 - u) low to (1 - u) high + u. Source: Manski, Partial Identification, 2003.
+
+    Returns:
+        None when every sample is answered, or the metric is not the mean of a score in 0..1.
+    """
+    name = statistic.mean_of
+    if not unanswered or name is None or has_unit(name):
+        return None
+    if not ((drawn.scores[name] >= 0) & (drawn.scores[name] <= 1)).all():
+        return None
+    return (1 - unanswered) * found.low, (1 - unanswered) * found.high + unanswered
 
 
 def _measured(returned: Returned, weights: Array) -> Measured:

@@ -6,18 +6,19 @@ scored, so the numbers are the same in this process and in others.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from flywheel.errors import TaskError
 from flywheel.evaluate.book import Rows
 from flywheel.metrics.scores import ScoreTable
-from flywheel.model import Model
+from flywheel.model import Model, isolated
 from flywheel.records import Answer, Json
-from flywheel.task import Predictor, Task
+from flywheel.task import Predictor, Task, copied
 
 CONFIDENCE = "confidence"
 """a score that every model has: the confidence of its answer"""
@@ -60,6 +61,7 @@ def score_entrants(
     """
     if not rows.samples:
         return {}
+    _check_separate(list(models.values()))
     starts = range(0, len(rows.samples), _PIECE)
     parts = [
         Rows(samples=rows.samples[at : at + _PIECE], answers=rows.answers[at : at + _PIECE])
@@ -71,8 +73,19 @@ def score_entrants(
         scored = [dict(tables) for tables in spread([_piece(part, models) for part in parts])]
     tables = {name: _joined([tables[name] for tables in scored], name) for name in models}
     for name, predict in predictors.items():
-        tables[name] = score_answers(task, rows, list(predict(rows.samples)), name)
+        with isolated():
+            answers = copied(list(predict(copied(list(rows.samples)))))
+        tables[name] = score_answers(task, rows, answers, name)
     return tables
+
+
+def _check_separate(models: Sequence[Model]) -> None:
+    for one, other in itertools.combinations(models, 2):
+        if not one.weight_places().isdisjoint(other.weight_places()):
+            raise TaskError(
+                f"task.model() gave one network for {one.digest[:12]} and {other.digest[:12]}, so "
+                "that both have the weights that were loaded last. Return a new network each time"
+            )
 
 
 def score_models(task: Task, rows: Rows, models: Mapping[str, Model]) -> dict[str, ScoreTable]:
@@ -83,10 +96,19 @@ def score_models(task: Task, rows: Rows, models: Mapping[str, Model]) -> dict[st
     """
     answers: dict[str, list[Answer]] = {name: [] for name in models}
     for start in range(0, len(rows.samples), _CHUNK):
-        # Decoded once for all models, which also makes sure that all see the same tensor.
-        inputs = task.inputs(rows.samples[start : start + _CHUNK])
+        # Decoded once for all models, of which each gets a copy: all see the same numbers.
+        with isolated():
+            inputs = task.inputs(copied(list(rows.samples[start : start + _CHUNK])))
         for name, model in models.items():
-            answers[name] += model.answer(inputs)
+            with isolated():
+                # A model under the code that it was made with also decodes with that code.
+                given = (
+                    model.answer_samples(copied(list(rows.samples[start : start + _CHUNK])))
+                    if model.is_then
+                    else model.answer(inputs)
+                )
+            # Copied: a task may hand out one list again and again, and change it.
+            answers[name] += [replace(answer, value=copied(answer.value)) for answer in given]
     return {
         name: _with_confidence(
             score_answers(task, rows, [answer.value for answer in given], name), given, name
@@ -138,7 +160,8 @@ def score_answers(task: Task, rows: Rows, answers: Sequence[Json], who: str) -> 
             "a predictor returns one answer for each sample"
         )
     pairs = zip(rows.samples, answers, rows.answers, strict=True)
-    scores = [score_one(task, sample.id, answer, label) for sample, answer, label in pairs]
+    with isolated():
+        scores = [score_one(task, sample.id, answer, label) for sample, answer, label in pairs]
     names = sorted(scores[0])
     for sample, row in zip(rows.samples, scores, strict=True):
         if sorted(row) != names:

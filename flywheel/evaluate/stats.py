@@ -14,9 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from flywheel.evaluate.bootstrap import Contrast, bootstrap, bootstrap_mean
+from flywheel.evaluate.bootstrap import Contrast, bootstrap, bootstrap_mean, make_pool
 from flywheel.evaluate.intervals import by_cluster, kish_size, student, tango, wilson
-from flywheel.evaluate.resample import make_pool
 from flywheel.metrics.scores import ScoreTable, Statistic
 from flywheel.records import Array, Estimate
 

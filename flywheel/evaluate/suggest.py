@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from flywheel.evaluate.book import Book
-from flywheel.evaluate.context import LATENCY, Context
+from flywheel.evaluate.book import LATENCY, Book, Context
 from flywheel.evaluate.lines import Lines
 from flywheel.evaluate.measure import Rules
 from flywheel.evaluate.scoring import CONFIDENCE

@@ -1,29 +1,44 @@
 """Trains on what other ways of labeling would have brought, and measures it on an exam.
 
 A random arm gets as many labels a night as the loop trained on, drawn evenly from the same
-arrivals; the last arm gets the label of every arrival at once. Both know the truth, so that they
-are harder to beat than with real annotators.
+arrivals, and the outcomes of what it answered itself; the last arm gets the label of every arrival
+at once. Labels of both are the truth, so that they are harder to beat than with real annotators.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import math
+import operator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import numpy as np
 
+from flywheel.dataset.outcomes import Trust
 from flywheel.evaluate.scoring import score_one
-from flywheel.evaluate.stats import Measured, estimate
-from flywheel.examples.traffic import Arrival
-from flywheel.metrics.scores import Statistic
+from flywheel.evaluate.stats import Measured, estimate, paired_difference
+from flywheel.examples.traffic import Arrival, reactions
+from flywheel.metrics.scores import ScoreTable, Statistic
 from flywheel.model import Model, pick_device
-from flywheel.records import Answer, Array, Estimate, Split
-from flywheel.settings.learning import Train
+from flywheel.records import (
+    FAILED,
+    WORKED,
+    Answer,
+    Array,
+    Estimate,
+    FeedbackKind,
+    Json,
+    Sample,
+    Split,
+)
+from flywheel.settings.learning import Sensors, Train
 from flywheel.task import Example, Task
 from flywheel.train import TrainingData, train
 
 _NO_TIME = datetime(1970, 1, 1, tzinfo=UTC)
+_Row = tuple[Sample, Json, str, float]
+"""sample, answer, origin and weight of a training row"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -40,8 +55,8 @@ class Exam:
         model = Model(self.task, weights, pick_device(self.device))
         return model.answer_samples([arrival.sample for arrival in self.arrivals])
 
-    def grade(self, weights: bytes) -> Estimate | None:
-        """The metric of a model with its interval; None where it is not defined."""
+    def scores(self, weights: bytes) -> ScoreTable:
+        """(N,) of each score that the task gives, in the order of the N arrivals."""
         names = [arrival.sample.id for arrival in self.arrivals]
         rows = [
             score_one(self.task, name, answer.value, arrival.truth)
@@ -49,14 +64,39 @@ class Exam:
                 names, self.answers(weights), self.arrivals, strict=True
             )
         ]
-        number = len(rows)
-        measured = Measured(
+        return {name: np.array([row[name] for row in rows]) for name in rows[0]}
+
+    def grade(self, weights: bytes) -> Estimate | None:
+        """The metric of a model with its interval; None where it is not defined."""
+        return self.estimate(self.measure(weights))
+
+    def measure(self, weights: bytes) -> Measured:
+        """All scores of a model."""
+        number = len(self.arrivals)
+        return Measured(
             ids=tuple(f"{index}" for index in range(number)),
-            scores={name: np.array([row[name] for row in rows]) for name in rows[0]},
+            scores=self.scores(weights),
             weights=np.ones(number),
             clusters=_scenes(self.arrivals),
         )
+
+    def estimate(self, measured: Measured) -> Estimate | None:
+        """The metric with its interval; None where it is not defined."""
         return estimate(self.statistic, measured, np.random.default_rng(0))
+
+    def difference(self, one: Measured, other: Measured) -> Estimate | None:
+        """The metric of one model minus that of another, paired; None where it is not defined."""
+        return paired_difference(self.statistic, one, other, np.random.default_rng(0))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Heard:
+    """What a caller said of an answer of an arm's own model."""
+
+    arrival: Arrival
+    answer: Json
+    kind: FeedbackKind
+    value: Json
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -70,6 +110,12 @@ class School:
     seed: int
     first: bytes | None = None
     """weights that the arms continue from, as the loop does; None: fresh ones"""
+    sensors: Sensors = field(default_factory=lambda: Sensors(outcomes=0))
+    """what of callers' feedback trains"""
+    is_right: Callable[[Json, Json], bool] = operator.eq
+    """whether an answer turns out well, given the truth"""
+    epochs: int = 0
+    """over all rows, in place of the settings' steps; 0: the settings' steps"""
 
     def at_random(self, num_labels: Sequence[int]) -> Iterator[bytes]:
         """The weights after each night, where as many labels as given are known by then.
@@ -81,33 +127,89 @@ class School:
         """
         rng = np.random.default_rng([self.seed, 11])
         known: list[Arrival] = []
+        heard: list[_Heard] = []
         weights = self.first
         for number, (arrivals, wanted) in enumerate(zip(self.nights, num_labels, strict=True)):
+            heard += self._hear(arrivals, weights, number)
             more = min(wanted - len(known), len(arrivals))
             known += [arrivals[i] for i in rng.choice(len(arrivals), more, replace=False)]
-            weights = self._train(known, weights, number)
+            weights = self._train(known, self._fed_back(heard, known), weights, number)
             yield weights
 
     def everything(self) -> bytes:
         """The weights from the label of every arrival, trained once."""
         arrived = [arrival for night in self.nights for arrival in night]
-        return self._train(arrived, self.first, len(self.nights))
+        return self._train(arrived, [], self.first, len(self.nights))
 
-    def _train(self, known: Sequence[Arrival], before: bytes | None, number: int) -> bytes:
-        begun = [example for example in self.start if example.split is Split.TRAIN]
+    def _hear(
+        self, arrivals: Sequence[Arrival], weights: bytes | None, number: int
+    ) -> Iterator[_Heard]:
+        """What callers say of a night's answers; before the first model there are none."""
+        if weights is None or not (self.sensors.outcomes or self.sensors.correction_reliability):
+            return
+        model = Model(self.task, weights, pick_device(self.settings.device))
+        answers = model.answer_samples([arrival.sample for arrival in arrivals])
+        usual = reactions(len(arrivals), np.random.default_rng([self.seed, 12, number]))
+        for arrival, answer, reaction in zip(arrivals, answers, usual, strict=True):
+            right = self.is_right(answer.value, arrival.truth)
+            said = (arrival.reaction or reaction).says(arrival.truth, right=right)
+            if said is not None:
+                yield _Heard(arrival=arrival, answer=answer.value, kind=said[0], value=said[1])
+
+    def _fed_back(self, heard: Sequence[_Heard], known: Sequence[Arrival]) -> list[_Row]:
+        """The rows that feedback on unlabeled arrivals gives, weighted as the loop weighs them."""
+        labeled = {id(arrival) for arrival in known}
+        rows: list[_Row] = []
+        if reliability := self.sensors.correction_reliability:
+            rows += [
+                (one.arrival.sample, one.value, "sensor", reliability)
+                for one in heard
+                if one.kind is FeedbackKind.CORRECTION and id(one.arrival) not in labeled
+            ]
+        outcomes = [one for one in heard if one.kind is FeedbackKind.OUTCOME]
+        newest = [one for one in outcomes if id(one.arrival) not in labeled]
+        newest = newest[max(len(newest) - self.sensors.outcomes, 0) :]
+        for worked, origin in ((True, WORKED), (False, FAILED)):
+            agrees = [
+                self.task.agree(one.answer, one.arrival.truth) == worked
+                for one in outcomes
+                if one.value is worked and id(one.arrival) in labeled
+            ]
+            weight = Trust(num_compared=len(agrees), num_right=sum(agrees)).weight
+            if weight > 0:
+                mine = [one for one in newest if one.value is worked]
+                rows += [(one.arrival.sample, one.answer, origin, weight) for one in mine]
+        return rows
+
+    def _train(
+        self,
+        known: Sequence[Arrival],
+        fed_back: Sequence[_Row],
+        before: bytes | None,
+        number: int,
+    ) -> bytes:
+        rows: list[_Row] = [
+            (example.sample, example.answer, "start", 1.0)
+            for example in self.start
+            if example.split is Split.TRAIN
+        ]
+        rows += [(arrival.sample, arrival.truth, "probability", 1.0) for arrival in known]
+        samples, answers, origins, weights = zip(*rows, *fed_back, strict=True)
         data = TrainingData(
-            samples=[
-                *(example.sample for example in begun),
-                *(arrival.sample for arrival in known),
-            ],
-            answers=[*(example.answer for example in begun), *(arrival.truth for arrival in known)],
-            origins=["start"] * len(begun) + ["probability"] * len(known),
+            samples=samples,
+            answers=answers,
+            origins=origins,
+            weights=weights,
             dataset_id="",
             champion=before,
         )
         seed = self.seed + number + 1
+        settings = self.settings
+        if self.epochs:
+            steps = self.epochs * math.ceil(len(samples) / settings.batch_size)
+            settings = settings.model_copy(update={"steps": steps})
         trained = train(
-            self.task, self.settings, data, seed=seed, now=_NO_TIME, progress=lambda *_: None
+            self.task, settings, data, seed=seed, now=_NO_TIME, progress=lambda *_: None
         )
         return trained.weights
 

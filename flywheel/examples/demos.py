@@ -1,7 +1,7 @@
 """Demos: an example project with a simulated production and simulated annotators.
 
-Each example describes its demo in its own `demo.py`. It is found by name and imported only when
-needed, since an example may need packages of an extra.
+Each example describes its demo at the end of its `world.py`. It is found by name and imported only
+when needed, since an example may need packages of an extra.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from flywheel.examples.traffic import Arrival
 from flywheel.records import Json
 from flywheel.task import Task
 
-DEMOS = ("digits", "pose")
+DEMOS = ("digits", "messages", "pose")
 
 
 class World(Protocol):
@@ -69,12 +69,23 @@ class Demo:
     """of make, which begins it"""
     nights: int
     """how many one call turns"""
-    world: Callable[[int], World]
-    """seed -> production"""
+    worlds: Mapping[str, Callable[[int], World]]
+    """by name, seed -> production; the demo shows the first"""
     hand: Callable[[Task, Arrived], Hand]
     annotators: Mapping[str, Habits]
     """by name, how each works"""
     revisit: Revisit | None = None
+
+    def world(self, seed: int, name: str = "") -> World:
+        """A production of a seed; without a name, the one that the demo shows.
+
+        Raises:
+            UserError: the demo has no world of that name.
+        """
+        known = list(self.worlds)
+        if name and name not in known:
+            raise UserError(f"{name!r} is not a world of {self.name}. Write {' or '.join(known)}.")
+        return self.worlds[name or known[0]](seed)
 
 
 def find_demo(name: str) -> Demo:
@@ -84,6 +95,6 @@ def find_demo(name: str) -> Demo:
         UserError: no example has that name.
     """
     if name not in DEMOS:
-        raise UserError(f"{name!r} is not a demo; known demos are {', '.join(DEMOS)}")
-    found: Demo = import_module(f"flywheel.examples.{name}.demo").demo()
+        raise UserError(f"{name!r} is not a demo. Write {' or '.join(DEMOS)}.")
+    found: Demo = import_module(f"flywheel.examples.{name}.world").demo()
     return found

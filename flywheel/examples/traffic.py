@@ -17,6 +17,7 @@ import numpy as np
 
 from flywheel.errors import RefusedError, UnavailableError
 from flywheel.records import FeedbackKind, Json, Sample
+from flywheel.task import Example
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,6 +32,16 @@ class Reaction:
     """it sends the right answer if it got a wrong one"""
     measured: Json = None
     """a right answer that it sends whatever it got; None: it sends none"""
+
+    def says(self, truth: Json, *, right: bool) -> tuple[FeedbackKind, Json] | None:
+        """The feedback on an answer, if any; a correction says more than an outcome."""
+        if self.measured is not None:
+            return FeedbackKind.CORRECTION, self.measured
+        if self.corrects and not right:
+            return FeedbackKind.CORRECTION, truth
+        if self.gives_outcome:
+            return FeedbackKind.OUTCOME, right != self.misjudges
+        return None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,6 +58,19 @@ class Arrival:
     """None: drawn as callers react on average"""
     seen: tuple[str, ...] | None = None
     """what an annotator can recognize in it, by name; None: everything. Never sent"""
+    kind: str = ""
+    """what is special about it, such as a site or a light; never sent"""
+
+    @classmethod
+    def of_start(cls, example: Example) -> Arrival:
+        """A sample of the start data, as if it had arrived; gold questions ask about these."""
+        sample = example.sample
+        return cls(
+            payload=sample.payload,
+            media_type=sample.media_type,
+            metadata=sample.metadata,
+            truth=example.answer,
+        )
 
     @property
     def sample(self) -> Sample:
@@ -92,11 +116,9 @@ def send(
         UnavailableError: the server does not answer, or says that it cannot now.
         RefusedError: the server refuses a request.
     """
-    average = _reactions(len(arrivals), rng)
+    average = reactions(len(arrivals), rng)
     # Drawn beforehand, as threads must not share a generator.
-    reactions = [
-        arrival.reaction or usual for arrival, usual in zip(arrivals, average, strict=True)
-    ]
+    wanted = [arrival.reaction or usual for arrival, usual in zip(arrivals, average, strict=True)]
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     feedback: list[FeedbackKind | None] = []
     num_right = 0
@@ -111,7 +133,7 @@ def send(
             return right, _react(client, prediction["request_id"], arrival, right, reaction)
 
         # map() cancels what has not begun when one of them raises
-        for right, kind in pool.map(send_one, arrivals, reactions):
+        for right, kind in pool.map(send_one, arrivals, wanted):
             num_right += right
             feedback.append(kind)
             if progress is not None:
@@ -124,7 +146,8 @@ def send(
     )
 
 
-def _reactions(count: int, rng: np.random.Generator) -> list[Reaction]:
+def reactions(count: int, rng: np.random.Generator) -> list[Reaction]:
+    """Reactions as callers have them on average: 60 % report outcomes, 2 % of these wrongly."""
     draws = rng.random((count, 3))
     return [
         Reaction(
@@ -148,15 +171,11 @@ def _predict(client: httpx.Client, arrival: Arrival) -> dict[str, Json]:
 def _react(
     client: httpx.Client, request_id: str, arrival: Arrival, right: bool, reaction: Reaction
 ) -> FeedbackKind | None:
-    """Send the feedback that this caller gives, if any; a correction says more than an outcome."""
-    if reaction.measured is not None:
-        kind, value = FeedbackKind.CORRECTION, reaction.measured
-    elif reaction.corrects and not right:
-        kind, value = FeedbackKind.CORRECTION, arrival.truth
-    elif reaction.gives_outcome:
-        kind, value = FeedbackKind.OUTCOME, right != reaction.misjudges
-    else:
+    """Send the feedback that this caller gives, if any."""
+    said = reaction.says(arrival.truth, right=right)
+    if said is None:
         return None
+    kind, value = said
     body = json.dumps({"request_id": request_id, "kind": kind, "value": value}).encode()
     _post(client, "/feedback", body, {"Content-Type": "application/json"})
     return kind

@@ -180,6 +180,8 @@ def _move(connection: Connection, labeling_task: str, known: Sequence[Row[Any]])
 def _is_news(item: Returned, known: Row[Any] | None, *, only_later: bool) -> bool:
     if known is None or known.deleted_at is not None:
         return True
+    if known.refused is not None and item.refused is None:
+        return True  # the task reads it by now
     at, before = item.annotation.updated_at, known.updated_at
     return bool(at > before if only_later else at != before)
 

@@ -6,6 +6,8 @@ back labeled. Only logged predictions are read, never an answer made later.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
@@ -13,8 +15,17 @@ from typing import NamedTuple
 from sqlalchemy import Connection, Subquery, func, insert, select
 
 from flywheel.ledger.outbox import Asked, enqueue
-from flywheel.ledger.tables import batches, choices, labels, predictions, samples
-from flywheel.records import SENSOR, Batch, Json, Purpose, Share
+from flywheel.ledger.samples import groups_of
+from flywheel.ledger.tables import (
+    batches,
+    choices,
+    labeling_tasks,
+    labels,
+    predictions,
+    samples,
+    trained,
+)
+from flywheel.records import SENSOR, Batch, Json, Purpose, Share, Split
 
 
 class Origin(NamedTuple):
@@ -22,6 +33,17 @@ class Origin(NamedTuple):
 
     share: Share
     inclusion_probability: float | None
+
+
+class DrawnSample(NamedTuple):
+    """A sample of the probability share, labeled or not."""
+
+    sample_id: str
+    group: str
+    split: Split
+    """TEST: its group can only ever test"""
+    night: int
+    """of its draw"""
 
 
 class BatchSize(NamedTuple):
@@ -40,6 +62,9 @@ def add_batch(connection: Connection, batch: Batch) -> None:
         "population": batch.population,
         "mean_confidence": batch.mean_confidence,
         "least_probability": batch.least_probability,
+        "challengers": list(batch.challengers),
+        "champion_digest": batch.champion_digest,
+        "least_differing": batch.least_differing,
         "created_at": batch.created_at,
     }
     connection.execute(insert(batches), row)
@@ -73,19 +98,30 @@ def add_batch(connection: Connection, batch: Batch) -> None:
 
 
 def batch_since(connection: Connection, night: int, since: datetime) -> BatchSize | None:
-    """The first batch that a night stored since a time; None when it stored none."""
+    """The first batch that a night stored since a time; None when it stored none.
+
+    What was drawn at the same time from earlier production is counted with it.
+    """
     mine = (batches.c.night == night, batches.c.created_at >= since)
-    query = select(batches.c.id, batches.c.population).where(*mine)
-    row = connection.execute(query.order_by(batches.c.created_at, batches.c.id).limit(1)).first()
+    query = select(batches.c.id, batches.c.population, batches.c.created_at).where(*mine)
+    ordered = query.order_by(batches.c.created_at, batches.c.population.desc(), batches.c.id)
+    row = connection.execute(ordered.limit(1)).first()
     if row is None:
         return None
-    shares = select(choices.c.share).where(choices.c.batch_id == row.id)
-    chosen = list(connection.execute(shares).scalars())
+    shares = select(choices.c.share).join(batches, batches.c.id == choices.c.batch_id)
+    together = (batches.c.night == night, batches.c.created_at == row.created_at)
+    chosen = list(connection.execute(shares.where(*together)).scalars())
     return BatchSize(
         id=row.id,
         population=row.population,
         num_chosen={share: chosen.count(share.value) for share in Share},
     )
+
+
+def has_batch(connection: Connection, night: int) -> bool:
+    """Whether a night has stored a batch."""
+    query = select(batches.c.id).where(batches.c.night == night).limit(1)
+    return connection.execute(query).first() is not None
 
 
 def origins(connection: Connection) -> dict[str, Origin]:
@@ -99,10 +135,73 @@ def origins(connection: Connection) -> dict[str, Origin]:
     }
 
 
-def draw_scales(connection: Connection) -> dict[str, float]:
-    """Sample id -> least inclusion probability that its batch could give / its own, in (0, 1].
+def drawn_samples(connection: Connection) -> list[DrawnSample]:
+    """The samples of the probability share whose group no model was trained on, newest batch first."""
+    query = (
+        select(choices.c.sample_id, samples.c.group, samples.c.split, batches.c.night)
+        .join(batches, batches.c.id == choices.c.batch_id)
+        .join(samples, samples.c.id == choices.c.sample_id)
+        .outerjoin(trained, trained.c.group == samples.c.group)
+        .where(choices.c.share == Share.PROBABILITY.value, trained.c.group.is_(None))
+        .order_by(batches.c.night.desc(), choices.c.sample_id)
+    )
+    return [
+        DrawnSample(row.sample_id, row.group, Split(row.split), row.night)
+        for row in connection.execute(query)
+    ]
 
-    Of a batch that does not say the least one, it is the least among those drawn.
+
+def asked_samples(connection: Connection) -> set[str]:
+    """The chosen samples that annotators are still to label."""
+    query = select(labeling_tasks.c.sample_id).where(
+        labeling_tasks.c.purpose == Purpose.CHOICE.value,
+        labeling_tasks.c.state.in_(("waiting", "sent")),
+    )
+    return set(connection.execute(query).scalars())
+
+
+def held_groups(connection: Connection, drawn: Sequence[str]) -> set[str]:
+    """Groups that do not train for now: of these and of all drawn samples that no model was trained on."""
+    known = {one.group for one in drawn_samples(connection)}
+    return known.union(groups_of(connection, drawn).values())
+
+
+def newest_choices(connection: Connection, limit: int) -> list[tuple[str, str]]:
+    """The sample and the prediction of the newest chosen samples."""
+    query = (
+        select(choices.c.sample_id, choices.c.prediction_id)
+        .join(batches, batches.c.id == choices.c.batch_id)
+        .order_by(batches.c.created_at.desc(), choices.c.sample_id)
+        .limit(limit)
+    )
+    return [(row.sample_id, row.prediction_id) for row in connection.execute(query)]
+
+
+def targeted_of(connection: Connection, night: int) -> list[str]:
+    """The samples of the targeted share that a night has chosen so far."""
+    query = (
+        select(choices.c.sample_id)
+        .join(batches, batches.c.id == choices.c.batch_id)
+        .where(batches.c.night == night, choices.c.share == Share.TARGETED.value)
+        .order_by(choices.c.sample_id)
+    )
+    return list(connection.execute(query).scalars())
+
+
+def draw_scales(
+    connection: Connection, pair: tuple[str, str] | None = None, min_gain: float = 0.0
+) -> dict[str, float]:
+    """Sample id -> the constant of its draw / its own inclusion probability.
+
+    The constant is the least probability that its batch could give; of a batch that does not say it,
+    the least among those drawn. If the draw leant to where this challenger, or another too, and the
+    champion differ, it is the least among those: elsewhere neither gains. Then a scale is above 1
+    where they agree.
+
+    Args:
+        connection: to the ledger.
+        pair: digests of challenger and champion; None: their gains are not known to be 0 anywhere.
+        min_gain: what counts as no gain, which bounds the constant where they agree, too.
     """
     drawn = choices.c.inclusion_probability.is_not(None)
     observed = (
@@ -113,12 +212,26 @@ def draw_scales(connection: Connection) -> dict[str, float]:
     )
     least = func.coalesce(batches.c.least_probability, observed.c.least)
     query = (
-        select(choices.c.sample_id, (least / choices.c.inclusion_probability).label("scale"))
+        select(
+            choices.c.sample_id,
+            choices.c.inclusion_probability.label("own"),
+            least.label("least"),
+            batches.c.least_differing,
+            batches.c.challengers,
+            batches.c.champion_digest,
+        )
         .join(batches, batches.c.id == choices.c.batch_id)
         .join(observed, observed.c.batch_id == choices.c.batch_id)
         .where(drawn)
     )
-    return {row.sample_id: min(float(row.scale), 1.0) for row in connection.execute(query)}
+    scales = {}
+    for row in connection.execute(query):
+        scales[row.sample_id] = min(row.least / row.own, 1.0)
+        leant = [(one, row.champion_digest) for one in row.challengers or ()]
+        if row.least_differing and pair in leant:
+            most = row.least * (1 + min_gain) / min_gain if min_gain > 0 else math.inf
+            scales[row.sample_id] = min(row.least_differing, most) / row.own
+    return scales
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -186,7 +299,7 @@ def labeled_choices(connection: Connection, since_night: int) -> list[LabeledCho
 
 
 def draws_since(connection: Connection, since_night: int) -> list[Drawn]:
-    """The draws of all batches from a night on, oldest first."""
+    """The draws from new production of all batches from a night on, oldest first."""
     query = (
         select(
             batches.c.id.label("batch_id"),
@@ -194,10 +307,34 @@ def draws_since(connection: Connection, since_night: int) -> list[Drawn]:
             batches.c.population,
             batches.c.mean_confidence,
         )
-        .where(batches.c.night >= since_night)
+        .where(batches.c.night >= since_night, batches.c.population > 0)
         .order_by(batches.c.night, batches.c.created_at, batches.c.id)
     )
     return [Drawn(**row) for row in connection.execute(query).mappings()]
+
+
+def unanswered_draws(connection: Connection, since_night: int) -> dict[str, float]:
+    """Batch -> sum of 1 / inclusion probability of drawn samples that are finished without a label.
+
+    Their annotators gave no answer of the task, skipped them or did not agree.
+    """
+    chosen = _chosen_since(since_night)
+    newest = select(func.max(labels.c.seq)).group_by(labels.c.sample_id)
+    labeled = select(labels.c.sample_id).where(
+        labels.c.seq.in_(newest), labels.c.answer.is_not(None), labels.c.source != SENSOR
+    )
+    query = (
+        select(chosen.c.batch_id, func.sum(1.0 / chosen.c.inclusion_probability).label("mass"))
+        .join(labeling_tasks, labeling_tasks.c.sample_id == chosen.c.sample_id)
+        .where(
+            chosen.c.inclusion_probability.is_not(None),
+            chosen.c.sample_id.not_in(labeled),
+            labeling_tasks.c.purpose == Purpose.CHOICE.value,
+            labeling_tasks.c.state.in_(("done", "refused")),
+        )
+        .group_by(chosen.c.batch_id)
+    )
+    return {row.batch_id: float(row.mass) for row in connection.execute(query)}
 
 
 def _chosen_since(night: int) -> Subquery:

@@ -15,8 +15,11 @@ from sqlalchemy import Connection, Row, delete, func, insert, select
 
 from flywheel.blobs import Blobs
 from flywheel.errors import UnknownIdError
-from flywheel.ledger.tables import dataset_versions, labels, samples
+from flywheel.ledger.dialects import insert_new
+from flywheel.ledger.tables import dataset_versions, labels, samples, trained
 from flywheel.records import DatasetRow, DatasetVersion, Label, Split, canonical
+
+_CHUNK = 500  # groups in one IN (...): both databases limit the parameters of a statement
 
 
 def add_labels(connection: Connection, new: Iterable[Label], now: datetime) -> None:
@@ -84,6 +87,22 @@ def latest_version(connection: Connection) -> DatasetVersion | None:
     query = select(dataset_versions).order_by(dataset_versions.c.seq.desc()).limit(1)
     row = connection.execute(query).first()
     return None if row is None else _version(row)
+
+
+def add_trained(connection: Connection, groups: Iterable[str], night: int) -> None:
+    """Note that a model was trained on these groups; the first night of each stays."""
+    rows = [{"group": group, "night": night} for group in sorted(set(groups))]
+    if rows:
+        connection.execute(insert_new(connection, trained), rows)
+
+
+def trained_groups(connection: Connection, groups: Iterable[str]) -> set[str]:
+    """Those of some groups that any model was trained on."""
+    names, found = sorted(set(groups)), set[str]()
+    for start in range(0, len(names), _CHUNK):
+        query = select(trained.c.group).where(trained.c.group.in_(names[start : start + _CHUNK]))
+        found.update(connection.execute(query).scalars())
+    return found
 
 
 def _version(row: Row[Any]) -> DatasetVersion:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import (
+    JSON,
     BigInteger,
     Connection,
     DateTime,
@@ -23,6 +24,9 @@ from sqlalchemy import (
     select,
 )
 from sqlalchemy.dialects import postgresql, sqlite
+
+RENAME = "flywheel_rename"
+"""where a ledger's dialect keeps the renamer of answers"""
 
 
 class Utc(TypeDecorator[datetime]):
@@ -42,6 +46,22 @@ class Utc(TypeDecorator[datetime]):
         """Naive UTC -> aware time."""
         del dialect
         return value and value.replace(tzinfo=UTC)
+
+
+class Answers(TypeDecorator[Any]):
+    """An answer as JSON, read with the names that its classes have now (renames.py)."""
+
+    impl = JSON
+    cache_ok = True
+
+    def coerce_compared_value(self, op: Any, value: Any) -> Any:
+        """Compare as JSON does."""
+        return self.impl_instance.coerce_compared_value(op, value)
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> Any:
+        """The answer, renamed."""
+        rename = getattr(dialect, RENAME, None)
+        return value if rename is None or value is None else rename(value)
 
 
 def keep_commit_order(connection: Connection, table: Table) -> None:

@@ -3,6 +3,9 @@
 SQLite runs in WAL mode with full synchronisation, so that a committed row survives a power
 cut; writers queue up instead of failing. A PostgreSQL that is gone without a word (its machine lost
 power, a cable was pulled) is noticed within a minute: its driver would wait for two hours.
+
+The id of a project is drawn once, with its ledger, and shown by every server that serves it: a name
+can be given twice, and a folder can move.
 """
 
 from __future__ import annotations
@@ -13,18 +16,34 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+from uuid import uuid4
 
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import URL, Connection, Engine, create_engine, event, func, make_url, select
+from sqlalchemy import URL, Connection, Engine, create_engine, event, func, insert, make_url, select
 from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError, OperationalError
 
-from flywheel.errors import SettingsError, UnavailableError
-from flywheel.ledger.tables import metadata
+from flywheel.errors import DamagedError, SettingsError, UnavailableError
+from flywheel.ledger.dialects import RENAME
+from flywheel.ledger.renames import Renamer, read_renames
+from flywheel.ledger.tables import identity, metadata
+
+
+def draw_identity(connection: Connection) -> None:
+    """Write the id of a new ledger."""
+    connection.execute(insert(identity).values(id=uuid4().hex))
+
+
+def project_id(connection: Connection) -> str:
+    """The id of the project, 32 hexadecimal digits."""
+    found: str = connection.execute(select(identity.c.id)).scalar_one()
+    return found
+
 
 _MIGRATIONS = Path(__file__).with_name("migrations")
 _BUSY_SECONDS = 30
@@ -48,20 +67,30 @@ class Ledger:
         append_predictions(connection, ...)
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, scratch: TemporaryDirectory[str] | None = None) -> None:
         self.engine = engine
+        self._scratch = scratch
         self._readers = engine.execution_options(**{_READ_ONLY: True})
+        self.load_renames()
 
     @classmethod
-    def open(cls, url: str) -> Ledger:
+    def open(cls, url: str, *, creates: bool = True) -> Ledger:
         """The ledger at a SQLAlchemy URL, created or migrated when needed.
+
+        Without `creates`, a SQLite file that is missing stays missing: the ledger is an empty one
+        elsewhere until it is closed, for commands that only read.
 
         Raises:
             SettingsError: the URL names no database that SQLAlchemy knows, a folder that
                 cannot be written, a file that is no database, or a ledger of a revision that
                 this version does not know.
             UnavailableError: the database does not answer.
+            DamagedError: the file was cut off: nothing is in it.
         """
+        scratch = None
+        if not creates and not _is_there(url):
+            scratch = TemporaryDirectory(prefix="flywheel-empty-")
+            url = f"sqlite:///{scratch.name}/ledger.db"
         engine = _engine(url)
         try:
             _migrate(engine)
@@ -71,10 +100,10 @@ class Ledger:
                 f"the ledger {engine.url!r} does not open: {_in_one_line(error)}; "
                 "check that its folder can be written, or that its server runs"
             ) from error
-        except DatabaseError as error:
+        except (DatabaseError, UnicodeDecodeError) as error:  # the latter of SQLite's own message
             engine.dispose()
             raise SettingsError(
-                f"storage.ledger = {engine.url!r} is no ledger: {error.orig}; "
+                f"storage.ledger = {engine.url!r} is no ledger: {getattr(error, 'orig', error)}; "
                 "name another file or database, or restore this one from a back-up"
             ) from error
         except CommandError as error:
@@ -84,7 +113,18 @@ class Ledger:
                 f"newer than this or from before the first release: {error}. "
                 "Install the version that wrote it, or name another ledger"
             ) from error
-        return cls(engine)
+        return cls(engine, scratch)
+
+    @property
+    def rename(self) -> Renamer:
+        """Gives an answer the names that its classes have now."""
+        renamer: Renamer = getattr(self.engine.dialect, RENAME)
+        return renamer
+
+    def load_renames(self) -> None:
+        """Read the renames again; all answers that are read from now on have the names of now."""
+        with self.read() as connection:
+            setattr(self.engine.dialect, RENAME, read_renames(connection))
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
@@ -109,18 +149,55 @@ class Ledger:
     def close(self) -> None:
         """Give the connections back."""
         self.engine.dispose()
+        if self._scratch is not None:
+            self._scratch.cleanup()
 
 
 @contextmanager
 def naming_failures(engine: Engine) -> Iterator[None]:
-    """One line in place of the statement with all of its values, which are no one's business."""
+    """One line in place of the statement with all of its values, which are no one's business.
+
+    Raises:
+        UnavailableError: the database or its disk failed.
+        DamagedError: the file holds other bytes than were written.
+    """
     try:
         yield
-    except OperationalError as error:
+    except DatabaseError as error:
+        if type(error) is DatabaseError:  # the file itself, not a statement
+            raise DamagedError(
+                f"the ledger {engine.url!r} is damaged: {_in_one_line(error)}. Restore the newest "
+                "back-up that is whole: flywheel restore FOLDER --force"
+            ) from error
+        if not isinstance(error, OperationalError):
+            raise
         raise UnavailableError(
             f"the ledger {engine.url!r} failed: {_in_one_line(error)}; nothing of this transaction is stored: "
             "see that its disk has room and its server runs, then run this again"
         ) from error
+
+
+def _is_there(url: str) -> bool:
+    """Whether a ledger may be opened without creating it."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        return True  # opening it says what is wrong
+    is_file = parsed.get_backend_name() == "sqlite" and parsed.database
+    return not is_file or Path(str(parsed.database)).exists()
+
+
+def _refuse_cut_off(path: Path) -> None:
+    """Refuse a file of 0 bytes, unless another process is creating it at this moment."""
+    try:
+        found = path.stat()
+    except OSError:
+        return
+    if path.is_file() and found.st_size == 0 and time.time() - found.st_mtime > _BUSY_SECONDS:
+        raise DamagedError(
+            f"the ledger {path} is empty, 0 bytes: it was cut off. Restore a back-up with flywheel "
+            "restore FOLDER --force, or remove the file to begin anew"
+        )
 
 
 def _in_one_line(error: DatabaseError) -> str:
@@ -150,12 +227,15 @@ def _noticing(url: URL) -> dict[str, int]:
 
 def _sqlite(url: str, database: str | None) -> Engine:
     try:
-        Path(database or ".").parent.mkdir(parents=True, exist_ok=True)
+        if database:
+            Path(database).parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SettingsError(
             f"storage.ledger: {database} cannot be created: {error.strerror}; "
             "choose a folder that you may write"
         ) from error
+    if database:
+        _refuse_cut_off(Path(database))
     engine = create_engine(url, connect_args={"timeout": _BUSY_SECONDS})
 
     @event.listens_for(engine, "connect")
@@ -213,6 +293,7 @@ def _migrate(engine: Engine) -> None:
         context = MigrationContext.configure(connection)
         if context.get_current_revision() is None:
             metadata.create_all(connection, checkfirst=False)
+            draw_identity(connection)
             context.stamp(ScriptDirectory.from_config(config), "head")
             return
         config.attributes["connection"] = connection

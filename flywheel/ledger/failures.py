@@ -33,7 +33,7 @@ def add_failures(
         earlier = known.get(failure.sample_id)
         if earlier is None:
             connection.execute(insert(failures), _row(failure))
-            _note(connection, failure.sample_id, failure.state, night, now)
+            _note(connection, [failure.sample_id], failure.state, night, now)
             known[failure.sample_id] = failure
             new += 1
         elif (merged := _with_signals(earlier, failure.signals)) != earlier:
@@ -55,8 +55,7 @@ def see_again(
     connection: Connection, sample_ids: Iterable[str], night: int | None, now: datetime
 ) -> None:
     """Move failures whose labeling tasks are gone back to the state seen."""
-    for sample_id in sample_ids:
-        _move(connection, sample_id, FailureState.SEEN, night, now)
+    _move(connection, list(sample_ids), FailureState.SEEN, night, now)
 
 
 def move_failures(
@@ -69,8 +68,7 @@ def move_failures(
     """Move failures forward to a state; one that is there or further stays. How many moved."""
     known = failures_of(connection, list(sample_ids))
     moved = [key for key, failure in known.items() if _ORDER[failure.state] < _ORDER[state]]
-    for sample_id in moved:
-        _move(connection, sample_id, state, night, now)
+    _move(connection, moved, state, night, now)
     return len(moved)
 
 
@@ -80,11 +78,40 @@ def num_moved(connection: Connection, state: FailureState, night: int) -> int:
     return connection.execute(select(func.count()).where(*mine)).scalar_one()
 
 
+def nights_between(connection: Connection, first: FailureState, last: FailureState) -> list[int]:
+    """Of each failure that reached both states, the nights from the one to the other."""
+    began, ended = (transitions.alias(name) for name in ("began", "ended"))
+    query = (
+        select(ended.c.night - began.c.night)
+        .join(began, began.c.sample_id == ended.c.sample_id)
+        .where(began.c.state == first.value, ended.c.state == last.value)
+    )
+    return [wait for wait in connection.execute(query).scalars() if wait is not None]
+
+
 def strongest_failures(
     connection: Connection, state: FailureState, split: Split, limit: int
 ) -> list[Failure]:
     """The failures with the strongest signals that are in no batch yet, strongest first."""
-    query = (
+    query = _unchosen(state, split).order_by(failures.c.strength.desc(), failures.c.sample_id)
+    return [_failure(row) for row in connection.execute(query.limit(limit))]
+
+
+def waiting_failures(connection: Connection, split: Split, start: str, limit: int) -> list[Failure]:
+    """An even sample of the failures in state seen that are in no batch yet.
+
+    Ids are hashes, so those that follow a random `start`, around the end, are as good as drawn.
+    """
+    query = _unchosen(FailureState.SEEN, split).order_by(failures.c.sample_id)
+    rows = connection.execute(query.where(failures.c.sample_id >= start).limit(limit)).all()
+    if len(rows) < limit:
+        around = query.where(failures.c.sample_id < start).limit(limit - len(rows))
+        rows = [*rows, *connection.execute(around)]
+    return [_failure(row) for row in rows]
+
+
+def _unchosen(state: FailureState, split: Split) -> Select[Any]:
+    return (
         select(failures)
         .join(samples, samples.c.id == failures.c.sample_id)
         .outerjoin(choices, choices.c.sample_id == failures.c.sample_id)
@@ -93,10 +120,7 @@ def strongest_failures(
             samples.c.split == split.value,
             choices.c.sample_id.is_(None),  # one that was withdrawn is not chosen again
         )
-        .order_by(failures.c.strength.desc(), failures.c.sample_id)
-        .limit(limit)
     )
-    return [_failure(row) for row in connection.execute(query)]
 
 
 def failures_in(connection: Connection, state: FailureState) -> list[Failure]:
@@ -132,19 +156,28 @@ def _with_signals(failure: Failure, more: Iterable[Signal]) -> Failure:
 
 
 def _move(
-    connection: Connection, sample_id: str, state: FailureState, night: int | None, now: datetime
+    connection: Connection,
+    sample_ids: Sequence[str],
+    state: FailureState,
+    night: int | None,
+    now: datetime,
 ) -> None:
-    mine = failures.c.sample_id == sample_id
-    connection.execute(update(failures).where(mine).values(state=state.value))
-    _note(connection, sample_id, state, night, now)
+    for start in range(0, len(sample_ids), _CHUNK):
+        mine = failures.c.sample_id.in_(sample_ids[start : start + _CHUNK])
+        connection.execute(update(failures).where(mine).values(state=state.value))
+    _note(connection, sample_ids, state, night, now)
 
 
 def _note(
-    connection: Connection, sample_id: str, state: FailureState, night: int | None, now: datetime
+    connection: Connection,
+    sample_ids: Sequence[str],
+    state: FailureState,
+    night: int | None,
+    now: datetime,
 ) -> None:
-    connection.execute(
-        insert(transitions), {"sample_id": sample_id, "state": state, "night": night, "at": now}
-    )
+    rows = [{"sample_id": key, "state": state, "night": night, "at": now} for key in sample_ids]
+    if rows:
+        connection.execute(insert(transitions), rows)
 
 
 def _row(failure: Failure) -> dict[str, object]:

@@ -17,7 +17,7 @@ from flywheel.errors import UnknownIdError
 from flywheel.ledger import tables
 from flywheel.ledger.codec import from_json
 from flywheel.ledger.datasets import get_version
-from flywheel.ledger.decisions import read_decision
+from flywheel.ledger.judged import read_decision
 from flywheel.ledger.nights import read_night
 from flywheel.ledger.tables import (
     batches,
@@ -106,13 +106,9 @@ def night_starts(connection: Connection) -> list[tuple[int, datetime]]:
     return [(int(row.number), row.started_at) for row in connection.execute(query)]
 
 
-def results_of(
-    connection: Connection, step: str, numbers: Sequence[int] | None = None
-) -> dict[int, Json]:
-    """Night -> the stored result of a step, oldest first; default: of all nights."""
+def results_of(connection: Connection, step: str) -> dict[int, Json]:
+    """Night -> the stored result of a step, oldest first."""
     query = select(steps.c.night, steps.c.result).where(steps.c.name == step)
-    if numbers is not None:
-        query = query.where(steps.c.night.in_(numbers))
     rows = connection.execute(query.order_by(steps.c.night))
     return {int(row.night): row.result for row in rows}
 

@@ -2,23 +2,37 @@
 
 `seq` grows in that order, so that a night can stop anywhere and continue there. The length of the
 log, and how much of it no collection has read yet, is counted by index.
+
+Outcomes are read as training needs them: the newest ones, and those of samples that have a label.
+Claims are feedback that calls an answer wrong: which source said so, and what annotators found.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from sqlalchemy import Connection, RowMapping, func, insert, select
+from sqlalchemy import Connection, Row, RowMapping, Select, func, insert, select
 
 from flywheel.errors import UnknownIdError
+from flywheel.ledger.annotations import newest_labels
 from flywheel.ledger.dialects import insert_new, keep_commit_order
 from flywheel.ledger.samples import Placed, add_samples, keep_payloads
-from flywheel.ledger.tables import feedback, predictions, watermarks
-from flywheel.records import Feedback, FeedbackKind, Json, Prediction, Sample, Split, canonical
+from flywheel.ledger.tables import feedback, labels, predictions, samples, watermarks
+from flywheel.records import (
+    ANNOTATORS,
+    Feedback,
+    FeedbackKind,
+    Json,
+    Prediction,
+    Sample,
+    Split,
+    canonical,
+)
 
 _EMBEDDING = np.dtype("<f4")
 _INSERT = insert(predictions)  # built once: every prediction served waits for it
@@ -114,3 +128,112 @@ def append_feedback(connection: Connection, entries: Sequence[Feedback]) -> None
     keep_commit_order(connection, feedback)
     rows = [asdict(entry) | {"kind": entry.kind.value} for entry in entries]
     connection.execute(insert_new(connection, feedback), rows)
+
+
+_CHUNK = 500  # samples in one IN (...): both databases limit the parameters of a statement
+
+
+class Outcome(NamedTuple):
+    """What became of an answer."""
+
+    sample_id: str
+    answer: Json
+    """the model's"""
+    worked: bool
+
+
+def newest_outcomes(connection: Connection, limit: int) -> list[Outcome]:
+    """The newest outcomes on samples that may train, each sample once, newest first."""
+    query = _query().where(samples.c.split == Split.TRAIN.value)
+    return _each_once(connection.execute(query.limit(limit)))
+
+
+def outcomes_of(connection: Connection, sample_ids: Sequence[str]) -> list[Outcome]:
+    """The newest outcome of each of these samples that has one."""
+    found: list[Outcome] = []
+    for start in range(0, len(sample_ids), _CHUNK):
+        here = predictions.c.sample_id.in_(sample_ids[start : start + _CHUNK])
+        found += _each_once(connection.execute(_query().where(here)))
+    return found
+
+
+def _query() -> Select[Any]:
+    return (
+        select(predictions.c.sample_id, predictions.c.answer, feedback.c.value)
+        .join(predictions, predictions.c.id == feedback.c.prediction_id)
+        .join(samples, samples.c.id == predictions.c.sample_id)
+        .where(feedback.c.kind == FeedbackKind.OUTCOME.value)
+        .order_by(feedback.c.seq.desc())
+    )
+
+
+def _each_once(rows: Any) -> list[Outcome]:
+    newest: dict[str, Row[Any]] = {}
+    for row in rows:
+        newest.setdefault(row.sample_id, row)
+    return [
+        Outcome(sample_id=row.sample_id, answer=row.answer, worked=row.value is True)
+        for row in newest.values()
+    ]
+
+
+Agree = Callable[[Json, Json], bool]
+"""whether two answers are the same to an annotator"""
+
+_LABELS = 2_000
+"""newest labels that claims are compared with"""
+
+
+def claimants(connection: Connection, sample_ids: Sequence[str]) -> dict[str, set[str]]:
+    """The sources that called an answer to each sample wrong; "" is the one without a name."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for row in _feedback_on(connection, sample_ids):
+        if _is_claim(row, lambda one, other: bool(one == other)):
+            found[row.sample_id].add(row.source)
+    return dict(found)
+
+
+def claims_checked(connection: Connection, agree: Agree) -> dict[str, tuple[int, int]]:
+    """Source -> claims that annotators found right, and all that they have looked at.
+
+    Only samples with one of the newest 2,000 labels of annotators are looked at.
+    """
+    query = (
+        select(labels.c.sample_id)
+        .where(labels.c.source == ANNOTATORS)
+        .order_by(labels.c.seq.desc())
+        .limit(_LABELS)
+    )
+    ids = list(dict.fromkeys(connection.execute(query).scalars()))
+    known = newest_labels(connection, ids)
+    found: dict[str, tuple[int, int]] = defaultdict(lambda: (0, 0))
+    for row in _feedback_on(connection, ids):
+        label = known[row.sample_id].answer
+        if label is not None and _is_claim(row, agree):
+            right, checked = found[row.source]
+            found[row.source] = (right + (not agree(row.answer, label)), checked + 1)
+    return dict(found)
+
+
+def _feedback_on(connection: Connection, sample_ids: Sequence[str]) -> list[Row[Any]]:
+    query: Select[Any] = select(
+        predictions.c.sample_id,
+        predictions.c.answer,
+        feedback.c.source,
+        feedback.c.kind,
+        feedback.c.value,
+    ).join(feedback, feedback.c.prediction_id == predictions.c.id)
+    rows: list[Row[Any]] = []
+    for start in range(0, len(sample_ids), _CHUNK):
+        chunk = predictions.c.sample_id.in_(sample_ids[start : start + _CHUNK])
+        rows += connection.execute(query.where(chunk).order_by(feedback.c.seq))
+    return rows
+
+
+def _is_claim(row: Row[Any], agree: Agree) -> bool:
+    """Whether feedback says that the answer is wrong; a correction says so when it differs."""
+    if row.kind == FeedbackKind.OUTCOME.value:
+        return row.value is False
+    if row.kind == FeedbackKind.RATING.value:
+        return bool(row.value < 0.5)
+    return not agree(row.value, row.answer)

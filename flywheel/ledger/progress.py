@@ -14,9 +14,10 @@ from sqlalchemy import Connection, case, func, select
 
 from flywheel.ledger import tables
 from flywheel.ledger.annotations import STANDS, newest_labels
+from flywheel.ledger.requests import REFUSED
 from flywheel.ledger.tables import annotations as given
-from flywheel.ledger.tables import labeling_tasks, labels, samples
-from flywheel.records import ANNOTATORS, Json, Purpose, Split
+from flywheel.ledger.tables import choices, labeling_tasks, labels, samples
+from flywheel.records import ANNOTATORS, Json, Purpose, Share, Split
 
 _STATES = ("waiting", "sent", "done", "refused", "withdrawn")
 
@@ -82,15 +83,17 @@ def count_annotators(connection: Connection) -> list[AnnotatorCount]:
 
 
 def count_labels_since(connection: Connection, moment: datetime | None) -> int:
-    """Samples of the training side whose label, given by annotators, is newer than a moment."""
+    """Samples not drawn to test whose label, given by annotators, is newer than a moment."""
     newest = select(func.max(labels.c.seq)).group_by(labels.c.sample_id)
     stands = (
         labels.c.seq.in_(newest),
         labels.c.answer.is_not(None),
         labels.c.source == ANNOTATORS,
         samples.c.split == Split.TRAIN.value,
+        func.coalesce(choices.c.share, "") != Share.PROBABILITY.value,
     )
-    query = select(func.count()).select_from(labels.join(samples)).where(*stands)
+    of = labels.join(samples).outerjoin(choices, choices.c.sample_id == labels.c.sample_id)
+    query = select(func.count()).select_from(of).where(*stands)
     if moment is not None:
         query = query.where(labels.c.created_at > moment)
     return int(connection.execute(query).scalar_one())
@@ -124,12 +127,34 @@ class Queue(NamedTuple):
     """of that one, 0..1, without ageing"""
 
 
+class RefusedCount(NamedTuple):
+    """Annotations that are no answers of the task, and what became of their samples."""
+
+    num_refused: int
+    """annotations"""
+    num_again: int
+    """annotators asked in their place"""
+    num_set_aside: int
+    """labeling tasks that ended without a usable answer"""
+
+
 class GoldAnswer(NamedTuple):
     """An annotator's answer on a sample whose answer is known."""
 
     annotator: str
     answer: Json
     known: Json
+
+
+def count_refused(connection: Connection) -> RefusedCount:
+    """How many annotations were refused, asked again, and set aside after all."""
+    table = tables.annotations.c
+    queries = (
+        select(func.count()).where(table.refused.is_not(None), table.deleted_at.is_(None)),
+        select(func.count()).where(tables.requests.c.reason == REFUSED),
+        select(func.count()).where(labeling_tasks.c.state == "refused"),
+    )
+    return RefusedCount(*(int(connection.execute(query).scalar_one()) for query in queries))
 
 
 def measure_queue(connection: Connection) -> Queue:

@@ -13,20 +13,19 @@ from sqlalchemy import Connection, Row, insert, select
 
 from flywheel.errors import UnknownIdError
 from flywheel.ledger.codec import from_json, to_json
+from flywheel.ledger.dialects import insert_new
 from flywheel.ledger.tables import checkpoints, releases
 from flywheel.records import Checkpoint, Release
 
 
 def add_checkpoint(connection: Connection, checkpoint: Checkpoint) -> None:
     """Store a checkpoint's record, once for each digest."""
-    known = select(checkpoints.c.digest).where(checkpoints.c.digest == checkpoint.digest)
-    if connection.execute(known).first() is None:
-        row = {
-            "digest": checkpoint.digest,
-            "record": to_json(checkpoint),
-            "created_at": checkpoint.created_at,
-        }
-        connection.execute(insert(checkpoints).values(row))
+    row = {
+        "digest": checkpoint.digest,
+        "record": to_json(checkpoint),
+        "created_at": checkpoint.created_at,
+    }
+    connection.execute(insert_new(connection, checkpoints), row)
 
 
 def get_checkpoint(connection: Connection, digest: str) -> Checkpoint:
@@ -42,6 +41,12 @@ def get_checkpoint(connection: Connection, digest: str) -> Checkpoint:
             f"the ledger holds no checkpoint {digest}; flywheel status lists those that it holds"
         )
     return from_json(Checkpoint, record)
+
+
+def card_of(connection: Connection, digest: str) -> str | None:
+    """The digest of a checkpoint's card (flywheel/artifact.py); None when it has none."""
+    card = checkpoints.c.record["card_digest"].as_string()
+    return connection.execute(select(card).where(checkpoints.c.digest == digest)).scalar()
 
 
 def latest_checkpoint(connection: Connection) -> Checkpoint | None:

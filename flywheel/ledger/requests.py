@@ -25,10 +25,19 @@ from sqlalchemy import (
     update,
 )
 
-from flywheel.ledger.outbox import num_elsewhere, wait_again
+from flywheel.ledger.failures import see_again
+from flywheel.ledger.nights import current_night_number
+from flywheel.ledger.outbox import num_elsewhere, set_aside, wait_again
 from flywheel.ledger.tables import annotations as given
-from flywheel.ledger.tables import campaigns, labeling_tasks, requests
-from flywheel.records import Purpose
+from flywheel.ledger.tables import campaigns, failures, labeling_tasks, requests
+from flywheel.records import FailureState, Purpose
+
+REFUSED = "an answer was refused"
+"""reason of a request that replaces an annotation which is no answer of the task"""
+UNREAD = ("its sample cannot be loaded", "labeling.answer of the task")
+"""how reasons begin that are no fault of the annotator: asking another one would not help"""
+_MOST_REFUSED = 3
+"""refused annotations after which a sample is set aside: two other annotators could not answer it"""
 
 
 def answers_open(connection: Connection) -> dict[Purpose, int]:
@@ -181,6 +190,70 @@ def ask_more(
         labeling_tasks.c.campaign.in_(lost),
     )
     wait_again(connection, gone, in_place=False)
+
+
+def ask_again(connection: Connection, sample_ids: list[str], now: datetime) -> None:
+    """Ask another annotator for each refused annotation on these samples; after three, set aside.
+
+    The refused ones stay stored, and what an annotator changes later is read. Gold questions are
+    not asked again, since their answer is known.
+    """
+    night = current_night_number(connection)
+    for row in _refused_on(connection, sample_ids):
+        if row.num_refused < _MOST_REFUSED:
+            for _ in range(row.num_refused - row.num_asked):
+                ask_more(connection, [row.sample_id], Purpose(row.purpose), REFUSED, night, now)
+            continue
+        note = f"{row.num_refused} annotators gave no answer of the task, the last one: {row.why}"
+        set_aside(connection, {row.key: note}, now)
+        done = requests.c.sample_id == row.sample_id, requests.c.purpose == row.purpose
+        connection.execute(
+            update(requests).where(*done, requests.c.done_at.is_(None)).values(done_at=now)
+        )
+        queued = select(failures.c.sample_id).where(
+            failures.c.sample_id == row.sample_id, failures.c.state == FailureState.QUEUED.value
+        )
+        see_again(connection, list(connection.execute(queued).scalars()), night, now)
+
+
+def _refused_on(connection: Connection, sample_ids: list[str]) -> Any:
+    """The open labeling tasks of some samples with refused annotations, and how many they have."""
+    task = labeling_tasks.c
+    number = select(func.count()).select_from(given).where(*_REFUSED_ANNOTATION)
+    newest = select(func.max(given.c.refused)).where(*_REFUSED_ANNOTATION)
+    asked = select(func.count()).select_from(requests).where(requests.c.reason == REFUSED)
+    query = select(
+        task.sample_id,
+        task.purpose,
+        task.key,
+        _same(number, given).label("num_refused"),
+        _same(newest, given).label("why"),
+        _same(asked, requests).label("num_asked"),
+    ).where(
+        task.sample_id.in_(sample_ids),
+        task.purpose != Purpose.GOLD.value,
+        task.state.in_(("sent", "done")),
+        task.key.is_not(None),
+    )
+    return [row for row in connection.execute(query) if row.num_refused]
+
+
+_REFUSED_ANNOTATION = (
+    given.c.refused.is_not(None),
+    given.c.deleted_at.is_(None),
+    *(given.c.refused.not_like(f"{beginning}%") for beginning in UNREAD),
+)
+
+
+def refused_in(connection: Connection, campaign: int) -> set[int]:
+    """The external ids of a campaign's labeling tasks on which an annotation was refused."""
+    query = select(given.c.labeling_task).where(
+        given.c.refused.is_not(None),
+        given.c.deleted_at.is_(None),
+        given.c.labeling_task.like(f"{campaign}/%"),
+    )
+    numbers = (place.split("/")[1:] for place in connection.execute(query).scalars())
+    return {int(number[0]) for number in numbers if len(number) == 1}
 
 
 def open_requests(connection: Connection) -> list[Request]:

@@ -226,9 +226,10 @@ _BY_SAMPLE = frozenset(
     {
         *("samples", "payloads", "predictions", "feedback", "failures", "transitions", "choices"),
         *("labeling_tasks", "requests", "annotations", "labels", "openings", "skips", "locks"),
+        "trained",
     }
 )
-"""tables with a row for each sample or more; they name blobs by their sample only"""
+"""tables with a row for each sample or group, or more; they name blobs by their sample only"""
 _CHUNK = 500
 
 

@@ -9,8 +9,9 @@ from sqlalchemy import Connection, exists, select
 
 from flywheel.ledger.annotations import newest_labels
 from flywheel.ledger.outbox import CHUNK
+from flywheel.ledger.requests import REFUSED
 from flywheel.ledger.tables import choices, labeling_tasks, labels, predictions, requests, samples
-from flywheel.records import ANNOTATORS, Json, Purpose, Split
+from flywheel.records import ANNOTATORS, Json, Purpose, Share, Split
 
 _SCANNED = 2000
 
@@ -72,7 +73,9 @@ def how_asked(connection: Connection, sample_ids: Sequence[str]) -> dict[str, As
         for row in connection.execute(query):
             found[row.sample_id] = Asking(state=row.state, num_annotators=row.num_annotators)
         more = select(requests.c.sample_id, requests.c.num_annotators).where(
-            requests.c.sample_id.in_(part), requests.c.purpose == Purpose.CHOICE.value
+            requests.c.sample_id.in_(part),
+            requests.c.purpose == Purpose.CHOICE.value,
+            requests.c.reason != REFUSED,  # in place of an annotation that does not count
         )
         for row in connection.execute(more):
             asking = found[row.sample_id]
@@ -95,7 +98,7 @@ def reviewed(connection: Connection, sample_ids: Sequence[str]) -> set[str]:
 
 
 def doubtable(connection: Connection, limit: int) -> list[Held]:
-    """The newest labels of annotators on samples that may train and that no expert has looked at.
+    """The newest labels of annotators on targeted samples that no expert has looked at.
 
     Those that test are left out: to look again only where the model contradicts would bend the
     test set towards the model.
@@ -112,6 +115,7 @@ def doubtable(connection: Connection, limit: int) -> list[Held]:
         .where(
             labels.c.source == ANNOTATORS,
             samples.c.split == Split.TRAIN.value,
+            choices.c.share == Share.TARGETED.value,
             ~was_reviewed,
         )
         .order_by(labels.c.seq.desc())

@@ -3,11 +3,15 @@
 Small payloads arrive in the ledger with their predictions, in one transaction and so with one wait
 for the disk, and stay readable there until the night has moved them to the blobs. Larger ones go to
 the blobs at once. A user may name a sample by its id, the beginning of one, or a request id.
+
+The group of a sample and its side of the split follow from the sample alone, so that they are fixed
+before its label is known, and stay fixed in whatever order samples come.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -18,7 +22,7 @@ from flywheel.errors import FlywheelError, UnavailableError, UnknownIdError, Use
 from flywheel.ledger.dialects import insert_new
 from flywheel.ledger.engine import Ledger
 from flywheel.ledger.tables import payloads, predictions, samples
-from flywheel.records import Sample, Split
+from flywheel.records import Json, Sample, Split, canonical
 
 _SMALL_BYTES = 262_144  # above, writing twice costs more than waiting once more
 _PIECE = 256  # payloads in memory together
@@ -135,7 +139,12 @@ def load_each(
 
 def groups_of(connection: Connection, sample_ids: Sequence[str]) -> dict[str, str]:
     """The group of each sample."""
-    return {key: row.group for key, row in _rows(connection, sample_ids).items()}
+    found = dict[str, str]()
+    for start in range(0, len(sample_ids), _CHUNK):
+        mine = samples.c.id.in_(sample_ids[start : start + _CHUNK])
+        rows = connection.execute(select(samples.c.id, samples.c.group).where(mine))
+        found |= {row.id: row.group for row in rows}
+    return found
 
 
 def _kept(connection: Connection, sample_ids: Sequence[str]) -> dict[str, bytes]:
@@ -201,3 +210,29 @@ def _samples_beginning_with(connection: Connection, key: str) -> list[str]:
     column = samples.c.id
     query = select(column).where(column >= key, column < key + "g").order_by(column).limit(3)
     return list(connection.execute(query).scalars())
+
+
+_MAX_GROUP_CHARACTERS = 200  # width of the ledger's column
+_HASH_BYTES = 8
+
+
+def group_of(metadata: Mapping[str, Json], sample_id: str, key: str | None) -> str:
+    """The group of a sample: its metadata under `key` as text, else the sample's own id.
+
+    A null counts as absent. A text longer than the ledger's column is replaced by its SHA-256.
+    """
+    value = None if key is None else metadata.get(key)
+    if value is None:
+        return sample_id
+    text = value if isinstance(value, str) else canonical(value)
+    if len(text) <= _MAX_GROUP_CHARACTERS:
+        return text
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def split_of(project_name: str, group: str, test_groups: float) -> Split:
+    """TEST for a share `test_groups` of all groups, by a hash that is uniform in [0, 1)."""
+    digest = hashlib.sha256(f"{project_name}/{group}".encode()).digest()
+    # 53 bits are what a float holds exactly: all 64 could round up to 1.0.
+    fraction = (int.from_bytes(digest[:_HASH_BYTES], "big") >> 11) / 2**53
+    return Split.TEST if fraction < test_groups else Split.TRAIN

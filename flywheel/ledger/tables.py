@@ -20,7 +20,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from flywheel.ledger.dialects import Utc
+from flywheel.ledger.dialects import Answers, Utc
 
 metadata = MetaData(
     naming_convention={
@@ -44,6 +44,19 @@ def _sample() -> Column[str]:
     return Column("sample_id", String(64), ForeignKey("samples.id"), nullable=False)
 
 
+# One row: which project this ledger is of.
+identity = Table("identity", metadata, Column("id", String(32), primary_key=True))
+
+# A class that has another name since then; answers are read by the new one.
+renames = Table(
+    "renames",
+    metadata,
+    _sequence(),
+    Column("old", JSON, nullable=False),
+    Column("new", JSON, nullable=False),
+    Column("at", Utc, nullable=False),
+)
+
 samples = Table(
     "samples",
     metadata,
@@ -51,7 +64,7 @@ samples = Table(
     Column("media_type", String(100), nullable=False),
     Column("metadata", JSON, nullable=False),
     Column("group", String(200), nullable=False),  # never crosses a split
-    Column("split", String(10), nullable=False),  # train or test, by hash of the group
+    Column("split", String(10), nullable=False),  # test: its group can only ever test
     Column("created_at", Utc, nullable=False),
 )
 
@@ -69,7 +82,7 @@ predictions = Table(
     _sequence(),
     Column("id", String(32), nullable=False, unique=True),
     _sample(),
-    Column("answer", JSON, nullable=False),
+    Column("answer", Answers, nullable=False),
     Column("confidence", Float, nullable=False),
     Column("embedding", LargeBinary, nullable=False),  # float32, little endian
     Column("latency_ms", Float, nullable=False),
@@ -85,7 +98,8 @@ feedback = Table(
     Column("id", String(32), nullable=False, unique=True),
     Column("prediction_id", String(32), ForeignKey("predictions.id"), nullable=False),
     Column("kind", String(20), nullable=False),
-    Column("value", JSON, nullable=False),
+    Column("value", Answers, nullable=False),
+    Column("source", String(100), nullable=False, server_default=""),  # as the caller names it
     Column("created_at", Utc, nullable=False),
     Index("ix_feedback_prediction_id", "prediction_id"),
 )
@@ -129,6 +143,9 @@ batches = Table(
     Column("population", Integer, nullable=False),
     Column("mean_confidence", Float),  # of that population
     Column("least_probability", Float),  # that any of it had of being drawn
+    Column("challengers", JSON),  # towards whose disagreement with the champion the draw leant
+    Column("champion_digest", String(64)),
+    Column("least_differing", Float),  # that any sample on which one differs had
     Column("created_at", Utc, nullable=False),
     Index("ix_batches_night", "night"),
 )
@@ -209,7 +226,7 @@ annotations = Table(
     Column("purpose", String(20), nullable=False),  # of its labeling task
     Column("labeling_task", String(40)),  # campaign/external id
     Column("annotator", String(200), nullable=False),
-    Column("answer", JSON(none_as_null=True)),
+    Column("answer", Answers(none_as_null=True)),
     Column("skipped", Boolean, nullable=False),
     Column("refused", String(500)),  # why the annotation is no answer of the task
     Column("deleted_at", Utc),
@@ -239,7 +256,7 @@ labels = Table(
     metadata,
     _sequence(),
     _sample(),
-    Column("answer", JSON(none_as_null=True)),  # NULL: withdrawn
+    Column("answer", Answers(none_as_null=True)),  # NULL: withdrawn
     Column("reliability", Float, nullable=False),
     Column("num_annotations", Integer, nullable=False),
     Column("source", String(20), nullable=False),  # annotators, sensor or start
@@ -316,9 +333,19 @@ challenges = Table(
     Column("alpha", Float, nullable=False),
     Column("opened_night", Integer, nullable=False),
     Column("closed_night", Integer),
+    Column("took_over", Integer, nullable=False, default=0, server_default="0"),
 )
 
-# Which challenge saw a test label first; until then it is sealed.
+# Groups that a model was trained on, candidates included: none of them is drawn to test any more.
+trained = Table(
+    "trained",
+    metadata,
+    Column("group", String(200), primary_key=True),
+    Column("night", Integer, nullable=False),
+)
+
+# Which challenge saw a test label first; until then it is sealed. It serves the challenges that took
+# that one over, too.
 openings = Table(
     "openings",
     metadata,

@@ -22,7 +22,7 @@ from sqlalchemy import (
     update,
 )
 
-from flywheel.ledger.tables import choices, feedback, predictions, samples, watermarks
+from flywheel.ledger.tables import choices, feedback, predictions, samples, trained, watermarks
 from flywheel.records import Array, FeedbackKind, Json, Split
 
 _LOGS = {"predictions": predictions, "feedback": feedback}
@@ -46,6 +46,25 @@ class Candidate(NamedTuple):
     sample_id: str
     prediction_id: str
     confidence: float
+
+
+class Served(NamedTuple):
+    """A sample of recent production, with the newest of its predictions that was looked at."""
+
+    sample_id: str
+    prediction_id: str
+    confidence: float
+    may_be_chosen: bool
+    """it may train, and is in no batch yet"""
+
+
+class Logged(NamedTuple):
+    """What a model said once, without the answer."""
+
+    model_digest: str
+    confidence: float
+    embedding: Array
+    """(D,) float32"""
 
 
 def watermark(connection: Connection, name: str) -> int:
@@ -117,16 +136,24 @@ def feedback_in_training(
         yield _suspect(row, (row.kind, row.value))
 
 
-def population(connection: Connection, after: int, upto: int, split: Split) -> list[Candidate]:
-    """The first prediction of each sample of a split in the window that is in no batch yet."""
+def population(
+    connection: Connection, after: int, upto: int, split: Split | None = None
+) -> list[Candidate]:
+    """The first prediction of each sample in the window that may be drawn; of a split, or of all.
+
+    Samples that are in a batch, or of a group that a model was trained on, may not.
+    """
+    of_split = [] if split is None else [samples.c.split == split.value]
     first = (
         select(func.min(predictions.c.seq).label("seq"))
         .join(samples, samples.c.id == predictions.c.sample_id)
         .outerjoin(choices, choices.c.sample_id == predictions.c.sample_id)
+        .outerjoin(trained, trained.c.group == samples.c.group)
         .where(
             _between(predictions.c.seq, after, upto),
-            samples.c.split == split.value,
+            *of_split,
             choices.c.sample_id.is_(None),
+            trained.c.group.is_(None),
         )
         .group_by(predictions.c.sample_id)
         .subquery()
@@ -140,21 +167,49 @@ def population(connection: Connection, after: int, upto: int, split: Split) -> l
     ]
 
 
+def production_sample(connection: Connection, places: Sequence[int]) -> list[Served]:
+    """The samples of the predictions at these places of the log, each sample once."""
+    query = (
+        select(
+            predictions.c.sample_id,
+            predictions.c.id,
+            predictions.c.confidence,
+            samples.c.split,
+            choices.c.batch_id,
+        )
+        .join(samples, samples.c.id == predictions.c.sample_id)
+        .outerjoin(choices, choices.c.sample_id == predictions.c.sample_id)
+        .order_by(predictions.c.seq)
+    )
+    found: dict[str, Served] = {}
+    for start in range(0, len(places), _CHUNK):
+        here = query.where(predictions.c.seq.in_(places[start : start + _CHUNK]))
+        for row in connection.execute(here):
+            free = row.batch_id is None and row.split == Split.TRAIN.value
+            found[row.sample_id] = Served(row.sample_id, row.id, row.confidence, free)
+    return list(found.values())
+
+
 def recent_samples(connection: Connection, limit: int) -> list[str]:
     """The samples of the newest predictions, each once, newest first."""
     query = select(predictions.c.sample_id).order_by(predictions.c.seq.desc()).limit(limit)
     return list(dict.fromkeys(connection.execute(query).scalars()))
 
 
-def embeddings(connection: Connection, prediction_ids: list[str]) -> dict[str, tuple[str, Array]]:
-    """Model digest and embedding, (D,) float32, of each prediction."""
-    found: dict[str, tuple[str, Array]] = {}
-    for start in range(0, len(prediction_ids), 500):
-        query = select(predictions.c.id, predictions.c.model_digest, predictions.c.embedding).where(
-            predictions.c.id.in_(prediction_ids[start : start + 500])
-        )
+def logged(connection: Connection, prediction_ids: Sequence[str]) -> dict[str, Logged]:
+    """What was logged of each prediction, without its answer."""
+    found: dict[str, Logged] = {}
+    columns = (
+        predictions.c.id,
+        predictions.c.model_digest,
+        predictions.c.confidence,
+        predictions.c.embedding,
+    )
+    for start in range(0, len(prediction_ids), _CHUNK):
+        query = select(*columns).where(predictions.c.id.in_(prediction_ids[start : start + _CHUNK]))
         for row in connection.execute(query):
-            found[row.id] = (row.model_digest, np.frombuffer(row.embedding, dtype="<f4"))
+            embedding = np.frombuffer(row.embedding, dtype="<f4")
+            found[row.id] = Logged(row.model_digest, row.confidence, embedding)
     return found
 
 

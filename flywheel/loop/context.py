@@ -34,6 +34,7 @@ from flywheel.ledger.nights import (
     night_of_slot,
     open_night,
 )
+from flywheel.private import private_folder
 from flywheel.project import Project, load_project
 from flywheel.task import Task, load_task
 
@@ -198,6 +199,7 @@ def open_loop(
     now: Callable[[], datetime] = utc_now,
     *,
     patience_seconds: float = 0.0,
+    creates: bool = True,
 ) -> Iterator[Loop]:
     """The loop of the project in a directory, open for the length of the context.
 
@@ -205,6 +207,7 @@ def open_loop(
         directory: where its flywheel.toml is.
         now: the clock.
         patience_seconds: how long to wait for a ledger that does not answer.
+        creates: False for what only reads: a missing ledger is empty, and stays missing.
 
     Raises:
         UserError: the settings, the task or the storage cannot be used.
@@ -212,20 +215,22 @@ def open_loop(
     """
     project = load_project(directory)
     task = load_task(project.project.task, project.directory)
-    ledger = _open_ledger(project.ledger_url, patience_seconds)
+    if creates or project.state.exists():
+        private_folder(project.state)
+    ledger = _open_ledger(project.ledger_url, patience_seconds, creates=creates)
     try:
-        blobs = Blobs.open(project.blobs_url)
+        blobs = Blobs.open(project.blobs_url, creates=creates)
         yield Loop(project=project, task=task, ledger=ledger, blobs=blobs, now=now)
     finally:
         ledger.close()
 
 
-def _open_ledger(url: str, patience: float) -> Ledger:
+def _open_ledger(url: str, patience: float, *, creates: bool) -> Ledger:
     """The ledger; its server may be restarting just when the night begins."""
     give_up = time.monotonic() + patience
     while True:
         try:
-            return Ledger.open(url)
+            return Ledger.open(url, creates=creates)
         except UnavailableError as error:
             if time.monotonic() >= give_up:
                 raise

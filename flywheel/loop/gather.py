@@ -7,22 +7,36 @@ wait in Label Studio, the batch waits in the ledger, and the night goes on.
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
+
+from PIL import Image
 
 from flywheel.annotate import PullResult, label_from_sensors, make_labels, pull, reconcile
+from flywheel.artifact import differences, load_model, read_card, stored_inputs
 from flywheel.collect import Collected, Drift, measure_drift
 from flywheel.collect import collect as collect_failures
-from flywheel.dataset import make_version
-from flywheel.errors import BusyError, FlywheelError, RefusedError, UnavailableError
+from flywheel.dataset import CopiesError, Copy, make_version
+from flywheel.decide.challenge import labels_to_open
+from flywheel.errors import BusyError, FlywheelError, RefusedError, UnavailableError, UserError
+from flywheel.faults import UNREADABLE
 from flywheel.ledger.codec import from_json
+from flywheel.ledger.engine import project_id
+from flywheel.ledger.judged import last_challenge
 from flywheel.ledger.nights import add_skip, finished_steps
 from flywheel.ledger.releases import current_release
-from flywheel.ledger.samples import move_payloads
+from flywheel.ledger.samples import load_samples, move_payloads
 from flywheel.ledger.windows import latest
 from flywheel.loop.context import Loop, NightRun
+from flywheel.loop.labels import check_labels
 from flywheel.loop.results import Deployed, Ingested, PulledLabels
 from flywheel.loop.routing import open_studio
-from flywheel.project import secret
-from flywheel.serve import ModelServer
+from flywheel.model import pick_device
+from flywheel.pictures import open_picture
+from flywheel.records import Split
+from flywheel.serve import ModelServer, command_token
+
+_GAP = 8
+"""pixels between two pictures"""
 
 
 def model_server(loop: Loop) -> ModelServer:
@@ -33,7 +47,11 @@ def model_server(loop: Loop) -> ModelServer:
     if loop.server is not None:
         return loop.server
     project = loop.project
-    return ModelServer(project.server_url, secret("FLYWHEEL_SERVER_TOKEN"), project=project.name)
+    with loop.ledger.read() as connection:
+        own = project_id(connection)
+    return ModelServer(
+        project.server_url, command_token(project), project=project.name, project_id=own
+    )
 
 
 def deploy(night: NightRun) -> Deployed:
@@ -43,6 +61,7 @@ def deploy(night: NightRun) -> Deployed:
         RefusedError: another project's server answers there; raised before any training.
         FlywheelError: the server reports another digest after the swap.
     """
+    check_labels(night.loop)
     with night.loop.ledger.read() as connection:
         release = current_release(connection)
     if release is None:
@@ -56,6 +75,8 @@ def deploy(night: NightRun) -> Deployed:
         serving = served.digest if served else None
         if swapped:
             serving = server.activate(wanted, release.threshold)
+            served = server.served()
+        said = _ask_server(night.loop, server, wanted) if serving == wanted else ""
     except UnavailableError as error:
         _log_skip(night, "deploy", str(error))
         return Deployed(released_digest=wanted, serving_digest=None, swapped=False, note=str(error))
@@ -64,8 +85,35 @@ def deploy(night: NightRun) -> Deployed:
             f"{night.loop.project.server_url} serves {serving} although {wanted} was activated. "
             "Restart it with flywheel down and flywheel up"
         )
+    if said:
+        raise FlywheelError(
+            f"{night.loop.project.server_url} serves {wanted[:12]}, which does not answer as it did "
+            f"when it was made: {said}. Run flywheel check, then restart the server with flywheel "
+            "down and flywheel up"
+        )
     note = "swapped to the released model" if swapped else "the released model serves"
+    notes = {served.note if served else "", _own_note(night.loop, wanted)} - {""}
+    note = "; ".join([note, *sorted(notes)])
     return Deployed(released_digest=wanted, serving_digest=serving, swapped=swapped, note=note)
+
+
+def _ask_server(loop: Loop, server: ModelServer, digest: str) -> str:
+    """How the serving process's answers to the stored inputs differ from those of then; or ""."""
+    card, _ = read_card(loop.ledger, loop.blobs, digest)
+    if card is None:
+        return ""
+    samples, said = stored_inputs(loop.ledger, loop.blobs, card)
+    found = server.canary(digest, [sample.id for sample in samples])
+    return differences(loop.task, said, [(one.answer, one.confidence) for one in found])
+
+
+def _own_note(loop: Loop, digest: str) -> str:
+    """What is worth knowing of the released model's code in this process.
+
+    Raises:
+        TaskError: it cannot be asked here as it was when it was made; before any training.
+    """
+    return load_model(loop.ledger, loop.blobs, loop.task, digest, pick_device("cpu")).note
 
 
 def _deploy_nothing(loop: Loop) -> Deployed:
@@ -122,9 +170,24 @@ def ingest(night: NightRun) -> Ingested:
     """Pull annotations and sensor readings, make labels, and write the dataset version they give."""
     loop = night.loop
     pulled = pull_labels(night)
-    made = make_version(loop.ledger, loop.blobs, loop.task, loop.project.dataset, now=loop.now())
+    check_labels(loop)
+    settings = loop.project.dataset
+    try:
+        made = make_version(
+            loop.ledger,
+            loop.blobs,
+            loop.task,
+            settings,
+            now=loop.now(),
+            night=night.number,
+            least=_least(loop),
+            outcomes=loop.project.sensors.outcomes,
+        )
+    except CopiesError as error:
+        raise UserError(f"{error}. {_picture_of(loop, error.pair)}") from error
     for dropped in made.dropped:
         _log_skip(night, f"sample {dropped.sample_id}", dropped.reason)
+    copies = Counter(dropped.split for dropped in made.dropped if dropped.copy is not None)
     return Ingested(
         num_annotations=pulled.num_annotations,
         num_skipped=pulled.num_skipped,
@@ -137,9 +200,44 @@ def ingest(night: NightRun) -> Ingested:
         num_train=made.version.num_train,
         num_test=made.version.num_test,
         num_dropped=len(made.dropped),
+        num_copies_train=copies[Split.TRAIN],
+        num_copies_test=copies[Split.TEST],
         num_from_sensors=pulled.num_from_sensors,
-        note=pulled.note,
+        outcomes=made.outcomes,
+        note="; ".join(filter(None, [pulled.note, _waiting(made.num_waiting)])),
     )
+
+
+def _least(loop: Loop) -> int:
+    with loop.ledger.read() as connection:
+        last = last_challenge(connection)
+    return labels_to_open(last, loop.project.gate)
+
+
+def _waiting(number: int) -> str:
+    if not number:
+        return ""
+    return f"{number:,} rows of groups in the test window train once these have left it"
+
+
+def _picture_of(loop: Loop, pair: Copy) -> str:
+    """Write a picture of a pair side by side; return a sentence that names it, or why there is none."""
+    try:
+        with loop.ledger.read() as connection:
+            samples = load_samples(connection, loop.blobs, [pair.test_id, pair.train_id])
+        pictures = [
+            open_picture(loop.task.labeling.picture(sample)).convert("RGB") for sample in samples
+        ]
+    except (*UNREADABLE, FlywheelError, OSError) as error:
+        return f"There is no picture of them: {error}"
+    size = (sum(one.width for one in pictures) + _GAP, max(one.height for one in pictures))
+    both = Image.new("RGB", size, "white")
+    both.paste(pictures[0], (0, 0))
+    both.paste(pictures[1], (pictures[0].width + _GAP, 0))
+    path = loop.project.state / "reports" / "near-duplicate.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    both.save(path)
+    return f"{path} shows both, the test sample first"
 
 
 def _pull(night: NightRun) -> tuple[PullResult, str]:

@@ -1,20 +1,23 @@
 """The steps evaluate and decide, and the production estimate of a night.
 
-Labels of the probability share are sealed until a challenge opens them. The labels that it opens
-are stored with the report in one transaction, so that a killed run opens none twice. A verdict
-other than PROMOTE is a normal end. The production estimate also uses sealed labels, which is
+Labels of the probability share are sealed until a challenge opens them. The candidate that is
+judged is that of an open challenge, of several the one whose evidence has come furthest; a newer one
+waits until it may open one beside them. The labels that are opened are stored with the report in
+one transaction, so that a killed run opens none twice. A verdict other than PROMOTE is a normal end. The production estimate also uses sealed labels, which is
 allowed because no decision reads it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from sqlalchemy import Connection
 
-from flywheel.decide import Standing, next_challenge
+from flywheel.annotate import words
+from flywheel.artifact import load_model
+from flywheel.decide import Standing, e_value, next_challenges
 from flywheel.decide import decide as decide_on
 from flywheel.evaluate import (
     Contest,
@@ -23,10 +26,11 @@ from flywheel.evaluate import (
     Returned,
     Rows,
     Rules,
+    outcomes_of,
     production_estimate,
 )
 from flywheel.evaluate import evaluate as evaluate_models
-from flywheel.evaluate.context import LATENCY
+from flywheel.evaluate.book import LATENCY
 from flywheel.evaluate.scoring import CONFIDENCE, score_one
 from flywheel.gpu import hold_devices
 from flywheel.ledger.annotations import annotations_of
@@ -37,20 +41,23 @@ from flywheel.ledger.batches import (
     draws_since,
     labeled_choices,
     origins,
+    unanswered_draws,
 )
 from flywheel.ledger.datasets import read_manifest
-from flywheel.ledger.decisions import (
+from flywheel.ledger.failures import failures_in, move_failures
+from flywheel.ledger.judged import (
     Opening,
     add_decision,
+    add_report,
     all_openings,
     close_challenge,
+    get_report,
     last_challenge,
     mean_uses,
     open_challenge,
+    open_challenges,
 )
-from flywheel.ledger.failures import failures_in, move_failures
-from flywheel.ledger.releases import current_release
-from flywheel.ledger.reports import add_report, get_report
+from flywheel.ledger.releases import current_release, get_checkpoint
 from flywheel.ledger.samples import groups_of, load_samples
 from flywheel.loop.context import Loop, NightRun
 from flywheel.loop.results import Decided, Evaluated
@@ -60,7 +67,8 @@ from flywheel.metrics.names import check_scores
 from flywheel.metrics.scores import ScoreTable
 from flywheel.model import Model, cpu_threads, pick_device
 from flywheel.records import (
-    SENSOR,
+    FAILED,
+    TRAIN_ONLY,
     Array,
     Challenge,
     DatasetRow,
@@ -79,22 +87,32 @@ _NIGHTS = 7
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _TestLabels:
-    """The challenge of tonight, and the labels that it may use."""
+    """The challenges of tonight, and the labels that they may use."""
 
+    challenges: tuple[Challenge, ...]
+    """those that are open, the newest last"""
     challenge: Challenge | None
+    """the one that is judged"""
     no_challenge: str
     """why there is none"""
-    stale: Challenge | None
-    """an open challenge that must close, because its champion no longer serves"""
+    stale: tuple[Challenge, ...]
+    """open challenges that must close: see `Opening`"""
     opened: dict[str, Opening]
     """every label that a decision has used, including tonight's"""
     new: tuple[str, ...]
-    """labels that tonight's challenge unseals"""
+    """labels that tonight's challenges unseal"""
     reuse: Reuse
+
+    def judged(self, candidate_digest: str | None) -> str | None:
+        """The candidate of the challenge; without one, tonight's."""
+        return candidate_digest if self.challenge is None else self.challenge.challenger_digest
 
 
 def evaluate(night: NightRun, candidate_digest: str | None) -> Evaluated:
-    """Measure candidate, champion and baselines in one pass on the frozen test set."""
+    """Measure candidate, champion and baselines in one pass on the frozen test set.
+
+    While challenges are open the candidate of one of them is measured, see `_furthest`.
+    """
     loop = night.loop
     version = newest_version(loop)
     rows = read_manifest(loop.blobs, version.id)
@@ -102,16 +120,21 @@ def evaluate(night: NightRun, candidate_digest: str | None) -> Evaluated:
         release = current_release(connection)
     champion_digest = release.checkpoint_digest if release else None
     labels = _test_labels(night, rows, candidate_digest, champion_digest)
-    data = _evaluation_data(loop, rows, labels, version)
     production = estimate_production(loop, night.number)
     project = loop.project
     with (
         hold_devices(project.train.device, project.name) as held,
         cpu_threads(project.train.cpu_threads),
     ):
+        champion = _model(loop, champion_digest, held.names[0])
+        if champion is not None and len(labels.challenges) > 1:
+            labels = _furthest(loop, rows, labels, champion, held.names[0])
+        data = _evaluation_data(loop, rows, labels, version)
+        with loop.ledger.read() as connection:
+            on_trust = words(connection, loop.task, project, _fresh(labels))
         contest = Contest(
-            candidate=_model(loop, candidate_digest, held.names[0]),
-            champion=_model(loop, champion_digest, held.names[0]),
+            candidate=_model(loop, labels.judged(candidate_digest), held.names[0]),
+            champion=champion,
             night=night.number,
             seed=project.project.seed,
             challenge=labels.challenge,
@@ -120,6 +143,7 @@ def evaluate(night: NightRun, candidate_digest: str | None) -> Evaluated:
             production=production,
             published=project.published,
             annotators=project.annotators,
+            words=on_trust,
             spread=loop.spread,
         )
         evaluation = evaluate_models(loop.task, rules_of(loop), data, contest, now=loop.now())
@@ -153,7 +177,7 @@ def _test_labels(
     candidate_digest: str | None,
     champion_digest: str | None,
 ) -> _TestLabels:
-    """The open challenge, or a new one if there is a candidate and enough sealed labels."""
+    """The open challenges, and a new one if there is a candidate that may open it."""
     gate = night.loop.project.gate
     testing = [row.sample_id for row in rows if row.split is Split.TEST and row.origin != "start"]
     with night.loop.ledger.read() as connection:
@@ -162,25 +186,30 @@ def _test_labels(
             for name, opening in all_openings(connection).items()
             if name in set(testing)
         }
-        last, is_closed = last_challenge(connection) or (None, True)
+        last, still = last_challenge(connection), open_challenges(connection)
+        is_going = any(one.champion_digest == champion_digest for one in still)
         sealed = tuple(name for name in testing if name not in opened)
         standing = Standing(
             last=last,
-            is_closed=is_closed,
+            open=still,
             candidate_digest=candidate_digest,
             champion_digest=champion_digest,
             num_sealed=len(sealed),
             night=night.number,
+            candidate_labels=_num_labels(night.loop, connection, candidate_digest),
+            challenger_labels=_num_labels(
+                night.loop, connection, last.challenger_digest if last and is_going else None
+            ),
         )
-        opening = next_challenge(standing, gate)
-        challenge = opening.challenge
-        new = sealed if challenge is not None else ()
-        # Unsealed labels are fresh evidence for this challenge, and for no later one.
-        if challenge is not None:
-            mine = Opening(challenge.generation, challenge.number, night.number)
+        opening = next_challenges(standing, gate)
+        newest = opening.challenges[-1] if opening.challenges else None
+        new = sealed if newest is not None else ()
+        # Unsealed labels are fresh evidence for these challenges and those beside them, and for no later one.
+        if newest is not None:
+            mine = Opening(newest.generation, newest.number, night.number)
             opened |= dict.fromkeys(new, mine)
         uses = mean_uses(connection, opened, night.number)
-    counted = challenge or last
+    counted = newest or last
     reuse = Reuse(
         num_test=len(opened),
         num_sealed=len(sealed) - len(new),
@@ -189,7 +218,8 @@ def _test_labels(
         most_challenges=gate.challenges,
     )
     return _TestLabels(
-        challenge=challenge,
+        challenges=opening.challenges,
+        challenge=newest,
         no_challenge=opening.reason,
         stale=opening.stale,
         opened=opened,
@@ -198,16 +228,25 @@ def _test_labels(
     )
 
 
+def _num_labels(loop: Loop, connection: Connection, digest: str | None) -> int:
+    """Number of annotators' labels that a model was trained on; start data is not counted."""
+    if digest is None:
+        return 0
+    rows = read_manifest(loop.blobs, get_checkpoint(connection, digest).dataset_id)
+    others = TRAIN_ONLY | {"start"}
+    return sum(row.split is Split.TRAIN and row.origin not in others for row in rows)
+
+
 def _store(night: NightRun, report: Report, labels: _TestLabels) -> None:
-    """Store the report, the challenge and the labels it opened, in one transaction."""
+    """Store the report, the challenges and the labels they opened, in one transaction."""
     loop = night.loop
     # Killed before this commit, a run opens the same labels again; killed after it, none.
     with loop.ledger.begin() as connection:
         add_report(connection, report)
-        if labels.stale is not None:
-            close_challenge(connection, labels.stale, night.number)
+        for challenge in labels.stale:
+            close_challenge(connection, challenge, night.number)
         if report.challenge is not None:
-            open_challenge(connection, report.challenge, labels.new, night.number)
+            open_challenge(connection, labels.challenges[-1], labels.new, night.number)
         if report.guarded is not None:
             fixed = failures_in(connection, FailureState.FIXED)
             known = [failure.sample_id for failure in fixed]
@@ -217,13 +256,11 @@ def _store(night: NightRun, report: Report, labels: _TestLabels) -> None:
 def _evaluation_data(
     loop: Loop, rows: list[DatasetRow], labels: _TestLabels, version: DatasetVersion
 ) -> EvaluationData:
-    opened = labels.opened
     testing = [row for row in rows if row.split is Split.TEST]
-    seen = [row for row in testing if row.sample_id in opened]
+    training = [row for row in rows if row.split is Split.TRAIN]
     with loop.ledger.read() as connection:
         drawn = _drawn(connection)
         annotations = annotations_of(connection, [row.sample_id for row in drawn])
-        scales = draw_scales(connection)
         fixed = {
             failure.sample_id
             for state in (FailureState.FIXED, FailureState.GUARDED)
@@ -231,17 +268,60 @@ def _evaluation_data(
         }
     answered = {annotation.sample_id for annotation in annotations}
     return EvaluationData(
-        test=_rows(loop, seen, _fresh_marks(seen, labels, scales)),
+        test=_tested(loop, rows, labels),
         start_test=_rows(loop, [row for row in testing if row.origin == "start"]),
-        train=_rows(loop, [row for row in rows if row.split is Split.TRAIN]),
+        train=_rows(loop, [row for row in training if row.origin != FAILED]),
         guarded=_rows(
-            loop, [row for row in rows if row.sample_id in fixed and row.origin != SENSOR]
+            loop, [row for row in rows if row.sample_id in fixed and row.origin not in TRAIN_ONLY]
         ),
         asked=_rows(loop, [row for row in drawn if row.sample_id in answered]),
         annotations=annotations,
         dataset_id=version.id,
         test_set_digest=version.test_set_digest,
     )
+
+
+def _tested(loop: Loop, rows: list[DatasetRow], labels: _TestLabels) -> Rows:
+    """The frozen test set, marked for the challenge that is judged."""
+    seen = _seen(rows, labels)
+    return _rows(loop, seen, _marks(loop, seen, labels))
+
+
+def _seen(rows: list[DatasetRow], labels: _TestLabels) -> list[DatasetRow]:
+    return [row for row in rows if row.split is Split.TEST and row.sample_id in labels.opened]
+
+
+def _furthest(
+    loop: Loop, rows: list[DatasetRow], labels: _TestLabels, champion: Model, device: str
+) -> _TestLabels:
+    """The labels with the challenge judged whose e-value is the largest part of what it needs.
+
+    Looking at the evidence for this is free of charge: each challenge has a share of alpha of its own,
+    and its evidence is valid whenever it is looked at.
+    """
+    found = []
+    seen = _seen(rows, labels)
+    bare = _rows(loop, seen)  # read once: for each challenge only the marks differ
+    for challenge in labels.challenges:
+        mine = replace(labels, challenge=challenge)
+        candidate = load_model(
+            loop.ledger, loop.blobs, loop.task, challenge.challenger_digest, pick_device(device)
+        )
+        test = replace(bare, marks=_marks(loop, seen, mine))
+        outcomes = outcomes_of(loop.task, rules_of(loop), test, candidate, champion, loop.spread)
+        part = e_value(outcomes, loop.project.gate.min_gain) * challenge.alpha
+        found.append((part, challenge.number, mine))
+    return max(found, key=lambda one: one[:2])[2]
+
+
+def _pair(loop: Loop, labels: _TestLabels) -> tuple[str, str] | None:
+    """Challenger and champion, if samples on which they answer alike are no gain for either."""
+    project, challenge = loop.project, labels.challenge
+    columns = compile_formula(project.metric.optimize, project.directory).columns
+    # A function of the task may read any score, also those that differ where the answers do not.
+    if challenge is None or not columns or columns & {CONFIDENCE, LATENCY}:
+        return None
+    return challenge.challenger_digest, challenge.champion_digest
 
 
 def _drawn(connection: Connection) -> list[DatasetRow]:
@@ -259,19 +339,24 @@ def _drawn(connection: Connection) -> list[DatasetRow]:
     ]
 
 
-def _fresh_marks(
-    rows: list[DatasetRow], labels: _TestLabels, scales: Mapping[str, float]
-) -> dict[str, Array]:
-    challenge = labels.challenge
-    mine = None if challenge is None else (challenge.generation, challenge.number)
+def _marks(loop: Loop, rows: list[DatasetRow], labels: _TestLabels) -> dict[str, Array]:
+    with loop.ledger.read() as connection:
+        scales = draw_scales(connection, _pair(loop, labels), loop.project.gate.min_gain)
+    fresh = set(_fresh(labels))
     openings = [labels.opened[row.sample_id] for row in rows]
     return {
-        "fresh": np.array(
-            [(opening.generation, opening.number) == mine for opening in openings], dtype=bool
-        ),
+        "fresh": np.array([row.sample_id in fresh for row in rows], dtype=bool),
         "scale": np.array([scales.get(row.sample_id, 1.0) for row in rows], dtype=np.float64),
         "order": np.array([opening.night for opening in openings], dtype=np.int64),
     }
+
+
+def _fresh(labels: _TestLabels) -> list[str]:
+    """The labels that are evidence for the challenge that is judged, opened this night or before."""
+    challenge = labels.challenge
+    if challenge is None:
+        return []
+    return [name for name, opening in labels.opened.items() if opening.serves(challenge)]
 
 
 def _rows(loop: Loop, rows: list[DatasetRow], marks: Mapping[str, Array] | None = None) -> Rows:
@@ -291,7 +376,7 @@ def _rows(loop: Loop, rows: list[DatasetRow], marks: Mapping[str, Array] | None 
 def _model(loop: Loop, digest: str | None, device: str) -> Model | None:
     if digest is None:
         return None
-    return Model(loop.task, loop.blobs.get(digest), pick_device(device))
+    return load_model(loop.ledger, loop.blobs, loop.task, digest, pick_device(device))
 
 
 def estimate_production(loop: Loop, night_number: int) -> ProductionEstimate | None:
@@ -308,11 +393,12 @@ def estimate_production(loop: Loop, night_number: int) -> ProductionEstimate | N
     with loop.ledger.read() as connection:
         labeled = labeled_choices(connection, since)
         draws = draws_since(connection, since)
+        unanswered = unanswered_draws(connection, since)
     if not labeled:
         return None
     project = loop.project
     statistic = compile_formula(project.metric.optimize, project.directory)
-    returned = _returned(labeled, draws, _scores(loop, labeled))
+    returned = _returned(labeled, draws, unanswered, _scores(loop, labeled))
     check_scores(statistic, sorted(returned.scores))
     rng = np.random.default_rng([project.project.seed, night_number])
     return production_estimate(statistic, returned, rng)
@@ -331,18 +417,32 @@ def _scores(loop: Loop, labeled: list[LabeledChoice]) -> ScoreTable:
     return {name: np.array([row[name] for row in rows], dtype=np.float64) for name in names}
 
 
-def _returned(labeled: list[LabeledChoice], draws: list[Drawn], scores: ScoreTable) -> Returned:
+def _returned(
+    labeled: list[LabeledChoice],
+    draws: list[Drawn],
+    unanswered: Mapping[str, float],
+    scores: ScoreTable,
+) -> Returned:
     places = {draw.batch_id: index for index, draw in enumerate(draws)}
-    probabilities = [choice.inclusion_probability or np.nan for choice in labeled]
+    # What was drawn from earlier production is of no population here.
+    probabilities = [
+        choice.inclusion_probability or np.nan if choice.batch_id in places else np.nan
+        for choice in labeled
+    ]
     return Returned(
         ids=tuple(choice.sample_id for choice in labeled),
         scores=scores,
         confidences=np.array([choice.confidence for choice in labeled]),
         probabilities=np.array(probabilities, dtype=np.float64),
         clusters=np.unique([choice.group for choice in labeled], return_inverse=True)[1],
-        batches=np.array([places[choice.batch_id] for choice in labeled], dtype=np.int64),
+        batches=np.array([places.get(choice.batch_id, 0) for choice in labeled], dtype=np.int64),
         populations=tuple(
-            Population(size=draw.population, mean_confidence=draw.mean_confidence, night=draw.night)
+            Population(
+                size=draw.population,
+                mean_confidence=draw.mean_confidence,
+                night=draw.night,
+                unanswered=unanswered.get(draw.batch_id, 0.0),
+            )
             for draw in draws
         ),
     )

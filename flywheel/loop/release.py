@@ -12,13 +12,14 @@ from contextlib import contextmanager
 
 from sqlalchemy import Connection
 
+from flywheel.artifact import load_model
 from flywheel.errors import FlywheelError, UserError
 from flywheel.evaluate import Rows, answered_right, latency_fault
 from flywheel.ledger.datasets import read_manifest
 from flywheel.ledger.failures import failures_in, move_failures, num_moved
+from flywheel.ledger.judged import report_of_night
 from flywheel.ledger.locks import hold
 from flywheel.ledger.releases import add_release, current_release, release_history
-from flywheel.ledger.reports import report_of_night
 from flywheel.ledger.samples import load_samples
 from flywheel.ledger.windows import recent_samples
 from flywheel.loop.context import Loop, NightRun
@@ -26,8 +27,8 @@ from flywheel.loop.gather import model_server
 from flywheel.loop.judge import rules_of
 from flywheel.loop.results import Released
 from flywheel.loop.retrain import newest_version
-from flywheel.model import Model, pick_device
-from flywheel.records import SENSOR, FailureState, Release
+from flywheel.model import pick_device
+from flywheel.records import TRAIN_ONLY, FailureState, Release
 from flywheel.serve import ModelServer
 
 _CANARY_SAMPLES = 32
@@ -194,7 +195,7 @@ def _canary(loop: Loop, server: ModelServer, digest: str) -> str:
             rows = read_manifest(loop.blobs, version.id)
             sample_ids = [row.sample_id for row in rows[:_CANARY_SAMPLES]]
         samples = load_samples(connection, loop.blobs, sample_ids)
-    model = Model(loop.task, loop.blobs.get(digest), pick_device("cpu"))
+    model = load_model(loop.ledger, loop.blobs, loop.task, digest, pick_device("cpu"))
     expected = [answer.value for answer in model.answer_samples(samples)]
     answered = server.canary(digest, sample_ids)
     differing = sum(
@@ -209,12 +210,13 @@ def _canary(loop: Loop, server: ModelServer, digest: str) -> str:
 def mark_fixed(loop: Loop, number: int, digest: str) -> int:
     """Move failures that the released model answers correctly to FIXED; how many did in that night."""
     rows_now = read_manifest(loop.blobs, newest_version(loop).id)
-    answers = {row.sample_id: row.answer for row in rows_now if row.origin != SENSOR}
+    answers = {row.sample_id: row.answer for row in rows_now if row.origin not in TRAIN_ONLY}
     with loop.ledger.read() as connection:
         learned = failures_in(connection, FailureState.TRAINED_ON)
         ids = [failure.sample_id for failure in learned if failure.sample_id in answers]
         samples = load_samples(connection, loop.blobs, ids)
-    model = Model(loop.task, loop.blobs.get(digest), pick_device(loop.project.train.device))
+    device = pick_device(loop.project.train.device)
+    model = load_model(loop.ledger, loop.blobs, loop.task, digest, device)
     rows = Rows(samples=samples, answers=[answers[name] for name in ids])
     right = answered_right(loop.task, model, rows, rules_of(loop))
     fixed = [name for name, is_right in zip(ids, right, strict=True) if is_right]

@@ -89,8 +89,14 @@ class Ingested:
     num_test: int
     num_dropped: int
     """rows left out to keep train and test apart"""
+    num_copies_train: int = 0
+    """training rows among them that are near-duplicates of test rows"""
+    num_copies_test: int = 0
+    """test rows among them that are near-duplicates of start data"""
     num_from_sensors: int = 0
     """labels from sensors, new or changed; these train but never test"""
+    outcomes: str = ""
+    """how many outcomes train, and how far they are trusted; "" without any"""
     note: str
 
 

@@ -1,22 +1,29 @@
 """The retrain step: the candidate of a night; and whether a night may begin before its time.
 
-A candidate is trained only when there are rows that no candidate has been trained on, and no
-challenge is open, since a new candidate would take the labels that the challenge waits for. A
-trigger of an early night is only a hint: the ledger decides. At most one night begins early
+A candidate is trained whenever there are rows that no candidate has been trained on, also while a
+challenge is open: the newest candidate waits, and may take the challenge over. A trigger of an early
+night is only a hint: the ledger decides. At most one night begins early
 between two scheduled times, so triggers that feed each other can at most double the nights.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
+from itertools import zip_longest
+from pathlib import Path
 
 from sqlalchemy import Connection
 
+from flywheel.artifact import differences, num_asked, parse_card, read_card, warm_start
+from flywheel.checks import Source, ask_elsewhere
 from flywheel.cron import time_before
+from flywheel.errors import TaskError
 from flywheel.gpu import hold_devices
-from flywheel.ledger.datasets import get_version, latest_version, read_manifest
-from flywheel.ledger.decisions import last_approval, last_challenge, last_decision_on
+from flywheel.ledger.datasets import add_trained, get_version, latest_version, read_manifest
 from flywheel.ledger.failures import move_failures
+from flywheel.ledger.judged import last_approval, last_decision_on, open_challenges
 from flywheel.ledger.nights import last_night, last_time_of
 from flywheel.ledger.progress import count_labels_since
 from flywheel.ledger.releases import (
@@ -25,12 +32,12 @@ from flywheel.ledger.releases import (
     latest_checkpoint,
     release_history,
 )
-from flywheel.ledger.samples import load_samples
+from flywheel.ledger.samples import groups_of, load_samples
 from flywheel.loop.context import Loop, NightRun
 from flywheel.loop.results import Retrained
 from flywheel.model import cpu_threads
 from flywheel.records import (
-    SENSOR,
+    TRAIN_ONLY,
     Approval,
     Checkpoint,
     Consent,
@@ -39,9 +46,12 @@ from flywheel.records import (
     Decision,
     FailureState,
     Release,
+    Sample,
     Split,
     Verdict,
+    canonical,
 )
+from flywheel.sources import Code, may_follow_hashes
 from flywheel.train import Trained, Trainers, TrainingData, train, train_distributed
 
 
@@ -51,22 +61,29 @@ def retrain(night: NightRun) -> Retrained:
     version = newest_version(loop)
     already = _trained_tonight(night, version)
     if already is not None:
-        return _retrained(already, version)
+        return _retrained(already)
     waiting, note = _waiting_candidate(loop, version)
     if note:
         return Retrained(
             candidate_digest=waiting, device=None, train_seconds=0.0, losses=(), note=note
         )
-    rows = [row for row in read_manifest(loop.blobs, version.id) if row.split is Split.TRAIN]
-    trained = _train(night, _training_data(loop, version, rows))
+    manifest = read_manifest(loop.blobs, version.id)
+    rows = [row for row in manifest if row.split is Split.TRAIN]
+    champion, start = _warm_start(loop)
+    data = training_data(loop, version, rows, champion)
+    asked = _asked(loop, manifest)
+    trained = _train(night, replace(data, asked=asked))
+    _ask_elsewhere(loop, trained, asked)
     # Weights before their row: a checkpoint in the ledger can then always be loaded.
+    loop.blobs.put(trained.card)
     loop.blobs.put(trained.weights)
     with loop.ledger.begin() as connection:
         add_checkpoint(connection, trained.checkpoint)
-        # Failures labeled by a sensor alone still wait for annotators: sensors never test.
-        learned = [row.sample_id for row in rows if row.origin != SENSOR]
+        add_trained(connection, data.groups, night.number)
+        # Failures labeled by a sensor or an outcome alone still wait for annotators: sensors never test.
+        learned = [row.sample_id for row in rows if row.origin not in TRAIN_ONLY]
         move_failures(connection, learned, FailureState.TRAINED_ON, night.number, loop.now())
-    return _retrained(trained.checkpoint, version)
+    return _retrained(trained.checkpoint, start)
 
 
 def _train(night: NightRun, data: TrainingData) -> Trained:
@@ -91,10 +108,49 @@ def _train(night: NightRun, data: TrainingData) -> Trained:
             directory=loop.project.directory,
             devices=held.names,
             descriptors=held.descriptors,
+            code=loop.task.code,
         )
         return train_distributed(
             trainers, settings, data, seed=seed, now=loop.now(), progress=night.progress
         )
+
+
+def _ask_elsewhere(loop: Loop, trained: Trained, asked: Sequence[Sample]) -> None:
+    """Ask a new model in a process in which sets have another order, once for each state of code.
+
+    Raises:
+        TaskError: it answers otherwise there, so that no process could serve it.
+    """
+    code = loop.task.code
+    if code is None or not may_follow_hashes(code) or _has_asked(loop, code):
+        return
+    said = {one.sample_id: one for one in parse_card(trained.card).said}
+    samples = [sample for sample in asked if sample.id in said]
+    if not samples:
+        return
+    source = Source(code.path, Path(code.directory), code)
+    values = [one.value for one in said.values()]
+    fresh = ask_elsewhere(source, trained.weights, samples, values)
+    # A process that cannot load it is the release step's to report: the server could not, either.
+    answers = fresh.answers.get("cpu")
+    fault = answers and differences(
+        loop.task,
+        [said[sample.id] for sample in samples],
+        [(answer.value, answer.confidence) for answer in answers],
+    )
+    if fault:
+        raise TaskError(
+            f"the new model is not stored, since another process reads it otherwise: {fault}. Write "
+            "classes in a list, or sort what comes from a set, sorted(...); then run flywheel night"
+        )
+
+
+def _has_asked(loop: Loop, code: Code) -> bool:
+    """Whether the newest model was made with the same code, so that it was asked elsewhere."""
+    with loop.ledger.read() as connection:
+        newest = latest_checkpoint(connection)
+    card = None if newest is None else read_card(loop.ledger, loop.blobs, newest.digest)[0]
+    return card is not None and card.code == replace(code, directory="")
 
 
 def newest_version(loop: Loop) -> DatasetVersion:
@@ -114,22 +170,18 @@ def _trained_tonight(night: NightRun, version: DatasetVersion) -> Checkpoint | N
     return newest
 
 
-def _retrained(checkpoint: Checkpoint, version: DatasetVersion) -> Retrained:
+def _retrained(checkpoint: Checkpoint, start: str = "") -> Retrained:
     return Retrained(
         candidate_digest=checkpoint.digest,
         device=checkpoint.device,
         train_seconds=checkpoint.train_seconds,
         losses=checkpoint.losses,
-        note=f"trained on {version.num_train} rows",
+        note=f"{checkpoint.recipe}; {start}" if start else checkpoint.recipe,
     )
 
 
 def _waiting_candidate(loop: Loop, version: DatasetVersion) -> tuple[str | None, str]:
     """A candidate that may still be promoted, and a note; "" means that a new one is trained."""
-    challenged = challenger(loop)
-    if challenged is not None:
-        waits = f"candidate {challenged[:12]} has an open challenge; training goes on once it is decided"
-        return challenged, waits
     with loop.ledger.read() as connection:
         newest = latest_checkpoint(connection)
         if newest is None:
@@ -145,7 +197,11 @@ def _waiting_candidate(loop: Loop, version: DatasetVersion) -> tuple[str | None,
     )
     if over:
         return None, f"no new training labels since {over}"
-    return newest.digest, f"no new training labels; candidate {newest.digest[:12]} is judged again"
+    still, name = challengers(loop), newest.digest[:12]
+    if not still or newest.digest in still:
+        return newest.digest, f"no new training labels; candidate {name} is judged again"
+    waits = f"candidate {name} waits until the challenge of {still[-1][:12]} ends"
+    return newest.digest, f"no new training labels; {waits}"
 
 
 def _why_over(digest: str, releases: list[Release], decision: Decision | None) -> str:
@@ -172,29 +228,49 @@ def _why_asked(digest: str, decision: Decision | None, asked: Approval | None) -
     return ""
 
 
-def challenger(loop: Loop) -> str | None:
-    """The candidate whose challenge of the serving champion is open; None when none is."""
+def challengers(loop: Loop) -> tuple[str, ...]:
+    """The candidates whose challenges of the serving champion are open, the oldest first."""
     with loop.ledger.read() as connection:
-        last, release = last_challenge(connection), current_release(connection)
-    if last is None or release is None:
-        return None
-    challenge, is_closed = last
-    if is_closed or challenge.champion_digest != release.checkpoint_digest:
-        return None
-    return challenge.challenger_digest
+        still, release = open_challenges(connection), current_release(connection)
+    champion = release.checkpoint_digest if release else None
+    return tuple(one.challenger_digest for one in still if one.champion_digest == champion)
 
 
-def _training_data(loop: Loop, version: DatasetVersion, rows: list[DatasetRow]) -> TrainingData:
+def _warm_start(loop: Loop) -> tuple[bytes | None, str]:
+    """The champion's weights, if training may start from them, and what to say of it."""
     with loop.ledger.read() as connection:
         release = current_release(connection)
-        samples = load_samples(connection, loop.blobs, [row.sample_id for row in rows])
+    if release is None:
+        return None, ""
+    return warm_start(loop.ledger, loop.blobs, loop.task, release.checkpoint_digest)
+
+
+def _asked(loop: Loop, rows: list[DatasetRow]) -> list[Sample]:
+    """Labeled samples for the card of the new model: of each answer in turn."""
+    by_answer: dict[str, list[str]] = {}
+    for row in rows:
+        by_answer.setdefault(canonical(row.answer), []).append(row.sample_id)
+    turns = zip_longest(*by_answer.values())
+    ids = [sample_id for turn in turns for sample_id in turn if sample_id is not None]
+    with loop.ledger.read() as connection:
+        return load_samples(connection, loop.blobs, ids[: num_asked(len(by_answer))])
+
+
+def training_data(
+    loop: Loop, version: DatasetVersion, rows: list[DatasetRow], champion: bytes | None
+) -> TrainingData:
+    """The training rows of a dataset version, and the weights for a warm start."""
+    ids = [row.sample_id for row in rows]
+    with loop.ledger.read() as connection:
+        samples, groups = load_samples(connection, loop.blobs, ids), groups_of(connection, ids)
     return TrainingData(
         samples=samples,
         answers=[row.answer for row in rows],
         origins=[row.origin for row in rows],
+        groups=[groups[row.sample_id] for row in rows],
         weights=[row.weight for row in rows],
         dataset_id=version.id,
-        champion=loop.blobs.get(release.checkpoint_digest) if release else None,
+        champion=champion,
     )
 
 
@@ -209,9 +285,6 @@ def why_not_early(loop: Loop) -> str:
     number, enough = num_new_labels(loop), loop.project.train.enough_labels
     if number < enough:
         return f"{number} new labels, {enough} are enough ([train] enough_labels)"
-    challenged = challenger(loop)
-    if challenged is not None:
-        return f"{number} new labels wait until the challenge of {challenged[:12]} is decided"
     return _why_not_again(loop)
 
 

@@ -8,6 +8,7 @@ down or refuses a request, everything waits in the ledger and the night goes on.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -27,28 +28,36 @@ from flywheel.annotate import (
     targeted,
 )
 from flywheel.annotate.backend import LabelingBackend
-from flywheel.annotate.budget import Allowance, read_budget
-from flywheel.annotate.cost import read_costs
+from flywheel.annotate.cost import Allowance, read_budget, read_costs
+from flywheel.artifact import load_model
 from flywheel.collect import low_confidence_signals
-from flywheel.errors import RefusedError, UnavailableError
+from flywheel.errors import RefusedError, UnavailableError, UserError
 from flywheel.gpu import hold_devices
 from flywheel.ledger.batches import batch_since
+from flywheel.ledger.datasets import trained_groups
 from flywheel.ledger.failures import failures_of, set_signals
 from flywheel.ledger.nights import add_skip
 from flywheel.ledger.outbox import num_sent_since, num_waiting, open_places
 from flywheel.ledger.releases import current_release
 from flywheel.ledger.requests import answers_asked
 from flywheel.ledger.reviews import logged_answers
-from flywheel.ledger.samples import load_samples
-from flywheel.ledger.windows import move_watermark, watermark
+from flywheel.ledger.samples import groups_of, load_samples
+from flywheel.ledger.windows import move_watermark, recent_samples, watermark
 from flywheel.loop.context import Loop, NightRun
 from flywheel.loop.results import Routed
-from flywheel.model import Model, cpu_threads, pick_device
+from flywheel.loop.retrain import challengers
+from flywheel.model import cpu_threads, pick_device
 from flywheel.project import secret
-from flywheel.records import Answer, Batch, Failure, Json, Purpose, Share
-from flywheel.select import select_batch
+from flywheel.records import Answer, Array, Batch, Failure, Json, Purpose, Share, Split, same_json
+from flywheel.select import Rivals, Serving, Strategy, diverse, find_strategy, select_batch
 from flywheel.serve import webhook_of
 
+_NONE_DRAWN = (
+    "no sample can be drawn to test: each is in a batch already, or a model was trained on its group. "
+    'Where groups come again for years, set [dataset] holdout = "groups"'
+)
+_RECENT = 1_000
+"""newest predictions of which it is said how many can still be drawn"""
 _MARK = "queue ordered for release"
 _GOLD = 5
 """number of the random stream for drawing gold questions"""
@@ -77,7 +86,11 @@ def open_studio(loop: Loop) -> LabelingBackend:
 def route(night: NightRun) -> Routed:
     """Reorder the queue, choose questions and new samples within the budget, and send them."""
     studio, note = _studio_or_note(night)
-    num_withdrawn = requeue(night, studio).num_withdrawn
+    try:
+        num_withdrawn = requeue(night, studio).num_withdrawn
+    except UnavailableError as error:  # it answered a moment ago
+        studio, note = None, _note(night, error)
+        num_withdrawn = requeue(night, None).num_withdrawn
     checks = _ask_quality_checks(night)
     batch = _choose(night)
     sent = None
@@ -89,11 +102,15 @@ def route(night: NightRun) -> Routed:
         num_sent = num_sent_since(connection, night.started_at)
         still_waiting = num_waiting(connection)
     chosen = stored.num_chosen if stored else dict.fromkeys(Share, 0)
+    population = stored.population if stored else batch.population
+    is_none_drawn = not population and not chosen[Share.PROBABILITY]
+    window = _NONE_DRAWN if chosen[Share.TARGETED] and is_none_drawn else _running_out(night.loop)
+    note = "; ".join(filter(None, [note, window]))
     return Routed(
         batch_id=stored.id if stored else batch.id,
         num_probability=chosen[Share.PROBABILITY],
         num_targeted=chosen[Share.TARGETED],
-        population=stored.population if stored else batch.population,
+        population=population,
         num_sent=num_sent,
         num_waiting=still_waiting,
         num_gold=checks.num_gold,
@@ -103,6 +120,22 @@ def route(night: NightRun) -> Routed:
         num_withdrawn=num_withdrawn,
         project_url=sent.project_url if sent else None,
         note=note,
+    )
+
+
+def _running_out(loop: Loop) -> str:
+    """A warning when most of what arrives can test no more, since its groups have trained; else ""."""
+    if loop.project.dataset.group is None or loop.project.dataset.holdout == "groups":
+        return ""
+    with loop.ledger.read() as connection:
+        groups = groups_of(connection, recent_samples(connection, _RECENT))
+        known = trained_groups(connection, set(groups.values()))
+    number = sum(group in known for group in groups.values())
+    if number <= len(groups) / 2:
+        return ""
+    return (
+        f"{number:,} of the newest {len(groups):,} samples are of groups that a model was trained on, and "
+        'cannot be drawn to test. Where groups come again for years, set [dataset] holdout = "groups"'
     )
 
 
@@ -128,7 +161,24 @@ def _ask_quality_checks(night: NightRun) -> QualityChecks:
 
 
 def _choose(night: NightRun) -> Batch:
+    """The batch by the strategy of the settings; one that fails is skipped for the built-in one."""
     loop = night.loop
+    settings = loop.project.select
+    strategy = find_strategy(settings.strategy, loop.project.directory)
+    try:
+        return _choose_by(night, strategy)
+    except UserError as error:
+        usual = "the batch was chosen by the strategy diverse instead"
+        with loop.ledger.begin() as connection:
+            add_skip(connection, "route", f"{error}; {usual}", night.number, loop.now())
+        return _choose_by(night, diverse)
+
+
+def _choose_by(night: NightRun, strategy: Strategy) -> Batch:
+    loop = night.loop
+    with loop.ledger.read() as connection:
+        release = current_release(connection)
+    digest = release.checkpoint_digest if release else None
     return select_batch(
         loop.ledger,
         loop.project.labeling,
@@ -136,7 +186,30 @@ def _choose(night: NightRun) -> Batch:
         night=night.number,
         now=loop.now(),
         most_answers=_affordable(night, Purpose.CHOICE),
+        agree=loop.task.agree,
+        strategy=strategy,
+        drawn_from=Split.TEST if loop.project.dataset.holdout == "groups" else None,
+        serving=Serving(digest=digest, ask=lambda ids: _ask(loop, digest, ids)) if digest else None,
+        fills=night.keeps_results,  # not between nights
+        rivals=_rivals(loop, digest),
     )
+
+
+def _rivals(loop: Loop, champion: str | None) -> Rivals | None:
+    """The models of the open challenges; None when none is open."""
+    challenged = challengers(loop)
+    if not challenged or champion is None:
+        return None
+
+    def differ(ids: Sequence[str]) -> Array:
+        usual, found = _ask(loop, champion, ids), np.zeros(len(ids), dtype=bool)
+        for digest in challenged:
+            pairs = zip(_ask(loop, digest, ids), usual, strict=True)
+            differs = [not same_json(one.value, other.value) for one, other in pairs]
+            found |= np.array(differs, dtype=bool)
+        return found
+
+    return Rivals(challengers=challenged, champion_digest=champion, differ=differ)
 
 
 def _affordable(night: NightRun, purpose: Purpose | None = None) -> int | None:
@@ -197,24 +270,36 @@ def requeue(night: NightRun, studio: LabelingBackend | None) -> QueueResult:
 
 
 def _still_suspected(loop: Loop, digest: str, ids: list[str]) -> list[Failure]:
-    """Failures of the open samples, with the signals that hold for the serving model."""
+    """Failures of the open samples, with the signals that hold for the serving model.
+
+    Samples that were chosen without a signal have no failure, and wait until they are labeled.
+    """
     if not ids:
         return []
     with loop.ledger.read() as connection:
-        before = logged_answers(connection, ids)
         failures = failures_of(connection, ids)
-        samples = load_samples(connection, loop.blobs, ids)
+        ids = [key for key in ids if key in failures]
+        before = logged_answers(connection, ids)
+    return [
+        _still_suspect(loop, failures[key], before[key], answer)
+        for key, answer in zip(ids, _ask(loop, digest, ids), strict=True)
+    ]
+
+
+def _ask(loop: Loop, digest: str, ids: Sequence[str]) -> list[Answer]:
+    """The answers of a model to stored samples."""
+    if not ids:
+        return []
+    with loop.ledger.read() as connection:
+        samples = load_samples(connection, loop.blobs, list(ids))
     project = loop.project
     with (
         hold_devices(project.train.device, project.name) as held,
         cpu_threads(project.train.cpu_threads),
     ):
-        model = Model(loop.task, loop.blobs.get(digest), pick_device(held.names[0]))
-        answers = model.answer_samples(samples)
-    return [
-        _still_suspect(loop, failures[key], before[key], answer)
-        for key, answer in zip(ids, answers, strict=True)
-    ]
+        device = pick_device(held.names[0])
+        model = load_model(loop.ledger, loop.blobs, loop.task, digest, device)
+        return model.answer_samples(samples)
 
 
 def _still_suspect(loop: Loop, failure: Failure, before: Json, answer: Answer) -> Failure:

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from flywheel.artifact import load_model
 from flywheel.evaluate import Piece, Rows, score_models
 from flywheel.ledger.samples import load_samples
 from flywheel.loop.context import Loop, open_loop
@@ -86,6 +87,8 @@ def _forget_code(directory: Path) -> None:
 
 def _model(opened: _Opened, digest: str, device: str) -> Model:
     if digest not in opened.models:
-        weights = opened.loop.blobs.get(digest)
-        opened.models[digest] = Model(opened.loop.task, weights, pick_device(device))
+        loop = opened.loop
+        opened.models[digest] = load_model(
+            loop.ledger, loop.blobs, loop.task, digest, pick_device(device)
+        )
     return opened.models[digest]

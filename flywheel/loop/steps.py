@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 from flywheel.collect import Collected
 from flywheel.errors import UnavailableError
 from flywheel.ledger.codec import from_json
+from flywheel.ledger.judged import find_decision, get_report
 from flywheel.ledger.nights import finished_steps
 from flywheel.loop import gather, judge
 from flywheel.loop import release as releasing
@@ -63,7 +64,10 @@ def _deploy(night: NightRun) -> Deployed:
 
 def _release(night: NightRun) -> Released:
     decided = night.need(DECIDE)
-    candidate = night.need(RETRAIN).candidate_digest
+    with night.loop.ledger.read() as connection:
+        judged = find_decision(connection, decided.decision_id).report_id
+        # Of an open challenge it is not the one that was trained tonight.
+        candidate = get_report(connection, judged).candidate_digest
     if decided.verdict is not Verdict.PROMOTE or candidate is None:
         return releasing.keep(night, f"{decided.verdict}: {decided.reasons[0]}")
     with releasing.hold_release(night.loop):

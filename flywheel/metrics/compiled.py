@@ -13,12 +13,26 @@ from typing import Any
 import numpy as np
 
 from flywheel.errors import SettingsError, TaskError
-from flywheel.metrics import aggregates
-from flywheel.metrics.grammar.conditions import parse_condition
-from flywheel.metrics.grammar.parse import parse_formula
-from flywheel.metrics.grammar.tree import Aggregate, Formula, Function, Number, is_share, leaves
+from flywheel.metrics.conditions import parse_condition
 from flywheel.metrics.names import Condition, check_scores
-from flywheel.metrics.scores import ScoreTable, Statistic
+from flywheel.metrics.parse import (
+    Aggregate,
+    Formula,
+    Function,
+    Number,
+    is_share,
+    leaves,
+    parse_formula,
+)
+from flywheel.metrics.scores import (
+    ScoreTable,
+    Statistic,
+    average_precision,
+    f_beta,
+    mean_average_precision,
+    weighted_mean,
+    weighted_quantile,
+)
 from flywheel.records import Array
 from flywheel.task import load_function
 
@@ -101,7 +115,7 @@ def compile_formula(text: str, directory: Path | None) -> Statistic:
     """The statistic that a formula describes.
 
     Args:
-        text: the grammar is that of `flywheel.metrics.grammar.parse.parse_formula`.
+        text: the grammar is that of `flywheel.metrics.parse.parse_formula`.
         directory: the project's, where its own functions are looked up; None: it has none.
 
     A term module:function is called with the scores, name -> (N,), and one row of weights (N,),
@@ -142,16 +156,16 @@ def _aggregate(term: Aggregate, scores: ScoreTable, weights: Array) -> Array:
     columns = [scores[name] for name in term.columns]
     match term.kind:
         case "mean" | "below" | "above":
-            return aggregates.weighted_mean(_by_row(term, values), weights)
+            return weighted_mean(_by_row(term, values), weights)
         case "quantile":
-            return aggregates.weighted_quantile(values, term.numbers[0], weights)
+            return weighted_quantile(values, term.numbers[0], weights)
         case "average_precision":
-            return aggregates.average_precision(values, columns[0] == term.numbers[0], weights)
+            return average_precision(values, columns[0] == term.numbers[0], weights)
         case "mean_average_precision":
-            return aggregates.mean_average_precision(values, columns[0], columns[1], weights)
+            return mean_average_precision(values, columns[0], columns[1], weights)
     beta = _BETAS.get(term.kind, term.numbers[0])
     positive = term.numbers[-1]
-    return aggregates.f_beta(values == positive, columns[0] == positive, weights, beta)
+    return f_beta(values == positive, columns[0] == positive, weights, beta)
 
 
 def _by_row(term: Aggregate, values: Array) -> Array:

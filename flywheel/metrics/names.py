@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flywheel.errors import SettingsError
-from flywheel.metrics.grammar.conditions import parse_condition
-from flywheel.metrics.grammar.parse import LATENCY, parse_formula
-from flywheel.metrics.grammar.tree import Aggregate, Function, leaves
+from flywheel.metrics.conditions import parse_condition
+from flywheel.metrics.parse import LATENCY, Aggregate, Function, leaves, parse_formula
 from flywheel.metrics.scores import ScoreTable, Statistic
 from flywheel.records import canonical, content_id
 from flywheel.settings.judging import Metric

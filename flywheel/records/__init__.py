@@ -6,7 +6,10 @@ how a model is trained or who draws the labels.
 
 from flywheel.records.basics import (
     ANNOTATORS,
+    FAILED,
     SENSOR,
+    TRAIN_ONLY,
+    WORKED,
     Array,
     Consent,
     FailureState,
@@ -35,7 +38,9 @@ from flywheel.records.judged import (
     RiskPoint,
     SliceComparison,
     TierSlice,
+    Unmeasured,
     Watched,
+    Word,
 )
 from flywheel.records.loop import (
     Annotation,
@@ -58,7 +63,10 @@ from flywheel.records.loop import (
 
 __all__ = [
     "ANNOTATORS",
+    "FAILED",
     "SENSOR",
+    "TRAIN_ONLY",
+    "WORKED",
     "Abstention",
     "Annotation",
     "Answer",
@@ -96,9 +104,11 @@ __all__ = [
     "SliceComparison",
     "Split",
     "TierSlice",
+    "Unmeasured",
     "Verdict",
     "Watched",
     "Webhook",
+    "Word",
     "canonical",
     "content_id",
     "same_json",

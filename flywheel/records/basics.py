@@ -18,6 +18,11 @@ Array = npt.NDArray[Any]
 SENSOR = "sensor"
 """source of a label and origin of a row that no person gave: it only trains"""
 
+WORKED, FAILED = "worked", "failed"
+"""origins of rows with a model's own answer and its outcome: it worked, or this is not the answer"""
+
+TRAIN_ONLY = frozenset({SENSOR, WORKED, FAILED})
+"""origins of rows that no annotator has labeled"""
 
 ANNOTATORS = "annotators"
 """source of a label that annotators gave"""

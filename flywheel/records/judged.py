@@ -90,21 +90,47 @@ class Challenge:
     alpha: float
     """its share of the lifetime error budget"""
     opened_night: int
+    took_over: int = 0
+    """how many challenges just before this one it took the labels over from: it opened beside them,
+    and is judged on what they had seen, too"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FreshOutcomes:
-    """Paired outcomes on labels that no decision had seen before this challenge, in order."""
+    """Paired outcomes on labels that were sealed before this challenge's chain began."""
 
     gains: tuple[float, ...]
     """candidate minus champion on each sample, in the direction that is better"""
     scales: tuple[float, ...]
-    """in (0, 1]: least inclusion probability that its draw could give / its own; makes the
-    scaled gains speak of production"""
+    """constant of its draw / inclusion probability, see `draw_scales`; makes the scaled gains speak
+    of production. Above 1 only where both models answer alike, so that the gain is 0"""
     is_bounded: bool
     """all gains lie in -1..1 by what the score is, not by chance"""
     num_new: int
     """outcomes that came tonight, the last ones"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Word:
+    """Labels that rest on the word of one annotator who is not measured."""
+
+    annotator: str
+    num_gold: int
+    """gold questions answered"""
+    num_gold_right: int
+    sample_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Unmeasured:
+    """An annotator whom no gold question has shown to be right, and what rests on their word."""
+
+    annotator: str
+    num_gold: int
+    """gold questions answered"""
+    num_gold_right: int
+    labels: tuple[int, ...]
+    """places of the fresh outcomes whose label only this annotator gave, counted from 0"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -151,6 +177,11 @@ class ProductionEstimate:
     """predictions that the share was drawn from"""
     first_night: int
     last_night: int
+    unanswered: float = 0.0
+    """0..1, share of production that drawn samples stand for which annotators could not label"""
+    bounds: tuple[float, float] | None = None
+    """the interval, whatever the labels of those samples are; None: all are labeled, or the
+    metric has no bounds"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -217,6 +248,8 @@ class Report:
     """per slice, of every tier of annotators that was measured; empty in reports of older versions"""
     watched: tuple[Watched, ...]
     fresh: FreshOutcomes | None
+    unmeasured: tuple[Unmeasured, ...] = ()
+    """annotators who are not measured and alone gave fresh labels, most labels first"""
     guarded: Guarded | None
     reuse: Reuse
     production: ProductionEstimate | None

@@ -79,6 +79,8 @@ class Feedback:
     prediction_id: str
     kind: FeedbackKind
     value: Json
+    source: str = ""
+    """the device, service or person that it comes from, as the caller names it"""
     created_at: datetime
 
 
@@ -133,11 +135,17 @@ class Batch:
     night: int
     """whose labeling budget it spends"""
     population: int
-    """samples from which the probability share was drawn"""
+    """new samples from which the probability share was drawn; 0: drawn from what earlier batches left"""
     mean_confidence: float | None = None
     """of the predictions of that population; None when it is empty"""
     least_probability: float | None = None
     """least inclusion probability that any of that population had; None when it is empty"""
+    challengers: tuple[str, ...] = ()
+    """the draw leant towards samples that one of these models answers otherwise than the champion;
+    none: it did not lean"""
+    champion_digest: str | None = None
+    least_differing: float | None = None
+    """least inclusion probability that any such sample had"""
     created_at: datetime
 
 
@@ -177,10 +185,12 @@ class DatasetRow:
     sample_id: str
     split: Split
     origin: str
-    """start, probability, targeted or sensor"""
+    """start, probability, targeted, sensor, worked or failed"""
     answer: Json
+    """the label; the answer that the sample does not have, if its origin is failed"""
     weight: float
-    """1 / inclusion probability for the probability share, the reliability of a sensor, else 1"""
+    """1 / inclusion probability for the probability share; the reliability of a sensor or of
+    outcomes; else 1"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -191,6 +201,7 @@ class DatasetVersion:
     """SHA-256 of the manifest"""
     parent_id: str | None
     num_train: int
+    """rows that train and have a label; rows of outcomes are not counted"""
     num_test: int
     """rows of the frozen test set, all of the probability share"""
     num_start_test: int
@@ -218,7 +229,11 @@ class Checkpoint:
     """the device that trained it: cpu, or the GPU's name"""
     losses: tuple[float, ...]
     """mean training loss of each epoch"""
+    recipe: str = ""
+    """rows, steps and the choice of the best one, in a sentence; "" in old records"""
     train_seconds: float
+    card_digest: str | None = None
+    """SHA-256 of its card: code, versions, and answers to stored inputs; None: made without"""
     created_at: datetime
 
 

@@ -4,8 +4,7 @@ from flywheel.report.dossier import file_dossier, write_dossier
 from flywheel.report.history import nights_frame
 from flywheel.report.kit.pages import address
 from flywheel.report.labeling.page import LABELING_PAGE, write_labeling
-from flywheel.report.night.html import write_report
-from flywheel.report.night.markdown import baseline_rows, night_page
+from flywheel.report.night.page import baseline_rows, night_page, write_report
 from flywheel.report.night.steps import falls_short, step_page, summarize
 from flywheel.report.overview.page import OVERVIEW_PAGE, write_overview
 from flywheel.report.status import Status, status

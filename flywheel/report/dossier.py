@@ -8,20 +8,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from flywheel.ledger.decisions import get_decision
+from flywheel.ledger.judged import get_decision
 from flywheel.loop import Loop
 from flywheel.loop.approval import describe_approval
 from flywheel.loop.replay import RECORD_FILE, SCORES_FILE, Exhibit, find_exhibit, write_exhibit
 from flywheel.project import Project
 from flywheel.records import Approval, Checkpoint, Decision, Report
-from flywheel.report.facts import checkpoint_of, versions_of
 from flywheel.report.kit import text
 from flywheel.report.kit.challenge import budget_sheet, error_sheet
 from flywheel.report.kit.evidence import draw_loss, draw_report
 from flywheel.report.kit.measured import annotators_sheet, measured_sheets, production_line
 from flywheel.report.kit.pages import address, dossier_place, put, render
 from flywheel.report.kit.tables import Sheet, facts_sheet
-from flywheel.report.night.judged import advice
+from flywheel.report.night.facts import checkpoint_of, versions_of
+from flywheel.report.night.steps import advice
 
 _PAGE_FILE = "index.html"
 

@@ -13,9 +13,8 @@ from typing import Any
 import pandas as pd
 from sqlalchemy import Connection
 
-from flywheel.ledger.decisions import get_decision
+from flywheel.ledger.judged import get_decision, report_of_night, rescored_reports
 from flywheel.ledger.nights import last_night
-from flywheel.ledger.reports import report_of_night, rescored_reports
 from flywheel.loop.steps import step_results
 from flywheel.records import Entry, Estimate, Report
 from flywheel.report.kit.charts import Line, history_chart, history_picture
@@ -48,14 +47,12 @@ def draw_history(
     }
 
 
-def history_png(
-    report: Report, past: Sequence[Report], releases: Sequence[int] = ()
-) -> tuple[str, bytes] | None:
+def history_png(report: Report, past: Sequence[Report]) -> tuple[str, bytes] | None:
     """Return title and PNG of the first of these charts; None without lines."""
     for part, place in _PLACES.items():
         lines = _lines(report, past, part)
         if lines:
-            shown = history_picture(lines, required_by(report), label_of(report), releases)
+            shown = history_picture(lines, required_by(report), label_of(report))
             return f"{report.metric} over the nights on {place}", shown
     return None
 

@@ -11,26 +11,40 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from flywheel.artifact import read_card
 from flywheel.ledger.campaigns import labeling_projects
+from flywheel.ledger.codec import from_json
 from flywheel.ledger.datasets import latest_version
-from flywheel.ledger.decisions import get_decision, last_challenge, waiting_approval
 from flywheel.ledger.failures import count_failures
 from flywheel.ledger.history import get_night
+from flywheel.ledger.judged import (
+    get_decision,
+    open_challenges,
+    report_of_night,
+    waiting_approval,
+)
 from flywheel.ledger.locks import holder_of
 from flywheel.ledger.nights import finished_steps, last_night
 from flywheel.ledger.predictions import LogSize, measure_log
-from flywheel.ledger.progress import count_annotators, count_labeling
+from flywheel.ledger.progress import (
+    RefusedCount,
+    count_annotators,
+    count_labeling,
+    count_refused,
+)
 from flywheel.ledger.releases import current_release
-from flywheel.ledger.reports import report_of_night
 from flywheel.loop import Loop
 from flywheel.loop.context import LOOP
+from flywheel.loop.results import Ingested
 from flywheel.records import DatasetVersion, Decision, FailureState, Night, Release, Report
 from flywheel.report.dossier import asked_line
 from flywheel.report.kit import text
 from flywheel.report.kit.challenge import budget_line
 from flywheel.report.kit.pages import address
 from flywheel.report.labeling.page import LABELING_PAGE
-from flywheel.report.night.judged import advice
+from flywheel.report.night.steps import advice, dropped_line
+from flywheel.shell import quoted
+from flywheel.sources import describe_changes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,6 +62,8 @@ class Status:
     holder: str | None
     """host, process id and start time of the process that runs the loop; None: there is none"""
     release: Release | None
+    changed: str
+    """what has changed in the task's code since that model was made; "": nothing"""
     approval: str
     """the decision that waits for approval, one sentence; "": there is none"""
     failures: dict[FailureState, int]
@@ -55,7 +71,11 @@ class Status:
     """state -> labeling tasks"""
     annotators: str
     """how many have answered, and where quality and cost are shown; one sentence"""
+    refused: RefusedCount
+    """annotations that are no answers of the task"""
     dataset: DatasetVersion | None
+    dropped: str
+    """rows that the last night left out of the dataset, and why; "": no night has made one"""
     budget: str
     """the error budget of the test set, one sentence"""
     num_sealed: int | None
@@ -67,6 +87,8 @@ class Status:
     def lines(self) -> Iterator[str]:
         """Yield the status as lines of text, for a terminal."""
         yield f"serves        {_serves(self.release)}"
+        if self.changed:
+            yield f"code          {self.changed}"
         yield f"last night    {_night(self.last_night, self.decision)}"
         if self.under_way is not None:
             done = ", ".join(self.finished_steps) or "nothing yet"
@@ -79,7 +101,11 @@ class Status:
         yield f"failures      {_counts({state.value: number for state, number in self.failures.items()})}"
         yield f"labeling      {_counts(self.labeling)}"
         yield f"annotators    {self.annotators}"
+        if any(self.refused):
+            yield f"refused       {_refused(self.refused)}"
         yield f"dataset       {_dataset(self.dataset)}"
+        if self.dropped:
+            yield f"left out      {self.dropped}"
         yield f"budget        {self.budget}"
         yield f"sealed        {_sealed(self.num_sealed)}"
         yield f"next          {self.to_do}"
@@ -105,11 +131,14 @@ def status(loop: Loop) -> Status:
             finished_steps=tuple(steps),
             holder=holder,
             release=current_release(connection),
+            changed=_changed(loop, current_release(connection)),
             approval=asked_line(loop.project, asked) if asked is not None else "",
             failures=count_failures(connection),
             labeling=labeling,
             annotators=_annotators(loop, connection),
+            refused=count_refused(connection),
             dataset=latest_version(connection),
+            dropped=_dropped(connection, number),
             budget=_budget(loop, connection, report),
             num_sealed=report.reuse.num_sealed if report is not None else None,
             log=log,
@@ -142,7 +171,7 @@ def _to_do(
     log: LogSize,
 ) -> str:
     """Return the next step: what blocks the loop first."""
-    directory = loop.project.directory
+    directory = quoted(loop.project.directory)
     if newest is None:
         return f"no night has run yet: flywheel night {directory} trains the first model"
     if waiting_approval(connection) is not None:
@@ -171,12 +200,15 @@ def _rest(loop: Loop, report: Report | None, log: LogSize) -> str:
     return f"send traffic to {loop.project.server_page}/predict; {when}, collects it"
 
 
+def _dropped(connection: Connection, number: int | None) -> str:
+    step = finished_steps(connection, number).get("ingest") if number is not None else None
+    return "" if step is None else dropped_line(from_json(Ingested, step.result))
+
+
 def _budget(loop: Loop, connection: Connection, report: Report | None) -> str:
     if report is None:
         return "no candidate has been evaluated yet"
-    last = last_challenge(connection)
-    is_open = last is not None and not last[1]
-    return budget_line(last[0] if last and is_open else None, report, loop.project.gate)
+    return budget_line(open_challenges(connection), report, loop.project.gate)
 
 
 def _annotators(loop: Loop, connection: Connection) -> str:
@@ -185,7 +217,7 @@ def _annotators(loop: Loop, connection: Connection) -> str:
         return "no annotator has answered yet"
     answers = sum(annotator.num_answers for annotator in counts)
     page = loop.project.state / "reports" / LABELING_PAGE
-    where = f"flywheel labels {loop.project.directory}"
+    where = f"flywheel labels {quoted(loop.project.directory)}"
     if page.exists():
         where += f", or {address(loop.project, LABELING_PAGE)}"
     return f"{len(counts):,} have given {answers:,} answers; how well and at what cost: {where}"
@@ -202,6 +234,18 @@ def _page(loop: Loop, connection: Connection) -> str:
     projects = labeling_projects(connection)
     url = loop.project.label_studio_page
     return f"{url}/projects/{projects[-1]}/data" if projects else url
+
+
+def _changed(loop: Loop, release: Release | None) -> str:
+    """Return what has changed under the released weights; whether it matters, doctor finds out."""
+    if release is None or loop.task.code is None:
+        return ""
+    card, fault = read_card(loop.ledger, loop.blobs, release.checkpoint_digest)
+    then = card.code if card is not None else None
+    changes = describe_changes(then, loop.task.code) if then is not None else []
+    if not changes:
+        return fault
+    return f"has changed since this model was made, flywheel doctor compares: {'; '.join(changes)}"
 
 
 def _serves(release: Release | None) -> str:
@@ -225,6 +269,13 @@ def _log(log: LogSize) -> str:
 
 def _counts(counts: dict[str, int]) -> str:
     return ", ".join(f"{number:,} {name}" for name, number in counts.items())
+
+
+def _refused(count: RefusedCount) -> str:
+    return (
+        f"{count.num_refused:,} annotations that are no answers, {count.num_again:,} asked again "
+        f"of other annotators; {count.num_set_aside:,} samples set aside"
+    )
 
 
 def _sealed(number: int | None) -> str:

@@ -104,7 +104,8 @@ def _chosen(life: Life) -> Iterator[Event]:
     )
     if row.share == Share.PROBABILITY.value:
         odds = text.number(row.inclusion_probability)
-        detail += f"; inclusion probability {odds} of {row.population} samples"
+        new = f"{row.population} samples" if row.population else "earlier production"
+        detail += f"; inclusion probability {odds} of {new}"
     yield Event(at=row.created_at, what="batch", detail=detail)
 
 

@@ -1,8 +1,7 @@
-"""Sampling for a batch: Poisson for the probability share, k-means++ for the targeted share.
+"""Sampling for a batch: the Poisson sample of the probability share, and comparable embeddings.
 
 A few labels can estimate all of production only if their inclusion probabilities are known, so
-every batch has a Poisson sample. Targeted samples are spread over the embeddings, so that no ten
-labels are spent on one mistake.
+every batch has a Poisson sample.
 """
 
 from __future__ import annotations
@@ -18,6 +17,30 @@ _UNIFORM = 0.8
 bets large: they shrink with the ratio of the least probability to a sample's own."""
 
 
+AGREEING = 0.4
+"""Part of the expected size that is spread evenly when the draw leans towards disagreement: it bounds
+the weights of the production estimate."""
+
+
+def leaning_probabilities(differs: Array, expected_size: float) -> Array | None:
+    """Return (N,) probabilities in (0, 1], mostly where two models differ, the rest spread evenly.
+
+    Formula: p_i = 0.4 n / N + 0.6 n d_i / sum(d), d_i 1 where the answers differ and 0 elsewhere;
+    values above 1 are set to 1. All that differ have one probability, so that the gate's bets on
+    them have one size.
+    Source: Sawade, Landwehr and Scheffer, Active comparison of prediction models (2012).
+    Departure: no error is predicted; where both models answer alike no label can set them apart.
+
+    Returns:
+        None when nothing differs, or most does: then there is nothing to lean towards.
+    """
+    number = int(differs.sum())
+    if not 0 < number <= len(differs) / 2:
+        return None
+    shape = AGREEING / len(differs) + (1 - AGREEING) * differs / number
+    return _scaled(shape, min(expected_size, len(differs)))
+
+
 def inclusion_probabilities(uncertainty: Array, expected_size: float) -> Array:
     """Return (N,) probabilities in (0, 1] that sum to n = min(expected_size, N).
 
@@ -31,7 +54,12 @@ def inclusion_probabilities(uncertainty: Array, expected_size: float) -> Array:
     total = float(uncertainty.sum())
     shape = uncertainty / total if total > 0 else np.full(size, 1 / size)
     wanted = _UNIFORM / size + (1 - _UNIFORM) * shape
-    target = min(expected_size, size)
+    return _scaled(wanted, min(expected_size, size))
+
+
+def _scaled(wanted: Array, target: float) -> Array:
+    """(N,) probabilities in the ratios wanted that sum to the target, except that none is above 1."""
+    size = len(wanted)
     probabilities = wanted * target
     while (over := probabilities > 1).any():
         probabilities[over] = 1.0
@@ -40,7 +68,8 @@ def inclusion_probabilities(uncertainty: Array, expected_size: float) -> Array:
         if rest <= 0 or not free.any():
             break
         probabilities[free] *= rest / probabilities[free].sum()
-    return np.minimum(probabilities, 1.0)
+    found: Array = np.minimum(probabilities, 1.0)
+    return found
 
 
 def poisson_sample(
@@ -74,41 +103,12 @@ def _chance_of_room(probabilities: Array, most: int) -> Array:
     return np.minimum(room, 1.0)
 
 
-def spread(strength: Array, embeddings: Array, size: int, rng: np.random.Generator) -> list[int]:
-    """Return indices of at most `size` items, strong and far from each other; the strongest is first.
-
-    k-means++ seeding: the next item is drawn with probability proportional to its strength times
-    the squared distance to the nearest chosen item.
-    Source: Arthur & Vassilvitskii 2007; as in BADGE (Ash et al., arXiv 1906.03671).
-    Departure: the strength stands in place of the gradient's length.
-
-    Args:
-        strength: (N,) in 0..1.
-        embeddings: (N, D); only distances between rows matter.
-        size: number of items to choose.
-        rng: generator of the draw.
-    """
-    count = len(strength)
-    if count <= size:
-        return [int(index) for index in np.argsort(-strength, kind="stable")]
-    chosen = [int(np.argmax(strength))]
-    distance = _squared_distance(embeddings, chosen[0])
-    while len(chosen) < size:
-        distance[chosen] = 0.0
-        weight = distance * strength
-        if weight.sum() <= 0:  # only copies of chosen items are left
-            weight = np.where(np.isin(np.arange(count), chosen), 0.0, strength + 1e-9)
-        index = int(rng.choice(count, p=weight / weight.sum()))
-        chosen.append(index)
-        distance = np.minimum(distance, _squared_distance(embeddings, index))
-    return chosen
-
-
 def stack_embeddings(found: Sequence[tuple[str, Array]]) -> Array:
     """Return (N, D) embeddings of one width and scale, from (model digest, embedding) pairs.
 
     Two models embed samples differently, so the embeddings of each model are centred and scaled
-    on their own; those with fewer dimensions are padded with zeros.
+    on their own; those with fewer dimensions are padded with zeros. One that is not finite becomes the
+    mean of its model's: it has no direction, and does not spoil that of the others.
     """
     width = max((len(vector) for _, vector in found), default=0)
     stacked = np.zeros((len(found), width))
@@ -117,12 +117,10 @@ def stack_embeddings(found: Sequence[tuple[str, Array]]) -> Array:
         stacked[index, : len(vector)] = vector
     for digest in np.unique(digests):
         rows = digests == digest
-        centred = stacked[rows] - stacked[rows].mean(axis=0)
+        known = rows & np.isfinite(stacked).all(axis=1)
+        mean = stacked[known].mean(axis=0) if known.any() else np.zeros(width)
+        stacked[rows & ~known] = mean
+        centred = stacked[rows] - mean
         scale = float(np.sqrt((centred**2).sum(axis=1).mean()))
         stacked[rows] = centred / scale if scale > 0 else centred
     return stacked
-
-
-def _squared_distance(embeddings: Array, index: int) -> Array:
-    squares: Array = ((embeddings - embeddings[index]) ** 2).sum(axis=1)
-    return squares

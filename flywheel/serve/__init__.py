@@ -1,5 +1,6 @@
 """The model server: answers requests, stores predictions, and swaps its model without downtime."""
 
+from flywheel.serve.access import command_token
 from flywheel.serve.app import create_app, run
 from flywheel.serve.client import ModelServer, ServedModel
 from flywheel.serve.events import Listeners, webhook_of
@@ -10,6 +11,7 @@ __all__ = [
     "Listeners",
     "ModelServer",
     "ServedModel",
+    "command_token",
     "create_app",
     "run",
     "webhook_of",

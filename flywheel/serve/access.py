@@ -1,4 +1,4 @@
-"""Authentication of the model server: other machines need a token.
+"""Authentication of the model server: commands need a token, and so does all from other machines.
 
 Browsers may send it as a password (HTTP Basic), but only to read pages: requests that change
 something need a Bearer header, which another site cannot make a browser send. Label Studio's
@@ -10,20 +10,24 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
-import ipaddress
+from pathlib import Path
 
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from flywheel.errors import SettingsError
-from flywheel.project import secret
+from flywheel.private import drawn_secret
+from flywheel.project import Project, secret
+from flywheel.web import is_loopback_host
 
 EVENTS_PATH = "/label-studio/events"
 """where Label Studio sends its events, with their own secret"""
 
 _VARIABLE = "FLYWHEEL_SERVER_TOKEN"
-_OPEN_PATHS = frozenset({"/health", EVENTS_PATH})
+_OPEN_PATHS = frozenset({"/health", "/readyz", EVENTS_PATH})
+_CALLERS_PATHS = frozenset({"/predict", "/feedback"})
+"""what callers on this machine send without a token"""
 
 
 def required_token(host: str) -> str | None:
@@ -33,7 +37,7 @@ def required_token(host: str) -> str | None:
         SettingsError: the host is not loopback and no token is set.
     """
     token = secret(_VARIABLE)
-    if token is None and not is_loopback(host):
+    if token is None and not is_loopback_host(host):
         raise SettingsError(
             f"serve.host = {host!r} can be reached from other machines, and {_VARIABLE} is not "
             f"set. Set it to a long random text, or write serve.host = '127.0.0.1'."
@@ -41,30 +45,57 @@ def required_token(host: str) -> str | None:
     return token
 
 
+def command_token(project: Project) -> str | None:
+    """Return the token of commands such as POST /model; None: it is not known on this machine.
+
+    It is FLYWHEEL_SERVER_TOKEN, and on loopback else one that is drawn once and kept in the state
+    folder, where only the project's owner reads it.
+    """
+    token = secret(_VARIABLE)
+    if token is None and is_loopback_host(project.serve.host):
+        return drawn_secret(token_file(project))
+    return token
+
+
+def token_file(project: Project) -> Path:
+    """Return the file that keeps the token of commands on loopback."""
+    return project.state / "server-token"
+
+
 class TokenGate:
     """ASGI middleware: all but a few paths need `Authorization: Bearer TOKEN`.
 
-    Pages also accept HTTP Basic with any user name and the token as password.
+    Pages also accept HTTP Basic with any user name and the token as password. With
+    `commands_only`, reading needs no token, and neither do predictions and feedback.
     """
 
-    def __init__(self, app: ASGIApp, token: str) -> None:
+    def __init__(self, app: ASGIApp, token: str, *, commands_only: bool = False) -> None:
         self._app = app
         self._token = token.encode()
+        self._commands_only = commands_only
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the request through, or answer 401."""
-        if scope["type"] != "http" or scope["path"] in _OPEN_PATHS or self._has_token(scope):
+        if scope["type"] != "http" or self._is_open(scope) or self._has_token(scope):
             await self._app(scope, receive, send)
             return
         message = (
             f"The request has no valid token. Send the header Authorization: Bearer <{_VARIABLE}>"
         )
+        if self._commands_only:
+            message += ", or with the token in .flywheel/server-token where that is not set"
         wanted = "Bearer"
         if _is_page(scope):
             message += f", or any user name with {_VARIABLE} as password"
             wanted = 'Basic realm="flywheel"'
         refusal = JSONResponse({"detail": f"{message}."}, 401, {"WWW-Authenticate": wanted})
         await refusal(scope, receive, send)
+
+    def _is_open(self, scope: Scope) -> bool:
+        if scope["path"] in _OPEN_PATHS:
+            return True
+        is_read = scope["method"] in {"GET", "HEAD"}
+        return self._commands_only and (is_read or scope["path"] in _CALLERS_PATHS)
 
     def _has_token(self, scope: Scope) -> bool:
         given = Headers(scope=scope).get("authorization", "").encode("latin-1")
@@ -88,11 +119,3 @@ def _password(encoded: bytes) -> bytes:
         return base64.b64decode(encoded, validate=True).partition(b":")[2]
     except binascii.Error:
         return b""
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address can be reached from this machine only."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

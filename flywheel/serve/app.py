@@ -17,6 +17,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect
 from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from flywheel.blobs import Blobs
 from flywheel.errors import (
@@ -28,15 +29,20 @@ from flywheel.errors import (
     UnavailableError,
     UnknownIdError,
 )
+from flywheel.guard import Guard
 from flywheel.ledger import Ledger
 from flywheel.logs import write_logs
+from flywheel.private import private_folder
 from flywheel.project import Project
-from flywheel.serve.access import TokenGate, required_token
+from flywheel.serve.access import TokenGate, command_token, required_token
 from flywheel.serve.events import Debouncer, Listeners
 from flywheel.serve.host import Host
+from flywheel.serve.log import Readiness
 from flywheel.serve.metrics import LedgerMetrics, Measured
+from flywheel.serve.requests import Held
 from flywheel.serve.routes import router
 from flywheel.task import Task, load_task
+from flywheel.web import is_loopback_host
 
 _LOGGER = logging.getLogger(__name__)
 _STATUS = {
@@ -66,8 +72,6 @@ def create_app(
 
     Raises:
         SettingsError: the host is not loopback and FLYWHEEL_SERVER_TOKEN is not set.
-        UnknownIdError: the weights of the current release are missing.
-        TaskError: they do not fit the task's network.
     """
     token = required_token(project.serve.host)
     annotations, hard_samples = _debouncers(project, listeners)
@@ -77,15 +81,22 @@ def create_app(
     app = FastAPI(title=project.name, docs_url=None, redoc_url=None, lifespan=_lifespan)
     app.state.host = host
     app.state.annotations, app.state.hard_samples = annotations, hard_samples
+    app.state.readiness = Readiness(project, ledger)
+    app.state.held = Held(project.serve.max_payload_bytes)
     app.include_router(router)
-    reports = project.state / "reports"
+    reports = private_folder(project.state) / "reports"
     reports.mkdir(parents=True, exist_ok=True)
     app.mount("/reports", StaticFiles(directory=reports))
     app.add_exception_handler(FlywheelError, _answer_fault)
     app.add_exception_handler(ClientDisconnect, _answer_disconnected)
     app.add_exception_handler(Exception, _answer_unexpected)
-    if token is not None:
-        app.add_middleware(TokenGate, token=token)
+    app.add_middleware(_HeadAsGet)
+    app.add_middleware(
+        TokenGate, token=token or command_token(project) or "", commands_only=token is None
+    )
+    # Other machines need the token, so there any name will do, such as that of a proxy.
+    pages = [page for page in _pages(project) if page is not None]
+    app.add_middleware(Guard, pages=pages, checks_host=is_loopback_host(project.serve.host))
     app.add_middleware(
         Measured, meter=host.meter
     )  # added last, so outermost: rejected requests are counted too
@@ -115,6 +126,23 @@ def run(project: Project, *, listeners: Listeners = _NO_LISTENERS) -> None:
         server = uvicorn.Server(config)
         write_logs(project.name)  # after uvicorn has installed its handlers
         server.run(sockets=[listener])
+
+
+class _HeadAsGet:
+    """ASGI middleware: HEAD is answered as GET is; the HTTP server leaves the body out."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "HEAD":
+            scope = {**scope, "method": "GET"}
+        await self._app(scope, receive, send)
+
+
+def _pages(project: Project) -> tuple[str | None, ...]:
+    """Return the addresses by which users and Label Studio reach the server."""
+    return project.server_url, project.links.model_server, project.serve.public_url
 
 
 def _debouncers(

@@ -5,7 +5,9 @@ Any program may listen on the port, so the client first checks that the server i
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Sequence
+from functools import cache
 from typing import NamedTuple
 
 import httpx
@@ -14,11 +16,18 @@ from pydantic import TypeAdapter
 from flywheel.errors import FlywheelError, RefusedError, TaskError, UnavailableError, UnknownIdError
 from flywheel.records import Json
 from flywheel.serve.requests import CanaryAnswer
+from flywheel.web import is_loopback, through
 
 _TIMEOUT_SECONDS = 120.0  # loading weights and asking a canary may take long
 _MOST_SAMPLES = 500
 _ANSWERS = TypeAdapter(list[CanaryAnswer])
 _UNAVAILABLE = frozenset({429, 502, 503, 504})
+
+
+@cache
+def _authorities() -> ssl.SSLContext:
+    """Return the known certificate authorities, whose file takes longer to read than most requests."""
+    return httpx.create_ssl_context()
 
 
 class ServedModel(NamedTuple):
@@ -27,12 +36,15 @@ class ServedModel(NamedTuple):
     digest: str
     threshold: float | None
     """confidence below which its answers defer; None: never"""
+    note: str = ""
+    """what is worth knowing of its code, see `flywheel.artifact`"""
 
 
 class ModelServer:
     """The model server of a project at a URL; each method asks the running process.
 
-    Without `project`, the server of any project is accepted.
+    Without `project`, the server of any project is accepted, and without `project_id` that of any
+    project of this name.
 
     Raises, in every method:
         UnavailableError: the server does not answer, or is overloaded.
@@ -42,9 +54,16 @@ class ModelServer:
             rejected for another reason.
     """
 
-    def __init__(self, url: str, token: str | None = None, *, project: str | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        token: str | None = None,
+        *,
+        project: str | None = None,
+        project_id: str | None = None,
+    ) -> None:
         self._url = url.rstrip("/")
-        self._project = project
+        self._project, self._id = project, project_id
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
     def digest(self) -> str | None:
@@ -57,7 +76,7 @@ class ModelServer:
         state = self._ask("GET", "/model")
         if state["digest"] is None:
             return None
-        return ServedModel(state["digest"], state.get("threshold"))
+        return ServedModel(state["digest"], state.get("threshold"), state.get("note") or "")
 
     def activate(self, digest: str, threshold: float | None = None) -> str:
         """Serve the weights of a digest with their threshold; return the digest that serves.
@@ -108,17 +127,34 @@ class ModelServer:
                 f"{self._url} serves project {serves!r}, not {self._project!r}. "
                 "Start yours with flywheel up, or set another [serve] port."
             )
+        if self._id is not None and said.get("id") != self._id:
+            raise RefusedError(
+                f"{self._url} serves another project that is called {serves!r} too: its id is "
+                f"{said.get('id')}, and this one's is {self._id}. Set another [serve] port, and "
+                "another [project] name in one of them."
+            )
 
     def _request(self, method: str, path: str, body: Json = None) -> Json:
         url = self._url + path
         try:
             response = httpx.request(
-                method, url, json=body, headers=self._headers, timeout=_TIMEOUT_SECONDS
+                method,
+                url,
+                json=body,
+                headers=self._headers,
+                timeout=_TIMEOUT_SECONDS,
+                trust_env=not is_loopback(url),
+                verify=_authorities(),
             )
         except httpx.TransportError as error:
             raise UnavailableError(
-                f"The model server at {self._url} does not answer ({error!r}). "
+                f"The model server at {self._url} does not answer ({error!r}){through(url)}. "
                 "Start it with flywheel up."
+            ) from error
+        except httpx.InvalidURL as error:
+            raise RefusedError(
+                f"The model server's address {self._url!r} is no URL ({error}). "
+                "Correct [serve] host in flywheel.toml."
             ) from error
         if not response.is_success:
             raise _fault(response)
@@ -133,13 +169,15 @@ class ModelServer:
 
 def _fault(response: httpx.Response) -> FlywheelError:
     """Return the error for the HTTP status, with the server's message."""
-    said = f"{response.request.url} answered {response.status_code}: {_detail(response)}".rstrip(
-        "."
-    )
+    url = str(response.request.url)
+    said = f"{url} answered {response.status_code}{through(url)}: {_detail(response)}".rstrip(".")
     if response.status_code in _UNAVAILABLE:
         return UnavailableError(f"{said}. Try again later.")
     if response.status_code in {401, 403}:
-        return RefusedError(f"{said}. Set FLYWHEEL_SERVER_TOKEN to the server's own token.")
+        return RefusedError(
+            f"{said}. Set FLYWHEEL_SERVER_TOKEN to the server's own token; where it is not set, "
+            "flywheel down and flywheel up make both sides read the same one."
+        )
     if response.status_code == 404:
         return UnknownIdError(f"{said}.")
     if response.status_code == 422:

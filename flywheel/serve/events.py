@@ -19,7 +19,8 @@ from fastapi import HTTPException, Request
 
 from flywheel.project import Project, secret
 from flywheel.records import Webhook
-from flywheel.serve.access import EVENTS_PATH, is_loopback
+from flywheel.serve.access import EVENTS_PATH
+from flywheel.web import is_loopback_host
 
 _LOGGER = logging.getLogger(__name__)
 _VARIABLE = "FLYWHEEL_WEBHOOK_SECRET"
@@ -141,7 +142,7 @@ def webhook_of(project: Project) -> Webhook | None:
     shared = secret(_VARIABLE)
     if shared is not None and project.serve.public_url is not None:
         return Webhook(url=project.serve.public_url.rstrip("/") + EVENTS_PATH, secret=shared)
-    is_beside = is_loopback(urlsplit(project.labeling.url).hostname or "")
+    is_beside = is_loopback_host(urlsplit(project.labeling.url).hostname or "")
     host = project.serve.host
     if shared is None or not (is_beside or _is_seen_from_afar(host)):
         return None
@@ -186,7 +187,7 @@ def check_event(request: Request) -> None:
 
 
 def _is_seen_from_afar(host: str) -> bool:
-    return host not in _EVERY_ADDRESS and not is_loopback(host)
+    return host not in _EVERY_ADDRESS and not is_loopback_host(host)
 
 
 def _log_failure(done: Future[None]) -> None:

@@ -5,9 +5,12 @@ All public methods are thread-safe. Times are arguments; the routes read the clo
 
 from __future__ import annotations
 
+import logging
+import os
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import uuid4
@@ -15,12 +18,21 @@ from uuid import uuid4
 import torch
 from sqlalchemy import select
 
+from flywheel.artifact import load_model
 from flywheel.blobs import Blobs
-from flywheel.errors import FlywheelError, PayloadError, UnavailableError, UnknownIdError
+from flywheel.errors import (
+    DamagedError,
+    FlywheelError,
+    PayloadError,
+    TaskError,
+    UnavailableError,
+    UnknownIdError,
+)
 from flywheel.ledger import Ledger
+from flywheel.ledger.engine import project_id
 from flywheel.ledger.predictions import Logged, append_feedback, feedback_id, get_prediction
-from flywheel.ledger.releases import current_release
-from flywheel.ledger.samples import load_samples
+from flywheel.ledger.releases import current_release, release_history
+from flywheel.ledger.samples import group_of, load_samples, split_of
 from flywheel.ledger.tables import predictions
 from flywheel.logs import about
 from flywheel.model import Model, pick_device
@@ -40,8 +52,12 @@ from flywheel.serve.grouped import Groups
 from flywheel.serve.log import Entry, PredictionLog, durably
 from flywheel.serve.metrics import Meter
 from flywheel.serve.requests import CanaryAnswer
-from flywheel.splits import group_of, split_of
 from flywheel.task import Task
+
+_LOGGER = logging.getLogger(__name__)
+_MOST_DECODED = 4
+"""samples decoded at once, since a picture may need a hundred times the bytes of its file"""
+_CANNOT_SERVE = (UnknownIdError, DamagedError, TaskError)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,6 +70,8 @@ class Served:
     release: int | None
     """number of the release with this model and threshold; None: not released yet"""
     loaded_at: datetime
+    note: str
+    """what is worth knowing of its code"""
 
 
 class Host:
@@ -73,11 +91,16 @@ class Host:
         durable: bool = True,
     ) -> None:
         self.project = project
+        with ledger.read() as connection:
+            self.id = project_id(connection)
         self.meter = Meter()
         self._task, self._ledger, self._blobs = task, ledger, blobs
         self._device = pick_device(project.train.device)
         self._serving: Serving | None = None
+        self.fault: str | None = None
+        """why an earlier release serves, or none; None: the current one does"""
         self._swapping = threading.Lock()
+        self._decoding = threading.BoundedSemaphore(min(_MOST_DECODED, os.cpu_count() or 1))
         self._groups = Groups[Question, Answered](
             fault=answering_fault, most=project.serve.max_batch, alike=shape_of
         )
@@ -87,13 +110,36 @@ class Host:
     def start(self, now: datetime) -> None:
         """Load the current release; without one the server starts without a model.
 
-        Raises:
-            UnknownIdError: the weights of the release are missing.
-            TaskError: they do not fit the task's network.
+        If its weights are missing or damaged, or do not answer as they did when they were made,
+        the newest earlier release that does serves. If none does, no model serves, and `fault` and
+        every answer say why.
         """
         release = self._release()
-        if release is not None:
+        if release is None:
+            return
+        try:
             self.activate(release.checkpoint_digest, release.threshold, now)
+        except _CANNOT_SERVE as error:
+            instead = self._start_earlier(release, now)
+            serves = f"release {instead.number} serves in its place" if instead else "none serves"
+            self.fault = (
+                f"Release {release.number} cannot be loaded, and {serves}: {error}. Restore the "
+                "file from a back-up or undo the change, then restart; or run flywheel rollback."
+            )
+            _LOGGER.critical("%s", self.fault)
+
+    def _start_earlier(self, damaged: Release, now: datetime) -> Release | None:
+        """Serve the newest earlier release that can be loaded; None when there is none."""
+        with self._ledger.read() as connection:
+            earlier = release_history(connection)
+        tried = {damaged.checkpoint_digest}
+        for release in reversed(earlier):
+            if release.checkpoint_digest not in tried:
+                tried.add(release.checkpoint_digest)
+                with suppress(*_CANNOT_SERVE):
+                    self.activate(release.checkpoint_digest, release.threshold, now)
+                    return release
+        return None
 
     def predict(self, sample: Sample, now: datetime) -> Answered:
         """Answer one sample; on return, payload and prediction are stored durably.
@@ -105,10 +151,10 @@ class Host:
             UnavailableError: no model is released yet, or the prediction could not be stored.
             FlywheelError: the model failed.
         """
-        self._current()
+        task = self._current().model.task
         request_id = uuid4().hex
         with about(request_id=request_id):
-            question = self._decode(request_id, sample, now)
+            question = self._decode(task, request_id, sample, now)
             turn = self._groups.join(question)  # waits while another group is answered
             if turn.leads:
                 with turn:
@@ -121,7 +167,9 @@ class Host:
                     turn.results = batch
             return turn.result()
 
-    def feedback(self, request_id: str, kind: FeedbackKind, value: Json, now: datetime) -> Feedback:
+    def feedback(
+        self, request_id: str, kind: FeedbackKind, value: Json, now: datetime, *, source: str = ""
+    ) -> Feedback:
         """Store feedback durably and idempotently.
 
         Raises:
@@ -133,6 +181,7 @@ class Host:
             prediction_id=request_id,
             kind=kind,
             value=value,
+            source=source,
             created_at=now,
         )
         with durably(self._ledger) as connection:
@@ -148,15 +197,18 @@ class Host:
 
         Raises:
             UnknownIdError: there are no weights with this digest.
-            TaskError: they do not fit the task's network.
+            TaskError: they do not answer as they did when they were made.
         """
         with self._swapping:
             serving = self._serving
             if serving is None or serving.model.digest != digest:
                 model = self._load(digest)
+                if model.is_then:
+                    _LOGGER.warning("model %s: %s", digest[:12], model.note)
                 self._serving = Serving(model=model, threshold=threshold, loaded_at=now)
             elif serving.threshold != threshold:
                 self._serving = replace(serving, threshold=threshold)
+            self.fault = None
 
     def canary(self, digest: str, sample_ids: Sequence[str]) -> list[CanaryAnswer]:
         """Return the answers of a model to stored samples, one at a time; store nothing.
@@ -167,8 +219,10 @@ class Host:
         """
         with self._ledger.read() as connection:
             samples = load_samples(connection, self._blobs, sample_ids)
-        model = self._load(digest)
-        return [self._try_out(model, sample) for sample in samples]
+        serving = self._serving  # asked itself, so that a night sees what callers get
+        is_served = serving is not None and serving.model.digest == digest
+        model = serving.model if serving is not None and is_served else self._load(digest)
+        return [_try_out(model, sample) for sample in samples]
 
     def served(self) -> Served | None:
         """Return the serving model; None: there is none."""
@@ -183,6 +237,7 @@ class Host:
             threshold=serving.threshold,
             release=release.number if release is not None and is_released else None,
             loaded_at=serving.loaded_at,
+            note=serving.model.note,
         )
 
     @property
@@ -194,14 +249,19 @@ class Host:
     def _current(self) -> Serving:
         serving = self._serving
         if serving is None:
-            raise UnavailableError("No model is released yet. Train the first with flywheel night.")
+            raise UnavailableError(
+                self.fault or "No model is released yet. Train the first with flywheel night."
+            )
         return serving
 
-    def _decode(self, request_id: str, sample: Sample, now: datetime) -> Question:
+    def _decode(self, task: Task, request_id: str, sample: Sample, now: datetime) -> Question:
+        with self._decoding:
+            inputs = task.inputs([sample])
         return Question(
             id=request_id,
             sample=sample,
-            inputs=self._task.inputs([sample]),
+            task=task,
+            inputs=inputs,
             asked_at=now,
             asked_seconds=time.perf_counter(),
         )
@@ -210,7 +270,7 @@ class Host:
         """Return the log entry of a prediction, with group and split of its sample."""
         sample, dataset = answered.sample, self.project.dataset
         group = group_of(sample.metadata, sample.id, dataset.group)
-        split = split_of(self.project.name, group, dataset.test_groups)
+        split = split_of(self.project.name, group, dataset.testing_groups)
         row = Logged(sample=sample, group=group, split=split, prediction=answered.prediction)
         return Entry(row=row, fault=answered.fault)
 
@@ -236,29 +296,30 @@ class Host:
 
     def _load(self, digest: str) -> Model:
         """Load a model and warm it up on the newest sample, if there is one."""
-        model = Model(self._task, self._blobs.get(digest), self._device)
-        inputs = self._last_inputs()
+        model = load_model(self._ledger, self._blobs, self._task, digest, self._device)
+        inputs = self._last_inputs(model.task)
         if inputs is not None:
             model.answer(inputs)
         return model
 
-    def _last_inputs(self) -> torch.Tensor | None:
+    def _last_inputs(self, task: Task) -> torch.Tensor | None:
         query = select(predictions.c.sample_id).order_by(predictions.c.seq.desc()).limit(1)
         with self._ledger.read() as connection:
             sample_id = connection.execute(query).scalar()
             if sample_id is None:
                 return None
             try:
-                return self._task.inputs(load_samples(connection, self._blobs, [sample_id]))
+                return task.inputs(load_samples(connection, self._blobs, [sample_id]))
             except (UnknownIdError, PayloadError):
                 return None  # a missing payload must not prevent a release
 
-    def _try_out(self, model: Model, sample: Sample) -> CanaryAnswer:
-        inputs = self._task.inputs([sample])
-        start = time.perf_counter()
-        (answer,) = model.answer(inputs)
-        latency_ms = (time.perf_counter() - start) * 1e3
-        confidence, _, _ = finite(answer)
-        return CanaryAnswer(
-            sample_id=sample.id, answer=answer.value, confidence=confidence, latency_ms=latency_ms
-        )
+
+def _try_out(model: Model, sample: Sample) -> CanaryAnswer:
+    inputs = model.task.inputs([sample])
+    start = time.perf_counter()
+    (answer,) = model.answer(inputs)
+    latency_ms = (time.perf_counter() - start) * 1e3
+    confidence, _, _ = finite(answer)
+    return CanaryAnswer(
+        sample_id=sample.id, answer=answer.value, confidence=confidence, latency_ms=latency_ms
+    )

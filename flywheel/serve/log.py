@@ -2,16 +2,23 @@
 
 Concurrent batches share one transaction, and so one wait for the disk (group commit). When the
 disk fails, callers get an error and retry; the server needs no restart afterwards.
+
+Whether the server can do its work now: a model serves, and what it answers is stored. A disk that is
+full, or a folder that is gone, is noticed by writing to it.
 """
 
 from __future__ import annotations
 
+import os
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, make_url, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from flywheel.blobs import Blobs
@@ -20,6 +27,7 @@ from flywheel.ledger import Ledger
 from flywheel.ledger.nights import add_skip
 from flywheel.ledger.predictions import Logged, append_predictions
 from flywheel.ledger.samples import is_small
+from flywheel.project import Project
 from flywheel.serve.grouped import Groups
 
 _MOST_BATCHES = 64
@@ -109,3 +117,63 @@ def _storing_fault(error: BaseException) -> FlywheelError:
     return FlywheelError(
         f"The prediction could not be stored: {error!r}. See the server's log, then send it again."
     )
+
+
+_FRESH_SECONDS = 2.0
+_PROBE = bytes(65_536)
+
+
+class Readiness:
+    """Tries the storage of one server, at most every two seconds; thread-safe."""
+
+    def __init__(self, project: Project, ledger: Ledger) -> None:
+        self._project, self._ledger = project, ledger
+        self._lock = threading.Lock()
+        self._found: tuple[str, ...] = ()
+        self._tried_at = -_FRESH_SECONDS
+
+    def faults(self) -> tuple[str, ...]:
+        """Return why nothing can be stored now, without paths; nothing when all is well."""
+        with self._lock:
+            if time.monotonic() - self._tried_at >= _FRESH_SECONDS:
+                self._found = tuple(self._try())
+                self._tried_at = time.monotonic()
+            return self._found
+
+    def _try(self) -> Iterator[str]:
+        try:
+            with durably(self._ledger) as connection:
+                if connection.dialect.name == "sqlite":
+                    # Writes a page and changes nothing.
+                    (version,) = connection.exec_driver_sql("PRAGMA user_version").one()
+                    connection.exec_driver_sql(f"PRAGMA user_version = {version}")
+                else:
+                    connection.execute(text("SELECT txid_current()"))
+        except FlywheelError:
+            yield "the ledger cannot be written"
+        for name, folder in _folders(self._project):
+            try:
+                _write(folder)
+            except OSError as error:
+                yield f"{name} cannot be written: {error.strerror}"
+
+
+def _folders(project: Project) -> Iterator[tuple[str, Path]]:
+    """The folders of the ledger and of the blobs, those that are on this machine."""
+    url = make_url(project.ledger_url)
+    if url.get_backend_name() == "sqlite" and url.database:
+        yield "the ledger's folder", Path(url.database).parent
+    if "://" not in project.blobs_url:
+        yield "the blobs' folder", Path(project.blobs_url)
+
+
+def _write(folder: Path) -> None:
+    """Write, sync and remove a file, as a full disk does not let one."""
+    path = folder / f".ready-{uuid4().hex}"
+    try:
+        with path.open("xb") as file:
+            file.write(_PROBE)
+            file.flush()
+            os.fsync(file.fileno())
+    finally:
+        path.unlink(missing_ok=True)

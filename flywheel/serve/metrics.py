@@ -20,8 +20,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from flywheel.errors import UnavailableError
 from flywheel.ledger import Ledger
-from flywheel.ledger.decisions import get_decision
 from flywheel.ledger.failures import count_failures
+from flywheel.ledger.judged import get_decision
 from flywheel.ledger.progress import count_labeling
 from flywheel.ledger.releases import current_release
 from flywheel.ledger.tables import labels, nights
@@ -29,7 +29,16 @@ from flywheel.records import Verdict
 from flywheel.serve.answers import Answered
 
 _FRESH_SECONDS = 10.0
-_ENDPOINTS = ("/predict", "/feedback", "/health", "/model", "/model/canary", "/metrics", "/")
+_ENDPOINTS = (
+    "/predict",
+    "/feedback",
+    "/health",
+    "/readyz",
+    "/model",
+    "/model/canary",
+    "/metrics",
+    "/",
+)
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)

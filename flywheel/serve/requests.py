@@ -1,22 +1,153 @@
-"""Request bodies as records, their limits, and the responses to invalid ones.
+"""Request bodies, read within limits and as records, and the responses to invalid ones.
 
-Bodies are read in asynchronous functions, so that one that is too large is rejected before all of
-it has arrived.
+The limits are of each body, also once unpacked, and of all that are held together. Bodies are read in
+asynchronous functions, so that one that is too large is rejected before all of it has arrived.
 """
 
 from __future__ import annotations
 
 import json
+import zlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Annotated, TypeVar
 
 from fastapi import HTTPException, Request
 from pydantic import BaseModel, ConfigDict, Field, StrictStr, ValidationError, model_validator
+from pydantic_core import from_json
 
 from flywheel.records import FeedbackKind, Json, Sample, canonical
 
+_MOST_COMMAND_BYTES = 262_144
+_MOST_FEEDBACK_BYTES = 1_000_000
+_HELD_PAYLOADS = 20
+"""of the largest size that all requests may hold together; small ones number thousands"""
+_WINDOWS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
+"""content encoding -> window bits of zlib"""
+
+
+class Held:
+    """The bytes of bodies that are held now; used in the event loop only."""
+
+    def __init__(self, max_payload_bytes: int) -> None:
+        self.most = _HELD_PAYLOADS * max(max_payload_bytes, _MOST_FEEDBACK_BYTES)
+        self.size = 0
+
+
+async def payload_body(request: Request) -> AsyncIterator[bytes]:
+    """Yield the body of a prediction request, unpacked.
+
+    Raises:
+        HTTPException: 413 if it is longer than serve.max_payload_bytes, 415 for an encoding that
+            is not known, 400 for one that is damaged, 503 while others hold too many bytes.
+    """
+    most: int = request.app.state.host.project.serve.max_payload_bytes
+    advice = "Send a smaller payload, or raise serve.max_payload_bytes."
+    async with _held(request, most, advice) as body:
+        yield body
+
+
+async def feedback_body(request: Request) -> AsyncIterator[bytes]:
+    """Yield the body of a feedback request; errors as of `payload_body`."""
+    async with _held(request, _MOST_FEEDBACK_BYTES, "Send a smaller correction.") as body:
+        yield body
+
+
+async def command_body(request: Request) -> AsyncIterator[bytes]:
+    """Yield the body of a command; errors as of `payload_body`."""
+    async with _held(request, _MOST_COMMAND_BYTES, "Ask about fewer samples.") as body:
+        yield body
+
+
+@asynccontextmanager
+async def _held(request: Request, most: int, advice: str) -> AsyncIterator[bytes]:
+    """The body, counted until the response is sent."""
+    held: Held = request.app.state.held
+    body = bytearray()
+    counted = 0
+    try:
+        async for piece in _pieces(request, most, advice):
+            body += piece
+            counted += len(piece)
+            held.size += len(piece)
+            if held.size > held.most:
+                raise HTTPException(
+                    503,
+                    f"The server holds {held.size:,} bytes of requests, at most {held.most:,} are "
+                    "allowed. Send this again in a second.",
+                    headers={"Retry-After": "1", "Connection": "close"},
+                )
+        yield bytes(body)
+    finally:
+        held.size -= counted
+
+
+async def _pieces(request: Request, most: int, advice: str) -> AsyncIterator[bytes]:
+    """Yield the parts of the body, unpacked; together they are never longer than `most`."""
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared[:20]) > most:
+        raise _too_large(f"{declared[:20]} bytes", most, advice)
+    encoding = _encoding(request)
+    unpacker = zlib.decompressobj(_WINDOWS[encoding]) if encoding else None
+    num_sent = num_unpacked = 0
+    async for chunk in request.stream():
+        num_sent += len(chunk)
+        # One byte more than is left, so that a bomb is noticed without being unpacked.
+        piece = chunk
+        if unpacker is not None:
+            piece = _unpacked(unpacker, chunk, most - num_unpacked + 1, encoding)
+        num_unpacked += len(piece)
+        if max(num_sent, num_unpacked) > most:
+            what = f"more than {most} bytes{' once unpacked' if encoding else ''}"
+            raise _too_large(what, most, advice)
+        yield piece
+    if unpacker is not None and not unpacker.eof:
+        raise _damaged(encoding, "it ends too early")
+
+
+def _unpacked(unpacker: zlib._Decompress, chunk: bytes, most: int, encoding: str) -> bytes:
+    try:
+        piece = unpacker.decompress(chunk, most)
+    except zlib.error as error:
+        raise _damaged(encoding, str(error)) from error
+    if unpacker.unused_data:
+        raise _damaged(encoding, "something follows its end")
+    return piece
+
+
+def _encoding(request: Request) -> str:
+    """The content encoding of a request; empty when there is none."""
+    given = ",".join(request.headers.getlist("content-encoding")).lower().split(",")
+    names = [name.strip() for name in given if name.strip() not in {"", "identity"}]
+    if len(names) > 1 or (names and names[0] not in _WINDOWS):
+        raise HTTPException(
+            415,
+            f"Content-Encoding is {', '.join(names)[:200]!r}. Send the body as it is, or packed once "
+            "as gzip or deflate.",
+            headers={"Accept-Encoding": "gzip, deflate", "Connection": "close"},
+        )
+    return names[0] if names else ""
+
+
+def _damaged(encoding: str, reason: str) -> HTTPException:
+    return HTTPException(
+        400,
+        f"The body is no {encoding}: {reason}. Send it as it is, or packed once.",
+        headers={"Connection": "close"},
+    )
+
+
+def _too_large(size: str, most: int, advice: str) -> HTTPException:
+    return HTTPException(
+        413,
+        f"The body has {size}, at most {most} are allowed. {advice}",
+        headers={"Connection": "close"},  # the rest of the body is not read
+    )
+
+
 _MAX_MEDIA_TYPE_CHARACTERS = 100  # width of the ledger's column
-_MAX_COMMAND_BYTES = 1_000_000
 _MAX_CANARY_SAMPLES = 1000
+_SHOWN_FAULTS = 10
 _METADATA_HEADER = "X-Sample-Metadata"
 _EXAMPLE = '{"session": "a7"}'
 
@@ -33,16 +164,18 @@ class _Body(BaseModel):
 class FeedbackBody(_Body):
     """Body of POST /feedback."""
 
-    request_id: StrictStr
+    request_id: Annotated[StrictStr, Field(max_length=200, pattern=r"^[^\x00]*$")]
     kind: FeedbackKind
     value: Json
     """outcome: true or false; rating: a number in 0..1; correction: the right answer"""
+    source: Annotated[StrictStr, Field(max_length=100, pattern=r"^[^\x00-\x1f]*$")] = ""
+    """the device, service or person that it comes from: it is believed as far as it was right"""
 
     @model_validator(mode="after")
     def _value_fits_kind(self) -> FeedbackBody:
         if not _fits(self.kind, self.value):
             raise ValueError(
-                f"{self.kind} has the value {self.value!r}; send true or false for an outcome, "
+                f"{self.kind} has the value {repr(self.value)[:200]}; send true or false for an outcome, "
                 "a number in 0..1 for a rating, the right answer as JSON for a correction"
             )
         return self
@@ -72,24 +205,6 @@ class CanaryAnswer(_Body):
     """0..1"""
     latency_ms: float
     """of this sample alone"""
-
-
-async def payload_body(request: Request) -> bytes:
-    """Return the body of a prediction request.
-
-    Raises:
-        HTTPException: 413 if it is longer than serve.max_payload_bytes.
-    """
-    return await _limited(request, _max_payload_bytes(request))
-
-
-async def command_body(request: Request) -> bytes:
-    """Return the body of a JSON command; a list of ids may be longer than any payload.
-
-    Raises:
-        HTTPException: 413 if it is too long.
-    """
-    return await _limited(request, max(_MAX_COMMAND_BYTES, _max_payload_bytes(request)))
 
 
 def read_sample(request: Request, body: bytes) -> Sample:
@@ -123,34 +238,39 @@ def read_command(request: Request, body: bytes, kind: type[Body]) -> Body:
         raise HTTPException(
             415, f"Content-Type is {media_type[:200]!r}. Send JSON as application/json."
         )
+    _refuse_many_keys(body, kind)
     try:
         return kind.model_validate_json(body)
     except ValidationError as error:
         faults = [
             f"{'.'.join(map(str, fault['loc'])) or 'body'} = {repr(fault['input'])[:200]}: "
             f"{fault['msg'].removeprefix('Value error, ')}"
-            for fault in error.errors()
+            for fault in error.errors(include_url=False, include_context=False)
         ]
-        raise HTTPException(
-            422, f"{'; '.join(faults)}. The known keys are {', '.join(kind.model_fields)}."
-        ) from error
+        raise _bad_command(faults, len(faults), kind) from error
 
 
-def _max_payload_bytes(request: Request) -> int:
-    most: int = request.app.state.host.project.serve.max_payload_bytes
-    return most
+def _refuse_many_keys(body: bytes, kind: type[BaseModel]) -> None:
+    """Refuse an object with many unknown keys without making a fault of each."""
+    try:
+        found = from_json(body)
+    except ValueError:  # the fault is described when it is read as a record
+        return
+    if not isinstance(found, dict):
+        return
+    unknown = [key for key in found if key not in kind.model_fields]
+    if len(unknown) > _SHOWN_FAULTS:
+        faults = [f"{key[:200]!r} is not known" for key in unknown[:_SHOWN_FAULTS]]
+        raise _bad_command(faults, len(unknown), kind)
 
 
-async def _limited(request: Request, most: int) -> bytes:
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > most:
-        raise _too_large(declared, most)
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > most:
-            raise _too_large(f"more than {most}", most)
-    return bytes(body)
+def _bad_command(faults: list[str], number: int, kind: type[BaseModel]) -> HTTPException:
+    more = f"; and {number - _SHOWN_FAULTS:,} more" if number > _SHOWN_FAULTS else ""
+    return HTTPException(
+        422,
+        f"{'; '.join(faults[:_SHOWN_FAULTS])}{more}. "
+        f"The known keys are {', '.join(kind.model_fields)}.",
+    )
 
 
 def _metadata(header: str) -> dict[str, Json]:
@@ -175,15 +295,6 @@ def _bad_metadata(header: str, reason: str) -> HTTPException:
     )
 
 
-def _too_large(size: str, most: int) -> HTTPException:
-    return HTTPException(
-        413,
-        f"The body has {size} bytes, at most {most} are allowed. "
-        "Send a smaller payload, or raise serve.max_payload_bytes.",
-        headers={"Connection": "close"},  # the rest of the body is not read
-    )
-
-
 def _fits(kind: FeedbackKind, value: Json) -> bool:
     if kind is FeedbackKind.OUTCOME:
         return isinstance(value, bool)
@@ -194,8 +305,8 @@ def _fits(kind: FeedbackKind, value: Json) -> bool:
 
 
 def _is_json(value: Json) -> bool:
+    """Whether a database stores it: no NaN or infinity, which the parser accepts, and no NUL."""
     try:
-        canonical(value)
-    except ValueError:  # NaN and infinity, which Python's parser accepts
+        return "\\u0000" not in canonical(value)
+    except (ValueError, RecursionError):
         return False
-    return True

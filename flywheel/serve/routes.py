@@ -20,6 +20,7 @@ from flywheel.serve.requests import (
     FeedbackBody,
     ModelBody,
     command_body,
+    feedback_body,
     payload_body,
     read_command,
     read_sample,
@@ -57,6 +58,7 @@ code {{ overflow-wrap: anywhere }}
 router = APIRouter()
 
 _Payload = Annotated[bytes, Depends(payload_body)]
+_Feedback = Annotated[bytes, Depends(feedback_body)]
 _Command = Annotated[bytes, Depends(command_body)]
 
 
@@ -80,18 +82,31 @@ def _predict(request: Request, body: _Payload) -> JSONResponse:
 
 
 @router.post("/feedback")
-def _feedback(request: Request, body: _Command) -> JSONResponse:
+def _feedback(request: Request, body: _Feedback) -> JSONResponse:
     """Store feedback on a prediction."""
     given = read_command(request, body, FeedbackBody)
-    stored = _host(request).feedback(given.request_id, given.kind, given.value, _now())
+    stored = _host(request).feedback(
+        given.request_id, given.kind, given.value, _now(), source=given.source
+    )
     return JSONResponse({"id": stored.id})
 
 
 @router.get("/health")
 def _health(request: Request) -> JSONResponse:
-    """Report the project and the digest of the serving model; needs no token."""
+    """Report the project, its id and the digest of the serving model; needs no token."""
     host = _host(request)
-    return JSONResponse({"project": host.project.name, "digest": host.digest})
+    return JSONResponse({"project": host.project.name, "id": host.id, "digest": host.digest})
+
+
+@router.get("/readyz")
+def _ready(request: Request) -> JSONResponse:
+    """Report whether the server can answer and store now; needs no token."""
+    faults = list(request.app.state.readiness.faults())
+    host = _host(request)
+    if host.digest is None:
+        why = "no release can be served, GET /model says why"
+        faults.insert(0, why if host.fault else "no model is released yet")
+    return JSONResponse({"ready": not faults, "faults": faults}, 503 if faults else 200)
 
 
 @router.get("/model")
@@ -106,6 +121,8 @@ def _model(request: Request) -> JSONResponse:
             "threshold": served and served.threshold,
             "release": served and served.release,
             "loaded_at": served and served.loaded_at.isoformat(),
+            "fault": host.fault,
+            "note": served.note if served else "",
         }
     )
 
@@ -154,7 +171,7 @@ def _index(request: Request) -> HTMLResponse:
     """Show the serving model and links to the pages; self-contained HTML."""
     host = _host(request)
     return HTMLResponse(
-        _index_page(host.project.name, host.served(), host.project.state / "reports")
+        _index_page(host.project.name, host.served(), host.project.state / "reports", host.fault)
     )
 
 
@@ -167,7 +184,7 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def _index_page(name: str, served: Served | None, reports: Path) -> str:
+def _index_page(name: str, served: Served | None, reports: Path, fault: str | None) -> str:
     """Return the index page: pages about all nights first, then the newest nights."""
     names = sorted(path.name for path in reports.glob("*.html"))
     nights = [name for name in reversed(names) if name.startswith("night-")]
@@ -177,7 +194,7 @@ def _index_page(name: str, served: Served | None, reports: Path) -> str:
         links.append(f"<li>and {len(nights) - _NIGHTS} earlier ones in {escape(str(reports))}</li>")
     return _PAGE.format(
         name=escape(name),
-        served=_sentence(served),
+        served=_sentence(served) + (f" <strong>{escape(fault)}</strong>" if fault else ""),
         pages="\n".join(_link(page, _TITLES.get(page, page)) for page in others)
         or "<li>none yet: flywheel night writes them</li>",
         nights="\n".join(links) or "<li>none yet: flywheel night writes the first</li>",

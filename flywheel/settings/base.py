@@ -22,6 +22,14 @@ def web_address(url: str) -> str:
     Raises:
         ValueError: it is not an address of the web.
     """
-    if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc:
-        raise ValueError("is no web address; write one such as https://pictures.example.com/")
+    try:
+        parts = urlsplit(url)
+        is_address = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # a port that is no number, a bracket that is not closed
+        is_address = False
+    if not is_address or not url.isprintable() or " " in url:
+        raise ValueError(
+            "is no web address; write one such as https://pictures.example.com/, an IPv6 address in "
+            "brackets: http://[::1]:4280"
+        )
     return url

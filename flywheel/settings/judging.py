@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from flywheel.metrics.grammar.conditions import (
+from flywheel.metrics.conditions import (
     all_conditions,
     all_formulas,
     check_places,
@@ -32,7 +32,7 @@ class Metric(Section):
     """Section [metric]: the one number that decides; threshold n - 1, optimize the nth."""
 
     optimize: Annotated[str, AfterValidator(one_formula)] = "correct"
-    """formula over per-sample scores, see `flywheel.metrics.grammar.parse.parse_formula`"""
+    """formula over per-sample scores, see `flywheel.metrics.parse.parse_formula`"""
     higher_is_better: bool = True
     requirement: float | None = None
     """value of the optimized formula that the product needs"""

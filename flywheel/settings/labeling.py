@@ -12,7 +12,7 @@ from flywheel.settings.base import Fraction, Section, web_address
 class LabelingSettings(Section):
     """Section [labeling]."""
 
-    url: str = "http://127.0.0.1:8780"
+    url: Annotated[str, AfterValidator(web_address)] = "http://127.0.0.1:8780"
     """Label Studio; its token is LABEL_STUDIO_API_KEY"""
     samples_per_night: int = Field(default=50, ge=1)
     """budget of a night, all runs together: this many times annotations_per_sample answers, gold

@@ -1,12 +1,22 @@
-"""What is collected, kept apart and trained on: sections [collect], [sensors], [dataset] and [train]."""
+"""What is collected, kept apart and trained on: [collect], [select], [sensors], [dataset], [train]."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, model_validator
 
 from flywheel.settings.base import Fraction, Section
+
+STRATEGIES = ("random", "diverse", "coverage", "lcmd")
+
+
+def _strategy(name: str) -> str:
+    if name not in STRATEGIES and ":" not in name:
+        raise ValueError(
+            f"{name!r} is not a strategy; write one of {', '.join(STRATEGIES)}, or module:function"
+        )
+    return name
 
 
 class Collect(Section):
@@ -18,13 +28,20 @@ class Collect(Section):
     """low-confidence predictions waiting that trigger a label-hard-cases run"""
 
 
+class Select(Section):
+    """Section [select]."""
+
+    strategy: Annotated[str, AfterValidator(_strategy)] = "diverse"
+    """how the targeted share is chosen: random, diverse, coverage, lcmd, or module:function"""
+
+
 class Sensors(Section):
     """Section [sensors]: what the world says back as labels, which train and never test."""
 
     correction_reliability: Fraction = 0.0
     """weight in training of a correction, such as the pose of a marker; 0: it is no label"""
-    outcome_reliability: Fraction = 0.0
-    """the same of the model's own answer, once the outcome says that it worked"""
+    outcomes: int = Field(default=1_000, ge=0)
+    """newest outcomes that train, each weighted by how far outcomes have proved right; 0: none"""
 
 
 class Dataset(Section):
@@ -32,22 +49,48 @@ class Dataset(Section):
 
     group: str | None = None
     """metadata key; samples that share its value never cross a split"""
+    holdout: Literal["window", "groups"] = "window"
+    """window: labels drawn at random test first and train later; groups: some groups only ever test,
+    for groups that come again for years, such as patients or devices"""
+    window_nights: int = Field(default=7, ge=1)
+    """nights after its draw that a label tests before it trains, and longer while a challenge needs it"""
+    window_labels: int = Field(default=400, ge=5)
+    """newest labels that test; older ones train"""
     test_groups: Annotated[float, Field(gt=0, lt=1)] = 0.3
-    """share of the groups that can only test, fixed by hash before selection"""
-    near_duplicate: Annotated[float, Field(gt=0, le=1)] = 0.999
-    """correlation of two model inputs from which a training sample counts as a copy of a test sample"""
+    """of holdout = "groups": share of the groups that can only test, fixed by hash before selection"""
+    near_duplicate: Fraction = 0.9
+    """least similarity of copies, measured by what sets inputs apart from the project's mean; 1: only equal inputs, 0: none"""
+    most_copies: Fraction = 0.1
+    """share of a split that may be dropped as copies before a night stops and shows a pair"""
+
+    @property
+    def testing_groups(self) -> float:
+        """Share of the groups that can only test: 0 with a window."""
+        return self.test_groups if self.holdout == "groups" else 0.0
+
+    @model_validator(mode="after")
+    def _groups_that_test(self) -> Dataset:
+        if self.holdout == "window" and "test_groups" in self.model_fields_set:
+            raise ValueError(
+                f"test_groups = {self.test_groups:g} has no effect with a test window; "
+                'remove it, or set holdout = "groups"'
+            )
+        return self
 
 
 class Train(Section):
     """Section [train]."""
 
-    epochs: int = Field(default=20, ge=1)
+    steps: int = Field(default=1_000, ge=1)
+    """optimizer steps of a training; ten epochs, where that is more"""
     batch_size: int = Field(default=64, ge=1)
     learning_rate: float = Field(default=1e-3, gt=0, le=1)
     shrink: Fraction = 0.5
     """warm start: weights of the champion are multiplied by it, 0 starts afresh"""
-    hard_share: Fraction = 0.3
-    """most of a training epoch that targeted samples may fill"""
+    production_share: Fraction = 0.8
+    """least part of an epoch that samples from production fill; the rest is start data, drawn anew"""
+    validation_share: Fraction = 0.0
+    """groups held back to choose the best step and end early, others each night; 0: the last step"""
     device: str = "auto"
     """auto (GPU when there is one), cpu, cuda, cuda:1"""
     processes: int = Field(default=1, ge=1, le=64)

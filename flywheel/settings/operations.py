@@ -6,6 +6,7 @@ Sections [project], [storage], [serve], [schedule], [prefect], [workers], [links
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
 
@@ -13,6 +14,7 @@ from pydantic import AfterValidator, Field
 
 from flywheel.cron import cron_fault
 from flywheel.settings.base import Section, web_address
+from flywheel.web import is_ipv6
 
 _Address = Annotated[str, AfterValidator(web_address)]
 _POOL = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
@@ -86,6 +88,14 @@ def _known_zone(name: str) -> str:
     return name
 
 
+def _host(host: str) -> str:
+    """A host name or address; an IPv6 address without its brackets."""
+    bare = host.removeprefix("[").removesuffix("]") if ":" in host else host
+    if not re.fullmatch(r"[A-Za-z0-9._:%-]+", bare) or (":" in bare and not is_ipv6(bare)):
+        raise ValueError("is no host; write one such as 127.0.0.1, ::1 or gpu.example.com")
+    return bare
+
+
 def _cron_line(cron: str) -> str:
     fault = cron_fault(cron)
     if fault:
@@ -118,10 +128,10 @@ class Storage(Section):
 class Serve(Section):
     """Section [serve]."""
 
-    host: str = "127.0.0.1"
+    host: Annotated[str, AfterValidator(_host)] = "127.0.0.1"
     """beyond loopback the server needs FLYWHEEL_SERVER_TOKEN"""
     port: int = Field(default=8700, ge=1, le=65535)
-    public_url: Annotated[str, AfterValidator(web_address)] | None = None
+    public_url: _Address | None = None
     """address by which a Label Studio on another machine reaches the model server, to notify it of
     annotations; beside each other they need none"""
     max_payload_bytes: int = Field(default=10_000_000, gt=0)
@@ -139,5 +149,5 @@ class Schedule(Section):
 class Prefect(Section):
     """Section [prefect]."""
 
-    url: str = "http://127.0.0.1:4280"
+    url: _Address = "http://127.0.0.1:4280"
     """Prefect's server, where its dashboard is; the API is below /api"""

@@ -8,14 +8,16 @@ from flywheel.stack.local import (
     Login,
     down,
     environment,
-    is_loopback,
     login,
     outdated,
+    own_id,
+    prefect_sign_in,
     running,
     up,
 )
-from flywheel.stack.pools import gpu_pool, is_own, own_workers, run_pool
 from flywheel.stack.process import Server
+from flywheel.stack.sharing import gpu_pool, is_own, own_workers, run_pool
+from flywheel.web import is_loopback
 
 __all__ = [
     "SERVICES",
@@ -28,7 +30,9 @@ __all__ = [
     "is_own",
     "login",
     "outdated",
+    "own_id",
     "own_workers",
+    "prefect_sign_in",
     "run_pool",
     "running",
     "up",

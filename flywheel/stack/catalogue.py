@@ -6,13 +6,16 @@ loopback, report to no one and keep their files in the project's state folder.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from flywheel.errors import UnavailableError
+from flywheel.guard import LOOPBACK, origins_of
 from flywheel.stack.credentials import Credentials
 from flywheel.stack.process import Service
 from flywheel.stack.supervise import port_of
@@ -21,10 +24,24 @@ _PASSED_ON = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSL_CERT_FILE")
 """all that Label Studio sees of our environment: it reads names as plain as HOST and DEBUG"""
 
 
-def prefect_server(home: Path, url: str) -> Service:
-    """Prefect's server, with its database and everything else below `home`."""
+def prefect_server(home: Path, url: str, password: str, pages: Sequence[str] = ()) -> Service:
+    """Prefect's server, with its database and everything else below `home`.
+
+    Args:
+        home: its folder.
+        url: where it listens.
+        password: `user:password`, without which it answers nothing but whether it is healthy.
+        pages: other addresses by which users' browsers reach it.
+    """
     host, port = _address(url)
+    own = [url, *pages]
     env = {
+        "PREFECT_SERVER_API_AUTH_STRING": password,
+        # By default the page of any site may read what it answers.
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": ",".join(
+            dict.fromkeys(origin for page in own for origin in origins_of(page))
+        ),
+        "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
         "PREFECT_HOME": str(home),
         # Without it the dashboard's page talks to port 4200, wherever the server is.
         "PREFECT_API_URL": f"{url.rstrip('/')}/api",
@@ -41,17 +58,27 @@ def prefect_server(home: Path, url: str) -> Service:
     }
     return Service(
         name="prefect",
-        argv=_module("prefect", "--no-prompt", "server", "start", "--host", host, "--port", port),
+        argv=_module(
+            "flows.helpers.prefect_server",
+            *(word for page in own for word in ("--page", page)),
+            *("--host", host, "--port", port),
+        ),
         env={**_without_prefect_client(), **env},
         directory=home,
         url=url,
         health="/api/health",
         setting="[prefect] url",
+        settings=_digest(password, *own),
     )
 
 
-def label_studio(data: Path, url: str, credentials: Credentials) -> Service:
-    """Label Studio from its own environment, with its database and files below `data`."""
+def label_studio(
+    data: Path, url: str, credentials: Credentials, pages: Sequence[str] = ()
+) -> Service:
+    """Label Studio from its own environment, with its database and files below `data`.
+
+    `pages` are other addresses by which annotators' browsers reach it.
+    """
     host, port = _address(url)
     is_slow = not (data / "label_studio.sqlite3").exists() and not empty_database().exists()
     return Service(
@@ -60,13 +87,14 @@ def label_studio(data: Path, url: str, credentials: Credentials) -> Service:
             *(str(label_studio_program()), "start", "--no-browser", "--enable-legacy-api-token"),
             *("--internal-host", host, "--port", port),
         ),
-        env=_label_studio_env(data, credentials),
+        env=_label_studio_env(data, credentials) | _only_for([url, *pages]),
         directory=data,
         url=url,
         health="/health/",
         note="the first start makes its database, about 30 s" if is_slow else "",
         setting="[labeling] url",
         start_seconds=300.0,  # a first start on a busy machine
+        settings=_digest(url, *pages),
     )
 
 
@@ -88,7 +116,7 @@ def prefect_worker(
     directory: Path, pool: str, clients: dict[str, str], *, name: str = "worker"
 ) -> Service:
     """A process worker that runs the project's deployments; it creates its pool if there is none."""
-    argv = _module("prefect", "--no-prompt", "worker", "start", "--pool", pool, "--type", "process")
+    argv = _module("flows.helpers.worker", "--pool", pool, "--directory", str(directory))
     # The caller may have silenced Prefect on a terminal; the worker's log keeps the runs' output.
     quiet = {"PYTHONUNBUFFERED": "1", "NO_COLOR": "1"}
     quiet["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "INFO"
@@ -151,6 +179,21 @@ def _label_studio_env(data: Path, credentials: Credentials) -> dict[str, str]:
         "OPENBLAS_NUM_THREADS": "1",
         "PYTHONUNBUFFERED": "1",
     }
+
+
+def _only_for(pages: Sequence[str]) -> dict[str, str]:
+    """The variables by which Label Studio answers to its own names and pages only."""
+    names = LOOPBACK | {urlsplit(page).hostname or "" for page in pages}
+    return {
+        "ALLOWED_HOSTS": ",".join(sorted(f"[{name}]" if ":" in name else name for name in names)),
+        "CORS_ALLOWED_ORIGINS": ",".join(origin for page in pages for origin in origins_of(page)),
+        "CSRF_TRUSTED_ORIGINS": ",".join(origin for page in pages for origin in origins_of(page)),
+    }
+
+
+def _digest(*texts: str) -> str:
+    """What distinguishes two starts of a service with other settings."""
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:12]
 
 
 def _without_prefect_client() -> dict[str, str]:

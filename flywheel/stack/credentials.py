@@ -8,17 +8,24 @@ from __future__ import annotations
 import json
 import os
 import secrets
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from flywheel.errors import UserError
+from flywheel.private import private_folder
 
 _EMAIL = "flywheel@example.com"
+_ADDED: dict[str, Callable[[], str]] = {
+    "webhook_secret": lambda: secrets.token_urlsafe(32),
+    "prefect_auth": lambda: f"flywheel:{secrets.token_urlsafe(24)}",
+}
+"""secrets that files of earlier versions do not have, and how they are drawn"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Credentials:
-    """The secrets of the first user of the local Label Studio, and of its webhook."""
+    """The secrets of the local servers: of Label Studio's first user, its webhook, and Prefect."""
 
     email: str
     password: str = field(repr=False)
@@ -29,6 +36,8 @@ class Credentials:
     webhook_secret: str | None = field(default=None, repr=False)
     """proves to the model server that an event comes from Label Studio; None in a file of an
     earlier version, until the next start adds it"""
+    prefect_auth: str | None = field(default=None, repr=False)
+    """`user:password` of Prefect's server and its dashboard; None as above"""
 
 
 def credentials_file(state: Path) -> Path:
@@ -62,8 +71,9 @@ def ensure_credentials(state: Path) -> Credentials:
     """
     known = read_credentials(state)
     if known is not None:
-        if known.webhook_secret is None:
-            known = replace(known, webhook_secret=secrets.token_urlsafe(32))
+        added = {name: draw() for name, draw in _ADDED.items() if getattr(known, name) is None}
+        if added:
+            known = replace(known, **added)
             _store(known, credentials_file(state))
         return known
     if (_data(state) / "label_studio.sqlite3").exists():
@@ -76,14 +86,14 @@ def ensure_credentials(state: Path) -> Credentials:
         password=secrets.token_urlsafe(16),
         token=secrets.token_hex(20),
         secret_key=secrets.token_urlsafe(48),
-        webhook_secret=secrets.token_urlsafe(32),
+        **{name: draw() for name, draw in _ADDED.items()},
     )
     _store(drawn, credentials_file(state))
     return drawn
 
 
 def _store(credentials: Credentials, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    private_folder(path.parent)
     scratch = path.with_suffix(f".{os.getpid()}.tmp")
     scratch.unlink(missing_ok=True)
     descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -8,7 +8,6 @@ an empty one and set to write ahead, with which uploads and imports take a third
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import os
 import shutil
 import sqlite3
@@ -16,17 +15,23 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
-from flywheel.errors import SettingsError
-from flywheel.project import Project
+import httpx
+
+from flywheel.errors import BusyError, SettingsError
+from flywheel.ledger import Ledger
+from flywheel.ledger.engine import project_id
+from flywheel.private import make_private, private_folder
+from flywheel.project import FILE_NAME, Project, secret
 from flywheel.stack import catalogue
 from flywheel.stack.credentials import credentials_file, ensure_credentials, read_credentials
-from flywheel.stack.pools import gpu_pool, run_pool
 from flywheel.stack.process import Server, Service, read_servers
+from flywheel.stack.sharing import find_owners, gpu_pool, run_pool, state_of
 from flywheel.stack.supervise import Progress, port_of, start_all, stop_all
+from flywheel.web import is_loopback
 
 _PATIENCE_SECONDS = 10.0
+_HEALTH_SECONDS = 2.0
 
 
 SERVICES = ("prefect", "label-studio", "model-server")
@@ -44,7 +49,8 @@ class Login:
     url: str
     email: str
     password_file: Path
-    """JSON, readable by its owner only; the password is under "password" """
+    """JSON, readable by its owner only: the password is under "password", and what Prefect's
+    dashboard asks for under "prefect_auth" """
 
 
 def up(
@@ -56,8 +62,10 @@ def up(
 ) -> list[Server]:
     """Start these services unless they run, wait until they answer, and return their processes.
 
-    A server whose url is not on this machine is left alone. A worker starts after the servers that
-    it needs, and serves the project's work pool, or `pool`. `progress` gets a line for each event.
+    A server whose url is not on this machine is left alone, and so is a Prefect or Label Studio of
+    another project of this user: it serves both, and starts from that project's folder. A worker
+    starts after the servers that it needs, and serves the project's work pool, or `pool`.
+    `progress` gets a line for each event.
 
     Raises:
         SettingsError: a name is not a service, or two services have one port.
@@ -72,6 +80,18 @@ def up(
     for name in [name for name in chosen if not is_loopback(_urls(project).get(name))]:
         progress(f"{name}: {_urls(project)[name]} is not on this machine's loopback; not started")
         chosen.remove(name)
+    private_folder(project.state)
+    make_private(project.state)
+    of_others = []
+    for name, other in find_owners(project).items():
+        if name in chosen:
+            chosen.remove(name)
+            of_others += up(other, [name], progress=progress)
+            progress(
+                f"{name}: shared with project {other.name!r}, which owns it ({other.directory})"
+            )
+    if "model-server" in chosen:
+        _refuse_other_project(project)
     built = [builders[name]() for name in chosen]
     _refuse_shared_port(built)
     first = [service for service in built if service.url is not None]
@@ -81,7 +101,7 @@ def up(
     started = start_all(first, project.state, progress)
     if "label-studio" in chosen:
         write_ahead(project.state / "label-studio")  # now or at a later start: it only speeds up
-    return started + start_all(then, project.state, progress)
+    return of_others + started + start_all(then, project.state, progress)
 
 
 def down(project: Project, *, only: str | None = None, progress: Progress = print) -> list[str]:
@@ -101,11 +121,15 @@ def running(project: Project) -> list[Server]:
 def environment(project: Project) -> dict[str, str]:
     """The environment variables of the model server and clients; those set already take precedence."""
     known = {"PREFECT_API_URL": f"{project.prefect.url.rstrip('/')}/api"}
-    credentials = read_credentials(project.state)
-    if credentials is not None and is_loopback(project.labeling.url):
-        known["LABEL_STUDIO_API_KEY"] = credentials.token
-        if credentials.webhook_secret is not None:
-            known["FLYWHEEL_WEBHOOK_SECRET"] = credentials.webhook_secret
+    studio = read_credentials(state_of(project, "label-studio"))
+    if studio is not None and is_loopback(project.labeling.url):
+        known["LABEL_STUDIO_API_KEY"] = studio.token
+        own = read_credentials(project.state)
+        if own is not None and own.webhook_secret is not None:
+            known["FLYWHEEL_WEBHOOK_SECRET"] = own.webhook_secret
+    prefect = read_credentials(state_of(project, "prefect"))
+    if prefect is not None and is_loopback(project.prefect.url) and prefect.prefect_auth:
+        known["PREFECT_API_AUTH_STRING"] = prefect.prefect_auth
     if password := os.environ.get("PREFECT_SERVER_API_AUTH_STRING"):
         known["PREFECT_API_AUTH_STRING"] = password  # a server that we start asks for it
     names = (
@@ -116,12 +140,25 @@ def environment(project: Project) -> dict[str, str]:
 
 
 def login(project: Project) -> Login:
-    """How a person logs in to the local Label Studio; draws its secrets if there are none yet."""
+    """How a person logs in to the local servers; draws their secrets if there are none yet."""
+    state = state_of(project, "label-studio")
     return Login(
         url=project.labeling.url,
-        email=ensure_credentials(project.state).email,
-        password_file=credentials_file(project.state),
+        email=ensure_credentials(state).email,
+        password_file=credentials_file(state),
     )
+
+
+def prefect_sign_in(project: Project) -> str:
+    """How a person signs in to Prefect's dashboard, in words and without the password itself."""
+    if not is_loopback(project.prefect.url):
+        return "with the password of that server, if it has one"
+    for name in ("PREFECT_SERVER_API_AUTH_STRING", "PREFECT_API_AUTH_STRING"):
+        if secret(name):
+            return f"sign in with your {name}"
+    state = state_of(project, "prefect")
+    ensure_credentials(state)
+    return f'sign in with "prefect_auth" in {credentials_file(state)}'
 
 
 def _refuse_shared_port(services: Sequence[Service]) -> None:
@@ -185,12 +222,17 @@ def _builders(project: Project, pool: str | None) -> dict[str, Callable[[], Serv
     """Name -> builder of the service; only a builder that is called looks for its program."""
     state, directory = project.state, project.directory
     return {
-        "prefect": lambda: catalogue.prefect_server(state / "prefect", project.prefect.url),
+        "prefect": lambda: catalogue.prefect_server(
+            state / "prefect", project.prefect.url, _prefect_auth(state), [project.prefect_page]
+        ),
         "label-studio": lambda: catalogue.label_studio(
-            state / "label-studio", project.labeling.url, ensure_credentials(state)
+            state / "label-studio",
+            project.labeling.url,
+            ensure_credentials(state),
+            [project.label_studio_page],
         ),
         "model-server": lambda: catalogue.model_server(
-            directory, project.server_url, environment(project), _read_by_server(project)
+            directory, project.server_url, _known(project), _read_by_server(project)
         ),
         "worker": lambda: catalogue.prefect_worker(
             directory, pool or run_pool(project), environment(project)
@@ -201,20 +243,45 @@ def _builders(project: Project, pool: str | None) -> dict[str, Callable[[], Serv
     }
 
 
+def _known(project: Project) -> dict[str, str]:
+    """The environment of the model server, which needs a secret of its own for its webhook."""
+    ensure_credentials(project.state)
+    return environment(project)
+
+
+def _refuse_other_project(project: Project) -> None:
+    """Raise when the model server of another project answers at the address of this one."""
+    try:
+        with httpx.Client(trust_env=False, timeout=_HEALTH_SECONDS) as client:
+            said = client.get(f"{project.server_url}/health").json()
+    except (httpx.HTTPError, ValueError):
+        return  # none, or another program: a taken port is refused when it is started
+    serves = (said.get("project"), said.get("id")) if isinstance(said, dict) else (None, None)
+    if serves[0] is None or serves == (project.name, own_id(project)):
+        return
+    raise BusyError(
+        f"{project.server_url} is the model server of project {serves[0]!r}, id {serves[1]}, and "
+        f"not of {project.name!r}. Write another [serve] port in {project.directory / FILE_NAME}, or "
+        "stop that one with flywheel down in its folder."
+    )
+
+
+def own_id(project: Project) -> str:
+    """The id of a project, from its ledger, which is made where there is none."""
+    with closing(Ledger.open(project.ledger_url)) as ledger, ledger.read() as connection:
+        return project_id(connection)
+
+
+def _prefect_auth(state: Path) -> str:
+    """What the server asks for: the user's own `user:password`, else the one drawn for it."""
+    names = ("PREFECT_SERVER_API_AUTH_STRING", "PREFECT_API_AUTH_STRING")
+    given = next(filter(None, map(secret, names)), None)
+    return given or ensure_credentials(state).prefect_auth or ""
+
+
 def _urls(project: Project) -> dict[str, str]:
     return {
         "prefect": project.prefect.url,
         "label-studio": project.labeling.url,
         "model-server": project.server_url,
     }
-
-
-def is_loopback(url: str | None) -> bool:
-    """Whether a url is on this machine; so is a service without a url."""
-    host = urlsplit(url).hostname if url else "localhost"
-    if host in {None, "localhost"}:
-        return True
-    try:
-        return ipaddress.ip_address(str(host)).is_loopback
-    except ValueError:
-        return False

@@ -22,6 +22,7 @@ from pathlib import Path
 import psutil
 
 from flywheel.errors import UnavailableError, UserError
+from flywheel.private import PRIVATE_MASK, private_folder
 
 MARK_VARIABLE = "FLYWHEEL_STACK"
 """environment variable that holds the service and the project of a process"""
@@ -128,7 +129,7 @@ def spawn(service: Service, state: Path) -> Server:
         UnavailableError: the program cannot be started.
     """
     log = state / "logs" / f"{service.name}.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
+    private_folder(log.parent)
     service.directory.mkdir(parents=True, exist_ok=True)
     if log.exists():
         log.replace(log.with_name(f"{log.name}.1"))
@@ -142,6 +143,7 @@ def spawn(service: Service, state: Path) -> Server:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                umask=PRIVATE_MASK,
             )
     except OSError as error:
         raise UnavailableError(
@@ -201,7 +203,7 @@ def _family(server: Server, state: Path, runaways: bool) -> set[psutil.Process]:
     marked = (
         process
         for process in psutil.process_iter()
-        if _mark(process) == _mark_of(server.name, state)
+        if mark_of(process) == _mark_of(server.name, state)
     )
     family = {process for process in marked if runaways or _is_member(process, server.pid)}
     return family | ({leader} if leader else set())
@@ -237,7 +239,8 @@ def _mark_of(name: str, state: Path) -> str:
     return f"{name}@{state}"
 
 
-def _mark(process: psutil.Process) -> str | None:
+def mark_of(process: psutil.Process) -> str | None:
+    """The mark of a process: its service and its state folder; None: it is not ours to read."""
     try:
         return process.environ().get(MARK_VARIABLE)
     except psutil.Error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,10 +19,12 @@ import httpx
 import psutil
 
 from flywheel.errors import BusyError, UnavailableError
+from flywheel.private import private_folder
 from flywheel.stack.process import (
     Server,
     Service,
     last_lines,
+    mark_of,
     read_servers,
     spawn,
     stop,
@@ -166,8 +169,8 @@ def _taken_port(service: Service, end: float) -> str | None:
     """Why a service cannot have its port, and where to write another; None when it can."""
     if service.url is None:
         return None
-    port = port_of(service.url)
-    while (fault := _bind_fault(port)) is not None:
+    port, host = port_of(service.url), urlsplit(service.url).hostname
+    while (fault := _bind_fault(host or "127.0.0.1", port)) is not None:
         holder = _holder(port)
         if holder is not None or time.monotonic() > end:
             return (
@@ -179,18 +182,39 @@ def _taken_port(service: Service, end: float) -> str | None:
     return None
 
 
-def _bind_fault(port: int) -> str | None:
-    with socket.socket() as probe:
+def _bind_fault(host: str, port: int) -> str | None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", port))
+            probe.bind((host, port))
         except OSError as error:
             return error.strerror or str(error)
     return None
 
 
+def owner_of_port(port: int, service: str) -> Path | None:
+    """The state folder of the flywheel project of this user whose service listens on a port."""
+    process = _listener(port)
+    try:
+        if process is None or process.uids().real != os.getuid():
+            return None
+    except psutil.Error:
+        return None
+    name, _, state = (mark_of(process) or "").partition("@")
+    return Path(state) if name == service else None
+
+
 def _holder(port: int) -> str | None:
     """The process that listens on a port, as far as the system shows it."""
+    process = _listener(port)
+    try:
+        return f"held by pid {process.pid}, {process.name()}" if process is not None else None
+    except psutil.Error:
+        return None
+
+
+def _listener(port: int) -> psutil.Process | None:
     try:
         listening = [
             connection.pid
@@ -198,14 +222,14 @@ def _holder(port: int) -> str | None:
             if connection.laddr and connection.laddr[1] == port and connection.status == "LISTEN"
         ]
         pid = next((pid for pid in listening if pid), None)
-        return f"held by pid {pid}, {psutil.Process(pid).name()}" if pid else None
+        return psutil.Process(pid) if pid else None
     except psutil.Error:
         return None
 
 
 @contextlib.contextmanager
 def _lock(state: Path) -> Iterator[None]:
-    state.mkdir(parents=True, exist_ok=True)
+    private_folder(state)
     path = state / "stack.lock"
     with path.open("w") as file:
         try:

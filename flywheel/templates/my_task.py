@@ -6,23 +6,30 @@ Replace one function after the other, and run `flywheel check` after each.
 import io
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from html import escape
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from sklearn.datasets import load_digits
 from torch.nn.functional import cross_entropy
 
-from flywheel.errors import AnnotationError, PayloadError
+from flywheel import open_picture
+from flywheel.errors import AnnotationError
+from flywheel.recipes import VaryPictures, not_this_class
 from flywheel.records import Answer, Json, Sample, Split
 from flywheel.task import Baseline, Example, Labeling, Predictor, Task
 
-CLASSES = list("0123456789")  # your classes, each also its key in Label Studio; add at the end only
+CLASSES = list("0123456789")  # your classes; add at the end only
+CHOICES = [  # the first ten have the keys 0 to 9 in Label Studio
+    f'<Choice value="{escape(name)}"' + (f' hotkey="{key}"/>' if key < 10 else "/>")
+    for key, name in enumerate(CLASSES)
+]
 
 LABELING_CONFIG = f"""<View>
   <Image name="image" value="$image" maxWidth="320px"/>
   <Choices name="class" toName="image" choice="single" required="true">
-    {"".join(f'<Choice value="{name}" hotkey="{name}"/>' for name in CLASSES)}
+    {"".join(CHOICES)}
   </Choices>
 </View>"""
 
@@ -44,6 +51,8 @@ def task() -> Task:
         ),
         start_data=start_data,  # the labels that you begin with
         baselines={"majority class": Baseline(kind="scripted", fit=majority_class)},
+        augment=VaryPictures(),  # how much pictures are turned, moved and relit in training
+        loss_not=lambda output, target: not_this_class(output["logits"], target),  # failed answers
         slices={"little ink": lambda sample: bool(inputs([sample]).mean() < 0.25)},
     )
 
@@ -57,7 +66,7 @@ class Model(torch.nn.Module):
         self.last = torch.nn.Linear(64, len(CLASSES))
 
     def forward(self, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
-        """(B, 8, 8) -> logits (B, 10) and embedding (B, 64)."""
+        """(B, 1, 8, 8) -> logits (B, 10) and embedding (B, 64)."""
         embedding = self.hidden(pixels).relu()
         return {"logits": self.last(embedding), "embedding": embedding}
 
@@ -66,14 +75,9 @@ def inputs(samples: Sequence[Sample]) -> torch.Tensor:
     """Your decoding: the bytes that production sends -> (B, ...) float32."""
     pixels = []
     for sample in samples:
-        try:
-            image = Image.open(io.BytesIO(sample.payload)).convert("L").resize((8, 8))
-        except UnidentifiedImageError as error:  # its own text is an address in memory
-            fault = f"cannot identify an image in {len(sample.payload)} bytes"
-            raise PayloadError(f"sample {sample.id[:12]}: {fault}; send a PNG") from error
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise PayloadError(f"sample {sample.id[:12]}: {error}; send a PNG") from error
-        pixels.append(np.asarray(image, dtype=np.float32) / 255)
+        image = open_picture(sample)  # a PNG or JPEG, upright; its size is checked first
+        image = image.convert("L").resize((8, 8))
+        pixels.append(np.asarray(image, dtype=np.float32)[None] / 255)
     return torch.from_numpy(np.stack(pixels))
 
 

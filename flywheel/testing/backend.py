@@ -17,6 +17,7 @@ from flywheel.annotate.backend import (
     LabelingTask,
     NewLabelingTask,
     ReturnedAnnotation,
+    other_owner,
     task_data,
 )
 from flywheel.errors import UnavailableError
@@ -61,6 +62,7 @@ class MemoryBackend:
     def __init__(self) -> None:
         self.projects: dict[int, str] = {}
         self.configs: dict[int, str] = {}
+        self.owners: dict[int, str] = {}
         self.tasks: dict[int, Kept] = {}
         self.items: list[NewLabelingTask] = []
         self.hooks: dict[tuple[int, str], str] = {}
@@ -80,12 +82,15 @@ class MemoryBackend:
         config: str,
         project_id: int | None,
         num_annotators: int = 1,  # noqa: ARG002
+        owner: str = "",
     ) -> LabelingProject:
         """The project of this id, else the oldest of this title, else a new one."""
         self._up()
         if project_id not in self.projects:
             same = [key for key, name in self.projects.items() if name == title]
             project_id = min(same) if same else self._begin(title)
+        if owner and self.owners.setdefault(project_id, owner) != owner:
+            raise other_owner(title, self.owners[project_id], owner)
         self.configs[project_id] = config
         self._answered("ensure")
         return LabelingProject(project_id, self.page(project_id))

@@ -7,26 +7,29 @@ in a folder.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import Connection
+
+from flywheel.artifact import load_model
 from flywheel.blobs import Blobs
 from flywheel.errors import UnavailableError
 from flywheel.ledger import Ledger
-from flywheel.ledger.predictions import Logged, append_feedback, append_predictions, feedback_id
-from flywheel.ledger.samples import load_samples
+from flywheel.ledger.samples import group_of, load_samples, split_of
 from flywheel.loop import Loop, begin_night
 from flywheel.loop.steps import STEPS
 from flywheel.model import Model, pick_device
 from flywheel.project import Project
-from flywheel.records import Feedback, FeedbackKind, Json, Prediction, Sample, content_id
+from flywheel.records import FeedbackKind, Json, Prediction, Sample, content_id
 from flywheel.serve import CanaryAnswer, ModelServer, ServedModel
-from flywheel.splits import group_of, split_of
+from flywheel.serve.answers import finite
 from flywheel.task import Task
 from flywheel.testing.backend import MemoryBackend
+from flywheel.testing.ledger import LedgerBuilder
 
 _START = datetime(2026, 3, 1, 2, tzinfo=UTC)
 
@@ -36,7 +39,8 @@ class MemoryServer(ModelServer):
 
     def __init__(self, project: Project, task: Task, ledger: Ledger, blobs: Blobs) -> None:
         super().__init__("memory:")
-        self._project_settings, self._task, self._ledger, self._blobs = project, task, ledger, blobs
+        self._project_settings, self._task, self._blobs = project, task, blobs
+        self._past = LedgerBuilder(ledger)
         self._model: Model | None = None
         self._threshold: float | None = None
         self._num_answered = 0
@@ -53,7 +57,7 @@ class MemoryServer(ModelServer):
     def canary(self, digest: str, sample_ids: Sequence[str]) -> list[CanaryAnswer]:
         """The answers of a candidate to stored samples, in their order."""
         model = self._load(digest)
-        with self._ledger.read() as connection:
+        with self._past.ledger.read() as connection:
             samples = load_samples(connection, self._blobs, list(sample_ids))
         return [
             CanaryAnswer(
@@ -75,27 +79,29 @@ class MemoryServer(ModelServer):
         if self._model is None:
             raise UnavailableError("no model serves yet; run a first night, which releases one")
         (answer,) = self._model.answer_samples([sample])
+        confidence, embedding, _ = finite(answer)  # as the real server stores it
         self._num_answered += 1
-        prediction = Prediction(
-            id=content_id(f"request {self._num_answered}".encode())[:32],
-            sample_id=sample.id,
-            answer=answer.value,
-            confidence=answer.confidence,
-            embedding=answer.embedding,
-            latency_ms=1.0,
-            model_digest=self._model.digest,
-            created_at=now,
-        )
         settings = self._project_settings
         group = group_of(sample.metadata, sample.id, settings.dataset.group)
-        split = split_of(settings.name, group, settings.dataset.test_groups)
-        logged = Logged(sample=sample, group=group, split=split, prediction=prediction)
-        with self._ledger.begin() as connection:
-            append_predictions(connection, [logged])
+        self._past.now = now
+        (prediction,) = self._past.predict(
+            confidence,
+            sample=sample,
+            embedding=embedding,
+            group=group,
+            split=split_of(settings.name, group, settings.dataset.testing_groups),
+            id=content_id(f"request {self._num_answered}".encode())[:32],
+            answer=answer.value,
+            model_digest=self._model.digest,
+        )
         return prediction
 
+    def at_once(self) -> AbstractContextManager[Connection]:
+        """All predictions inside are one transaction."""
+        return self._past.at_once()
+
     def _load(self, digest: str) -> Model:
-        return Model(self._task, self._blobs.get(digest), pick_device("cpu"))
+        return load_model(self._past.ledger, self._blobs, self._task, digest, pick_device("cpu"))
 
 
 class _Clock:
@@ -119,19 +125,16 @@ class MemoryProject:
 
     def serve(self, samples: Iterable[Sample]) -> list[Prediction]:
         """Send samples to the model server one by one; returns its predictions."""
-        return [self.server.predict(sample, self.loop.now()) for sample in samples]
+        with self.server.at_once():
+            return [self.server.predict(sample, self.loop.now()) for sample in samples]
 
-    def give_feedback(self, prediction: Prediction, kind: FeedbackKind, value: Json) -> None:
+    def give_feedback(
+        self, prediction: Prediction, kind: FeedbackKind, value: Json, source: str = ""
+    ) -> None:
         """Store feedback on a prediction."""
-        given = Feedback(
-            id=feedback_id(prediction.id, kind, value),
-            prediction_id=prediction.id,
-            kind=kind,
-            value=value,
-            created_at=self.loop.now(),
-        )
-        with self.loop.ledger.begin() as connection:
-            append_feedback(connection, [given])
+        past = LedgerBuilder(self.loop.ledger)
+        past.now = self.loop.now()
+        past.feedback(prediction, kind, value, source)
 
     def annotate(self, answer: Callable[[Sample], Json], by: str = "ann") -> int:
         """Let an annotator answer every open labeling task; returns how many there were."""
@@ -168,8 +171,8 @@ def open_memory(
         sections: settings by section of flywheel.toml; the others have their defaults.
     """
     identity = {"name": "in-memory", "task": "in_memory:task"}
-    named = {"train": {"device": "cpu"}, **sections}
-    project = Project(directory=folder, project=identity, **named)  # type: ignore[arg-type]
+    named = {"project": identity, "train": {"device": "cpu"}, **sections}
+    project = Project(directory=folder, **named)  # type: ignore[arg-type]
     project.state.mkdir(parents=True, exist_ok=True)
     with closing(Ledger.open(project.ledger_url)) as ledger:
         blobs = Blobs.open(project.blobs_url)

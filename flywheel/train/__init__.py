@@ -2,6 +2,6 @@
 
 from flywheel.train.data import Trained, TrainingData
 from flywheel.train.distributed import Trainers, train_distributed
-from flywheel.train.fit import train
+from flywheel.train.fit import steps_of, train
 
-__all__ = ["Trained", "Trainers", "TrainingData", "train", "train_distributed"]
+__all__ = ["Trained", "Trainers", "TrainingData", "steps_of", "train", "train_distributed"]

@@ -1,20 +1,34 @@
-"""Inputs and outputs of training, and the weight of each training row.
+"""Inputs and outputs of training, and the composition of its epochs.
 
-Targeted rows are hard cases by selection. Without a cap on their share the model would learn a
-world in which most samples are hard, so `row_weights` weights them down.
+Start data is clean and grows old, and there may be much more of it than of production, where the
+model works. So an epoch is composed by sampling: rows from production fill a share of it, however
+few they are, and the rest is start data, drawn anew for each epoch. In the same way labels by
+annotators fill at least half of production's share, however many outcomes there are.
 """
 
 from __future__ import annotations
 
+import hashlib
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+import torch
 
 from flywheel.errors import UserError
-from flywheel.records import SENSOR, Array, Checkpoint, Json, Sample, canonical
+from flywheel.records import FAILED, TRAIN_ONLY, WORKED, Array, Checkpoint, Json, Sample, canonical
+from flywheel.settings.learning import Train
 
-TARGETED = "targeted"
+START = "start"
+_LABELED, _OUTCOME, _START = range(3)
+_KINDS = {START: _START, WORKED: _OUTCOME, FAILED: _OUTCOME}
+_LABEL_SHARE = 0.5
+_MOST_OFTEN = 16
+"""a row is drawn at most so many times as often as one of another kind: a handful of rows would
+otherwise be learned by heart"""
+LEAST_VALIDATION = 20
+"""labels below which a validation loss is mostly noise"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,28 +37,43 @@ class TrainingData:
 
     samples: Sequence[Sample] = field(repr=False)
     answers: Sequence[Json] = field(repr=False)
-    """the label of each sample"""
+    """the label of each sample; the answer that it does not have, if its origin is failed"""
     origins: Sequence[str] = field(repr=False)
-    """origin of each sample: start, probability, targeted or sensor"""
+    """origin of each sample: start, probability, targeted, sensor, worked or failed"""
     dataset_id: str
+    groups: Sequence[str] = field(default=(), repr=False)
+    """group of each sample; () makes each a group of its own"""
     weights: Sequence[float] = field(default=(), repr=False)
-    """one for each sample; () is 1 for all. Only those of sensor rows are used: the reliability of
-    the sensor's labels, in (0, 1]"""
+    """one for each sample; () is 1 for all. Only those of rows without a label by annotators are
+    used: the reliability of sensors or outcomes, in (0, 1]"""
     champion: bytes | None = field(default=None, repr=False)
     """weights of the champion, for a warm start; None trains from scratch"""
+    asked: Sequence[Sample] = field(default=(), repr=False)
+    """samples whose answers the new model's card shall hold"""
 
     def __post_init__(self) -> None:
-        if self.weights and len(self.weights) != len(self.samples):
+        number = len(self.samples)
+        if len(self.answers) != number or len(self.origins) != number:
             raise ValueError(
-                f"{len(self.samples)} samples have {len(self.weights)} weights; "
-                "pass one weight for each sample, or none at all"
+                f"{number} samples have {len(self.answers)} answers and {len(self.origins)} "
+                "origins; pass one answer and one origin for each sample"
             )
-        sizes = (len(self.samples), len(self.answers), len(self.origins))
-        if len(set(sizes)) != 1:
-            raise ValueError(
-                f"{sizes[0]} samples have {sizes[1]} answers and {sizes[2]} origins; "
-                "pass one answer and one origin for each sample"
-            )
+        for name, given in (("weights", self.weights), ("groups", self.groups)):
+            if given and len(given) != number:
+                raise ValueError(
+                    f"{number} samples have {len(given)} {name}; pass one for each sample, or none"
+                )
+
+    def only(self, rows: Sequence[int]) -> TrainingData:
+        """Return the data of these rows."""
+        return replace(
+            self,
+            samples=[self.samples[row] for row in rows],
+            answers=[self.answers[row] for row in rows],
+            origins=[self.origins[row] for row in rows],
+            groups=[self.groups[row] for row in rows] if self.groups else (),
+            weights=[self.weights[row] for row in rows] if self.weights else (),
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,46 +82,128 @@ class Trained:
 
     weights: bytes = field(repr=False)
     """safetensors"""
+    card: bytes = field(repr=False)
+    """see `flywheel.artifact`"""
     checkpoint: Checkpoint
 
 
-def row_weights(
-    origins: Sequence[str], hard_share: float, reliabilities: Sequence[float] = ()
-) -> Array:
-    """Return (N,) weights of mean 1 in which targeted rows hold at most `hard_share` of the total.
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Plan:
+    """Which rows of a training make its epochs, and which only choose its best step."""
 
-    Formula: a row weighs 1, a sensor row its reliability. With T targeted rows and O the total
-    weight of all others, a targeted row weighs min(1, hard_share / (1 - hard_share) * O / T).
-    Targeted rows are never weighted up.
+    parts: tuple[tuple[Array, int], ...]
+    """row numbers, and how many of them an epoch draws: labels from production, outcomes, start"""
+    validation: Array
+    """row numbers of the validation part"""
+    note: str
+    """why there is no validation part; "" if there is one, or none is wanted"""
 
-    Args:
-        origins: origin of each row.
-        hard_share: largest share of the total weight that targeted rows may hold, 0..1.
-        reliabilities: one for each row, used for sensor rows only; () is 1 for all.
+    @property
+    def training(self) -> Array:
+        """Row numbers of all that trains; an epoch has as many draws."""
+        return np.concatenate([rows for rows, _ in self.parts])
 
-    Raises:
-        UserError: all rows are targeted, so that no weights keep the share.
+    @property
+    def production_share(self) -> float:
+        """Part of an epoch that is from production."""
+        return sum(number for _, number in self.parts[:2]) / max(1, len(self.training))
+
+    def draw(self, generator: torch.Generator | None) -> torch.Tensor:
+        """Return the row numbers (N,) of a new epoch, in random order."""
+        rows = torch.cat([_draw_evenly(*part, generator) for part in self.parts])
+        return rows[torch.randperm(len(rows), generator=generator)]
+
+
+def make_plan(data: TrainingData, settings: Train, seed: int) -> Plan:
+    """Return the plan of a training: its validation part, and how its epochs are composed.
+
+    The validation part holds whole groups, others in every night, so that no label stays out of
+    training. Only labels by annotators and start data are validated on. Without enough of them
+    there is no such part, and all rows train for all steps.
     """
-    targeted = np.array([origin == TARGETED for origin in origins], dtype=bool)
+    is_held, note = _held_back(data, settings, seed)
+    kinds = np.array([_KINDS.get(origin, _LABELED) for origin in data.origins], dtype=int)
+    labeled, outcomes, start = (
+        np.flatnonzero(~is_held & (kinds == kind)) for kind in (_LABELED, _OUTCOME, _START)
+    )
+    number = len(labeled) + len(outcomes) + len(start)
+    num_production = round(
+        number * _share(len(labeled) + len(outcomes), len(start), settings.production_share)
+    )
+    num_labeled = round(num_production * _share(len(labeled), len(outcomes), _LABEL_SHARE))
+    return Plan(
+        parts=(
+            (labeled, num_labeled),
+            (outcomes, num_production - num_labeled),
+            (start, number - num_production),
+        ),
+        validation=np.flatnonzero(is_held & is_labeled(data)),
+        note=note,
+    )
+
+
+def _share(number: int, others: int, wanted: float) -> float:
+    """Return the part of the draws that `number` rows get beside `others`.
+
+    Formula: max(n / (n + o), min(wanted, m n / (m n + o))) with m = 16: never less than their own
+    part, and none is drawn more than m times as often as one of the others.
+    """
+    if number == 0 or others == 0:
+        return float(others == 0)
+    most = _MOST_OFTEN * number / (_MOST_OFTEN * number + others)
+    return max(number / (number + others), min(wanted, most))
+
+
+def some_groups(data: TrainingData, share: float, seed: int) -> Array:
+    """Return (N,) whether a row is of one of the groups that hold about this share of the rows.
+
+    A hash of seed and group decides, so that the same groups come with the same seed whatever
+    else there is.
+    """
+    groups = data.groups or [sample.id for sample in data.samples]
+    chosen = {name: _place(seed, name) < share for name in set(groups)}
+    return np.array([chosen[name] for name in groups], dtype=bool)
+
+
+def is_labeled(data: TrainingData) -> Array:
+    """Return (N,) whether a row has a label by annotators or is start data."""
+    return np.array([origin not in TRAIN_ONLY for origin in data.origins], dtype=bool)
+
+
+def _held_back(data: TrainingData, settings: Train, seed: int) -> tuple[Array, str]:
+    """Return (N,) whether a row is held back for validation, and why none is."""
+    none = np.zeros(len(data.samples), dtype=bool)
+    if settings.validation_share == 0:
+        return none, ""
+    is_held = some_groups(data, settings.validation_share, seed)
+    number = int((is_held & is_labeled(data)).sum())
+    if number < LEAST_VALIDATION:
+        return none, f"{number} labels to validate on are fewer than {LEAST_VALIDATION}"
+    if not _can_teach(data.only(np.flatnonzero(~is_held).tolist())):
+        return none, "without the validation part there would be fewer than 2 answers to learn"
+    return is_held, ""
+
+
+def _place(seed: int, group: str) -> float:
+    """Return a number in 0..1 that a hash of seed and group fixes."""
+    return int(hashlib.sha256(f"{seed} {group}".encode()).hexdigest()[:8], 16) / 2**32
+
+
+def _draw_evenly(rows: Array, number: int, generator: torch.Generator | None) -> torch.Tensor:
+    """Return `number` of the rows, each as often as any other, give or take one."""
+    if number == 0:
+        return torch.empty(0, dtype=torch.long)
+    passes = math.ceil(number / len(rows))
+    order = [torch.randperm(len(rows), generator=generator) for _ in range(passes)]
+    return torch.from_numpy(rows)[torch.cat(order)[:number]]
+
+
+def row_weights(origins: Sequence[str], reliabilities: Sequence[float] = ()) -> Array:
+    """Return (N,) weights of mean 1: a label by annotators weighs 1, others their reliability."""
     weights = np.ones(len(origins))
     if reliabilities:
-        sensed = np.array([origin == SENSOR for origin in origins], dtype=bool)
-        weights[sensed] = np.asarray(reliabilities, dtype=np.float64)[sensed]
-    num_targeted, other = int(targeted.sum()), float(weights[~targeted].sum())
-    if num_targeted == 0 or hard_share >= 1:
-        return _mean_one(weights)
-    if other == 0:
-        raise UserError(
-            f"all {num_targeted} training rows are targeted, and train.hard_share = {hard_share} "
-            "allows only a part; add start data or rows of the probability share, "
-            "or set train.hard_share = 1"
-        )
-    cap = hard_share / (1 - hard_share) * other / num_targeted
-    weights[targeted] = min(1.0, cap)
-    return _mean_one(weights)
-
-
-def _mean_one(weights: Array) -> Array:
+        alone = [origin in TRAIN_ONLY for origin in origins]
+        weights[alone] = np.asarray(reliabilities, dtype=np.float64)[alone]
     scaled: Array = weights / weights.mean() if len(weights) else weights
     return scaled
 
@@ -101,15 +212,26 @@ def check_learnable(data: TrainingData) -> None:
     """Raise an error for data from which nothing can be learned.
 
     Raises:
-        UserError: there are fewer than two rows, or all have the same answer.
+        UserError: there are fewer than two rows with an answer, or all have the same answer.
     """
-    if len(data.samples) < 2:
+    answers = _taught(data)
+    if len(answers) < 2:
         raise UserError(
-            f"there are {len(data.samples)} training rows and at least 2 are needed; "
+            f"there are {len(answers)} training rows and at least 2 are needed; "
             "add start_data to the task, or label more samples"
         )
-    if len({canonical(answer) for answer in data.answers}) < 2:
+    if not _can_teach(data):
         raise UserError(
-            f"all {len(data.answers)} training rows have the answer {data.answers[0]!r} and at least "
+            f"all {len(answers)} training rows have the answer {answers[0]!r} and at least "
             "2 different answers are needed; label samples of other classes too"
         )
+
+
+def _taught(data: TrainingData) -> list[Json]:
+    """Return the answers that rows give; failed rows only say which answer is wrong."""
+    pairs = zip(data.answers, data.origins, strict=True)
+    return [answer for answer, origin in pairs if origin != FAILED]
+
+
+def _can_teach(data: TrainingData) -> bool:
+    return len({canonical(answer) for answer in _taught(data)}) >= 2

@@ -9,22 +9,35 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 
 import torch
 
+from flywheel.artifact import make_card, steady_answers
 from flywheel.errors import FlywheelError
-from flywheel.model import load_weights, pick_device, weights_of
-from flywheel.records import Checkpoint, content_id
+from flywheel.model import Model, load_weights, pick_device, seed_torch, weights_of
+from flywheel.records import FAILED, Checkpoint, content_id
 from flywheel.settings.learning import Train
 from flywheel.task import Task
-from flywheel.train.data import Trained, TrainingData, check_learnable, row_weights
+from flywheel.train.data import (
+    Plan,
+    Trained,
+    TrainingData,
+    check_learnable,
+    make_plan,
+    row_weights,
+)
 from flywheel.train.team import Team
 
 _NOISE_STD = 0.01
+_LEAST_PASSES, _MOST_EPOCHS = 10, 100
+"""every row has its chance ten times; a curve of more than a hundred points says no more"""
+_LOOKS, _PATIENCE, _LOOK_ROWS = 20, 5, 256
+"""about twenty looks at the validation part; a quarter of them without progress is the end"""
 
 Progress = Callable[[int, int, float], None]
 """called with (epoch counted from 1, epochs, mean loss) after every epoch"""
@@ -35,7 +48,7 @@ _ALONE = Team()
 def seeded(seed: int) -> Iterator[None]:
     """Seed torch's global generators inside the block and restore their state after it."""
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        torch.manual_seed(seed)
+        seed_torch(seed)
         yield
 
 
@@ -47,7 +60,8 @@ def starting_network(task: Task, champion: bytes | None, shrink: float) -> torch
     one.
     Source: Ash and Adams, "On Warm-Starting Neural Network Training", arXiv 1910.08475.
     Departure: buffers, such as the statistics of a batch norm, are kept as they are, because
-    shrinking a measured mean or variance would make it wrong.
+    shrinking a measured mean or variance would make it wrong. Rows that the champion lacks, of
+    classes added since, begin as in a fresh network.
 
     Raises:
         TaskError: the champion's weights belong to another network.
@@ -55,7 +69,7 @@ def starting_network(task: Task, champion: bytes | None, shrink: float) -> torch
     module = task.model()
     if champion is None or shrink == 0:
         return module
-    load_weights(module, champion)
+    load_weights(module, champion, grown=True)
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.mul_(shrink).add_(torch.randn_like(parameter), alpha=_NOISE_STD)
@@ -72,6 +86,10 @@ class Fitted:
     """mean training loss of each epoch"""
     device: str
     """name of the GPU, or cpu"""
+    card: bytes = field(repr=False)
+    """of the new model, with its answers to `TrainingData.asked`; see `flywheel.artifact`"""
+    recipe: str
+    """rows, steps and the choice of the best one, in a sentence"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -84,6 +102,8 @@ class _Resident:
     """(N, ...)"""
     weights: torch.Tensor
     """(N,), mean 1"""
+    is_refuted: torch.Tensor | None
+    """(N,) whether the target is an answer that a row does not have; None: of no row"""
 
 
 def fit(
@@ -97,32 +117,57 @@ def fit(
 ) -> Fitted:
     """Train on the device of the settings, alone or as one process of a team.
 
+    Rows that only say which answer is wrong train if the task has a `loss_not`.
+
     Raises:
-        UserError: all rows are targeted, or a batch has fewer rows than there are processes.
+        UserError: a batch has fewer rows than there are processes.
         TaskError: the champion's weights belong to another network.
         FlywheelError: the loss or a weight is not finite.
     """
     device = pick_device(settings.device)
+    if task.loss_not is None:
+        data = data.only([row for row, name in enumerate(data.origins) if name != FAILED])
+    plan = make_plan(data, settings, seed)
     with seeded(seed):
         module = starting_network(task, data.champion, settings.shrink).to(device).train()
-        rows = _resident(task, data, settings, device)
+        endless = _not_finite(module)
+        rows = _resident(task, data, device)
         # Drawn from the seeded global generator; the task's augmentation must not share it, or
         # changing a dropout layer would change which variations are seen.
         augmenter = torch.Generator(device=device).manual_seed(int(torch.randint(2**31, ())))
         order = team.batch_generator(seed)
         network = _Network(task, team.wrap(module), rows, augmenter, team)
-        losses = _epochs(network, settings, order, _reporter(settings, progress))
-    _check_weights(module, settings)
+        watch = _Watch(network, module, torch.from_numpy(plan.validation).to(device))
+        losses, steps = _epochs(network, settings, plan, watch, order, progress)
+        best = watch.restore_best()
+    _check_weights(module, endless, settings)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    return Fitted(weights=weights_of(module), losses=losses, device=name)
+    weights = weights_of(module)
+    # Asked in the process that trained it, and from the weights as they are stored.
+    with seeded(seed):  # a network is drawn before the weights are put into it
+        said = steady_answers(Model(task, weights, device), data.asked) if team.rank == 0 else ()
+    return Fitted(
+        weights=weights,
+        losses=losses,
+        device=name,
+        card=make_card(task, said),
+        recipe=_recipe(data, plan, steps, best),
+    )
 
 
-def _resident(task: Task, data: TrainingData, settings: Train, device: torch.device) -> _Resident:
-    weights = row_weights(data.origins, settings.hard_share, data.weights)
+def steps_of(settings: Train, num_rows: int) -> int:
+    """Return the number of optimizer steps of a training: those of the settings, or ten epochs."""
+    return max(settings.steps, _LEAST_PASSES * math.ceil(num_rows / settings.batch_size))
+
+
+def _resident(task: Task, data: TrainingData, device: torch.device) -> _Resident:
+    weights = row_weights(data.origins, data.weights)
+    refuted = [origin == FAILED for origin in data.origins]
     return _Resident(
         inputs=task.inputs(data.samples).to(device),
         targets=task.targets(data.answers).to(device),
         weights=torch.as_tensor(weights, dtype=torch.float32, device=device),
+        is_refuted=torch.tensor(refuted, device=device) if any(refuted) else None,
     )
 
 
@@ -151,65 +196,165 @@ class _Network:
         else:  # the whole batch, so that a row's augmentation does not depend on the team's size
             inputs = self.task.augment(rows.inputs[batch], self.augmenter)[mine]
         batch_size, batch = len(batch), batch[mine]
-        losses = self.task.loss(self.module(inputs), rows.targets[batch])
+        output = self.module(inputs)
+        losses = self.task.loss(output, rows.targets[batch])
+        if rows.is_refuted is not None and self.task.loss_not is not None:
+            refuting = self.task.loss_not(output, rows.targets[batch])
+            losses = torch.where(rows.is_refuted[batch], refuting, losses)
         return (rows.weights[batch] * losses).mean() * (len(batch) * team.size / batch_size)
+
+
+@dataclass(slots=True, eq=False)
+class _Watch:
+    """Keeps the weights of the step with the lowest loss on the validation part."""
+
+    network: _Network
+    module: torch.nn.Module
+    """that of the network, not wrapped for a team"""
+    rows: torch.Tensor
+    """(V,) row numbers of the validation part; none: the last step counts"""
+    losses: torch.Tensor | None = None
+    """(V,) of the best step"""
+    step: int = 0
+    weights: dict[str, torch.Tensor] = field(default_factory=dict)
+    num_worse: int = 0
+    """looks in a row that were significantly worse than the best"""
+
+    def look(self, step: int) -> bool:
+        """Measure the weights after a step; return whether training should end.
+
+        A validation part is small, and its mean loss mostly noise. So a look is worse only if the
+        loss has risen by two standard errors of the difference, paired by row.
+        """
+        if len(self.rows) == 0:
+            return False
+        losses = self._measure()
+        if self.losses is None or losses.mean() < self.losses.mean():
+            self.losses, self.step, self.num_worse = losses, step, 0
+            state = self.module.state_dict().items()
+            self.weights = {name: value.detach().clone() for name, value in state}
+            return False
+        rise = losses - self.losses
+        is_worse = rise.mean() > 2 * rise.std() / math.sqrt(len(rise))
+        self.num_worse = self.num_worse + 1 if is_worse else 0
+        return self.num_worse >= _PATIENCE
+
+    def restore_best(self) -> int:
+        """Load the best weights if the last are significantly worse; return their step, else 0."""
+        if self.num_worse == 0:
+            return 0
+        self.module.load_state_dict(self.weights)
+        return self.step
+
+    def _measure(self) -> torch.Tensor:
+        rows, team = self.network.rows, self.network.team
+        self.module.eval()
+        with torch.inference_mode():
+            losses = [
+                self.network.task.loss(self.module(rows.inputs[batch]), rows.targets[batch])
+                for batch in torch.split(self.rows, _LOOK_ROWS)
+            ]
+        self.module.train()
+        # Every process measures all rows; the mean makes them stop at the same step.
+        return team.total(torch.cat(losses).clone()) / team.size
 
 
 def _epochs(
     network: _Network,
     settings: Train,
+    plan: Plan,
+    watch: _Watch,
     order: torch.Generator | None,
-    report: Callable[[int, float], None],
-) -> tuple[float, ...]:
-    """Train in place; return the mean loss of each epoch."""
-    team, weights = network.team, network.rows.weights
-    device = weights.device
-    steps = math.ceil(len(weights) / settings.batch_size)
-    team.check(len(weights), steps)
+    progress: Progress,
+) -> tuple[tuple[float, ...], int]:
+    """Train in place; return the mean loss of each epoch, and the number of steps.
+
+    An epoch has as many draws as there are rows, or more where that would make too many epochs.
+    """
+    team, device = network.team, network.rows.weights.device
+    num_training = len(plan.training)
+    steps = math.ceil(num_training / settings.batch_size)
+    team.check(num_training, steps)
+    passes = math.ceil(steps_of(settings, num_training) / steps)
+    epochs = min(passes, _MOST_EPOCHS)
+    report = _reporter(settings, epochs, progress)
     optimizer = torch.optim.AdamW(
-        network.module.parameters(), lr=settings.learning_rate, fused=device.type == "cuda"
+        network.module.parameters(), lr=settings.learning_rate, fused=True
     )
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.epochs * steps)
-    losses = []
-    for epoch in range(1, settings.epochs + 1):
-        total = torch.zeros((), device=device)
-        permutation = torch.randperm(len(weights), generator=order).to(device)
-        # Batches of nearly equal size: a last batch of one row would break a batch norm.
-        for batch in permutation.tensor_split(steps):
-            loss = network.loss(batch)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-            optimizer.step()
-            schedule.step()
-            total += loss.detach() * len(batch)
-        losses.append(team.total(total).item() / team.size / len(weights))
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, passes * steps)
+    losses = list[float]()
+    done = 0
+    for epoch in range(1, epochs + 1):
+        total, num_rows = torch.zeros((), device=device), 0
+        for _ in range(epoch * passes // epochs - (epoch - 1) * passes // epochs):
+            # Batches of nearly equal size: a last batch of one row would break a batch norm.
+            for batch in plan.draw(order).to(device).tensor_split(steps):
+                loss = network.loss(batch)
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+                optimizer.step()
+                schedule.step()
+                total += loss.detach() * len(batch)
+                num_rows, done = num_rows + len(batch), done + 1
+        losses.append(team.total(total).item() / team.size / num_rows)
         report(epoch, losses[-1])
-    return tuple(losses)
+        if (epoch % max(1, epochs // _LOOKS) == 0 or epoch == epochs) and watch.look(done):
+            break
+    return tuple(losses), done
 
 
-def _reporter(settings: Train, progress: Progress) -> Callable[[int, float], None]:
+def _reporter(settings: Train, epochs: int, progress: Progress) -> Callable[[int, float], None]:
     """Return a callback that passes a finite loss on and raises for any other."""
 
     def report(epoch: int, loss: float) -> None:
         if not math.isfinite(loss):
             raise FlywheelError(
-                f"the training loss is {loss} in epoch {epoch} of {settings.epochs}; lower "
+                f"the training loss is {loss} in epoch {epoch} of {epochs}; lower "
                 f"train.learning_rate = {settings.learning_rate}, for example to a tenth, or run "
                 "flywheel check to find inputs and labels that are not finite"
             )
-        progress(epoch, settings.epochs, loss)
+        progress(epoch, epochs, loss)
 
     return report
 
 
-def _check_weights(module: torch.nn.Module, settings: Train) -> None:
-    """Raise an error for weights that the last step made infinite after a finite last loss."""
+def _not_finite(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Copies of the buffers and frozen weights that hold an infinity, as a mask of attention does."""
+    trains = {name for name, value in module.named_parameters() if value.requires_grad}
+    return {
+        name: value.detach().clone()
+        for name, value in module.state_dict().items()
+        if name not in trains and value.is_floating_point() and not bool(value.isfinite().all())
+    }
+
+
+def _check_weights(
+    module: torch.nn.Module, endless: Mapping[str, torch.Tensor], settings: Train
+) -> None:
+    """Raise an error for weights that the last step made infinite after a finite last loss.
+
+    What was infinite before training, and is still the same, is meant to be.
+    """
     for name, value in module.state_dict().items():
-        if value.is_floating_point() and not bool(value.isfinite().all()):
+        if not value.is_floating_point() or bool(value.isfinite().all()):
+            continue
+        if name not in endless or not torch.allclose(value, endless[name], equal_nan=True):
             raise FlywheelError(
-                f"the weights {name!r} are not finite after epoch {settings.epochs}; lower "
+                f"the weights {name!r} are not finite after the last epoch; lower "
                 f"train.learning_rate = {settings.learning_rate}, for example to a tenth"
             )
+
+
+def _recipe(data: TrainingData, plan: Plan, steps: int, best: int) -> str:
+    """Return how a network was trained, in a sentence."""
+    counts = Counter(data.origins[row] for row in plan.training)
+    kinds = ", ".join(f"{number} {name}" for name, number in sorted(counts.items()))
+    chosen = f"; {plan.note}, so the last step counts" if plan.note else ""
+    if len(plan.validation):
+        which = f"step {best} is better than later ones" if best else "the last step counts"
+        chosen = f"; {which}, by the loss on {len(plan.validation)} held-out labels"
+    share = f"{plan.production_share:.0%} of each epoch from production"
+    return f"{steps} steps on {len(plan.training)} rows ({kinds}), {share}{chosen}"
 
 
 def train(
@@ -224,7 +369,7 @@ def train(
     """Train a candidate; the same arguments on the same CPU give the same bytes.
 
     Raises:
-        UserError: there are fewer than two rows, only one answer, or only targeted rows.
+        UserError: there are fewer than two rows, or only one answer.
         TaskError: the champion's weights belong to another network.
         FlywheelError: the loss or a weight is not finite.
     """
@@ -254,7 +399,9 @@ def with_record(
         settings=settings.model_dump(mode="json"),
         device=fitted.device,
         losses=fitted.losses,
+        recipe=fitted.recipe,
         train_seconds=seconds,
+        card_digest=content_id(fitted.card),
         created_at=now,
     )
-    return Trained(weights=fitted.weights, checkpoint=checkpoint)
+    return Trained(weights=fitted.weights, card=fitted.card, checkpoint=checkpoint)

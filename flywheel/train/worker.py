@@ -18,10 +18,12 @@ from types import TracebackType
 import torch
 from torch import distributed
 
+from flywheel.errors import TaskError
 from flywheel.model import cpu_threads
-from flywheel.task import load_task
+from flywheel.sources import describe_changes
+from flywheel.task import Task, load_task
+from flywheel.train.distributed import Job, JobFolder
 from flywheel.train.fit import fit
-from flywheel.train.job import JobFolder
 from flywheel.train.team import Team
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -55,7 +57,7 @@ def _train(folder: JobFolder, team: Team) -> None:
     try:
         with cpu_threads(int(os.environ.get("OMP_NUM_THREADS", "1"))):
             fitted = fit(
-                load_task(job.task, job.directory),
+                _task(job),
                 job.settings.model_copy(update={"device": str(device)}),
                 job.data,
                 seed=job.seed,
@@ -66,6 +68,18 @@ def _train(folder: JobFolder, team: Team) -> None:
             folder.put_result(fitted)
     finally:
         distributed.destroy_process_group()
+
+
+def _task(job: Job) -> Task:
+    """The task, if this process reads it as the run does: a set has another order in each."""
+    task = load_task(job.task, job.directory)
+    changes = describe_changes(job.code, task.code) if job.code and task.code else []
+    if changes:
+        raise TaskError(
+            f"two processes of this training read the task differently: {'; '.join(changes)}. Write "
+            "what depends on the process in an order of its own, such as sorted(...)"
+        )
+    return task
 
 
 def _die_with(parent: int) -> None:

@@ -3,31 +3,206 @@
 The ledger is copied before the blobs, so that no blob which the copy names is missing: a blob is
 durable before any row names it, and no cleaning runs during a back-up. Servers may run. Prefect's
 database is not included: flywheel schedule fills it again.
+
+Each file is hashed. The folder is written under another name and renamed last, with its manifest
+inside, so that half a back-up never looks complete.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
+import io
+import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import IO, Annotated
+from uuid import uuid4
 
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import from_json
 from sqlalchemy import Connection
 
 from flywheel.blobs import Blobs
-from flywheel.errors import FlywheelError, UnavailableError
+from flywheel.errors import FlywheelError, UnavailableError, UserError
 from flywheel.ledger import Ledger
 from flywheel.ledger.locks import hold
 from flywheel.ledger.retention import mentioned, named_payloads, needed_blobs
 from flywheel.project import Project
 from flywheel.stack.credentials import credentials_file
-from flywheel.upkeep.archive import MANIFEST, Writer, write_archive
 from flywheel.upkeep.dumps import copy_sqlite, dump, dump_name, is_sqlite
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+_MOST_MANIFEST_BYTES = 16_000_000
+_PIECE_BYTES = 1 << 20
+_PRIVATE = 0o600
+
+
+def _inside(name: str) -> str:
+    """The name of a file below the back-up."""
+    path = PurePosixPath(name)
+    if not name or path.is_absolute() or ".." in path.parts or "\0" in name:
+        raise ValueError("is no name of a file in the back-up")
+    return name
+
+
+class Counted(BaseModel):
+    """How many blobs a back-up holds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    number: Annotated[int, Field(ge=0)]
+    names: str
+    """SHA-256 of their digests, one after the other"""
+
+
+class Manifest(BaseModel):
+    """What a back-up holds; written last."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    format: int
+    flywheel: str
+    """version that wrote it"""
+    project: str
+    created_at: str
+    """ISO 8601, UTC"""
+    files: dict[Annotated[str, AfterValidator(_inside)], tuple[str, Annotated[int, Field(ge=0)]]]
+    """name -> SHA-256 and size in bytes"""
+    blobs: Counted
+    missing: dict[str, str]
+    """blob -> why it is not in the back-up though the ledger names it"""
+    with_secrets: bool
+    sha256: str | None = None
+    """of the rest; None in back-ups of earlier versions"""
+
+    def sealed(self) -> bytes:
+        """Return the bytes of the file, with its own hash."""
+        return self.model_copy(update={"sha256": self._hash()}).model_dump_json(indent=1).encode()
+
+    def is_whole(self) -> bool:
+        """Whether it is what was written."""
+        return self.sha256 in (None, self._hash())
+
+    def _hash(self) -> str:
+        return hashlib.sha256(self.model_dump_json(exclude={"sha256"}).encode()).hexdigest()
+
+
+class Writer:
+    """Adds files to a back-up that is not visible yet; `write_archive` makes one."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.files: dict[str, tuple[str, int]] = {}
+        """name -> SHA-256 and size of what `add_file` added"""
+
+    def add_bytes(self, name: str, data: bytes) -> None:
+        """Add bytes under a name; their hash is not remembered."""
+        copy_hashed(io.BytesIO(data), self._folder / name)
+
+    def add_file(self, name: str, path: Path) -> None:
+        """Add a file and remember its hash."""
+        with path.open("rb") as file:
+            self.files[name] = copy_hashed(file, self._folder / name)
+
+
+@contextmanager
+def write_archive(target: Path) -> Iterator[Writer]:
+    """A writer of a new back-up.
+
+    The folder appears under its name at the end of the block, durable; an error leaves nothing.
+
+    Raises:
+        UserError: the target exists already.
+    """
+    if target.exists():
+        raise UserError(f"{target} exists already; give a new name, nothing is overwritten")
+    draft = target.with_name(f".{target.name}.{uuid4().hex}.partial")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        draft.mkdir(mode=0o700)
+        yield Writer(draft)
+        draft.rename(target)
+        _sync_folder(target.parent)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def read_archive(source: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    """Every file of a back-up with its name."""
+    for path in sorted(source.rglob("*")):
+        if path.is_file():
+            with path.open("rb") as file:
+                yield path.relative_to(source).as_posix(), file
+
+
+def read_manifest(file: IO[bytes], source: Path) -> Manifest:
+    """The manifest of a back-up.
+
+    Raises:
+        UserError: it is not a manifest, is damaged, or of another format.
+    """
+    data = file.read(_MOST_MANIFEST_BYTES + 1)
+    try:
+        found = from_json(data)
+        is_other = isinstance(found, dict) and found.get("format") != FORMAT
+        manifest = None if is_other else Manifest.model_validate_json(data)
+    except ValueError as error:  # pydantic's own, too
+        reason = str(error)
+        if isinstance(error, ValidationError):
+            first = error.errors()[0]
+            reason = f"{'.'.join(map(str, first['loc']))[:200]}: {first['msg']}"
+        raise UserError(
+            f"{source}: its {MANIFEST} cannot be read ({reason[:400]}). Use another back-up."
+        ) from error
+    if manifest is None:
+        raise UserError(
+            f"{source} has format {str(found.get('format'))[:20]}, this flywheel reads {FORMAT}; "
+            f"install flywheel {str(found.get('flywheel'))[:20]}, which wrote it"
+        )
+    if not manifest.is_whole():
+        raise UserError(f"{source}: its {MANIFEST} is not what was written. Use another back-up.")
+    return manifest
+
+
+def copy_hashed(file: IO[bytes], path: Path) -> tuple[str, int]:
+    """Copy a file to a new path; returns its SHA-256 and its size in bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    reader = _Hashing(file)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _PRIVATE), "wb") as out:
+        shutil.copyfileobj(reader, out, _PIECE_BYTES)
+        out.flush()
+        size = os.fstat(out.fileno()).st_size
+        os.fsync(out.fileno())
+    return reader.digest.hexdigest(), size
+
+
+class _Hashing:
+    """A file that hashes what is read from it."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.digest = hashlib.sha256()
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._file.read(size)
+        self.digest.update(data)
+        return data
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
 
 BACKUP_LOCK = "the back-up"
 """held by a back-up and by a cleaning, which would delete what the other is copying"""
@@ -66,11 +241,17 @@ def back_up(
     """Write a back-up of a project to a new folder.
 
     Raises:
-        UserError: the target exists already.
+        UserError: the target exists already, or there is no ledger.
+        DamagedError: the ledger is damaged; no back-up was made.
         BusyError: another back-up or a cleaning is at work.
         UnavailableError: the ledger or the blobs do not answer.
         RefusedError: pg_dump is missing or fails.
     """
+    if is_sqlite(url := project.ledger_url) and not Path(url.removeprefix("sqlite:///")).exists():
+        raise UserError(
+            f"{project.directory} has no ledger yet, so there is nothing to back up. Run flywheel "
+            "night first, or correct storage.ledger."
+        )
     blobs = Blobs.open(project.blobs_url)
     with (
         closing(Ledger.open(project.ledger_url)) as ledger,
@@ -90,17 +271,17 @@ def back_up(
             left_out.append(
                 "secrets and the local Label Studio, which holds tokens: --with-secrets"
             )
-        manifest = {
-            "format": 1,
-            "flywheel": version("flywheel"),
-            "project": project.name,
-            "created_at": now().isoformat(timespec="seconds"),
-            "files": writer.files,
-            "blobs": {"number": added.number, "names": added.names.hexdigest()},
-            "missing": added.missing,
-            "with_secrets": with_secrets,
-        }
-        writer.add_bytes(MANIFEST, json.dumps(manifest, indent=1).encode())
+        manifest = Manifest(
+            format=FORMAT,
+            flywheel=version("flywheel"),
+            project=project.name,
+            created_at=now().isoformat(timespec="seconds"),
+            files=writer.files,
+            blobs=Counted(number=added.number, names=added.names.hexdigest()),
+            missing=added.missing,
+            with_secrets=with_secrets,
+        )
+        writer.add_bytes(MANIFEST, manifest.sealed())
     return BackedUp(
         path=target,
         num_files=len(writer.files),

@@ -115,8 +115,6 @@ def _horizon(loop: Loop) -> Horizon | None:
     marks = ["feedback collected"]
     if sensors.correction_reliability:
         marks.append(f"{FeedbackKind.CORRECTION} feedback labeled")
-    if sensors.outcome_reliability:
-        marks.append(f"{FeedbackKind.OUTCOME} feedback labeled")
     before = loop.now() - timedelta(days=days)
     with loop.ledger.read() as connection:
         return horizon(connection, before, tuple(marks), NEWEST_PREDICTIONS)

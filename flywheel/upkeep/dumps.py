@@ -28,7 +28,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import SQLAlchemyError
 
-from flywheel.errors import BusyError, RefusedError, UnavailableError, UserError
+from flywheel.errors import BusyError, DamagedError, RefusedError, UnavailableError, UserError
 from flywheel.ledger import Ledger
 from flywheel.ledger.tables import locks, metadata
 
@@ -53,20 +53,34 @@ def dump(ledger: Ledger, path: Path, ask: Callable[[Connection], Answer]) -> Ans
 
     Raises:
         UnavailableError: the database does not answer.
+        DamagedError: the copy is damaged, as the ledger is.
         RefusedError: pg_dump is missing or fails.
     """
     if ledger.engine.dialect.name == "sqlite":
-        copy_sqlite(Path(str(ledger.engine.url.database)), path)
+        source = Path(str(ledger.engine.url.database))
+        copy_sqlite(source, path)
+        if fault := sqlite_fault(path, thorough=True):
+            raise DamagedError(
+                f"{source} is damaged, so no back-up was made: {fault}. Restore the newest back-up "
+                "that is whole: flywheel restore FOLDER --force"
+            )
         engine = create_engine(f"sqlite:///{path}")
-        with closing(engine.raw_connection()), engine.connect() as connection:
-            answer = ask(connection)
-        engine.dispose()
-        return answer
+        try:
+            with engine.connect() as connection:
+                return ask(connection)
+        except (SQLAlchemyError, ValueError) as error:  # rows that hold what no one wrote
+            raise DamagedError(
+                f"{source} is damaged, so no back-up was made: {error}. Restore the newest back-up "
+                "that is whole: flywheel restore FOLDER --force"
+            ) from error
+        finally:
+            engine.dispose()
     with ledger.engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
         snapshot = connection.execute(select(func.pg_export_snapshot())).scalar_one()
         tables = [f"--table={name}" for name in _OURS]
         options = ["--format=custom", "--no-owner", "--no-privileges", f"--snapshot={snapshot}"]
         _run("pg_dump", ledger.engine, [*options, *tables, f"--file={path}"])
+        _run("pg_restore", ledger.engine, ["--list", str(path)])  # reads what was written
         return ask(connection)
 
 
@@ -74,7 +88,9 @@ def copy_sqlite(source: Path, target: Path) -> None:
     """Copy a SQLite file consistently while others may be writing to it."""
     try:
         with (
-            closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True, timeout=30)) as old,
+            closing(
+                sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True, timeout=30)
+            ) as old,
             closing(sqlite3.connect(target)) as new,
         ):
             old.backup(new, pages=2000)
@@ -85,18 +101,29 @@ def copy_sqlite(source: Path, target: Path) -> None:
         ) from error
 
 
+def sqlite_fault(path: Path, *, thorough: bool = False) -> str | None:
+    """What SQLite finds wrong in a file, without changing it; None when it is whole.
+
+    The quick check reads every page; the thorough one also compares the indexes with the rows.
+    """
+    check = "integrity_check" if thorough else "quick_check"
+    try:
+        with closing(
+            sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+        ) as connection:
+            (found,) = connection.execute(f"PRAGMA {check}(1)").fetchone()
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter of SQLite's own message
+        return str(error)
+    return None if found == "ok" else " ".join(str(found).split())
+
+
 def check_dump(path: Path) -> None:
     """Refuse a copy of a SQLite ledger that is damaged or newer than this flywheel.
 
     The copy is migrated and its locks are deleted: their holders no longer exist.
     """
-    try:
-        with closing(sqlite3.connect(path)) as connection:
-            (result,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-    except sqlite3.Error as error:
-        result = str(error)
-    if result != "ok":
-        raise UserError(f"the ledger in this back-up is damaged: {result}; use another back-up")
+    if fault := sqlite_fault(path, thorough=True):
+        raise UserError(f"the ledger in this back-up is damaged: {fault}. Use another back-up.")
     with closing(Ledger.open(f"sqlite:///{path}")) as ledger, ledger.begin() as connection:
         connection.execute(delete(locks))
     with closing(sqlite3.connect(path)) as connection:

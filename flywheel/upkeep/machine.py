@@ -8,8 +8,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import PackageNotFoundError, requires, version
@@ -21,17 +20,21 @@ from packaging.requirements import Requirement
 from sqlalchemy import make_url
 
 from flywheel.blobs import Blobs
-from flywheel.errors import UnknownIdError
+from flywheel.errors import DamagedError, UnknownIdError
 from flywheel.ledger import Ledger
 from flywheel.ledger.nights import last_night
+from flywheel.ledger.releases import release_history
 from flywheel.model import pick_device
+from flywheel.private import open_to_others
 from flywheel.project import Project, secret
-from flywheel.stack.credentials import credentials_file
-from flywheel.upkeep.dumps import is_sqlite
+from flywheel.records import Release
+from flywheel.shell import quoted
+from flywheel.upkeep.dumps import is_sqlite, sqlite_fault
 from flywheel.upkeep.finding import Finding, fail, ok, warn
 
 _LITTLE_BYTES = 5_000_000_000
 _TOO_LITTLE_BYTES = 500_000_000
+_CHECKED_RELEASES = 2
 _IN_THE_FUTURE = timedelta(minutes=5)
 _SHOWN = ("torch", "prefect", "label-studio-sdk")
 """packages whose versions are shown when all is well"""
@@ -94,12 +97,21 @@ def gpu(project: Project) -> Iterator[Finding]:
 
 
 def secrets(project: Project) -> Iterator[Finding]:
-    """Whether others on this machine can read what only the owner should."""
-    path = credentials_file(project.state)
-    if path.exists() and path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-        yield fail("secrets", f"{path} can be read by others: chmod 600 {path}")
+    """Whether others on this machine have a right on anything that the project stores."""
+    others = [Path(project.blobs_url)] if "://" not in project.blobs_url else []
+    if is_sqlite(project.ledger_url):
+        others.append(Path(str(make_url(project.ledger_url).database)))
+    outside = [place for place in others if not place.is_relative_to(project.state)]
+    places = [place for place in (project.state, *outside) if place.exists()]
+    found = [path for place in places for path in open_to_others(place)]
+    if found:
+        yield fail(
+            "secrets",
+            f"other users have rights on {len(found):,} files and folders, the first is {found[0]}: "
+            f"chmod -R go-rwx {' '.join(map(quoted, places))}",
+        )
     else:
-        yield ok("secrets", "only their owner can read them")
+        yield ok("secrets", f"only their owner can read them, and all else in {project.state}")
 
 
 def notices(_project: Project) -> Iterator[Finding]:
@@ -133,16 +145,36 @@ def ledger(project: Project) -> Iterator[Finding]:
     if is_sqlite(url) and not Path(str(make_url(url).database)).exists():
         yield ok("ledger", f"{shown} does not exist yet; the first night makes it")
         return
+    fault = sqlite_fault(Path(str(make_url(url).database))) if is_sqlite(url) else None
+    if fault is not None:
+        yield fail(
+            "ledger",
+            f"{shown} is damaged or cannot be read: {fault}: flywheel restore FOLDER --force brings back a back-up that "
+            "is whole",
+        )
+        return
     with closing(Ledger.open(url)) as opened, opened.read() as connection:
         night = last_night(connection)
+        releases = release_history(connection)
     number = "no night" if night is None else f"night {night.number} is the last one"
-    yield ok("ledger", f"{shown} opens; {number}")
+    yield ok("ledger", f"{shown} is whole; {number}")
+    yield from _weights(project, releases[-_CHECKED_RELEASES:])
     if night is not None and night.started_at > datetime.now(UTC) + _IN_THE_FUTURE:
         yield warn(
             "clock",
             f"night {night.number} began at {night.started_at:%Y-%m-%d %H:%M} UTC, which is still "
             "to come: the clock was or is wrong; timedatectl says whether it is set by the network",
         )
+
+
+def _weights(project: Project, releases: Sequence[Release]) -> Iterator[Finding]:
+    """Whether the weights of the newest releases are what was written."""
+    store = Blobs.open(project.blobs_url, creates=False)
+    for release in releases:
+        try:
+            store.get(release.checkpoint_digest)
+        except (UnknownIdError, DamagedError) as error:
+            yield fail("weights", f"release {release.number} cannot serve: {error}")
 
 
 def blobs(project: Project) -> Iterator[Finding]:

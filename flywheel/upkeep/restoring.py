@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import httpx
 from sqlalchemy import make_url
@@ -22,8 +22,9 @@ from flywheel import stack
 from flywheel.blobs import Blobs
 from flywheel.errors import BusyError, UserError
 from flywheel.project import FILE_NAME, Project, load_project
+from flywheel.shell import quoted
 from flywheel.stack.credentials import credentials_file
-from flywheel.upkeep.archive import MANIFEST, copy_hashed, read_archive, read_manifest
+from flywheel.upkeep.backup import MANIFEST, Manifest, copy_hashed, read_archive, read_manifest
 from flywheel.upkeep.dumps import (
     check_dump,
     dump_name,
@@ -32,6 +33,7 @@ from flywheel.upkeep.dumps import (
     load_postgres,
     refuse_in_use,
 )
+from flywheel.web import is_loopback
 
 _UNPACKED = ".flywheel-restoring"
 _ASIDE = ".flywheel-before"
@@ -57,7 +59,7 @@ class _Unpacked:
     """A back-up in a scratch folder, and what was found in it."""
 
     folder: Path
-    manifest: dict[str, Any] = field(default_factory=dict)
+    manifest: Manifest
     files: dict[str, tuple[str, int]] = field(default_factory=dict)
     num_blobs: int = 0
     wrong: list[str] = field(default_factory=list)
@@ -103,10 +105,10 @@ def restore(
             _put_in(project, unpacked, keep_settings, f"before_{stamp.replace('-', '_')}")
     return Restored(
         project=project,
-        backed_up_at=str(unpacked.manifest["created_at"]),
+        backed_up_at=unpacked.manifest.created_at,
         num_blobs=unpacked.num_blobs,
         aside=aside if there else None,
-        missing=dict(unpacked.manifest["missing"]),
+        missing=unpacked.manifest.missing,
     )
 
 
@@ -115,13 +117,15 @@ def _unpacked(source: Path, directory: Path) -> Iterator[_Unpacked]:
     """Unpack and verify a back-up; the scratch folder is deleted at the end of the block."""
     if not source.is_dir():
         raise UserError(f"{source} is not a folder; give the one that flywheel backup wrote")
+    manifest = _manifest_of(source)
     fresh = not directory.exists()
     directory.mkdir(parents=True, exist_ok=True)
-    unpacked = _Unpacked(folder=directory / _UNPACKED)
+    unpacked = _Unpacked(folder=directory / _UNPACKED, manifest=manifest)
     shutil.rmtree(unpacked.folder, ignore_errors=True)  # left by a restore that was killed
     try:
         for name, file in read_archive(source):
-            _unpack(unpacked, name, file, source)
+            if name != MANIFEST:
+                _unpack(unpacked, name, file)
         _verify(unpacked, source)
         yield unpacked
     finally:
@@ -130,10 +134,18 @@ def _unpacked(source: Path, directory: Path) -> Iterator[_Unpacked]:
             directory.rmdir()
 
 
-def _unpack(unpacked: _Unpacked, name: str, file: IO[bytes], source: Path) -> None:
-    if name == MANIFEST:
-        unpacked.manifest = read_manifest(file.read(), source)
-        return
+def _manifest_of(source: Path) -> Manifest:
+    """The manifest of a back-up, read before anything is copied."""
+    path = source / MANIFEST
+    if not path.is_file():
+        raise UserError(
+            f"{source} has no {MANIFEST}, so it is no back-up or was cut off. Use another back-up."
+        )
+    with path.open("rb") as file:
+        return read_manifest(file, source)
+
+
+def _unpack(unpacked: _Unpacked, name: str, file: IO[bytes]) -> None:
     found = copy_hashed(file, unpacked.folder / name)
     if name.startswith("blobs/"):
         unpacked.num_blobs += 1
@@ -146,13 +158,11 @@ def _unpack(unpacked: _Unpacked, name: str, file: IO[bytes], source: Path) -> No
 def _verify(unpacked: _Unpacked, source: Path) -> None:
     """Refuse a back-up that is not, byte for byte, what was written."""
     manifest = unpacked.manifest
-    if not manifest:
-        raise UserError(f"{source} has no {MANIFEST}: it was cut off; use another back-up")
-    named = {name: (digest, size) for name, (digest, size) in manifest["files"].items()}
+    named = manifest.files
     wrong = [*unpacked.wrong, *(name for name in named if unpacked.files.get(name) != named[name])]
     wrong += [name for name in unpacked.files if name not in named]
-    if not wrong and unpacked.num_blobs != manifest["blobs"]["number"]:
-        wrong = [f"{unpacked.num_blobs} of {manifest['blobs']['number']} blobs"]
+    if not wrong and unpacked.num_blobs != manifest.blobs.number:
+        wrong = [f"{unpacked.num_blobs} of {manifest.blobs.number} blobs"]
     if wrong:
         raise UserError(
             f"{source} is not what was written: {', '.join(wrong[:3])} "
@@ -177,12 +187,13 @@ def _refuse_running(directory: Path, project: Project) -> None:
     names = [server.name for server in stack.running(project)]
     if names:
         raise BusyError(
-            f"{', '.join(names)} of {directory} run; flywheel down {directory} stops them, "
+            f"{', '.join(names)} of {directory} run; flywheel down {quoted(directory)} stops them, "
             "then restore again"
         )
+    url = f"{project.server_url}/health"
     try:
-        health = httpx.get(f"{project.server_url}/health", timeout=2.0).json()
-    except (httpx.HTTPError, ValueError):
+        health = httpx.get(url, timeout=2.0, trust_env=not is_loopback(url)).json()
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError):
         health = None
     if isinstance(health, dict) and health.get("project") == project.name:
         raise BusyError(
@@ -197,7 +208,7 @@ def _there(project: Project, unpacked: _Unpacked, keep_settings: bool) -> Iterat
         if (target := project.directory / path).exists():
             yield target
     inside = [project.state / name for name in ("reports", "dossiers")]
-    if unpacked.manifest["with_secrets"]:
+    if unpacked.manifest.with_secrets:
         inside += [credentials_file(project.state), project.state / "label-studio"]
     if is_sqlite(project.ledger_url):
         ledger = Path(str(make_url(project.ledger_url).database))

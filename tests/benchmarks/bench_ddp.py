@@ -1,6 +1,6 @@
 """Training digits in one process and in two that work together: seconds, losses, weights.
 
-Run: python tests/benchmarks/bench_ddp.py [--epochs 20] [--quick]
+Run: python tests/benchmarks/bench_ddp.py [--steps 600] [--quick]
 
 On this machine's CPU, one thread a trainer, with gloo: the arithmetic of several GPUs, not their
 speed. Each row trains in processes of its own kind: "in the run" is what [train] processes = 1
@@ -24,7 +24,7 @@ from rich.table import Table
 from flywheel.records import Split
 from flywheel.settings.learning import Train
 from flywheel.task import load_task
-from flywheel.train import Trained, Trainers, TrainingData, train, train_distributed
+from flywheel.train import Trained, Trainers, TrainingData, steps_of, train, train_distributed
 
 _TOYS = Path(__file__).parents[1] / "toys"
 _TIMES = 40
@@ -35,21 +35,26 @@ _NOW = datetime(2030, 1, 1, tzinfo=UTC)
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description="one trainer against two")
-    parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--quick", action="store_true", help="2 epochs, for a look")
+    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--quick", action="store_true", help="ten epochs, for a look")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    epochs = 2 if arguments.quick else arguments.epochs
-    settings = Train(epochs=epochs, device="cpu", cpu_threads=1)
+    settings = Train(
+        steps=1 if arguments.quick else arguments.steps,
+        device="cpu",
+        cpu_threads=1,
+    )
     data = _data()
-    table = Table(title=f"{len(data.samples):,} digits, {epochs} epochs")
+    steps = steps_of(settings, len(data.samples))
+    num_rows = steps * settings.batch_size
+    table = Table(title=f"{len(data.samples):,} digits, {steps} steps")
     for heading in ("trainers", "seconds", "rows/s", "last loss", "furthest weight"):
         table.add_column(heading, justify="right")
     alone, seconds = _alone(settings, data)
-    _add(table, "in the run", (alone, seconds), alone, epochs * len(data.samples))
+    _add(table, "in the run", (alone, seconds), alone, num_rows)
     for number in (1, 2):
         found = _together(number, settings, data)
-        _add(table, f"{number} started", found, alone, epochs * len(data.samples))
+        _add(table, f"{number} started", found, alone, num_rows)
     Console().print(table)
 
 

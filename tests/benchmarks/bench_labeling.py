@@ -33,7 +33,7 @@ from PIL import Image
 
 from flywheel.annotate.backend import NewLabelingTask
 from flywheel.annotate.label_studio.backend import LabelStudioBackend
-from flywheel.annotate.label_studio.payloads import task_payload
+from flywheel.annotate.label_studio.client import task_payload
 from flywheel.annotate.label_studio.pictures import PictureStorage
 from flywheel.records import content_id
 from flywheel.stack import catalogue

@@ -30,7 +30,7 @@ import torch
 from prefect.events.worker import EventsWorker
 from prefect.logging.configuration import setup_logging
 from prefect.logging.handlers import APILogWorker
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 from rich.console import Console
 from rich.table import Table
 from sqlalchemy import delete
@@ -232,7 +232,9 @@ def _prefect(directory: Path) -> Iterator[None]:
         # Who runs this came for the tables; Prefect's lines go to its server as on any night.
         os.environ["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "CRITICAL"
         setup_logging()
-        with temporary_settings({PREFECT_API_URL: f"{project.prefect.url}/api"}):
+        password = stack.environment(project)["PREFECT_API_AUTH_STRING"]
+        known = {PREFECT_API_URL: f"{project.prefect.url}/api", PREFECT_API_AUTH_STRING: password}
+        with temporary_settings(known):
             yield
             # Else Prefect's threads go on trying to reach the server that has ended by then.
             APILogWorker.drain_all()

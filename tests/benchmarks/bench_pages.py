@@ -1,32 +1,30 @@
 """What the pages cost after 400 nights: to write, to keep, to load.
 
-Run: python tests/benchmarks/bench_pages.py [--nights 400] [--rounds 5]
+Run: PYTHONPATH=tests python tests/benchmarks/bench_pages.py [--nights 400] [--rounds 5]
 
-A made-up year is written through the ledger's own functions (tests/unit/report/years.py). Then the
-page of all nights, the page of labeling and the page of the last night are written and loaded in
-Chromium from the disk, where there is a Chromium. Medians of the rounds; loaded is the load event.
+A made-up year is written (tests/worlds/years.py). Then the page of all nights, the page of labeling
+and the page of the last night are written and loaded in Chromium from the disk, where there is a
+Chromium. Medians of the rounds; loaded is the load event.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import shutil
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from playwright.sync_api import sync_playwright
 from rich.console import Console
 from rich.table import Table
+from worlds.years import open_year
 
 from flywheel.loop import Loop
 from flywheel.report import write_labeling, write_overview, write_report
 
-_YEARS = Path(__file__).parents[1] / "unit/report/years.py"
 _TIMES = "(() => { const t = performance.getEntriesByType('navigation')[0]; return [t.domContentLoadedEventEnd, t.loadEventEnd]; })()"
 _FLAGS = ["--no-sandbox"]
 
@@ -39,20 +37,11 @@ def main() -> None:
     asked = parser.parse_args()
     with (
         tempfile.TemporaryDirectory() as name,
-        _years().open_year(Path(name), asked.nights) as loop,
+        open_year(Path(name), asked.nights) as loop,
     ):
         written = _write(loop, asked.nights, asked.rounds)
         loaded = _load([path for path, _ in written.values()], asked.rounds)
         Console().print(_table(asked.nights, written, loaded))
-
-
-def _years() -> Any:
-    spec = importlib.util.spec_from_file_location("years", _YEARS)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def _write(loop: Loop, nights: int, rounds: int) -> dict[str, tuple[Path, float]]:

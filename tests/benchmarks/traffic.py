@@ -11,10 +11,10 @@ from uuid import uuid4
 
 from flywheel.examples.traffic import Arrival
 from flywheel.ledger.predictions import Logged, append_predictions
+from flywheel.ledger.samples import group_of, split_of
 from flywheel.loop import Loop
 from flywheel.model import Model, pick_device
 from flywheel.records import Answer, Json, Prediction, Sample
-from flywheel.splits import group_of, split_of
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -47,5 +47,5 @@ def logged(loop: Loop, sample: Sample, answer: Answer, digest: str) -> Logged:
         model_digest=digest,
         created_at=NOW,
     )
-    split = split_of(loop.project.name, group, settings.test_groups)
+    split = split_of(loop.project.name, group, settings.testing_groups)
     return Logged(sample=sample, group=group, split=split, prediction=prediction)

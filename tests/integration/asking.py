@@ -1,5 +1,7 @@
 """How tests ask a server that is busy with other tests too."""
 
+import base64
+import os
 import time
 
 import httpx
@@ -8,22 +10,35 @@ PATIENCE = 180
 """seconds that a test waits before it says that something did not happen"""
 
 
-def post(url, body=None):
-    """What a Prefect server answers to a POST.
+def signed_in(url):
+    """Headers of a client that knows the password of a Prefect server, and has a token of its own."""
+    password = base64.b64encode(os.environ["PREFECT_API_AUTH_STRING"].encode()).decode()
+    known = {"Authorization": f"Basic {password}"}
+    asked = f"{url.partition('/api')[0]}/api/csrf-token?client=tests"
+    token = answered(lambda: httpx.get(asked, headers=known, timeout=PATIENCE)).json()["token"]
+    return known | {"Prefect-Csrf-Client": "tests", "Prefect-Csrf-Token": token}
 
-    503: its SQLite was locked for too long; Prefect's own client asks again too.
-    """
+
+def answered(ask):
+    """The answer of a Prefect server, asked again while its SQLite is locked, as its own client does."""
     end = time.monotonic() + PATIENCE
-    while (response := httpx.post(url, json=body, timeout=PATIENCE)).status_code == 503:
+    while (response := ask()).status_code == 503:
         assert time.monotonic() < end, response.text
         time.sleep(0.5)
-    response.raise_for_status()
-    return response.json() if response.content else None
+    return response.raise_for_status()
+
+
+def post(url, body=None):
+    """What a Prefect server answers to a POST."""
+    headers = signed_in(url)
+    found = answered(lambda: httpx.post(url, json=body, headers=headers, timeout=PATIENCE))
+    return found.json() if found.content else None
 
 
 def get(url):
     """What a Prefect server answers to a GET."""
-    return httpx.get(url, timeout=PATIENCE).raise_for_status().json()
+    headers = signed_in(url)
+    return answered(lambda: httpx.get(url, headers=headers, timeout=PATIENCE)).json()
 
 
 def wait_for(look, seconds=PATIENCE):

@@ -4,7 +4,10 @@ Each law gets a backend, a project in it, and a function that answers a labeling
 annotator would. Unit tests run them in memory, integration tests on a real Label Studio.
 """
 
+import pytest
+
 from flywheel.annotate.backend import NewLabelingTask, task_data
+from flywheel.errors import RefusedError
 from flywheel.records import content_id
 
 CONFIG = """<View>
@@ -115,6 +118,19 @@ def a_project_is_found_by_its_number(backend, project, annotate):
     assert backend.exists(project)
 
 
+def a_project_belongs_to_the_first_that_says_so(backend, project, annotate):
+    ours, theirs = "0a" * 16, "0b" * 16
+    for _ in range(2):
+        assert backend.ensure("any title", CONFIG, project, owner=ours).id == project
+    with pytest.raises(RefusedError, match=rf"belongs to the flywheel project {ours}, .* {theirs}"):
+        backend.ensure("any title", CONFIG, project, owner=theirs)
+    title = f"named {project}"
+    named = backend.ensure(title, CONFIG, None, owner=ours).id
+    with pytest.raises(RefusedError, match="share no queue"):
+        backend.ensure(title, CONFIG, None, owner=theirs)
+    assert backend.ensure(title, CONFIG, None, owner=ours).id == named
+
+
 def a_project_that_is_gone_holds_nothing(backend, project, annotate):
     gone = project + 1_000_000
     assert not backend.exists(gone)
@@ -132,5 +148,6 @@ LAWS = (
     one_more_annotator_opens_a_finished_labeling_task_again,
     restored_data_are_those_that_were_sent,
     a_project_is_found_by_its_number,
+    a_project_belongs_to_the_first_that_says_so,
     a_project_that_is_gone_holds_nothing,
 )

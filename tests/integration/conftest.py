@@ -9,18 +9,13 @@ import fcntl
 import hashlib
 import os
 import shutil
-import signal
 import socket
-import subprocess
-import tempfile
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine
-from sqlalchemy.exc import OperationalError
+from postgres import PostgresServer, find_programs, run_postgres
 
 from flywheel.errors import UnavailableError
 from flywheel.stack import catalogue
@@ -34,8 +29,22 @@ CREDENTIALS = Credentials(
     password="password-of-the-tests",
     token="0123456789abcdef0123456789abcdef01234567",
     secret_key="secret-key-of-the-tests-0123456789abcdef0123456789abcdef",
+    prefect_auth="flywheel:password-of-the-tests",
 )
 PINS = Path(__file__).parents[2] / "docker/label-studio.txt"
+LONGEST = (
+    *("annotate/test_chaos.py", "test_schedule.py", "night/test_kill.py", "ops/test_faults.py"),
+    *("test_stack_runs.py", "test_automations.py", "test_namesakes.py", "ops/test_gpu_pool.py"),
+    *("ops/test_dashboard.py", "night/test_bad_input.py", "ops/test_upkeep.py", "test_stack.py"),
+    *("ops/test_storage.py", "ops/test_flows.py", "test_postgres.py", "night/test_commands.py"),
+)
+"""files that take a minute and more, the longest first"""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes long, so that several processes end at about the same time."""
+    ranks = {Path(__file__).parent / name: rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -133,81 +142,32 @@ def label_studio(label_studio_template: Path, tmp_path_factory) -> Iterator[Labe
 def prefect_server(tmp_path_factory) -> Iterator[str]:
     """One Prefect server for all tests of the session; flows here and in child processes use it."""
     from prefect.settings import (  # noqa: PLC0415 - takes a second, and few tests need it
+        PREFECT_API_AUTH_STRING,
         PREFECT_API_URL,
         PREFECT_HOME,
         temporary_settings,
     )
 
     state = tmp_path_factory.mktemp("prefect")
-    home, url = state / "clients", _free_url()
+    home, url, password = state / "clients", _free_url(), CREDENTIALS.prefect_auth
     with (
-        _serving(catalogue.prefect_server(state / "home", url), state),
+        _serving(catalogue.prefect_server(state / "home", url, password), state),
         pytest.MonkeyPatch.context() as env,
     ):
         # The environment is for child processes; Prefect reads its own only when it is imported.
         env.setenv("PREFECT_API_URL", f"{url}/api")
+        env.setenv("PREFECT_API_AUTH_STRING", password)
         env.setenv("PREFECT_HOME", str(home))
-        with temporary_settings({PREFECT_API_URL: f"{url}/api", PREFECT_HOME: home}):
+        known = {PREFECT_API_URL: f"{url}/api", PREFECT_API_AUTH_STRING: password}
+        with temporary_settings({**known, PREFECT_HOME: home}):
             yield url
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PostgresServer:
-    """A running PostgreSQL whose one user needs no password."""
-
-    url: str
-    """for SQLAlchemy, without the name of a database"""
-    user: str
-    port: int
-    programs: Path
-    """the folder of initdb, postgres and, mostly, of pg_dump"""
-
-
-def _postgres_programs() -> Path | None:
-    """The folder of initdb and postgres, on the path or where distributions put it."""
-    found = shutil.which("initdb")
-    folders = [Path(found).parent] if found else []
-    folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    return next((path for path in folders if (path / "postgres").exists()), None)
 
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
     """One PostgreSQL for all tests of the session; make a database of your own in it."""
-    programs = _postgres_programs()
+    programs = find_programs()
     if programs is None:
         pytest.skip("no PostgreSQL here; apt-get install postgresql brings it")
-    # PostgreSQL refuses to run as root; then it runs as its own user.
-    owner = {"user": "postgres", "group": "postgres"} if os.getuid() == 0 else {}
-    with tempfile.TemporaryDirectory() as folder, socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-        probe.close()
-        if owner:
-            shutil.chown(folder, "postgres", "postgres")
-        init = [programs / "initdb", "-D", f"{folder}/data", "-U", "postgres", "-A", "trust", "-N"]
-        subprocess.run(init, check=True, capture_output=True, cwd=folder, **owner)
-        start = [programs / "postgres", "-D", f"{folder}/data", "-k", folder, "-p", str(port)]
-        with Path(folder, "log").open("w") as log:
-            process = subprocess.Popen(
-                [*start, "-h", "127.0.0.1"], stdout=log, stderr=log, cwd=folder, **owner
-            )
-        try:
-            url = f"postgresql+psycopg://postgres@127.0.0.1:{port}"
-            _wait_for_postgres(f"{url}/postgres", process)
-            yield PostgresServer(url=url, user="postgres", port=port, programs=programs)
-        finally:
-            process.send_signal(signal.SIGINT)  # fast shutdown
-            process.wait(30)
-
-
-def _wait_for_postgres(url: str, process: subprocess.Popen) -> None:
-    engine, deadline = create_engine(url), time.monotonic() + 30
-    while True:
-        try:
-            engine.connect().close()
-            return engine.dispose()
-        except OperationalError:
-            assert process.poll() is None, "PostgreSQL ended while it was starting"
-            assert time.monotonic() < deadline, "PostgreSQL does not answer after 30 seconds"
-            time.sleep(0.1)
+    with run_postgres(programs) as server:
+        yield server

@@ -25,7 +25,7 @@ port = {port}
 [labeling]
 url = "{label_studio}"
 [train]
-epochs = 1
+steps = 1
 device = "cpu"
 [prefect]
 url = "{prefect}"

@@ -283,7 +283,8 @@ def test_a_batch_keeps_to_its_budget_and_is_stored_once(ledger):
     collect(ledger, 0.7, 0, NOW)
     settings = LabelingSettings(samples_per_night=10)
     sizes = [
-        len(select_batch(ledger, settings, seed=0, night=0, now=NOW).choices) for _ in range(2)
+        len(select_batch(ledger, settings, seed=0, night=0, now=NOW, drawn_from=Split.TEST).choices)
+        for _ in range(2)
     ]
     assert sizes == [10, 0]
 

@@ -21,7 +21,7 @@ import pytest
 from asking import post, wait_for
 from PIL import Image
 
-from flows.registration.planned import planned
+from flows.registration.server import planned
 from flywheel import stack
 from flywheel.cli.scheduling import register, resume, unregister
 from flywheel.cli.starter import write_starter
@@ -43,7 +43,7 @@ hard_samples = 20
 url = "{label_studio}"
 samples_per_night = 30
 [train]
-epochs = 20
+steps = 20
 device = "cpu"
 [schedule]
 cron = "{cron}"

@@ -2,45 +2,106 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
+import uuid
+from pathlib import Path
 
 import httpx
 import pytest
 from prefect.client.orchestration import get_client
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 
 from flywheel import stack
 from flywheel.errors import BusyError
-from flywheel.project import Project
+from flywheel.private import open_to_others
+from flywheel.project import Project, load_project
 from flywheel.settings.labeling import LabelingSettings
-from flywheel.settings.operations import Identity
+from flywheel.settings.operations import Identity, Serve
 from flywheel.settings.operations import Prefect as PrefectSettings
+from flywheel.stack import SERVICES
 
 pytestmark = pytest.mark.integration
 
 NAMES = ("prefect", "label-studio")
+TASK = Path(__file__).parents[1] / "toys/pair_task.py"
+
+
+OTHER_USER = """
+import json, os, sys, urllib.error, urllib.request
+def tried(path):
+    try:
+        return os.listdir(path) if os.path.isdir(path) else open(path, "rb").read(1)
+    except OSError:
+        return None
+def asked(method, url, headers, body):
+    wanted = urllib.request.Request(url, body and body.encode(), headers, method=method)
+    try:
+        return urllib.request.urlopen(wanted, timeout=60).status
+    except urllib.error.HTTPError as error:
+        return error.code
+given = json.load(sys.stdin)
+print(json.dumps({
+    "read": [path for path in given["paths"] if tried(path) is not None],
+    "said": [asked(*wanted) for wanted in given["asked"]],
+}))
+"""
+JSON = {"Content-Type": "application/json"}
+EVIL = {"Origin": "http://evil.example"}
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory, label_studio_program, free_url):
-    made = Project(
-        directory=tmp_path_factory.mktemp("project"),
-        project=Identity(name="toy", task="toy:task"),
-        prefect=PrefectSettings(url=free_url()),
-        labeling=LabelingSettings(url=free_url()),
+def project(label_studio_program, free_url):
+    """In a folder that every user of the machine may enter, as those of most homes and servers."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        shutil.copy(TASK, folder)
+        made = Project(
+            directory=Path(folder),
+            project=Identity(name="toy", task="pair_task:task"),
+            prefect=PrefectSettings(url=free_url()),
+            labeling=LabelingSettings(url=free_url()),
+            serve=Serve(port=port(free_url())),
+        )
+        settings = {"prefect": {"url": made.prefect.url}, "labeling": {"url": made.labeling.url}}
+        settings["serve"] = {"port": made.serve.port}
+        text = '[project]\nname = "toy"\ntask = "pair_task:task"\n' + "".join(
+            f"[{section}]\n" + "".join(f"{k} = {json.dumps(v)}\n" for k, v in keys.items())
+            for section, keys in settings.items()
+        )
+        (made.directory / "flywheel.toml").write_text(text)
+        yield made
+        stack.down(made)
+
+
+def as_another_user(paths, asked):
+    """What a user of this machine who is not the project's owner reads, and is answered."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can become another user")
+    done = subprocess.run(
+        [shutil.which("python3", path="/usr/bin:/usr/local/bin"), "-I", "-c", OTHER_USER],
+        input=json.dumps({"paths": [str(path) for path in paths], "asked": asked}),
+        capture_output=True,
+        text=True,
+        check=True,
+        user=65534,
+        group=65534,
+        extra_groups=[],
     )
-    yield made
-    stack.down(made)
+    return json.loads(done.stdout)
 
 
 @pytest.fixture(autouse=True)
 def no_other_servers(request, monkeypatch):
     """What the environment names wins, and other tests of this session name their own servers."""
     if "prefect_server" not in request.fixturenames:
-        for name in ("LABEL_STUDIO_API_KEY", "PREFECT_API_URL"):
+        for name in ("LABEL_STUDIO_API_KEY", "PREFECT_API_URL", "PREFECT_API_AUTH_STRING"):
             monkeypatch.delenv(name, raising=False)
 
 
@@ -101,6 +162,93 @@ def test_nobody_signs_up_without_an_invitation(project, servers):
         assert browser.post("/user/signup/", data=form, headers=headers).status_code == 403
 
 
+@pytest.fixture
+def everything(project, servers):
+    """The three servers of the project, which no one has a right on but its owner."""
+    return {server.name: server for server in stack.up(project)}
+
+
+def test_another_user_reads_nothing_of_the_state(project, everything):
+    stored = sorted(project.state.rglob("*"))
+    names = {path.name for path in stored}
+    assert {"secrets.json", "label_studio.sqlite3", "ledger.db", "server-token"} <= names
+    assert as_another_user([project.directory], [])["read"] == [str(project.directory)]
+    assert as_another_user([project.state, *stored], [])["read"] == []
+
+
+def test_nor_would_anyone_if_the_folder_were_opened_by_mistake(project, everything):
+    assert [path for path in open_to_others(project.state) if path.suffix != ".json"] == []
+
+
+def test_another_user_starts_no_run_activates_no_model_and_reads_no_labels(project, everything):
+    prefect, model, labels = project.prefect.url, project.server_url, project.labeling.url
+    asked = [
+        ("GET", f"{prefect}/api/csrf-token?client=me", {}, None),
+        ("POST", f"{prefect}/api/flows/filter", JSON, "{}"),
+        ("POST", f"{prefect}/api/deployments/{uuid.uuid4()}/create_flow_run", JSON, "{}"),
+        ("GET", f"{prefect}/api/admin/settings", {}, None),
+        ("POST", f"{model}/model", JSON, "{}"),
+        ("POST", f"{model}/model/canary", JSON, "{}"),
+        ("GET", f"{labels}/api/projects", {}, None),
+    ]
+    # Prefect looks for the token of its own page first, which none gets without the password.
+    assert as_another_user([], asked)["said"] == [401, 403, 403, *[401] * 4]
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_page_whose_name_was_pointed_here_is_not_answered(project, everything, name):
+    evil = {"Host": f"evil.example:{port(everything[name].url)}"}
+    for path in ("/", "/health", "/api/health", "/health/"):
+        assert httpx.get(f"{everything[name].url}{path}", headers=evil).status_code == 400
+
+
+def test_the_page_of_another_site_changes_and_reads_nothing(project, everything):
+    prefect, model, labels = project.prefect.url, project.server_url, project.labeling.url
+    form = {**EVIL, "Content-Type": "text/plain"}
+    for path in ("/predict", "/feedback", "/model"):
+        assert httpx.post(f"{model}{path}", content="{}", headers=form).status_code == 403
+    assert httpx.post(f"{prefect}/api/flows/filter", content="{}", headers=form).status_code == 403
+    form = httpx.post(f"{labels}/user/login/", data={"email": "a"}, headers=EVIL)
+    assert form.status_code == 403
+    asks = {**EVIL, "Access-Control-Request-Method": "POST"}
+    for url in (f"{prefect}/api/flows/filter", f"{model}/predict", f"{labels}/api/projects"):
+        allowed = httpx.options(url, headers=asks).headers.get("access-control-allow-origin")
+        assert allowed is None
+        allowed = httpx.get(url, headers=EVIL).headers.get("access-control-allow-origin")
+        assert allowed is None
+
+
+def test_the_page_of_another_site_opens_no_websocket(project, everything):
+    url = f"ws{project.prefect.url.removeprefix('http')}/api/events/in"
+    with (
+        pytest.raises(InvalidStatus, match="403"),
+        connect(url, origin=EVIL["Origin"], subprotocols=["prefect"]),
+    ):
+        pass
+
+
+def test_who_knows_the_password_needs_a_token_of_the_session_too(project, everything):
+    name, _, password = stack.environment(project)["PREFECT_API_AUTH_STRING"].partition(":")
+    url = f"{project.prefect.url}/api/flows/filter"
+    said = httpx.post(url, json={}, auth=(name, password))
+    assert (said.status_code, said.json()["detail"]) == (403, "Missing CSRF token.")
+
+
+def test_another_project_shares_both_servers_and_no_model_server(project, everything, tmp_path):
+    settings = (project.directory / "flywheel.toml").read_text()
+    (tmp_path / "flywheel.toml").write_text(settings.replace('"toy"', '"second"'))
+    second, reported = load_project(tmp_path), []
+    again = stack.up(second, NAMES, progress=reported.append)
+    assert {server.pid for server in again} == {everything[name].pid for name in NAMES}
+    owned = f"shared with project 'toy', which owns it ({project.directory})"
+    assert [line for line in reported if owned in line] == [f"{n}: {owned}" for n in NAMES]
+    for name in ("PREFECT_API_AUTH_STRING", "LABEL_STUDIO_API_KEY"):
+        assert stack.environment(second)[name] == stack.environment(project)[name]
+    with pytest.raises(BusyError, match=r"is the model server of project 'toy', id \w{32}, and"):
+        stack.up(second, progress=reported.append)
+    assert stack.down(second) == []
+
+
 def test_prefects_page_talks_to_its_own_server(project, servers):
     settings = httpx.get(f"{project.prefect.url}/ui-settings").json()
     assert settings["api_url"] == f"{project.prefect.url}/api"
@@ -125,11 +273,11 @@ def test_a_killed_server_is_started_again_beside_the_other(project, servers, nam
     wait_for_end(servers[name])
     again = {server.name: server for server in stack.up(project, NAMES)}
     assert {n for n in NAMES if again[n] != servers[n]} == {name}
-    assert sorted(server.name for server in stack.running(project)) == sorted(NAMES)
+    assert {server.name for server in stack.running(project)} >= {*NAMES}
 
 
 def test_down_frees_the_ports_and_another_up_finds_its_data(project, servers):
-    assert stack.down(project) == sorted(NAMES)
+    assert {*stack.down(project)} >= {*NAMES}
     for url in (project.prefect.url, project.labeling.url):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -150,8 +298,9 @@ def test_a_taken_port_is_refused_before_label_studio_moves_to_the_next(only_pref
 def test_a_worker_starts_after_its_server_and_makes_its_pool(only_prefect):
     names = [server.name for server in stack.up(only_prefect, ["worker", "prefect"], pool="nights")]
     assert names == ["prefect", "worker"]
-    pool = httpx.get(f"{only_prefect.prefect.url}/api/work_pools/nights")
-    assert pool.json()["type"] == "process"
+    name, _, password = stack.environment(only_prefect)["PREFECT_API_AUTH_STRING"].partition(":")
+    url = f"{only_prefect.prefect.url}/api/work_pools/nights"
+    assert httpx.get(url, auth=(name, password)).json()["type"] == "process"
     assert stack.down(only_prefect) == ["prefect", "worker"]
 
 

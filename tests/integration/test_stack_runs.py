@@ -2,15 +2,18 @@
 
 import json
 import os
-import subprocess
-import sys
 import time
+from contextlib import contextmanager
 
 import httpx
 import psutil
 import pytest
+from asking import signed_in
+from prefect.client.orchestration import get_client
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
-from flows.registration.dead_runs import close_dead_runs
+from flows.registration.pools import make_pools
+from flows.registration.server import close_dead_runs
 from flywheel import stack
 from flywheel.cli.scheduling import stop
 from flywheel.project import Project
@@ -19,12 +22,13 @@ from flywheel.settings.operations import Prefect as PrefectSettings
 
 pytestmark = pytest.mark.integration
 
-FLOW = "import time\nfrom prefect import flow\n\n@flow\ndef sleeper():\n    time.sleep(300)\n"
-DEPLOY = (
-    "from prefect import flow\n"
-    "made = flow.from_source(source='.', entrypoint='sleeper.py:sleeper')\n"
-    "made.deploy('test', work_pool_name='nights', print_next_steps=False)"
-)
+TASK = "import time\n\ndef task():\n    time.sleep(300)\n"
+SETTINGS = '[project]\nname = "toy"\ntask = "sleeper:task"\n'
+DEPLOYMENT = {
+    "name": "test",
+    "entrypoint": "flows.nightly.nightly",
+    "work_pool_name": "nights",
+}
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +39,11 @@ def project(tmp_path_factory, free_url):
         project=Identity(name="toy", task="toy:task"),
         prefect=PrefectSettings(url=free_url()),
     )
-    (made.directory / "sleeper.py").write_text(FLOW)
+    (made.directory / "sleeper.py").write_text(TASK)
+    (made.directory / "flywheel.toml").write_text(SETTINGS)
     with pytest.MonkeyPatch.context() as environment:
         environment.delenv("PREFECT_API_URL", raising=False)
+        environment.setenv("PREFECT_API_AUTH_STRING", "flywheel:password-of-this-module")
         yield made
         stack.down(made)
 
@@ -46,18 +52,91 @@ def project(tmp_path_factory, free_url):
 def run_id(project):
     """A flow run that the worker has begun."""
     stack.up(project, ["prefect", "worker"], pool="nights")
-    env = {**os.environ, **stack.environment(project)}
-    command = [sys.executable, "-c", DEPLOY]
-    subprocess.run(command, cwd=project.directory, env=env, check=True, capture_output=True)
     with api(project) as client:
-        deployment = client.get("/deployments/name/sleeper/test").json()["id"]
-        made = client.post(f"/deployments/{deployment}/create_flow_run", json={}).json()["id"]
+        flow = create(client, "/flows/", {"name": "nightly"})
+        given = {"flow_id": flow, "parameters": {"directory": str(project.directory)}}
+        deployment = create(client, "/deployments/", {**DEPLOYMENT, **given})
+        made = create(client, f"/deployments/{deployment}/create_flow_run", {})
     wait_for(project, made, "RUNNING")
     return made
 
 
+HOSTILE = {
+    "another folder": ({}, {"parameters": {"directory": "{evil}"}}),
+    "an entrypoint in a file": ({"entrypoint": "evil.py:task", "path": "{evil}"}, {}),
+    "a script before the flow": (
+        {"pull_steps": [{"prefect.deployments.steps.run_shell_script": {"script": "{touch}"}}]},
+        {},
+    ),
+    "a command": ({}, {"job_variables": {"command": "{touch}"}}),
+    "an environment": ({}, {"job_variables": {"env": {"PYTHONSTARTUP": "{evil}/evil.py"}}}),
+}
+"""what an operator with the password might ask for: changes of the deployment, and of the run"""
+
+
+def test_the_worker_runs_no_program_that_is_not_ours(project, tmp_path, monkeypatch):
+    """A deployment's command, or a task in a folder of their own, ran as the worker's user."""
+    monkeypatch.setenv("PREFECT_WORKER_QUERY_SECONDS", "1")
+    owned, settings = tmp_path / "owned", SETTINGS.replace("sleeper", "evil")
+    (tmp_path / "evil.py").write_text(f"open({str(owned)!r}, 'w')\n")
+    (tmp_path / "flywheel.toml").write_text(settings)
+    stack.up(project, ["prefect"])
+    with project_in_its_own_pool(project), api(project) as client:
+        made = {name: hostile_run(client, project, name, tmp_path, owned) for name in HOSTILE}
+        ended = {name: end_of(project, run) for name, run in made.items() if run is not None}
+    assert not owned.exists()
+    assert {name for name, run in made.items() if run is None} == {"a command", "an environment"}
+    assert {name: state["type"] for name, state in ended.items()} == dict.fromkeys(ended, "CRASHED")
+    assert all("RefusedError" in state["message"] for state in ended.values())
+
+
+@contextmanager
+def project_in_its_own_pool(project):
+    """The project's pool, as flywheel schedule makes it, and its worker."""
+    known = {PREFECT_API_URL: f"{project.prefect.url}/api"}
+    known[PREFECT_API_AUTH_STRING] = os.environ["PREFECT_API_AUTH_STRING"]
+    with temporary_settings(known), get_client(sync_client=True) as client:
+        make_pools(client, project)
+    stack.down(project, only="worker")
+    stack.up(project, ["worker"])
+    yield
+    stack.down(project, only="worker")
+
+
+def hostile_run(client, project, name, evil, owned):
+    """Its id; None: Prefect's server refuses it."""
+    text = json.dumps(HOSTILE[name]).replace("{evil}", str(evil))
+    changed, wanted = json.loads(text.replace("{touch}", f"touch {owned}"))
+    flow = create(client, "/flows/", {"name": "nightly"})
+    own = {"flow_id": flow, "parameters": {"directory": str(project.directory)}}
+    pool = {"name": name, "work_pool_name": "flywheel-toy"}
+    deployment = create(client, "/deployments/", DEPLOYMENT | pool | own | changed)
+    return create(client, f"/deployments/{deployment}/create_flow_run", wanted)
+
+
+def create(client, path, body, seconds=60):
+    """The id of what was made; None: it is refused. 503: the server's SQLite was locked."""
+    end = time.monotonic() + seconds
+    while (made := client.post(path, json=body)).status_code == 503:
+        assert time.monotonic() < end, made.text
+        time.sleep(0.5)
+    return None if made.status_code == 422 else made.raise_for_status().json()["id"]
+
+
+def end_of(project, run_id, seconds=120):
+    end = time.monotonic() + seconds
+    with api(project) as client:
+        while True:
+            state = client.get(f"/flow_runs/{run_id}").json()["state"]
+            if state["type"] in {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}:
+                return state
+            assert time.monotonic() < end, state
+            time.sleep(0.2)
+
+
 def api(project):
-    return httpx.Client(base_url=f"{project.prefect.url}/api", timeout=30)
+    url = f"{project.prefect.url}/api"
+    return httpx.Client(base_url=url, headers=signed_in(url), timeout=30)
 
 
 def wait_for(project, run_id, state, seconds=60):

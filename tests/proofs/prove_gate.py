@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy import stats
 
-from flywheel.decide.challenge import Standing, gives_up, next_challenge
+from flywheel.decide.challenge import Standing, next_challenges
 from flywheel.decide.eprocess import e_value
 from flywheel.records import Array, Challenge, FreshOutcomes
 from flywheel.select.sampling import inclusion_probabilities, poisson_sample
@@ -135,15 +135,16 @@ def life(case: Case, rng: np.random.Generator) -> int | None:
         sealed = sealed.and_then(nights[rng.integers(_DRAWS)])
         standing = Standing(
             last=last,
-            is_closed=is_closed,
+            open=() if last is None or is_closed else (last,),
             candidate_digest=f"candidate {night}",
             champion_digest="champion",
             num_sealed=len(sealed),
             night=night,
         )
-        challenge = next_challenge(standing, GATE).challenge
-        if challenge is None:
+        opened = next_challenges(standing, GATE).challenges
+        if not opened:
             continue
+        [challenge] = opened
         if challenge != last:
             gains, scales = np.zeros(0), np.zeros(0)
         gains = np.concatenate([gains, case.gains(sealed.hardness, rng)])
@@ -152,8 +153,16 @@ def life(case: Case, rng: np.random.Generator) -> int | None:
         evidence = e_value(outcomes, GATE.min_gain)
         if evidence >= 1 / challenge.alpha:
             return night
-        last, is_closed, sealed = challenge, bool(gives_up(outcomes, evidence, GATE)), NONE
+        last, is_closed, sealed = challenge, _ends(outcomes), NONE
     return None
+
+
+def _ends(outcomes: FreshOutcomes) -> bool:
+    """Whether a challenge is over; no gain so far stands for a hopeless forecast, which takes longer."""
+    used = len(outcomes.gains)
+    if used < 2 * GATE.min_fresh_samples:
+        return False
+    return used >= GATE.challenge_samples or float(np.dot(outcomes.gains, outcomes.scales)) <= 0
 
 
 def _outcomes(gains: Array, scales: Array, num_new: int, is_bounded: bool) -> FreshOutcomes:

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flywheel.annotators import Crowd, Doubt, Opinion, rank_second_opinions, weigh
-from flywheel.annotators.value import worth
+from flywheel.annotators.again import worth
 from flywheel.records import Array
 
 _CLASSES, _ANNOTATORS, _ROUNDS, _ANSWERS = 5, 8, 10, 2000

@@ -1,31 +1,36 @@
-"""What most unit tests share: the toy task, a real ledger and who writes into it, blank records."""
+"""What most unit tests share: the toy task, a real ledger and what writes into it."""
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
-from datetime import UTC, datetime
 
 import hypothesis
 import pytest
 import torch
+from sqlalchemy import event
+from sqlalchemy.pool import Pool
+from worlds.quick import trust_the_cache
 
 from flywheel.ledger import Ledger
 from flywheel.model import weights_of
-from flywheel.records import Decision, Report, Reuse, Sample, Verdict
-from flywheel.settings.judging import Gate, Metric
+from flywheel.records import Sample
 from flywheel.task import Task
-from flywheel.testing import Annotators, Production, draw_points, toy_task
-
-# Tests run on every core at once; threads that wait for each other's core make them ten times slower.
-torch.set_num_threads(1)
+from flywheel.testing import LedgerBuilder, draw_points, toy_task
 
 
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """What is imported lives to the end: the collector need not walk over it again and again."""
-    gc.freeze()
+@pytest.fixture(scope="session", autouse=True)
+def _quick(no_waiting: None) -> None:
+    """No test waits for the disk."""
+
+
+@pytest.fixture
+def as_opened() -> Iterator[None]:
+    """Ledgers are synchronized with the disk as they are in production."""
+    event.remove(Pool, "checkout", trust_the_cache)
+    yield
+    event.listen(Pool, "checkout", trust_the_cache)
 
 
 @pytest.fixture(scope="session")
@@ -62,73 +67,15 @@ def ledger(tmp_path, put_ledger) -> Iterator[Ledger]:
 
 
 @pytest.fixture
-def production(ledger) -> Production:
-    return Production(ledger)
+def production(ledger) -> LedgerBuilder:
+    """What writes into the ledger, where a test is about predictions."""
+    return LedgerBuilder(ledger)
 
 
 @pytest.fixture
-def crew(production) -> Annotators:
-    return Annotators(production)
-
-
-@pytest.fixture(scope="session")
-def make_crew() -> Callable[[Ledger], Annotators]:
-    """ledger -> a crew of it, for laws that need a ledger for each example."""
-    return lambda ledger: Annotators(Production(ledger))
-
-
-@pytest.fixture
-def blank_report():
-    """(**changes) -> a report in which nothing was measured."""
-
-    def build(**changes):
-        fields = {
-            "id": "r" * 64,
-            "night": 3,
-            "metric": "correct",
-            "higher_is_better": True,
-            "metric_id": "m",
-            "metric_settings": Metric().model_dump(mode="json"),
-            "candidate_digest": "a" * 64,
-            "champion_digest": "b" * 64,
-            "dataset_id": "d" * 64,
-            "test_set_digest": "t" * 64,
-            "no_challenge": "",
-            "scores_digest": "s" * 64,
-            "reuse": Reuse(
-                num_test=0, num_sealed=0, mean_uses=0.0, num_challenges=0, most_challenges=10
-            ),
-            "seed": 0,
-            "created_at": datetime(2030, 1, 1, tzinfo=UTC),
-        }
-        tables = ("entries", "start_entries", "parts", "slices", "watched")
-        absent = ("challenge", "difference", "fresh", "guarded", "production", "abstention")
-        fields |= dict.fromkeys(tables, ()) | dict.fromkeys((*absent, "latency_p95_ms"))
-        return Report(**(fields | changes))
-
-    return build
-
-
-@pytest.fixture
-def blank_decision():
-    """(**changes) -> a decision to hold, on no challenge."""
-
-    def build(**changes):
-        fields = {
-            "id": "e" * 64,
-            "night": 3,
-            "report_id": "r" * 64,
-            "verdict": Verdict.HOLD,
-            "reasons": ("first", "second"),
-            "e_value": None,
-            "needed_e_value": None,
-            "closes_challenge": False,
-            "gate_settings": Gate().model_dump(mode="json"),
-            "created_at": datetime(2030, 1, 1, tzinfo=UTC),
-        }
-        return Decision(**(fields | changes))
-
-    return build
+def crew(production) -> LedgerBuilder:
+    """The same, where a test is about annotators."""
+    return production
 
 
 # A law does not fail because the machine is busy.

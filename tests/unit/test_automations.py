@@ -13,8 +13,7 @@ from prefect.server.events.schemas.automations import Automation as ServerAutoma
 from prefect.server.utilities.user_templates import render_user_template_sync
 
 from flows.helpers import events
-from flows.registration.automations import _wanted
-from flows.registration.notices import block_for, notice
+from flows.registration.automations import _wanted, block_for, notice
 from flywheel.errors import SettingsError
 from flywheel.project import Project
 from flywheel.settings.operations import Identity

@@ -43,10 +43,12 @@ def declared():
     return used, named(content["dependency-groups"]["dev"])
 
 
+@cache
 def imported(*folders):
     """Module -> the files that import it, of modules of others; types of the interpreter apart."""
     files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
-    own = {*PRODUCT, "_typeshed", *(path.stem for path in (ROOT / "tests").rglob("*.py"))}
+    tests = [*(ROOT / "tests").iterdir(), *(ROOT / "tests").rglob("*.py")]
+    own = {*PRODUCT, "_typeshed", *(path.stem for path in tests)}
     found = {}
     for path in files:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

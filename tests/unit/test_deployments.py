@@ -9,7 +9,14 @@ import yaml
 from prefect import Flow
 from prefect.client.schemas.schedules import CronSchedule
 
-from flows.registration.manifests import deployment_manifest, project_values
+from flows.helpers.runs import DIRECTORY_VARIABLE
+from flows.registration.manifests import (
+    deployment_manifest,
+    entrypoints,
+    project_values,
+    run_environment,
+)
+from flywheel.errors import RefusedError
 from flywheel.project import Project
 from flywheel.settings.learning import Train
 from flywheel.settings.operations import Identity, Links, Notify, Schedule, Workers
@@ -73,6 +80,31 @@ def test_a_form_that_was_filled_in_reaches_the_flow_with_its_types(entry):
 
 
 @each
+def test_a_run_for_another_folder_than_the_workers_is_refused(entry, monkeypatch, tmp_path):
+    """Whoever starts a run writes its parameters, and the task in the folder is code."""
+    monkeypatch.setenv(DIRECTORY_VARIABLE, "/projects/digits")
+    needed = {"gpu-step": {"night": 1, "step": "retrain"}, "roll-back": {"reason": "bad"}}
+    flow = flow_of(entry)
+    with pytest.raises(RefusedError, match=r"is not the registered project, /projects/digits"):
+        flow.fn(directory=tmp_path, **needed.get(flow.name, {}))
+
+
+def test_a_pool_of_our_own_takes_no_job_variables():
+    alone = PROJECT.model_copy(update={"workers": Workers()})
+    pools = [entry["work_pool"] for entry in deployment_manifest(alone)["deployments"]]
+    assert {tuple(pool) for pool in pools} == {("name",)}
+
+
+def test_every_deployment_names_the_project_by_its_id():
+    entries = deployment_manifest(PROJECT, "0a" * 16)["deployments"]
+    assert all(f"Project id: `{'0a' * 16}`" in entry["description"] for entry in entries)
+
+
+def test_the_entrypoints_that_a_worker_runs_are_those_of_the_deployments():
+    assert entrypoints() == {entry["entrypoint"] for entry in DEPLOYMENTS.values()}
+
+
+@each
 def test_the_module_says_when_it_runs_and_why_again_is_safe(entry):
     page = importlib.import_module(entry["entrypoint"].rpartition(".")[0]).__doc__
     for heading in ("When:", "Why a re-run is safe:", "How it ends:"):
@@ -113,7 +145,8 @@ def test_a_project_has_names_tags_and_pool_of_its_own(entry):
 
 @each
 def test_a_run_shows_a_sign_of_life_well_before_it_counts_as_stuck(entry):
-    seconds = int(entry["work_pool"]["job_variables"]["env"]["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"])
+    given = entry["work_pool"].get("job_variables", {"env": run_environment()})
+    seconds = int(given["env"]["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"])
     assert 2 * seconds <= Notify.model_fields["stuck_seconds"].metadata[0].ge
 
 

@@ -14,6 +14,8 @@ from flywheel.gpu import Patience, hold_devices
 TWO = ("GPU-aa", "GPU-bb")
 AT_ONCE = Patience(seconds=0.0, look_again_seconds=0.01)
 
+# The GPUs have their names here, and torch takes seconds to import.
+NO_TORCH = "import sys, types; sys.modules['torch'] = types.ModuleType('torch')\n"
 # Holds a GPU, starts a trainer that inherits the lock, says both, and waits.
 PARENT = """
 import subprocess, sys, time
@@ -105,13 +107,15 @@ for _ in range(3):
         log = os.open({str(log)!r}, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         os.write(log, b"+"); time.sleep(0.02); os.write(log, b"-")
 """
-    holders = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(2)]
+    holders = [subprocess.Popen([sys.executable, "-c", NO_TORCH + code]) for _ in range(2)]
     assert [holder.wait(60) for holder in holders] == [0, 0]
     assert log.read_text() == "+-" * 6
 
 
 def test_a_killed_parent_leaves_the_gpu_to_its_living_trainer():
-    with subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE) as parent:
+    with subprocess.Popen(
+        [sys.executable, "-c", NO_TORCH + PARENT], stdout=subprocess.PIPE
+    ) as parent:
         trainer = int(parent.stdout.readline())
         try:
             parent.kill()

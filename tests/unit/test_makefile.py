@@ -14,6 +14,7 @@ TARGETS = (
     "help",
     "setup",
     "demo",
+    "demo-messages",
     "demo-pose",
     "down",
     "test",

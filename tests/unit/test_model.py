@@ -1,3 +1,4 @@
+import dataclasses
 import pickle
 
 import numpy as np
@@ -90,6 +91,16 @@ def test_a_sample_is_answered_alike_alone_and_among_others(points_task, draw_poi
 
 def test_no_samples_have_no_answers(points_task, line_weights):
     assert Model(points_task, line_weights(1, 0), CPU).answer_samples([]) == []
+
+
+def test_another_number_of_answers_than_inputs_is_a_task_error(
+    points_task, draw_points, line_weights
+):
+    """The night that trained the first model ended in a traceback about zip()."""
+    task = dataclasses.replace(points_task, answers=lambda output: points_task.answers(output)[1:])
+    samples, _ = draw_points(5, 4)
+    with pytest.raises(TaskError, match=r"The task returned 4 answers to 5 samples\. Let task\."):
+        Model(task, line_weights(1, 0), CPU).answer_samples(samples)
 
 
 def test_auto_is_a_device_that_is_there():

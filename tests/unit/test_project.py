@@ -65,7 +65,7 @@ def test_a_project_cannot_be_changed(load):
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("[train]\nepoch = 3", "unknown key 'train.epoch'; did you mean 'epochs'?"),
+        ("[train]\nstep = 3", "unknown key 'train.step'; did you mean 'steps'?"),
         ("[labelling]\nx = 1", "unknown key 'labelling'; did you mean 'labeling'?"),
         ("[gate]\nzzzzzz = 1", "unknown key 'gate.zzzzzz'; known: alpha, challenge_samples,"),
     ],
@@ -78,7 +78,7 @@ def test_an_unknown_key_is_told_with_the_nearest_that_is_known(faults, text, tol
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("[train]\nepochs = 0", "train.epochs = 0: input should be greater than or equal to 1"),
+        ("[train]\nsteps = 0", "train.steps = 0: input should be greater than or equal to 1"),
         ("[collect]\nlow_confidence = 1.2", "low_confidence = 1.2: input should be less than or"),
         ("[collect]\nlow_confidence = nan", "low_confidence = nan: input should be a finite"),
         ("[gate]\nmin_gain = inf", "gate.min_gain = inf: input should be a finite number"),
@@ -100,12 +100,12 @@ def test_an_unknown_key_is_told_with_the_nearest_that_is_known(faults, text, tol
             "serve.port = 70000: input should be less than or equal to 65535",
         ),
         ('[serve]\nport = "8700"', "serve.port = '8700': input should be a valid integer"),
-        ("[train]\nepochs = true", "train.epochs = True: input should be a valid integer"),
+        ("[train]\nsteps = true", "train.steps = True: input should be a valid integer"),
         ("[dataset]\ntest_groups = 1.0", "dataset.test_groups = 1.0: input should be less than 1"),
     ],
 )
 def test_an_impossible_value_is_told_with_what_is_possible(faults, text, told):
-    """A port in quotes and epochs = true were taken for numbers."""
+    """A port in quotes and steps = true were taken for numbers."""
     (fault,) = faults(text)
     assert told in fault
 
@@ -117,7 +117,7 @@ def test_people_who_can_never_agree_are_told(faults):
 
 
 def test_all_faults_are_told_at_once(faults):
-    text = '[train]\nepochs = -1\nsped = 2\n[gate]\nalpha = 2\n[schedule]\ncron = "x"'
+    text = '[train]\nsteps = -1\nsped = 2\n[gate]\nalpha = 2\n[schedule]\ncron = "x"'
     assert len(faults(text)) == 4
 
 
@@ -195,3 +195,48 @@ def test_what_is_no_condition_on_a_sample_is_told_with_an_example(faults, condit
 def test_a_failure_rate_that_allows_nothing_or_everything_is_a_fault(faults, rate):
     (fault,) = faults(f"[abstain]\nmax_failure_rate = {rate}\n")
     assert fault.startswith(f"abstain.max_failure_rate = {rate}")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_file_with_a_byte_order_mark_is_read(tmp_path, encoding):
+    """An editor's mark was "Invalid statement (line 1, column 1)"."""
+    text = '[project]\nname = "parts"\ntask = "my_task:task"\n# ä'
+    (tmp_path / "flywheel.toml").write_bytes(text.encode(encoding))
+    assert load_project(tmp_path).name == "parts"
+
+
+@pytest.mark.parametrize(
+    "data", [b"\x00", b"\xff\xfe\x00", b"a = " + b"[" * 100_000, b"a = " + b"9" * 5000, b"\xc3\x28"]
+)
+def test_bytes_that_are_no_toml_are_one_sentence(tmp_path, data):
+    (tmp_path / "flywheel.toml").write_bytes(data)
+    with pytest.raises(SettingsError, match="is not TOML"):
+        load_project(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [("::1", "http://[::1]:8700"), ("[::1]", "http://[::1]:8700"), ("a.b", "http://a.b:8700")],
+)
+def test_an_ipv6_host_has_brackets_in_its_address(tmp_path, host, url):
+    """`http://::1:8712` was an uncaught InvalidURL."""
+    text = f'[project]\nname = "parts"\ntask = "my_task:task"\n[serve]\nhost = "{host}"\n'
+    (tmp_path / "flywheel.toml").write_text(text)
+    assert load_project(tmp_path).server_url == url
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '[serve]\nhost = "a b"',
+        '[serve]\nhost = "::1::"',
+        '[prefect]\nurl = "http://::1:4280"',
+        '[labeling]\nurl = "localhost:8780"',
+        '[prefect]\nurl = "http://a:99999"',
+    ],
+)
+def test_a_host_or_address_that_cannot_be_is_refused(tmp_path, line):
+    text = f'[project]\nname = "parts"\ntask = "my_task:task"\n{line}\n'
+    (tmp_path / "flywheel.toml").write_text(text)
+    with pytest.raises(SettingsError, match=r"is no (host|web address)"):
+        load_project(tmp_path)

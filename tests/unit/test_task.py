@@ -103,6 +103,7 @@ BROKEN_AT_IMPORT = {
     "raise ZeroDivisionError\n": "my_task.py:1: ZeroDivisionError; fix it,",
     "import json\njson.loads('{')\n": "my_task.py:2: JSONDecodeError: Expecting property name",
     "from io import nothing\n": "my_task.py:1: ImportError: cannot import name 'nothing'",
+    "import sys\nsys.exit(3)\n": "my_task.py:2: SystemExit: 3; fix it,",  # ended without a word
     "x = 1\0\n": "'my_task:task': source code string cannot contain null bytes; fix it,",
 }
 

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -13,12 +14,22 @@ from datetime import datetime, timedelta
 
 import httpx
 
-from flywheel.annotate.backend import InventoryRow, LabelingProject, LabelingTask, NewLabelingTask
-from flywheel.annotate.label_studio.client import Client, GoneError, condition, misfits
-from flywheel.annotate.label_studio.payloads import (
+from flywheel.annotate.backend import (
+    InventoryRow,
+    LabelingProject,
+    LabelingTask,
+    NewLabelingTask,
+    other_owner,
+)
+from flywheel.annotate.label_studio.client import (
     MODEL_VERSION,
+    Client,
+    GoneError,
+    answers_for,
+    condition,
     inventory_row,
     labeling_task,
+    misfits,
     score,
     task_payload,
 )
@@ -34,13 +45,14 @@ _QUEUE = (
 _OVERLAP = timedelta(minutes=5)
 _ANNOTATIONS = (
     "id,data,updated_at,is_labeled,annotations.id,annotations.project,annotations.created_at,"
-    "annotations.updated_at,annotations.completed_by,annotations.result,"
+    "annotations.updated_at,annotations.completed_by,annotations.updated_by,annotations.result,"
     "annotations.was_cancelled,annotations.lead_time"
 )
 _SETTINGS_ONLY = {"include": "id,label_config,maximum_annotations"}
 _BRIEF = (
     "id,data,updated_at,is_labeled,total_annotations,cancelled_annotations,draft_exists,overlap"
 )
+_OWNER = re.compile(r"flywheel project ([0-9a-f]{32})")
 _ACTIONS = sorted(["ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED"])
 _ANSWERED = condition("total_annotations", "greater", 0, "Number")
 _UNANSWERED = condition("total_annotations", "equal", 0, "Number")
@@ -112,14 +124,22 @@ class LabelStudioBackend:
         return self._project(project_id) is not None
 
     def ensure(
-        self, title: str, config: str, project_id: int | None, num_annotators: int = 1
+        self,
+        title: str,
+        config: str,
+        project_id: int | None,
+        num_annotators: int = 1,
+        owner: str = "",
     ) -> LabelingProject:
         """Find the project by id, else by exact title, else create it; bring its config up to date.
 
         `num_annotators` is the default of a new project. Labeling tasks that differ from it take
         a request each. The default is never changed later: Label Studio would change existing
         labeling tasks too. If it is above 1, Label Studio hands out begun labeling tasks first, so
-        that the answers to a sample come together.
+        that the answers to a sample come together. The owner's id stands in the description.
+
+        Raises:
+            RefusedError: the project belongs to another flywheel project.
         """
         wanted = {
             "label_config": config,
@@ -129,7 +149,9 @@ class LabelStudioBackend:
         new = {**wanted, "maximum_annotations": num_annotators}
         found = self._project(project_id) if project_id is not None else None
         found = found or self._client.settle(lambda: self._found_or_new(title, new))
-        changed = {key: value for key, value in wanted.items() if found[key] != value}
+        if owner:
+            wanted["description"] = _owned(found, owner)
+        changed = {key: value for key, value in wanted.items() if found.get(key) != value}
         if changed:
             self._client.call("PATCH", f"api/projects/{found['id']}/", json=changed)
         self._settings[found["id"]] = (config, found["maximum_annotations"])
@@ -270,8 +292,8 @@ class LabelStudioBackend:
         # With expand, the server serializes all annotations at once, which is much faster.
         more = {"fields": "all", "expand": "annotations"}
         for row in self._client.rows(project_id, _ANNOTATIONS, filters, **more):
-            users = {annotation["completed_by"] for annotation in row["annotations"]} - {None}
-            self._look_up_emails(users)
+            users = (answers_for(annotation) for annotation in row["annotations"])
+            self._look_up_emails({number for number in users if number is not None})
             yield labeling_task(row, self._annotators)
 
     def _look_up_emails(self, numbers: Collection[int]) -> None:
@@ -282,6 +304,17 @@ class LabelStudioBackend:
             self._annotators[user["id"]] = user["email"]
         for number in numbers:
             self._annotators.setdefault(number, str(number))
+
+
+def _owned(found: Json, owner: str) -> str:
+    """Return the description of a project with the id of its owner in it."""
+    text = found.get("description") or ""
+    known = _OWNER.search(text)
+    if known is None:
+        return f"{text}\nflywheel project {owner}".strip()
+    if known[1] != owner:
+        raise other_owner(found["title"], known[1], owner)
+    return str(text)
 
 
 def _check_predictions(config: str, items: Sequence[NewLabelingTask]) -> None:

@@ -5,7 +5,6 @@ Every way writes `<sample id>.png` and is idempotent.
 
 from __future__ import annotations
 
-import io
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -18,17 +17,16 @@ from typing import Literal
 from urllib.parse import quote
 
 import fsspec
-from PIL import Image
 
 from flywheel.annotate.backend import PictureStore
 from flywheel.annotate.label_studio.client import Client, TooLargeError
 from flywheel.errors import PayloadError, RefusedError, UnavailableError
+from flywheel.pictures import open_picture
 
 _FILES_PER_UPLOAD = 100  # Label Studio answers 500 above
 _BYTES_PER_UPLOAD = 16_000_000
 _UPLOADS_AT_ONCE = 4
 _NAMES_PER_REQUEST = 500
-_SHOWN = ("PNG", "JPEG")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,15 +53,14 @@ def check_picture(sample_id: str, picture: bytes) -> None:
     """Raise an error for a picture that a browser cannot show.
 
     Raises:
-        PayloadError: it is neither PNG nor JPEG, or it is truncated.
+        PayloadError: it is neither PNG nor JPEG, truncated, or too large.
     """
     try:
-        with Image.open(io.BytesIO(picture), formats=_SHOWN) as image:
-            image.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        open_picture(picture)
+    except PayloadError as error:
         raise PayloadError(
             f"the picture of sample {sample_id[:12]} cannot be shown by a browser "
-            f"({len(picture)} bytes: {error}); labeling.picture of the task must return a whole PNG"
+            f"({str(error).rstrip('.')}); labeling.picture of the task must return a whole PNG"
         ) from error
 
 

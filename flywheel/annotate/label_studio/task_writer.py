@@ -13,8 +13,13 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 
 from flywheel.annotate.backend import NewLabelingTask
-from flywheel.annotate.label_studio.client import Client, GoneError, TooLargeError, condition
-from flywheel.annotate.label_studio.payloads import task_payload
+from flywheel.annotate.label_studio.client import (
+    Client,
+    GoneError,
+    TooLargeError,
+    condition,
+    task_payload,
+)
 from flywheel.errors import RefusedError, UnavailableError
 from flywheel.records import Json
 

@@ -8,21 +8,22 @@ Shapes: B samples, 32 x 32 pixels, 10 classes. Pixels are 0..1 and ink is bright
 from __future__ import annotations
 
 import io
-import struct
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from html import escape
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from torch import nn
 from torch.nn import functional
 
-from flywheel.errors import AnnotationError, PayloadError
+from flywheel.errors import AnnotationError
+from flywheel.pictures import open_picture
+from flywheel.recipes import VaryPictures, not_this_class
 from flywheel.records import Answer, Array, Json, Sample, Split
 from flywheel.task import Baseline, Example, Labeling, Predictor, Task
 
@@ -36,7 +37,7 @@ _NUM_START_TRAIN = 120
 _NUM_START_TEST = 300
 _DIVISION_SEED = 7
 
-_CHOICES = "\n".join(f'    <Choice value="{name}" hotkey="{name}"/>' for name in CLASSES)
+_CHOICES = "\n".join(f'    <Choice value="{escape(name)}" hotkey="{name}"/>' for name in CLASSES)
 _CONFIG = f"""<View>
   <Header value="Which digit is this?"/>
   <Image name="image" value="$image" maxWidth="320px"/>
@@ -45,18 +46,6 @@ _CONFIG = f"""<View>
     <Choice value="{_UNUSABLE}" hotkey="u"/>
   </Choices>
 </View>"""
-
-# What Pillow raises for a file that is not an image, is cut short, or would unpack to a bomb.
-_UNREADABLE = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-    Image.DecompressionBombWarning,
-)
 
 
 def task() -> Task:
@@ -80,7 +69,20 @@ def task() -> Task:
             "thick strokes": lambda sample: float((_pixels(sample) > 0.4).mean()) > 0.35,
             "phone": lambda sample: sample.metadata.get("site") == "phone",
         },
-        augment=_augment,
+        augment=VaryPictures(
+            turn_degrees=25,
+            scale=0.15,
+            shear=0.15,
+            shift=0.08,
+            contrast=0.4,
+            brightness=0.15,
+            gamma=0.3,
+            noise=0.05,
+            erase=0.4,
+            erase_side=0.4,
+            outside="zeros",
+        ),
+        loss_not=lambda output, target: not_this_class(output["logits"], target),
     )
 
 
@@ -173,44 +175,6 @@ def _answers(output: dict[str, torch.Tensor]) -> list[Answer]:
     ]
 
 
-def _augment(inputs: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Turn by up to 10 degrees, shift by up to 2 pixels, scale the ink by 0.8..1.2."""
-    draws = torch.rand(len(inputs), 4, generator=generator, device=generator.device) * 2 - 1
-    turn, right, down, contrast = draws.to(inputs.device).unbind(1)  # (B,) each, -1..1
-    angle = turn * np.pi / 18
-    shift = 2 * 2 / _SIDE_PIXELS  # grid_sample's picture is 2 wide
-    rows = [angle.cos(), -angle.sin(), right * shift, angle.sin(), angle.cos(), down * shift]
-    grid = functional.affine_grid(
-        torch.stack(rows, dim=1).view(-1, 2, 3), list(inputs.shape), align_corners=False
-    )
-    moved = functional.grid_sample(inputs, grid, align_corners=False)
-    return (moved * (1 + 0.2 * contrast).view(-1, 1, 1, 1)).clamp(0, 1)
-
-
-def _open(sample: Sample) -> Image.Image:
-    """The sample's picture, decoded; the size is checked before a single pixel is."""
-    try:
-        image = Image.open(io.BytesIO(sample.payload), formats=("PNG", "JPEG"))
-        width, height = image.size
-        if width * height > _MAX_PIXELS:
-            raise PayloadError(
-                f"sample {sample.id[:12]}: {width} x {height} pixels are more than {_MAX_PIXELS:,}; "
-                "scale the picture down before sending it"
-            )
-        image.load()
-        return ImageOps.exif_transpose(image)
-    except UnidentifiedImageError as error:  # its own text is an address in memory
-        raise PayloadError(
-            f"sample {sample.id[:12]}: cannot identify an image in {len(sample.payload)} bytes of "
-            f"{sample.media_type!r}; send a whole PNG or JPEG file"
-        ) from error
-    except _UNREADABLE as error:
-        raise PayloadError(
-            f"sample {sample.id[:12]}: {len(sample.payload)} bytes of {sample.media_type!r} cannot "
-            f"be read as a picture ({error}); send a whole PNG or JPEG file"
-        ) from error
-
-
 def _gray(image: Image.Image) -> Image.Image:
     """One channel of 0..255; what is transparent shows black, as paper does here."""
     if image.mode.startswith("I"):  # 16 bits, which convert("L") would clip and not scale
@@ -224,7 +188,7 @@ def _gray(image: Image.Image) -> Image.Image:
 
 def _pixels(sample: Sample) -> Array:
     """(32, 32) float32 of 0..1; a picture that is not square keeps its shape between black bars."""
-    gray = _gray(_open(sample))
+    gray = _gray(open_picture(sample, max_pixels=_MAX_PIXELS))
     side = (_SIDE_PIXELS, _SIDE_PIXELS)
     if gray.size != side:
         gray = ImageOps.pad(gray, side, Image.Resampling.BILINEAR, color=0)
@@ -233,7 +197,9 @@ def _pixels(sample: Sample) -> Array:
 
 def _picture(sample: Sample) -> bytes:
     side = (_PICTURE_PIXELS, _PICTURE_PIXELS)
-    large = ImageOps.pad(_gray(_open(sample)), side, Image.Resampling.BICUBIC, color=0)
+    large = ImageOps.pad(
+        _gray(open_picture(sample, max_pixels=_MAX_PIXELS)), side, Image.Resampling.BICUBIC, color=0
+    )
     return encode_png(np.asarray(large) / 255.0)
 
 

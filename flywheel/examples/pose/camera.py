@@ -11,15 +11,14 @@ from __future__ import annotations
 
 import io
 import math
-import struct
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from flywheel.errors import PayloadError
+from flywheel.pictures import open_picture
 from flywheel.records import Array, Json, Sample
 
 IMAGE_PIXELS = 64
@@ -27,16 +26,7 @@ IMAGE_PIXELS = 64
 PICTURE_SCALE = 8
 """a pixel of the sample is shown to annotators as a square of this side"""
 
-# What Pillow raises for bytes that begin like a picture and are not one.
-_UNREADABLE = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
+_MAX_PIXELS = 1_000_000
 _EXAMPLE = '"camera": [70.0, 70.0, 31.5, 31.5]'
 
 
@@ -128,21 +118,8 @@ def decode(sample: Sample) -> Array:
     Raises:
         PayloadError: the payload is not a PNG or JPEG, of another size, or not RGB.
     """
-    name, payload = f"sample {sample.id[:12]}", sample.payload
-    try:
-        image = Image.open(io.BytesIO(payload), formats=("PNG", "JPEG"))
-        _check(image, name)  # the size is checked before a single pixel is decoded
-        image.load()
-    except UnidentifiedImageError as error:  # its own text is an address in memory
-        raise PayloadError(
-            f"{name}: cannot identify an image in {len(payload)} bytes of {sample.media_type!r}; "
-            "send a whole PNG or JPEG file"
-        ) from error
-    except _UNREADABLE as error:
-        raise PayloadError(
-            f"{name}: {len(payload)} bytes of {sample.media_type!r} cannot be read as a picture "
-            f"({error}); send a whole PNG or JPEG file"
-        ) from error
+    image = open_picture(sample, max_pixels=_MAX_PIXELS)
+    _check(image, f"sample {sample.id[:12]}")
     return np.array(image, dtype=np.uint8)
 
 

@@ -18,15 +18,18 @@ from flywheel.examples.pose.camera import Camera
 from flywheel.examples.pose.part import Part
 from flywheel.examples.pose.render.effects import Effects
 from flywheel.examples.pose.render.scene import (
+    Clutter,
     Light,
     Scene,
+    Solid,
     View,
+    box,
+    cylinder,
     leaning,
     look_at,
     resting,
     seen_from,
 )
-from flywheel.examples.pose.render.solids import Clutter, Solid, box, cylinder
 from flywheel.examples.pose.render.texture import Pattern, Surface
 from flywheel.records import Array
 

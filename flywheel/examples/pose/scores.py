@@ -18,7 +18,7 @@ from scipy.spatial import ConvexHull
 
 from flywheel.errors import TaskError
 from flywheel.examples.pose.camera import Camera, project
-from flywheel.examples.pose.nearest import Nearest
+from flywheel.examples.pose.mesh import Nearest
 from flywheel.examples.pose.part import Part
 from flywheel.examples.pose.posing import Pose, angle_deg, read_pose
 from flywheel.records import Array, Json

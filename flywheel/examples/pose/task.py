@@ -18,10 +18,9 @@ import numpy as np
 import torch
 from scipy import special
 
-from flywheel.examples.pose.agreement import agree, merge
 from flywheel.examples.pose.baselines import pose_baselines
 from flywheel.examples.pose.camera import Camera, decode, encode, project
-from flywheel.examples.pose.labeling import pose_labeling
+from flywheel.examples.pose.labeling import agree, merge, pose_labeling
 from flywheel.examples.pose.network import KeypointNet, loss, pose_inputs, pose_targets
 from flywheel.examples.pose.part import EXAMPLE_PART, Part, load_part
 from flywheel.examples.pose.pnp import Solution, solve_batch

@@ -6,9 +6,10 @@ functions. Nothing is decided here.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from flywheel.decide import decompose, e_values
+from flywheel.decide import decompose, e_values, taken_over
 from flywheel.records import Array, Challenge, Decision, Report
 from flywheel.report.kit import text
 from flywheel.report.kit.tables import Sheet, facts_sheet
@@ -80,15 +81,16 @@ def error_sheet(report: Report) -> Sheet:
     )
 
 
-def budget_line(challenge: Challenge | None, report: Report, gate: Gate) -> str:
-    """Return the state of the error budget in one line; `challenge` is the open one, if any."""
+def budget_line(still: Sequence[Challenge], report: Report, gate: Gate) -> str:
+    """Return the state of the error budget in one line; `still` are the open challenges."""
     reuse = report.reuse
-    if challenge is not None:
+    if still:
         number = 0 if report.fresh is None else len(report.fresh.gains)
-        return (
-            f"challenge {challenge.number} of {gate.challenges} is open since night "
-            f"{challenge.opened_night}, on {number:,} fresh labels"
-        )
+        numbers = [str(challenge.number) for challenge in still]
+        which = f"challenge {numbers[0]} of {gate.challenges} is"
+        if len(numbers) > 1:
+            which = f"challenges {', '.join(numbers)} of {gate.challenges} are"
+        return f"{which} open since night {still[0].opened_night}, on {number:,} fresh labels"
     is_spent = reuse.most_challenges > 0 and reuse.num_challenges >= reuse.most_challenges
     needed = gate.renewal_samples if is_spent else gate.min_fresh_samples
     missing = max(needed - reuse.num_sealed, 0)
@@ -111,6 +113,9 @@ def _challenge_rows(report: Report, decision: Decision | None) -> list[tuple[str
     number = f"{challenge.number} of {report.reuse.most_challenges} of this test set"
     since = f"generation {challenge.generation}, open since night {challenge.opened_night}"
     rows = [("challenge", f"{number}, {since}")]
+    if challenge.took_over:
+        more = "for a candidate that was trained on at least twice as many"
+        rows.append(("took over", f"the labels of {taken_over(challenge)}, {more}"))
     if decision is None:
         return [*rows, ("its share of the error budget", alpha)]
     total = decision.gate_settings.get("alpha")

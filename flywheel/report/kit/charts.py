@@ -140,11 +140,9 @@ def history_chart(
     return to_svg(_history(lines, required, label, releases), title)
 
 
-def history_picture(
-    lines: Sequence[Line], required: float | None, label: str, releases: Sequence[int] = ()
-) -> bytes:
+def history_picture(lines: Sequence[Line], required: float | None, label: str) -> bytes:
     """Return the same chart as PNG, for pages that show no SVG."""
-    return to_png(_history(lines, required, label, releases))
+    return to_png(_history(lines, required, label, ()))
 
 
 def interval_chart(entries: Sequence[Entry], required: float | None, label: str, title: str) -> str:

@@ -7,6 +7,8 @@ in the order given; nothing is measured or decided here.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -120,6 +122,21 @@ _NAIVE = "all labels averaged"
 
 def draw_report(report: Report, decision: Decision | None) -> dict[str, str]:
     """Return inline SVG of a report's sheets by key, where there is data."""
+    return dict(_draw(_Judged(report, decision)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    report: Report
+    decision: Decision | None
+
+    def __hash__(self) -> int:
+        return hash(self.report.id)
+
+
+@lru_cache(maxsize=1)  # a night's page and its dossier show the same charts
+def _draw(judged: _Judged) -> dict[str, str]:
+    report, decision = judged.report, judged.decision
     drawn = dict(_entries(report))
     drawn |= _production(report)
     gains = [(part.name, part.difference) for part in report.slices]

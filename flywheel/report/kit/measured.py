@@ -58,6 +58,11 @@ def production_line(report: Report) -> str:
     if production.naive is not None:
         naive = text.estimate(production.naive)
         parts.append(f"averaging all labels would have claimed {naive}")
+    if production.unanswered:
+        parts.append(f"{production.unanswered:.1%} is of samples that annotators could not label")
+    if production.bounds is not None:
+        low, high = map(text.number, production.bounds)
+        parts[-1] += f", whatever they are it lies in {low} to {high}"
     nights = f"nights {production.first_night} to {production.last_night}"
     labels = f"{production.estimate.num_samples:,} labels"
     return f"{'; '.join(parts)} ({labels} of {production.num_population:,} predictions, {nights})"

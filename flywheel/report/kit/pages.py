@@ -6,6 +6,7 @@ a browser reaches the server.
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -18,6 +19,12 @@ from flywheel.report.kit import tables, text
 
 def render(template: str, **values: Any) -> str:
     """Return the page that a template of this package makes of the values."""
+    page = _environment().get_template(template)
+    return page.render(not_enough=text.NOT_ENOUGH, **values)
+
+
+@cache  # compiled once: compiling a template takes longer than filling it in
+def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("flywheel.report.kit"),
         autoescape=True,
@@ -33,7 +40,7 @@ def render(template: str, **values: Any) -> str:
         duration=text.duration,
         why=tables.why,
     )
-    return environment.get_template(template).render(not_enough=text.NOT_ENOUGH, **values)
+    return environment
 
 
 def put(path: Path, page: str) -> Path:

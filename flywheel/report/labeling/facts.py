@@ -16,8 +16,7 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection
 
-from flywheel.annotate.budget import Budget, read_budget
-from flywheel.annotate.cost import Costed, Costs, read_costs
+from flywheel.annotate.cost import Budget, Costed, Costs, read_budget, read_costs
 from flywheel.annotate.evidence import read_compared, slices_of, weigh_evidence, where_biased
 from flywheel.annotate.expense import (
     Expense,
@@ -35,6 +34,7 @@ from flywheel.ledger.annotators import Measured, annotator_labels, read_annotato
 from flywheel.ledger.campaigns import Campaign, all_campaigns
 from flywheel.ledger.datasets import get_version
 from flywheel.ledger.history import reported_nights
+from flywheel.ledger.judged import report_of_night
 from flywheel.ledger.nights import current_night_number
 from flywheel.ledger.progress import (
     AnnotatorCount,
@@ -45,12 +45,11 @@ from flywheel.ledger.progress import (
     gold_answers,
     measure_queue,
 )
-from flywheel.ledger.reports import report_of_night
 from flywheel.ledger.reviews import reviewed
 from flywheel.loop import Loop
 from flywheel.records import Estimate, Purpose, Report, Split
-from flywheel.report.facts import comparable_reports, thin_out
 from flywheel.report.kit.measured import tier_of, tier_prices
+from flywheel.report.night.facts import comparable_reports, thin_out
 
 _SLICED = 2_000
 _GOLD = 5_000

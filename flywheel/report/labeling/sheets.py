@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from flywheel.annotate.budget import Allowance
+from flywheel.annotate.cost import Allowance
 from flywheel.annotate.expense import Expense
-from flywheel.annotate.plan import EVERYWHERE
-from flywheel.annotate.queue import place
+from flywheel.annotate.queue import EVERYWHERE, place
 from flywheel.annotators.anchoring import Anchoring
 from flywheel.ledger.campaigns import EVERYONE
 from flywheel.project import Project
@@ -99,7 +98,7 @@ def budget_sheet(facts: LabelingFacts, currency: str) -> Sheet:
     budget = facts.budget
     open_answers = sum(budget.still_open.values())
     rows = tuple(
-        (name, *_allowance(allowance))
+        (name, *allowance_cells(allowance))
         for name, allowance in (
             (f"night {budget.night}", budget.tonight),
             (budget.month, budget.this_month),
@@ -227,7 +226,8 @@ def _oldest(facts: LabelingFacts, project: Project) -> str:
     )
 
 
-def _allowance(allowance: Allowance) -> tuple[str, str, str, str]:
+def allowance_cells(allowance: Allowance) -> tuple[str, str, str, str]:
+    """Limit, spent, committed and left, as text."""
     limit = "none" if allowance.limit is None else f"{allowance.limit:,.2f}"
     left = "no limit" if allowance.left is None else f"{allowance.left:,.2f}"
     return limit, f"{allowance.spent:,.2f}", f"{allowance.committed:,.2f}", left

@@ -1,7 +1,8 @@
 """The summary sentence and the Markdown page of each step.
 
-Pages stay below Prefect's event limit of 1.5 MB: pictures are few and small, and long lists are
-cut, with a note. Reads the ledger and the step's result; changes nothing.
+Pages show stored numbers and reasons, and stay below Prefect's event limit of 1.5 MB: pictures are
+few and small, and long lists are cut, with a note. Reads the ledger and the step's result; changes
+nothing.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from flywheel.collect import Collected, Drift
+from flywheel.decide import next_step
 from flywheel.ledger.failures import chosen_of_batch, count_signals, failures_of_night
+from flywheel.ledger.judged import get_decision, get_report, report_of_night
 from flywheel.ledger.nights import skips_of
 from flywheel.ledger.releases import current_release
-from flywheel.loop import NightRun
+from flywheel.loop import Loop, NightRun
 from flywheel.loop.results import (
     Decided,
     Deployed,
@@ -24,11 +27,61 @@ from flywheel.loop.results import (
     Retrained,
     Routed,
 )
-from flywheel.records import FailureState, Share
+from flywheel.records import Decision, FailureState, Report, Share
 from flywheel.report.kit import markdown, tables, text
+from flywheel.report.kit.challenge import budget_sheet, error_sheet, evidence_of
 from flywheel.report.kit.charts import loss_picture
-from flywheel.report.kit.pictures import data_uri, show_cases
-from flywheel.report.night.judged import decide_page, evaluate_page
+from flywheel.report.kit.evidence import evidence_picture
+from flywheel.report.kit.measured import (
+    annotators_sheet,
+    measured_sheets,
+    models_sheet,
+    production_line,
+)
+from flywheel.report.kit.tables import data_uri, show_cases
+
+
+def evaluate_page(run: NightRun, result: Evaluated) -> str:
+    """Return the production estimate, all models and baselines, requirements and slices."""
+    with run.loop.ledger.read() as connection:
+        report = get_report(connection, result.report_id)
+    sheets = (models_sheet(report), *measured_sheets(report), annotators_sheet(run.loop, report))
+    number = f"**{markdown.plain(production_line(report))}**"
+    return "\n\n".join([number, *map(tables.sheet, sheets)])
+
+
+def decide_page(run: NightRun, result: Decided) -> str:
+    """Return the verdict, every reason, the evidence and its budget, and the next step."""
+    with run.loop.ledger.read() as connection:
+        report = report_of_night(connection, run.number)
+        decision = get_decision(connection, run.number)
+    reasons = markdown.bullets(result.reasons)
+    page = f"# {result.verdict.value}\n\n{reasons}"
+    if report is None:
+        return page
+    parts = [
+        page,
+        tables.sheet(budget_sheet(report, decision)),
+        *_picture(report, decision),
+        tables.sheet(error_sheet(report)),
+        f"**Next:** {markdown.plain(advice(run.loop, report))}",
+    ]
+    return "\n\n".join(parts)
+
+
+def advice(loop: Loop, report: Report) -> str:
+    """Return the suggested next step, in one sentence."""
+    return next_step(report, loop.project.metric, loop.project.gate)
+
+
+def _picture(report: Report, decision: Decision | None) -> list[str]:
+    """Return the path of the e-value as a picture, if there is one."""
+    evidence = evidence_of(report, decision)
+    if evidence is None:
+        return []
+    uri = data_uri(evidence_picture(evidence.values, evidence.needed))
+    return [f"![e-value after each fresh label, dashed: the e-value needed]({uri})"]
+
 
 _CASES = 12
 _EDGE_PIXELS = 96
@@ -113,7 +166,7 @@ def _route_page(run: NightRun, result: Routed) -> str:
         ]
     counts = markdown.facts(
         [
-            ("probability share", f"{result.num_probability} of {result.population:,} samples"),
+            ("probability share", f"{result.num_probability} of {_source(result)}"),
             ("targeted share", result.num_targeted),
             ("gold samples", f"{result.num_gold}, with known answers, to measure annotators"),
             (
@@ -140,6 +193,16 @@ def _route_page(run: NightRun, result: Routed) -> str:
     return "\n\n".join(parts)
 
 
+def dropped_line(result: Ingested) -> str:
+    """Return how many rows were left out of the splits, and why."""
+    others = result.num_dropped - result.num_copies_train - result.num_copies_test
+    return (
+        f"{result.num_dropped:,} rows, to keep the splits disjoint: near-duplicates in train "
+        f"{result.num_copies_train:,}, in test {result.num_copies_test:,}, "
+        f"group on the other side {others:,}"
+    )
+
+
 def _ingest_page(run: NightRun, result: Ingested) -> str:
     with run.loop.ledger.read() as connection:
         skips = skips_of(connection, run.number)
@@ -154,10 +217,12 @@ def _ingest_page(run: NightRun, result: Ingested) -> str:
         ("dataset version", f"{text.digest(result.dataset_id)}, {is_new}"),
         ("train", f"{result.num_train:,} rows"),
         ("test", f"{result.num_test:,} rows of the frozen test set"),
-        ("dropped", f"{result.num_dropped} rows, to keep the splits disjoint"),
+        ("dropped", dropped_line(result)),
     ]
     if result.num_from_sensors:
         pairs.append(("from sensors", f"{result.num_from_sensors} labels new or changed"))
+    if result.outcomes:
+        pairs.append(("outcomes", result.outcomes))
     if result.note:
         pairs.append(("note", result.note))
     return markdown.facts(pairs) + _set_aside(skips)
@@ -225,6 +290,11 @@ def _collect_sentence(result: Collected) -> str:
     return f"{said}; {drift_line(result.drift)}" if is_alarm else said
 
 
+def _source(result: Routed) -> str:
+    new = f"{result.population:,} samples"
+    return new if result.num_probability <= result.population else f"{new} and earlier production"
+
+
 def _route_sentence(result: Routed) -> str:
     others = (
         (result.num_gold, "gold"),
@@ -234,7 +304,7 @@ def _route_sentence(result: Routed) -> str:
         (result.num_withdrawn, "withdrawn"),
     )
     said = (
-        f"{result.num_probability} drawn from {result.population:,} samples, "
+        f"{result.num_probability} drawn from {_source(result)}, "
         f"{result.num_targeted} targeted"
         + "".join(f", {number} {what}" for number, what in others if number)
         + f"; {result.num_sent} sent, {result.num_waiting} wait"

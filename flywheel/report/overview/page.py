@@ -19,7 +19,6 @@ from flywheel.annotate.expense import Expense
 from flywheel.collect import LEAST_EFFECT, Drift
 from flywheel.loop import Loop
 from flywheel.records import Estimate, FailureState
-from flywheel.report.facts import thin_out
 from flywheel.report.history import draw_history
 from flywheel.report.kit.charts import Ink, Line, canvas, history_chart, short_name, to_svg
 from flywheel.report.kit.evidence import label_of, required_by
@@ -28,7 +27,8 @@ from flywheel.report.kit.pages import put, render
 from flywheel.report.labeling.facts import LabelingFacts
 from flywheel.report.labeling.page import LABELING_PAGE
 from flywheel.report.labeling.sheets import cost_sheets
-from flywheel.report.night.judged import advice
+from flywheel.report.night.facts import thin_out
+from flywheel.report.night.steps import advice
 from flywheel.report.overview.facts import FixTimes, OverviewFacts, read_overview
 from flywheel.report.overview.sheets import (
     drift_sheet,

@@ -13,8 +13,7 @@ from flywheel.records import Decision, FailureState, Report
 from flywheel.report.kit import text
 from flywheel.report.kit.tables import Sheet, facts_sheet
 from flywheel.report.night.steps import drift_line
-from flywheel.report.overview.facts import FixTimes, OverviewFacts, Released
-from flywheel.report.overview.saved import NIGHTS, Saved
+from flywheel.report.overview.facts import NIGHTS, FixTimes, OverviewFacts, Released, Saved
 
 _RELEASES = 20
 _WITHIN = (1, 7, 30)

@@ -333,7 +333,7 @@ def heard():
             """Quiet."""
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Ear)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}/hint", notified
     server.shutdown()

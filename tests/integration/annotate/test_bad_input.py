@@ -205,7 +205,10 @@ def test_a_config_that_the_server_refuses_is_reported_and_what_waits_is_sent_onc
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        (b"no picture", "cannot be shown by a browser (10 bytes: cannot identify image file"),
+        (
+            b"no picture",
+            "cannot be shown by a browser (the picture: cannot identify an image in 10 bytes",
+        ),
         (KeyError("lens"), "labeling.picture of the task"),
     ],
 )

@@ -22,6 +22,8 @@ import numpy as np
 import pytest
 from sqlalchemy import select
 
+from flywheel.annotate.label_studio.client import answers_for
+
 with pytest.MonkeyPatch.context() as _path:
     _path.syspath_prepend(Path(__file__).parent)
     from chaos_storm import Scale, Storm
@@ -142,7 +144,7 @@ def test_labeling_tasks_are_there_as_they_were_sent(world):
 def test_every_annotation_that_stands_is_stored_once_as_it_stands(world):
     emails = world.annotators.emails()
     stands = {
-        one["id"]: (task["data"]["sample_id"], emails[one["completed_by"]], world.answer(one))
+        one["id"]: (task["data"]["sample_id"], emails[answers_for(one)], world.answer(one))
         for tasks in world.by_key().values()
         for task in tasks
         for one in task["annotations"]

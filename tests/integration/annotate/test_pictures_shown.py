@@ -83,7 +83,7 @@ def place(request, shared, tmp_path):
     else:
         handler = functools.partial(Open, directory=tmp_path)
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         url = f"http://127.0.0.1:{server.server_port}/p"
         yield PictureStorage(way="url", folder=f"{tmp_path}/p", url=url)

@@ -6,8 +6,10 @@ from functools import partial
 import pytest
 
 from flywheel.annotate import PullResult, ReconcileResult, make_labels, reconcile
+from flywheel.ledger.annotations import annotations_of
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
+AUTHOR = {"email": "author@example.com", "username": "author"}
 
 pytestmark = pytest.mark.integration
 
@@ -53,6 +55,23 @@ def test_a_changed_annotation_changes_the_label(
     assert labels_now(sample_id) == ["b"]
     annotators.change(annotation_id, result("c"))
     assert labels_now(sample_id) == ["b", "c"]
+
+
+def test_who_changes_the_annotation_of_another_answers_for_it(
+    letters, label_studio, sample_id, external_id, annotators, result, labels_now
+):
+    author = annotators.http.post("/api/users/", json=AUTHOR).json()["id"]
+    annotation_id = annotators.annotate(external_id, result("b"), completed_by=author)
+    labels_now(sample_id)
+    assert _annotators(letters, sample_id) == [AUTHOR["email"]]  # imported for its author
+    annotators.change(annotation_id, result("c"))
+    assert labels_now(sample_id) == ["b", "c"]
+    assert _annotators(letters, sample_id) == [label_studio.email]
+
+
+def _annotators(letters, sample_id):
+    with letters.ledger.read() as connection:
+        return [one.annotator for one in annotations_of(connection, [sample_id])]
 
 
 def test_a_deleted_annotation_withdraws_the_label(

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import os
 import signal
+import ssl
 import sys
+from functools import cache
 
-import flows.helpers.summary
+import httpx
+
+import flows.helpers.steps
 import flows.nightly
 import flywheel.loop.gather
 import flywheel.loop.judge
@@ -18,7 +22,9 @@ import flywheel.loop.release
 import flywheel.loop.retrain
 import flywheel.loop.routing
 from flywheel.annotate import LabelStudioBackend
-from flywheel.loop import NightRun, steps
+from flywheel.ledger.nights import last_night
+from flywheel.loop import NightRun, open_loop, steps
+from flywheel.report import write_report
 from flywheel.serve import ModelServer
 
 STEPS = {step.name: step for step in steps.STEPS}
@@ -39,7 +45,7 @@ INSIDE = {
     "release: canary": (ModelServer, "canary", "after"),
     "release: swapped": (ModelServer, "activate", "after"),
     "release: pointer": (flywheel.loop.release, "add_release", "after"),
-    "report: written": (flows.helpers.summary, "write_report", "after"),
+    "report: written": (flows.helpers.steps, "write_report", "after"),
     "finish": (NightRun, "finish", "before"),
 }
 """point -> owner of a function, its name, and on which side of it the process dies"""
@@ -101,10 +107,24 @@ def _night(directory: str, point: str) -> None:
     os._exit(0 if state.is_completed() else 1)
 
 
+def _warm_up(directory: str) -> None:
+    """Do once, before all forks, what is slow only the first time: templates, fonts, certificates."""
+    ssl.create_default_context = cache(ssl.create_default_context)
+    httpx.create_ssl_context()
+    with open_loop(directory) as loop:
+        with loop.ledger.read() as connection:
+            number = last_night(connection).number
+        write_report(loop, number)
+
+
 def main() -> None:
     """Fork for each line of the input, and wait."""
+    is_warm = False
     for line in sys.stdin:
         directory, point = line.rstrip("\n").split("\t")
+        if not is_warm:
+            _warm_up(directory)
+            is_warm = True
         child = os.fork()
         if child == 0:
             _night(directory, point)

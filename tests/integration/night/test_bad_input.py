@@ -35,7 +35,13 @@ PNG = {"Content-Type": "image/png"}
 JSON = {"Content-Type": "application/json"}
 OUTCOME = b'{"request_id": "nobody", "kind": "outcome", "value": true}'
 BAD = {
-    "corrupt image": ("/predict", b"\x89PNG\r\n\x1a\n and then nothing", PNG, 422, "send a PNG"),
+    "corrupt image": (
+        "/predict",
+        b"\x89PNG\r\n\x1a\n and then nothing",
+        PNG,
+        422,
+        "send a PNG",
+    ),
     "oversized image": ("/predict", b"\x89PNG" + b"0" * 10_000_000, PNG, 413, "10000000"),
     "no content type": ("/predict", b"\x89PNG", {}, 415, "image/png"),
     "another content type": ("/predict", b"some words", {"Content-Type": "text/plain"}, 422, "PNG"),

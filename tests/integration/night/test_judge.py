@@ -9,7 +9,7 @@ import pytest
 from flywheel.cli import main
 from flywheel.errors import UserError
 from flywheel.loop import open_loop
-from flywheel.loop.override import Override, override
+from flywheel.loop.approval import Override, override
 from flywheel.loop.replay import find_exhibit, read_exhibit, replay, write_exhibit
 from flywheel.records import Verdict
 

@@ -6,7 +6,6 @@ read, a candidate to train and to release: a night in which every step has somet
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -15,12 +14,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from integration.night import killable
 
-from flywheel.serve import ModelServer
+from flywheel.serve import ModelServer, command_token
 
 pytestmark = pytest.mark.integration
 
-PROGRAM = Path(__file__).with_name("killable.py")
+PROGRAM = Path(killable.__file__)
 KILLED = -9
 TABLES = {
     "nights": "select number, finished_at is not null from nights order by number",
@@ -57,15 +57,7 @@ TALLIES = {
 """what the last run of a step did; what an earlier run stored before it died is not counted"""
 
 
-def _points() -> list[str]:
-    """Every point at which a night can be killed, in their order."""
-    spec = importlib.util.spec_from_file_location("killable", PROGRAM)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.points()
-
-
-POINTS = _points()
+POINTS = killable.points()
 BETWEEN = [point for point in POINTS if point.endswith("stored")]
 ALONE = [
     *("route: chosen", "route: pushed", "ingest: pulled", "retrain: weights", "retrain: done"),
@@ -113,7 +105,8 @@ def back(past, annotators):
     """The project as it was before its third night, on all servers."""
     small, folder, digest = past
     small.restore(folder)
-    ModelServer(small.project.server_url).activate(digest)
+    server = ModelServer(small.project.server_url, command_token(small.project))
+    server.activate(digest)
     known = small.rows("select external_id from labeling_tasks where external_id is not null")
     annotators.keep_only(small.project.name, {row[0] for row in known})
     return small

@@ -6,6 +6,7 @@ import io
 
 import httpx
 import pytest
+from asking import post
 from PIL import Image
 
 from flywheel.collect import collect as collect_failures
@@ -21,7 +22,7 @@ def artifacts(story):
     """key -> the newest text of that key on the Prefect server."""
     body = {"artifacts": {"key": {"like_": "begun-%"}}, "limit": 200, "sort": "CREATED_DESC"}
     url = f"{story.servers.prefect}/api/artifacts/filter"
-    found = httpx.post(url, json=body, timeout=30).raise_for_status().json()
+    found = post(url, body)
     return {artifact["key"]: artifact["data"] for artifact in reversed(found)}
 
 

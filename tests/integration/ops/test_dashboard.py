@@ -5,6 +5,7 @@ One small project turns two nights on the real servers; everything else only loo
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -37,7 +38,7 @@ port = {port}
 url = "{label_studio}"
 samples_per_night = 12
 [train]
-epochs = 30
+steps = 60
 batch_size = 16
 learning_rate = 0.03
 device = "cpu"
@@ -113,12 +114,34 @@ def browser():
         browser.close()
 
 
+@pytest.fixture(scope="module")
+def signed_in(browser: Browser, prefect_server):
+    """What a browser keeps when a person has signed in to Prefect's dashboard."""
+    page = browser.new_page()
+    page.goto(prefect_server)
+    page.locator("input[type=password]").fill(os.environ["PREFECT_API_AUTH_STRING"])
+    page.get_by_role("button", name="Login").click()
+    page.get_by_text("Deployments").first.wait_for(timeout=20_000)
+    kept = page.context.storage_state()
+    page.close()
+    return kept
+
+
+def test_without_a_password_the_dashboard_shows_its_login_only(browser, prefect_server, run):
+    page = browser.new_page()
+    page.goto(f"{prefect_server}/runs")
+    page.locator("input[type=password]").wait_for(timeout=20_000)
+    assert "shown nightly" not in page.inner_text("body")
+    page.close()
+
+
 @pytest.fixture
-def look(browser: Browser, tmp_path):
+def look(browser: Browser, signed_in, tmp_path):
     """Open an address at a width; the page, what its console said, and a picture of it."""
 
     def open_page(url, width, text):
-        page, said = browser.new_page(viewport={"width": width, "height": 1000}), []
+        size = {"width": width, "height": 1000}
+        page, said = browser.new_page(viewport=size, storage_state=signed_in), []
         page.on(
             "console", lambda line: said.append(_reported(line)) if line.type == "error" else None
         )

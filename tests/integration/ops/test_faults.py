@@ -49,7 +49,7 @@ port = {port}
 [labeling]
 url = "{nobody}"
 [train]
-epochs = {epochs}
+steps = {steps}
 learning_rate = 0.03
 device = "cpu"
 cpu_threads = 1
@@ -67,7 +67,7 @@ with get_client(sync_client=True) as client:
 print(run_flow(nightly, flow_run=made, parameters=made.parameters, return_type="state").name)
 """
 SHORT, LONG = 60, 1500
-"""epochs of a moment, and of some seconds"""
+"""steps of a moment, and of some seconds"""
 
 
 @pytest.fixture(scope="module")
@@ -75,13 +75,13 @@ def make(tmp_path_factory, free_url):
     """Makes a project whose model server runs, with its storage where it is reported."""
     started = []
 
-    def project(name, prefect, *, epochs=SHORT, **storage):
+    def project(name, prefect, *, steps=SHORT, **storage):
         folder = tmp_path_factory.mktemp(name) / "here"
         folder.mkdir()
         shutil.copy(TOY, folder)
         places = {"ledger": "sqlite:///.flywheel/ledger.db", "blobs": ".flywheel/blobs", **storage}
         places |= {"port": free_url().rpartition(":")[2], "nobody": free_url(), "prefect": prefect}
-        text = SETTINGS.format(name=name, epochs=epochs, **places)
+        text = SETTINGS.format(name=name, steps=steps, **places)
         (folder / "flywheel.toml").write_text(text)
         started.append(subprocess.Popen([sys.executable, "-m", "flywheel", "serve", str(folder)]))
         wait_for(lambda: answers(f"http://127.0.0.1:{places['port']}"))
@@ -234,11 +234,13 @@ def test_after_a_week_without_runs_two_schedulers_make_one_night(
     assert facts(directory) == ENDED
 
 
-def test_prefects_server_may_restart_in_mid_night(make, tmp_path, free_url):
+def test_prefects_server_may_restart_in_mid_night(make, prefect_server, tmp_path, free_url):
     url = free_url()
-    service = catalogue.prefect_server(tmp_path / "home", url)
+    service = catalogue.prefect_server(
+        tmp_path / "home", url, os.environ["PREFECT_API_AUTH_STRING"]
+    )
     away = {"PREFECT_API_URL": f"{url}/api", "PREFECT_HOME": str(tmp_path / "client")}
-    directory = make("restarted", url, epochs=LONG)
+    directory = make("restarted", url, steps=LONG)
     try:
         start_all([service], tmp_path, print)
         with night_of(directory, **away) as process:
@@ -255,7 +257,7 @@ def test_prefects_server_may_restart_in_mid_night(make, tmp_path, free_url):
 def test_the_database_may_be_away_in_mid_night(make, prefect_server, wire):
     assert sum(RETRY_SECONDS) > 60  # a database is away for a minute when its machine starts anew
     url = f"postgresql+psycopg://postgres@127.0.0.1:{wire.port}/faults"
-    directory = make("unplugged", prefect_server, epochs=LONG, ledger=url)
+    directory = make("unplugged", prefect_server, steps=LONG, ledger=url)
     with night_of(directory, NIGHT) as process:
         wire.cut()
         time.sleep(3)

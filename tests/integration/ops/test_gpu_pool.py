@@ -28,7 +28,7 @@ url = "{nobody}"
 [workers]
 gpu_pool = "flywheel-pooled-gpu"
 [train]
-epochs = 5
+steps = 5
 device = "cpu"
 [prefect]
 url = "{prefect}"

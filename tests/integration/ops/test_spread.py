@@ -5,18 +5,25 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
+import httpx
 import numpy as np
+import psutil
 import pytest
+from distributed import Client
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowFilter, FlowRunFilter
 from prefect.client.schemas.sorting import FlowRunSort
 
 from flows.evaluate import evaluate
+from flows.helpers.spread import _DaskSpread
 from flywheel.evaluate import scoring, unpack_book
 from flywheel.ledger.history import reports_of
 from flywheel.loop import begin_night, open_loop, steps
+from flywheel.project import load_project
+from flywheel.settings.operations import Workers
 
 pytestmark = pytest.mark.integration
 
@@ -30,7 +37,7 @@ port = {port}
 [labeling]
 url = "{nobody}"
 [train]
-epochs = 5
+steps = 5
 device = "cpu"
 cpu_threads = 1
 [prefect]
@@ -93,6 +100,46 @@ def test_two_processes_measure_what_one_does(directory, tmp_path):
                 np.testing.assert_array_equal(values, other[name].scores[entrant][score])
     # Prefect's server is reported of the pieces, and of no label.
     assert first_scoring() == ({"pieces": 5}, [f"score {number}" for number in range(1, 6)])
+
+
+def listening():
+    """The ports on which this process and its children listen."""
+    family = [psutil.Process(), *psutil.Process().children(recursive=True)]
+    return {
+        connection.laddr.port
+        for process in family
+        for connection in process.net_connections("tcp")
+        if connection.status == "LISTEN"
+    }
+
+
+PAGES = ("/health", "/metrics", "/info/main/workers.html", "/json/counts.json")
+
+
+def read_at(port, path):
+    """The status that a page of Dask has for everyone; None: what listens there has no pages."""
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}{path}", timeout=3).status_code
+    except httpx.TransportError:
+        return None
+
+
+def test_no_other_program_reaches_the_processes_that_score(directory):
+    """Another user's `Client(address).submit(os.getuid)` ran as the owner of the night."""
+    project = load_project(directory)
+    two = project.model_copy(update={"workers": Workers(processes=2)})
+    before = listening()
+    with ExitStack() as closing:
+        spread = _DaskSpread(project=two, closing=closing)
+        address = spread._start()
+        for plain in (address, address.replace("tls://", "tcp://")):
+            with pytest.raises((OSError, TypeError, ValueError)):
+                Client(plain, timeout=3)
+        opened = listening() - before
+        assert len(opened) >= 3  # the scheduler, and two workers
+        assert {read_at(port, path) for port in opened for path in PAGES} <= {None, 404}
+        with Client(address, security=spread.security) as own:
+            assert own.submit(int, "7").result() == 7
 
 
 def test_one_process_knows_nothing_of_dask():

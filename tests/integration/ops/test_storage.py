@@ -14,7 +14,7 @@ from sqlalchemy import create_engine, text
 from flywheel.blobs import Blobs
 from flywheel.cli.starter import write_starter
 from flywheel.errors import FlywheelError, UnavailableError, UnknownIdError
-from flywheel.ledger.reports import get_report
+from flywheel.ledger.judged import get_report
 from flywheel.loop import begin_night, open_loop, steps
 from flywheel.project import load_project
 from flywheel.records import content_id
@@ -69,7 +69,7 @@ task = "my_task:task"
 [storage]
 {storage}
 [train]
-epochs = 2
+steps = 2
 device = "cpu"
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from flows.nightly import nightly
 from flywheel import stack
 from flywheel.cli.starter import write_starter
 from flywheel.loop import open_loop
+from flywheel.private import PRIVATE_MASK
 from flywheel.project import load_project
 from flywheel.report import status
 
@@ -26,7 +28,7 @@ port = {port}
 [labeling]
 url = "{label_studio}"
 [train]
-epochs = 5
+steps = 5
 device = "cpu"
 [prefect]
 url = "{prefect}"
@@ -38,6 +40,7 @@ def project(tmp_path_factory, prefect_server, label_studio, free_url):
     """After its first night, with all of its servers; nothing of it is scheduled."""
     directory = tmp_path_factory.mktemp("kept") / "project"
     write_starter(directory)
+    before = os.umask(PRIVATE_MASK)  # as in every process that writes state
     places = {"label_studio": label_studio.url, "prefect": prefect_server}
     port = free_url().rpartition(":")[2]
     (directory / "flywheel.toml").write_text(SETTINGS.format(port=port, **places))
@@ -50,6 +53,7 @@ def project(tmp_path_factory, prefect_server, label_studio, free_url):
         assert nightly(directory, return_state=True).name == "PROMOTE"
         yield project
         stack.down(project)
+    os.umask(before)
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
+from worlds.letters import open_letters
 
 from flywheel.annotate import (
     PullResult,
@@ -166,7 +167,7 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def new_world(open_letters, make_studio, tmp_path_factory):
+def new_world(make_studio, tmp_path_factory):
     """(folder) -> a world in it; its ledger is a copy, which is made sooner than a new one."""
     template = tmp_path_factory.mktemp("template")
     open_letters(template).ledger.close()

@@ -9,12 +9,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flywheel.annotate.budget import Allowance, Budget, affordable_answers, read_budget
-from flywheel.annotate.cost import Price, audience_of, read_costs
+from flywheel.annotate.cost import (
+    Allowance,
+    Budget,
+    Price,
+    affordable_answers,
+    audience_of,
+    read_budget,
+    read_costs,
+)
 from flywheel.ledger import Ledger
 from flywheel.ledger.campaigns import EVERYONE, EXPERTS
 from flywheel.project import Project
 from flywheel.records import Purpose
+from flywheel.testing import LedgerBuilder
 
 NIGHT = 7
 SHARP = 1 + 1e-11
@@ -187,13 +195,13 @@ projects = st.builds(
 @settings(max_examples=20, deadline=None)
 @given(projects, answers, asked, st.sampled_from((None, *Purpose)))
 def test_asking_as_much_as_is_affordable_leaves_both_budgets_unbroken(
-    make_crew, put_ledger, project, came, open_still, purpose
+    put_ledger, project, came, open_still, purpose
 ):
     """Whatever was asked, answered and measured before, and of whichever annotators."""
     with TemporaryDirectory() as folder, ExitStack() as stack:
         put_ledger(Path(folder) / "l.db")
         ledger = stack.enter_context(closing(Ledger.open(f"sqlite:///{folder}/l.db")))
-        crew = make_crew(ledger)
+        crew = LedgerBuilder(ledger)
         _happened(crew, came, open_still)
         with ledger.read() as connection:
             number = affordable_answers(connection, project, NIGHT, crew.now, purpose=purpose)

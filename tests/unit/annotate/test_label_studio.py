@@ -11,7 +11,7 @@ import pytest
 
 from flywheel.annotate import LabelStudioBackend
 from flywheel.annotate.backend import NewLabelingTask, task_data
-from flywheel.annotate.label_studio.payloads import task_payload
+from flywheel.annotate.label_studio.client import task_payload
 from flywheel.errors import RefusedError, TaskError, UnavailableError
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -326,6 +326,22 @@ def _row(number: int, by: int | None) -> dict:
     given = {"id": number, "project": 1, "completed_by": by, "result": None, **times}
     annotation = {**given, "was_cancelled": True, "lead_time": None}
     return {"id": number, "data": {}, "is_labeled": False, **times, "annotations": [annotation]}
+
+
+@pytest.mark.parametrize(
+    ("editor", "updated", "who"),
+    [(7, "00:00:09Z", 7), (7, "00:00:00.501Z", 1), (None, "00:00:09Z", 1), (1, "00:00:09Z", 1)],
+)
+def test_who_changed_an_annotation_answers_for_it(editor, updated, who):
+    # Saved at once by another one, it was imported for its author.
+    row = _row(5, 1)
+    row["annotations"][0] |= {"updated_by": editor, "updated_at": f"2026-03-01T{updated}"}
+    body = {"tasks": [row], "total": 1}
+    users = [{"id": number, "email": f"{number}"} for number in (1, 7)]
+    answers = {"/api/users/": users}
+    studio = _connect(lambda asked: httpx.Response(200, json=answers.get(asked.url.path, body)))
+    (task,) = studio.changed_since(1, START)
+    assert task.annotations[0].annotator == f"{who}"
 
 
 def test_an_annotation_has_an_id_that_no_restarted_server_gives_again():

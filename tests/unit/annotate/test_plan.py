@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from flywheel.annotate.plan import EVERYWHERE, key_of, plan_part, title_of
+from flywheel.annotate.queue import EVERYWHERE, key_of, plan_part, title_of
 from flywheel.errors import PayloadError
 from flywheel.ledger.campaigns import all_campaigns
 from flywheel.ledger.outbox import waiting

@@ -1,12 +1,11 @@
 import numpy as np
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from flywheel.annotate import QualityChecks, ask_quality_checks
-from flywheel.ledger.datasets import add_labels
 from flywheel.ledger.requests import answers_asked, open_requests
-from flywheel.ledger.tables import samples
-from flywheel.records import Label, Purpose
+from flywheel.ledger.tables import samples, skips
+from flywheel.records import Purpose
 
 NIGHT = 3
 ANN, BOB, CLEO, EVE = "ann", "bob", "cleo", "eve@example.com"
@@ -31,17 +30,12 @@ def besides(letters, now):
 
 
 @pytest.fixture
-def known(letters, now):
+def known(letters):
     """Samples of the start data, with their answer."""
 
     def run(number):
         ids = letters.choose(*(f"start {index}a".encode() for index in range(number)))
-        rows = [
-            Label(sample_id=key, answer="a", reliability=1.0, num_annotations=0, source="start")
-            for key in ids
-        ]
-        with letters.ledger.begin() as connection:
-            add_labels(connection, rows, now)
+        letters.past.label(ids, 1.0, answer="a", num_annotations=0, source="start")
         return ids
 
     return run
@@ -71,11 +65,23 @@ def asked_more(letters):
 def test_a_share_of_the_answers_goes_to_samples_whose_answer_is_known(letters, known, besides):
     letters.change(labeling={"samples_per_night": 100}, quality={"gold_share": 0.1})
     ids = known(20)
-    assert besides() == QualityChecks(num_gold=3)  # three people each: nine of ten answers
+    assert besides() == QualityChecks(num_gold=4)  # three annotators each: ten answers a night
     gold = letters.rows(Purpose.GOLD)
-    assert len(gold) == 3
+    assert len(gold) == 4
     assert set(gold) < set(ids)
     assert {row.num_annotators for row in gold.values()} == {3}
+
+
+def test_what_a_night_leaves_over_of_the_gold_share_is_carried_over(letters, known, besides):
+    known(20)  # 50 answers a night, 0.05 of them: two and a half, and a question takes three
+    assert [besides(night=night).num_gold for night in range(7)] == [1, 1, 1, 1, 1, 0, 1]
+
+
+def test_gold_questions_that_cannot_be_asked_are_said(letters, besides):
+    letters.choose(b"x1")
+    assert besides(night=0).num_gold == 0
+    with letters.ledger.read() as connection:
+        assert "annotators are not measured" in connection.execute(select(skips.c.reason)).scalar()
 
 
 def test_asked_again_in_a_night_there_is_no_second_share_of_gold(letters, known, besides):
@@ -84,7 +90,7 @@ def test_asked_again_in_a_night_there_is_no_second_share_of_gold(letters, known,
     besides()
     assert besides() == QualityChecks()
     assert besides(night=NIGHT + 1).num_gold == 3
-    assert len(letters.rows(Purpose.GOLD)) == 6  # never the same sample twice
+    assert len(letters.rows(Purpose.GOLD)) == 7  # never the same sample twice
 
 
 def test_trusted_labels_of_production_are_gold_before_the_start_data_is(

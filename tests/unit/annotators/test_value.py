@@ -6,7 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from flywheel.annotators import Doubt, rank_second_opinions, weigh
-from flywheel.annotators.value import Asking, _after_one_more, gain_of_answer, worth, worth_of_new
+from flywheel.annotators.again import Asking, _after_one_more, gain_of_answer, worth, worth_of_new
 
 FAIR = Asking(reliability=0.8, alternatives=4.0)
 

@@ -99,6 +99,40 @@ def _root_of_zero(output: dict[str, torch.Tensor]) -> torch.Tensor:
     return (output["logits"] * 0).sum(dim=1).sqrt()
 
 
+class _Plain(torch.nn.Sequential):
+    """The network of the template, whose parts the others change."""
+
+    def __init__(self) -> None:
+        super().__init__(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+
+    def forward(self, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
+        logits = super().forward(pixels)
+        return {"logits": logits, "embedding": logits}
+
+
+class _Rooting(_Plain):
+    def forward(self, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
+        return super().forward(pixels.sqrt_())
+
+
+class _Counting(_Plain):
+    """What training counts is in no parameter and no buffer."""
+
+    steps = 0
+
+    def forward(self, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
+        self.steps += self.training
+        return super().forward(pixels + 0.01 * self.steps)
+
+
+def _noisy(output: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {**output, "embedding": output["embedding"] + torch.rand(1)}
+
+
+def _centred(output: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {**output, "logits": output["logits"] - output["logits"].mean(dim=0)}
+
+
 class _Silent(torch.nn.Linear):
     """A network whose forward() forgot its return."""
 
@@ -135,6 +169,10 @@ BREAKS: list[tuple[str, Callable[[Task], Task]]] = [
     (
         "model() draws its weights from torch's seeded generator",
         lambda t: replace(t, model=torch.nn.Identity),
+    ),
+    (
+        "model() draws its weights from torch's seeded generator",
+        lambda t: replace(t, model=lambda network=_Plain(): network),  # noqa: B008  one for all
     ),
     (
         "inputs() are finite floats, batch first",
@@ -199,6 +237,27 @@ BREAKS: list[tuple[str, Callable[[Task], Task]]] = [
     ("embeddings are finite vectors of one size", _answers(embedding=np.zeros((2, 2)))),
     ("embeddings are finite vectors of one size", _answers(embedding=np.full(4, np.nan))),
     ("embeddings are finite vectors of one size", _answers(embedding=[0.0])),
+    ("the model leaves its inputs as they are", lambda t: replace(t, model=_Rooting)),
+    (
+        "the same sample gets the same answer twice",
+        lambda t: replace(t, answers=lambda output: t.answers(_noisy(output))),
+    ),
+    (
+        "an answer does not depend on the others in its batch",
+        lambda t: replace(t, answers=lambda output: t.answers(_centred(output))),
+    ),
+    (
+        "stored and loaded in a fresh process, the model answers the same",
+        lambda t: replace(t, model=_Counting),
+    ),
+    (
+        "loss_not() is one finite number a sample",
+        lambda t: replace(t, loss_not=lambda output, targets: output.mean()),
+    ),
+    (
+        "loss_not() is one finite number a sample",
+        lambda t: replace(t, loss_not=lambda output, targets: output[:, 0] / 0),
+    ),
     (
         "augment() keeps the shape and is seeded",
         lambda t: replace(t, augment=lambda inputs, generator: inputs[:, 1:]),
@@ -283,7 +342,14 @@ BREAKS: list[tuple[str, Callable[[Task], Task]]] = [
         "labeling answers come back as ones that agree",
         lambda t: _labeling(result=lambda answer, s: t.labeling.result(s.metadata["lens"], s))(t),
     ),
-    ("labeling refuses an empty annotation", _labeling(answer=lambda *_: "0")),
+    (
+        "labeling refuses an empty annotation, or states that it is an answer",
+        _labeling(answer=lambda *_: "0"),
+    ),
+    (
+        "labeling refuses an empty annotation, or states that it is an answer",
+        _labeling(empty_is_answer=True),
+    ),
     (
         "baselines answer every sample",
         lambda t: replace(t, baselines={"b": Baseline(kind="scripted", fit=_numpy_answers)}),
@@ -310,8 +376,8 @@ def test_every_law_has_a_task_that_breaks_it():
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_task_of_a_new_project_keeps_every_law(template_task, seed):
-    assert check_task(template_task, np.random.default_rng(seed)) == []
+def test_the_task_of_a_new_project_keeps_every_law(new_task, seed):
+    assert check_task(new_task, np.random.default_rng(seed)) == []
 
 
 def test_a_task_that_draws_keeps_every_law(template_task):
@@ -360,3 +426,21 @@ def test_a_broken_law_says_what_was_found(template_task):
     task = _answers(confidence=7.5)(template_task)
     [broken] = check_task(task, np.random.default_rng(0))
     assert "7.5" in broken.why
+
+
+def test_an_empty_annotation_may_be_an_answer_where_the_task_says_so(template_task):
+    """A detector where no object is seen; the law named no way out."""
+    read = template_task.labeling.answer
+    task = _labeling(
+        answer=lambda result, s: read(result, s) if result else "0", empty_is_answer=True
+    )(template_task)
+    law = "labeling refuses an empty annotation, or states that it is an answer"
+    assert not [fault for fault in check_task(task, np.random.default_rng(0)) if fault.law == law]
+    (fault,) = [
+        fault
+        for fault in check_task(
+            _labeling(answer=lambda *_: "0")(template_task), np.random.default_rng(0)
+        )
+        if fault.law == law
+    ]
+    assert "empty_is_answer=True" in fault.why

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from typing import NamedTuple
+from urllib.request import proxy_bypass
 
 import pytest
 
 from flywheel.cli import main
 from flywheel.cli.starter import write_starter
+from flywheel.loop import open_loop
 from flywheel.project import load_project
 
 COMMANDS = {
@@ -49,7 +53,9 @@ def flywheel(monkeypatch, capsys):
         said = capsys.readouterr()
         return Done(int(end.value.code or 0), said.out, said.err)
 
-    return run
+    mask = os.umask(0o022)
+    yield run
+    os.umask(mask)
 
 
 @pytest.fixture(scope="module")
@@ -91,10 +97,10 @@ def _broken(fresh, directory, old, new):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_an_unknown_key_is_one_line_for_every_command(flywheel, command, fresh, tmp_path):
-    directory = _broken(fresh, tmp_path / "p", "epochs = 40", "epoch = 40")
+    directory = _broken(fresh, tmp_path / "p", "steps = 1000", "step = 1000")
     done = flywheel(command, *COMMANDS[command], directory)
     assert is_one_line(done, 2), done.err
-    assert "'train.epoch'; did you mean 'epochs'?" in done.err
+    assert "'train.step'; did you mean 'steps'?" in done.err
     assert [path.name for path in directory.glob(".flywheel")] == []
 
 
@@ -104,7 +110,7 @@ def test_an_unknown_key_is_one_line_for_every_command(flywheel, command, fresh, 
         ("check", "my_task:task", "my_task:tusk", "no function 'tusk'"),
         ("status", "my_task:task", "my_tusk:task", "cannot import 'my_tusk'"),
         ("serve", "my_task:task", "my_task", "module:function"),
-        ("status", "epochs = 40", "epochs = 0", "train.epochs = 0"),
+        ("status", "steps = 1000", "steps = 0", "train.steps = 0"),
         ("status", 'timezone = "UTC"', 'timezone = "Mars"', "'Mars'"),
         ("status", "[train]", '[storage]\nblobs = "my_task.py/blobs"\n[train]', "storage.blobs"),
         ("status", "[train]", '[storage]\nledger = "oracle://x"\n[train]', "storage.ledger"),
@@ -185,7 +191,76 @@ def test_before_the_first_night_the_table_of_nights_names_the_next_step(flywheel
     assert "no night yet; next: flywheel night" in done.out
 
 
-@pytest.mark.parametrize(("folder", "name"), [("cell-7", "cell-7"), ("My Project", "my-project")])
-def test_a_new_project_has_the_name_of_its_folder_where_that_can_be_one(tmp_path, folder, name):
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [
+        ("cell-7", "cell-7"),
+        ("My Project", "my-project"),
+        ("Part_A", "part-a"),
+        ("Part_B", "part-b"),
+        ("Prüfstand #2", "prufstand-2"),
+    ],
+)
+def test_a_new_project_has_the_name_of_its_folder(tmp_path, folder, name):
+    """Part_A and Part_B both became my-project, and shared one queue of labeling tasks."""
     write_starter(tmp_path / folder)
     assert load_project(tmp_path / folder).name == name
+
+
+@pytest.mark.parametrize("folder", ["2", "7-cells", "部品", "a" * 41, "_"])
+def test_a_folder_whose_name_makes_no_project_name_is_refused(flywheel, tmp_path, folder):
+    done = flywheel("init", tmp_path / folder)
+    assert is_one_line(done, 2)
+    assert "Name the folder with a letter first" in done.err
+    assert not (tmp_path / folder).exists()
+
+
+def test_the_files_of_a_new_project_may_be_shared_and_its_state_may_not(flywheel, tmp_path):
+    flywheel("init", tmp_path / "cells")
+    flywheel("nights", tmp_path / "cells")
+    with open_loop(tmp_path / "cells"):  # as a command that writes does
+        pass
+    settings, state = tmp_path / "cells/flywheel.toml", tmp_path / "cells/.flywheel"
+    assert (settings.stat().st_mode & 0o777, state.stat().st_mode & 0o777) == (0o644, 0o700)
+    rights = {path.stat().st_mode & 0o077 for path in state.rglob("*")}
+    assert rights == {0}
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("status",),
+        ("nights",),
+        ("labels",),
+        ("report",),
+        ("trace", "0123abcd"),
+        ("rollback", "--reason", "test"),
+        ("clean", "--dry-run"),
+        ("plan",),
+        ("approve", "--name", "a", "--reason", "b"),
+    ],
+    ids=" ".join,
+)
+def test_a_command_that_reads_makes_no_ledger(flywheel, fresh, tmp_path, command):
+    shutil.copytree(fresh, tmp_path / "p", ignore=shutil.ignore_patterns(".flywheel"))
+    done = flywheel(*command, tmp_path / "p")
+    assert done.code in {0, 1, 2}
+    assert "Traceback" not in done.err
+    assert not (tmp_path / "p/.flywheel").exists()
+
+
+def test_no_command_reaches_this_machine_through_a_proxy(flywheel, fresh, monkeypatch):
+    """Three servers that ran "do not answer" under http_proxy."""
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "")
+    monkeypatch.setenv("NO_PROXY", "")
+    flywheel("nights", fresh)
+    assert os.environ["no_proxy"] == "localhost,127.0.0.1,::1"
+    assert proxy_bypass("127.0.0.1")
+    assert not proxy_bypass("gpu.example.com")
+
+
+def test_a_folder_with_control_characters_is_one_line(flywheel, tmp_path):
+    done = flywheel("status", tmp_path / "a\x1b[31m\nb")
+    assert is_one_line(done, 2) or r"\x1b[31m" in done.err
+    assert "\x1b" not in done.err

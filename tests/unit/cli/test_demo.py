@@ -6,28 +6,18 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import pytest
-from rich.console import Console
 
 from flywheel.cli import demo
+from flywheel.cli.terminal import Terminal
 from flywheel.errors import UserError
 from flywheel.examples.demos import Revisit, find_demo
 from flywheel.ledger import Ledger
 from flywheel.ledger.nights import finish_night, last_night, open_night
 from flywheel.ledger.releases import add_checkpoint, add_release
-from flywheel.records import Checkpoint
+from flywheel.testing import blank_checkpoint
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-CHECKPOINT = Checkpoint(
-    digest="c" * 64,
-    parent_digest=None,
-    dataset_id="d" * 64,
-    seed=0,
-    settings={},
-    device="cpu",
-    losses=(0.5,),
-    train_seconds=1.0,
-    created_at=NOW,
-)
+CHECKPOINT = blank_checkpoint(digest="c" * 64, losses=(0.5,))
 
 
 class Turned:
@@ -38,7 +28,7 @@ class Turned:
         self.demo = find_demo("digits")
         self.events = []
         self.said = io.StringIO()
-        self.console = Console(file=self.said, width=100)
+        self.console = Terminal(file=self.said, width=100)
 
     def run(self, nights):
         demo.run_demo(self.demo, self.directory, nights, fresh=False, console=self.console)
@@ -133,5 +123,7 @@ def test_the_metric_is_revisited_after_its_night_and_the_file_says_so(turned):
 
 
 def test_a_demo_that_is_none_is_told_with_those_there_are():
-    with pytest.raises(UserError, match="'letters' is not a demo; known demos are digits, pose"):
+    with pytest.raises(
+        UserError, match=r"'letters' is not a demo\. Write digits or messages or pose"
+    ):
         find_demo("letters")

@@ -8,6 +8,7 @@ import pytest
 
 from flywheel.cli import main
 from flywheel.ledger import Ledger
+from flywheel.testing import LedgerBuilder
 
 SETTINGS = """
 [project]
@@ -28,13 +29,13 @@ def task():
 
 
 @pytest.fixture
-def directory(tmp_path, make_crew):
+def directory(tmp_path):
     """A project in which two people have labeled."""
     (tmp_path / "flywheel.toml").write_text(SETTINGS)
     (tmp_path / "toy_task.py").write_text(TASK)
     (tmp_path / ".flywheel").mkdir()
     with closing(Ledger.open(f"sqlite:///{tmp_path}/.flywheel/ledger.db")) as ledger:
-        crew = make_crew(ledger)
+        crew = LedgerBuilder(ledger)
         samples = crew.ask(12, num_annotators=2)
         for sample in samples:
             crew.answer(sample, "ada-with-a-long-name@lab.example.com", 60.0)

@@ -5,14 +5,13 @@ from datetime import UTC, datetime
 
 import pytest
 from prefect.states import Completed
-from rich.console import Console
 
 from flywheel.cli import running
+from flywheel.cli.terminal import Terminal
 from flywheel.collect import Collected
 from flywheel.ledger import Ledger
-from flywheel.ledger.codec import to_json
-from flywheel.ledger.nights import FinishedStep, finish_step, open_night
 from flywheel.loop.results import Deployed, Routed
+from flywheel.testing import LedgerBuilder
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 DEPLOYED = Deployed(released_digest="a" * 64, serving_digest=None, swapped=False, note="no answer")
@@ -33,12 +32,10 @@ ROUTED = Routed(
 def shown(letters, monkeypatch):
     """What people see of a night of which one step was done before."""
     said = io.StringIO()
-    ledger = Ledger.open(letters.project.ledger_url)
+    past = LedgerBuilder(Ledger.open(letters.project.ledger_url))
 
     def done(name, result):
-        with ledger.begin() as connection:
-            number = open_night(connection, NOW).number
-            finish_step(connection, number, FinishedStep(name, to_json(result), 1.0), NOW)
+        past.step(past.night(), name, result)
 
     def flow(*_):
         done("collect", COLLECTED)
@@ -48,8 +45,8 @@ def shown(letters, monkeypatch):
     done("deploy", DEPLOYED)
     monkeypatch.setattr(running, "prepare", lambda _: None)
     monkeypatch.setattr(running, "_run", flow)
-    running.run_night(letters.project, Console(file=said, width=120))
-    ledger.close()
+    running.run_night(letters.project, Terminal(file=said, width=120))
+    past.ledger.close()
     return said.getvalue()
 
 

@@ -1,7 +1,6 @@
 """Drift: no alarm without one however large the window, and an alarm for a real shift."""
 
 import dataclasses
-from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -16,10 +15,8 @@ from flywheel.collect.drift import (
     measure_drift,
 )
 from flywheel.ledger.codec import from_json, to_json
-from flywheel.ledger.predictions import Logged, append_predictions
-from flywheel.records import Prediction, Sample, Split
+from flywheel.records import Answer, Sample
 
-NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 WIDTH = 16
 MOST = 5_000
 
@@ -93,84 +90,70 @@ def test_no_more_is_read_than_a_bound_and_every_place_may_be(rng):
     assert _places(3, 6, rng) == [4, 5, 6]
 
 
-class Production:
+class Windows:
     """Appends windows of predictions, and measures each as a night does."""
 
-    def __init__(self, ledger):
-        self.ledger, self.upto, self.rng = ledger, 0, np.random.default_rng(0)
+    def __init__(self, production):
+        self.ledger, self.past = production.ledger, production
+        self.upto, self.rng = 0, np.random.default_rng(0)
 
     def window(self, number, model="a" * 64, shift=0.0, group=None):
         features = drawn(self.rng, number, shift)
-        logged = [
-            self._logged(features.confidences[row], features.embeddings[row], model, group)
-            for row in range(number)
+        samples = [Sample.of(self.rng.bytes(8), "image/png") for _ in range(number)]
+        answers = [
+            Answer(value="a", confidence=float(value), embedding=place.astype(np.float32))
+            for value, place in zip(features.confidences, features.embeddings, strict=True)
         ]
-        with self.ledger.begin() as connection:
-            append_predictions(connection, logged)
+        self.past.serve(samples, answers, group=group, model_digest=model)
         found = measure_drift(self.ledger, self.upto, self.upto + number, seed=0)
         self.upto = found.upto
         return found
 
-    def _logged(self, confidence, embedding, model, group):
-        sample = Sample.of(self.rng.bytes(8), "image/png")
-        prediction = Prediction(
-            id=sample.id[:32],
-            sample_id=sample.id,
-            answer="a",
-            confidence=float(confidence),
-            embedding=embedding.astype(np.float32),
-            latency_ms=1.0,
-            model_digest=model,
-            created_at=NOON,
-        )
-        group = group or sample.id
-        return Logged(sample=sample, group=group, split=Split.TRAIN, prediction=prediction)
-
 
 @pytest.fixture
-def production(ledger):
-    return Production(ledger)
+def windows(production):
+    return Windows(production)
 
 
-def test_the_first_window_of_a_model_has_nothing_to_be_compared_with(production):
-    found = production.window(100)
+def test_the_first_window_of_a_model_has_nothing_to_be_compared_with(windows):
+    found = windows.window(100)
     assert (found.distance, found.is_alarm, found.num_new) == (None, False, 100)
 
 
-def test_a_window_is_compared_with_the_first_ones_of_its_model(production):
-    calm = [production.window(300) for _ in range(3)][1:]
+def test_a_window_is_compared_with_the_first_ones_of_its_model(windows):
+    calm = [windows.window(300) for _ in range(3)][1:]
     assert [one.is_alarm for one in calm] == [False, False]
     assert [one.num_reference for one in calm] == [300, 600]
-    moved = production.window(300, shift=2.0)
+    moved = windows.window(300, shift=2.0)
     assert moved.is_alarm
     assert moved.feature == "direction 1 of the embeddings"
 
 
-def test_a_new_model_begins_a_reference_of_its_own(production):
+def test_a_new_model_begins_a_reference_of_its_own(windows):
     for _ in range(2):
-        production.window(100)
-    assert production.window(100, model="b" * 64, shift=3.0).distance is None
-    assert not production.window(100, model="b" * 64, shift=3.0).is_alarm
-    assert production.window(400, model="a" * 64, shift=3.0).is_alarm
+        windows.window(100)
+    assert windows.window(100, model="b" * 64, shift=3.0).distance is None
+    assert not windows.window(100, model="b" * 64, shift=3.0).is_alarm
+    assert windows.window(400, model="a" * 64, shift=3.0).is_alarm
 
 
-def test_a_night_that_is_run_again_finds_the_same(production):
-    production.window(200)
-    found = production.window(200)
-    assert measure_drift(production.ledger, 200, 400, seed=0) == found
+def test_a_night_that_is_run_again_finds_the_same(windows):
+    windows.window(200)
+    found = windows.window(200)
+    assert measure_drift(windows.ledger, 200, 400, seed=0) == found
 
 
-def test_samples_of_one_group_count_as_one(production):
-    production.window(100)
-    found = production.window(100, shift=3.0, group="one camera")
+def test_samples_of_one_group_count_as_one(windows):
+    windows.window(100)
+    found = windows.window(100, shift=3.0, group="one camera")
     assert (found.num_new, found.distance) == (1, None)
 
 
-def test_nothing_new_and_an_unknown_start_are_no_drift(production):
-    assert measure_drift(production.ledger, 5, 5, seed=0) == Drift(upto=5)
-    assert measure_drift(production.ledger, None, 5, seed=0) == Drift(upto=5)
+def test_nothing_new_and_an_unknown_start_are_no_drift(windows):
+    assert measure_drift(windows.ledger, 5, 5, seed=0) == Drift(upto=5)
+    assert measure_drift(windows.ledger, None, 5, seed=0) == Drift(upto=5)
 
 
-def test_drift_is_stored_and_read(production):
-    found = dataclasses.replace(production.window(100), distance=0.25, low=0.0, feature="x")
+def test_drift_is_stored_and_read(windows):
+    found = dataclasses.replace(windows.window(100), distance=0.25, low=0.0, feature="x")
     assert from_json(Drift, to_json(found)) == found

@@ -46,15 +46,15 @@ def test_an_empty_window_is_nothing_and_no_error(run):
 
 def test_low_confidence_and_contradicted_answers_become_failures(ledger, production, run):
     low, high, fine = production.predict(0.1, 0.99, 0.7)
-    production.say(high, OUTCOME, value=False)
-    production.say(fine, OUTCOME, value=True)
+    production.feedback(high, OUTCOME, value=False)
+    production.feedback(fine, OUTCOME, value=True)
     assert run() == Collected(num_predictions=3, num_feedback=2, num_failures=2)
     assert failures(ledger).keys() == {low.sample_id, high.sample_id}
 
 
 def test_a_correction_that_agrees_for_the_task_is_no_failure(ledger, production):
     (prediction,) = production.predict(0.95)
-    production.say(prediction, FeedbackKind.CORRECTION, "Cat")
+    production.feedback(prediction, FeedbackKind.CORRECTION, "Cat")
     agree = lambda one, other: one.lower() == other.lower()  # noqa: E731
     assert collect(ledger, 0.7, 0, production.now, agree).num_failures == 0
 
@@ -72,7 +72,7 @@ def test_feedback_that_comes_nights_later_still_finds_its_prediction(ledger, pro
     assert run().num_failures == 0
     production.predict(*[0.9] * 5)
     assert run().num_failures == 0
-    production.say(prediction, OUTCOME, value=False)
+    production.feedback(prediction, OUTCOME, value=False)
     assert run() == Collected(num_predictions=0, num_feedback=1, num_failures=1)
     assert seen_names(failures(ledger)[prediction.sample_id]) == {"outcome_contradiction"}
 
@@ -80,9 +80,9 @@ def test_feedback_that_comes_nights_later_still_finds_its_prediction(ledger, pro
 def test_all_signals_of_a_sample_are_kept_however_many_come_at_once(ledger, production, run):
     """The second of three signals in one piece was lost."""
     (prediction,) = production.predict(0.95)
-    production.say(prediction, OUTCOME, value=False)
-    production.say(prediction, FeedbackKind.CORRECTION, "dog")
-    production.say(prediction, FeedbackKind.RATING, 0.0)
+    production.feedback(prediction, OUTCOME, value=False)
+    production.feedback(prediction, FeedbackKind.CORRECTION, "dog")
+    production.feedback(prediction, FeedbackKind.RATING, 0.0)
     assert run().num_failures == 1
     found = failures(ledger)[prediction.sample_id]
     assert seen_names(found) == {"outcome_contradiction", "correction", "low_rating"}
@@ -112,7 +112,7 @@ def test_the_size_of_a_piece_changes_nothing(ledger, production, run, monkeypatc
     monkeypatch.setattr(collect_stage, "_PIECE", piece)
     predictions = production.predict(*[0.1, 0.9] * 4)
     for prediction in predictions[:5]:
-        production.say(prediction, OUTCOME, value=False)
+        production.feedback(prediction, OUTCOME, value=False)
     assert run() == Collected(num_predictions=8, num_feedback=5, num_failures=6)
 
 
@@ -168,7 +168,7 @@ def test_collecting_costs_as_many_statements_as_there_is_new_and_no_more(
 def test_feedback_is_counted_by_rows_because_numbers_have_gaps(ledger, production, run):
     """PostgreSQL burns numbers on duplicates and roll-backs; differences counted them."""
     (prediction,) = production.predict(0.9)
-    production.say(prediction, OUTCOME, value=True)
+    production.feedback(prediction, OUTCOME, value=True)
     with ledger.begin() as connection:
         connection.execute(feedback.update().values(seq=40))
     assert run().num_feedback == 1
@@ -185,7 +185,7 @@ def test_seen_failures_are_counted_by_state(ledger, production, run):
 def test_saying_the_same_thing_twice_is_one_piece_of_feedback(ledger, production, run):
     (prediction,) = production.predict(0.9)
     for _ in range(3):
-        production.say(prediction, OUTCOME, value=False)
+        production.feedback(prediction, OUTCOME, value=False)
     with ledger.begin() as connection:
         append_feedback(connection, [])
     assert run() == Collected(num_predictions=1, num_feedback=1, num_failures=1)

@@ -6,7 +6,6 @@ import pytest
 
 from flywheel.decide import decide
 from flywheel.records import (
-    Challenge,
     Entry,
     Estimate,
     FreshOutcomes,
@@ -16,6 +15,7 @@ from flywheel.records import (
     Watched,
 )
 from flywheel.settings.judging import Gate, Metric
+from flywheel.testing import blank_challenge, blank_report
 
 _NIGHT = datetime(2030, 1, 1, tzinfo=UTC)
 
@@ -62,18 +62,11 @@ def outcomes():
 @pytest.fixture
 def challenge():
     """The first challenge of a test set, which needs an e-value of 50."""
-    return Challenge(
-        generation=1,
-        number=1,
-        challenger_digest="a" * 64,
-        champion_digest="b" * 64,
-        alpha=0.02,
-        opened_night=3,
-    )
+    return blank_challenge(alpha=0.02, opened_night=3)
 
 
 @pytest.fixture
-def report(blank_report, number, entry, outcomes, challenge):
+def report(number, entry, outcomes, challenge):
     """A report on a candidate that wins 20 of 20 fresh labels, with what is to differ."""
 
     def build(**changes):

@@ -95,6 +95,25 @@ def test_a_poisson_draw_expects_at_most_one_where_production_gains_nothing(outco
     assert 0.85 < total <= 1
 
 
+@pytest.mark.parametrize("min_gain", [0.0, 0.2])
+def test_where_models_answer_alike_a_scale_above_one_is_no_risk(outcomes, min_gain):
+    """The draw leans: 4 samples differ and are drawn with 0.8, on 4 both answer alike, with 0.2."""
+    chances, alike = np.array([0.8] * 4 + [0.2] * 4), np.array([False] * 4 + [True] * 4)
+    constant = min(0.8, 0.2 * (1 + min_gain) / min_gain) if min_gain else 0.8
+    values = []
+    for gains in ([1, -1, 1, -1], [1, 1, 1, -1]):
+        is_null = sum(gains) / 8 <= min_gain
+        every, total = np.array([*gains, 0, 0, 0, 0]), 0.0
+        for drawn in itertools.product([True, False], repeat=8):
+            mask = np.array(drawn)
+            fresh = outcomes(every[mask], constant / chances[mask])
+            total += math.prod(np.where(mask, chances, 1 - chances)) * e_value(fresh, min_gain)
+        values.append((is_null, total))
+    assert all(total <= 1 for is_null, total in values if is_null)
+    assert min_gain or values[1][1] > 1
+    assert alike.sum() == 4
+
+
 def test_without_bound_fair_signs_expect_one_whatever_the_sizes(outcomes):
     sizes = np.array([0.1, 5.0, 1.0, 0.2, 90.0, 1.0, 2.0, 3.0, 0.5, 7.0])
     signs = itertools.product([-1, 1], repeat=10)
@@ -155,6 +174,7 @@ def test_a_thousand_wins_are_a_finite_number(outcomes):
             TaskError,
             r"gain = inf; it must be in the range of finite numbers",
         ),
+        ([0], [7], True, 0.25, ValueError, r"scale = 7\.0; it must be in \(0, 1\], or above 0 for"),
         ([1], [0], True, 0, ValueError, r"scale = 0\.0; it must be in \(0, 1\]"),
         ([1], [math.nan], True, 0, ValueError, r"scale = nan; it must be in \(0, 1\]"),
         ([1], [1.01], True, 0, ValueError, r"scale = 1\.01; it must be in \(0, 1\]"),

@@ -85,8 +85,18 @@ def test_a_challenge_that_goes_on_says_what_would_settle_it(judge, outcomes):
     decision = judge(fresh=outcomes(9, 3, 28))
     assert not decision.closes_challenge
     assert re.search(
-        r"e-value .* of 50 needed, on 40 fresh labels .*; .*labels", decision.reasons[0]
+        r"e-value .* of 50 needed, on 40 fresh labels .*; forecast: it takes .* more labels of the "
+        r"probability share; the chance that it is shown within 360 more is \d+%",
+        decision.reasons[0],
     )
+
+
+@pytest.mark.parametrize(("low", "is_said"), [(0.049, True), (0.0, False), (-0.01, False)])
+def test_a_held_gain_whose_interval_excludes_0_is_explained(judge, outcomes, low, is_said):
+    reasons = judge(fresh=outcomes(9, 3, 28), **_gain(0.093, low, 0.15)).reasons
+    said = [reason for reason in reasons if "excludes 0, which is not yet a promotion" in reason]
+    assert bool(said) is is_said
+    assert all("for every night that one looks" in reason for reason in said)
 
 
 @pytest.mark.parametrize("is_bounded", [True, False])

@@ -4,27 +4,27 @@ import numpy as np
 import pytest
 
 from flywheel.decide.eprocess import e_value
-from flywheel.decide.plan import Draw, labels_for_gain, labels_to_go, plan_gains
+from flywheel.decide.plan import Leaning, labels_for_gain, plan_gains
 from flywheel.records import FreshOutcomes
 
 
 @pytest.fixture
 def promoted():
-    """(gain, discordance, labels, alpha, scale, min_gain) -> share of 600 challenges promoted."""
+    """(gain, discordance, labels, alpha, min_gain) -> share of 600 challenges promoted."""
 
-    def run(gain, discordance, labels, alpha, scale=1.0, min_gain=0.0):
+    def run(gain, discordance, labels, alpha, min_gain=0.0):
         rng = np.random.default_rng(10)
         chances = [(discordance + gain) / 2, (discordance - gain) / 2, 1 - discordance]
         gains = rng.choice([1.0, -1.0, 0.0], (600, labels), p=chances)
-        values = [e_value(_outcomes(row, scale), min_gain) for row in gains]
+        values = [e_value(_outcomes(row), min_gain) for row in gains]
         return np.mean(np.array(values) >= 1 / alpha)
 
     return run
 
 
-def _outcomes(gains, scale=1.0):
+def _outcomes(gains):
     return FreshOutcomes(
-        gains=tuple(gains), scales=(scale,) * len(gains), is_bounded=True, num_new=len(gains)
+        gains=tuple(gains), scales=(1.0,) * len(gains), is_bounded=True, num_new=len(gains)
     )
 
 
@@ -34,13 +34,22 @@ def _outcomes(gains, scale=1.0):
 )  # fmt: skip
 def test_so_many_labels_promote_four_times_in_five(promoted, gain, discordance, alpha, min_gain):
     labels = labels_for_gain(gain, discordance, alpha, min_gain=min_gain)
-    assert promoted(gain, discordance, labels, alpha, 1.0, min_gain) == pytest.approx(0.8, abs=0.06)
+    assert promoted(gain, discordance, labels, alpha, min_gain) == pytest.approx(0.8, abs=0.06)
 
 
-def test_an_uneven_draw_is_planned_for_too(promoted):
-    draw = Draw(mean_scale=0.5, discordant_scale=0.5)
-    labels = labels_for_gain(0.2, 0.3, 0.05, draw=draw)
-    assert promoted(0.2, 0.3, labels, 0.05, scale=0.5) == pytest.approx(0.8, abs=0.06)
+def test_a_draw_that_leans_from_the_first_label_is_one_of_larger_gains(promoted):
+    labels = labels_for_gain(0.05, 0.1, 0.017, leaning=Leaning(0, 0.5))
+    assert labels == labels_for_gain(0.25, 0.5, 0.017)
+    assert promoted(0.25, 0.5, labels, 0.017) == pytest.approx(0.8, abs=0.06)
+
+
+def test_labels_before_it_leans_count_as_an_even_draws():
+    even = labels_for_gain(0.05, 0.1, 0.017)
+    assert labels_for_gain(0.05, 0.1, 0.017, leaning=Leaning(even, 0.5)) == even
+    early, late = (
+        labels_for_gain(0.05, 0.1, 0.017, leaning=Leaning(after, 0.5)) for after in (0, 30)
+    )
+    assert early < late < min(early + 30, even / 2)
 
 
 def test_only_wins_need_as_many_as_the_stake_takes_to_grow():
@@ -63,24 +72,13 @@ def test_larger_gains_take_fewer_labels_and_nights():
     assert [row.nights for row in rows] == [-(-count // 25) for count in labels]
 
 
+def test_a_plan_leans_as_far_as_its_discordance_allows():
+    [row] = plan_gains((0.05,), 0.02, 0.017, 25, lambda differs: Leaning(30, 10 * differs))
+    assert row.num_labels == labels_for_gain(0.05, 0.05, 0.017, leaning=Leaning(30, 0.5))
+
+
 def test_a_tiny_gain_has_no_nights():
     assert plan_gains((0.0005,), 0.1, 0.017, labels_per_night=25)[0].nights is None
-
-
-def test_labels_to_go_are_about_those_of_the_plan():
-    gains = ([1.0] * 8 + [-1.0] * 2 + [0.0] * 40) * 2
-    planned = labels_for_gain(0.12, 0.2, 0.017)
-    ahead = labels_to_go(_outcomes(gains), 0.0, 0.017)
-    assert len(gains) + ahead == pytest.approx(planned, rel=0.35)
-
-
-def test_evidence_that_is_there_needs_no_more_labels():
-    assert labels_to_go(_outcomes([1.0] * 20), 0.0, 0.05) == 0
-
-
-@pytest.mark.parametrize("gains", [[], [0.0] * 40, [-1.0] * 40, [1.0, -1.0] * 20])
-def test_no_number_of_labels_is_given_where_nothing_grows(gains):
-    assert labels_to_go(_outcomes(gains), 0.0, 0.05) is None
 
 
 @pytest.mark.parametrize(

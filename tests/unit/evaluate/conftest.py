@@ -8,9 +8,10 @@ import torch
 
 from flywheel.evaluate import Contest, EvaluationData, Rows, Rules, evaluate
 from flywheel.model import Model
-from flywheel.records import Challenge, Reuse
+from flywheel.records import Reuse
 from flywheel.settings.judging import Abstain, Metric
 from flywheel.settings.labeling import AnnotatorSettings
+from flywheel.testing import blank_challenge
 
 
 @pytest.fixture
@@ -51,14 +52,7 @@ def rules(tmp_path):
 @pytest.fixture
 def challenge():
     """The challenge of the candidate (1, 0) against the champion (1, 1)."""
-    return Challenge(
-        generation=1,
-        number=1,
-        challenger_digest="a" * 64,
-        champion_digest="b" * 64,
-        alpha=0.02,
-        opened_night=7,
-    )
+    return blank_challenge(alpha=0.02, opened_night=7)
 
 
 @pytest.fixture

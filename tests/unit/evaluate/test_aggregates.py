@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, fbeta_score, precision_score, recall_score
 
-from flywheel.metrics.aggregates import (
+from flywheel.metrics.scores import (
     average_precision,
     f_beta,
     mean_average_precision,

@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 
 from flywheel.errors import SettingsError, TaskError
-from flywheel.evaluate.baseline import fit_baselines, published_entries, requirement_entry
+from flywheel.evaluate.baselines import fit_baselines, published_entries, requirement_entry
 from flywheel.evaluate.book import Rows
 from flywheel.project import load_project
 from flywheel.settings.judging import Metric, Published

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from flywheel.evaluate.bootstrap import Contrast, bootstrap, bootstrap_mean
-from flywheel.evaluate.resample import make_pool
+from flywheel.evaluate.bootstrap import Contrast, bootstrap, bootstrap_mean, make_pool
 from flywheel.metrics.compiled import compile_formula
 
 

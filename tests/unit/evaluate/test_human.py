@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from flywheel.errors import SettingsError, TaskError
+from flywheel.evaluate.baselines import annotator_tables
 from flywheel.evaluate.book import Rows
-from flywheel.evaluate.human import annotator_tables
 from flywheel.project import load_project
 from flywheel.records import Annotation
 from flywheel.settings.labeling import AnnotatorSettings

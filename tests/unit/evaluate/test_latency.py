@@ -2,7 +2,7 @@ import time
 
 import numpy as np
 
-from flywheel.evaluate.context import LATENCY, latency_part
+from flywheel.evaluate.book import LATENCY, latency_part
 
 
 class _Slow:

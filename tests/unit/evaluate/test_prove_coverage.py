@@ -1,21 +1,7 @@
 """The proof of coverage, in a form that takes seconds."""
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import pytest
-
-_PATH = Path(__file__).parents[2] / "proofs" / "prove_coverage.py"
-
-
-@pytest.fixture(scope="module")
-def proof():
-    spec = importlib.util.spec_from_file_location("prove_coverage", _PATH)
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+from proofs import prove_coverage as proof
 
 
 @pytest.mark.parametrize(
@@ -30,14 +16,14 @@ def proof():
         "F1, paired",
     ],
 )
-def test_intervals_cover_what_they_say(proof, name):
+def test_intervals_cover_what_they_say(name):
     case = next(one for one in proof.cases() if one.name == name)
     found = proof.coverage(case, case.sizes[-1], 0.025, lives=60, seed=3)
     assert found.num_lives == 60
     assert found.interval[1] >= 0.95, found
 
 
-def test_an_interval_that_is_too_narrow_is_found_out(proof):
+def test_an_interval_that_is_too_narrow_is_found_out():
     case = next(one for one in proof.cases() if one.name == "mean, exponential")
     found = proof.coverage(case, 30, tail=0.2, lives=60, seed=3)
     assert found.interval[1] < 0.95

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from flywheel.evaluate import resample as module
-from flywheel.evaluate.resample import leave_out, make_pool, resample
+from flywheel.evaluate import bootstrap as module
+from flywheel.evaluate.bootstrap import leave_out, make_pool, resample
 
 
 def same(weights):

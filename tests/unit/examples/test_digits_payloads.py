@@ -86,12 +86,12 @@ def test_no_samples_are_an_empty_batch(task):
     "payload", [b"", b"\x89PNG\r\n\x1a\n", b"hello", b"%PDF-1.7", b"\xff\xd8\xff\xe0"]
 )
 def test_what_is_no_picture_is_refused_with_the_next_step(task, payload):
-    with pytest.raises(PayloadError, match="send a whole PNG or JPEG file"):
+    with pytest.raises(PayloadError, match="Send a whole PNG or JPEG file"):
         task.inputs([Sample.of(payload, "image/png")])
 
 
 def test_other_picture_formats_are_refused(task):
-    with pytest.raises(PayloadError, match="send a whole PNG or JPEG file"):
+    with pytest.raises(PayloadError, match="Send a whole PNG or JPEG file"):
         task.inputs([_encoded(_gradient("L"), "GIF")])
 
 

@@ -6,7 +6,7 @@ from uuid import uuid4
 import pytest
 from prefect.client.schemas.objects import FlowRun
 
-from flows.registration.dead_runs import _is_dead, close_dead_runs
+from flows.registration.server import _is_dead, close_dead_runs
 from flywheel.project import Project
 from flywheel.settings.operations import Prefect
 

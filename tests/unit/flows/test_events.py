@@ -52,7 +52,7 @@ def posted():
             pass
 
     server = HTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     with temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{server.server_port}/api"}):
         yield posted
     server.shutdown()

@@ -6,20 +6,21 @@ from datetime import timedelta
 import pytest
 
 from flywheel.errors import UnknownIdError
-from flywheel.ledger.decisions import (
+from flywheel.ledger.judged import (
     add_decision,
+    add_report,
     answer,
     ask,
     find_approval,
     last_approval,
     waiting_approval,
 )
-from flywheel.ledger.reports import add_report
 from flywheel.records import Approval, Consent
+from flywheel.testing import blank_decision, blank_report
 
 
 @pytest.fixture
-def connection(ledger, blank_report, blank_decision):
+def connection(ledger):
     """With three decisions to ask about."""
     with ledger.begin() as connection:
         add_report(connection, blank_report())

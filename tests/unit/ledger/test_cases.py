@@ -3,9 +3,8 @@
 import pytest
 
 from flywheel.collect import collect
-from flywheel.ledger.datasets import add_labels
 from flywheel.ledger.failures import chosen_of_batch, count_moved, count_signals, failures_of_night
-from flywheel.records import FailureState, FeedbackKind, Label, Share, Split
+from flywheel.records import FailureState, FeedbackKind, Share, Split
 from flywheel.select import select_batch
 from flywheel.settings.labeling import LabelingSettings
 
@@ -44,7 +43,7 @@ def test_no_more_are_read_than_asked_for(weak, connection):
 
 
 def test_signals_are_counted_for_each_night(weak, ledger, production):
-    production.say(weak[0], FeedbackKind.OUTCOME, value=False)
+    production.feedback(weak[0], FeedbackKind.OUTCOME, value=False)
     collect(ledger, 0.7, 1, production.now)
     with ledger.read() as connection:
         assert count_signals(connection, 0) == {"low_confidence": 3, "outcome_contradiction": 1}
@@ -59,18 +58,9 @@ def test_every_state_has_its_count(weak, connection):
 
 
 def test_a_case_has_the_label_that_stands_and_none_when_it_was_withdrawn(weak, ledger, production):
-    def of(answer):
-        return Label(
-            sample_id=weak[0].sample_id,
-            answer=answer,
-            reliability=1.0,
-            num_annotations=1,
-            source="annotators",
-        )
-
     for answer in ("dog", None):
-        with ledger.begin() as connection:
-            add_labels(connection, [of(answer)], production.now)
+        production.label([weak[0].sample_id], answer=answer)
+        with ledger.read() as connection:
             (case,) = failures_of_night(connection, 0, SEEN, 1)
         assert (case.label.answer if case.label else None) == answer
 
@@ -79,7 +69,14 @@ def test_a_batch_is_told_by_share_with_the_probability_of_the_draw(weak, ledger,
     production.predict(0.9, 0.9, split=Split.TEST)
     collect(ledger, 0.7, 1, production.now)
     settings = LabelingSettings(samples_per_night=50)
-    batch = select_batch(ledger, settings, seed=0, night=1, now=production.now)
+    batch = select_batch(
+        *(ledger, settings),
+        seed=0,
+        night=1,
+        now=production.now,
+        drawn_from=Split.TEST,
+        fills=False,
+    )
     with ledger.read() as connection:
         drawn = chosen_of_batch(connection, batch.id, Share.PROBABILITY, 10)
         targeted = chosen_of_batch(connection, batch.id, Share.TARGETED, 10)

@@ -17,7 +17,7 @@ from flywheel.errors import SettingsError, UnavailableError
 from flywheel.ledger import Ledger, engine
 from flywheel.ledger.engine import _NOTICED, _noticing
 from flywheel.ledger.nights import finish_night, last_night, open_night
-from flywheel.ledger.tables import metadata, watermarks
+from flywheel.ledger.tables import batches, metadata, watermarks
 
 WRITER = """
 import sys
@@ -46,7 +46,7 @@ def test_the_migrated_schema_is_that_of_the_tables(ledger):
         assert compare_metadata(context, metadata) == []
 
 
-def test_sqlite_writes_ahead_waits_for_the_disk_and_checks_foreign_keys(ledger):
+def test_sqlite_writes_ahead_waits_for_the_disk_and_checks_foreign_keys(as_opened, ledger):
     assert pragma(ledger, "journal_mode") == "wal"
     assert pragma(ledger, "synchronous") == 2
     assert pragma(ledger, "foreign_keys") == 1
@@ -163,6 +163,14 @@ def test_a_new_ledger_has_the_tables_as_they_are(tmp_path):
         assert compare_metadata(context, metadata) == []
 
 
+def test_a_ledger_from_before_feedback_had_a_source_gets_the_column(tmp_path):
+    with closing(Ledger.open(url(tmp_path))) as ledger, ledger.begin() as connection:
+        connection.execute(text("ALTER TABLE feedback DROP COLUMN source"))
+        set_revision(connection, "0008")
+    with closing(Ledger.open(url(tmp_path))) as ledger, ledger.read() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+
+
 NEXT = """
 from alembic import op
 revision, down_revision = "next", "{head}"
@@ -171,8 +179,23 @@ def upgrade():
 """
 
 
+def test_a_draw_that_leant_towards_one_challenger_still_says_which(tmp_path):
+    Ledger.open(url(tmp_path)).close()
+    with closing(sqlite3.connect(tmp_path / "ledger.db")) as older:
+        older.executescript(
+            "ALTER TABLE batches ADD COLUMN challenger_digest VARCHAR(64);"
+            "ALTER TABLE batches DROP COLUMN challengers;"
+            "INSERT INTO batches (id, night, population, challenger_digest, created_at) VALUES"
+            " ('leant', 1, 9, 'c', '2026-01-01 00:00:00'), ('even', 2, 9, NULL, '2026-01-02 00:00:00');"
+            "UPDATE alembic_version SET version_num = '0012'"
+        )
+    with closing(Ledger.open(url(tmp_path))) as ledger, ledger.read() as connection:
+        query = select(batches.c.id, batches.c.challengers).order_by(batches.c.night)
+        assert list(map(tuple, connection.execute(query))) == [("leant", ["c"]), ("even", None)]
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+
+
 def test_a_ledger_that_is_there_is_migrated_and_keeps_its_rows(tmp_path, monkeypatch):
-    """There is one migration yet, the empty baseline, so the test adds the next one."""
     with closing(Ledger.open(url(tmp_path))) as ledger, ledger.begin() as connection:
         connection.execute(insert(watermarks), {"name": "kept", "seq": 7})
     migrations = shutil.copytree(engine._MIGRATIONS, tmp_path / "migrations")

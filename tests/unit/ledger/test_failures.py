@@ -5,6 +5,7 @@ from flywheel.ledger.failures import (
     count_failures,
     failures_in,
     move_failures,
+    nights_between,
     strongest_failures,
 )
 from flywheel.ledger.tables import transitions
@@ -118,3 +119,12 @@ def test_more_failures_than_one_statement_takes_are_known_again(ledger, producti
     assert move(predictions, QUEUED) == 1_100
     with ledger.read() as connection:
         assert count_failures(connection)[QUEUED] == 1_100
+
+
+def test_nights_from_seen_to_fixed_are_of_failures_that_are_fixed(ledger, production, add, move):
+    made = production.predict(0.5, 0.5, 0.5)
+    add(made, night=2)
+    move(made[:1], FIXED, 5)
+    move(made[1:2], FIXED, 9)
+    with ledger.read() as connection:
+        assert sorted(nights_between(connection, SEEN, FIXED)) == [3, 7]

@@ -3,29 +3,14 @@
 import pytest
 
 from flywheel.errors import UnknownIdError
-from flywheel.ledger.datasets import add_version
 from flywheel.ledger.history import ancestry, get_night, reported_nights, reports_of
 from flywheel.ledger.nights import finish_night, open_night
-from flywheel.records import DatasetVersion
 
 
 @pytest.fixture
 def connection(ledger):
     with ledger.begin() as connection:
         yield connection
-
-
-def version(name, parent, now):
-    return DatasetVersion(
-        id=name,
-        parent_id=parent,
-        num_train=1,
-        num_test=0,
-        num_start_test=0,
-        train_set_digest="t",
-        test_set_digest="t",
-        created_at=now,
-    )
 
 
 def test_a_night_is_found_by_its_number(connection, production):
@@ -47,8 +32,9 @@ def test_without_a_report_there_is_nothing_to_read(connection):
     assert reports_of(connection, []) == []
 
 
-def test_a_version_stands_with_its_parents_newest_first_up_to_the_limit(connection, production):
-    for name, parent in (("a", None), ("b", "a"), ("c", "b")):
-        add_version(connection, version(name, parent, production.now))
-    assert [found.id for found in ancestry(connection, "c", 10)] == ["c", "b", "a"]
-    assert [found.id for found in ancestry(connection, "c", 2)] == ["c", "b"]
+def test_a_version_stands_with_its_parents_newest_first_up_to_the_limit(production):
+    with production.at_once() as connection:
+        for name in ("a", "b", "c"):
+            production.version(id=name)
+        assert [found.id for found in ancestry(connection, "c", 10)] == ["c", "b", "a"]
+        assert [found.id for found in ancestry(connection, "c", 2)] == ["c", "b"]

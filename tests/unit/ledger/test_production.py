@@ -1,55 +1,28 @@
 import pytest
 
-from flywheel.ledger.batches import Drawn, add_batch, draws_since, labeled_choices
-from flywheel.ledger.datasets import add_labels
-from flywheel.records import Batch, Choice, Label, Sample, Share, Split
+from flywheel.ledger.batches import Drawn, draw_scales, draws_since, labeled_choices
+from flywheel.records import Sample, Share, Split
+from flywheel.testing import choice_of
 
 
 @pytest.fixture
-def choose(ledger, production):
+def choose(production):
     """Put predictions into a batch of a night; (probability of each, None: targeted)."""
 
     def run(name, night, chosen, mean_confidence=0.75):
-        choices = tuple(
-            Choice(
-                sample_id=prediction.sample_id,
-                prediction_id=prediction.id,
-                share=Share.TARGETED if chance is None else Share.PROBABILITY,
-                reason="",
-                priority=0.5,
-                inclusion_probability=chance,
-            )
-            for prediction, chance in chosen
-        )
-        batch = Batch(
-            id=name,
-            choices=choices,
-            night=night,
-            population=7,
-            mean_confidence=mean_confidence,
-            least_probability=0.1,
-            created_at=production.now,
-        )
-        with ledger.begin() as connection:
-            add_batch(connection, batch)
+        changes = {"mean_confidence": mean_confidence, "least_probability": 0.1}
+        choices = [choice_of(*pair) for pair in chosen]
+        production.batch(choices, id=name, night=night, population=7, **changes)
 
     return run
 
 
 @pytest.fixture
-def answer(ledger, production):
+def answer(production):
     """The consensus on a prediction's sample; None withdraws it."""
 
     def run(prediction, value, source="annotators"):
-        label = Label(
-            sample_id=prediction.sample_id,
-            answer=value,
-            reliability=1.0,
-            num_annotations=1,
-            source=source,
-        )
-        with ledger.begin() as connection:
-            add_labels(connection, [label], production.now)
+        production.label([prediction.sample_id], 1.0, answer=value, source=source)
 
     return run
 
@@ -61,6 +34,28 @@ def labeled(ledger):
             return labeled_choices(connection, since)
 
     return read
+
+
+@pytest.mark.parametrize(
+    ("pair", "min_gain", "scales"),
+    [
+        (("c", "b"), 0.0, [1.0, 8.0]),
+        (("c", "b"), 0.2, [0.75, 6.0]),
+        (("c", "other"), 0.0, [0.125, 1.0]),
+        (None, 0.0, [0.125, 1.0]),
+    ],
+)
+def test_scales_of_a_draw_that_leant_are_for_its_own_pair(
+    ledger, production, pair, min_gain, scales
+):
+    """The two differ on the first sample, drawn with 0.8, and agree on the second, drawn with 0.1."""
+    made = production.predict(0.5, 0.5, split=Split.TEST)
+    chosen = [choice_of(one, chance) for one, chance in zip(made, (0.8, 0.1), strict=True)]
+    leant = {"challengers": ("a", "c"), "champion_digest": "b", "least_differing": 0.8}
+    production.batch(chosen, population=7, least_probability=0.1, **leant)
+    with ledger.read() as connection:
+        found = draw_scales(connection, pair, min_gain)
+    assert [found[one.sample_id] for one in made] == pytest.approx(scales)
 
 
 def test_a_labeled_choice_has_what_was_logged_and_what_annotators_say(

@@ -1,12 +1,11 @@
 import pytest
 from sqlalchemy import event
 
-from flywheel.ledger.batches import add_batch
 from flywheel.ledger.failures import strongest_failures
 from flywheel.ledger.windows import (
     count_between,
-    embeddings,
     latest,
+    logged,
     low_confidence,
     move_watermark,
     population,
@@ -14,7 +13,8 @@ from flywheel.ledger.windows import (
     watermark,
     with_feedback,
 )
-from flywheel.records import Batch, Choice, FailureState, FeedbackKind, Sample, Share, Split
+from flywheel.records import FailureState, FeedbackKind, Sample, Split
+from flywheel.testing import choice_of
 
 OUTCOME = FeedbackKind.OUTCOME
 
@@ -43,20 +43,6 @@ def plans(ledger):
     return explain
 
 
-def choose(ledger, prediction, now):
-    choice = Choice(
-        sample_id=prediction.sample_id,
-        prediction_id=prediction.id,
-        share=Share.PROBABILITY,
-        reason="",
-        priority=0.5,
-        inclusion_probability=0.5,
-    )
-    batch = Batch(id="b", choices=(choice,), night=0, population=1, created_at=now)
-    with ledger.begin() as connection:
-        add_batch(connection, batch)
-
-
 @pytest.mark.parametrize(
     "read",
     [
@@ -64,9 +50,9 @@ def choose(ledger, prediction, now):
         lambda connection: with_feedback(connection, 5, 9),
         lambda connection: population(connection, 5, 9, Split.TEST),
         lambda connection: [count_between(connection, "feedback", 5, 9)],
-        lambda connection: embeddings(connection, ["p1", "p2"]),
+        lambda connection: logged(connection, ["p1", "p2"]),
     ],
-    ids=["low_confidence", "with_feedback", "population", "count", "embeddings"],
+    ids=["low_confidence", "with_feedback", "population", "count", "logged"],
 )
 def test_reading_a_window_searches_by_index_and_scans_no_log(production, plans, read):
     production.predict(*[0.5] * 20)
@@ -98,14 +84,14 @@ def test_the_newest_number_of_an_empty_log_is_0(ledger, production):
     with ledger.read() as connection:
         assert (latest(connection, "predictions"), latest(connection, "feedback")) == (0, 0)
     (prediction,) = production.predict(0.5)
-    production.say(prediction, OUTCOME, value=True)
+    production.feedback(prediction, OUTCOME, value=True)
     with ledger.read() as connection:
         assert (latest(connection, "predictions"), latest(connection, "feedback")) == (1, 1)
 
 
 def test_feedback_comes_with_its_prediction_however_old_that_is(ledger, production):
     old, *_ = production.predict(*[0.9] * 10)
-    production.say(old, OUTCOME, value=False)
+    production.feedback(old, OUTCOME, value=False)
     with ledger.read() as connection:
         (suspect,) = with_feedback(connection, 0, 1)
     assert (suspect.prediction_id, suspect.feedback) == (old.id, ("outcome", False))
@@ -122,7 +108,7 @@ def test_a_population_has_each_sample_of_its_split_once_by_its_first_prediction(
 
 def test_what_was_chosen_is_in_no_population_again(ledger, production):
     chosen, other = production.predict(0.2, 0.3, split=Split.TEST)
-    choose(ledger, chosen, production.now)
+    production.batch([choice_of(chosen, 0.5)])
     with ledger.read() as connection:
         found = population(connection, 0, 10, Split.TEST)
     assert [candidate.prediction_id for candidate in found] == [other.id]
@@ -138,13 +124,13 @@ def test_recent_samples_come_newest_first_and_once(ledger, production):
         assert recent_samples(connection, 1) == [sample.id]
 
 
-def test_embeddings_of_more_ids_than_one_statement_takes_all_come_back(ledger, production):
+def test_what_was_logged_of_more_ids_than_one_statement_takes_all_comes_back(ledger, production):
     ids = [prediction.id for prediction in production.predict(*[0.5] * 1_201)]
     with ledger.read() as connection:
-        found = embeddings(connection, [*ids, "nobody"])
+        found = logged(connection, [*ids, "nobody"])
     assert found.keys() == set(ids)
-    assert found["p7"][0] == "d" * 64
-    assert found["p7"][1].shape == (2,)
+    assert (found["p7"].model_digest, found["p7"].confidence) == ("d" * 64, 0.5)
+    assert found["p7"].embedding.shape == (2,)
 
 
 def test_the_strongest_failures_are_read_from_their_index(production, plans):

@@ -3,27 +3,41 @@
 from __future__ import annotations
 
 import itertools
+import os
 import shutil
-from collections.abc import Callable
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
-from flywheel.ledger.codec import to_json
-from flywheel.ledger.decisions import add_decision
-from flywheel.ledger.nights import FinishedStep, finish_night, finish_step, open_night
-from flywheel.ledger.releases import add_checkpoint, add_release, current_release
-from flywheel.ledger.reports import add_report
+from flywheel.ledger.releases import current_release
 from flywheel.loop import Loop, NightRun, begin_night, release, steps
 from flywheel.loop.results import Decided, Retrained
-from flywheel.records import Challenge, Checkpoint, Verdict
-from flywheel.testing import draw_points, open_memory, side_of, toy_task
+from flywheel.records import Challenge, Verdict
+from flywheel.testing import (
+    LedgerBuilder,
+    blank_challenge,
+    blank_checkpoint,
+    blank_decision,
+    blank_report,
+    draw_points,
+    open_memory,
+    side_of,
+    toy_task,
+)
 
 NOW = datetime(2026, 3, 1, 2, tzinfo=UTC)
 CANDIDATE, CHAMPION, OTHER = "a" * 64, "b" * 64, "c" * 64
+SETTINGS = {
+    "train": {"device": "cpu", "learning_rate": 0.1, "batch_size": 8, "steps": 30},
+    "labeling": {"samples_per_night": 30, "probability_share": 0.6},
+    "quality": {"blind_share": 0.0},
+    "dataset": {"holdout": "groups", "test_groups": 0.5},
+    "gate": {"min_fresh_samples": 5},
+}
 
 
 @dataclass
@@ -47,11 +61,18 @@ class Story:
     """What happens to the project; its clock stands still."""
 
     loop: Loop
-    blank_report: Callable
-    blank_decision: Callable
     server: Server = field(default_factory=Server)
     canary: str = ""
     """what is wrong with any model that is asked"""
+
+    def __post_init__(self):
+        self._past = LedgerBuilder(self.loop.ledger, self.loop.blobs)
+
+    @property
+    def past(self):
+        """What writes into the ledger, at the time of the loop."""
+        self._past.now = self.loop.now()
+        return self._past
 
     def change(self, **parts):
         """Another project or clock."""
@@ -62,8 +83,7 @@ class Story:
         self.change(now=lambda: now)
 
     def released(self, digest, reason="by hand"):
-        with self.loop.ledger.begin() as connection:
-            return add_release(connection, digest, reason, self.loop.now())
+        return self.past.release(digest, reason)
 
     @property
     def pointer(self):
@@ -74,33 +94,21 @@ class Story:
         """A night whose candidate the gate has promoted."""
         because = {"verdict": Verdict.PROMOTE, "reasons": ("better",)}
         trained = {"device": "cpu", "train_seconds": 1.0, "losses": (), "note": "trained"}
-        done = {
-            "retrain": Retrained(candidate_digest=CANDIDATE, **trained),
-            "decide": Decided(decision_id=name, **because),
-        }
-        now = self.loop.now()
-        with self.loop.ledger.begin() as connection:
+        report = blank_report(id=f"report of {name}", night=number, candidate_digest=CANDIDATE)
+        decision = blank_decision(id=name, night=number, report_id=report.id, **because, **changes)
+        past = self.past
+        with past.at_once():
             if number:
-                finish_night(connection, number - 1, now)
-            open_night(connection, now)
-            report = self.blank_report(
-                id=f"report of {name}",
-                night=number,
-                candidate_digest=CANDIDATE,
-                champion_digest=CHAMPION,
-            )
-            add_report(connection, report)
-            decision = self.blank_decision(
-                id=name, night=number, report_id=report.id, **because, **changes
-            )
-            add_decision(connection, decision)
-            for step, result in done.items():
-                finish_step(connection, number, FinishedStep(step, to_json(result), 1.0), now)
-        return NightRun(loop=self.loop, number=number, started_at=now)
+                past.end(number - 1)
+            past.night()
+            past.store(report, decision)
+            past.step(number, "retrain", Retrained(candidate_digest=CANDIDATE, **trained))
+            past.step(number, "decide", Decided(decision_id=name, **because))
+        return NightRun(loop=self.loop, number=number, started_at=past.now)
 
 
 @pytest.fixture
-def story(letters, blank_report, blank_decision, monkeypatch):
+def story(letters, monkeypatch):
     loop = Loop(
         project=letters.project,
         task=letters.task,
@@ -108,11 +116,10 @@ def story(letters, blank_report, blank_decision, monkeypatch):
         blobs=letters.blobs,
         now=lambda: NOW,
     )
-    with letters.ledger.begin() as connection:
-        for number, digest in enumerate((CHAMPION, OTHER, CANDIDATE)):
-            made = NOW + timedelta(seconds=number - 9)
-            add_checkpoint(connection, _checkpoint(digest, made))
-    story = Story(loop, blank_report, blank_decision)
+    story = Story(loop)
+    for number, digest in enumerate((CHAMPION, OTHER, CANDIDATE)):
+        made = NOW + timedelta(seconds=number - 9)
+        story.past.store(blank_checkpoint(digest=digest, created_at=made))
     story.released(CHAMPION, "decision 0")
     monkeypatch.setattr(release, "model_server", lambda _: story.server)
     monkeypatch.setattr(release, "_canary", lambda *_: story.canary)
@@ -129,29 +136,6 @@ def asking(letters, story):
     return story
 
 
-def _checkpoint(digest, made):
-    return Checkpoint(
-        digest=digest,
-        parent_digest=None,
-        dataset_id="d",
-        seed=1,
-        settings={},
-        device="cpu",
-        losses=(),
-        train_seconds=1.0,
-        created_at=made,
-    )
-
-
-SETTINGS = {
-    "train": {"device": "cpu", "learning_rate": 0.1, "batch_size": 8, "epochs": 5},
-    "labeling": {"samples_per_night": 30, "probability_share": 0.6},
-    "quality": {"blind_share": 0.0},
-    "dataset": {"test_groups": 0.5},
-    "gate": {"min_fresh_samples": 5},
-}
-
-
 @contextmanager
 def _opened(folder, backend=None, start=NOW + timedelta(days=1), **sections):
     with open_memory(toy_task(), folder, start=start, **(SETTINGS | sections)) as toy:
@@ -162,6 +146,11 @@ def _opened(folder, backend=None, start=NOW + timedelta(days=1), **sections):
         if backend is not None:
             toy.backend.__dict__.update(deepcopy(backend.__dict__))
         yield toy
+
+
+def _copy(source, target):
+    """Copy the ledger; blobs, which are never written again, are there twice without a copy."""
+    (os.link if "blobs" in Path(source).parts else shutil.copy2)(source, target)
 
 
 @pytest.fixture(scope="session")
@@ -192,7 +181,7 @@ def open_after(stages, tmp_path):
     def open_copy(step, **sections):
         folder, backend = stages[step]
         mine = tmp_path / f"{step}-{next(count)}"
-        shutil.copytree(folder, mine)
+        shutil.copytree(folder, mine, copy_function=_copy)
         with _opened(mine, backend, **sections) as toy:
             yield toy
 
@@ -202,11 +191,4 @@ def open_after(stages, tmp_path):
 @pytest.fixture
 def stale_challenge() -> Challenge:
     """An open challenge to a champion that does not serve."""
-    return Challenge(
-        generation=1,
-        number=1,
-        challenger_digest="c" * 64,
-        champion_digest="b" * 64,
-        alpha=0.01,
-        opened_night=0,
-    )
+    return blank_challenge(challenger_digest="c" * 64)

@@ -3,13 +3,20 @@
 import pytest
 
 from flywheel.errors import UnavailableError, UserError
-from flywheel.ledger.decisions import find_approval, waiting_approval
+from flywheel.ledger.judged import find_approval, waiting_approval
 from flywheel.loop import approval
-from flywheel.loop.approval import DEADLINE, Reply, answer_approval, settle_deadline
-from flywheel.loop.override import Override, override
+from flywheel.loop.approval import (
+    DEADLINE,
+    Override,
+    Reply,
+    answer_approval,
+    override,
+    settle_deadline,
+)
 from flywheel.loop.retrain import _why_asked
 from flywheel.loop.steps import RELEASE
 from flywheel.records import Consent, Verdict
+from flywheel.testing import blank_decision
 
 CANDIDATE, CHAMPION, OTHER = "a" * 64, "b" * 64, "c" * 64
 
@@ -200,7 +207,7 @@ def test_who_overrides_a_decision_has_answered_its_question(asked, verdict, answ
         ("superseded", ""),
     ],
 )
-def test_what_a_person_has_in_hand_is_not_judged_again(asked, blank_decision, answer, ending):
+def test_what_a_person_has_in_hand_is_not_judged_again(asked, answer, ending):
     if answer == "decline":
         answer_approval(asked.loop, "", says("decline"))
     if answer == "superseded":

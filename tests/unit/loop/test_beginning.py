@@ -133,7 +133,7 @@ def test_a_ledger_that_is_away_when_a_night_begins_is_waited_for(tmp_path, monke
     write_starter(tmp_path / "here")
     really, looks = Ledger.open, []
 
-    def away(url):
+    def away(url, **options):
         looks.append(url)
         if len(looks) < 3:
             raise UnavailableError("the ledger does not open")
@@ -145,3 +145,15 @@ def test_a_ledger_that_is_away_when_a_night_begins_is_waited_for(tmp_path, monke
         pass
     with open_loop(tmp_path / "here", patience_seconds=60.0):
         assert len(looks) == 3
+
+
+def test_a_late_run_of_a_skipped_hour_is_the_night_of_its_slot(turn, story):
+    """Prefect made the run of 02:30 at 01:30, and half an hour later it was refused as superseded."""
+    schedule = story.loop.project.schedule.model_copy(
+        update={"cron": "30 2 * * *", "timezone": "Europe/Berlin"}
+    )
+    story.change(project=story.loop.project.model_copy(update={"schedule": schedule}))
+    slot = datetime(2027, 3, 28, 0, 30, tzinfo=UTC)
+    assert turn(slot, 30 * MINUTE, is_killed=True) == 0
+    with pytest.raises(SupersededError, match="2027-03-29 00:30 UTC was already due"):
+        turn(slot, DAY)

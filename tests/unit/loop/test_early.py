@@ -2,61 +2,33 @@
 
 import pytest
 
-from flywheel.ledger.datasets import add_version
-from flywheel.ledger.decisions import open_challenge
-from flywheel.ledger.nights import FinishedStep, finish_step, open_night
-from flywheel.ledger.releases import add_checkpoint
 from flywheel.loop import Beginning, begin_night, num_new_labels
 from flywheel.loop.retrain import why_not_early
-from flywheel.records import Challenge, Checkpoint, DatasetVersion, Split
+from flywheel.records import Split
+from flywheel.testing import blank_challenge, blank_checkpoint
 
 
 @pytest.fixture
-def labels(story, make_crew):
+def labels(story):
     """Gives so many samples a label now."""
-    crew = make_crew(story.loop.ledger)
-    crew.production.now = story.loop.now()
 
     def give(number, split=Split.TRAIN, **changes):
-        asked = [one.sample_id for one in crew.production.predict(*[0.5] * number, split=split)]
-        crew.now = story.loop.now()
-        crew.label(asked, **changes)
+        asked = [one.sample_id for one in story.past.predict(*[0.5] * number, split=split)]
+        story.past.label(asked, **changes)
         return asked
 
-    give.crew = crew
     return give
 
 
 def trained(story, train_set="t1", version=None):
     """A candidate was trained now, or a night found the rows of a version."""
-    now = story.loop.now()
-    made = DatasetVersion(
-        id=version or f"version {train_set}",
-        parent_id=None,
-        num_train=1,
-        num_test=0,
-        num_start_test=0,
-        train_set_digest=train_set,
-        test_set_digest="t",
-        created_at=now,
-    )
-    checkpoint = Checkpoint(
-        digest=f"model {made.id}",
-        parent_digest=None,
-        dataset_id=made.id,
-        seed=1,
-        settings={},
-        device="cpu",
-        losses=(),
-        train_seconds=1.0,
-        created_at=now,
-    )
-    with story.loop.ledger.begin() as connection:
-        add_version(connection, made)
+    name = version or f"version {train_set}"
+    with story.past.at_once():
+        made = story.past.version(id=name, train_set_digest=train_set)
         if version is None:
-            add_checkpoint(connection, checkpoint)
-        open_night(connection, now)
-        finish_step(connection, 0, FinishedStep("ingest", {}, 1.0), now)
+            checkpoint = {"digest": f"model {name}", "created_at": made.created_at}
+            story.past.store(blank_checkpoint(dataset_id=name, **checkpoint))
+        story.past.step(story.past.night(), "ingest", {})
 
 
 @pytest.fixture
@@ -84,8 +56,8 @@ def test_only_peoples_labels_that_train_and_stand_count(story, labels):
     story.wait(1)
     labels(2, split=Split.TEST)
     labels(2, source="sensor")
-    labels.crew.label(labels(2), answer=None)
-    labels.crew.label(labels(5), answer="dog")
+    story.past.label(labels(2), answer=None)
+    story.past.label(labels(5), answer="dog")
     assert num_new_labels(story.loop) == 5
 
 
@@ -108,18 +80,9 @@ def test_a_night_begins_early_when_there_are_enough(enough, labels, letters):
     assert why_not_early(enough.loop) == "3 new labels, 4 are enough ([train] enough_labels)"
 
 
-def test_while_a_challenge_is_open_no_candidate_would_be_trained(enough):
-    challenge = Challenge(
-        generation=1,
-        number=1,
-        challenger_digest="a" * 64,
-        champion_digest="b" * 64,
-        alpha=0.01,
-        opened_night=0,
-    )
-    with enough.loop.ledger.begin() as connection:
-        open_challenge(connection, challenge, [], 0)
-    assert "wait until the challenge of aaaaaaaaaaaa is decided" in why_not_early(enough.loop)
+def test_an_open_challenge_keeps_no_night_waiting(enough):
+    enough.past.challenge(blank_challenge())
+    assert why_not_early(enough.loop) == ""
 
 
 def test_one_night_begins_early_between_two_of_the_schedule(enough, labels):

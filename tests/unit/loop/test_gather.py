@@ -13,6 +13,7 @@ import pytest
 from flywheel.blobs import Blobs
 from flywheel.errors import RefusedError
 from flywheel.ledger import Ledger
+from flywheel.ledger.engine import project_id
 from flywheel.loop.context import Loop, NightRun
 from flywheel.loop.gather import deploy
 from flywheel.project import load_project
@@ -48,22 +49,29 @@ def first_night(tmp_path):
 
 
 @pytest.fixture
+def own_id(first_night):
+    with first_night(9).loop.ledger.read() as connection:
+        return project_id(connection)
+
+
+@pytest.fixture
 def server_of():
-    """project -> port of a server that says it is that project's, without a model."""
+    """project, id -> port of a server that says it is that project's, without a model."""
     servers = []
 
-    def start(project):
+    def start(project, number=None):
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self):
                 self.send_response(200)
                 self.end_headers()
-                self.wfile.write(json.dumps({"project": project, "digest": None}).encode())
+                said = {"project": project, "id": number, "digest": None}
+                self.wfile.write(json.dumps(said).encode())
 
             def log_message(self, *_):
                 pass
 
         servers.append(HTTPServer(("127.0.0.1", 0), Handler))
-        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
+        threading.Thread(target=servers[-1].serve_forever, args=(0.01,), daemon=True).start()
         return servers[-1].server_port
 
     yield start
@@ -78,8 +86,13 @@ def test_a_first_night_refuses_another_projects_server_before_it_trains(first_ni
         deploy(first_night(server_of("digits")))
 
 
-def test_a_first_night_notes_that_its_own_server_waits_for_a_model(first_night, server_of):
-    done = deploy(first_night(server_of("mine")))
+def test_a_project_of_the_same_name_is_another_one_by_its_id(first_night, server_of, own_id):
+    with pytest.raises(RefusedError, match=rf"called 'mine' too: its id is 0a, .* is {own_id}"):
+        deploy(first_night(server_of("mine", "0a")))
+
+
+def test_a_first_night_notes_that_its_own_server_waits_for_a_model(first_night, server_of, own_id):
+    done = deploy(first_night(server_of("mine", own_id)))
     assert (done.released_digest, done.serving_digest) == (None, None)
     assert done.note == "nothing is released yet; this night trains the first model"
 

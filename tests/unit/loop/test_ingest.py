@@ -4,17 +4,21 @@ import dataclasses
 import struct
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from flywheel.blobs import Blobs
-from flywheel.ledger.datasets import read_manifest
+from flywheel.errors import UserError
+from flywheel.ledger.datasets import latest_version, read_manifest
 from flywheel.ledger.nights import skips_of
 from flywheel.loop.context import Loop, NightRun
 from flywheel.loop.gather import ingest
 from flywheel.project import load_project
-from flywheel.records import FeedbackKind, Sample
-from flywheel.report.night.steps import summarize
-from flywheel.task import load_task
+from flywheel.records import FeedbackKind, Sample, Split
+from flywheel.report.night.steps import dropped_line, summarize
+from flywheel.task import Example, load_task
+from flywheel.testing import toy_task
 
 TOYS = Path(__file__).parents[2] / "toys"
 SETTINGS = (
@@ -31,7 +35,7 @@ def night(tmp_path, ledger, production, monkeypatch):
         sample = Sample.of(struct.pack("<2f", number, 0.5), "application/octet-stream")
         blobs.put(sample.payload)
         (prediction,) = production.predict(0.5, sample=sample)
-        production.say(prediction, FeedbackKind.CORRECTION, value)
+        production.feedback(prediction, FeedbackKind.CORRECTION, value)
 
     def begin(sensors):
         (tmp_path / "flywheel.toml").write_text(SETTINGS + sensors)
@@ -68,3 +72,45 @@ def test_without_trust_nothing_changes(night):
     result = ingest(night(""))
     assert (result.num_from_sensors, result.num_train) == (0, 0)
     assert "sensors" not in summarize("ingest", result)
+
+
+@pytest.fixture
+def copied(night):
+    """(settings) -> a night of a project of points whose 20 test rows are copies of training rows."""
+
+    def begin(settings):
+        run = night(settings)
+        points = np.random.default_rng(2).normal(size=(60, 2))
+        placed = [(Split.TRAIN, place) for place in points]
+        placed += [(Split.TEST, place + 1e-5) for place in points[:20]]
+
+        def start_data():
+            for split, place in placed:
+                sample = Sample.of(place.astype("<f4").tobytes(), "application/octet-stream")
+                yield Example(sample=sample, answer="left", split=split)
+
+        task = dataclasses.replace(toy_task(), start_data=start_data)
+        return dataclasses.replace(run, loop=dataclasses.replace(run.loop, task=task))
+
+    return begin
+
+
+def test_a_night_whose_test_set_is_a_copy_stops_and_shows_a_pair(copied):
+    run = copied("")
+    with pytest.raises(UserError, match="20 of 20 test rows look like copies") as caught:
+        ingest(run)
+    path = run.loop.project.state / "reports" / "near-duplicate.png"
+    assert f"{path} shows both, the test sample first" in str(caught.value)
+    with Image.open(path) as image:
+        assert image.size == (2 * 33 + 8, 33)
+    with run.loop.ledger.read() as connection:
+        assert latest_version(connection) is None
+
+
+def test_copies_that_may_go_are_counted_on_the_page_of_the_night(copied):
+    run = copied("[dataset]\nmost_copies = 1.0\n")
+    result = ingest(run)
+    assert (result.num_dropped, result.num_copies_test, result.num_copies_train) == (20, 20, 0)
+    assert "near-duplicates in train 0, in test 20" in dropped_line(result)
+    all_kept = ingest(copied("[dataset]\nnear_duplicate = 0.0\n"))
+    assert (all_kept.num_train, all_kept.num_dropped) == (60, 0)

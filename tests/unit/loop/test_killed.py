@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 
 from flywheel.blobs import Blobs
 from flywheel.ledger import Ledger
-from flywheel.ledger.decisions import all_openings, last_challenge
+from flywheel.ledger.judged import all_openings, last_challenge
 from flywheel.ledger.releases import latest_checkpoint
 from flywheel.ledger.tables import choices, failures, labeling_tasks, metadata
 from flywheel.loop import begin_night

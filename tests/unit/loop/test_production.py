@@ -4,15 +4,16 @@ import dataclasses
 
 import numpy as np
 import pytest
+from sqlalchemy import update
 
 from flywheel.blobs import Blobs
 from flywheel.collect import collect
 from flywheel.errors import SettingsError
-from flywheel.ledger.datasets import add_labels
+from flywheel.ledger.tables import labeling_tasks
 from flywheel.loop.context import Loop
 from flywheel.loop.judge import estimate_production
 from flywheel.project import Project
-from flywheel.records import Label, Split
+from flywheel.records import Split
 from flywheel.select import select_batch
 from flywheel.settings.judging import Metric
 from flywheel.settings.labeling import LabelingSettings
@@ -44,23 +45,15 @@ def night(ledger, production):
         for split in (Split.TRAIN, Split.TEST):
             production.predict(*confidences, split=split)
         collect(ledger, 0.7, number, production.now)
-        batch = select_batch(ledger, SETTINGS, seed=0, night=number, now=production.now)
-        with ledger.begin() as connection:
-            chosen = batch.choices if answered else ()
-            add_labels(connection, map(_label, chosen), production.now)
+        batch = select_batch(
+            ledger, SETTINGS, seed=0, night=number, now=production.now, drawn_from=Split.TEST
+        )
+        for choice in batch.choices if answered else ():
+            answer = "dog" if choice.inclusion_probability is None else "cat"
+            production.label([choice.sample_id], 1.0, answer=answer)
         return batch
 
     return run
-
-
-def _label(choice):
-    return Label(
-        sample_id=choice.sample_id,
-        answer="dog" if choice.inclusion_probability is None else "cat",
-        reliability=1.0,
-        num_annotations=1,
-        source="annotators",
-    )
 
 
 def test_without_labels_there_is_none(loop, night):
@@ -104,3 +97,30 @@ def test_the_logged_confidence_and_latency_are_scores_too(loop, night):
     project = loop.project.model_copy(update={"metric": Metric(optimize="confidence.median")})
     found = estimate_production(dataclasses.replace(loop, project=project), 1)
     assert 0 < found.estimate.value < 1
+
+
+def test_samples_that_annotators_could_not_label_are_in_the_estimate(
+    loop, ledger, production, night
+):
+    """They left the test set one-sidedly: what is hard to answer is hard for the model too."""
+    batch = night(0)
+    drawn = [choice for choice in batch.choices if choice.inclusion_probability is not None]
+    gone = drawn[: len(drawn) // 5]
+    keys = [choice.sample_id for choice in gone]
+    for key in keys:
+        production.label([key], 1.0, answer=None)
+    with ledger.begin() as connection:
+        mine = labeling_tasks.c.sample_id.in_(keys)
+        connection.execute(update(labeling_tasks).where(mine).values(state="refused"))
+    found = estimate_production(loop, 0)
+    mass = {choice.sample_id: 1 / choice.inclusion_probability for choice in drawn}
+    share = sum(mass[key] for key in keys) / sum(mass.values())
+    assert found.unanswered == pytest.approx(share)
+    low, high = (1 - share) * found.estimate.low, (1 - share) * found.estimate.high + share
+    assert found.bounds == pytest.approx((low, high))
+
+
+def test_what_is_still_with_annotators_is_not_counted_as_unanswered(loop, night):
+    night(0)
+    found = estimate_production(loop, 0)
+    assert (found.unanswered, found.bounds) == (0.0, None)

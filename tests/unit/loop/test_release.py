@@ -4,7 +4,7 @@ import pytest
 
 from flywheel.errors import FlywheelError, UnavailableError, UserError
 from flywheel.ledger.locks import hold
-from flywheel.loop.override import Override, override
+from flywheel.loop.approval import Override, override
 from flywheel.loop.release import roll_back
 from flywheel.loop.steps import RELEASE
 from flywheel.records import Verdict

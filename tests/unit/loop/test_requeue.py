@@ -6,25 +6,13 @@ import pytest
 from sqlalchemy import select
 
 from flywheel.blobs import Blobs
-from flywheel.ledger.batches import add_batch
-from flywheel.ledger.failures import add_failures, failures_of, move_failures
-from flywheel.ledger.predictions import Logged, append_predictions
-from flywheel.ledger.releases import add_checkpoint, add_release
+from flywheel.ledger.failures import failures_of
 from flywheel.ledger.tables import labeling_tasks
 from flywheel.loop.context import Loop, NightRun
 from flywheel.loop.routing import requeue
 from flywheel.project import Project
-from flywheel.records import (
-    Batch,
-    Checkpoint,
-    Choice,
-    Failure,
-    FailureState,
-    Prediction,
-    Share,
-    Signal,
-    Split,
-)
+from flywheel.records import Answer, FailureState, Signal
+from flywheel.testing import blank_checkpoint, choice_of
 
 UNSURE = Signal(name="low_confidence", strength=0.5)
 FAILED = Signal(name="outcome_contradiction", strength=0.8)
@@ -41,49 +29,30 @@ def run(tmp_path, ledger, production, points_task):
 
 
 @pytest.fixture
-def choose(run):
+def choose(production):
     """Samples that wait to be labeled, each with the answer that the old model gave."""
 
-    def put(samples, answers, signals=(UNSURE,), share=Share.TARGETED):
-        loop, now = run.loop, run.loop.now()
-        loop.blobs.put_all(sample.payload for sample in samples)
-        ids = [sample.id for sample in samples]
-        with loop.ledger.begin() as connection:
-            append_predictions(
-                connection, [_logged(*pair, now) for pair in zip(samples, answers, strict=True)]
-            )
-            add_failures(connection, [_failure(key, signals, now) for key in ids], 0, now)
-            move_failures(connection, ids, FailureState.QUEUED, 0, now)
-            choices = tuple(_choice(key, share) for key in ids)
-            name = f"batch of {ids[0]}"[:64]
-            add_batch(
-                connection, Batch(id=name, choices=choices, night=0, population=9, created_at=now)
-            )
+    def put(samples, answers, signals=(UNSURE,), chance=None):
+        given = [Answer(value=value, confidence=0.4, embedding=[]) for value in answers]
+        made = production.serve(samples, given, model_digest="old")
+        if signals:
+            production.fail(made, *signals)
+        chosen = [choice_of(one, chance) for one in made]
+        ids = [choice.sample_id for choice in production.batch(chosen).choices]
+        production.move(ids, FailureState.QUEUED)
         return ids
 
     return put
 
 
 @pytest.fixture
-def release(run):
+def release(run, production):
     """Release the model of these weights."""
 
     def put(weights):
         digest = run.loop.blobs.put(weights)
-        made = Checkpoint(
-            digest=digest,
-            parent_digest=None,
-            dataset_id="d",
-            seed=0,
-            settings={},
-            device="cpu",
-            losses=(),
-            train_seconds=0.0,
-            created_at=run.loop.now(),
-        )
-        with run.loop.ledger.begin() as connection:
-            add_checkpoint(connection, made)
-            add_release(connection, digest, "a decision", run.loop.now())
+        production.store(blank_checkpoint(digest=digest))
+        production.release(digest)
 
     return put
 
@@ -99,41 +68,6 @@ def states(run):
             return {row[0]: (row[1], row[2]) for row in connection.execute(query)}
 
     return read
-
-
-def _logged(sample, answer, now):
-    prediction = Prediction(
-        id=sample.id[:32],
-        sample_id=sample.id,
-        answer=answer,
-        confidence=0.4,
-        embedding=[],
-        latency_ms=1.0,
-        model_digest="old",
-        created_at=now,
-    )
-    return Logged(sample=sample, group=sample.id, split=Split.TRAIN, prediction=prediction)
-
-
-def _failure(sample_id, signals, now):
-    return Failure(
-        sample_id=sample_id,
-        prediction_id=sample_id[:32],
-        signals=signals,
-        state=FailureState.SEEN,
-        created_at=now,
-    )
-
-
-def _choice(sample_id, share):
-    return Choice(
-        sample_id=sample_id,
-        prediction_id=sample_id[:32],
-        share=share,
-        reason="low confidence 0.50",
-        priority=0.5,
-        inclusion_probability=None if share is Share.TARGETED else 0.5,
-    )
 
 
 def test_what_the_new_model_is_sure_of_is_withdrawn(
@@ -177,10 +111,22 @@ def test_what_was_drawn_by_chance_stays_whatever_the_model_says(
     run, choose, release, states, draw_points, line_weights
 ):
     samples, sides = draw_points(5, 1)
-    choose(samples, sides, share=Share.PROBABILITY)
+    choose(samples, sides, chance=0.5)
     release(line_weights(1e4, 0.0))
     assert requeue(run, None).num_withdrawn == 0
     assert {state for state, _ in states().values()} == {"waiting"}
+
+
+def test_what_was_chosen_without_a_signal_waits_for_its_label(
+    run, choose, release, states, draw_points, line_weights
+):
+    samples, sides = draw_points(8, 1)
+    filled = choose(samples[:4], sides[:4], signals=())
+    suspected = choose(samples[4:], sides[4:])
+    release(line_weights(1e4, 0.0))
+    assert requeue(run, None).num_withdrawn == 4
+    assert {states()[key][0] for key in filled} == {"waiting"}
+    assert {states()[key][0] for key in suspected} == {"withdrawn"}
 
 
 def test_a_release_looks_once(run, choose, release, states, draw_points, line_weights):

@@ -4,20 +4,20 @@ import dataclasses
 
 import pytest
 
-from flywheel.ledger import decisions
+from flywheel.ledger import judged
 from flywheel.ledger.datasets import latest_version
-from flywheel.ledger.decisions import add_decision, open_challenge
 from flywheel.ledger.failures import failures_in
+from flywheel.ledger.judged import open_challenge
 from flywheel.ledger.releases import (
     add_release,
     current_release,
     latest_checkpoint,
     release_history,
 )
-from flywheel.ledger.reports import add_report
 from flywheel.loop import begin_night, steps
-from flywheel.loop.retrain import challenger, retrain
+from flywheel.loop.retrain import challengers, retrain
 from flywheel.records import Approval, Consent, FailureState, Verdict
+from flywheel.testing import LedgerBuilder, blank_decision, blank_report
 
 
 def newest(toy):
@@ -30,12 +30,11 @@ def released(toy):
         return current_release(connection).checkpoint_digest
 
 
-def decided(toy, blank_report, blank_decision, **changes):
+def decided(toy, **changes):
     """A decision of night 1 on the newest checkpoint."""
     report = blank_report(night=1, candidate_digest=newest(toy).digest)
-    with toy.loop.ledger.begin() as connection:
-        add_report(connection, report)
-        add_decision(connection, blank_decision(night=1, report_id=report.id, **changes))
+    decision = blank_decision(night=1, report_id=report.id, **changes)
+    LedgerBuilder(toy.loop.ledger).store(report, decision)
 
 
 def test_new_rows_make_a_candidate(open_after):
@@ -48,7 +47,8 @@ def test_new_rows_make_a_candidate(open_after):
         assert (made.device, made.losses) == ("cpu", stored.losses)
         with toy.loop.ledger.read() as connection:
             rows = latest_version(connection).num_train
-            assert made.note == f"trained on {rows} rows"
+            assert made.note == stored.recipe
+            assert made.note.startswith(f"60 steps on {rows} rows (24 start, ")
             assert len(failures_in(connection, FailureState.TRAINED_ON)) > 0
 
 
@@ -105,12 +105,10 @@ def test_a_candidate_without_a_verdict_is_judged_again(open_after):
         ({"verdict": Verdict.HOLD, "closes_challenge": True}, "was given up"),
     ],
 )
-def test_a_candidate_that_was_judged_is_over(
-    open_after, blank_report, blank_decision, changes, why
-):
+def test_a_candidate_that_was_judged_is_over(open_after, changes, why):
     with open_after("ingest") as toy:
         digest = candidate_of_an_earlier_night(toy)
-        decided(toy, blank_report, blank_decision, **changes)
+        decided(toy, **changes)
         with begin_night(toy.loop) as night:
             made = retrain(night)
         assert made.candidate_digest is None
@@ -132,43 +130,43 @@ def test_a_model_that_was_rolled_back_is_over(open_after):
     ("answer", "why"),
     [(None, "waits for approval"), (Consent.DECLINE, "was declined by ann")],
 )
-def test_a_candidate_that_a_person_has_in_hand_is_over(
-    open_after, blank_report, blank_decision, answer, why
-):
+def test_a_candidate_that_a_person_has_in_hand_is_over(open_after, answer, why):
     with open_after("ingest") as toy:
         candidate_of_an_earlier_night(toy)
-        decided(toy, blank_report, blank_decision, verdict=Verdict.PROMOTE)
+        decided(toy, verdict=Verdict.PROMOTE)
         now = toy.loop.now()
         asked = Approval(
             decision_id="e" * 64, night=1, asked_at=now, deadline=now, at_deadline=Consent.DECLINE
         )
         with toy.loop.ledger.begin() as connection:
-            decisions.ask(connection, asked)
+            judged.ask(connection, asked)
             if answer is not None:
                 said = {"answered_by": "ann", "reason": "no", "answered_at": now}
-                decisions.answer(connection, dataclasses.replace(asked, answer=answer, **said))
+                judged.answer(connection, dataclasses.replace(asked, answer=answer, **said))
         with begin_night(toy.loop) as night:
             made = retrain(night)
         assert made.candidate_digest is None
         assert why in made.note
 
 
-def test_while_a_candidate_is_challenged_nothing_is_trained(open_after, stale_challenge):
-    with open_after("ingest") as toy, begin_night(toy.loop) as night:
-        champion = released(toy)
-        challenge = dataclasses.replace(stale_challenge, champion_digest=champion)
+def test_training_goes_on_while_a_challenge_is_open(open_after, stale_challenge):
+    with open_after("ingest") as toy:
+        challenge = dataclasses.replace(stale_challenge, champion_digest=released(toy))
         with toy.loop.ledger.begin() as connection:
             open_challenge(connection, challenge, (), 0)
-        assert challenger(toy.loop) == "c" * 64
-        made = retrain(night)
-        assert made.candidate_digest == "c" * 64
-        assert made.note.startswith("candidate cccccccccccc has an open challenge")
-        assert newest(toy).digest == champion
+        assert challengers(toy.loop) == ("c" * 64,)
+        digest = candidate_of_an_earlier_night(toy)
+        assert digest == newest(toy).digest not in ("c" * 64, released(toy))
+        with begin_night(toy.loop) as night:
+            made = retrain(night)
+        assert made.candidate_digest == digest
+        waits = f"candidate {digest[:12]} waits until the challenge of cccccccccccc ends"
+        assert made.note == f"no new training labels; {waits}"
 
 
 def test_a_challenge_to_another_champion_holds_nothing_up(open_after, stale_challenge):
     with open_after("ingest") as toy, begin_night(toy.loop) as night:
         with toy.loop.ledger.begin() as connection:
             open_challenge(connection, stale_challenge, (), 0)
-        assert challenger(toy.loop) is None
+        assert challengers(toy.loop) == ()
         assert retrain(night).candidate_digest == newest(toy).digest

@@ -5,9 +5,15 @@ import dataclasses
 import pytest
 
 from flywheel.errors import RefusedError
+from flywheel.ledger.judged import open_challenge
 from flywheel.ledger.nights import skips_of
+from flywheel.ledger.releases import add_release, current_release
+from flywheel.ledger.windows import recent_samples
 from flywheel.loop import begin_night
-from flywheel.loop.routing import route
+from flywheel.loop.retrain import retrain
+from flywheel.loop.routing import _ask, _rivals, route
+from flywheel.settings.learning import Collect
+from flywheel.testing import blank_challenge
 
 
 def sent(toy):
@@ -20,6 +26,26 @@ def test_the_batch_is_stored_and_sent(open_after):
         assert routed.num_sent == len(sent(toy)) == routed.num_probability + routed.num_targeted > 5
         assert (routed.num_waiting, routed.note) == (0, "")
         assert routed.project_url == toy.backend.page(1)
+
+
+def test_while_a_challenge_is_open_both_models_are_asked_and_the_draw_leans(open_after):
+    with open_after("ingest") as toy, begin_night(toy.loop) as night:
+        made, champion = retrain(night).candidate_digest, toy.server.digest()
+        opened = blank_challenge(challenger_digest=made, champion_digest=champion)
+        with toy.loop.ledger.begin() as connection:
+            open_challenge(connection, opened, (), 0)
+        pair = _rivals(toy.loop, champion)
+        with toy.loop.ledger.read() as connection:
+            ids = recent_samples(connection, 40)
+        ours, theirs = (_ask(toy.loop, digest, ids) for digest in (made, champion))
+        differs = [one.value != other.value for one, other in zip(ours, theirs, strict=True)]
+        assert pair.differ(ids).tolist() == differs
+        assert (pair.challengers, pair.champion_digest) == ((made,), champion)
+
+
+def test_without_an_open_challenge_there_are_no_rivals(open_after):
+    with open_after("collect") as toy:
+        assert _rivals(toy.loop, toy.server.digest()) is None
 
 
 def test_run_again_it_chooses_and_sends_nothing_new(open_after):
@@ -43,6 +69,24 @@ def test_a_labeling_server_that_is_down_is_a_note_and_the_batch_waits(open_after
         assert (later.batch_id, later.num_sent) == (waits.batch_id, waits.num_waiting)
         assert later.num_waiting == 0
         assert later.note == ""
+
+
+def test_a_labeling_server_that_goes_down_while_the_queue_is_reordered_is_a_note_too(open_after):
+    with open_after("collect") as toy:
+        with begin_night(toy.loop) as night:
+            route(night)
+            before = sent(toy)
+        with toy.loop.ledger.begin() as connection:
+            digest = current_release(connection).checkpoint_digest
+            add_release(connection, digest, "another threshold", toy.loop.now(), 0.5)
+        doubts_nothing = Collect(low_confidence=0.0)
+        project = toy.loop.project.model_copy(update={"collect": doubts_nothing})
+        with begin_night(dataclasses.replace(toy.loop, project=project)) as night:
+            toy.backend.is_down = True
+            assert "is down" in route(night).note
+            toy.backend.is_down = False
+            assert route(night).note == ""
+        assert set(before) - set(sent(toy))  # what the model does not doubt any more is withdrawn
 
 
 def test_a_refusal_is_a_note_too(open_after):
@@ -78,3 +122,16 @@ def test_cut_off_while_sending_it_comes_to_the_same_end(open_after, call):
         again = route(night)
         assert sent(toy) == there
         assert dataclasses.replace(again, batch_id="") == dataclasses.replace(whole, batch_id="")
+
+
+def test_a_strategy_of_the_project_that_fails_is_skipped_for_the_built_in_one(open_after):
+    own = {"strategy": "tests_own_strategy:broken"}
+    with open_after("collect", select=own) as toy, begin_night(toy.loop) as night:
+        module = toy.loop.project.directory / "tests_own_strategy.py"
+        module.write_text("def broken(pool, size, rng):\n    return [0, 0]\n")
+        assert route(night).num_targeted > 0
+        with toy.loop.ledger.read() as connection:
+            ((subject, why),) = skips_of(connection, night.number)
+    assert subject == "route"
+    assert "returned a row twice" in why
+    assert "chosen by the strategy diverse instead" in why

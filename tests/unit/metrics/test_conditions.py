@@ -1,8 +1,8 @@
 import pytest
 
 from flywheel.errors import SettingsError
-from flywheel.metrics.grammar.conditions import contradiction, parse_condition
-from flywheel.metrics.grammar.parse import parse_formula
+from flywheel.metrics.conditions import contradiction, parse_condition
+from flywheel.metrics.parse import parse_formula
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flywheel.errors import SettingsError
-from flywheel.metrics.grammar.parse import parse_formula
-from flywheel.metrics.grammar.tree import Aggregate, Combination, Function, Number, leaves
+from flywheel.metrics.parse import (
+    Aggregate,
+    Combination,
+    Function,
+    Number,
+    leaves,
+    parse_formula,
+)
 
 MEAN = Aggregate(score="correct", kind="mean")
 

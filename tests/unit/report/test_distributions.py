@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from flywheel.evaluate.book import Part, pack_book
-from flywheel.report.night.html import draw_distributions
+from flywheel.report.night.page import draw_distributions
 from flywheel.settings.judging import Metric
 
 METRIC = Metric(

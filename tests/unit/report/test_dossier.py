@@ -5,8 +5,7 @@ import re
 
 import pytest
 
-from flywheel.ledger.decisions import add_decision, get_decision
-from flywheel.ledger.reports import report_of_night
+from flywheel.ledger.judged import add_decision, get_decision, report_of_night
 from flywheel.loop.replay import Exhibit, read_exhibit
 from flywheel.records import Verdict
 from flywheel.report import write_dossier
@@ -102,3 +101,7 @@ def test_a_dossier_of_a_first_model_says_that_there_was_no_champion(shared, tmp_
     page = write_dossier(shared.loop, first, tmp_path / "first").read_text()
     assert "The ledger has no training record of a champion." in page
     assert "nothing serves yet, so there is nothing to challenge" in page
+
+
+def test_the_sheet_of_tiers_is_in_the_dossier(filed):
+    assert "Annotators by tier" in filed.read_text()

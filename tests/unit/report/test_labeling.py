@@ -7,9 +7,9 @@ from html.parser import HTMLParser
 
 import pytest
 
-from flywheel.annotate.budget import Allowance
+from flywheel.annotate.cost import Allowance
 from flywheel.annotate.expense import Gain
-from flywheel.annotate.plan import EVERYWHERE
+from flywheel.annotate.queue import EVERYWHERE
 from flywheel.annotators.anchoring import Anchoring
 from flywheel.ledger.annotators import Measured
 from flywheel.ledger.campaigns import Campaign
@@ -17,8 +17,13 @@ from flywheel.ledger.progress import AnnotatorCount, Queue
 from flywheel.records import Estimate
 from flywheel.report import LABELING_PAGE, status, write_labeling
 from flywheel.report.labeling.facts import Annotator, Disputed, Quality, read_labeling
-from flywheel.report.labeling.flags import annotator_frame, flags, next_steps
-from flywheel.report.labeling.page import campaign_rows, draw_annotators
+from flywheel.report.labeling.page import (
+    annotator_frame,
+    campaign_rows,
+    draw_annotators,
+    flags,
+    next_steps,
+)
 from flywheel.report.labeling.sheets import annotator_sheets, budget_sheet, cost_sheets, queue_sheet
 
 LEANS = Anchoring(difference=0.18, low=0.12, high=0.24, num_shown=400, num_blind=100)

@@ -7,17 +7,15 @@ import pytest
 from sqlalchemy import update
 
 from flywheel.ledger.annotators import Measured, save_annotators
-from flywheel.ledger.datasets import add_version
-from flywheel.ledger.nights import finish_night, open_night
-from flywheel.ledger.reports import add_report
 from flywheel.ledger.tables import labeling_tasks
 from flywheel.records import Estimate, Purpose
 from flywheel.report.labeling.facts import read_labeling
+from flywheel.testing import LedgerBuilder
 
 
 @pytest.fixture
-def crew(loop, make_crew):
-    crew = make_crew(loop.ledger)
+def crew(loop):
+    crew = LedgerBuilder(loop.ledger)
     crew.now = loop.now()
     return crew
 
@@ -140,11 +138,9 @@ def measured_night(loop, story, judged):
         )
         where = {"night": night, "id": f"{night}r" * 32, "dataset_id": grown.id}
         report = dataclasses.replace(judged[0], entries=entries, **(where | changes))
-        with loop.ledger.begin() as connection:
-            open_night(connection, story.now())
-            add_version(connection, grown)
-            add_report(connection, report)
-            finish_night(connection, night, story.now())
+        story.past.night()
+        story.past.store(grown, report)
+        story.past.end(night)
 
     return run
 

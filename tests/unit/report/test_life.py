@@ -15,36 +15,36 @@ def told(loop, key):
 
 
 @pytest.fixture
-def sample_id(four_nights):
-    return four_nights.batch.choices[0].sample_id
+def sample_id(shared):
+    return shared.batch.choices[0].sample_id
 
 
-def test_a_whole_life_runs_from_the_prediction_to_the_release(four_nights, sample_id):
-    whats = [event.what for event in trace(four_nights.loop, sample_id)]
+def test_a_whole_life_runs_from_the_prediction_to_the_release(shared, sample_id):
+    whats = [event.what for event in trace(shared.loop, sample_id)]
     order = ["sample", "prediction", "batch", "labeling task", "annotation", "label"]
     order += ["dataset version", "checkpoint", "decision", "release"]
     assert [what for what in dict.fromkeys(whats) if what in order] == order
 
 
-def test_events_are_in_the_order_of_time(four_nights, sample_id):
-    times = [event.at for event in trace(four_nights.loop, sample_id)]
+def test_events_are_in_the_order_of_time(shared, sample_id):
+    times = [event.at for event in trace(shared.loop, sample_id)]
     assert times == sorted(times)
 
 
-def test_every_state_of_the_failure_is_told(four_nights, sample_id):
-    states = [d for what, d in told(four_nights.loop, sample_id) if what == "failure"]
+def test_every_state_of_the_failure_is_told(shared, sample_id):
+    states = [d for what, d in told(shared.loop, sample_id) if what == "failure"]
     assert [state.split(" in ")[0] for state in states] == ["seen", "queued", "labeled", "fixed"]
     assert states[0] == "seen in night 3; low confidence 1.00"
 
 
-def test_the_draw_is_told_with_its_probability(four_nights, sample_id):
-    (batch,) = [d for what, d in told(four_nights.loop, sample_id) if what == "batch"]
+def test_the_draw_is_told_with_its_probability(shared, sample_id):
+    (batch,) = [d for what, d in told(shared.loop, sample_id) if what == "batch"]
     assert batch.startswith("probability share of batch ")
     assert batch.endswith("inclusion probability 1.000 of 2 samples")
 
 
-def test_a_checkpoint_and_what_followed_are_those_of_its_dataset_version(four_nights, sample_id):
-    events = dict(told(four_nights.loop, sample_id))
+def test_a_checkpoint_and_what_followed_are_those_of_its_dataset_version(shared, sample_id):
+    events = dict(told(shared.loop, sample_id))
     version = events["dataset version"].removeprefix("in ").split(":")[0]
     assert events["checkpoint"].endswith(f"trained on {version}")
     assert events["decision"].startswith("PROMOTE of ")
@@ -136,5 +136,5 @@ def test_going_back_to_an_old_dataset_version_is_told_after_the_newer_one(story)
     assert len(said) == 2
 
 
-def test_every_detail_is_one_line_whatever_people_wrote(four_nights, sample_id):
-    assert all("\n" not in event.detail for event in trace(four_nights.loop, sample_id))
+def test_every_detail_is_one_line_whatever_people_wrote(shared, sample_id):
+    assert all("\n" not in event.detail for event in trace(shared.loop, sample_id))

@@ -8,14 +8,14 @@ import pytest
 from rich.console import Console
 
 from flywheel.cli.printing import night_table
+from flywheel.ledger.judged import add_report, add_rescored, report_of_night
 from flywheel.ledger.nights import open_night
-from flywheel.ledger.reports import add_report, add_rescored, report_of_night
 from flywheel.report import nights_frame
 
 
 @pytest.fixture
-def frame(four_nights):
-    with four_nights.loop.ledger.read() as connection:
+def frame(shared):
+    with shared.loop.ledger.read() as connection:
         return nights_frame(connection)
 
 
@@ -29,8 +29,8 @@ def test_each_night_is_a_row_with_its_verdict(frame):
     assert frame.verdict.tolist() == ["PROMOTE", "NO-VERDICT", "REJECT", "PROMOTE"]
 
 
-def test_numbers_are_those_of_the_stored_report(four_nights, frame):
-    with four_nights.loop.ledger.read() as connection:
+def test_numbers_are_those_of_the_stored_report(shared, frame):
+    with shared.loop.ledger.read() as connection:
         report = report_of_night(connection, 3)
     candidate = next(entry.metric for entry in report.entries if entry.name == "candidate")
     found = tuple(frame.loc[3, ["candidate", "candidate_low", "candidate_high"]])
@@ -88,25 +88,25 @@ def test_it_comes_back_from_a_file_as_it_was(frame):
     pd.testing.assert_frame_equal(read, frame, check_dtype=False)
 
 
-def test_the_terminal_shows_every_night_within_80_columns(frame, four_nights):
+def test_the_terminal_shows_every_night_within_80_columns(frame, shared):
     console = Console(width=80, record=True, file=io.StringIO())
-    console.print(night_table(four_nights.loop.project, frame))
+    console.print(night_table(shared.loop.project, frame))
     shown = console.export_text()
     assert all(verdict in shown for verdict in frame.verdict)
     assert "…" not in shown
 
 
-def test_the_table_names_the_metric_and_says_what_at_start_means(frame, four_nights):
+def test_the_table_names_the_metric_and_says_what_at_start_means(frame, shared):
     console = Console(width=80, record=True, file=io.StringIO())
-    console.print(night_table(four_nights.loop.project, frame.assign(candidate=pd.NA)))
+    console.print(night_table(shared.loop.project, frame.assign(candidate=pd.NA)))
     shown = console.export_text()
-    metric = four_nights.loop.project.metric
+    metric = shared.loop.project.metric
     assert f"{metric.optimize} ({'higher' if metric.higher_is_better else 'lower'} is" in shown
     assert ("at start: on the" in shown) == frame.candidate_start.notna().any()
 
 
-def test_without_numbers_at_start_the_table_does_not_explain_them(frame, four_nights):
+def test_without_numbers_at_start_the_table_does_not_explain_them(frame, shared):
     console = Console(width=80, record=True, file=io.StringIO())
     nothing = frame.assign(champion_start=pd.NA, candidate_start=pd.NA)
-    console.print(night_table(four_nights.loop.project, nothing))
+    console.print(night_table(shared.loop.project, nothing))
     assert "at start" not in console.export_text()

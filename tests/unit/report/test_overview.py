@@ -1,12 +1,11 @@
 """The page about all nights: whole with data and without, bounded, and the same bytes each time."""
 
 import dataclasses
-import importlib.util
 import re
 import xml.etree.ElementTree as ET
-from pathlib import Path
 
 import pytest
+from worlds.years import open_year
 
 from flywheel.ledger.releases import add_release, release_history
 from flywheel.records import FailureState
@@ -15,21 +14,22 @@ from flywheel.report.overview.facts import read_overview
 from flywheel.report.overview.page import draw_overview
 from flywheel.report.overview.sheets import drift_sheet, median_line, releases_sheet, saved_line
 
-_SPEC = importlib.util.spec_from_file_location("years", Path(__file__).with_name("years.py"))
-years = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(years)
-
 
 @pytest.fixture(scope="session")
 def month(tmp_path_factory):
     """A project after 40 whole nights, for tests that change nothing."""
-    with years.open_year(tmp_path_factory.mktemp("month"), 40) as loop:
+    with open_year(tmp_path_factory.mktemp("month"), 40) as loop:
         yield loop
 
 
 @pytest.fixture(scope="session")
 def facts(month):
     return read_overview(month)
+
+
+@pytest.fixture(scope="session")
+def charts(facts):
+    return draw_overview(facts)
 
 
 @pytest.fixture(scope="session")
@@ -55,8 +55,8 @@ def test_a_year_that_has_all_shows_all(page):
     assert "ere will be" not in words(page)
 
 
-def test_every_chart_is_well_formed_and_says_what_it_shows(facts):
-    for svg in draw_overview(facts).values():
+def test_every_chart_is_well_formed_and_says_what_it_shows(charts):
+    for svg in charts.values():
         assert ET.fromstring(svg.replace("xlink:href", "href")).attrib["aria-label"]
 
 
@@ -80,7 +80,8 @@ def test_text_from_outside_stays_text(four_nights):
     assert "&lt;script&gt;" in page
 
 
-def test_only_pages_that_are_written_are_linked(month):
+def test_only_pages_that_are_written_are_linked(month, charts, monkeypatch):
+    monkeypatch.setattr("flywheel.report.overview.page.draw_overview", lambda _: charts)
     folder = month.project.state / "reports"
     folder.mkdir(exist_ok=True)
     (folder / "night-0039.html").touch()
@@ -89,7 +90,8 @@ def test_only_pages_that_are_written_are_linked(month):
     assert set(re.findall(r'<a href="([^"]+)"', page)) == {"night-0039.html", "labeling.html"}
 
 
-def test_the_same_ledger_gives_the_same_bytes(month, page):
+def test_the_same_ledger_gives_the_same_bytes(month, page, charts, monkeypatch):
+    monkeypatch.setattr("flywheel.report.overview.page.draw_overview", lambda _: charts)
     assert write_overview(month).read_text() == page
 
 
@@ -127,6 +129,7 @@ def test_an_alarm_of_drift_is_drawn_however_many_nights_there_are(facts):
     loud = dataclasses.replace(quiet, distance=0.5, low=0.3, is_alarm=True)
     year = tuple((night, loud if night == 201 else quiet) for night in range(400))
     drawn = dataclasses.replace(facts, drift=year)
-    assert "1 of them with an alarm" in draw_overview(drawn)["drift"]
-    assert draw_overview(drawn)["drift"].count("var(--required)") > 1
+    drift = draw_overview(drawn)["drift"]
+    assert "1 of them with an alarm" in drift
+    assert drift.count("var(--required)") > 1
     assert "1 alarms so far, the last in night 201" in drift_sheet(drawn).note

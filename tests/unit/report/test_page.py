@@ -10,16 +10,16 @@ import pytest
 from PIL import Image
 
 from flywheel.errors import UnknownIdError
-from flywheel.ledger.decisions import add_decision
+from flywheel.ledger.judged import add_decision, add_report, add_rescored, report_of_night
 from flywheel.ledger.nights import open_night
-from flywheel.ledger.reports import add_report, add_rescored, report_of_night
 from flywheel.loop import results
 from flywheel.records import Verdict
 from flywheel.report import write_report
-from flywheel.report.facts import read_facts, thin_out
 from flywheel.report.history import draw_history
+from flywheel.report.kit.pages import put
+from flywheel.report.night.facts import read_facts, thin_out
 
-PAGES = ["flywheel.html", "labeling.html", "night-0000.html"]
+PAGES = ["flywheel.html", "labeling.html", *(f"night-{night:04d}.html" for night in range(4))]
 _VOID = {"meta", "img", "br", "link", "input", "hr"}
 _LOADING = ("src", "href", "xlink:href", "srcset", "action", "data", "poster")
 
@@ -118,8 +118,8 @@ def test_styles_and_charts_load_nothing_either(written):
     assert set(re.findall(r"url\((.)", source)) <= {"#"}
 
 
-def test_text_from_outside_stays_text(page, four_nights):
-    assert four_nights.hostile.splitlines()[0] in page.text
+def test_text_from_outside_stays_text(page, shared):
+    assert shared.hostile.splitlines()[0] in page.text
     assert page.all("script") == []
 
 
@@ -136,7 +136,7 @@ def test_the_first_night_says_what_it_has_too_little_data_for(written):
     assert "0.930 [0.910, 0.950]" in text  # the start data is there from the first night on
 
 
-def test_a_night_without_a_report_has_a_page(story):
+def test_a_night_without_a_report_has_a_page(story, night_only):
     story.predict(b"\x01")
     story.gather(0)
     text = Page(write_report(story.loop, 0)).text
@@ -145,9 +145,9 @@ def test_a_night_without_a_report_has_a_page(story):
     assert "retrain not done" in text
 
 
-def test_an_unknown_night_is_an_error_that_names_the_known_ones(four_nights):
+def test_an_unknown_night_is_an_error_that_names_the_known_ones(shared):
     with pytest.raises(UnknownIdError, match=r"no night 9 in the ledger; nights: 0\.\.3"):
-        write_report(four_nights.loop, 9)
+        write_report(shared.loop, 9)
 
 
 def test_an_empty_ledger_has_no_page(loop):
@@ -155,7 +155,7 @@ def test_an_empty_ledger_has_no_page(loop):
         write_report(loop, 0)
 
 
-def test_a_promotion_that_the_canary_stopped_is_said_beside_the_verdict(four_nights):
+def test_a_promotion_that_the_canary_stopped_is_said_beside_the_verdict(four_nights, night_only):
     note = "the canary failed, the old release serves on: 3 of 32 answers differ"
     kept = results.Released(release_number=None, serving_digest=None, num_fixed=0, note=note)
     four_nights.step(0, "release", kept)
@@ -163,7 +163,7 @@ def test_a_promotion_that_the_canary_stopped_is_said_beside_the_verdict(four_nig
     assert f"Not released: {note}" in text
 
 
-def test_a_sample_that_cannot_be_shown_has_the_reason_in_its_place(story):
+def test_a_sample_that_cannot_be_shown_has_the_reason_in_its_place(story, night_only):
     story.predict(b"")
     story.gather(0)
     page = Page(write_report(story.loop, 0))
@@ -171,37 +171,33 @@ def test_a_sample_that_cannot_be_shown_has_the_reason_in_its_place(story):
     assert "0 bytes are no colour; send one byte or more" in page.text
 
 
-def test_the_same_ledger_gives_the_same_bytes(four_nights, written):
+def test_the_same_ledger_gives_the_same_bytes(four_nights, written, night_only):
     assert write_report(four_nights.loop, 0).read_bytes() == written[0].read_bytes()
 
 
-def test_nothing_but_the_pages_is_left_in_their_folder(four_nights):
-    path = write_report(four_nights.loop, 0)
-    assert path == four_nights.loop.project.state / "reports" / "night-0000.html"
-    assert sorted(one.name for one in path.parent.iterdir()) == PAGES
+def test_nothing_but_the_pages_is_left_in_their_folder(shared, written):
+    assert written[0] == shared.loop.project.state / "reports" / "night-0000.html"
+    assert sorted(one.name for one in written[0].parent.iterdir()) == PAGES
 
 
-def test_a_page_that_cannot_be_written_leaves_the_old_one_whole(four_nights, monkeypatch):
-    path = write_report(four_nights.loop, 0)
-    before = path.read_bytes()
+def test_a_page_that_cannot_be_written_leaves_the_old_one_whole(tmp_path, monkeypatch):
+    path = put(tmp_path / "page.html", "old")
     monkeypatch.setattr("pathlib.Path.replace", _full_disk)
     with pytest.raises(OSError, match="no space"):
-        write_report(four_nights.loop, 0)
-    assert path.read_bytes() == before
-    assert sorted(one.name for one in path.parent.iterdir()) == PAGES
+        put(path, "new")
+    assert [one.read_text() for one in tmp_path.iterdir()] == ["old"]
 
 
-def test_the_page_of_labeling_is_written_beside_it_and_linked(four_nights):
-    path = write_report(four_nights.loop, 0)
-    assert path.with_name("labeling.html").exists()
-    assert "labeling.html" in [link["href"] for link in Page(path).all("a")]
+def test_the_page_of_labeling_is_written_beside_it_and_linked(written):
+    assert written[0].with_name("labeling.html").exists()
+    assert "labeling.html" in [link["href"] for link in Page(written[0]).all("a")]
 
 
 def _full_disk(_path, _target):
     raise OSError("no space left on device")
 
 
-def test_four_hundred_nights_make_a_page_of_bounded_size(many_nights):
+def test_four_hundred_nights_make_a_page_of_bounded_size(many_nights, night_only):
     path = write_report(many_nights.loop, 399)
     page = Page(path)
     assert "60 of 400 nights are drawn, evenly spaced." in page.text
@@ -240,7 +236,7 @@ def test_the_number_of_the_night_stands_first_beside_the_naive_one(page):
     assert page.text.index("production today") < page.text.index("over all nights")
 
 
-def test_a_report_of_an_older_version_has_a_whole_page(four_nights, older):
+def test_a_report_of_an_older_version_has_a_whole_page(four_nights, older, night_only):
     report, decision = (dataclasses.replace(one, night=4, id="e" * 64) for one in older)
     four_nights.gather(4)
     with four_nights.loop.ledger.begin() as connection:
@@ -264,3 +260,7 @@ def test_every_verdict_has_its_meaning_on_the_page(written):
     assert Verdict.NO_VERDICT.value in texts[0]
     assert "There is not enough data for a verdict." in texts[0]
     assert "This is a normal end of a night." in texts[1]
+
+
+def test_the_sheet_of_tiers_is_on_the_page_of_the_night(written):
+    assert "Annotators by tier" in written[3].read_text()

@@ -10,7 +10,7 @@ from PIL import Image
 from flywheel.errors import TaskError
 from flywheel.ledger.failures import failures_of_night
 from flywheel.records import FailureState, Verdict
-from flywheel.report.kit.pictures import _small, show_cases
+from flywheel.report.kit.tables import _small, show_cases
 
 
 @pytest.fixture

@@ -5,34 +5,20 @@ import dataclasses
 import numpy as np
 import pytest
 
-from flywheel.annotate.plan import EVERYWHERE
-from flywheel.ledger.batches import add_batch
-from flywheel.records import Batch, Choice, Purpose, Share
+from flywheel.annotate.queue import EVERYWHERE
 from flywheel.report.labeling.facts import read_quality
+from flywheel.testing import LedgerBuilder, choice_of
 
 
 @pytest.fixture
-def asked(loop, make_crew):
+def asked(loop):
     """Samples of which the model said "cat", every second one blind; and the crew."""
-    crew = make_crew(loop.ledger)
-    made = crew.production.predict(*[0.5] * 200)
-    choices = tuple(
-        Choice(
-            sample_id=one.sample_id,
-            prediction_id=one.id,
-            share=Share.TARGETED,
-            reason="low confidence",
-            priority=0.5,
-            inclusion_probability=None,
-        )
-        for one in made
-    )
-    batch = Batch(id="b", choices=choices, night=0, population=200, created_at=crew.now)
-    ids = [one.sample_id for one in made]
-    with loop.ledger.begin() as connection:
-        add_batch(connection, batch)
+    crew = LedgerBuilder(loop.ledger)
+    with crew.at_once():
+        made = crew.predict(*[0.5] * 200)
+        ids = [choice.sample_id for choice in crew.batch(map(choice_of, made)).choices]
         for shown in (True, False):
-            crew._send(connection, ids[shown::2], Purpose.CHOICE, shown=shown)
+            crew.send(ids[shown::2], shown=shown)
     return crew, ids
 
 
@@ -48,10 +34,11 @@ def test_without_answers_nothing_is_found(loop):
 
 def test_who_takes_over_the_models_answer_is_found_and_who_does_not_is_not(loop, asked):
     crew, ids = asked
-    for number, sample in enumerate(ids):
-        is_shown = number % 2 == 1
-        crew.answer(sample, "cleo", answer="cat" if is_shown or number % 4 == 0 else "dog")
-        crew.answer(sample, "ada", answer="cat" if number % 3 else "dog")
+    with crew.at_once():
+        for number, sample in enumerate(ids):
+            is_shown = number % 2 == 1
+            crew.answer(sample, "cleo", answer="cat" if is_shown or number % 4 == 0 else "dog")
+            crew.answer(sample, "ada", answer="cat" if number % 3 else "dog")
     found = read_quality(loop)
     assert set(found.anchored) == {"cleo"}
     assert found.annotators["cleo"].difference == pytest.approx(0.5)
@@ -61,8 +48,9 @@ def test_who_takes_over_the_models_answer_is_found_and_who_does_not_is_not(loop,
 
 def test_slices_are_told_apart(loop, asked):
     crew, ids = asked
-    for number, sample in enumerate(ids):
-        crew.answer(sample, "cleo", answer="cat" if number % 2 else "dog")
+    with crew.at_once():
+        for number, sample in enumerate(ids):
+            crew.answer(sample, "cleo", answer="cat" if number % 2 else "dog")
     slices = {"all of it": lambda _: True, "none of it": lambda _: False}
     sliced = dataclasses.replace(loop, task=dataclasses.replace(loop.task, slices=slices))
     found = read_quality(sliced)
@@ -73,9 +61,10 @@ def test_slices_are_told_apart(loop, asked):
 def test_who_guesses_is_found_though_every_other_answer_is_right(loop, asked):
     crew, ids = asked
     rng = np.random.default_rng(0)
-    for sample in ids:
-        truth = str(rng.choice(["cat", "dog"]))
-        for person in ("ada", "ben", "cleo"):
-            crew.answer(sample, person, answer=truth)
-        crew.answer(sample, "zed", answer=str(rng.choice(["cat", "dog"])))
+    with crew.at_once():
+        for sample in ids:
+            truth = str(rng.choice(["cat", "dog"]))
+            for person in ("ada", "ben", "cleo"):
+                crew.answer(sample, person, answer=truth)
+            crew.answer(sample, "zed", answer=str(rng.choice(["cat", "dog"])))
     assert read_quality(loop).guessing == {"zed"}

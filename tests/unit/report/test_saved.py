@@ -7,8 +7,8 @@ import pytest
 
 from flywheel.ledger.batches import Drawn, LabeledChoice
 from flywheel.records import Share
-from flywheel.report.overview import saved as module
-from flywheel.report.overview.saved import labels_saved
+from flywheel.report.overview import facts as module
+from flywheel.report.overview.facts import labels_saved
 from flywheel.settings.judging import Abstain
 
 

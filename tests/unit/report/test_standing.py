@@ -1,8 +1,7 @@
 """Where a project stands, and the one thing to do next."""
 
-from flywheel.ledger.decisions import close_challenge, open_challenge
+from flywheel.ledger.judged import close_challenge, open_challenge, report_of_night
 from flywheel.ledger.locks import hold
-from flywheel.ledger.reports import report_of_night
 from flywheel.loop.context import LOOP
 from flywheel.records import FailureState, Verdict
 from flywheel.report import status
@@ -15,16 +14,16 @@ def test_an_empty_project_is_told_to_run_its_first_night(loop):
     assert found.to_do.startswith("no night has run yet: flywheel night ")
 
 
-def test_the_last_night_stands_with_its_verdict_and_reason(four_nights):
-    found = status(four_nights.loop)
+def test_the_last_night_stands_with_its_verdict_and_reason(shared):
+    found = status(shared.loop)
     assert found.last_night.number == 3
     assert found.decision.verdict is Verdict.PROMOTE
     assert found.under_way is None
     assert found.release.number == 2
 
 
-def test_failures_labeling_and_the_newest_version_are_counted(four_nights):
-    found = status(four_nights.loop)
+def test_failures_labeling_and_the_newest_version_are_counted(shared):
+    found = status(shared.loop)
     assert found.failures[FailureState.FIXED] == 12
     others = ("waiting", "sent", "refused", "withdrawn")
     assert found.labeling == {"done": 24} | dict.fromkeys(others, 0)
@@ -77,20 +76,20 @@ def _a_night_with_a_batch(story, *, sent=True, note=""):
     story.judge(1, Verdict.REJECT)
 
 
-def test_with_nothing_waiting_the_numbers_name_the_next_step(four_nights):
-    assert status(four_nights.loop).to_do.startswith("Label more failures:")
+def test_with_nothing_waiting_the_numbers_name_the_next_step(shared):
+    assert status(shared.loop).to_do.startswith("Label more failures:")
 
 
-def test_the_lines_hold_every_fact(four_nights):
-    lines = "\n".join(status(four_nights.loop).lines())
+def test_the_lines_hold_every_fact(shared):
+    lines = "\n".join(status(shared.loop).lines())
     assert "serves        release 2, model " in lines
     assert "last night    night 3, PROMOTE: the candidate is measured on 40 samples" in lines
     assert "predictions   24 in the log, 0 not yet collected" in lines
     assert "failures      0 seen, 0 queued, 12 labeled, 0 trained on, 12 fixed, 0 guarded" in lines
 
 
-def test_the_budget_and_the_sealed_labels_are_lines_of_their_own(four_nights):
-    lines = list(status(four_nights.loop).lines())
+def test_the_budget_and_the_sealed_labels_are_lines_of_their_own(shared):
+    lines = list(status(shared.loop).lines())
     no_challenge = "no challenge is open (3 of 10 used); 18 more labels of the probability share"
     assert f"budget        {no_challenge} open the next" in lines
     assert "sealed        12 test labels that no decision has seen" in lines

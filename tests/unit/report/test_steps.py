@@ -116,11 +116,11 @@ def test_retrain_shows_the_loss_curve(pages):
     assert len(_PICTURE.findall(pages["retrain"])) == 1
 
 
-def test_a_night_that_trained_nothing_shows_its_note_and_no_curve(four_nights):
+def test_a_night_that_trained_nothing_shows_its_note_and_no_curve(shared):
     nothing = Retrained(
         candidate_digest=None, device=None, train_seconds=0.0, losses=(), note="nothing new"
     )
-    page = step_page(four_nights.run(3), "retrain", nothing)
+    page = step_page(shared.run(3), "retrain", nothing)
     assert "| **note** | nothing new |" in page
     assert "data:" not in page
 
@@ -188,3 +188,7 @@ class Extra:
 
 def test_a_step_without_a_page_of_its_own_shows_its_fields(story):
     assert "| **num\\_rows** | 3 |" in step_page(story.run(0), "extra", Extra(num_rows=3))
+
+
+def test_the_sheet_of_tiers_is_on_the_page_of_the_step(step_pages):
+    assert "Annotators by tier" in step_pages["evaluate"]

@@ -4,12 +4,10 @@ import dataclasses
 
 import pytest
 
-from flywheel.ledger.reports import report_of_night
 from flywheel.records import Estimate, TierSlice
-from flywheel.report import write_dossier, write_report
 from flywheel.report.kit.measured import annotators_sheet, tier_of, tiers_sheet
-from flywheel.report.night.judged import evaluate_page
 from flywheel.settings.labeling import AnnotatorSettings
+from flywheel.testing import LedgerBuilder
 
 
 def near(value):
@@ -52,23 +50,9 @@ def test_a_report_without_slices_of_people_says_so(judged):
     assert tiers_sheet(bare, {}, "EUR").note == "This report has no tier of annotators."
 
 
-def test_an_answer_costs_what_members_of_the_tier_were_paid(loop, make_crew, sliced):
-    crew = make_crew(loop.ledger)
+def test_an_answer_costs_what_members_of_the_tier_were_paid(loop, sliced):
+    crew = LedgerBuilder(loop.ledger)
     for sample in crew.ask(6):
         crew.answer(sample, "ada", 60.0)
     rows = {row[0]: row[-1] for row in annotators_sheet(loop, sliced).rows if row[0]}
     assert rows["random person"].startswith("0.500 [")
-
-
-def test_it_is_on_the_page_of_the_night_of_the_step_and_in_the_dossier(
-    four_nights, exhibit, tmp_path
-):
-    loop = four_nights.loop
-    pages = [
-        write_report(loop, 3).read_text(),
-        write_dossier(loop, exhibit, tmp_path / "dossier").read_text(),
-        evaluate_page(four_nights.run(3), four_nights.results(3)["evaluate"]),
-    ]
-    with loop.ledger.read() as connection:
-        assert report_of_night(connection, 3) is not None
-    assert all("Annotators by tier" in page for page in pages)

@@ -44,6 +44,14 @@ def test_the_challenge_stands_with_its_share_of_alpha(judged):
     assert rows["after this night"] == "the challenge goes on"
 
 
+@pytest.mark.parametrize(("number", "which"), [(1, "challenge 2"), (2, "challenges 1 to 2")])
+def test_what_a_challenge_took_over_is_shown(judged, number, which):
+    challenge = dataclasses.replace(judged[0].challenge, took_over=number)
+    rows = dict(budget_sheet(dataclasses.replace(judged[0], challenge=challenge), judged[1]).rows)
+    more = "for a candidate that was trained on at least twice as many"
+    assert rows["took over"] == f"the labels of {which}, {more}"
+
+
 def test_a_report_without_a_decision_yet_shows_the_challenge_alone(judged):
     rows = dict(budget_sheet(judged[0], None).rows)
     assert rows["its share of the error budget"] == "0.00569"
@@ -82,12 +90,15 @@ def test_parts_that_were_not_measured_are_said_in_words(older):
 
 
 def test_an_open_challenge_is_the_state_of_the_budget(judged):
-    said = budget_line(judged[0].challenge, judged[0], GATE)
+    one = judged[0].challenge
+    said = budget_line([one], judged[0], GATE)
     assert said == "challenge 3 of 10 is open since night 2, on 45 fresh labels"
+    said = budget_line([one, dataclasses.replace(one, number=4)], judged[0], GATE)
+    assert said == "challenges 3, 4 of 10 are open since night 2, on 45 fresh labels"
 
 
 def test_without_a_challenge_the_missing_labels_are_counted(judged):
-    said = budget_line(None, judged[0], GATE)
+    said = budget_line((), judged[0], GATE)
     assert said == (
         "no challenge is open (3 of 10 used); 18 more labels of the probability share open the next"
     )
@@ -95,10 +106,10 @@ def test_without_a_challenge_the_missing_labels_are_counted(judged):
 
 def test_enough_sealed_labels_wait_for_a_candidate(judged):
     reuse = dataclasses.replace(judged[0].reuse, num_sealed=30)
-    said = budget_line(None, dataclasses.replace(judged[0], reuse=reuse), GATE)
+    said = budget_line((), dataclasses.replace(judged[0], reuse=reuse), GATE)
     assert said == "no challenge is open (3 of 10 used); the next candidate may open one"
 
 
 def test_a_spent_test_set_names_the_labels_that_renew_it(judged):
-    said = budget_line(None, spent(judged[0]), GATE)
+    said = budget_line((), spent(judged[0]), GATE)
     assert said.startswith("the test set is spent (10 of 10 used); 288 more labels")

@@ -18,7 +18,9 @@ from flywheel.settings.labeling import LabelingSettings
 def choose(ledger, production):
     """Collect and select; a night, a budget, a seed and more settings may be given."""
 
-    def run(night=0, budget=10, seed=0, share=0.5, most_answers=None, **more):
+    def run(
+        night=0, budget=10, seed=0, share=0.5, most_answers=None, rivals=None, *, fills=True, **more
+    ):
         collect(ledger, 0.7, night, production.now)
         settings = LabelingSettings(samples_per_night=budget, probability_share=share, **more)
         return select_batch(
@@ -27,6 +29,9 @@ def choose(ledger, production):
             night=night,
             now=production.now,
             most_answers=most_answers,
+            drawn_from=Split.TEST,
+            fills=fills,
+            rivals=rivals,
         )
 
     return run
@@ -77,6 +82,26 @@ def test_a_batch_fills_its_budget_and_says_why_each_sample_is_in_it(traffic, cho
     assert len(batch.choices) == 10
     assert all(choice.reason for choice in batch.choices)
     assert batch.population == 40
+
+
+def test_where_suspects_run_out_the_rest_of_the_budget_goes_to_what_is_most_in_doubt(
+    production, choose
+):
+    suspects = production.predict(0.1, 0.2, 0.3, split=Split.TRAIN)
+    doubted = production.predict(*[0.75] * 7, split=Split.TRAIN)
+    production.predict(*[1.0] * 60, split=Split.TRAIN)
+    batch = choose(budget=10)
+    assert {one.sample_id for one in batch.choices[:3]} == {one.sample_id for one in suspects}
+    assert {one.sample_id for one in batch.choices[3:]} == {one.sample_id for one in doubted}
+    assert {(one.reason, one.priority) for one in batch.choices[3:]} == {
+        ("no signal, doubt 0.25; no suspect was worth more", 0.25)
+    }
+
+
+def test_between_nights_suspects_alone_are_chosen(production, choose):
+    production.predict(0.1, *[0.75] * 20, split=Split.TRAIN)
+    assert len(choose(budget=10, fills=False).choices) == 1
+    assert len(choose(budget=10).choices) == 9
 
 
 def test_only_drawn_samples_have_an_inclusion_probability(traffic, choose):
@@ -216,6 +241,59 @@ def test_a_batch_says_what_its_population_was_like(ledger, production, choose):
     assert kept == [(batch.mean_confidence, batch.least_probability)]
 
 
+@pytest.fixture
+def rivals():
+    """(share, asked) -> two models that differ on that share of the samples; who was asked about what."""
+
+    def build(share, asked=None):
+        def differ(ids):
+            (asked if asked is not None else []).extend(ids)
+            return np.array([int(name[:8], 16) < share * 16**8 for name in ids])
+
+        return select_stage.Rivals(challengers=("c" * 64,), champion_digest="b" * 64, differ=differ)
+
+    return build
+
+
+def test_while_a_challenge_is_open_the_draw_leans_towards_disagreement(
+    ledger, production, choose, rivals
+):
+    production.predict(*np.linspace(0.1, 0.9, 200), split=Split.TEST)
+    pair = rivals(0.1)
+    batch = choose(budget=40, rivals=pair)
+    differs = pair.differ([choice.sample_id for choice in drawn(batch)])
+    chances = np.array([choice.inclusion_probability for choice in drawn(batch)])
+    assert differs.mean() > 0.3
+    np.testing.assert_allclose(chances[differs], batch.least_differing, rtol=0.02)
+    np.testing.assert_allclose(chances[~differs], 0.4 * 20 / 200, rtol=0.02)
+    names = ("challengers", "champion_digest", "least_differing", "least_probability")
+    kept = stored(ledger, *(batches.c[name] for name in names))
+    assert kept == [(["c" * 64], "b" * 64, batch.least_differing, batch.least_probability)]
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_where_there_is_nothing_to_lean_towards_the_draw_is_the_usual_one(
+    production, choose, rivals, share
+):
+    production.predict(*np.linspace(0.1, 0.9, 50), split=Split.TEST)
+    batch = choose(budget=20, rivals=rivals(share))
+    assert (batch.challengers, batch.least_differing) == ((), None)
+    assert batch.least_probability < 10 / 50
+
+
+def test_of_many_samples_some_are_asked_about_and_only_they_are_drawn(
+    production, choose, rivals, monkeypatch
+):
+    monkeypatch.setattr(select_stage, "_MOST_ASKED", 50)
+    production.predict(*np.linspace(0.1, 0.9, 200), split=Split.TEST)
+    asked = []
+    batch = choose(budget=20, rivals=rivals(0.2, asked))
+    assert len(asked) == 50
+    assert {choice.sample_id for choice in drawn(batch)} <= set(asked)
+    assert batch.least_probability == pytest.approx(0.25 * 4 / 50, rel=0.02)
+    assert batch.population == 200
+
+
 def test_the_least_probability_is_that_of_the_surest_prediction_when_there_is_room(
     production, choose
 ):
@@ -259,13 +337,13 @@ def test_as_many_people_are_asked_as_the_settings_say(ledger, traffic, choose):
 def test_hard_samples_are_asked_of_more_people_and_drawn_ones_never(traffic, choose):
     """Asking about a drawn sample differently would make its label another than its share's."""
     traffic()
-    batch = choose(budget=30, hard_strength=0.8, annotations_per_hard_sample=4)
+    batch = choose(budget=30, hard_strength=0.8, annotations_per_hard_sample=2)
     by_share = {share: {} for share in Share}
     for choice in batch.choices:
         by_share[choice.share].setdefault(choice.num_annotators, []).append(choice.priority)
     assert set(by_share[Share.PROBABILITY]) == {1}
-    assert set(by_share[Share.TARGETED]) == {1, 4}
-    assert max(by_share[Share.TARGETED][1]) < 0.8 <= min(by_share[Share.TARGETED][4])
+    assert set(by_share[Share.TARGETED]) == {1, 2}
+    assert max(by_share[Share.TARGETED][1]) < 0.8 <= min(by_share[Share.TARGETED][2])
 
 
 def test_answers_that_were_asked_for_besides_are_paid_from_the_same_budget(
@@ -316,3 +394,16 @@ def test_what_is_withdrawn_frees_its_answers_for_another(ledger, production, tra
         withdraw(connection, chosen[:2], "no longer", production.now)
     traffic(5)
     assert len(choose(budget=5).choices) == 2
+
+
+def test_of_very_many_an_even_part_is_drawn_from_and_the_chances_say_so(
+    production, choose, monkeypatch
+):
+    monkeypatch.setattr(select_stage, "_MOST_DRAWN_FROM", 10)
+    production.predict(*[0.5] * 100, split=Split.TEST)
+    found = choose(budget=20, share=0.2)
+    assert found.population == 100
+    assert found.least_probability == pytest.approx(0.04)
+    assert found.choices
+    chances = [one.inclusion_probability for one in found.choices]
+    assert chances == pytest.approx([0.04] * len(chances))

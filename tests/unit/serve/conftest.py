@@ -1,3 +1,4 @@
+import os
 import socket
 import struct
 import threading
@@ -17,7 +18,7 @@ from flywheel.ledger import Ledger
 from flywheel.ledger.tables import checkpoints, releases
 from flywheel.model import weights_of
 from flywheel.project import load_project
-from flywheel.serve import create_app
+from flywheel.serve import command_token, create_app
 from flywheel.task import load_task
 
 TOYS = Path(__file__).parents[2] / "toys"
@@ -121,12 +122,15 @@ def running(app):
 
 @pytest.fixture
 def serve(project, task, ledger, blobs):
-    """Options of create_app -> a client of the running app."""
+    """Options of create_app -> a client of the running app that has the token of this machine."""
     with ExitStack() as stack:
 
         def start(settings=project, **options):
             app = create_app(settings, task, ledger, blobs, **options)
-            return stack.enter_context(running(app))
+            client = stack.enter_context(running(app))
+            if "FLYWHEEL_SERVER_TOKEN" not in os.environ:  # a test of it sends it by itself
+                client.headers["Authorization"] = f"Bearer {command_token(settings)}"
+            return client
 
         yield start
 

@@ -1,7 +1,15 @@
+import struct
+
 import pytest
+from sqlalchemy import func, select
 
 from flywheel.errors import SettingsError
+from flywheel.ledger.tables import predictions
 from flywheel.serve import create_app
+from flywheel.serve.access import token_file
+from flywheel.settings.operations import Links
+
+PAIR = struct.pack("<2f", 1.0, 0.9)
 
 
 @pytest.fixture
@@ -89,3 +97,90 @@ def test_a_password_changes_nothing_and_reads_no_metrics(guarded, predict):
     password = ("anybody", "open sesame")
     assert guarded.get("/metrics", auth=password).status_code == 401
     assert guarded.post("/model", json={}, auth=password).status_code == 401
+
+
+COMMANDS = [("POST", "/model"), ("POST", "/model/canary"), ("PUT", "/model"), ("POST", "/new")]
+CALLS = [("POST", "/predict"), ("POST", "/feedback"), *COMMANDS[:2]]
+
+
+@pytest.fixture
+def caller(server):
+    """A program on this machine that knows no token."""
+    del server.headers["Authorization"]
+    return server
+
+
+@pytest.mark.parametrize(("method", "path"), COMMANDS)
+def test_on_loopback_a_command_needs_the_token_of_the_state_folder(caller, project, method, path):
+    refused = caller.request(method, path, json={})
+    assert (refused.status_code, "server-token" in refused.json()["detail"]) == (401, True)
+    token = token_file(project).read_text()
+    known = {"Authorization": f"Bearer {token}"}
+    assert caller.request(method, path, headers=known).status_code != 401
+    assert token not in refused.text
+
+
+def test_the_token_of_the_state_folder_is_its_owners(caller, project):
+    assert token_file(project).stat().st_mode & 0o777 == 0o600
+    assert project.state.stat().st_mode & 0o777 == 0o700
+
+
+def test_on_loopback_callers_and_readers_need_no_token(caller, predict):
+    answered = predict(caller, 1.0)
+    assert answered.status_code == 200
+    outcome = {"request_id": answered.json()["request_id"], "kind": "outcome", "value": True}
+    assert caller.post("/feedback", json=outcome).status_code == 200
+    assert caller.get("/").status_code == caller.get("/metrics").status_code == 200
+
+
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example:80", "", "[", "a b"])
+@pytest.mark.parametrize(("method", "path"), [*CALLS, ("GET", "/"), ("GET", "/health")])
+def test_a_foreign_host_reads_and_changes_nothing(server, method, path, host):
+    refused = server.request(method, path, content=PAIR, headers={"Host": host})
+    assert refused.status_code == 400
+
+
+FOREIGN = [
+    {"Origin": "http://evil.example"},
+    {"Origin": "null"},
+    {"Origin": "http://127.0.0.1:1"},
+    {"Sec-Fetch-Site": "cross-site"},
+    {"Sec-Fetch-Site": "same-site"},
+]
+
+
+@pytest.mark.parametrize("headers", FOREIGN)
+@pytest.mark.parametrize(("method", "path"), CALLS)
+def test_a_page_of_another_site_changes_nothing(server, ledger, method, path, headers):
+    """A form posts text/plain or multipart without asking first, whatever the page's site."""
+    form = {"Content-Type": "text/plain", **headers}
+    assert server.request(method, path, content=PAIR, headers=form).status_code == 403
+    with ledger.read() as connection:
+        assert connection.execute(select(func.count()).select_from(predictions)).scalar() == 0
+
+
+def test_the_servers_own_page_may_send(server, predict):
+    own = str(server.base_url).rstrip("/")
+    assert predict(server, 1.0, Origin=own).status_code == 200
+    assert predict(server, 1.0, **{"Sec-Fetch-Site": "same-origin"}).status_code == 200
+
+
+def test_the_address_of_links_is_a_name_of_the_server(release, serve, project, predict):
+    release(0.0)
+    links = Links(model_server="https://models.example.com")
+    client = serve(project.model_copy(update={"links": links}))
+    from_afar = {"Host": "models.example.com", "Origin": "https://models.example.com"}
+    assert predict(client, 1.0, **from_afar).status_code == 200
+    assert client.get("/", headers={"Host": "other.example.com"}).status_code == 400
+
+
+def test_beyond_loopback_every_name_will_do_since_all_needs_the_token(
+    beyond_loopback, release, serve, predict, monkeypatch
+):
+    monkeypatch.setenv("FLYWHEEL_SERVER_TOKEN", "open sesame")
+    release(0.0)
+    client = serve(beyond_loopback)
+    assert predict(client, 1.0, Host="model-server").status_code == 401
+    known = {"Host": "model-server", "Authorization": "Bearer open sesame"}
+    assert predict(client, 1.0, **known).status_code == 200
+    assert predict(client, 1.0, **known, Origin="http://evil.example").status_code == 403

@@ -9,7 +9,8 @@ NO_DIGEST = "0" * 64
 
 
 def of(client, token=None, project=None):
-    return ModelServer(str(client.base_url), token, project=project)
+    known = client.headers.get("Authorization", "").removeprefix("Bearer ")
+    return ModelServer(str(client.base_url), token or known, project=project)
 
 
 def test_it_asks_and_swaps_what_serves(server, weights):

@@ -36,6 +36,14 @@ def test_the_same_feedback_twice_is_stored_once_and_other_feedback_beside_it(
     assert [entry.value for entry in stored(ledger)] == [True, False]
 
 
+def test_feedback_notes_the_source_that_the_caller_names(server, ledger, request_id):
+    body = {"request_id": request_id, "kind": "outcome", "value": False}
+    assert server.post("/feedback", json={**body, "source": "cell 2"}).is_success
+    assert server.post("/feedback", json={**body, "value": True}).is_success
+    assert server.post("/feedback", json={**body, "source": "a\x1bb"}).status_code == 422
+    assert [entry.source for entry in stored(ledger)] == ["cell 2", ""]
+
+
 def test_feedback_on_an_unknown_request_is_404(server, ledger):
     body = {"request_id": "unknown", "kind": "outcome", "value": True}
     refused = server.post("/feedback", json=body)

@@ -3,10 +3,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import func, select
 
-from flywheel.errors import UnknownIdError
+from flywheel.ledger.engine import project_id
 from flywheel.ledger.samples import move_payloads
 from flywheel.ledger.tables import predictions
-from flywheel.serve import create_app
 
 NO_DIGEST = "0" * 64
 
@@ -19,10 +18,13 @@ def test_the_current_release_is_loaded_at_the_start(release, serve):
     assert served["loaded_at"]
 
 
-def test_a_server_without_a_release_lives_and_says_so(serve):
+def test_a_server_without_a_release_lives_and_says_so(serve, ledger):
     client = serve()
-    assert client.get("/health").json() == {"project": "pairs", "digest": None}
-    nothing = {"digest": None, "threshold": None, "release": None, "loaded_at": None}
+    with ledger.read() as connection:
+        own = project_id(connection)
+    assert client.get("/health").json() == {"project": "pairs", "id": own, "digest": None}
+    nothing = {"digest": None, "threshold": None, "release": None, "loaded_at": None, "fault": None}
+    nothing["note"] = ""
     assert client.get("/model").json() == {"project": "pairs", **nothing}
 
 
@@ -110,13 +112,17 @@ def test_a_failing_model_fails_only_its_own_batch_under_load(server, predict):
     )
 
 
-def test_a_release_whose_weights_are_gone_is_an_error_at_the_start(
-    release, project, task, ledger, blobs
-):
+def test_a_server_that_can_load_no_release_says_why(release, project, serve, predict):
     digest = release(1.0)
     (project.state / "blobs" / digest[:2] / digest).unlink()
-    with pytest.raises(UnknownIdError, match=digest):
-        create_app(project, task, ledger, blobs)
+    client = serve()
+    for said in (predict(client, 1.0).json()["detail"], client.get("/model").json()["fault"]):
+        assert said.startswith("Release 1 cannot be loaded, and none serves: ")
+        assert digest in said
+    assert predict(client, 1.0).status_code == client.get("/readyz").status_code == 503
+    assert client.get("/readyz").json()["faults"] == [
+        "no release can be served, GET /model says why"
+    ]
 
 
 def test_the_batch_is_cut_at_max_batch_and_no_request_is_lost(release, project, serve, predict):

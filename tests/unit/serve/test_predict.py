@@ -10,7 +10,6 @@ from flywheel.ledger.predictions import get_prediction
 from flywheel.ledger.samples import load_samples
 from flywheel.ledger.tables import predictions, samples, skips
 from flywheel.records import Split
-from flywheel.splits import split_of
 
 HEADERS = {"Content-Type": "application/x-pair"}
 
@@ -37,13 +36,15 @@ def test_an_answered_prediction_is_stored_with_its_payload(server, predict, ledg
     assert len(sample.payload) == 8
 
 
-def test_the_group_comes_from_the_metadata_and_fixes_the_split(server, predict, ledger):
+def test_the_group_comes_from_the_metadata_and_with_a_test_window_all_may_train(
+    server, predict, ledger
+):
     predict(server, 1.0, **{"X-Sample-Metadata": json.dumps({"session": 7})})
     with ledger.read() as connection:
         row = connection.execute(select(samples)).one()
     assert row.group == "7"
     assert row.metadata == {"session": 7}
-    assert Split(row.split) is split_of("pairs", "7", 0.3)
+    assert Split(row.split) is Split.TRAIN
 
 
 def test_a_payload_sent_twice_is_one_sample_with_two_predictions(server, predict, ledger):
@@ -108,7 +109,9 @@ def test_what_cannot_be_a_sample_is_turned_down_with_a_reason(server, body, head
 def test_a_body_that_is_too_large_is_turned_down_before_all_of_it_came(server, start):
     address = (server.base_url.host, server.base_url.port)
     with socket.create_connection(address, timeout=30) as connection:
-        connection.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: a/b\r\n" + start)
+        connection.sendall(
+            b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: a/b\r\n" + start
+        )
         assert connection.recv(12) == b"HTTP/1.1 413"
 
 

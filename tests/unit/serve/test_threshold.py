@@ -7,7 +7,7 @@ import pytest
 
 from flywheel.errors import RefusedError
 from flywheel.ledger.releases import add_release
-from flywheel.serve import ModelServer
+from flywheel.serve import ModelServer, command_token
 from flywheel.serve.host import Host
 
 
@@ -37,12 +37,13 @@ def test_a_deferred_answer_is_given_and_stored_all_the_same(release, serve, pred
     assert (answer["answer"], answer["confidence"], answer["defer"]) == (3.0, 0.5, True)
 
 
-def test_digest_and_threshold_are_answered_together(server, weights):
-    model_server, digest = ModelServer(str(server.base_url)), weights(5.0)
+def test_digest_and_threshold_are_answered_together(server, weights, project):
+    model_server = ModelServer(str(server.base_url), command_token(project))
+    digest = weights(5.0)
     assert model_server.activate(digest, 0.5) == digest
-    assert model_server.served() == (digest, 0.5)
+    assert model_server.served() == (digest, 0.5, "")
     assert model_server.activate(digest) == digest
-    assert model_server.served() == (digest, None)
+    assert model_server.served() == (digest, None, "")
 
 
 def test_no_model_has_no_threshold(serve):
@@ -74,13 +75,13 @@ def test_a_threshold_that_is_no_confidence_is_422_and_changes_nothing(server, th
     assert "threshold" in refused.json()["detail"]
 
 
-def test_a_server_that_keeps_another_threshold_is_refused(server, weights, monkeypatch):
+def test_a_server_that_keeps_another_threshold_is_refused(server, weights, project, monkeypatch):
     activate = Host.activate
     monkeypatch.setattr(
         Host, "activate", lambda self, digest, _, now: activate(self, digest, None, now)
     )
     with pytest.raises(RefusedError, match=r"defers below None, although 0\.5 was sent"):
-        ModelServer(str(server.base_url)).activate(weights(1.0), 0.5)
+        ModelServer(str(server.base_url), command_token(project)).activate(weights(1.0), 0.5)
 
 
 def test_no_answer_sees_a_model_with_the_threshold_of_another(server, weights, predict):
@@ -105,4 +106,4 @@ def test_the_release_that_the_ledger_stores_is_what_the_next_server_reads(releas
     digest = release(0.0)
     with ledger.begin() as connection:
         add_release(connection, digest, "stricter", datetime(2026, 1, 2, tzinfo=UTC), 0.9)
-    assert ModelServer(str(serve().base_url)).served() == (digest, 0.9)
+    assert ModelServer(str(serve().base_url)).served() == (digest, 0.9, "")

@@ -41,7 +41,14 @@ def client(secret, serve, made):
 def spoken(client, *lines):
     """What the server says to a request whose body never comes."""
     address = (client.base_url.host, client.base_url.port)
-    head = [f"POST {PATH} HTTP/1.1", "Host: here", f"X-Flywheel-Secret: {SECRET}", *lines, "", ""]
+    head = [
+        f"POST {PATH} HTTP/1.1",
+        "Host: localhost",
+        f"X-Flywheel-Secret: {SECRET}",
+        *lines,
+        "",
+        "",
+    ]
     with socket.create_connection(address, timeout=30) as connection:
         connection.sendall("\r\n".join(head).encode())
         said = b""

@@ -7,7 +7,8 @@ from flywheel.stack.credentials import credentials_file, ensure_credentials, rea
 
 
 def secrets_of(drawn):
-    return {drawn.password, drawn.token, drawn.secret_key, drawn.webhook_secret}
+    both = {drawn.webhook_secret, drawn.prefect_auth}
+    return {drawn.password, drawn.token, drawn.secret_key, *both}
 
 
 def test_only_the_owner_may_read_the_secrets(tmp_path):
@@ -34,15 +35,16 @@ def test_no_secret_is_printed(tmp_path):
     assert not [secret for secret in secrets_of(drawn) if secret in f"{drawn!r} {drawn}"]
 
 
-def test_a_file_from_before_there_were_events_gets_their_secret_and_keeps_the_rest(tmp_path):
+@pytest.mark.parametrize("name", ["webhook_secret", "prefect_auth"])
+def test_a_file_of_an_earlier_version_gets_the_secret_it_lacks_and_keeps_the_rest(tmp_path, name):
     new = ensure_credentials(tmp_path)
     old = json.loads(credentials_file(tmp_path).read_text())
-    del old["webhook_secret"]
+    del old[name]
     credentials_file(tmp_path).write_text(json.dumps(old))
-    assert read_credentials(tmp_path).webhook_secret is None
+    assert getattr(read_credentials(tmp_path), name) is None
     added = ensure_credentials(tmp_path)
     assert added == read_credentials(tmp_path) == ensure_credentials(tmp_path)
-    assert secrets_of(added) - secrets_of(new) == {added.webhook_secret}
+    assert secrets_of(added) - secrets_of(new) == {getattr(added, name)}
     assert credentials_file(tmp_path).stat().st_mode & 0o777 == 0o600
 
 

@@ -10,6 +10,8 @@ from flywheel.settings.operations import Prefect as PrefectSettings
 from flywheel.settings.operations import Serve
 from flywheel.stack.credentials import ensure_credentials
 
+PASSWORDS = ("PREFECT_API_AUTH_STRING", "PREFECT_SERVER_API_AUTH_STRING")
+
 
 def test_a_name_that_is_no_service_is_refused_with_the_ones_that_are(project):
     with pytest.raises(SettingsError, match=r"no service redis; there are prefect, label-studio"):
@@ -42,7 +44,8 @@ def test_nothing_runs_and_nothing_stops_before_the_first_start(project):
 
 @pytest.fixture
 def nothing_set(monkeypatch):
-    for name in ("PREFECT_API_URL", "LABEL_STUDIO_API_KEY", "FLYWHEEL_WEBHOOK_SECRET"):
+    own = ("LABEL_STUDIO_API_KEY", "FLYWHEEL_WEBHOOK_SECRET")
+    for name in (*own, "PREFECT_API_URL", *PASSWORDS):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -50,6 +53,7 @@ def test_clients_learn_the_addresses_and_the_secrets(project, nothing_set):
     drawn = ensure_credentials(project.state)
     assert stack.environment(project) == {
         "PREFECT_API_URL": "http://127.0.0.1:4280/api",
+        "PREFECT_API_AUTH_STRING": drawn.prefect_auth,
         "LABEL_STUDIO_API_KEY": drawn.token,
         "FLYWHEEL_WEBHOOK_SECRET": drawn.webhook_secret,
     }
@@ -59,6 +63,7 @@ def test_what_is_set_already_wins(project, monkeypatch):
     ensure_credentials(project.state)
     mine = {
         "PREFECT_API_URL": "http://elsewhere/api",
+        "PREFECT_API_AUTH_STRING": "me:mine",
         "LABEL_STUDIO_API_KEY": "mine",
         "FLYWHEEL_WEBHOOK_SECRET": "mine too",
     }
@@ -71,7 +76,23 @@ def test_the_local_secrets_are_not_offered_to_a_label_studio_elsewhere(project, 
     ensure_credentials(project.state)
     elsewhere = LabelingSettings(url="https://labels.example.com")
     moved = project.model_copy(update={"labeling": elsewhere})
-    assert set(stack.environment(moved)) == {"PREFECT_API_URL"}
+    assert set(stack.environment(moved)) == {"PREFECT_API_URL", "PREFECT_API_AUTH_STRING"}
+
+
+def test_nor_is_prefects_password_to_a_prefect_elsewhere(project, nothing_set):
+    ensure_credentials(project.state)
+    elsewhere = PrefectSettings(url="https://prefect.example.com")
+    moved = project.model_copy(update={"prefect": elsewhere})
+    assert "PREFECT_API_AUTH_STRING" not in stack.environment(moved)
+
+
+def test_how_to_sign_in_is_said_without_the_password(project, nothing_set, monkeypatch):
+    said = stack.prefect_sign_in(project)
+    drawn = ensure_credentials(project.state).prefect_auth
+    assert said == f'sign in with "prefect_auth" in {project.state}/secrets.json'
+    assert drawn.partition(":")[2] not in said
+    monkeypatch.setenv("PREFECT_SERVER_API_AUTH_STRING", "me:mine")
+    assert stack.prefect_sign_in(project) == "sign in with your PREFECT_SERVER_API_AUTH_STRING"
 
 
 def test_the_login_names_the_file_with_the_password(project):

@@ -1,16 +1,20 @@
 """What `flywheel init` copies loads as it is, and is packed with the library."""
 
+import io
 import re
 import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
+from PIL import Image
 from setuptools import find_namespace_packages
 
 import flywheel
+from flywheel import open_picture
 from flywheel.checks import check_task
 from flywheel.errors import AnnotationError, PayloadError
 from flywheel.project import load_project
@@ -36,7 +40,7 @@ def test_the_copied_files_load_and_keep_every_law(new_task):
 
 
 def test_the_copied_task_refuses_what_it_cannot_read(new_task):
-    with pytest.raises(PayloadError, match=r"an image in 10 bytes; send a PNG") as caught:
+    with pytest.raises(PayloadError, match=r"an image in 10 bytes\. Send a whole PNG") as caught:
         new_task.inputs([Sample.of(b"no picture", "image/png")])
     assert "BytesIO" not in str(caught.value)
 
@@ -61,3 +65,38 @@ def test_the_copied_task_refuses_an_annotation_that_is_no_answer(new_task, choic
 def test_the_folder_of_templates_is_packed_with_the_library():
     root = str(Path(flywheel.__file__).parent.parent)
     assert "flywheel.templates" in find_namespace_packages(root, include=["flywheel*"])
+
+
+def test_class_names_with_signs_of_xml_are_escaped(tmp_path):
+    """R&D and a<b broke the labeling config."""
+    names = ["R&D", "a<b", "b>c", 'say "x"', *"0123456789"]
+    text = (_TEMPLATES / "my_task.py").read_text()
+    wanted = text.replace('list("0123456789")', repr(names))
+    assert wanted != text
+    (tmp_path / "signs_task.py").write_text(wanted)
+    config = load_task("signs_task:task", tmp_path).labeling.config
+    found = [
+        (node.get("value"), node.get("hotkey")) for node in ET.fromstring(config).iter("Choice")
+    ]
+    keys = [*"0123456789", None, None, None, None]
+    assert found == list(zip(names, keys, strict=True))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_the_copied_task_sees_a_turned_photograph_upright_as_annotators_do(new_task, kind):
+    """The model saw it rotated; browsers turn it by its EXIF orientation."""
+    pixels = np.full((32, 64), 40, dtype=np.uint8)
+    pixels[:, :32] = 200
+    upright, turned = Image.fromarray(pixels), Image.fromarray(np.rot90(pixels).copy())
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    sent = [io.BytesIO(), io.BytesIO()]
+    upright.save(sent[0], kind)
+    turned.save(sent[1], kind, exif=exif)
+    samples = [Sample.of(one.getvalue(), f"image/{kind.lower()}") for one in sent]
+    seen = new_task.inputs(samples).numpy()
+    assert np.abs(seen[0] - seen[1]).max() < 0.02
+    shown = [
+        np.asarray(open_picture(new_task.labeling.picture(one)).convert("L")) for one in samples
+    ]
+    assert np.abs(shown[0].astype(float) - shown[1]).max() < 6

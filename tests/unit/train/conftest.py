@@ -34,7 +34,7 @@ def run_training(points_task, training_data):
     def run(data=None, *, task=points_task, seed=0, progress=lambda *_: None, **settings):
         return train(
             task,
-            Train(**({"epochs": 3, "device": "cpu", "learning_rate": 0.05} | settings)),
+            Train(**({"steps": 1, "device": "cpu", "learning_rate": 0.05} | settings)),
             data or training_data(),
             seed=seed,
             now=datetime(2030, 1, 1, tzinfo=UTC),

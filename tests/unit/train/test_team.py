@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from flywheel import errors
 from flywheel.errors import FlywheelError, TaskError, UserError
-from flywheel.train.job import JobFolder
+from flywheel.train.distributed import JobFolder
 from flywheel.train.team import Team
 
 

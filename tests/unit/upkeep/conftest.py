@@ -11,26 +11,29 @@ import pytest
 from flywheel.blobs import Blobs
 from flywheel.collect import collect
 from flywheel.ledger import Ledger
-from flywheel.ledger.datasets import add_version, current_labels, latest_version, write_manifest
-from flywheel.ledger.decisions import add_decision, close_challenge, open_challenge
-from flywheel.ledger.failures import failures_in, move_failures
-from flywheel.ledger.nights import finish_night, open_night
-from flywheel.ledger.releases import add_checkpoint, add_release, latest_checkpoint
-from flywheel.ledger.reports import add_report
+from flywheel.ledger.datasets import current_labels
+from flywheel.ledger.failures import failures_in
+from flywheel.ledger.judged import close_challenge
+from flywheel.ledger.releases import latest_checkpoint
 from flywheel.ledger.samples import load_samples, move_payloads
 from flywheel.loop import Loop
 from flywheel.project import Project
 from flywheel.records import (
     Challenge,
-    Checkpoint,
-    DatasetRow,
-    DatasetVersion,
     FailureState,
     FeedbackKind,
     Split,
     content_id,
 )
 from flywheel.select import select_batch
+from flywheel.testing import (
+    LedgerBuilder,
+    blank_challenge,
+    blank_checkpoint,
+    blank_decision,
+    blank_report,
+    row_of,
+)
 
 NOW = datetime.now(UTC) + timedelta(days=400)
 """blobs have the file system's own times, so what is written now must be old by then"""
@@ -39,11 +42,10 @@ NOW = datetime.now(UTC) + timedelta(days=400)
 class Past:
     """A project in a folder; every method is a deed of one day."""
 
-    def __init__(self, folder: Path, crew, report, decision) -> None:
-        self.crew, self.production, self.ledger = crew, crew.production, crew.ledger
-        self._report, self._decision = report, decision
-        self.folder = folder
+    def __init__(self, folder: Path, ledger: Ledger) -> None:
+        self.folder, self.ledger = folder, ledger
         self.blobs = Blobs.open(str(folder / ".flywheel/blobs"))
+        self.past = LedgerBuilder(ledger, self.blobs)
         self.night = 0
         self.day = 0
         self.keep()
@@ -59,61 +61,64 @@ class Past:
 
     def predict(self) -> None:
         """Production answers three samples, one of them with confidence and two without."""
-        said = self.production.predict(0.95, 0.9, 0.3)
-        self.production.say(said[0], FeedbackKind.OUTCOME, value=True)
+        said = self.past.predict(0.95, 0.9, 0.3)
+        self.past.feedback(said[0], FeedbackKind.OUTCOME, value=True)
 
     def predict_again(self) -> None:
         """The same sample once more each day."""
-        self.production.predict(0.99, sample=self.same)
+        self.past.predict(0.99, sample=self.same)
 
     def late_word(self) -> None:
         """Feedback on the oldest prediction that is there, which contradicts it."""
-        self.production.say(self.first, FeedbackKind.OUTCOME, value=False)
+        self.past.feedback(self.first, FeedbackKind.OUTCOME, value=False)
 
     def gather(self) -> None:
         """A night collects and selects."""
         move_payloads(self.ledger, self.blobs)
         collect(self.ledger, 0.7, self.night, self.now)
         settings = self.loop.project.labeling
-        select_batch(self.ledger, settings, seed=0, night=self.night, now=self.now)
-        with self.ledger.begin() as connection:
-            open_night(connection, self.now)
-            finish_night(connection, self.night, self.now)
+        select_batch(
+            *(self.ledger, settings),
+            seed=0,
+            night=self.night,
+            now=self.now,
+            drawn_from=Split.TEST,
+            fills=False,
+        )
+        self.past.end(self.past.night())
         self.night += 1
 
     def label(self) -> None:
         """People label all that was queued; a version is made of all labels."""
-        with self.ledger.begin() as connection:
+        with self.past.at_once() as connection:
             queued = [one.sample_id for one in failures_in(connection, FailureState.QUEUED)]
-            move_failures(connection, queued, FailureState.LABELED, self.night, self.now)
-        self.crew.label(queued)
-        with self.ledger.begin() as connection:
-            rows = [_row(label.sample_id) for label, _ in current_labels(connection)]
-            add_version(connection, self._version(rows))
+            self.past.move(queued, FailureState.LABELED, self.night)
+            self.past.label(queued)
+            self.past.version([row_of(label.sample_id) for label, _ in current_labels(connection)])
 
     def train(self) -> None:
         """A candidate, and a report and a decision on it."""
         weights, scores = (f"{kind} {self.day}".encode() for kind in ("weights", "scores"))
         digest, scores_digest = self.blobs.put_all([weights, scores])
-        name = content_id(b"report" + weights)
-        report = self._report(
-            id=name, night=self.night, candidate_digest=digest, scores_digest=scores_digest
+        report = blank_report(
+            id=content_id(b"report" + weights),
+            night=self.night,
+            candidate_digest=digest,
+            scores_digest=scores_digest,
         )
-        with self.ledger.begin() as connection:
-            add_checkpoint(connection, _checkpoint(digest, self.now))
-            add_report(connection, report)
-            add_decision(connection, self._decision(id=content_id(scores), report_id=name))
+        decision = blank_decision(id=content_id(scores), report_id=report.id)
+        self.past.store(blank_checkpoint(digest=digest, created_at=self.now), report, decision)
 
     def release(self) -> None:
         """The newest candidate serves."""
-        with self.ledger.begin() as connection:
+        with self.past.at_once() as connection:
             newest = latest_checkpoint(connection)
             if newest is not None:
-                add_release(connection, newest.digest, "promoted", self.now)
+                self.past.release(newest.digest)
 
     def challenge(self) -> None:
         """The newest candidate is challenged; the challenge before it ends."""
-        with self.ledger.begin() as connection:
+        with self.past.at_once() as connection:
             newest = latest_checkpoint(connection)
             if newest is None:
                 return
@@ -121,8 +126,7 @@ class Past:
                 close_challenge(connection, _challenge(self.challenged, "c"), self.night)
             self.challenged = self.day
             drawn = [label.sample_id for label, _ in current_labels(connection)][:1]
-            one = _challenge(self.day, newest.digest)
-            open_challenge(connection, one, drawn, self.night)
+            self.past.challenge(_challenge(self.day, newest.digest), drawn, self.night)
 
     def do(self, deeds: list[str]) -> Past:
         """One deed a day."""
@@ -134,26 +138,11 @@ class Past:
     def _new_day(self) -> None:
         self.day += 1
         self.now = NOW - timedelta(days=60) + timedelta(days=self.day)
-        self.production.now = self.crew.now = self.now
+        self.past.now = self.now
         if self.day == 1:
-            (self.first,) = self.production.predict(0.97)
+            (self.first,) = self.past.predict(0.97)
             self.challenged = 0
             self.same = _sample_of(self, self.first)
-
-    def _version(self, rows: list[DatasetRow]) -> DatasetVersion:
-        manifest = write_manifest(rows)
-        with self.ledger.read() as connection:
-            parent = latest_version(connection)
-        return DatasetVersion(
-            id=self.blobs.put(manifest),
-            parent_id=parent and parent.id,
-            num_train=len(rows),
-            num_test=0,
-            num_start_test=0,
-            train_set_digest="t" * 64,
-            test_set_digest="u" * 64,
-            created_at=self.now,
-        )
 
 
 def _sample_of(past: Past, prediction):
@@ -161,47 +150,17 @@ def _sample_of(past: Past, prediction):
         return load_samples(connection, past.blobs, [prediction.sample_id])[0]
 
 
-def _row(sample_id: str) -> DatasetRow:
-    return DatasetRow(
-        sample_id=sample_id, split=Split.TRAIN, origin="targeted", answer="cat", weight=1.0
-    )
-
-
-def _checkpoint(digest: str, now: datetime) -> Checkpoint:
-    return Checkpoint(
-        digest=digest,
-        parent_digest=None,
-        dataset_id="v" * 64,
-        seed=0,
-        settings={},
-        device="cpu",
-        losses=(),
-        train_seconds=1.0,
-        created_at=now,
-    )
-
-
 def _challenge(number: int, challenger: str) -> Challenge:
-    return Challenge(
-        generation=1,
-        number=number,
-        challenger_digest=challenger,
-        champion_digest="c" * 64,
-        alpha=0.01,
-        opened_night=0,
-    )
+    return blank_challenge(number=number, challenger_digest=challenger, champion_digest="c" * 64)
 
 
 @pytest.fixture
-def make_past(
-    tmp_path_factory, put_ledger, make_crew, blank_report, blank_decision
-) -> Callable[[], Past]:
+def make_past(tmp_path_factory, put_ledger) -> Callable[[], Past]:
     """() -> a project that has answered one sample."""
 
     def build() -> Past:
         folder = tmp_path_factory.mktemp("past")
         put_ledger(folder / ".flywheel/ledger.db")
-        ledger = Ledger.open(f"sqlite:///{folder}/.flywheel/ledger.db")
-        return Past(folder, make_crew(ledger), blank_report, blank_decision)
+        return Past(folder, Ledger.open(f"sqlite:///{folder}/.flywheel/ledger.db"))
 
     return build

@@ -11,6 +11,8 @@ from sqlalchemy import select
 
 from flywheel.errors import BusyError, UnavailableError, UserError
 from flywheel.ledger import Ledger
+from flywheel.ledger.datasets import add_trained
+from flywheel.ledger.retention import named_payloads
 from flywheel.ledger.samples import load_samples
 from flywheel.ledger.tables import decisions, metadata, predictions, samples
 from flywheel.upkeep import back_up, restore
@@ -70,6 +72,14 @@ def test_every_sample_has_its_bytes_again(past, kept, tmp_path):
         ids = list(connection.execute(select(samples.c.id)).scalars())
         assert len(load_samples(connection, blobs, ids)) == len(ids) > 0
     ledger.close()
+
+
+def test_a_sample_that_is_a_group_of_its_own_and_has_trained_is_copied_once(past, tmp_path):
+    with past.ledger.begin() as connection:
+        ids = list(named_payloads(connection))
+        add_trained(connection, ids, 1)
+    done = back_up(past.loop.project, tmp_path / "kept", now=now)
+    assert sum(path.name in ids for path in done.path.rglob("*")) == len(ids) > 2
 
 
 def test_hidden_files_and_secrets_are_left_out_and_reported(past, tmp_path):
@@ -180,7 +190,7 @@ def test_a_spoiled_back_up_is_refused_and_what_is_there_stays(past, tmp_path, sp
     spoil(kept)
     past.ledger.close()
     before = everything(past.folder)
-    with pytest.raises(UserError, match="use another back-up"):
+    with pytest.raises(UserError, match=r"[Uu]se another back-up"):
         restore(kept, past.folder, now=now, force=True)
     assert everything(past.folder) == before
 
@@ -241,7 +251,7 @@ def test_a_draft_of_a_killed_back_up_is_no_back_up(past, kept, tmp_path):
     draft = tmp_path / ".half.partial"
     shutil.copytree(kept, draft)
     (draft / "manifest.json").unlink()
-    with pytest.raises(UserError, match="use another back-up"):
+    with pytest.raises(UserError, match=r"[Uu]se another back-up"):
         restore(draft, tmp_path / "new", now=now)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import threading
 from datetime import UTC, datetime, timedelta
@@ -10,16 +11,19 @@ from typing import NamedTuple
 
 import pytest
 
-from flows.registration.doctor import CHECKS as PREFECT
+from flows.registration.server import CHECKS as PREFECT
 from flywheel.cli.starter import write_starter
 from flywheel.ledger import Ledger
 from flywheel.ledger.nights import open_night
+from flywheel.private import private_folder
 from flywheel.project import load_project
-from flywheel.upkeep import examine, machine
+from flywheel.upkeep import examine, machine, servers
 from flywheel.upkeep.finding import fail, look
 
-CHECKS = ["settings", "task", "versions", "ledger", "blobs", "disk", "secrets", "GPU"]
-CHECKS += ["Prefect", "schedule", "Label Studio", "model server", "clock", "notices"]
+CHECKS = ["settings", "task", "versions", "ledger", "blobs", "model"]
+CHECKS += ["disk", "secrets", "GPU"]
+CHECKS += ["Prefect", "schedule", "Label Studio", "model server", "password", "pages"]
+CHECKS += ["host names", "clock", "notices"]
 SILENT = """
 [project]
 name = "my-project"
@@ -79,7 +83,7 @@ def stranger():
             """Say nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
 
@@ -101,7 +105,7 @@ def test_what_is_broken_keeps_no_other_check_from_looking(directory):
     said = found(directory)
     assert [said[name].status for name in ("task", "ledger", "blobs")] == ["fail"] * 3
     assert "my_task" in said["task"].line
-    assert "is no ledger" in said["ledger"].line
+    assert "cannot be read: file is not a database" in said["ledger"].line
     assert list(said) == CHECKS
 
 
@@ -127,12 +131,93 @@ def test_blobs_are_written_read_and_taken_away_again(directory):
 
 
 def test_secrets_that_others_can_read_are_reported_with_the_cure(directory):
-    path = directory / ".flywheel/secrets.json"
-    path.parent.mkdir()
-    path.write_text("{}")
+    path = directory / ".flywheel/label-studio/label_studio.sqlite3"
+    path.parent.mkdir(parents=True)
+    path.touch()
+    private_folder(directory / ".flywheel")
+    private_folder(path.parent)
     path.chmod(0o640)
     [one] = machine.secrets(load_project(directory))
-    assert (one.status, one.line.endswith(f"chmod 600 {path}")) == ("fail", True)
+    assert one.status == "fail"
+    assert f"rights on 1 files and folders, the first is {path}: chmod -R go-rwx " in one.line
+    path.chmod(0o600)
+    [one] = machine.secrets(load_project(directory))
+    assert one.status == "ok"
+
+
+def test_a_ledger_outside_of_the_state_folder_is_looked_at_too(directory):
+    (directory / "mine.db").touch()
+    (directory / "mine.db").chmod(0o644)  # whatever umask an earlier test's command left
+    settings = directory / "flywheel.toml"
+    settings.write_text(f'{SILENT}[storage]\nledger = "sqlite:///mine.db"\n')
+    [one] = machine.secrets(load_project(directory))
+    assert (one.status, str(directory / "mine.db") in one.line) == ("fail", True)
+
+
+DOORS = {"password": servers.passwords, "pages": servers.pages, "host names": servers.host_names}
+GUARDED = {
+    **dict.fromkeys(["GET /api/admin/version", "GET /api/projects/", "POST /model"], 401),
+    "POST /feedback": 403,
+    **dict.fromkeys(["GET /api/health", "GET /health/", "GET /health"], 400),
+}
+
+
+@pytest.fixture
+def served(directory):
+    """What a server answers to a method and path, and allows to other pages -> the project."""
+    servers = []
+
+    def start(answers, allowed=None, csrf=True):
+        class Server(BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.send_response(answers.get(f"{self.command} {self.path}", 200))
+                if allowed:
+                    self.send_header("Access-Control-Allow-Origin", allowed)
+                self.end_headers()
+                self.wfile.write(json.dumps({"csrf_enabled": csrf}).encode())
+
+            do_POST = do_OPTIONS = do_GET  # noqa: N815
+
+            def log_message(self, *_):
+                """Say nothing."""
+
+        servers.append(ThreadingHTTPServer(("127.0.0.1", 0), Server))
+        threading.Thread(target=servers[0].serve_forever, args=(0.01,), daemon=True).start()
+        port = servers[0].server_port
+        text = SILENT.replace("127.0.0.1:9", f"127.0.0.1:{port}").replace("= 9", f"= {port}")
+        (directory / "flywheel.toml").write_text(text)
+        return load_project(directory)
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize("check", DOORS)
+def test_servers_that_let_no_one_else_in_are_one_line(served, check):
+    [one] = DOORS[check](served(GUARDED))
+    assert (one.check, one.status) == (check, "ok")
+
+
+@pytest.mark.parametrize("check", DOORS)
+def test_each_server_that_lets_others_in_is_a_line_with_the_cure(served, check):
+    found = list(DOORS[check](served({}, allowed="*", csrf=False)))
+    assert [one.status for one in found] == ["fail"] * 3
+    assert all("gets in: flywheel down " in one.line for one in found)
+
+
+@pytest.mark.parametrize(("allowed", "csrf"), [("*", True), (None, False)])
+def test_prefects_pages_are_its_own_only_with_both_protections(served, allowed, csrf):
+    found = list(servers.pages(served(GUARDED, allowed, csrf)))
+    assert "Prefect at" in found[0].line
+
+
+@pytest.mark.parametrize(("address", "number"), [("tcp://10.0.0.5:8786", 1), ("tls://x:1", 0)])
+def test_a_dask_cluster_without_keys_is_reported(directory, address, number):
+    settings = directory / "flywheel.toml"
+    settings.write_text(f'{SILENT}[workers]\ncluster = "{address}"\n')
+    assert [one.status for one in servers.cluster(load_project(directory))] == ["warn"] * number
 
 
 @pytest.mark.parametrize(("free", "status"), [(10**8, "fail"), (10**9, "warn"), (10**10, "ok")])

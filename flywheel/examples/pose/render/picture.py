@@ -179,9 +179,9 @@ def render(part: Part, scene: Scene, pixels: int = IMAGE_PIXELS) -> Array:
     return develop(image, scene.effects)
 
 
-def visibility(part: Part, scene: Scene, pixels: int = IMAGE_PIXELS) -> Visibility:
-    """How much of the part, and which keypoints, a picture of that size shows."""
-    drawn = _draw(part, scene, pixels)
+def visibility(part: Part, scene: Scene) -> Visibility:
+    """How much of the part, and which keypoints, a picture shows."""
+    drawn = _draw(part, scene, IMAGE_PIXELS)
     left = int(np.count_nonzero(drawn.seen < len(part.faces)))
     share = left / drawn.num_alone if drawn.num_alone else 0.0
     points = scene.pose.transform(np.array(list(part.keypoints.values())))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from flywheel.examples.pose.agreement import agree, merge
+from flywheel.examples.pose.labeling import agree, merge
 from flywheel.examples.pose.posing import angle_deg, read_pose, write_pose
 
 

@@ -6,11 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
-from flywheel.examples.pose.baselines import pose_baselines
+from flywheel.examples.pose.baselines import Silhouettes, pose_baselines, segment
 from flywheel.examples.pose.camera import Camera, decode, encode
 from flywheel.examples.pose.posing import angle_deg, read_pose
 from flywheel.examples.pose.scores import pose_scores
-from flywheel.examples.pose.silhouette import Silhouettes, segment
 from flywheel.examples.pose.start import start_examples
 from flywheel.records import Sample, Split
 

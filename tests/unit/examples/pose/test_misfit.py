@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from flywheel.examples.pose.camera import project
-from flywheel.examples.pose.misfit import Marks, explain, fit, outlier
+from flywheel.examples.pose.pnp import Marks, explain, fit, outlier
 from flywheel.examples.pose.posing import angle_deg
 
 
@@ -113,8 +113,8 @@ def test_a_mark_that_slipped_a_little_is_seen_where_all_marks_together_still_fit
 
 def test_good_marks_are_rarely_taken_for_slips(view):
     """Of marks that are as unsure as they say, once in a thousand pictures."""
-    found = [outlier(marks, fit(marks)) for _, marks in (view(s, noise_px=1.0) for s in range(300))]
-    assert sum(found) <= 3
+    found = [outlier(marks, fit(marks)) for _, marks in (view(s, noise_px=1.0) for s in range(100))]
+    assert sum(found) <= 1
 
 
 def test_four_marks_are_never_an_outlier(view):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.spatial import cKDTree
 
-from flywheel.examples.pose.nearest import Nearest
+from flywheel.examples.pose.mesh import Nearest
 
 
 def _cloud(count, seed=0):

@@ -53,7 +53,7 @@ def _open(number, overlap=1, annotations=()):
 @pytest.fixture
 def endless_url():
     with ThreadingHTTPServer(("127.0.0.1", 0), _Endless) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()

@@ -1,18 +1,19 @@
 """The arms beside the loop: as many labels as asked for, and an exam that no arm trained on."""
 
 import dataclasses
+from collections import Counter
 
 import numpy as np
 import pytest
 
 from flywheel.examples.arms import Exam, School
-from flywheel.examples.traffic import Arrival
+from flywheel.examples.traffic import Arrival, Reaction
 from flywheel.metrics.compiled import compile_formula
 from flywheel.records import Split
-from flywheel.settings.learning import Train
+from flywheel.settings.learning import Sensors, Train
 from flywheel.task import Example
 
-SETTINGS = Train(epochs=2, batch_size=16, device="cpu", cpu_threads=1)
+SETTINGS = Train(steps=2, batch_size=16, device="cpu", cpu_threads=1)
 
 
 @pytest.fixture
@@ -109,3 +110,24 @@ def test_pictures_of_one_scene_are_one_cluster(points_task, arrivals, line_weigh
         found = exam.grade(line_weights(1, 1))
         widths.append(found.high - found.low)
     assert widths[1] > widths[0]
+
+
+def test_the_random_arm_learns_from_outcomes_that_its_labels_bear_out(
+    school, arrivals, line_weights, monkeypatch
+):
+    reports = Reaction(gives_outcome=True, misjudges=False, corrects=False)
+    night = [dataclasses.replace(one, reaction=reports) for one in arrivals(30, 2)]
+    first = dataclasses.replace(
+        school, first=line_weights(1, 0), nights=[night], sensors=Sensors(outcomes=1_000)
+    )
+    seen = []
+
+    def note(_task, _settings, data, **_):
+        seen.append(Counter(data.origins))
+        return type("Trained", (), {"weights": b""})
+
+    monkeypatch.setattr("flywheel.examples.arms.train", note)
+    list(first.at_random([10]))
+    list(dataclasses.replace(first, is_right=lambda *_: False).at_random([10]))
+    assert seen[0] == {"start": 20, "probability": 10, "worked": 20}
+    assert seen[1] == {"start": 20, "probability": 10}  # all are right, whatever callers say

@@ -1,5 +1,6 @@
-"""Robot cells: fixed by seed and night, wider than the start data, and drifting further."""
+"""Robot cells: fixed by seed and night; wider than the start data and drifting, or with a long tail."""
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -194,3 +195,54 @@ def test_the_true_pose_grasps_and_one_far_off_does_not(world, nights):
     off = write_pose(replace(pose, position_m=pose.position_m + np.array([0.05, 0.0, 0.0])))
     assert world.is_right(nights[0][0].truth, nights[0][0].truth)
     assert not world.is_right(off, nights[0][0].truth)
+
+
+@pytest.fixture(scope="module")
+def tail(part):
+    """What is drawn for many pictures of the long tail: by kind, scenes and what is sent with them."""
+    world = RobotCell(part=part, seed=3, is_drifting=False)
+    found = {}
+    for scene, metadata, kind in world._drawn(0, "bin", 1_200, np.random.default_rng(0)):
+        found.setdefault(kind, []).append((scene, metadata))
+    return found
+
+
+def test_in_the_long_tail_nine_of_ten_pictures_are_as_the_start_data(part, tail):
+    shares = {kind: len(drawn) / 1_200 for kind, drawn in tail.items()}
+    assert shares == pytest.approx(
+        {"usual": 0.89, "new cell": 0.06, "lamp": 0.03, "bin": 0.02}, abs=0.02
+    )
+    start = start_scene(part, np.random.default_rng(0))
+    for scene, _ in tail["usual"]:
+        assert (scene.floor, scene.part) == (start.floor, start.part)
+
+
+def test_what_is_rare_differs_in_what_it_is_named_for_alone(part, tail):
+    start = start_scene(part, np.random.default_rng(0))
+    assert min(scene.effects.noise for scene, _ in tail["lamp"]) > start.effects.noise
+    assert all(scene.floor == start.floor for scene, _ in tail["lamp"])
+    assert len({scene.floor.colour for scene, _ in tail["bin"]} - {start.floor.colour}) > 5
+    assert all(scene.effects.noise == start.effects.noise for scene, _ in tail["bin"])
+    focal = np.array([scene.pose.camera.fx for scene, _ in tail["new cell"]])
+    assert np.abs(focal / 181.0 - 1.0).max() < 0.04
+
+
+def test_metadata_gives_the_new_cell_and_the_lamp_away_and_nothing_else(tail):
+    given = {
+        kind: Counter((metadata["cell"], metadata["lamp"]) for _, metadata in drawn)
+        for kind, drawn in tail.items()
+    }
+    assert {kind: list(one) for kind, one in given.items()} == {
+        "usual": [("north", "day")],
+        "new cell": [("west", "day")],
+        "lamp": [("north", "night")],
+        "bin": [("north", "day")],
+    }
+
+
+def test_a_night_of_the_long_tail_is_the_same_at_every_call(part):
+    world = RobotCell(part=part, seed=3, is_drifting=False, picks_per_night=15)
+    assert world.traffic(1) == world.traffic(1)
+    assert {one.payload for one in world.traffic(1)}.isdisjoint(
+        one.payload for one in world.truth_set(1, 15)
+    )

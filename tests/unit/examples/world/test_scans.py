@@ -1,6 +1,7 @@
 """Traffic is fixed by seed and night, comes from scans of its own, and drifts."""
 
 import io
+from functools import cache
 
 import numpy as np
 import pytest
@@ -8,13 +9,16 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from flywheel.examples.digits import task as digits
-from flywheel.examples.digits.world import DriftingScans
+from flywheel.examples.digits.world import DriftingScans, LongTail
 from flywheel.records import Sample
 
 
 @pytest.fixture(scope="module")
 def world() -> DriftingScans:
-    return DriftingScans(3)
+    """Each of its nights is drawn once; those that are to be the same come from worlds of their own."""
+    world = DriftingScans(3)
+    object.__setattr__(world, "traffic", cache(world.traffic))
+    return world
 
 
 def _pixels(arrival) -> np.ndarray:
@@ -110,3 +114,28 @@ def test_drift_costs_a_simple_model_much_of_its_accuracy(world):
     arrivals = world.truth_set(0, 300)
     found = predict([Sample.of(a.payload, a.media_type) for a in arrivals])
     assert np.mean(np.array(found) == [a.truth for a in arrivals]) < clean - 0.15
+
+
+def test_in_the_long_tail_nine_of_ten_arrivals_are_as_the_start_data():
+    arrivals = [one for night in range(5) for one in LongTail(1).traffic(night)]
+    kinds = [one.kind for one in arrivals]
+    shares = {kind: kinds.count(kind) / len(kinds) for kind in set(kinds)}
+    assert shares["desk"] == pytest.approx(0.87, abs=0.03)
+    assert set(shares) == {"desk", "kiosk", "lamp", "far", "leaning"}
+    assert min(shares.values()) > 0.008
+    assert all((one.metadata["site"] == "kiosk") == (one.kind == "kiosk") for one in arrivals)
+
+
+def test_what_is_rare_is_what_a_simple_model_gets_wrong():
+    task = digits.task()
+    start = list(task.start_data())[:120]
+    predict = task.baselines["nearest neighbour"].fit(
+        [one.sample for one in start], [one.answer for one in start]
+    )
+    arrivals = LongTail(0).truth_set(0, 400)
+    answers = predict([one.sample for one in arrivals])
+    right = {"usual": [], "rare": []}
+    for answer, one in zip(answers, arrivals, strict=True):
+        right["usual" if one.kind == "desk" else "rare"].append(answer == one.truth)
+    assert np.mean(right["usual"]) > 0.8
+    assert np.mean(right["rare"]) < 0.5

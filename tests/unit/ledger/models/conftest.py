@@ -4,7 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from flywheel.records import Challenge, Checkpoint, Verdict
+from flywheel.records import Verdict
+from flywheel.testing import blank_challenge, blank_checkpoint, blank_decision, blank_report
 
 
 @pytest.fixture
@@ -24,23 +25,13 @@ def checkpoint(night):
     """(digest, night=0) -> its record."""
 
     def build(digest, number=0):
-        return Checkpoint(
-            digest=digest,
-            parent_digest=None,
-            dataset_id="d",
-            seed=1,
-            settings={"epochs": 3},
-            device="cpu",
-            losses=(1.0, 0.5),
-            train_seconds=2.0,
-            created_at=night(number),
-        )
+        return blank_checkpoint(digest=digest, created_at=night(number))
 
     return build
 
 
 @pytest.fixture
-def report(blank_report, night):
+def report(night):
     """(id, night, **changes) -> a report."""
 
     def build(name, number, **changes):
@@ -50,7 +41,7 @@ def report(blank_report, night):
 
 
 @pytest.fixture
-def decision(blank_decision, night):
+def decision(night):
     """(id, night, report id, verdict, **changes) -> a decision."""
 
     def build(name, number, report_id, verdict=Verdict.HOLD, **changes):
@@ -70,14 +61,8 @@ def decision(blank_decision, night):
 def challenge():
     """(number, generation=1) -> a challenge that opened in night 3."""
 
-    def build(number, generation=1):
-        return Challenge(
-            generation=generation,
-            number=number,
-            challenger_digest="a",
-            champion_digest="b",
-            alpha=0.01,
-            opened_night=3,
-        )
+    def build(number, generation=1, **changes):
+        who = {"challenger_digest": "a", "champion_digest": "b", "opened_night": 3}
+        return blank_challenge(generation=generation, number=number, **who, **changes)
 
     return build

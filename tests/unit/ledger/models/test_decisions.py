@@ -2,8 +2,13 @@ import pytest
 from sqlalchemy.exc import IntegrityError
 
 from flywheel.errors import UnknownIdError
-from flywheel.ledger.decisions import add_decision, find_decision, get_decision, last_decision_on
-from flywheel.ledger.reports import add_report
+from flywheel.ledger.judged import (
+    add_decision,
+    add_report,
+    find_decision,
+    get_decision,
+    last_decision_on,
+)
 from flywheel.records import Verdict
 
 

@@ -1,7 +1,7 @@
 import pytest
 
 from flywheel.errors import UnknownIdError
-from flywheel.ledger.reports import add_report, get_report, report_of_night
+from flywheel.ledger.judged import add_report, get_report, report_of_night
 
 
 def test_a_report_comes_back_by_id_and_by_night(connection, report):

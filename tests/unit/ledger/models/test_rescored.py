@@ -1,4 +1,4 @@
-from flywheel.ledger.reports import add_report, add_rescored, rescored_reports
+from flywheel.ledger.judged import add_report, add_rescored, rescored_reports
 
 
 def test_a_report_under_another_metric_stands_beside_the_original(connection, report):

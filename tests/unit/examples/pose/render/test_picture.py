@@ -8,8 +8,7 @@ import pytest
 from flywheel.examples.pose.camera import project
 from flywheel.examples.pose.render import render, visibility
 from flywheel.examples.pose.render.effects import Effects
-from flywheel.examples.pose.render.scene import Light
-from flywheel.examples.pose.render.solids import Clutter, box
+from flywheel.examples.pose.render.scene import Clutter, Light, box
 from flywheel.examples.pose.render.texture import Surface
 
 GREEN = Surface(colour=(0.05, 0.7, 0.05))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from flywheel.examples.pose.render.solids import Clutter, box, cylinder
+from flywheel.examples.pose.render.scene import Clutter, box, cylinder
 from flywheel.examples.pose.render.texture import Surface
 
 GREY = Surface(colour=(0.5, 0.5, 0.5))

@@ -1,0 +1,1 @@
+"""Support messages: the small example of text, made of templates."""

@@ -1,0 +1,357 @@
+"""Many nights of a demo in memory: the real loop without servers, against labels drawn at random.
+
+The steps are those of a real night; production, annotators and Label Studio are simulated. Two arms of
+a seed run this loop with its gate, on the same traffic, budget, annotators and faults, and differ in
+how labels are chosen. Beside them stand models that no gate holds back and whose labels are right: a
+plain recipe on labels drawn at random, and one that is trained once on the label of every arrival.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from flywheel.examples.arms import Exam, School
+from flywheel.examples.demos import Demo, World
+from flywheel.examples.traffic import Arrival, reactions
+from flywheel.ledger.failures import nights_between
+from flywheel.ledger.releases import current_release, latest_checkpoint
+from flywheel.loop import begin_night
+from flywheel.loop.steps import STEPS
+from flywheel.metrics.compiled import compile_formula
+from flywheel.metrics.scores import ScoreTable
+from flywheel.model import cpu_threads
+from flywheel.records import Array, FailureState, Verdict
+from flywheel.report.kit.charts import Ink, canvas, to_png
+from flywheel.settings.judging import Metric
+from flywheel.settings.learning import Train
+from flywheel.task import Task, load_task
+from flywheel.testing import MemoryProject, open_memory
+
+OURS, RANDOM, PLAIN, ALL = (
+    "ours",
+    "random labels",
+    "plain recipe, random labels",
+    "all labels at once",
+)
+_PLAIN_EPOCHS = 40
+_EXAM_SAMPLES = 1_000
+_GUESSER = "guesser"
+_OUTAGE, _KILL = 0.05, 0.1
+"""chance of a night in which Label Studio is down, or which is killed after a random step"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Turned:
+    """One simulated night."""
+
+    number: int
+    num_labels: int
+    """answers that annotators have been paid for so far"""
+    metric: float
+    """of what serves, on arrivals like this night's that the product never sees"""
+    trained: float
+    """of the newest model that was trained, released or not, on the same arrivals"""
+    worst: float
+    """the same as `trained` on the kind of arrival where it is worst"""
+    verdict: Verdict = Verdict.NO_VERDICT
+    is_worse: bool = False
+    """whether a model was released that is worse than the one before, on the same arrivals"""
+    nights_to_fix: float = float("nan")
+    """median from a failure seen to the night after which it is fixed in what serves; NaN: none is yet"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Setting:
+    """What is simulated."""
+
+    demo: Demo
+    world: World
+    num_nights: int
+    seed: int
+    changes: Mapping[str, Mapping[str, Any]]
+    """section -> keys that differ from the demo's settings"""
+    guesses: bool = True
+    """a fourth annotator answers at random"""
+    breaks: bool = True
+    """servers go down and nights are killed, now and then"""
+
+
+def metric_of(demo: Demo) -> Metric:
+    """The metric that a demo begins with."""
+    return Metric(**_sections(demo).get("metric", {}))
+
+
+def _sections(demo: Demo) -> dict[str, Any]:
+    return tomllib.loads((files("flywheel") / demo.settings).read_text("utf-8"))
+
+
+def simulate(setting: Setting) -> Iterator[Turned]:
+    """Turn the loop, night by night; the first night trains the first model."""
+    sections = _settings(setting)
+    identity = sections.pop("project")
+    task = load_task(identity["task"], Path.cwd())
+    threads = sections.get("train", {}).get("cpu_threads", 0)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        cpu_threads(threads),
+        open_memory(task, Path(folder), **sections) as project,
+    ):
+        yield from _Simulation(setting, project).nights()
+
+
+def at_random(setting: Setting) -> Iterator[Turned]:
+    """The plain recipe on as many labels drawn at random: a fixed number of epochs and nothing else.
+
+    Each night trains on the labels that the loop would have by then. All of them train, and
+    annotators are paid for as many answers as the settings ask for each.
+    """
+    school, exams = _school(setting, is_plain=True), _exams(setting)
+    labeling = _settings(setting)["labeling"]
+    wanted = [labeling["samples_per_night"] * night for night in range(setting.num_nights)]
+    with cpu_threads(school.settings.cpu_threads):
+        for number, weights in enumerate(school.at_random(wanted), start=1):
+            value, worst = exams.grade(number, weights)
+            paid = wanted[number - 1] * labeling.get("annotations_per_sample", 1)
+            yield Turned(number=number, num_labels=paid, metric=value, trained=value, worst=worst)
+
+
+def all_at_once(setting: Setting) -> float:
+    """The metric of the last night where every arrival's label has trained."""
+    exams, school = _exams(setting), _school(setting, is_plain=False)
+    with cpu_threads(school.settings.cpu_threads):
+        return exams.grade(setting.num_nights, school.everything())[0]
+
+
+def paired_interval(gains: Array) -> tuple[float, float, float]:
+    """Mean of (S,) paired differences, and Student's 95 % interval; one seed has no interval."""
+    mean = float(gains.mean())
+    if len(gains) < 2:
+        return mean, float("-inf"), float("inf")
+    half = stats.t.ppf(0.975, len(gains) - 1) * gains.std(ddof=1) / np.sqrt(len(gains))
+    return mean, mean - float(half), mean + float(half)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Arm:
+    """One way over N nights, for S seeds."""
+
+    serves: Array
+    """(S, N) metric of what serves after each night"""
+    trained: Array
+    """(S, N) the same of the newest model"""
+    worst: Array
+    """(S, N) of the newest model, on the kind of arrival where it is worst"""
+    labels: Array
+    """(S, N) answers paid for by then"""
+
+    @staticmethod
+    def of(runs: Sequence[Sequence[Turned]]) -> Arm:
+        """The nights of each seed."""
+
+        def column(name: str) -> Array:
+            values = [[getattr(night, name) for night in run] for run in runs]
+            return np.array(values, dtype=np.float64)
+
+        return Arm(
+            serves=column("metric"),
+            trained=column("trained"),
+            worst=column("worst"),
+            labels=column("num_labels"),
+        )
+
+    def share_of_labels(self, other: Arm, sign: int) -> list[float]:
+        """Per seed, the answers until a trained model is where the other arm's ends, as a share of its.
+
+        Infinite where none gets there. `sign` is 1 where higher is better, else -1.
+        """
+        level = other.trained[:, -1, None]
+        there = sign * (self.trained - level) >= 0
+        first = self.labels[np.arange(len(there)), there.argmax(axis=1)]
+        taken = np.where(there.any(axis=1), first, np.inf)
+        shares: list[float] = (taken / np.maximum(other.labels[:, -1], 1)).tolist()
+        return shares
+
+
+def arms_picture(arms: Mapping[str, Arm], label: str) -> bytes:
+    """PNG of the trained models over the answers paid for: the mean of the seeds, and each seed pale."""
+    figure, axes = canvas(3.2)
+    colors = (Ink.CANDIDATE, Ink.CHAMPION, Ink.REQUIRED)
+    for (name, arm), color in zip(arms.items(), colors, strict=False):
+        for run, labels in zip(arm.trained, arm.labels, strict=True):
+            axes.plot(labels, run, color=color, alpha=0.25, linewidth=0.8)
+        mean = arm.trained.mean(axis=0)
+        axes.plot(arm.labels.mean(axis=0), mean, color=color, linewidth=2, label=name)
+    axes.set_xlabel("answers that annotators were paid for")
+    axes.set_ylabel(label)
+    axes.legend(frameon=False)
+    figure.patch.set_alpha(1.0)
+    return to_png(figure)
+
+
+class _Exams:
+    """Measures models on arrivals that the product never sees."""
+
+    def __init__(self, setting: Setting, task: Task, metric: Metric) -> None:
+        self._setting, self._task = setting, task
+        self._statistic = compile_formula(metric.optimize, Path.cwd())
+        self.sign = 1 if metric.higher_is_better else -1
+
+    def grade(self, number: int, weights: bytes) -> tuple[float, float]:
+        """The metric on arrivals like those of a night, overall and on the kind where it is worst."""
+        arrivals = self._setting.world.truth_set(number - 1, _EXAM_SAMPLES)
+        exam = Exam(task=self._task, arrivals=arrivals, statistic=self._statistic, device="cpu")
+        scores = exam.scores(weights)
+        kinds = np.array([arrival.kind for arrival in arrivals])
+        values = [self._value(scores, kinds == kind) for kind in np.unique(kinds)]
+        overall = self._value(scores, np.ones(len(arrivals), dtype=bool))
+        return overall, min(values, key=lambda value: self.sign * value)
+
+    def _value(self, scores: ScoreTable, part: Array) -> float:
+        """The metric on the arrivals of a part, (N,) bool."""
+        of_part = {name: column[part] for name, column in scores.items()}
+        return float(self._statistic(of_part, np.ones((1, int(part.sum()))))[0])
+
+
+def _settings(setting: Setting) -> dict[str, Any]:
+    """The sections of the demo's settings, with what differs."""
+    sections = _sections(setting.demo)
+    for name, keys in setting.changes.items():
+        sections[name] = {**sections.get(name, {}), **keys}
+    return sections
+
+
+def _exams(setting: Setting) -> _Exams:
+    sections = _settings(setting)
+    task = load_task(sections["project"]["task"], Path.cwd())
+    return _Exams(setting, task, Metric(**sections.get("metric", {})))
+
+
+def _school(setting: Setting, *, is_plain: bool) -> School:
+    """What the arms without a loop train with; the labels of a night's arrivals come in the next."""
+    sections = _settings(setting)
+    task = load_task(sections["project"]["task"], Path.cwd())
+    train = Train(**sections.get("train", {}))
+    if is_plain:
+        task = replace(task, augment=None, loss_not=None)
+        train = train.model_copy(update={"production_share": 0.0, "validation_share": 0.0})
+    return School(
+        task=task,
+        settings=train,
+        start=list(task.start_data()) if task.start_data else [],
+        nights=[[], *(setting.world.traffic(night) for night in range(setting.num_nights - 1))],
+        seed=setting.seed,
+        epochs=_PLAIN_EPOCHS if is_plain else 0,
+    )
+
+
+class _Simulation:
+    """The state of one arm: what has arrived, and the random streams of its world."""
+
+    def __init__(self, setting: Setting, project: MemoryProject) -> None:
+        self._setting, self._project = setting, project
+        self._exams = _Exams(setting, project.loop.task, project.loop.project.metric)
+        start = project.loop.task.start_data
+        self._arrived: dict[str, Arrival] = {
+            example.sample.id: Arrival.of_start(example) for example in (start() if start else ())
+        }
+        self._hand = setting.demo.hand(project.loop.task, self._arrived.get)
+        self._num_labels = 0
+
+    def nights(self) -> Iterator[Turned]:
+        """Every night of the setting."""
+        self._night(np.random.default_rng(0), breaks=False)
+        for number in range(1, self._setting.num_nights + 1):
+            rng = np.random.default_rng([self._setting.seed, number])
+            self._annotate(np.random.default_rng([self._setting.seed, number, 1]))
+            self._serve(number - 1, np.random.default_rng([self._setting.seed, number, 2]))
+            before = self._grade(number, self._released())[0]
+            verdict = self._night(rng, breaks=self._setting.breaks)
+            released = self._released()
+            after, worst = self._grade(number, released)
+            trained = self._trained()
+            value, worst = (after, worst) if trained == released else self._grade(number, trained)
+            yield Turned(
+                number=number,
+                num_labels=self._num_labels,
+                metric=after,
+                trained=value,
+                worst=worst,
+                verdict=verdict,
+                is_worse=self._exams.sign * (after - before) < 0,
+                nights_to_fix=self._nights_to_fix(),
+            )
+
+    def _serve(self, night: int, rng: np.random.Generator) -> None:
+        """Production sends its samples, and feedback on some of the answers."""
+        arrivals = self._setting.world.traffic(night)
+        samples = [arrival.sample for arrival in arrivals]
+        self._arrived.update(zip((sample.id for sample in samples), arrivals, strict=True))
+        predictions = self._project.serve(samples)
+        for arrival, prediction, usual in zip(
+            arrivals, predictions, reactions(len(arrivals), rng), strict=True
+        ):
+            reaction = arrival.reaction or usual
+            right = self._setting.world.is_right(prediction.answer, arrival.truth)
+            said = reaction.says(arrival.truth, right=right)
+            if said is not None:
+                self._project.give_feedback(prediction, *said)
+
+    def _annotate(self, rng: np.random.Generator) -> None:
+        """Annotators answer what is open, each labeling task by as many as it asks for."""
+        habits = self._setting.demo.annotators
+        rates = {name: habit.error_rate for name, habit in habits.items()}
+        if self._setting.guesses:
+            rates[_GUESSER] = 1.0
+        backend = self._project.backend
+        for number, kept in list(backend.tasks.items()):
+            order = [str(name) for name in rng.permutation(list(rates))]
+            for name in order:
+                if kept.is_finished:
+                    break
+                if name in kept.given:
+                    continue
+                wrong = bool(rng.random() < rates[name])
+                result = self._hand(str(kept.data["sample_id"]), wrong, rng)
+                backend.answer(number, *(result or ()), by=name, skip=result is None)
+                self._num_labels += 1
+
+    def _night(self, rng: np.random.Generator, *, breaks: bool) -> Verdict:
+        """A night; one that is killed after a random step is run again."""
+        self._project.backend.is_down = breaks and bool(rng.random() < _OUTAGE)
+        if breaks and rng.random() < _KILL:
+            with begin_night(self._project.loop) as night:
+                for step in STEPS[: int(rng.integers(1, len(STEPS)))]:
+                    night.do(step)
+        verdict: Verdict = self._project.night()["decide"].verdict
+        self._project.backend.is_down = False
+        return verdict
+
+    def _released(self) -> str | None:
+        with self._project.loop.ledger.read() as connection:
+            release = current_release(connection)
+        return release.checkpoint_digest if release else None
+
+    def _trained(self) -> str | None:
+        with self._project.loop.ledger.read() as connection:
+            newest = latest_checkpoint(connection)
+        return newest.digest if newest else None
+
+    def _grade(self, number: int, digest: str | None) -> tuple[float, float]:
+        """The metric of a model, overall and on the kind of arrival where it is worst."""
+        if digest is None:
+            return float("nan"), float("nan")
+        return self._exams.grade(number, self._project.loop.blobs.get(digest))
+
+    def _nights_to_fix(self) -> float:
+        with self._project.loop.ledger.read() as connection:
+            waits = nights_between(connection, FailureState.SEEN, FailureState.FIXED)
+        return float(np.median(waits)) if waits else float("nan")

@@ -1,1 +1,0 @@
-"""Formulas over per-sample scores as they stand in flywheel.toml: text to tree, nothing is computed."""

@@ -1,0 +1,70 @@
+"""Opens pictures that a stranger sent: the size is read from the header before a pixel is decoded.
+
+A file of 600 kB can hold a picture that needs a gigabyte. Every place that decodes one uses this
+function, a user's task too.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from collections.abc import Sequence
+
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from flywheel.errors import PayloadError
+from flywheel.records import Sample
+
+MAX_PIXELS = 20_000_000
+"""width x height; 80 MB with four bytes a pixel"""
+
+_TOO_LARGE = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+_UNREADABLE = (
+    *(OSError, SyntaxError, ValueError, TypeError, LookupError, AttributeError),
+    *(EOFError, OverflowError, ZeroDivisionError, struct.error, zlib.error),
+)
+"""what Pillow raises for files that are truncated or invalid"""
+
+
+def open_picture(
+    source: Sample | bytes,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    formats: Sequence[str] = ("PNG", "JPEG"),
+) -> Image.Image:
+    """Return the picture of a sample or a file, decoded and turned upright as browsers show it.
+
+    Of an animation this is the first frame. Formats are named as Pillow names them; others are
+    not even tried.
+
+    Raises:
+        PayloadError: it is no picture of these formats, damaged, or has more pixels than allowed.
+    """
+    payload = source if isinstance(source, bytes) else source.payload
+    name = "the picture" if isinstance(source, bytes) else f"sample {source.id[:12]}"
+    wanted = " or ".join(formats)
+    try:
+        image = Image.open(io.BytesIO(payload), formats=tuple(formats))
+        if image.width * image.height > max_pixels:
+            raise _too_large(name, f"{image.width:,} x {image.height:,}", max_pixels)
+        image.load()
+        return ImageOps.exif_transpose(image)
+    except UnidentifiedImageError as error:  # its own text is an address in memory
+        raise PayloadError(
+            f"{name}: cannot identify an image in {len(payload)} bytes. Send a whole {wanted} file."
+        ) from error
+    except _TOO_LARGE as error:
+        raise _too_large(name, "over 89 million", max_pixels) from error
+    except _UNREADABLE as error:
+        raise PayloadError(
+            f"{name}: {len(payload)} bytes cannot be read as a picture ({error}). "
+            f"Send a whole {wanted} file."
+        ) from error
+
+
+def _too_large(name: str, size: str, max_pixels: int) -> PayloadError:
+    return PayloadError(
+        f"{name}: {size} pixels, at most {max_pixels:,} are decoded. "
+        "Scale it down before sending it."
+    )

@@ -1,0 +1,338 @@
+"""Writes the report of a night: one self-contained HTML file, and one Markdown page for Prefect.
+
+For each quantity with a unit in the metric the HTML draws the distribution of the errors from the
+stored scores, since a mean hides whether a few answers are far off or all are slightly off. The
+Markdown is small enough for the event limit of Prefect: one chart, and tables of a few rows. Nothing
+is measured here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Connection
+
+from flywheel.annotate.cost import Budget, read_budget, read_costs
+from flywheel.errors import FlywheelError
+from flywheel.evaluate import Part, unpack_book
+from flywheel.ledger.history import get_night, reported_nights
+from flywheel.ledger.judged import get_decision, report_of_night
+from flywheel.ledger.progress import count_labeling
+from flywheel.loop import Loop
+from flywheel.loop.steps import STEPS, step_results
+from flywheel.metrics.compiled import compile_condition, compile_formula
+from flywheel.metrics.names import has_unit
+from flywheel.records import Array, Decision, Report, Verdict
+from flywheel.report.history import draw_history, history_png
+from flywheel.report.kit import markdown, text
+from flywheel.report.kit.challenge import budget_sheet, error_sheet
+from flywheel.report.kit.charts import Ink, canvas, short_name, to_svg
+from flywheel.report.kit.evidence import draw_loss, draw_report
+from flywheel.report.kit.measured import annotators_sheet, measured_sheets, production_line
+from flywheel.report.kit.pages import address, dossier_place, put, render
+from flywheel.report.kit.tables import data_uri, show_cases
+from flywheel.report.labeling.facts import read_labeling
+from flywheel.report.labeling.page import LABELING_PAGE, write_labeling
+from flywheel.report.labeling.sheets import allowance_cells
+from flywheel.report.night.facts import NightFacts, comparable_reports, read_facts
+from flywheel.report.night.steps import advice, summarize
+from flywheel.report.overview.page import OVERVIEW_PAGE, write_overview
+
+_COLORS = {"candidate": Ink.CANDIDATE, "champion": Ink.CHAMPION}
+_DASHES = ("-.", ":", "--")
+_SHOWN = 0.95
+"""quantile of the models' scores at which the axis ends; outliers would squeeze the rest"""
+_FEWEST = 5
+
+
+def draw_distributions(loop: Loop, report: Report) -> dict[str, str]:
+    """Return inline SVG of each quantity with a unit in the metric's formulas, by its name.
+
+    Latency is left out, since it has samples of its own. Empty if the report's scores are missing
+    or were changed: replaying its decision reports that; a page is written without the charts.
+    """
+    try:
+        book, written = unpack_book(loop.blobs.get(report.scores_digest), report.scores_digest)
+    except FlywheelError:
+        return {}
+    part = book.get("test") if written is not None else None
+    if part is None or len(part.ids) < _FEWEST:
+        return {}
+    return {
+        name: _draw(part, name, bounds)
+        for name, bounds in _quantities(loop, report).items()
+        if any(name in part.scores.get(model, {}) for model in _COLORS)
+    }
+
+
+def _quantities(loop: Loop, report: Report) -> dict[str, list[float]]:
+    """Map each score with a unit in the metric's formulas to the bounds set on it."""
+    settings, directory = report.metric_settings, loop.project.directory
+    found: dict[str, list[float]] = {}
+    for formula in (settings["optimize"], *settings["ignore"]):
+        for name in sorted(compile_formula(formula, directory).columns):
+            found.setdefault(name, [])
+    for required in settings["require"]:
+        condition = compile_condition(required, directory)
+        for name in sorted(condition.statistic.columns):
+            found.setdefault(name, []).append(condition.bound)
+    return {name: bounds for name, bounds in found.items() if has_unit(name)}
+
+
+def _draw(part: Part, name: str, bounds: list[float]) -> str:
+    """Draw the share of production (y) with a score of at most x, a line per model or baseline."""
+    figure, axes = canvas(2.8)
+    known = {who: table[name] for who, table in part.scores.items() if name in table}
+    others = [who for who in known if who not in _COLORS]
+    for who, (values, shares) in _curves(known, part.weights):
+        is_model = who in _COLORS
+        style = "-" if is_model else _DASHES[others.index(who) % len(_DASHES)]
+        color, width = _COLORS.get(who, Ink.MUTED), 2.0 if is_model else 1.2
+        axes.step(
+            values, shares, style, where="post", color=color, linewidth=width, label=short_name(who)
+        )
+    for bound in bounds:
+        axes.axvline(bound, color=Ink.REQUIRED, linewidth=1.4, linestyle="--")
+    models = np.concatenate([values for who, values in known.items() if who in _COLORS])
+    axes.set_xlim(min(0.0, float(models.min())), max(_reach(models), *bounds, 1e-9) * 1.05)
+    axes.set_ylim(0, 1.02)
+    axes.set_xlabel(name)
+    axes.set_ylabel("share of production below")
+    figure.legend(
+        loc="outside upper left", ncols=2, frameon=False, labelcolor=Ink.TEXT, handlelength=1.6
+    )
+    return to_svg(figure, f"Distribution of {name} over {len(part.ids)} test samples")
+
+
+def _reach(values: Array) -> float:
+    return float(np.quantile(values, _SHOWN))
+
+
+def _curves(
+    known: Mapping[str, Array], weights: Array
+) -> Iterator[tuple[str, tuple[Array, Array]]]:
+    """Yield weighted empirical CDFs: name, sorted values, and the share at or below each."""
+    for who, values in known.items():
+        order = np.argsort(values, kind="stable")
+        shares = np.cumsum(weights[order]) / weights.sum()
+        yield who, (np.append(values[order[:1]], values[order]), np.append(0.0, shares))
+
+
+_EDGE_PIXELS = 160
+_MEANING = {
+    Verdict.PROMOTE: "The candidate is good enough to serve.",
+    Verdict.HOLD: "The candidate is not worse; the gain is not significant yet.",
+    Verdict.REJECT: "The candidate is not released. This is a normal end of a night.",
+    Verdict.NO_VERDICT: "There is not enough data for a verdict.",
+}
+
+
+def write_report(loop: Loop, number: int) -> Path:
+    """Write the page of a night atomically and return its path.
+
+    The labeling page and the overview, to which it links, are rewritten too.
+
+    Raises:
+        UnknownIdError: there is no such night.
+    """
+    facts = read_facts(loop, number)
+    labeling = read_labeling(loop)
+    write_labeling(loop, labeling)
+    path = put(loop.project.state / "reports" / report_name(number), _render(loop, facts))
+    write_overview(loop, labeling)
+    return path
+
+
+def _render(loop: Loop, facts: NightFacts) -> str:
+    report = facts.report
+    return render(
+        "night.html",
+        project=loop.project,
+        facts=facts,
+        meaning=_MEANING[facts.decision.verdict] if facts.decision else "",
+        kept=_kept(facts),
+        next_step=advice(loop, report) if report else None,
+        production_line=production_line(report) if report else "",
+        measured=(*measured_sheets(report), annotators_sheet(loop, report)) if report else (),
+        weighed=(budget_sheet(report, facts.decision), error_sheet(report)) if report else (),
+        shown=show_cases(loop, facts.cases, _EDGE_PIXELS),
+        steps=_step_rows(facts),
+        labeling_page=LABELING_PAGE,
+        overview_page=OVERVIEW_PAGE,
+        project_url=facts.steps["route"][0].project_url if "route" in facts.steps else None,
+        charts=_charts(facts),
+        distributions=draw_distributions(loop, report) if report else {},
+    )
+
+
+def _kept(facts: NightFacts) -> str:
+    """Return why a promoted candidate was not released; "" if it was, or was not promoted."""
+    is_promoted = facts.decision is not None and facts.decision.verdict is Verdict.PROMOTE
+    if not is_promoted or "release" not in facts.steps:
+        return ""
+    released = facts.steps["release"][0]
+    return "" if released.release_number is not None else str(released.note)
+
+
+def _step_rows(facts: NightFacts) -> list[tuple[str, str, float | None]]:
+    """Return name, summary and seconds of every step; None seconds: not done."""
+    rows: list[tuple[str, str, float | None]] = []
+    for name in (step.name for step in STEPS):
+        if name in facts.steps:
+            result, seconds = facts.steps[name]
+            rows.append((name, summarize(name, result), seconds))
+        else:
+            rows.append((name, "not done", None))
+    return rows
+
+
+def _charts(facts: NightFacts) -> dict[str, str]:
+    """Return the charts with data."""
+    drawn = draw_loss(facts.checkpoint)
+    if facts.report is None:
+        return drawn
+    drawn |= draw_report(facts.report, facts.decision)
+    return drawn | draw_history(facts.report, facts.past)
+
+
+_NIGHTS_DRAWN = 30
+_MODELS = ("candidate", "champion", "requirement")
+
+
+def night_page(loop: Loop, number: int) -> str:
+    """Return the Markdown summary of a night.
+
+    Raises:
+        UnknownIdError: there is no such night.
+    """
+    with loop.ledger.read() as connection:
+        night = get_night(connection, number)
+        decision = get_decision(connection, number)
+        report = report_of_night(connection, number)
+        done = step_results(connection, number)
+        labeling = _labeling(loop, connection, number)
+        chart = _chart(connection, report) if report is not None else ""
+    verdict, because = "No verdict yet", "The night has not reached a decision."
+    if decision is not None:
+        verdict, because = decision.verdict.value, decision.reasons[0]
+    parts = [
+        f"# {markdown.plain(loop.project.name)}, night {number}: {verdict}",
+        markdown.plain(because),
+        *(_measured(loop, report, chart) if report is not None else ()),
+        f"## What the night did\n\nBegan {night.started_at:%Y-%m-%d %H:%M} UTC.",
+        _steps(done),
+        labeling,
+        _links(loop, number, decision, done),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def baseline_rows(report: Report) -> list[dict[str, str]]:
+    """Return a row per model and baseline, on the test set or, until it has data, the start data."""
+    entries = report.entries
+    if all(entry.metric is None for entry in entries if entry.kind in ("candidate", "champion")):
+        entries = report.start_entries or entries
+    return [
+        {
+            "who": entry.name,
+            "kind": entry.kind,
+            "value": text.number(entry.metric.value if entry.metric else None),
+            "interval": text.interval(entry.metric),
+            "samples": f"{entry.metric.num_samples:,}"
+            if entry.metric and entry.metric.num_samples
+            else "",
+            "comparable": "yes" if entry.is_fair else "no",
+            "note": entry.note,
+        }
+        for entry in entries
+    ]
+
+
+def report_name(number: int) -> str:
+    """The file name of a night's report."""
+    return f"night-{number:04d}.html"
+
+
+def _measured(loop: Loop, report: Report, chart: str) -> list[str]:
+    """Return the next step, the models side by side, and the metric over the nights."""
+    rows = [
+        [markdown.plain(row["who"]), row["value"], row["interval"], row["samples"]]
+        for row in baseline_rows(report)
+        if row["who"] in _MODELS
+    ]
+    difference = text.estimate(report.difference)
+    return [
+        f"**Next:** {markdown.plain(advice(loop, report))}",
+        f"**{markdown.plain(production_line(report))}**",
+        markdown.table((markdown.plain(report.metric), "value", "interval", "samples"), rows),
+        f"Candidate minus champion, paired, positive is better: {difference}.",
+        chart,
+    ]
+
+
+def _chart(connection: Connection, report: Report) -> str:
+    """Return the metric over the last nights as a picture; "" for fewer than two nights."""
+    numbers = reported_nights(connection, report.night)[-_NIGHTS_DRAWN:]
+    drawn = history_png(report, comparable_reports(connection, report, numbers))
+    if drawn is None:
+        return ""
+    title, picture = drawn
+    return f"![{markdown.plain(title)}]({data_uri(picture)})"
+
+
+def _steps(done: dict[str, tuple[Any, float]]) -> str:
+    rows = [
+        [name, markdown.plain(summarize(name, result)), text.duration(seconds)]
+        for name, (result, seconds) in done.items()
+    ]
+    rows += [[step.name, "not done", "-"] for step in STEPS if step.name not in done]
+    return markdown.table(("step", "result", "time"), rows)
+
+
+def _labeling(loop: Loop, connection: Connection, number: int) -> str:
+    """Return the progress of labeling and what is left of its budget."""
+    counts = count_labeling(connection)
+    total = counts["waiting"] + counts["sent"] + counts["done"]
+    if not total:
+        return "## Labeling\n\nNo sample has been queued for annotation yet."
+    costs = read_costs(connection, loop.project)
+    budget = read_budget(connection, loop.project, costs, number, loop.now())
+    share = counts["done"] / total
+    return (
+        f"## Labeling\n\n{text.bar(share)} {share:.0%} came back: {counts['done']:,} of {total:,} "
+        f"labeling tasks; {counts['sent']:,} are with annotators, {counts['waiting']:,} wait to be "
+        f"sent.\n\n{_budget(budget, loop.project.cost.currency)}"
+    )
+
+
+def _budget(budget: Budget, currency: str) -> str:
+    purses = ((f"night {budget.night}", budget.tonight), (budget.month, budget.this_month))
+    rows = [[name, *allowance_cells(allowance)] for name, allowance in purses]
+    headings = (markdown.plain(currency), "limit", "spent", "committed", "left")
+    return markdown.table(headings, rows)
+
+
+def _links(
+    loop: Loop, number: int, decision: Decision | None, done: dict[str, tuple[Any, float]]
+) -> str:
+    """Return links to the pages that have been written."""
+    pages = [
+        ("the whole report", report_name(number)),
+        ("overview of all nights", OVERVIEW_PAGE),
+        ("labeling: quality, cost, queue", LABELING_PAGE),
+    ]
+    if decision is not None:
+        pages.append(("the dossier of the decision", dossier_place(decision.id)))
+    folder = loop.project.state / "reports"
+    links = [
+        f"- {markdown.link(title, address(loop.project, name))}"
+        for title, name in pages
+        if (folder / name).exists()
+    ]
+    url = done["route"][0].project_url if "route" in done else None
+    if url is not None:
+        links.append(f"- {markdown.link('the labeling project', url)}")
+    return "## Links\n\n" + "\n".join(links) if links else ""

@@ -1,0 +1,114 @@
+"""Which Prefect and Label Studio a project uses: its own, or those of a project that was there first.
+
+Projects of one user on one machine share both servers by design, since each takes a quarter of a
+gigabyte. The one that starts a server owns it: its database, secrets and log stay in the owner's
+state folder, and any of them may start it again from there.
+
+A work pool named after the project is its own: it is made, served on this machine and removed again.
+Any other pool belongs to the team and is only used.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from flywheel.errors import SettingsError
+from flywheel.project import FILE_NAME, Project, load_project
+from flywheel.stack.process import read_servers
+from flywheel.stack.supervise import owner_of_port, port_of
+
+SHARED = ("prefect", "label-studio")
+"""servers that hold several projects; a model server holds one"""
+
+
+def owners(project: Project) -> dict[str, Project]:
+    """Service -> the other project whose server this one uses, as `flywheel up` has found them."""
+    try:
+        stored = json.loads(_path(project).read_text(encoding="utf-8"))
+        folders = {name: Path(stored[name]) for name in SHARED if name in stored}
+    except (FileNotFoundError, ValueError, TypeError):
+        return {}
+    found = {name: _project_in(folder) for name, folder in folders.items()}
+    return {
+        name: other
+        for name, other in found.items()
+        if other is not None and url_of(other, name) == url_of(project, name)
+    }
+
+
+def state_of(project: Project, service: str) -> Path:
+    """The state folder that a server's secrets and data are in."""
+    return owners(project).get(service, project).state
+
+
+def find_owners(project: Project) -> dict[str, Project]:
+    """The same, after a look at who listens on the ports now; what is found is remembered."""
+    known = owners(project)
+    own = read_servers(project.state)
+    for name in SHARED:
+        is_own = name in own and own[name].process() is not None
+        if name in known or is_own:
+            continue
+        other = _owner_now(project, name)
+        if other is not None:
+            known[name] = other
+    if known:
+        folders = {name: str(other.directory) for name, other in known.items()}
+        _path(project).write_text(json.dumps(folders, indent=2) + "\n", encoding="utf-8")
+    return known
+
+
+def url_of(project: Project, service: str) -> str:
+    """The address of Prefect or Label Studio, as the settings have it."""
+    url = project.prefect.url if service == "prefect" else project.labeling.url
+    return url.rstrip("/").replace("//localhost:", "//127.0.0.1:")
+
+
+def _owner_now(project: Project, service: str) -> Project | None:
+    """The project whose server listens on the port; None: no one does, or it is no flywheel's."""
+    state = owner_of_port(port_of(url_of(project, service)), service)
+    other = _project_in(state.parent) if state is not None else None
+    if other is None or other.directory == project.directory or service in owners(other):
+        return None
+    return other if url_of(other, service) == url_of(project, service) else None
+
+
+def _project_in(folder: Path) -> Project | None:
+    if not (folder / FILE_NAME).exists():
+        return None
+    try:
+        return load_project(folder)
+    except SettingsError:
+        return None
+
+
+def _path(project: Project) -> Path:
+    return project.state / "shared.json"
+
+
+def run_pool(project: Project) -> str:
+    """The work pool of all flows: [workers] pool, else the project's own."""
+    return project.workers.pool or _own(project)
+
+
+def gpu_pool(project: Project) -> str | None:
+    """The work pool that trains and scores; None: the run of the night does it itself."""
+    return project.workers.gpu_pool
+
+
+def is_own(project: Project, pool: str) -> bool:
+    """Whether a pool is named after the project: flywheel-digits, flywheel-digits-gpu."""
+    return pool == _own(project) or pool.startswith(f"{_own(project)}-")
+
+
+def own_workers(project: Project) -> dict[str, str]:
+    """Service name -> work pool of the workers that the project has on this machine."""
+    pools = {"worker": run_pool(project)}
+    if (gpu := gpu_pool(project)) and gpu != run_pool(project):
+        pools["gpu-worker"] = gpu
+    return {name: pool for name, pool in pools.items() if is_own(project, pool)}
+
+
+def _own(project: Project) -> str:
+    return f"flywheel-{project.name}"

@@ -1,0 +1,74 @@
+"""What others wrote cannot steer a terminal, and a console without UTF-8 gets plain signs."""
+
+import io
+import os
+import subprocess
+import sys
+
+import pytest
+from rich.table import Table
+
+from flywheel.cli.app import init
+from flywheel.cli.terminal import Terminal
+
+HOSTILE = "\x1b]0;X\x07\x1b[31mRED"
+SHOWN = r"\x1b]0;X\x07\x1b[31mRED"
+
+
+@pytest.fixture
+def terminal():
+    return Terminal(file=io.StringIO(), width=200, force_terminal=True)
+
+
+def printed(terminal):
+    return terminal.file.getvalue()
+
+
+def test_a_line_is_printed_as_it_is(terminal):
+    terminal.say(f"a[b]c [bold]R&D #2[/] :smile: {HOSTILE}")
+    assert printed(terminal) == f"a[b]c [bold]R&D #2[/] :smile: {SHOWN}\n"
+
+
+def test_cells_of_a_table_are_shown(terminal):
+    table = Table(box=None)
+    table.add_column("detail")
+    table.add_row(HOSTILE)
+    terminal.print(table)
+    assert SHOWN in printed(terminal)
+    assert "\x1b[31m" not in printed(terminal)
+
+
+def test_our_own_colors_stay(terminal):
+    terminal.print("[red]x[/]", highlight=False)
+    assert "\x1b[31mx\x1b[0m" in printed(terminal)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
+def test_a_console_that_knows_no_utf_8_gets_plain_signs(encoding):
+    """`PYTHONIOENCODING=ascii flywheel check` ended in a traceback at the first tick."""
+    code = (
+        "from flywheel.cli.terminal import Terminal, complain, prepare_streams\n"
+        "prepare_streams()\n"
+        "Terminal().print('[green]✓[/] done … ✗ 漢 \\udcff')\n"
+        "complain('no ✓')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+        capture_output=True,
+        check=True,
+    )
+    out = done.stdout.decode(encoding)
+    assert out.startswith("ok done ")
+    assert r"x \u6f22 \udcff" in out
+    assert done.stderr.decode(encoding) == "flywheel: no ok\n"
+
+
+def test_a_folder_with_signs_is_printed_as_a_shell_needs_it(tmp_path, capsys):
+    init(tmp_path / "R&D #2")
+    assert f"next: flywheel check '{tmp_path}/R&D #2'\n" in capsys.readouterr().out
+
+
+def test_brackets_of_a_folder_are_no_markup(tmp_path, capsys):
+    init(tmp_path / "a[b]c")
+    assert f"wrote {tmp_path}/a[b]c/flywheel.toml" in capsys.readouterr().out
