@@ -5,6 +5,7 @@ notifications; its task cannot be loaded, so each of its runs fails at once; the
 moves to a work pool of the team.
 """
 
+import contextlib
 import json
 import threading
 import uuid
@@ -170,12 +171,23 @@ def test_enough_labels_begin_a_training_that_asks_the_ledger_first(project, ids)
 
 
 def test_a_night_that_failed_is_reported_with_a_link(project, ids, sink):
-    made = api(project, f"/deployments/{ids['nightly']}/create_flow_run")
-    failed = f"{project.prefect.url}/runs/flow-run/{made['id']}"
-    found = wait_for(lambda: _about(sink, "run-failed", failed))
+    tries = (_failed_night(project, ids, sink) for _ in range(3))
+    found = next(filter(None, tries), None)
+    assert found, "three nights failed, and none was reported"
     assert found["project"] == "watchdog"
     assert "ended Failed" in found["what"]
     assert "nowhere" in found["what"]
+
+
+def _failed_night(project, ids, sink):
+    """What is reported of a night that fails, or None: a server on SQLite drops an event now and then."""
+    made = api(project, f"/deployments/{ids['nightly']}/create_flow_run")
+    page = f"{project.prefect.url}/api/flow_runs/{made['id']}"
+    wait_for(lambda: get(page)["state_type"] == "FAILED")
+    failed = f"{project.prefect.url}/runs/flow-run/{made['id']}"
+    with contextlib.suppress(AssertionError):
+        return wait_for(lambda: _about(sink, "run-failed", failed), seconds=45)
+    return None
 
 
 @pytest.fixture(scope="module")
