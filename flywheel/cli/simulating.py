@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from multiprocessing import Manager, get_context
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -12,7 +15,7 @@ from rich.table import Table
 from flywheel.cli.terminal import Terminal
 
 if TYPE_CHECKING:
-    from flywheel.examples.simulation import Arm, Turned
+    from flywheel.examples.simulation import Arm, Job, Turned
     from flywheel.records import Array
 
 simulating = typer.Typer()
@@ -33,57 +36,68 @@ def simulate(
 ) -> None:
     """Turn the loop for many nights in memory, against labels drawn at random.
 
-    On one core a night of one arm takes 6 seconds (messages), 20 (digits) or 3 minutes (pose).
+    On one core a night of one arm takes 6 seconds (messages), 20 (digits) or 3 minutes (pose). Arms and
+    seeds run side by side, one on each core.
     """
     from flywheel.examples import simulation
     from flywheel.examples.demos import find_demo
 
     demo = find_demo(name)
-    arms: Mapping[
-        str, tuple[Callable[[simulation.Setting], Iterable[Turned]], Mapping[str, Any]]
-    ] = {
-        simulation.OURS: (simulation.simulate, {}),
-        simulation.RANDOM: (simulation.simulate, {"select": {"strategy": "random"}}),
-        simulation.PLAIN: (simulation.at_random, {}),
-    }
-    runs: dict[str, list[list[Turned]]] = {arm: [] for arm in arms}
-    best = []
-    for seed in range(seeds):
-        for arm, (turn, changes) in arms.items():
-            setting = simulation.Setting(
-                demo=demo,
-                world=demo.world(seed, world),
-                num_nights=nights,
-                seed=seed,
-                changes={"labeling": {"samples_per_night": labels}, **changes},
-            )
-            turned = []
-            with console.status("") as status:
-                for night in turn(setting):
-                    turned.append(night)
-                    status.update(f"seed {seed}, {arm}: night {night.number} of {nights}")
-            runs[arm].append(turned)
-            _print_end(seed, arm, turned[-1])
-        best.append(simulation.all_at_once(setting))
+    demo.world(0, world)  # a wrong name ends here
+    runs: dict[str, dict[int, list[Turned]]] = {arm: {} for arm in simulation.ARMS}
+    jobs = [
+        simulation.Job(
+            demo=name, world=world, num_nights=nights, num_labels=labels, seed=seed, arm=arm
+        )
+        for seed in range(seeds)
+        for arm in (*simulation.ARMS, simulation.ALL)
+    ]
+    for job, turned in _side_by_side(jobs):
+        runs.setdefault(job.arm, {})[job.seed] = turned
+        _print_end(job, turned[-1])
     metric = simulation.metric_of(demo)
     sign = 1 if metric.higher_is_better else -1
-    found = {arm: simulation.Arm.of(turned) for arm, turned in runs.items()}
-    title = f"{metric.optimize}, {seeds} seeds"
-    _print_nights(title, found)
+    paired = {arm: [runs[arm][seed] for seed in range(seeds)] for arm in simulation.ARMS}
+    found = {arm: simulation.Arm.of(turned) for arm, turned in paired.items()}
+    _print_nights(f"{metric.optimize}, {seeds} seeds", found)
+    best = [turned[-1].trained for turned in runs[simulation.ALL].values()]
     console.print(f"{simulation.ALL}: {sum(best) / len(best):.3f}", highlight=False)
-    ours, *others = arms
+    ours, *others = simulation.ARMS
     for other in others:
         _print_gain(found[ours], found[other], other, sign, simulation.paired_interval)
     for arm in (simulation.OURS, simulation.RANDOM):
-        _print_gate(arm, runs[arm])
+        _print_gate(arm, paired[arm])
     picture.write_bytes(simulation.arms_picture(found, metric.optimize))
     console.print(f"wrote {picture}", highlight=False, markup=False)
 
 
-def _print_end(seed: int, arm: str, last: Turned) -> None:
+def _side_by_side(jobs: Sequence[Job]) -> Iterator[tuple[Job, list[Turned]]]:
+    """Each job with its nights, as it ends; as many processes as there are cores."""
+    from flywheel.examples.simulation import run_job
+
+    all_nights = sum(job.num_turned for job in jobs)
+    with (
+        Manager() as manager,
+        ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool,
+        console.status("") as status,
+    ):
+        nights = manager.Queue()
+        open_jobs = {pool.submit(run_job, job, nights.put): job for job in jobs}
+        try:
+            while open_jobs:
+                ended, _ = wait(open_jobs, timeout=0.5, return_when=FIRST_COMPLETED)
+                status.update(f"{nights.qsize()} of {all_nights} nights")
+                for future in ended:
+                    yield open_jobs.pop(future), future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _print_end(job: Job, last: Turned) -> None:
     serves = "" if last.metric == last.trained else f", {last.metric:.3f} serves"
     console.print(
-        f"  seed {seed}, {arm}: {last.trained:.3f} after {last.num_labels} answers, "
+        f"  seed {job.seed}, {job.arm}: {last.trained:.3f} after {last.num_labels} answers, "
         f"{last.worst:.3f} where it is worst{serves}",
         highlight=False,
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import tempfile
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
@@ -20,7 +20,7 @@ import numpy as np
 from scipy import stats
 
 from flywheel.examples.arms import Exam, School
-from flywheel.examples.demos import Demo, World
+from flywheel.examples.demos import Demo, World, find_demo
 from flywheel.examples.traffic import Arrival, reactions
 from flywheel.ledger.failures import nights_between
 from flywheel.ledger.releases import current_release, latest_checkpoint
@@ -124,11 +124,58 @@ def at_random(setting: Setting) -> Iterator[Turned]:
             yield Turned(number=number, num_labels=paid, metric=value, trained=value, worst=worst)
 
 
-def all_at_once(setting: Setting) -> float:
-    """The metric of the last night where every arrival's label has trained."""
-    exams, school = _exams(setting), _school(setting, is_plain=False)
+def all_at_once(setting: Setting) -> Iterator[Turned]:
+    """The last night alone, where every arrival's label has trained."""
+    exams, school, number = _exams(setting), _school(setting, is_plain=False), setting.num_nights
     with cpu_threads(school.settings.cpu_threads):
-        return exams.grade(setting.num_nights, school.everything())[0]
+        value, worst = exams.grade(number, school.everything())
+    paid = sum(len(arrivals) for arrivals in school.nights)
+    yield Turned(number=number, num_labels=paid, metric=value, trained=value, worst=worst)
+
+
+ARMS: Mapping[str, tuple[Callable[[Setting], Iterator[Turned]], Mapping[str, Any]]] = {
+    OURS: (simulate, {}),
+    RANDOM: (simulate, {"select": {"strategy": "random"}}),
+    PLAIN: (at_random, {}),
+}
+"""arms that are compared night by night: how a setting is turned, and the sections that differ"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """An arm of a seed, as another process is told of it."""
+
+    demo: str
+    world: str
+    num_nights: int
+    num_labels: int
+    """samples a night"""
+    seed: int
+    arm: str
+    """one of ARMS, or ALL"""
+
+    @property
+    def num_turned(self) -> int:
+        """How many nights it yields."""
+        return self.num_nights if self.arm in ARMS else 1
+
+
+def run_job(job: Job, report: Callable[[int], None]) -> list[Turned]:
+    """All nights of a job; `report` gets the number of each when it is over."""
+    turn, changes = ARMS.get(job.arm, (all_at_once, {}))
+    demo = find_demo(job.demo)
+    setting = Setting(
+        demo=demo,
+        world=demo.world(job.seed, job.world),
+        num_nights=job.num_nights,
+        seed=job.seed,
+        changes={"labeling": {"samples_per_night": job.num_labels}, **changes},
+    )
+    nights = []
+    for night in turn(setting):
+        nights.append(night)
+        report(night.number)
+    return nights
 
 
 def paired_interval(gains: Array) -> tuple[float, float, float]:
@@ -204,10 +251,13 @@ class _Exams:
         self._setting, self._task = setting, task
         self._statistic = compile_formula(metric.optimize, Path.cwd())
         self.sign = 1 if metric.higher_is_better else -1
+        self._newest: tuple[int, Sequence[Arrival]] | None = None
 
     def grade(self, number: int, weights: bytes) -> tuple[float, float]:
         """The metric on arrivals like those of a night, overall and on the kind where it is worst."""
-        arrivals = self._setting.world.truth_set(number - 1, _EXAM_SAMPLES)
+        if self._newest is None or self._newest[0] != number:
+            self._newest = number, self._setting.world.truth_set(number - 1, _EXAM_SAMPLES)
+        arrivals = self._newest[1]
         exam = Exam(task=self._task, arrivals=arrivals, statistic=self._statistic, device="cpu")
         scores = exam.scores(weights)
         kinds = np.array([arrival.kind for arrival in arrivals])
