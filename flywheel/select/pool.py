@@ -29,13 +29,12 @@ _STRONGEST = 2_000
 """failures that are candidates because of their strength"""
 _EVEN = 4_000
 """candidates drawn evenly, of those that wait and of production: the strongest alone cover production
-worse than random picks do"""
+worse than random picks do. Those of production are also what a batch should cover: a thousand of them,
+for a thousand picks, are learned by heart"""
 _RECENT = 20_000
 """newest predictions that count as recent production"""
 _KNOWN = 1_000
 """newest chosen samples, which a batch should not repeat"""
-_TARGETS = 1_000
-"""samples of recent production, which a batch should cover"""
 _UNSURE = "low_confidence"
 _One = TypeVar("_One", Failure, Served)
 
@@ -118,9 +117,8 @@ def read_pool(
         for one in may_be_chosen
         if fills and one.sample_id not in failures
     ]
-    targets = served[:_TARGETS]
     pairs = dict(chosen)
-    pairs |= {one.sample_id: one.prediction_id for one in targets}
+    pairs |= {one.sample_id: one.prediction_id for one in served}
     pairs |= {one.sample_id: one.prediction_id for one in suspects}
     seen = _see(connection, pairs, serving)
     against = {one.sample_id: one.contradiction for one in suspects}
@@ -129,9 +127,9 @@ def read_pool(
         strength=_strength(suspects, seen),
         doubt=np.array([seen.doubt[one.sample_id] for one in suspects]),
         known=_places(seen, [key for key, _ in chosen]),
-        recent=_places(seen, [one.sample_id for one in targets]),
+        recent=_places(seen, [one.sample_id for one in served]),
         weight=np.array(
-            [max(seen.doubt[one.sample_id], against.get(one.sample_id, 0.0)) for one in targets]
+            [max(seen.doubt[one.sample_id], against.get(one.sample_id, 0.0)) for one in served]
         ),
     )
 

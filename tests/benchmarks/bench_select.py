@@ -56,7 +56,7 @@ from flywheel.select import strategies as ours
 from flywheel.settings.labeling import LabelingSettings
 
 _CHOSEN, _WIDTH, _CLUSTERS = 1_000, 128, 2_000
-_NIGHTS, _A_NIGHT, _KNOWN, _RECENT = 1_000, 25, 1_000, 1_000
+_NIGHTS, _A_NIGHT, _KNOWN, _RECENT = 1_000, 25, 1_000, 4_000
 _MOST_SEARCHED, _TARGETS = 100_000, 4_000
 _SUSPECT = 0.7
 _PIECE = 20_000
