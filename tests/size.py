@@ -19,9 +19,9 @@ ROOT = Path(__file__).parents[1]
 PARTS = ("flywheel", "flows")
 
 BUDGET = {
-    "lines of code": 35_572,
-    "lines of docstrings": 8_351,
-    "files": 290,
+    "lines of code": 35_647,
+    "lines of docstrings": 8_367,
+    "files": 291,
     "settings": 98,
     "commands": 30,
 }

@@ -2,6 +2,7 @@
 
 from flywheel.evaluate.book import Context, Part, Rows, unpack_book
 from flywheel.evaluate.evaluation import (
+    Challenger,
     Contest,
     Evaluation,
     EvaluationData,
@@ -17,6 +18,7 @@ from flywheel.evaluate.suggest import Advice, suggest
 
 __all__ = [
     "Advice",
+    "Challenger",
     "Contest",
     "Context",
     "Evaluation",

@@ -138,19 +138,44 @@ def evaluate(
     return Evaluation(report=report, scores=scores)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Challenger:
+    """A model whose challenge is open, and the marks of the test set that hold for it."""
+
+    model: Model
+    marks: Mapping[str, Array]
+    """(N,) each, see `book.Rows`"""
+
+
 def outcomes_of(
-    task: Task, rules: Rules, test: Rows, candidate: Model, champion: Model, spread: Spread | None
-) -> FreshOutcomes:
-    """The paired outcomes of two models on the fresh rows of a test set, as a report has them.
+    task: Task,
+    rules: Rules,
+    test: Rows,
+    champion: Model,
+    challengers: Sequence[Challenger],
+    spread: Spread | None,
+) -> list[FreshOutcomes]:
+    """Per challenger, its paired outcomes with the champion on its fresh rows, as a report has them.
+
+    Every model is asked once.
 
     Raises:
         TaskError: a score is not a finite number.
     """
-    rows = replace(test, marks=_marks(task, test))
-    models = {"candidate": candidate, "champion": champion}
-    book = {"test": rows.part(score_entrants(task, rows, models, {}, spread))}
+    models = {f"{place}": one.model for place, one in enumerate(challengers)}
+    tables = score_entrants(task, test, {**models, "champion": champion}, {}, spread)
     statistic = compile_formula(rules.metric.optimize, rules.directory)
-    return fresh_outcomes(book, statistic, higher_is_better=rules.metric.higher_is_better)
+    found = []
+    for place, one in enumerate(challengers):
+        rows = replace(test, marks=one.marks)
+        marked = replace(rows, marks=_marks(task, rows))
+        names = {"candidate": f"{place}", "champion": "champion"}
+        pair = {name: tables[key] for name, key in names.items() if tables}
+        book = {"test": marked.part(pair)}
+        found.append(
+            fresh_outcomes(book, statistic, higher_is_better=rules.metric.higher_is_better)
+        )
+    return found
 
 
 def _book(

@@ -1,10 +1,9 @@
-"""The steps evaluate and decide, and the production estimate of a night.
+"""The steps evaluate and decide.
 
 Labels of the probability share are sealed until a challenge opens them. The candidate that is
 judged is that of an open challenge, of several the one whose evidence has come furthest; a newer one
 waits until it may open one beside them. The labels that are opened are stored with the report in
-one transaction, so that a killed run opens none twice. A verdict other than PROMOTE is a normal end. The production estimate also uses sealed labels, which is
-allowed because no decision reads it.
+one transaction, so that a killed run opens none twice. A verdict other than PROMOTE is a normal end.
 """
 
 from __future__ import annotations
@@ -20,29 +19,19 @@ from flywheel.artifact import load_model
 from flywheel.decide import Standing, e_value, next_challenges
 from flywheel.decide import decide as decide_on
 from flywheel.evaluate import (
+    Challenger,
     Contest,
     EvaluationData,
-    Population,
-    Returned,
     Rows,
     Rules,
     outcomes_of,
-    production_estimate,
 )
 from flywheel.evaluate import evaluate as evaluate_models
 from flywheel.evaluate.book import LATENCY
-from flywheel.evaluate.scoring import CONFIDENCE, score_one
+from flywheel.evaluate.scoring import CONFIDENCE
 from flywheel.gpu import hold_devices
 from flywheel.ledger.annotations import annotations_of
-from flywheel.ledger.batches import (
-    Drawn,
-    LabeledChoice,
-    draw_scales,
-    draws_since,
-    labeled_choices,
-    origins,
-    unanswered_draws,
-)
+from flywheel.ledger.batches import draw_scales, origins
 from flywheel.ledger.datasets import read_manifest
 from flywheel.ledger.failures import failures_in, move_failures
 from flywheel.ledger.judged import (
@@ -60,11 +49,10 @@ from flywheel.ledger.judged import (
 from flywheel.ledger.releases import current_release, get_checkpoint
 from flywheel.ledger.samples import groups_of, load_samples
 from flywheel.loop.context import Loop, NightRun
+from flywheel.loop.production import estimate_production
 from flywheel.loop.results import Decided, Evaluated
 from flywheel.loop.retrain import newest_version
 from flywheel.metrics.compiled import compile_formula
-from flywheel.metrics.names import check_scores
-from flywheel.metrics.scores import ScoreTable
 from flywheel.model import Model, cpu_threads, pick_device
 from flywheel.records import (
     FAILED,
@@ -74,15 +62,11 @@ from flywheel.records import (
     DatasetRow,
     DatasetVersion,
     FailureState,
-    ProductionEstimate,
     Report,
     Reuse,
     Share,
     Split,
 )
-
-_NIGHTS = 7
-"""nights whose batches count, including tonight's: a week has every weekday once"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -299,19 +283,28 @@ def _furthest(
     Looking at the evidence for this is free of charge: each challenge has a share of alpha of its own,
     and its evidence is valid whenever it is looked at.
     """
-    found = []
     seen = _seen(rows, labels)
-    bare = _rows(loop, seen)  # read once: for each challenge only the marks differ
-    for challenge in labels.challenges:
-        mine = replace(labels, challenge=challenge)
-        candidate = load_model(
-            loop.ledger, loop.blobs, loop.task, challenge.challenger_digest, pick_device(device)
+    challengers = [
+        Challenger(
+            model=load_model(
+                loop.ledger, loop.blobs, loop.task, one.challenger_digest, pick_device(device)
+            ),
+            marks=_marks(loop, seen, replace(labels, challenge=one)),
         )
-        test = replace(bare, marks=_marks(loop, seen, mine))
-        outcomes = outcomes_of(loop.task, rules_of(loop), test, candidate, champion, loop.spread)
-        part = e_value(outcomes, loop.project.gate.min_gain) * challenge.alpha
-        found.append((part, challenge.number, mine))
-    return max(found, key=lambda one: one[:2])[2]
+        for one in labels.challenges
+    ]
+    outcomes = outcomes_of(
+        loop.task, rules_of(loop), _rows(loop, seen), champion, challengers, loop.spread
+    )
+
+    def part(place: int) -> tuple[float, int]:
+        """How much of what it needs a challenge has; of equal ones the newest."""
+        challenge = labels.challenges[place]
+        value = e_value(outcomes[place], loop.project.gate.min_gain)
+        return value * challenge.alpha, challenge.number
+
+    furthest = max(range(len(outcomes)), key=part)
+    return replace(labels, challenge=labels.challenges[furthest])
 
 
 def _pair(loop: Loop, labels: _TestLabels) -> tuple[str, str] | None:
@@ -377,72 +370,3 @@ def _model(loop: Loop, digest: str | None, device: str) -> Model | None:
     if digest is None:
         return None
     return load_model(loop.ledger, loop.blobs, loop.task, digest, pick_device(device))
-
-
-def estimate_production(loop: Loop, night_number: int) -> ProductionEstimate | None:
-    """The metric in production over the last 7 nights, from the labels that have come back.
-
-    It scores the logged answers, whichever model gave them; no model runs. None below 5 labels of
-    the probability share.
-
-    Raises:
-        SettingsError: the metric names a score that the task does not give.
-        TaskError: a score is not a finite number.
-    """
-    since = night_number - _NIGHTS + 1
-    with loop.ledger.read() as connection:
-        labeled = labeled_choices(connection, since)
-        draws = draws_since(connection, since)
-        unanswered = unanswered_draws(connection, since)
-    if not labeled:
-        return None
-    project = loop.project
-    statistic = compile_formula(project.metric.optimize, project.directory)
-    returned = _returned(labeled, draws, unanswered, _scores(loop, labeled))
-    check_scores(statistic, sorted(returned.scores))
-    rng = np.random.default_rng([project.project.seed, night_number])
-    return production_estimate(statistic, returned, rng)
-
-
-def _scores(loop: Loop, labeled: list[LabeledChoice]) -> ScoreTable:
-    rows = [
-        {
-            **score_one(loop.task, choice.sample_id, choice.answer, choice.label),
-            CONFIDENCE: choice.confidence,
-            LATENCY: choice.latency_ms,
-        }
-        for choice in labeled
-    ]
-    names = set.intersection(*(set(row) for row in rows))
-    return {name: np.array([row[name] for row in rows], dtype=np.float64) for name in names}
-
-
-def _returned(
-    labeled: list[LabeledChoice],
-    draws: list[Drawn],
-    unanswered: Mapping[str, float],
-    scores: ScoreTable,
-) -> Returned:
-    places = {draw.batch_id: index for index, draw in enumerate(draws)}
-    # What was drawn from earlier production is of no population here.
-    probabilities = [
-        choice.inclusion_probability or np.nan if choice.batch_id in places else np.nan
-        for choice in labeled
-    ]
-    return Returned(
-        ids=tuple(choice.sample_id for choice in labeled),
-        scores=scores,
-        confidences=np.array([choice.confidence for choice in labeled]),
-        probabilities=np.array(probabilities, dtype=np.float64),
-        clusters=np.unique([choice.group for choice in labeled], return_inverse=True)[1],
-        batches=np.array([places.get(choice.batch_id, 0) for choice in labeled], dtype=np.int64),
-        populations=tuple(
-            Population(
-                size=draw.population,
-                mean_confidence=draw.mean_confidence,
-                night=draw.night,
-                unanswered=unanswered.get(draw.batch_id, 0.0),
-            )
-            for draw in draws
-        ),
-    )

@@ -1,0 +1,98 @@
+"""The production estimate of a night: the metric of what was answered, from labels that came back.
+
+It also uses sealed labels, which is allowed because no decision reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from flywheel.evaluate import Population, Returned, production_estimate
+from flywheel.evaluate.book import LATENCY
+from flywheel.evaluate.scoring import CONFIDENCE, score_one
+from flywheel.ledger.batches import (
+    Drawn,
+    LabeledChoice,
+    draws_since,
+    labeled_choices,
+    unanswered_draws,
+)
+from flywheel.loop.context import Loop
+from flywheel.metrics.compiled import compile_formula
+from flywheel.metrics.names import check_scores
+from flywheel.metrics.scores import ScoreTable
+from flywheel.records import ProductionEstimate
+
+_NIGHTS = 7
+"""nights whose batches count, including tonight's: a week has every weekday once"""
+
+
+def estimate_production(loop: Loop, night_number: int) -> ProductionEstimate | None:
+    """The metric in production over the last 7 nights, from the labels that have come back.
+
+    It scores the logged answers, whichever model gave them; no model runs. None below 5 labels of
+    the probability share.
+
+    Raises:
+        SettingsError: the metric names a score that the task does not give.
+        TaskError: a score is not a finite number.
+    """
+    since = night_number - _NIGHTS + 1
+    with loop.ledger.read() as connection:
+        labeled = labeled_choices(connection, since)
+        draws = draws_since(connection, since)
+        unanswered = unanswered_draws(connection, since)
+    if not labeled:
+        return None
+    project = loop.project
+    statistic = compile_formula(project.metric.optimize, project.directory)
+    returned = _returned(labeled, draws, unanswered, _scores(loop, labeled))
+    check_scores(statistic, sorted(returned.scores))
+    rng = np.random.default_rng([project.project.seed, night_number])
+    return production_estimate(statistic, returned, rng)
+
+
+def _scores(loop: Loop, labeled: Sequence[LabeledChoice]) -> ScoreTable:
+    rows = [
+        {
+            **score_one(loop.task, choice.sample_id, choice.answer, choice.label),
+            CONFIDENCE: choice.confidence,
+            LATENCY: choice.latency_ms,
+        }
+        for choice in labeled
+    ]
+    names = set.intersection(*(set(row) for row in rows))
+    return {name: np.array([row[name] for row in rows], dtype=np.float64) for name in names}
+
+
+def _returned(
+    labeled: Sequence[LabeledChoice],
+    draws: Sequence[Drawn],
+    unanswered: Mapping[str, float],
+    scores: ScoreTable,
+) -> Returned:
+    places = {draw.batch_id: index for index, draw in enumerate(draws)}
+    # What was drawn from earlier production is of no population here.
+    probabilities = [
+        choice.inclusion_probability or np.nan if choice.batch_id in places else np.nan
+        for choice in labeled
+    ]
+    return Returned(
+        ids=tuple(choice.sample_id for choice in labeled),
+        scores=scores,
+        confidences=np.array([choice.confidence for choice in labeled]),
+        probabilities=np.array(probabilities, dtype=np.float64),
+        clusters=np.unique([choice.group for choice in labeled], return_inverse=True)[1],
+        batches=np.array([places.get(choice.batch_id, 0) for choice in labeled], dtype=np.int64),
+        populations=tuple(
+            Population(
+                size=draw.population,
+                mean_confidence=draw.mean_confidence,
+                night=draw.night,
+                unanswered=unanswered.get(draw.batch_id, 0.0),
+            )
+            for draw in draws
+        ),
+    )
