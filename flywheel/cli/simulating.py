@@ -89,9 +89,8 @@ def _side_by_side(jobs: Sequence[Job]) -> Iterator[tuple[Job, list[Turned]]]:
                 status.update(f"{nights.qsize()} of {all_nights} nights")
                 for future in ended:
                     yield open_jobs.pop(future), future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)  # an interrupted table begins no more
 
 
 def _print_end(job: Job, last: Turned) -> None:

@@ -143,7 +143,7 @@ ARMS: Mapping[str, tuple[Callable[[Setting], Iterator[Turned]], Mapping[str, Any
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
-    """An arm of a seed, as another process is told of it."""
+    """An arm of a seed, in a form that goes to another process."""
 
     demo: str
     world: str
