@@ -291,7 +291,7 @@ def _school(setting: Setting, *, is_plain: bool) -> School:
     task = load_task(sections["project"]["task"], Path.cwd())
     train = Train(**sections.get("train", {}))
     if is_plain:
-        task = replace(task, augment=None, loss_not=None)
+        task = replace(task, augment=None)
         train = train.model_copy(update={"production_share": 0.0, "validation_share": 0.0})
     return School(
         task=task,

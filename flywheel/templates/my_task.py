@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 
 from flywheel import open_picture
 from flywheel.errors import AnnotationError
-from flywheel.recipes import VaryPictures, not_this_class
+from flywheel.recipes import VaryPictures
 from flywheel.records import Answer, Json, Sample, Split
 from flywheel.task import Baseline, Example, Labeling, Predictor, Task
 
@@ -52,7 +52,6 @@ def task() -> Task:
         start_data=start_data,  # the labels that you begin with
         baselines={"majority class": Baseline(kind="scripted", fit=majority_class)},
         augment=VaryPictures(),  # how much pictures are turned, moved and relit in training
-        loss_not=lambda output, target: not_this_class(output["logits"], target),  # failed answers
         slices={"little ink": lambda sample: bool(inputs([sample]).mean() < 0.25)},
     )
 

@@ -23,8 +23,8 @@ def test_its_task_is_the_one_that_init_writes():
     assert len(shown.splitlines()) <= 25
     written = (ROOT / "flywheel/templates/my_task.py").read_text(encoding="utf-8")
     _imports, _, function = shown.partition("\n\n\n")
-    # Two fields that a task can do without are left out, so that the rest is read.
-    usual = re.sub(r"^        (?:augment|loss_not)=.*\n", "", written, flags=re.MULTILINE)
+    # A field that a task can do without is left out, so that the rest is read.
+    usual = re.sub(r"^        augment=.*\n", "", written, flags=re.MULTILINE)
     assert function in usual
 
 

@@ -23,7 +23,7 @@ from torch.nn import functional
 
 from flywheel.errors import AnnotationError
 from flywheel.pictures import open_picture
-from flywheel.recipes import VaryPictures, not_this_class
+from flywheel.recipes import VaryPictures
 from flywheel.records import Answer, Array, Json, Sample, Split
 from flywheel.task import Baseline, Example, Labeling, Predictor, Task
 
@@ -82,7 +82,6 @@ def task() -> Task:
             erase_side=0.4,
             outside="zeros",
         ),
-        loss_not=lambda output, target: not_this_class(output["logits"], target),
     )
 
 

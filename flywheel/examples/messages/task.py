@@ -28,7 +28,6 @@ from torch import nn
 from torch.nn import functional
 
 from flywheel.errors import AnnotationError, PayloadError
-from flywheel.recipes import not_this_class
 from flywheel.records import Answer, Array, Json, Sample, Split
 from flywheel.task import Baseline, Example, Labeling, Predictor, Task
 
@@ -141,7 +140,6 @@ def task() -> Task:
             "short": lambda sample: len(_text(sample)) < _SHORT,
         },
         augment=_augment,
-        loss_not=lambda output, target: not_this_class(output["logits"], target),
     )
 
 
