@@ -19,8 +19,8 @@ ROOT = Path(__file__).parents[1]
 PARTS = ("flywheel", "flows")
 
 BUDGET = {
-    "lines of code": 35_642,
-    "lines of docstrings": 8_368,
+    "lines of code": 35_655,
+    "lines of docstrings": 8_370,
     "files": 291,
     "settings": 98,
     "commands": 30,

@@ -36,8 +36,9 @@ from flywheel.report.kit.text import estimate as formatted
 from flywheel.task import Task
 
 _EXAM_SAMPLES = 1_000
+_RARE = 0.1
+"""a kind is rare that is less of the arrivals"""
 _PAIRS = 12
-
 
 STORY_PAGE = "story.html"
 
@@ -239,8 +240,12 @@ def _at_equal_labels(
     first, ours = (exam.measure(loop.blobs.get(one.digest)) for one in (trained[0], last))
     other = exam.measure(drawn)
     kinds = np.array([arrival.kind for arrival in exam.arrivals])
-    parts = {"all": np.ones(len(kinds), dtype=bool)}
-    if len(names := np.unique(kinds)) > 1:
+    parts: dict[str, Array] = {"all": np.ones(len(kinds), dtype=bool)}
+    names, place, counts = np.unique(kinds, return_inverse=True, return_counts=True)
+    is_rare: Array = (counts < _RARE * len(kinds))[place]
+    if is_rare.any():
+        parts["rare kinds"] = is_rare
+    if len(names) > 1:
         parts |= {str(name): kinds == name for name in names}
 
     def gain(part: Array) -> Estimate | None:
@@ -268,9 +273,20 @@ def _at_equal_labels(
         note=(
             f"Trained on {last.num_labels} labels each, those that the loop chose have "
             f"{metric.optimize} {rows[0][3]} and those drawn at random {rows[0][4]}: a gain of "
-            f"{rows[0][5]}, with the 95 % interval over the samples."
+            f"{rows[0][5]}, with the 95 % interval over the samples.{_on_rare(rows)}"
         ),
     )
+
+
+def _on_rare(rows: Sequence[tuple[str, ...]]) -> str:
+    """What the row of the rare kinds says, if there is one."""
+    for name, number, _first, ours, drawn, gain in rows:
+        if name == "rare kinds":
+            return (
+                f" On the kinds that are rare, {number} of these samples, it is {ours} against {drawn}: "
+                f"a gain of {gain}."
+            )
+    return ""
 
 
 def _line(name: str, points: Iterable[tuple[int, Estimate | None]]) -> Line:
