@@ -17,7 +17,7 @@ _UNIFORM = 0.8
 bets large: they shrink with the ratio of the least probability to a sample's own."""
 
 
-AGREEING = 0.4
+AGREEING = 0.3
 """Part of the expected size that is spread evenly when the draw leans towards disagreement: it bounds
 the weights of the production estimate."""
 
@@ -25,7 +25,7 @@ the weights of the production estimate."""
 def leaning_probabilities(differs: Array, expected_size: float) -> Array | None:
     """Return (N,) probabilities in (0, 1], mostly where two models differ, the rest spread evenly.
 
-    Formula: p_i = 0.4 n / N + 0.6 n d_i / sum(d), d_i 1 where the answers differ and 0 elsewhere;
+    Formula: p_i = 0.3 n / N + 0.7 n d_i / sum(d), d_i 1 where the answers differ and 0 elsewhere;
     values above 1 are set to 1. All that differ have one probability, so that the gate's bets on
     them have one size.
     Source: Sawade, Landwehr and Scheffer, Active comparison of prediction models (2012).

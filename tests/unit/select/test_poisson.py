@@ -26,9 +26,9 @@ def test_the_more_uncertain_is_never_the_less_probable(uncertainty, expected_siz
     assert (np.diff(found[np.argsort(uncertainty)]) >= -1e-12).all()
 
 
-def test_a_draw_that_leans_is_even_by_two_fifths_and_the_rest_is_where_answers_differ():
+def test_a_draw_that_leans_is_even_by_three_tenths_and_the_rest_is_where_answers_differ():
     found = leaning_probabilities(np.arange(100) < 10, 8.0)
-    np.testing.assert_allclose(found, [0.032 + 0.48] * 10 + [0.032] * 90)
+    np.testing.assert_allclose(found, [0.024 + 0.56] * 10 + [0.024] * 90)
 
 
 def test_what_differs_is_drawn_for_certain_when_there_is_room():
