@@ -19,9 +19,9 @@ ROOT = Path(__file__).parents[1]
 PARTS = ("flywheel", "flows")
 
 BUDGET = {
-    "lines of code": 35_655,
-    "lines of docstrings": 8_370,
-    "files": 291,
+    "lines of code": 35_671,
+    "lines of docstrings": 8_371,
+    "files": 293,
     "settings": 98,
     "commands": 30,
 }

@@ -20,14 +20,12 @@ from prefect.context import FlowRunContext
 from prefect.runtime import flow_run
 from prefect.states import Completed
 
+from flows.registration.manifests import DIRECTORY_VARIABLE
 from flywheel.errors import BusyError, RefusedError, SettingsError, SupersededError
 from flywheel.loop import Loop, Slot
 from flywheel.project import load_project
 
 Parameters = ParamSpec("Parameters")
-
-DIRECTORY_VARIABLE = "FLYWHEEL_DIRECTORY"
-"""environment variable of a project's own worker: the only folder that its runs may be for"""
 
 PATIENCE_SECONDS = 3600.0
 """how long a night waits for work between nights, or for another run of itself"""

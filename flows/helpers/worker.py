@@ -20,8 +20,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.utilities.processutils import setup_signal_handlers_worker
 from prefect.workers.process import ProcessJobConfiguration, ProcessWorker, ProcessWorkerResult
 
-from flows.helpers.runs import DIRECTORY_VARIABLE
-from flows.registration.manifests import entrypoints, run_environment
+from flows.registration.manifests import DIRECTORY_VARIABLE, entrypoints, run_environment
 from flywheel.errors import RefusedError
 
 

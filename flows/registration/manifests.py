@@ -17,6 +17,8 @@ import yaml  # type: ignore[import-untyped]
 from flywheel import stack
 from flywheel.project import Project
 
+DIRECTORY_VARIABLE = "FLYWHEEL_DIRECTORY"
+"""environment variable of a project's own worker: the only folder that its runs may be for"""
 _FOLDER = files("deployments")
 _VARIABLE = re.compile(r"\{\{\s*\$(FLYWHEEL_\w+)\s*\}\}")
 

@@ -1,8 +1,7 @@
 """Runs flows from the command line and shows their progress.
 
 Progress is read from the ledger by a thread, so that the display is the same for a new night and
-for one that resumes after a kill. `prepare` must run before Prefect is imported, which reads its
-settings from the environment.
+for one that resumes after a kill.
 """
 
 from __future__ import annotations
@@ -16,12 +15,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
 from rich.markup import escape
 
 from flywheel import stack
+from flywheel.cli.preparing import prepare
 from flywheel.cli.terminal import Terminal
-from flywheel.errors import FlywheelError, RefusedError, UnavailableError
+from flywheel.errors import FlywheelError, UnavailableError
 from flywheel.ledger import Ledger
 from flywheel.ledger.locks import hold
 from flywheel.ledger.nights import current_night_number
@@ -30,37 +29,6 @@ from flywheel.loop.steps import STEPS, step_results
 from flywheel.project import Project
 from flywheel.records import Release
 from flywheel.report import falls_short, summarize
-from flywheel.web import is_loopback, through
-
-
-def prepare(project: Project) -> None:
-    """Point this process at the project's servers and make sure that Prefect's answers.
-
-    Raises:
-        UnavailableError: it does not.
-        RefusedError: it wants another password.
-    """
-    os.environ.update(stack.environment(project))
-    # The terminal shows our lines; Prefect's log stays in its dashboard.
-    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-    url = os.environ["PREFECT_API_URL"]
-    try:
-        health = httpx.get(f"{url}/health", timeout=10, trust_env=not is_loopback(url))
-        health.raise_for_status()
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise UnavailableError(
-            f"Prefect at {url} does not answer ({error}){through(url)}. Start it with flywheel up, "
-            "then run this command again; nothing was started and nothing is lost."
-        ) from error
-    name, _, password = os.environ.get("PREFECT_API_AUTH_STRING", "").partition(":")
-    asked = f"{url}/admin/version"
-    said = httpx.get(asked, auth=(name, password), timeout=10, trust_env=not is_loopback(url))
-    if said.status_code == httpx.codes.UNAUTHORIZED:
-        raise RefusedError(
-            f"Prefect at {url} refuses the password of PREFECT_API_AUTH_STRING, or of "
-            f"{project.state}/secrets.json. Set that of the server that runs, or let flywheel down "
-            "and flywheel up start this project's own."
-        )
 
 
 def run_night(project: Project, console: Terminal) -> None:

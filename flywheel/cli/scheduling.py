@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from flywheel import stack
-from flywheel.cli.running import prepare
+from flywheel.cli.preparing import prepare
 from flywheel.project import Project
 from flywheel.shell import quoted
 

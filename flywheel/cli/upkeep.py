@@ -37,7 +37,7 @@ def doctor(
     ] = False,
 ) -> None:
     """Check servers, tokens, disk, clock, versions and GPU."""
-    from flows.registration.server import CHECKS
+    from flows.registration.health import CHECKS
     from flywheel.upkeep import examine
 
     marks = {"ok": "[green]✓[/]", "warn": "[yellow]![/]", "fail": "[red]✗[/]"}

@@ -9,8 +9,8 @@ import yaml
 from prefect import Flow
 from prefect.client.schemas.schedules import CronSchedule
 
-from flows.helpers.runs import DIRECTORY_VARIABLE
 from flows.registration.manifests import (
+    DIRECTORY_VARIABLE,
     deployment_manifest,
     entrypoints,
     project_values,

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pytest
 
-from flows.registration.server import CHECKS as PREFECT
+from flows.registration.health import CHECKS as PREFECT
 from flywheel.cli.starter import write_starter
 from flywheel.ledger import Ledger
 from flywheel.ledger.nights import open_night
