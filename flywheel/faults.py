@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from flywheel.errors import UserError
+from flywheel.errors import TaskError, UserError
 
 UNREADABLE = (UserError, LookupError, TypeError, ValueError, AttributeError)
 """what a function of a task may raise when it is given what is no answer of the task"""
@@ -26,11 +26,13 @@ _SELF_EXPLAINING = (RuntimeError, ValueError)  # what torch and numpy raise with
 
 def describe_fault(error: BaseException, folders: Iterable[Path]) -> str:
     """`my_task.py:57: KeyError: 'lens'`; without a place when no line of these folders is in it."""
+    if isinstance(error, TaskError) and error.__cause__ is not None:  # of flywheel.calls
+        error = error.__cause__
     lines = str(error.msg if isinstance(error, SyntaxError) else error).splitlines()
     said = lines[0] if lines else ""
     if not said:
         said = type(error).__name__
-    elif not isinstance(error, SyntaxError) and type(error) not in _SELF_EXPLAINING:
+    elif not isinstance(error, (SyntaxError, TaskError)) and type(error) not in _SELF_EXPLAINING:
         said = f"{type(error).__name__}: {said}"
     place = _place(error, list(folders))
     return f"{place}: {said}" if place else said

@@ -18,6 +18,7 @@ import torch
 from safetensors import SafetensorError
 from threadpoolctl import threadpool_limits
 
+from flywheel.calls import blamed, is_json
 from flywheel.errors import SettingsError, TaskError
 from flywheel.records import Answer, Json, Sample, content_id
 from flywheel.task import Task
@@ -168,6 +169,9 @@ def isolated() -> Iterator[None]:
                     restore(value)
 
 
+FORWARD = "forward of the task's network"
+
+
 class Model:
     """A task's network with given weights, ready to answer; it is never trained further."""
 
@@ -198,15 +202,24 @@ class Model:
         """Answers for a batch of inputs, (B, ...) as `task.inputs` gives them; these stay as they are.
 
         Raises:
-            TaskError: there are more or fewer answers than inputs.
+            TaskError: there are more or fewer answers than inputs, or one is not JSON.
         """
         with torch.inference_mode():  # copied: a network may write into what it is given
-            answers = self.task.answers(self._module(inputs.to(self.device, copy=True)))
+            given = inputs.to(self.device, copy=True)
+            with blamed(FORWARD, self._module):
+                output = self._module(given)
+            answers = self.task.answers(output)
         if len(answers) != len(inputs):
             raise TaskError(
                 f"The task returned {len(answers)} answers to {len(inputs)} samples. "
                 "Let task.answers return one each, in order; flywheel check tests this."
             )
+        for answer in answers:
+            if not is_json(answer.value):
+                raise TaskError(
+                    f"answers of the task returned the value {answer.value!r:.60}, which is not JSON. "
+                    "Return finite numbers, strings, lists and dicts"
+                )
         if self._rename is None:
             return answers
         return [replace(answer, value=self._rename(answer.value)) for answer in answers]

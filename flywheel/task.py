@@ -7,7 +7,6 @@ The bundled examples import only public parts; `flywheel check` runs the laws of
 from __future__ import annotations
 
 import difflib
-import functools
 import importlib
 import inspect
 import sys
@@ -17,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from flywheel.calls import Check, guard, is_json, unguarded
 from flywheel.errors import FlywheelError, SettingsError, TaskError
 from flywheel.faults import describe_fault
 from flywheel.records import Answer, Json, Sample, Split, same_json
@@ -29,36 +29,89 @@ if TYPE_CHECKING:
 _MOST_NAMES = 8
 
 
-def copied(value: Any) -> Any:
-    """A copy of JSON or of samples that can be changed without changing the original."""
-    if isinstance(value, Sample):
-        return replace(value, metadata=copied(value.metadata))
-    if isinstance(value, dict):
-        return {key: copied(inner) for key, inner in value.items()}
-    if type(value) in (list, tuple):
-        return type(value)(copied(inner) for inner in value)
-    return value
+_COPYING = ("targets", "scores", "agree", "merge", "drawing", "picture", "result", "answer")
+"""functions that work on copies: what one changes, no other sees"""
+_OF_MANY = ("inputs", "targets")
 
 
-_IS_APART = "_works_on_copies"
+def _guard(record: Any, prefix: str, **checks: Check) -> None:
+    """Let every call of a frozen record's functions go through `flywheel.calls`."""
+    for name, check in checks.items():
+        function = getattr(record, name)
+        if function not in (same_json, _first):
+            called = guard(
+                f"{prefix}{name} of the task",
+                function,
+                check,
+                apart=name in _COPYING,
+                each=name in _OF_MANY,
+                then=list if name == "start_data" else None,
+            )
+            object.__setattr__(record, name, called)
 
 
-def _keep_apart(record: Any, *names: str) -> None:
-    """Make functions of a frozen record work on copies: what one changes, no other sees."""
-    for name in names:
-        object.__setattr__(record, name, _apart(getattr(record, name)))
+def _is_tensor(found: Any) -> bool:
+    return hasattr(found, "requires_grad")  # torch is not imported for a look
 
 
-def _apart(function: Any) -> Any:
-    if function in (None, same_json, _first) or hasattr(function, _IS_APART):
-        return function
+def _rows(found: Any, given: tuple[Any, ...]) -> str:
+    number = len(given[0])
+    is_so = _is_tensor(found) and tuple(found.shape[:1]) == (number,)
+    return "" if is_so else f"a tensor with one row for each, {number} in all"
 
-    @functools.wraps(function)
-    def call(*given: Any, **named: Any) -> Any:
-        return function(*map(copied, given), **{key: copied(one) for key, one in named.items()})
 
-    setattr(call, _IS_APART, True)
-    return call
+def _losses(found: Any, given: tuple[Any, ...]) -> str:
+    number = len(given[1])
+    is_so = _is_tensor(found) and tuple(found.shape) == (number,)
+    return "" if is_so else f"one number for each row, a tensor of shape ({number},)"
+
+
+def _answers(found: Any, _: tuple[Any, ...]) -> str:
+    is_so = isinstance(found, list) and all(isinstance(one, Answer) for one in found)
+    return "" if is_so else "a list of flywheel.records.Answer, one for each row"
+
+
+def _scores(found: Any, _: tuple[Any, ...]) -> str:
+    is_so = isinstance(found, dict) and all(hasattr(one, "__float__") for one in found.values())
+    return "" if is_so else "a dict of numbers, by the name of each score"
+
+
+def _truth(found: Any, _: tuple[Any, ...]) -> str:
+    is_so = isinstance(found, bool) or (hasattr(found, "dtype") and not getattr(found, "ndim", 0))
+    return "" if is_so else "True or False"
+
+
+def _merged(found: Any, _: tuple[Any, ...]) -> str:
+    return "" if found is not None and is_json(found) else "an answer, as JSON"
+
+
+def _examples(found: Any, _: tuple[Any, ...]) -> str:
+    return "" if all(isinstance(one, Example) for one in found) else "Examples, each with a label"
+
+
+def _network(found: Any, _: tuple[Any, ...]) -> str:
+    return "" if hasattr(found, "state_dict") else "a torch.nn.Module"
+
+
+def _same_shape(found: Any, given: tuple[Any, ...]) -> str:
+    is_so = getattr(found, "shape", None) == given[0].shape
+    return "" if is_so else f"a tensor of shape {tuple(given[0].shape)}, that of its argument"
+
+
+def _picture(found: Any, _: tuple[Any, ...]) -> str:
+    return "" if isinstance(found, bytes) else "the bytes of a PNG"
+
+
+def _regions(found: Any, _: tuple[Any, ...]) -> str:
+    return "" if isinstance(found, list) else "a list of regions"
+
+
+def _callable(found: Any, _: tuple[Any, ...]) -> str:
+    return "" if callable(found) else "a function, samples -> answers"
+
+
+def _anything(_found: Any, _: tuple[Any, ...]) -> str:
+    return ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,7 +146,7 @@ class Labeling:
     else it is refused as an annotation that was submitted by mistake"""
 
     def __post_init__(self) -> None:
-        _keep_apart(self, "picture", "result", "answer")
+        _guard(self, "labeling.", picture=_picture, result=_regions, answer=_anything)
 
 
 Predictor = Callable[[Sequence[Sample]], list[Json]]
@@ -110,7 +163,16 @@ class Baseline:
     """training samples and their answers -> predictor; a scripted one ignores them"""
 
     def __post_init__(self) -> None:
-        _keep_apart(self, "fit")
+        object.__setattr__(self, "fit", _fitting("a baseline of the task", self.fit))
+
+
+def _fitting(name: str, fit: Any) -> Any:
+    """A baseline's fit, which it and the predictor that it returns are called through."""
+
+    def predictor(found: Any) -> Any:
+        return guard(name, found, _anything, then=list)
+
+    return guard(name, fit, _callable, apart=True, then=predictor)
 
 
 def _first(answers: Sequence[Json]) -> Json:
@@ -157,9 +219,32 @@ class Task:
     """the source that it was loaded from; `load_task` sets it"""
 
     def __post_init__(self) -> None:
-        _keep_apart(self, "targets", "scores", "agree", "merge", "drawing")
-        slices = {name: _apart(belongs) for name, belongs in self.slices.items()}
+        _guard(
+            self,
+            "",
+            model=_network,
+            inputs=_rows,
+            targets=_rows,
+            loss=_losses,
+            answers=_answers,
+            scores=_scores,
+            agree=_truth,
+            merge=_merged,
+            start_data=_examples,
+            augment=_same_shape,
+            loss_not=_losses,
+            drawing=_picture,
+        )
+        slices = {
+            name: guard(f"slice {name!r} of the task", belongs, _truth, apart=True)
+            for name, belongs in self.slices.items()
+        }
+        baselines = {
+            name: replace(one, fit=_fitting(f"baseline {name!r} of the task", unguarded(one.fit)))
+            for name, one in self.baselines.items()
+        }
         object.__setattr__(self, "slices", slices)
+        object.__setattr__(self, "baselines", baselines)
 
 
 def load_function(path: str, directory: Path) -> Callable[..., Any]:

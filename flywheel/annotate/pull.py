@@ -241,7 +241,7 @@ def _read(
         refused = _fault(answer)
     except UserError as error:
         return None, str(error)[:500]
-    except UNREADABLE as error:
+    except UNREADABLE as error:  # what it returned is no JSON
         message = f"{UNREAD[1]} fails on it ({type(error).__name__}: {error})"
         return None, f"{message[:400]}; let it raise AnnotationError, or parse such results too"
     return (None, refused) if refused else (answer, None)

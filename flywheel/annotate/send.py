@@ -7,10 +7,9 @@ deleted is not (see `flywheel.annotate.reconcile`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TypeVar
 
 from flywheel.annotate.backend import BACKEND_LOCK, LabelingBackend, NewLabelingTask, task_data
 from flywheel.annotate.label_studio.client import misfits, task_payload
@@ -19,7 +18,6 @@ from flywheel.annotate.pull import ask_requested
 from flywheel.annotate.queue import lose_deleted_projects, place, plan_part
 from flywheel.blobs import Blobs
 from flywheel.errors import RefusedError, TaskError, UnavailableError, UserError
-from flywheel.faults import UNREADABLE
 from flywheel.ledger import Ledger
 from flywheel.ledger.campaigns import (
     EXPERTS,
@@ -45,8 +43,6 @@ from flywheel.project import Project
 from flywheel.records import Json, Sample, Webhook
 from flywheel.task import Task
 
-_T = TypeVar("_T")
-
 _SAMPLES_PER_COMMIT = 500  # their payloads are in memory at the same time
 
 
@@ -56,7 +52,7 @@ def picture_of(sample: Sample, task: Task) -> bytes:
     Raises:
         UserError: the task gives none, or a browser cannot show it.
     """
-    picture = _of_task("picture", lambda: task.labeling.picture(sample))
+    picture = task.labeling.picture(sample)
     check_picture(sample.id, picture)
     return picture
 
@@ -69,7 +65,7 @@ def pre_annotation_of(row: Waiting, sample: Sample, task: Task) -> list[dict[str
     """
     if row.model_digest is None or not row.shown:
         return []
-    return _of_task("result", lambda: task.labeling.result(row.answer, sample))
+    return task.labeling.result(row.answer, sample)
 
 
 def item_of(
@@ -109,19 +105,6 @@ def misfit(item: NewLabelingTask, task: Task) -> str | None:
 def blinded(item: NewLabelingTask) -> NewLabelingTask:
     """Return the labeling task without the model's answer, confidence and reason."""
     return replace(item, result=[], shown={})
-
-
-def _of_task(name: str, call: Callable[[], _T]) -> _T:
-    """Call a function of the task; exceptions that it should not raise become a TaskError."""
-    try:
-        return call()
-    except UserError:
-        raise
-    except UNREADABLE as error:
-        raise TaskError(
-            f"labeling.{name} of the task fails on the sample ({type(error).__name__}: {error}); fix "
-            "it, or let it raise PayloadError or AnnotationError"
-        ) from error
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

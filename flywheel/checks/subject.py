@@ -85,7 +85,8 @@ class Subject:
         task = self.task
         parts = [getattr(task, field.name) for field in fields(task)]
         parts += [getattr(task.labeling, field.name) for field in fields(task.labeling)]
-        functions = [inspect.unwrap(getattr(part, "forward", part)) for part in parts if part]
+        functions = [inspect.unwrap(part) for part in parts if callable(part)]
+        functions = [inspect.unwrap(getattr(part, "forward", part)) for part in functions]
         codes = [getattr(function, "__code__", None) for function in functions]
         folders = sorted({Path(code.co_filename).parent for code in codes if code is not None})
         return [folder for folder in folders if "site-packages" not in folder.parts] or folders

@@ -17,9 +17,10 @@ from sqlalchemy import Connection
 
 from flywheel.blobs import Blobs
 from flywheel.dataset.copies import find_copies
-from flywheel.dataset.leakage import Dropped, check_share, keep_splits_apart
+from flywheel.dataset.leakage import FEW_COPIES, Dropped, check_share, keep_splits_apart
 from flywheel.dataset.outcomes import read_outcomes
 from flywheel.dataset.window import Window, read_window
+from flywheel.errors import PayloadError, TaskError
 from flywheel.ledger import Ledger
 from flywheel.ledger.batches import Origin, origins
 from flywheel.ledger.datasets import (
@@ -50,6 +51,9 @@ from flywheel.records import (
 from flywheel.settings.learning import Dataset
 from flywheel.task import Example, Task
 
+_MOST_UNREADABLE = 0.01
+_ROWS_TRIED = 256
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VersionMade:
@@ -58,6 +62,8 @@ class VersionMade:
     version: DatasetVersion
     is_new: bool
     dropped: tuple[Dropped, ...]
+    unreadable: tuple[Dropped, ...]
+    """rows of samples that `Task.inputs` fails on"""
     outcomes: str
     """how many outcomes train, and how far they are trusted; "" without any"""
     num_waiting: int
@@ -88,6 +94,7 @@ def make_version(
         outcomes: number of newest outcomes that are read too.
 
     Raises:
+        UserError: most samples cannot be read.
         CopiesError: the splits share more near-duplicates than [dataset] most_copies allows.
     """
     _ingest_start_data(ledger, blobs, task, settings, now)
@@ -101,7 +108,15 @@ def make_version(
         groups = groups_of(connection, [row.sample_id for row in whole])
         trained = trained_groups(connection, groups.values())
     rows = [row for row in whole if not _waits(row, groups, window)]
-    copies = find_copies(rows, groups, _reader(ledger, blobs, task), settings.near_duplicate)
+    read = _reader(ledger, blobs, task)
+    unreadable = list[Dropped]()
+    try:
+        copies = find_copies(rows, groups, read, settings.near_duplicate)
+    except (PayloadError, TaskError):  # of one sample or of all: the labels of the others count
+        unreadable = _unreadable(rows, read)
+        bad = {one.sample_id for one in unreadable}
+        rows = [row for row in rows if row.sample_id not in bad]
+        copies = find_copies(rows, groups, read, settings.near_duplicate)
     kept, leaks = keep_splits_apart(rows, groups, copies, trained)
     # Traffic repeats itself: outcomes that are copies are left out, and stop no night.
     lost = [one for one in leaks if one.sample_id in known]
@@ -117,6 +132,7 @@ def make_version(
         version=parent,
         is_new=is_new,
         dropped=(*leaks, *found.dropped),
+        unreadable=tuple(unreadable),
         outcomes=found.note,
         num_waiting=len(whole) - len(rows),
     )
@@ -213,6 +229,32 @@ def _reader(ledger: Ledger, blobs: Blobs, task: Task) -> Callable[[Sequence[str]
         return inputs
 
     return read
+
+
+def _unreadable(
+    rows: Sequence[DatasetRow], read: Callable[[Sequence[str]], Array]
+) -> list[Dropped]:
+    """Return the rows whose inputs cannot be read, each with its reason.
+
+    Raises:
+        UserError: they are more than a few, so that it is the function and no sample that is broken.
+    """
+    found = list[Dropped]()
+    most = max(FEW_COPIES, _MOST_UNREADABLE * len(rows))
+    for start in range(0, len(rows), _ROWS_TRIED):
+        part = rows[start : start + _ROWS_TRIED]
+        try:
+            read([row.sample_id for row in part])
+        except (PayloadError, TaskError):
+            for row in part:
+                try:
+                    read([row.sample_id])
+                except (PayloadError, TaskError) as error:
+                    if len(found) >= most:
+                        raise
+                    reason = f"it cannot be read: {error}"
+                    found.append(Dropped(sample_id=row.sample_id, split=row.split, reason=reason))
+    return found
 
 
 def _version(

@@ -49,8 +49,12 @@ def fit_baselines(
         try:
             with isolated():
                 predictors[name] = baseline.fit(list(train.samples), list(train.answers))
-        except ValueError as error:  # raised by scikit-learn for data that cannot be fitted
-            faults[name] = f"not fitted on {len(train.samples)} training rows: {error}"
+        except TaskError as error:
+            if not isinstance(error.__cause__, ValueError):
+                raise
+            # Raised by scikit-learn for data that cannot be fitted.
+            number = len(train.samples)
+            faults[name] = f"not fitted on {number} training rows: {error.__cause__}"
     return predictors, faults
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from flywheel.calls import copied
 from flywheel.errors import UserError
 from flywheel.metrics.scores import ScoreTable
 from flywheel.model import Model, isolated
@@ -33,7 +34,7 @@ from flywheel.records import (
     canonical,
     content_id,
 )
-from flywheel.task import Task, copied
+from flywheel.task import Task
 
 _CONTEXT = "context"
 

@@ -13,12 +13,13 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from flywheel.calls import copied
 from flywheel.errors import TaskError
 from flywheel.evaluate.book import Rows
 from flywheel.metrics.scores import ScoreTable
 from flywheel.model import Model, isolated
 from flywheel.records import Answer, Json
-from flywheel.task import Predictor, Task, copied
+from flywheel.task import Predictor, Task
 
 CONFIDENCE = "confidence"
 """a score that every model has: the confidence of its answer"""
@@ -144,7 +145,9 @@ def _with_confidence(table: ScoreTable, answers: Sequence[Answer], who: str) -> 
             f"{who} has a score called {CONFIDENCE!r}, which is the answer's own confidence; "
             "give the task's score another name"
         )
-    return {**table, CONFIDENCE: np.array([answer.confidence for answer in answers])}
+    # One that is not finite is 0, as the model server stores it.
+    found = [answer.confidence if math.isfinite(answer.confidence) else 0.0 for answer in answers]
+    return {**table, CONFIDENCE: np.array(found)}
 
 
 def score_answers(task: Task, rows: Rows, answers: Sequence[Json], who: str) -> ScoreTable:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from collections.abc import Sequence
 
 from PIL import Image
 
@@ -15,7 +16,7 @@ from flywheel.annotate import PullResult, label_from_sensors, make_labels, pull,
 from flywheel.artifact import differences, load_model, read_card, stored_inputs
 from flywheel.collect import Collected, Drift, measure_drift
 from flywheel.collect import collect as collect_failures
-from flywheel.dataset import CopiesError, Copy, make_version
+from flywheel.dataset import CopiesError, Copy, Dropped, make_version
 from flywheel.decide.challenge import labels_to_open
 from flywheel.errors import BusyError, FlywheelError, RefusedError, UnavailableError, UserError
 from flywheel.faults import UNREADABLE
@@ -185,7 +186,7 @@ def ingest(night: NightRun) -> Ingested:
         )
     except CopiesError as error:
         raise UserError(f"{error}. {_picture_of(loop, error.pair)}") from error
-    for dropped in made.dropped:
+    for dropped in (*made.dropped, *made.unreadable):
         _log_skip(night, f"sample {dropped.sample_id}", dropped.reason)
     copies = Counter(dropped.split for dropped in made.dropped if dropped.copy is not None)
     return Ingested(
@@ -204,7 +205,9 @@ def ingest(night: NightRun) -> Ingested:
         num_copies_test=copies[Split.TEST],
         num_from_sensors=pulled.num_from_sensors,
         outcomes=made.outcomes,
-        note="; ".join(filter(None, [pulled.note, _waiting(made.num_waiting)])),
+        note="; ".join(
+            filter(None, [pulled.note, _unreadable(made.unreadable), _waiting(made.num_waiting)])
+        ),
     )
 
 
@@ -212,6 +215,13 @@ def _least(loop: Loop) -> int:
     with loop.ledger.read() as connection:
         last = last_challenge(connection)
     return labels_to_open(last, loop.project.gate)
+
+
+def _unreadable(rows: Sequence[Dropped]) -> str:
+    if not rows:
+        return ""
+    first = rows[0]
+    return f"{len(rows):,} labeled samples are left out, {first.sample_id[:12]} for one: {first.reason}"
 
 
 def _waiting(number: int) -> str:

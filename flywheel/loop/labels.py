@@ -16,12 +16,13 @@ from flywheel.ledger.datasets import current_labels
 from flywheel.ledger.renames import Renamer, add_rename, holds
 from flywheel.ledger.samples import load_each
 from flywheel.loop.context import Loop
-from flywheel.records import SENSOR, Json, canonical
+from flywheel.records import SENSOR, Json, Sample, canonical
 from flywheel.shell import quoted
 
 _CHUNK = 256
 _MOST_ROUND_TRIPS = 200
 _SHOWN = 5
+_MOST_TRIES = 8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,6 +49,12 @@ def check_labels(loop: Loop) -> None:
         f"{kind.answer!r} ({len(kind.sample_ids):,} labels): {why}"
         for kind, why in unknown[:_SHOWN]
     )
+    if len(kinds) > 1 and len(unknown) == len(kinds):
+        raise TaskError(
+            f"the task can read none of its {sum(len(one.sample_ids) for one in kinds):,} stored "
+            f"labels, of {unknown[0][0].answer!r:.60} for one: {unknown[0][1]}. Fix targets, "
+            "labeling.result or labeling.answer of the task, then run flywheel check"
+        )
     more = f"; and {len(unknown) - _SHOWN} more" if len(unknown) > _SHOWN else ""
     name = unknown[0][0].answer
     old = quoted(name if isinstance(name, str) else canonical(name))
@@ -131,16 +138,31 @@ def _unknown(loop: Loop, kinds: list[_Kind]) -> Iterator[tuple[_Kind, str]]:
     ids = [kind.by_annotators[0] for kind in kinds if kind.by_annotators][:_MOST_ROUND_TRIPS]
     with loop.ledger.read() as connection:
         samples, _ = load_each(connection, loop.blobs, ids)
-    labeling = loop.task.labeling
     for kind in kinds:
         sample = samples.get(kind.by_annotators[0]) if kind.by_annotators else None
         if id(kind) not in faults and sample is not None:
-            try:
-                labeling.answer(labeling.result(kind.answer, sample), sample)
-            except UNREADABLE as error:
-                faults[id(kind)] = describe_fault(error, [loop.project.directory])
+            why = _drawing_fault(loop, kind, sample)
+            if why and not _can_draw_others(loop, kind):
+                faults[id(kind)] = why
         if id(kind) in faults:
             yield kind, faults[id(kind)]
+
+
+def _can_draw_others(loop: Loop, kind: _Kind) -> bool:
+    """Whether another sample of the kind can be drawn, so that it was the sample and not the answer."""
+    with loop.ledger.read() as connection:
+        samples, _ = load_each(connection, loop.blobs, kind.by_annotators[1:_MOST_TRIES])
+    return any(not _drawing_fault(loop, kind, sample) for sample in samples.values())
+
+
+def _drawing_fault(loop: Loop, kind: _Kind, sample: Sample) -> str:
+    """Why annotators could not give the answer to this sample; "" when they could."""
+    labeling = loop.task.labeling
+    try:
+        labeling.answer(labeling.result(kind.answer, sample), sample)
+    except UNREADABLE as error:
+        return describe_fault(error, [loop.project.directory])
+    return ""
 
 
 def _target_fault(loop: Loop, kinds: list[_Kind]) -> str:

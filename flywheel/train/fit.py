@@ -18,8 +18,9 @@ from datetime import datetime
 import torch
 
 from flywheel.artifact import make_card, steady_answers
+from flywheel.calls import blamed
 from flywheel.errors import FlywheelError
-from flywheel.model import Model, load_weights, pick_device, seed_torch, weights_of
+from flywheel.model import FORWARD, Model, load_weights, pick_device, seed_torch, weights_of
 from flywheel.records import FAILED, Checkpoint, content_id
 from flywheel.settings.learning import Train
 from flywheel.task import Task
@@ -196,7 +197,8 @@ class _Network:
         else:  # the whole batch, so that a row's augmentation does not depend on the team's size
             inputs = self.task.augment(rows.inputs[batch], self.augmenter)[mine]
         batch_size, batch = len(batch), batch[mine]
-        output = self.module(inputs)
+        with blamed(FORWARD, self.module):
+            output = self.module(inputs)
         losses = self.task.loss(output, rows.targets[batch])
         if rows.is_refuted is not None and self.task.loss_not is not None:
             refuting = self.task.loss_not(output, rows.targets[batch])
@@ -250,10 +252,11 @@ class _Watch:
         rows, team = self.network.rows, self.network.team
         self.module.eval()
         with torch.inference_mode():
-            losses = [
-                self.network.task.loss(self.module(rows.inputs[batch]), rows.targets[batch])
-                for batch in torch.split(self.rows, _LOOK_ROWS)
-            ]
+            losses = []
+            for batch in torch.split(self.rows, _LOOK_ROWS):
+                with blamed(FORWARD, self.module):
+                    output = self.module(rows.inputs[batch])
+                losses.append(self.network.task.loss(output, rows.targets[batch]))
         self.module.train()
         # Every process measures all rows; the mean makes them stop at the same step.
         return team.total(torch.cat(losses).clone()) / team.size
