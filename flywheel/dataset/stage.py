@@ -9,14 +9,14 @@ reliable they are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection
 
 from flywheel.blobs import Blobs
-from flywheel.dataset.copies import find_copies
+from flywheel.dataset.copies import Copy, Read, find_copies
 from flywheel.dataset.leakage import FEW_COPIES, Dropped, check_share, keep_splits_apart
 from flywheel.dataset.outcomes import read_outcomes
 from flywheel.dataset.window import Window, read_window
@@ -109,14 +109,7 @@ def make_version(
         trained = trained_groups(connection, groups.values())
     rows = [row for row in whole if not _waits(row, groups, window)]
     read = _reader(ledger, blobs, task)
-    unreadable = list[Dropped]()
-    try:
-        copies = find_copies(rows, groups, read, settings.near_duplicate)
-    except (PayloadError, TaskError):  # of one sample or of all: the labels of the others count
-        unreadable = _unreadable(rows, read)
-        bad = {one.sample_id for one in unreadable}
-        rows = [row for row in rows if row.sample_id not in bad]
-        copies = find_copies(rows, groups, read, settings.near_duplicate)
+    rows, copies, unreadable = _copies(rows, groups, read, settings.near_duplicate)
     kept, leaks = keep_splits_apart(rows, groups, copies, trained)
     # Traffic repeats itself: outcomes that are copies are left out, and stop no night.
     lost = [one for one in leaks if one.sample_id in known]
@@ -219,7 +212,7 @@ def _row(
     )
 
 
-def _reader(ledger: Ledger, blobs: Blobs, task: Task) -> Callable[[Sequence[str]], Array]:
+def _reader(ledger: Ledger, blobs: Blobs, task: Task) -> Read:
     """Return what reads the flattened model inputs (N, D) of some samples."""
 
     def read(ids: Sequence[str]) -> Array:
@@ -231,9 +224,20 @@ def _reader(ledger: Ledger, blobs: Blobs, task: Task) -> Callable[[Sequence[str]
     return read
 
 
-def _unreadable(
-    rows: Sequence[DatasetRow], read: Callable[[Sequence[str]], Array]
-) -> list[Dropped]:
+def _copies(
+    rows: list[DatasetRow], groups: Mapping[str, str], read: Read, near_duplicate: float
+) -> tuple[list[DatasetRow], list[Copy], list[Dropped]]:
+    """Return the rows that can be read, their near-duplicates, and the rows that cannot be read."""
+    try:
+        return rows, find_copies(rows, groups, read, near_duplicate), []
+    except (PayloadError, TaskError):  # of one sample or of all: the labels of the others count
+        unreadable = _unreadable(rows, read)
+    bad = {one.sample_id for one in unreadable}
+    rows = [row for row in rows if row.sample_id not in bad]
+    return rows, find_copies(rows, groups, read, near_duplicate), unreadable
+
+
+def _unreadable(rows: Sequence[DatasetRow], read: Read) -> list[Dropped]:
     """Return the rows whose inputs cannot be read, each with its reason.
 
     Raises:
