@@ -19,9 +19,9 @@ ROOT = Path(__file__).parents[1]
 PARTS = ("flywheel", "flows")
 
 BUDGET = {
-    "lines of code": 35_671,
-    "lines of docstrings": 8_371,
-    "files": 293,
+    "lines of code": 35_902,
+    "lines of docstrings": 8_409,
+    "files": 294,
     "settings": 98,
     "commands": 30,
 }
