@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
+from types import ModuleType
 
 import hypothesis
 import pytest
@@ -18,6 +20,11 @@ from flywheel.model import weights_of
 from flywheel.records import Sample
 from flywheel.task import Task
 from flywheel.testing import LedgerBuilder, draw_points, toy_task
+
+# An optimizer imports the compiler of torch for seconds, only to say what it must not compile.
+torch._dynamo = sys.modules["torch._dynamo"] = ModuleType("torch._dynamo")
+torch._dynamo.disable = lambda function, *_, **__: function
+torch._dynamo.graph_break = lambda: None
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -79,5 +86,5 @@ def crew(production) -> LedgerBuilder:
 
 
 # A law does not fail because the machine is busy.
-hypothesis.settings.register_profile("flywheel", deadline=None)
+hypothesis.settings.register_profile("flywheel", deadline=None, max_examples=50)
 hypothesis.settings.load_profile("flywheel")

@@ -179,7 +179,7 @@ def new_world(make_studio, tmp_path_factory):
     return make
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(events=st.lists(event, max_size=25), few=st.sampled_from([1, 10]))
 def test_in_the_end_everything_is_there_once(new_world, events, few):
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
