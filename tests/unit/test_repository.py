@@ -49,7 +49,7 @@ LAYERS = (
     ("flywheel.settings",),
     ("flywheel.metrics.conditions",),
     ("flywheel.metrics.parse",),
-    ("flywheel.pictures", "flywheel.sources"),
+    ("flywheel.pictures", "flywheel.sources", "flywheel.calls"),
     ("flywheel.data_files",),
     (
         "flywheel.records",
@@ -78,6 +78,9 @@ ALLOWED = {"constraints.txt", "Makefile", "LICENSE", "CHANGELOG.md", "CONTRIBUTI
 
 # "path::function": why it must catch whatever comes.
 BROAD_EXCEPTS = {
+    "flywheel/calls.py::guard": "a user's function may raise anything; it is named",
+    "flywheel/calls.py::call": "the same function, inside",
+    "flywheel/calls.py::blamed": "a user's network may raise anything; it is named",
     "flywheel/checks/asking.py::trace": "a user's network may raise anything; its layer is named",
     "flywheel/artifact.py::_load_then": "old code may raise anything; its fault is said",
     "flywheel/artifact.py::fault": "changed code may raise anything; its fault is said",

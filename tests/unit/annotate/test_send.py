@@ -118,10 +118,9 @@ def test_an_error_of_the_task_sets_its_sample_aside_and_says_where(letters, send
     result = send_now(task=dataclasses.replace(letters.task, labeling=labeling))
     assert (result.num_sent, result.num_refused) == (1, 1)
     assert letters.tasks()[good][0] == "sent"
-    assert (
-        f"labeling.{part} of the task fails on the sample (KeyError: 'lens')"
-        in letters.tasks()[bad][2]
-    )
+    said = letters.tasks()[bad][2]
+    assert said.startswith(f"labeling.{part} of the task fails on sample {bad[:12]}: test_send.py:")
+    assert "KeyError: 'lens'. Fix it" in said
 
 
 def test_blobs_that_do_not_answer_set_nothing_aside_and_the_batch_waits(letters, send_now, silence):

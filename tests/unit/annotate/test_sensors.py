@@ -3,6 +3,7 @@
 import dataclasses
 
 import pytest
+import torch
 from sqlalchemy import select
 
 from flywheel.annotate import SensorResult, label_from_sensors
@@ -26,7 +27,9 @@ def task(points_task):
     def scores(answer, label):
         return {"correct": float(ANIMALS.index(answer) == ANIMALS.index(label))}
 
-    return dataclasses.replace(points_task, scores=scores, targets=len)
+    return dataclasses.replace(
+        points_task, scores=scores, targets=lambda labels: torch.zeros(len(labels))
+    )
 
 
 @pytest.fixture

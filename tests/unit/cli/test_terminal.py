@@ -72,3 +72,15 @@ def test_a_folder_with_signs_is_printed_as_a_shell_needs_it(tmp_path, capsys):
 def test_brackets_of_a_folder_are_no_markup(tmp_path, capsys):
     init(tmp_path / "a[b]c")
     assert f"wrote {tmp_path}/a[b]c/flywheel.toml" in capsys.readouterr().out
+
+
+def test_the_command_itself_prints_plain_signs_there(tmp_path):
+    """`flywheel init` in a folder with an accent, as on a machine with LANG=C."""
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "flywheel", "init", str(tmp_path / "teil-é")],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        check=True,
+    )
+    assert b"teil-\\xe9" in done.stdout
+    assert done.stderr == b""

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from flywheel.calls import copied
 from flywheel.errors import TaskError
 from flywheel.evaluate.baselines import fit_baselines
 from flywheel.evaluate.scoring import score_entrants
 from flywheel.model import Model, isolated
 from flywheel.records import Sample
-from flywheel.task import Baseline, Labeling, Task, copied
+from flywheel.task import Baseline, Labeling, Task
 
 CPU = torch.device("cpu")
 

@@ -63,6 +63,14 @@ def test_enough_sealed_labels_open_a_challenge(trained):
         assert toy.loop.blobs.get(report.scores_digest)
 
 
+def test_who_alone_gave_the_fresh_labels_stands_in_the_report(trained):
+    """Only a night of twelve noticed that the gate was not told."""
+    with trained() as (toy, night, candidate):
+        report = report_of(toy, evaluate(night, candidate))
+        (one,) = report.unmeasured
+        assert (one.annotator, len(one.labels)) == ("ann", len(report.fresh.gains))
+
+
 def test_run_again_it_opens_nothing_more(trained):
     with trained() as (toy, night, candidate):
         first = report_of(toy, evaluate(night, candidate))

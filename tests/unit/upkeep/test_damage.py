@@ -172,6 +172,17 @@ def test_any_json_as_a_manifest_ends_in_one_sentence(tmp_path, manifest):
         restore(folder, tmp_path / "new", now=now)
 
 
+@pytest.mark.parametrize("field", ["created_at", "project", "missing"])
+def test_a_manifest_that_was_edited_is_refused(kept, tmp_path, field):
+    """Its own hash covers what no hash of a file does."""
+    path = kept / "manifest.json"
+    manifest = json.loads(path.read_bytes())
+    manifest[field] = {"a" * 64: "gone"} if field == "missing" else "2020-01-01T00:00:00"
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match="not what was written"):
+        restore(kept, tmp_path / "new", now=now)
+
+
 def test_every_blob_with_a_flipped_byte_is_missing_in_a_back_up(
     past, make_copy, read_files, tmp_path
 ):
