@@ -83,4 +83,3 @@ def test_a_night_by_the_worker_and_one_by_hand_run_our_flows_and_the_projects_ta
     run = wait_for(lambda: ended(project, begun))
     assert run["state_type"] == "COMPLETED", run["state"]
     assert "release" in flywheel("night", project.directory)
-    assert "namesake" in flywheel("check", project.directory)

@@ -6,6 +6,8 @@ a night; an empty point is a night that nothing disturbs. Prints how each one en
 
 from __future__ import annotations
 
+import gc
+import importlib
 import os
 import signal
 import ssl
@@ -49,6 +51,10 @@ INSIDE = {
     "finish": (NightRun, "finish", "before"),
 }
 """point -> owner of a function, its name, and on which side of it the process dies"""
+
+
+LATE = ("label_studio_sdk.label_interface.interface", "torch._dynamo", "prefect.flow_engine")
+"""what a night imports while it runs, in seconds"""
 
 
 def points() -> list[str]:
@@ -108,9 +114,14 @@ def _night(directory: str, point: str) -> None:
 
 
 def _warm_up(directory: str) -> None:
-    """Do once, before all forks, what is slow only the first time: templates, fonts, certificates."""
+    """Do once, before all forks, what is slow only the first time: imports, fonts, certificates."""
+    for name in LATE:
+        importlib.import_module(name)
     ssl.create_default_context = cache(ssl.create_default_context)
     httpx.create_ssl_context()
+    # A collection amid ast.parse lets other threads parse, which Python 3.11 takes for an error.
+    gc.freeze()
+    gc.disable()
     with open_loop(directory) as loop:
         with loop.ledger.read() as connection:
             number = last_night(connection).number

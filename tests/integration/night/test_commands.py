@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 
+import commands
 import pytest
 
 pytestmark = pytest.mark.integration
@@ -25,25 +23,18 @@ def three_nights(story, new_project, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def flywheel(three_nights):
-    """Runs a command on the project, as a process."""
+    """Runs a command on the project."""
 
-    def run(*arguments):
-        return subprocess.run(
-            [sys.executable, "-m", "flywheel", *arguments, str(three_nights.directory)],
-            env=os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"},
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+    def run(*arguments, run=commands.here):
+        return run(*arguments, three_nights.directory)
 
     return run
 
 
 def test_status_names_the_release_and_its_night(flywheel, three_nights):
-    done = flywheel("status")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert three_nights.steps(2)["release"]["serving_digest"][:12] in done.stdout
+    done = flywheel("status", run=commands.as_process)
+    assert (done.code, done.err) == (0, "")
+    assert three_nights.steps(2)["release"]["serving_digest"][:12] in done.out
 
 
 def test_trace_follows_a_sample_from_its_prediction_to_the_release(flywheel, three_nights):
@@ -51,29 +42,29 @@ def test_trace_follows_a_sample_from_its_prediction_to_the_release(flywheel, thr
         "select sample_id from failures where state = 'fixed' order by sample_id limit 1"
     )
     done = flywheel("trace", sample_id[:16])
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.code, done.err) == (0, "")
     words = ["prediction", "queued", "annotat", "label", "trained on", "fixed"]
-    assert [word for word in words if word not in done.stdout] == []
+    assert [word for word in words if word not in done.out] == []
 
 
 def test_report_writes_the_page_of_any_night_anew(flywheel, three_nights):
     page = three_nights.directory / ".flywheel/reports/night-0001.html"
     page.unlink()
     done = flywheel("report", "--night", "1")
-    assert (done.returncode, done.stdout.strip()) == (0, str(page))
+    assert (done.code, done.out.strip()) == (0, str(page))
     assert page.read_text().startswith("<!doctype html>")
 
 
 def test_the_report_of_a_night_that_never_was_is_one_line(flywheel):
     done = flywheel("report", "--night", "77")
-    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
-    assert "77" in done.stderr
+    assert (done.code, len(done.err.splitlines())) == (2, 1)
+    assert "77" in done.err
 
 
 def test_rollback_serves_the_release_before_and_keeps_the_reason(flywheel, three_nights):
     [(first,)] = three_nights.rows("select checkpoint_digest from releases where number = 1")
     done = flywheel("rollback", "--reason", "lamps are off")
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.code, done.err) == (0, "")
     assert three_nights.serving() == first
     newest = "select checkpoint_digest, reason from releases order by number desc limit 1"
     assert three_nights.rows(newest) == [(first, "roll-back: lamps are off")]

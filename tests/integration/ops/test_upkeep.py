@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
 
+import commands
 import pytest
 
 from flows.nightly import nightly
@@ -63,11 +62,10 @@ def away(project):
     return project
 
 
-def flywheel(*arguments, code=0):
-    argv = [sys.executable, "-m", "flywheel", *map(str, arguments)]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    assert done.returncode == code, done.stdout + done.stderr
-    return done.stdout + done.stderr
+def flywheel(*arguments, code=0, run=commands.here):
+    done = run(*arguments)
+    assert done.code == code, done.out + done.err
+    return done.out + done.err
 
 
 def marks(said):
@@ -82,7 +80,7 @@ def stands(directory):
 
 
 def test_a_doctor_finds_all_well_but_that_nothing_is_scheduled_and_no_address_set(project):
-    said = flywheel("doctor", project.directory)
+    said = flywheel("doctor", project.directory, run=commands.as_process)
     unwell = {check for check, mark in marks(said).items() if mark != "✓"}
     assert unwell == {"schedule", "notices"}
     assert re.search(r"model server +http://\S+ serves [0-9a-f]{12}, which was released", said)
