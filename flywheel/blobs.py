@@ -186,7 +186,10 @@ class Blobs:
         return data
 
     def _unknown(self, digest: str) -> UnknownIdError:
-        return UnknownIdError(f"no blob {digest} in {self._root}; was the folder moved or emptied?")
+        return UnknownIdError(
+            f"no blob {digest} in {self._root}, which was moved or emptied. Put it back, or bring the "
+            "project back with flywheel restore"
+        )
 
     def _path(self, digest: str) -> str:
         return f"{self._root}/{digest[:2]}/{digest}"

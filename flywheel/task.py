@@ -6,10 +6,12 @@ The bundled examples import only public parts; `flywheel check` runs the laws of
 
 from __future__ import annotations
 
+import concurrent.futures.thread
 import difflib
 import importlib
 import inspect
 import sys
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 
 _MOST_NAMES = 8
+_THREAD_SECONDS = 1.0
 
 
 _COPYING = ("targets", "scores", "agree", "merge", "drawing", "picture", "result", "answer")
@@ -319,8 +322,10 @@ def load_task(path: str, directory: Path) -> Task:
 
     Raises:
         SettingsError: see `load_function`.
-        TaskError: the function raises, or returns something else than a Task.
+        TaskError: the function raises, returns something else than a Task, or leaves a thread that
+            does not end.
     """
+    before = set(threading.enumerate())
     make = load_function(path, directory)
     try:
         task = make()
@@ -333,4 +338,18 @@ def load_task(path: str, directory: Path) -> Task:
         raise TaskError(
             f"{path} returned {type(task).__name__}, not a flywheel.Task; end it in return Task(...)"
         )
+    _check_threads(path, before)
     return replace(task, code=read_code(path, directory.absolute()))
+
+
+def _check_threads(path: str, before: set[threading.Thread]) -> None:
+    """Raise for threads that the task began and that would keep every command from ending."""
+    pooled = getattr(concurrent.futures.thread, "_threads_queues", {})  # they end with the program
+    for thread in set(threading.enumerate()) - before:
+        if not thread.daemon and thread not in pooled:
+            thread.join(_THREAD_SECONDS)
+            if thread.is_alive():
+                raise TaskError(
+                    f"{path} began the thread {thread.name!r}, for which every command would wait at "
+                    "its end. Begin it with daemon=True"
+                )

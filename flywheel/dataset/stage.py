@@ -20,7 +20,7 @@ from flywheel.dataset.copies import Copy, Read, find_copies
 from flywheel.dataset.leakage import FEW_COPIES, Dropped, check_share, keep_splits_apart
 from flywheel.dataset.outcomes import read_outcomes
 from flywheel.dataset.window import Window, read_window
-from flywheel.errors import PayloadError, TaskError
+from flywheel.errors import DamagedError, PayloadError, TaskError, UnknownIdError
 from flywheel.ledger import Ledger
 from flywheel.ledger.batches import Origin, origins
 from flywheel.ledger.datasets import (
@@ -51,6 +51,8 @@ from flywheel.records import (
 from flywheel.settings.learning import Dataset
 from flywheel.task import Example, Task
 
+_NOT_READ = (PayloadError, TaskError, UnknownIdError, DamagedError)
+"""what reading a sample raises that is broken, or whose bytes are gone"""
 _MOST_UNREADABLE = 0.01
 _ROWS_TRIED = 256
 
@@ -230,7 +232,7 @@ def _copies(
     """Return the rows that can be read, their near-duplicates, and the rows that cannot be read."""
     try:
         return rows, find_copies(rows, groups, read, near_duplicate), []
-    except (PayloadError, TaskError):  # of one sample or of all: the labels of the others count
+    except _NOT_READ:  # of one sample or of all: the labels of the others count
         unreadable = _unreadable(rows, read)
     bad = {one.sample_id for one in unreadable}
     rows = [row for row in rows if row.sample_id not in bad]
@@ -249,11 +251,11 @@ def _unreadable(rows: Sequence[DatasetRow], read: Read) -> list[Dropped]:
         part = rows[start : start + _ROWS_TRIED]
         try:
             read([row.sample_id for row in part])
-        except (PayloadError, TaskError):
+        except _NOT_READ:
             for row in part:
                 try:
                     read([row.sample_id])
-                except (PayloadError, TaskError) as error:
+                except _NOT_READ as error:
                     if len(found) >= most:
                         raise
                     reason = f"it cannot be read: {error}"

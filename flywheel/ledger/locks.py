@@ -33,6 +33,8 @@ _LOGGER = logging.getLogger(__name__)
 _LOOK_SECONDS = 0.2
 _LEAST_SECONDS = 0.1
 """of patience: a process that asks for the holder of a file's lock holds it for a moment"""
+_OUTAGE_SECONDS = 60.0
+"""of patience with a ledger that fails, however long a holder is waited for"""
 _KEY = "hashtextextended(current_schema() || '/' || :name, 7305118)"
 """bigint; two projects may share a database, each in a schema of its own"""
 _SESSION = (
@@ -145,7 +147,8 @@ def holder_of(connection: Connection, name: str) -> str | None:
 def _wait(ledger: Ledger, key: _Key, now: Callable[[], datetime], patience: float) -> Held | None:
     """Take a lock as soon as it is free; None when another thread has taken it for this process."""
     name = key[1]
-    give_up = time.monotonic() + max(patience, _LEAST_SECONDS)
+    begun = time.monotonic()
+    give_up = begun + max(patience, _LEAST_SECONDS)
     has_warned = False
     while key not in _held:
         is_late = time.monotonic() >= give_up
@@ -154,15 +157,17 @@ def _wait(ledger: Ledger, key: _Key, now: Callable[[], datetime], patience: floa
             if held is not None:
                 return held
             busy = _busy(ledger, name)
-        except UnavailableError:
-            if is_late:
+        except UnavailableError as error:
+            # A holder ends; a full disk does not end by waiting, as a restart does.
+            if is_late or time.monotonic() >= begun + _OUTAGE_SECONDS:
                 raise
+            busy = str(error)
         else:
             if is_late:
                 raise BusyError(busy)
-            if not has_warned and patience:
-                _LOGGER.warning("%s; this one waits up to %.0f s", busy, patience)
-                has_warned = True
+        if not has_warned and patience:
+            _LOGGER.warning("%s; this one waits up to %.0f s", busy, patience)
+            has_warned = True
         time.sleep(_LOOK_SECONDS if patience else _LEAST_SECONDS / 4)
     return None
 

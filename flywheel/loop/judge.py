@@ -47,7 +47,7 @@ from flywheel.ledger.judged import (
     open_challenges,
 )
 from flywheel.ledger.releases import current_release, get_checkpoint
-from flywheel.ledger.samples import groups_of, load_samples
+from flywheel.ledger.samples import groups_of, load_each, load_samples
 from flywheel.loop.context import Loop, NightRun
 from flywheel.loop.production import estimate_production
 from flywheel.loop.results import Decided, Evaluated
@@ -258,7 +258,8 @@ def _evaluation_data(
         guarded=_rows(
             loop, [row for row in rows if row.sample_id in fixed and row.origin not in TRAIN_ONLY]
         ),
-        asked=_rows(loop, [row for row in drawn if row.sample_id in answered]),
+        # Unlike the dataset's, these rows may be of samples that cannot be loaded any more.
+        asked=_rows(loop, [row for row in drawn if row.sample_id in answered], leaves_out=True),
         annotations=annotations,
         dataset_id=version.id,
         test_set_digest=version.test_set_digest,
@@ -352,10 +353,22 @@ def _fresh(labels: _TestLabels) -> list[str]:
     return [name for name, opening in labels.opened.items() if opening.serves(challenge)]
 
 
-def _rows(loop: Loop, rows: list[DatasetRow], marks: Mapping[str, Array] | None = None) -> Rows:
-    names = [row.sample_id for row in rows]
+def _rows(
+    loop: Loop,
+    rows: list[DatasetRow],
+    marks: Mapping[str, Array] | None = None,
+    *,
+    leaves_out: bool = False,
+) -> Rows:
+    """The rows with their samples; those whose payload is gone raise, or are left out."""
     with loop.ledger.read() as connection:
-        samples = load_samples(connection, loop.blobs, names)
+        if leaves_out:
+            there, _ = load_each(connection, loop.blobs, [row.sample_id for row in rows])
+            rows = [row for row in rows if row.sample_id in there]
+            samples = list(there.values())
+        else:
+            samples = load_samples(connection, loop.blobs, [row.sample_id for row in rows])
+        names = [row.sample_id for row in rows]
         groups = groups_of(connection, names)
     return Rows(
         samples=samples,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -185,6 +186,25 @@ def test_a_sample_that_cannot_be_read_is_left_out_counted_and_named(tmp_path):
     assert done["decide"].verdict == "PROMOTE"
     assert done["ingest"].note.startswith(f"1 labeled samples are left out, {bad[:12]} for one")
     assert "ZeroDivisionError: boom" in done["ingest"].note
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"else")])
+def test_a_labeled_sample_whose_bytes_are_gone_is_left_out_too(tmp_path, damage):
+    """The night ended with an id, every night, and no way out."""
+    with open_memory(GOOD, tmp_path, train=TRAIN) as toy:
+        toy.night()
+        toy.serve(draw_points(40, seed=1)[0])
+        toy.night()
+        toy.annotate(side_of)
+        toy.night()
+        bad = draw_points(40, seed=1)[0][7].id
+        (blob,) = (tmp_path / ".flywheel/blobs").rglob(bad)
+        blob.chmod(0o600)
+        damage(blob)
+        done = toy.night()
+    ingested = done["ingest"]
+    assert done["decide"].verdict
+    assert ingested.note.startswith(f"1 labeled samples are left out, {bad[:12]} for one")
 
 
 def _ids(samples):

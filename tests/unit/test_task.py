@@ -139,3 +139,39 @@ def test_a_function_that_returns_no_task_is_a_task_error(tmp_path):
 
 def test_a_bundled_task_loads(tmp_path):
     assert load_task("flywheel.examples.digits.task:task", tmp_path).scores("1", "1")
+
+
+THREADS = """
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from flywheel.testing import toy_task
+
+ended = threading.Event()
+{}
+
+def task():
+    return toy_task()
+"""
+
+
+def test_a_thread_for_which_every_command_would_wait_is_refused(tmp_path):
+    """`flywheel status` printed all that it had to say, and never ended."""
+    write(tmp_path, "my_task", THREADS.format("threading.Thread(target=ended.wait).start()"))
+    with pytest.raises(TaskError, match=r"began the thread 'Thread-.*daemon=True$"):
+        load_task("my_task:task", tmp_path)
+    sys.modules["my_task"].ended.set()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "threading.Thread(target=ended.wait, daemon=True).start()",
+        "threading.Thread(target=ended.wait, args=(0.01,)).start()",
+        "ThreadPoolExecutor(1).submit(int)",
+    ],
+    ids=["daemon", "short", "pool"],
+)
+def test_threads_that_end_with_the_program_are_the_users_own(tmp_path, line):
+    write(tmp_path, "my_task", THREADS.format(line))
+    load_task("my_task:task", tmp_path)
+    sys.modules["my_task"].ended.set()

@@ -119,6 +119,22 @@ def test_a_ledger_that_fails_when_a_lock_is_taken_leaves_it_free(take, ledger):
         pass
 
 
+def test_a_full_disk_is_not_waited_for_as_long_as_a_holder_is(take, ledger, monkeypatch, caplog):
+    """With a full disk a night waited for twelve hours before it trained, without a word."""
+
+    def fail(_connection):
+        raise OperationalError("BEGIN", {}, Exception("disk is full"))
+
+    monkeypatch.setattr("flywheel.ledger.locks._OUTAGE_SECONDS", 0.5)
+    event.listen(ledger.engine, "begin", fail)
+    begun = time.monotonic()
+    with pytest.raises(UnavailableError, match="disk is full"), take(patience_seconds=600.0):
+        pass
+    event.remove(ledger.engine, "begin", fail)
+    assert time.monotonic() - begun < 60
+    assert "disk is full" in caplog.text
+
+
 def test_a_process_may_enter_its_own_lock_again_and_the_outer_block_keeps_it(take, ledger):
     with take():
         with take():
