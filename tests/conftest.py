@@ -9,13 +9,16 @@ import ssl
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from threadpoolctl import threadpool_limits
-from worlds.letters import Letters, open_letters
-from worlds.quick import quick
 
-from flywheel.ledger import Ledger
+if TYPE_CHECKING:
+    from worlds.letters import Letters
+
+# What the product needs is imported in fixtures: the process that only hands out tests to others
+# loads this file too, and they wait for it.
 
 # What is imported and collected lives to the end: the collector would walk over it again and again.
 gc.disable()
@@ -23,13 +26,13 @@ gc.disable()
 # Tests run on every core at once; threads that wait for each other's core make them many times
 # slower. The variable is for what is imported later, and for child processes.
 os.environ["OMP_NUM_THREADS"] = "1"
-threadpool_limits(1)
 
 # Every HTTP client reads all certificate authorities anew, which no server here has need of.
 ssl.create_default_context = cache(ssl.create_default_context)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
+    threadpool_limits(1)
     gc.freeze()
     gc.enable()
     gc.set_threshold(50_000, 20, 20)
@@ -38,6 +41,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 @pytest.fixture(scope="session")
 def no_waiting() -> Iterator[None]:
     """For tests that pull no plug, for which commits wait for the disk, and retry nothing."""
+    from worlds.quick import quick  # noqa: PLC0415 - see above
+
     with quick():
         yield
 
@@ -45,6 +50,8 @@ def no_waiting() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def put_ledger(tmp_path_factory) -> Callable[[Path], None]:
     """(path) -> an empty ledger there, copied: its migrations take longer than most tests."""
+    from flywheel.ledger import Ledger  # noqa: PLC0415 - see above
+
     template = tmp_path_factory.mktemp("ledger") / "ledger.db"
     Ledger.open(f"sqlite:///{template}").close()
 
@@ -58,6 +65,8 @@ def put_ledger(tmp_path_factory) -> Callable[[Path], None]:
 @pytest.fixture
 def letters(tmp_path, put_ledger) -> Iterator[Letters]:
     """A project about letters; `choose` makes its samples wait for people."""
+    from worlds.letters import open_letters  # noqa: PLC0415 - see above
+
     put_ledger(tmp_path / "ledger.db")
     letters = open_letters(tmp_path)
     yield letters

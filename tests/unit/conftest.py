@@ -7,24 +7,21 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
-import torch
-from sqlalchemy import event
-from sqlalchemy.pool import Pool
-from worlds.quick import trust_the_cache
 
-from flywheel.ledger import Ledger
-from flywheel.model import weights_of
-from flywheel.records import Sample
-from flywheel.task import Task
-from flywheel.testing import LedgerBuilder, draw_points, toy_task
+if TYPE_CHECKING:
+    from flywheel.ledger import Ledger
+    from flywheel.records import Sample
+    from flywheel.task import Task
+    from flywheel.testing import LedgerBuilder
 
 # An optimizer imports the compiler of torch for seconds, only to say what it must not compile.
-torch._dynamo = sys.modules["torch._dynamo"] = ModuleType("torch._dynamo")
-torch._dynamo.disable = lambda function, *_, **__: function
-torch._dynamo.graph_break = lambda: None
+sys.modules["torch._dynamo"] = _dynamo = ModuleType("torch._dynamo")
+_dynamo.disable = lambda function, *_, **__: function
+_dynamo.graph_break = lambda: None
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -35,6 +32,10 @@ def _quick(no_waiting: None) -> None:
 @pytest.fixture
 def as_opened() -> Iterator[None]:
     """Ledgers are synchronized with the disk as they are in production."""
+    from sqlalchemy import event  # noqa: PLC0415 - see ../conftest.py
+    from sqlalchemy.pool import Pool  # noqa: PLC0415 - see ../conftest.py
+    from worlds.quick import trust_the_cache  # noqa: PLC0415 - see ../conftest.py
+
     event.remove(Pool, "checkout", trust_the_cache)
     yield
     event.listen(Pool, "checkout", trust_the_cache)
@@ -43,18 +44,26 @@ def as_opened() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def points_task() -> Task:
     """The toy task without start data: what a test puts into the ledger is all there is."""
+    from flywheel.testing import toy_task  # noqa: PLC0415 - see ../conftest.py
+
     return replace(toy_task(), start_data=None)
 
 
 @pytest.fixture(scope="session", name="draw_points")
 def draw_points_() -> Callable[[int, int], tuple[list[Sample], list[str]]]:
     """(number, seed) -> samples and the side that each lies on: right when x > 0."""
+    from flywheel.testing import draw_points  # noqa: PLC0415 - see ../conftest.py
+
     return draw_points
 
 
 @pytest.fixture(scope="session")
 def line_weights() -> Callable[[float, float], bytes]:
     """(a, b) -> weights of the network that answers right where a x + b y > 0."""
+    import torch  # noqa: PLC0415 - see ../conftest.py
+
+    from flywheel.model import weights_of  # noqa: PLC0415 - see ../conftest.py
+    from flywheel.testing import toy_task  # noqa: PLC0415 - see ../conftest.py
 
     def weights(a: float, b: float) -> bytes:
         module = toy_task().model()
@@ -68,6 +77,8 @@ def line_weights() -> Callable[[float, float], bytes]:
 
 @pytest.fixture
 def ledger(tmp_path, put_ledger) -> Iterator[Ledger]:
+    from flywheel.ledger import Ledger  # noqa: PLC0415 - see ../conftest.py
+
     put_ledger(tmp_path / "ledger.db")
     with closing(Ledger.open(f"sqlite:///{tmp_path}/ledger.db")) as opened:
         yield opened
@@ -76,6 +87,8 @@ def ledger(tmp_path, put_ledger) -> Iterator[Ledger]:
 @pytest.fixture
 def production(ledger) -> LedgerBuilder:
     """What writes into the ledger, where a test is about predictions."""
+    from flywheel.testing import LedgerBuilder  # noqa: PLC0415 - see ../conftest.py
+
     return LedgerBuilder(ledger)
 
 
