@@ -156,17 +156,17 @@ def _wait(ledger: Ledger, key: _Key, now: Callable[[], datetime], patience: floa
             held = _take(ledger, name, now())
             if held is not None:
                 return held
-            busy = _busy(ledger, name)
+            busy, longest = _busy(ledger, name), patience
         except UnavailableError as error:
             # A holder ends; a full disk does not end by waiting, as a restart does.
             if is_late or time.monotonic() >= begun + _OUTAGE_SECONDS:
                 raise
-            busy = str(error)
+            busy, longest = str(error), min(patience, _OUTAGE_SECONDS)
         else:
             if is_late:
                 raise BusyError(busy)
         if not has_warned and patience:
-            _LOGGER.warning("%s; this one waits up to %.0f s", busy, patience)
+            _LOGGER.warning("%s; this one waits up to %.0f s", busy, longest)
             has_warned = True
         time.sleep(_LOOK_SECONDS if patience else _LEAST_SECONDS / 4)
     return None

@@ -133,6 +133,7 @@ def test_a_full_disk_is_not_waited_for_as_long_as_a_holder_is(take, ledger, monk
     event.remove(ledger.engine, "begin", fail)
     assert time.monotonic() - begun < 60
     assert "disk is full" in caplog.text
+    assert "waits up to 0 s" in caplog.text
 
 
 def test_a_process_may_enter_its_own_lock_again_and_the_outer_block_keeps_it(take, ledger):
