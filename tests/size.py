@@ -19,8 +19,8 @@ ROOT = Path(__file__).parents[1]
 PARTS = ("flywheel", "flows")
 
 BUDGET = {
-    "lines of code": 35_935,
-    "lines of docstrings": 8_414,
+    "lines of code": 35_940,
+    "lines of docstrings": 8_419,
     "files": 294,
     "settings": 98,
     "commands": 30,

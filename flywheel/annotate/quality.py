@@ -30,7 +30,7 @@ from flywheel.task import Task
 _TRUSTED = 0.95
 """reliability from which a label by several annotators may serve as a gold label"""
 _FEW_TRUSTED = 20
-"""trusted labels below which gold samples come from the start data too"""
+"""trusted labels below which gold samples come from the start data, as long as it has any"""
 _LIKELY_WRONG = 0.2
 """probability of a wrong label from which it is checked again"""
 _LABELS = 5_000
@@ -172,12 +172,11 @@ def _ask_gold(asking: _Asking, rng: np.random.Generator) -> int:
     wanted = _gold_due(quality.gold_share * asking.total / quality.gold_annotators, asking.night)
     wanted -= math.ceil(asking.already.get(Purpose.GOLD.value, 0) / quality.gold_annotators)
     trusted, start = gold_candidates(asking.connection, _TRUSTED)
-    pool = trusted if len(trusted) >= _FEW_TRUSTED else trusted + start
-    if wanted > 0 and not pool:
+    if wanted > 0 and not trusted and not start:
         add_skip(asking.connection, "gold questions", _NO_GOLD, asking.night, asking.now)
-    number = min(max(wanted, 0), len(pool))
+    number = min(max(wanted, 0), len(trusted) + len(start))
     number = asking.budget.afford(number, quality.gold_annotators)
-    drawn = [pool[index] for index in rng.permutation(len(pool))[:number]]
+    drawn = _draw_gold(trusted, start, number, rng)
     asked = (
         Asked(
             sample_id=sample_id,
@@ -190,6 +189,19 @@ def _ask_gold(asking: _Asking, rng: np.random.Generator) -> int:
     )
     enqueue(asking.connection, asked, asking.night, asking.now)
     return number
+
+
+def _draw_gold(
+    trusted: Sequence[str], start: Sequence[str], number: int, rng: np.random.Generator
+) -> list[str]:
+    """So many gold samples: of each kind about half, while there are any left.
+
+    Annotators who agree on a lie make trusted labels of it, which then speak for them. What the project
+    began with is known without them.
+    """
+    kinds = [[kind[index] for index in rng.permutation(len(kind))] for kind in (trusted, start)]
+    coins = rng.random(number) < (0.5 if len(trusted) >= _FEW_TRUSTED else 1.0)
+    return [(kinds[coin] or kinds[1 - coin]).pop() for coin in coins.astype(int)]
 
 
 def _gold_due(each_night: float, night: int) -> int:

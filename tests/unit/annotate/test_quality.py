@@ -93,18 +93,27 @@ def test_asked_again_in_a_night_there_is_no_second_share_of_gold(letters, known,
     assert len(letters.rows(Purpose.GOLD)) == 7  # never the same sample twice
 
 
-def test_trusted_labels_of_production_are_gold_before_the_start_data_is(
-    letters, known, answered, besides
-):
+def test_gold_is_of_trusted_labels_and_of_the_start_data(letters, known, answered, besides):
+    """Who agrees on a lie has made trusted labels of it; no annotator has made the start data."""
     letters.change(
-        labeling={"samples_per_night": 100, "annotations_per_sample": 2, "agreement": 2},
-        quality={"gold_share": 0.1},
+        labeling={"samples_per_night": 200, "annotations_per_sample": 2, "agreement": 2},
+        quality={"gold_share": 0.2},
     )
     start = known(20)
     made = answered({f"x{index}".encode(): {ANN: "a", BOB: "a"} for index in range(30)})
+    assert besides().num_gold == 27
+    gold = set(letters.rows(Purpose.GOLD))
+    assert min(len(gold & set(start)), len(gold & set(made))) >= 7
+
+
+def test_until_there_are_many_trusted_labels_the_start_data_is_gold(
+    letters, known, answered, besides
+):
+    letters.change(labeling={"samples_per_night": 100}, quality={"gold_share": 0.1})
+    start = known(20)
+    answered({f"x{index}".encode(): {ANN: "a", BOB: "a"} for index in range(19)})
     besides()
-    assert set(letters.rows(Purpose.GOLD)) <= set(made)
-    assert not set(letters.rows(Purpose.GOLD)) & set(start)
+    assert set(letters.rows(Purpose.GOLD)) < set(start)
 
 
 def test_a_dispute_gets_another_annotator(letters, answered, besides):
