@@ -214,7 +214,7 @@ class Task:
     loss_not: Callable[[Any, torch.Tensor], torch.Tensor] | None = None
     """model output, targets of answers that failed -> (B,), a loss for giving these answers:
     `flywheel.recipes.not_this_class` for classes. With it a failed outcome trains, else it only chooses
-    what is labeled, which was worth more wherever it was measured"""
+    what is labeled, which was worth more on digits' long tail"""
     drawing: Callable[[Sample, Json | None, Json | None], bytes] | None = None
     """sample, answer, label -> PNG with both drawn over it, None where not known; reports show it
     in place of the labeling's picture, so that annotators see what is wrong with an answer"""

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 PARTS = ("flywheel", "flows")
 
 BUDGET = {
-    "lines of code": 35_940,
+    "lines of code": 35_939,
     "lines of docstrings": 8_419,
     "files": 294,
     "settings": 98,

@@ -165,10 +165,9 @@ def outcomes_of(
     models = {f"{place}": one.model for place, one in enumerate(challengers)}
     tables = score_entrants(task, test, {**models, "champion": champion}, {}, spread)
     statistic = compile_formula(rules.metric.optimize, rules.directory)
-    found = []
+    marks, found = _marks(task, test), []  # those of slices hold for all
     for place, one in enumerate(challengers):
-        rows = replace(test, marks=one.marks)
-        marked = replace(rows, marks=_marks(task, rows))
+        marked = replace(test, marks={**marks, **one.marks})
         names = {"candidate": f"{place}", "champion": "champion"}
         pair = {name: tables[key] for name, key in names.items() if tables}
         book = {"test": marked.part(pair)}

@@ -24,6 +24,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from flywheel.examples.simulation import paired_interval
 from flywheel.ledger.annotators import read_annotators
 from flywheel.ledger.samples import load_samples
 from flywheel.loop.context import utc_now
@@ -184,11 +185,8 @@ def ceiling(seed: int, nights: int) -> float:
 
 def interval(values: Sequence[float]) -> str:
     """Mean and 95 % interval of paired differences."""
-    mean, number = float(np.mean(values)), len(values)
-    if number < 2:
-        return f"{mean:+.3f}"
-    half = 2.26 * float(np.std(values, ddof=1)) / number**0.5
-    return f"{mean:+.3f} [{mean - half:+.3f}, {mean + half:+.3f}]"
+    mean, low, high = paired_interval(np.array(values))
+    return f"{mean:+.3f}" if len(values) < 2 else f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]"
 
 
 def main() -> None:

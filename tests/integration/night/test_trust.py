@@ -3,7 +3,7 @@
 The nights are whole ones, in memory and with the settings of a new project. With an honest annotator
 in that place, the same world ends in a promotion, once gold questions have vouched for her.
 
-    python tests/integration/night/test_trust.py 10 20      ten seeds, twenty nights
+    PYTHONPATH=tests python tests/integration/night/test_trust.py 10 20     ten seeds, twenty nights
 """
 
 from __future__ import annotations
@@ -11,20 +11,16 @@ from __future__ import annotations
 import sys
 import tempfile
 import tomllib
-from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pytest
+from proofs.prove_adversary import accuracy, task_of
 
 import flywheel
 from flywheel.ledger.samples import load_samples
-from flywheel.model import Model, pick_device
-from flywheel.records import Sample, Split
-from flywheel.task import Example, Task
-from flywheel.testing import SIDES, MemoryProject, draw_points, open_memory, side_of, toy_task
+from flywheel.testing import SIDES, MemoryProject, draw_points, open_memory, side_of
 
 pytestmark = pytest.mark.integration
 
@@ -57,20 +53,6 @@ class Course(NamedTuple):
         return self.accuracies[-1] > self.accuracies[0] + 0.05
 
 
-def task_of(seed: int) -> Task:
-    """The toy task with a poor start: right labels, of points near one diagonal only."""
-
-    def start_data() -> Iterator[Example]:
-        samples, _ = draw_points(400, 1_000 + seed)
-        points = [np.frombuffer(sample.payload, dtype="<f4") for sample in samples]
-        near = [one for one, (x, y) in zip(samples, points, strict=True) if abs(x - y) < 0.3]
-        for number, sample in enumerate(near[:48]):
-            split = Split.TEST if number % 4 == 0 else Split.TRAIN
-            yield Example(sample=sample, answer=side_of(sample), split=split)
-
-    return replace(toy_task(), start_data=start_data)
-
-
 def run(
     seed: int, nights: int, *, is_wrong: bool, is_sly: bool = False, gold_share: float = 0.05
 ) -> Course:
@@ -90,16 +72,10 @@ def run(
             decided = toy.night()["decide"]
             course.verdicts.append(str(decided.verdict))
             course.reasons.append(decided.reasons[0])
-            course.accuracies.append(_accuracy(toy, exam))
+            course.accuracies.append(accuracy(toy, exam))
             toy.serve(draw_points(120, 10_000 * seed + night)[0])
             _answer_all(toy, rng, is_wrong=is_wrong, is_sly=is_sly)
     return course
-
-
-def _accuracy(toy: MemoryProject, exam: list[Sample]) -> float:
-    model = Model(toy.loop.task, toy.loop.blobs.get(toy.server.served().digest), pick_device("cpu"))
-    answers = model.answer_samples(exam)
-    return float(np.mean([one.value == side_of(s) for one, s in zip(answers, exam, strict=True)]))
 
 
 def _answer_all(
