@@ -21,6 +21,7 @@ from rich.markup import escape
 import deployments  # noqa: F401
 import flows  # noqa: F401
 from flywheel.cli.judging import judging
+from flywheel.cli.label_files import label_files
 from flywheel.cli.simulating import simulating
 from flywheel.cli.terminal import Terminal, complain, prepare_streams
 from flywheel.cli.upkeep import upkeep
@@ -36,6 +37,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(judging)
+app.add_typer(label_files)
 app.add_typer(simulating)
 app.add_typer(upkeep)
 console = Terminal()

@@ -1,6 +1,7 @@
 """Makes immutable dataset versions from the labels, without leaks between the splits."""
 
 from flywheel.dataset.copies import Copy, find_copies
+from flywheel.dataset.export import export_version
 from flywheel.dataset.leakage import CopiesError, Dropped, keep_splits_apart
 from flywheel.dataset.stage import VersionMade, make_version
 
@@ -9,6 +10,7 @@ __all__ = [
     "Copy",
     "Dropped",
     "VersionMade",
+    "export_version",
     "find_copies",
     "keep_splits_apart",
     "make_version",

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, delete, func, insert, select
 
 from flywheel.blobs import Blobs
-from flywheel.errors import UnknownIdError
+from flywheel.errors import UnknownIdError, UserError
 from flywheel.ledger.dialects import insert_new
 from flywheel.ledger.tables import dataset_versions, labels, samples, trained
 from flywheel.records import DatasetRow, DatasetVersion, Label, Split, canonical
@@ -80,6 +80,30 @@ def get_version(connection: Connection, version_id: str) -> DatasetVersion:
     if row is None:
         raise UnknownIdError(f"no dataset version {version_id}; flywheel status names the newest")
     return _version(row)
+
+
+def find_version(connection: Connection, prefix: str) -> DatasetVersion:
+    """The version whose id begins like this; "latest" is the newest.
+
+    Raises:
+        UnknownIdError: there is none.
+        UserError: several begin like this.
+    """
+    if prefix == "latest":
+        newest = latest_version(connection)
+        if newest is None:
+            raise UnknownIdError("there is no dataset version yet; flywheel night makes the first")
+        return newest
+    mine = dataset_versions.c.id.startswith(prefix, autoescape=True)
+    query = select(dataset_versions).where(mine).order_by(dataset_versions.c.seq).limit(2)
+    rows = connection.execute(query).all()
+    if not rows or not prefix:
+        raise UnknownIdError(
+            f"no dataset version begins with {prefix!r}; flywheel status names the newest"
+        )
+    if len(rows) > 1:
+        raise UserError(f"{prefix!r} begins several dataset versions; give more characters")
+    return _version(rows[0])
 
 
 def latest_version(connection: Connection) -> DatasetVersion | None:

@@ -49,6 +49,7 @@ LAYERS = (
     ("flywheel.settings",),
     ("flywheel.metrics.conditions",),
     ("flywheel.metrics.parse",),
+    ("flywheel.label_files",),
     ("flywheel.pictures", "flywheel.sources", "flywheel.calls"),
     ("flywheel.data_files",),
     (
