@@ -3,7 +3,7 @@
 from flywheel.errors import FlywheelError
 from flywheel.pictures import open_picture
 from flywheel.project import Project, load_project
-from flywheel.records import Answer, Sample
+from flywheel.records import Answer, Media, Sample
 from flywheel.task import Baseline, Example, Labeling, Task
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "Example",
     "FlywheelError",
     "Labeling",
+    "Media",
     "Project",
     "Sample",
     "Task",

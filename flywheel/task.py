@@ -10,6 +10,7 @@ import concurrent.futures.thread
 import difflib
 import importlib
 import inspect
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from flywheel.calls import Check, guard, is_json, unguarded
 from flywheel.errors import FlywheelError, SettingsError, TaskError
 from flywheel.faults import describe_fault
-from flywheel.records import Answer, Json, Sample, Split, same_json
+from flywheel.records import Answer, Json, Media, Sample, Split, same_json
 from flywheel.sources import Code, read_code
 
 if TYPE_CHECKING:
@@ -32,9 +33,11 @@ _MOST_NAMES = 8
 _THREAD_SECONDS = 1.0
 
 
-_COPYING = ("targets", "scores", "agree", "merge", "drawing", "picture", "result", "answer")
+_COPYING = ("targets", "scores", "agree", "merge", "drawing", "data", "result", "answer")
 """functions that work on copies: what one changes, no other sees"""
 _OF_MANY = ("inputs", "targets")
+_NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+"""what can stand behind the $ of a labeling config, and in the name of a file"""
 
 
 def _guard(record: Any, prefix: str, **checks: Check) -> None:
@@ -105,6 +108,19 @@ def _picture(found: Any, _: tuple[Any, ...]) -> str:
     return "" if isinstance(found, bytes) else "the bytes of a PNG"
 
 
+def _shown(found: Any, _: tuple[Any, ...]) -> str:
+    if not isinstance(found, Mapping) or not found:
+        return "a dict of the values of the config's $names"
+    for name, value in found.items():
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            return f"names of letters, digits and _, as the config's $names are; {name!r} is not"
+        if not isinstance(value, Media) and not is_json(value):
+            return f"JSON or flywheel.Media as {name!r}, not {type(value).__name__}"
+        if isinstance(value, Media) and not isinstance(value.payload, bytes):
+            return f"bytes in the Media {name!r}, not {type(value.payload).__name__}"
+    return ""
+
+
 def _regions(found: Any, _: tuple[Any, ...]) -> str:
     return "" if isinstance(found, list) else "a list of regions"
 
@@ -137,9 +153,9 @@ class Labeling:
     """
 
     config: str
-    """Label Studio's XML labeling config; it shows the picture as $image"""
-    picture: Callable[[Sample], bytes]
-    """PNG that a person looks at"""
+    """Label Studio's XML labeling config"""
+    data: Callable[[Sample], Mapping[str, Json | Media]]
+    """the values of the config's $names: JSON as it is, and media, each of which gets an address"""
     result: Callable[[Json, Sample], list[dict[str, Json]]]
     """answer, sample -> Label Studio result, used as the pre-annotation"""
     answer: Callable[[list[dict[str, Json]], Sample], Json]
@@ -147,9 +163,22 @@ class Labeling:
     empty_is_answer: bool = False
     """whether a result without any region is an answer, as of a detector where no object is seen;
     else it is refused as an annotation that was submitted by mistake"""
+    agree: Callable[[Json, Json], bool] | None = None
+    """see `Task.agree`; this and the next two are those of a task that has none of its own"""
+    merge: Callable[[Sequence[Json]], Json] | None = None
+    drawing: Callable[[Sample, Json | None, Json | None], bytes] | None = None
 
     def __post_init__(self) -> None:
-        _guard(self, "labeling.", picture=_picture, result=_regions, answer=_anything)
+        _guard(
+            self,
+            "labeling.",
+            data=_shown,
+            result=_regions,
+            answer=_anything,
+            agree=_truth,
+            merge=_merged,
+            drawing=_picture,
+        )
 
 
 Predictor = Callable[[Sequence[Sample]], list[Json]]
@@ -217,11 +246,15 @@ class Task:
     what is labeled, which was worth more on digits' long tail"""
     drawing: Callable[[Sample, Json | None, Json | None], bytes] | None = None
     """sample, answer, label -> PNG with both drawn over it, None where not known; reports show it
-    in place of the labeling's picture, so that annotators see what is wrong with an answer"""
+    in place of the labeling's data, so that annotators see what is wrong with an answer"""
     code: Code | None = field(default=None, repr=False)
     """the source that it was loaded from; `load_task` sets it"""
 
     def __post_init__(self) -> None:
+        for name, unset in (("agree", same_json), ("merge", _first), ("drawing", None)):
+            given = getattr(self.labeling, name, None)
+            if given is not None and getattr(self, name) is unset:
+                object.__setattr__(self, name, given)
         _guard(
             self,
             "",

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import NamedTuple, Protocol
 
 from flywheel.errors import RefusedError
-from flywheel.records import Json
+from flywheel.records import Json, Media
 
 BACKEND_LOCK = "the labeling backend"
 """name of the lock under which one process at a time writes to the backend"""
@@ -25,8 +25,8 @@ class NewLabelingTask:
     key: str
     """identifies the sample in its campaign; only one labeling task may have it"""
     sample_id: str
-    image: str
-    """address of the picture, as an annotator's browser requests it"""
+    data: dict[str, Json]
+    """values of the config's $names; a medium is its address, as an annotator's browser requests it"""
     result: list[dict[str, Json]]
     """the pre-annotation in Label Studio's result format; empty when blind"""
     priority: float
@@ -88,14 +88,14 @@ class LabelingProject(NamedTuple):
     """the page that annotators open"""
 
 
-class PictureStore(Protocol):
-    """Brings pictures to where annotators' browsers can load them."""
+class MediaStore(Protocol):
+    """Brings media to where annotators' browsers can load them."""
 
-    def publish(self, project_id: int, pictures: Mapping[str, bytes]) -> dict[str, str]:
-        """Publish pictures (name -> PNG bytes); return name -> address. Idempotent."""
+    def publish(self, project_id: int, files: Mapping[str, Media]) -> dict[str, str]:
+        """Publish media by the names of their files; return name -> address. Idempotent."""
 
 
-class LabelingBackend(PictureStore, Protocol):
+class LabelingBackend(MediaStore, Protocol):
     """What the annotate stage needs of a labeling server.
 
     A project that was deleted counts as empty.
@@ -163,6 +163,10 @@ def other_owner(title: str, theirs: str, ours: str) -> RefusedError:
     )
 
 
+RESERVED = frozenset({"sample_id", "key", "reason", "confidence", "model"})
+"""names in the data of a labeling task that are written here, never by a user's task"""
+
+
 def task_data(item: NewLabelingTask) -> dict[str, Json]:
     """Return the data of a labeling task; the names are columns of the data manager."""
-    return {"image": item.image, "sample_id": item.sample_id, "key": item.key, **item.shown}
+    return {**item.data, "sample_id": item.sample_id, "key": item.key, **item.shown}

@@ -24,7 +24,7 @@ from datetime import datetime
 
 from sqlalchemy import bindparam
 
-from flywheel.annotate.backend import BACKEND_LOCK, InventoryRow, LabelingBackend
+from flywheel.annotate.backend import BACKEND_LOCK, RESERVED, InventoryRow, LabelingBackend
 from flywheel.annotate.pull import IngestInto, PullResult, ingest, sums
 from flywheel.annotate.queue import lose_deleted_projects
 from flywheel.blobs import Blobs
@@ -39,8 +39,6 @@ from flywheel.records import Json
 from flywheel.task import Task
 
 _FEW = 10
-_SAME = {"sample_id", "image"}
-"""data that identify the sample of a labeling task"""
 _GONE = "its labeling task was deleted in Label Studio before it was finished; it is not sent again"
 
 
@@ -184,8 +182,10 @@ def _renamed(glimpse: InventoryRow, rows: Mapping[object, Sequence[Sent]]) -> st
     sample_id = glimpse.data.get("sample_id") if glimpse.is_begun else None
     for row in (*rows.get(glimpse.external_id, ()), *rows.get(sample_id, ())):
         data = row.data or {}
-        if any(glimpse.data.get(name) == data[name] for name in data.keys() & _SAME):
-            return row.key
+        shown = data.keys() - RESERVED
+        for names in ({"sample_id"}, shown):
+            if names and all(glimpse.data.get(name) == data.get(name) for name in names):
+                return row.key
     return None
 
 

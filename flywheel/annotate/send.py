@@ -7,17 +7,17 @@ deleted is not (see `flywheel.annotate.reconcile`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 from flywheel.annotate.backend import BACKEND_LOCK, LabelingBackend, NewLabelingTask, task_data
 from flywheel.annotate.label_studio.client import misfits, task_payload
-from flywheel.annotate.label_studio.pictures import check_picture
 from flywheel.annotate.pull import ask_requested
 from flywheel.annotate.queue import lose_deleted_projects, place, plan_part
 from flywheel.blobs import Blobs
-from flywheel.errors import RefusedError, TaskError, UnavailableError, UserError
+from flywheel.errors import PayloadError, RefusedError, TaskError, UnavailableError, UserError
 from flywheel.ledger import Ledger
 from flywheel.ledger.campaigns import (
     EXPERTS,
@@ -39,22 +39,36 @@ from flywheel.ledger.outbox import (
     waiting,
 )
 from flywheel.ledger.samples import load_each
+from flywheel.media import EXTENSIONS, check_media
 from flywheel.project import Project
-from flywheel.records import Json, Sample, Webhook
+from flywheel.records import Json, Media, Sample, Webhook
 from flywheel.task import Task
 
 _SAMPLES_PER_COMMIT = 500  # their payloads are in memory at the same time
 
 
-def picture_of(sample: Sample, task: Task) -> bytes:
-    """Return the picture that annotators see.
+def shown_of(sample: Sample, task: Task) -> dict[str, Json | Media]:
+    """Return what annotators see.
 
     Raises:
         UserError: the task gives none, or a browser cannot show it.
     """
-    picture = task.labeling.picture(sample)
-    check_picture(sample.id, picture)
-    return picture
+    shown = dict(task.labeling.data(sample))
+    for name, value in shown.items():
+        if not isinstance(value, Media):
+            continue
+        try:
+            check_media(value)
+        except PayloadError as error:
+            raise PayloadError(
+                f"{name!r} of sample {sample.id[:12]} cannot be shown by a browser "
+                f"({str(error).rstrip('.')}); correct labeling.data of the task"
+            ) from error
+    return shown
+
+
+def _file_name(sample_id: str, name: str, media: Media) -> str:
+    return f"{sample_id}-{name}.{EXTENSIONS[media.media_type]}"
 
 
 def pre_annotation_of(row: Waiting, sample: Sample, task: Task) -> list[dict[str, Json]]:
@@ -69,7 +83,11 @@ def pre_annotation_of(row: Waiting, sample: Sample, task: Task) -> list[dict[str
 
 
 def item_of(
-    row: Waiting, image: str, result: list[dict[str, Json]], project: Project, now: datetime
+    row: Waiting,
+    data: dict[str, Json],
+    result: list[dict[str, Json]],
+    project: Project,
+    now: datetime,
 ) -> NewLabelingTask:
     """Return the labeling task to create."""
     shown: dict[str, Json] = {}
@@ -82,7 +100,7 @@ def item_of(
     return NewLabelingTask(
         key=str(row.key),
         sample_id=row.sample_id,
-        image=image,
+        data=data,
         result=result,
         priority=place(row.priority, row.created_at, now, project.labeling.ageing_nights),
         num_annotators=row.num_annotators,
@@ -256,17 +274,17 @@ def _send_part(
     now: datetime,
 ) -> tuple[int, dict[str, str]]:
     """Send what can be shown; return the number sent, and key -> reason for the others."""
-    pictures, results, refused = dict[str, bytes](), dict[str, list[Json]](), dict[str, str]()
+    shown, results, refused = dict[str, Any](), dict[str, list[Json]](), dict[str, str]()
     for row, sample in part:
         try:
-            picture = picture_of(sample, sender.task)
+            found = shown_of(sample, sender.task)
             results[str(row.key)] = pre_annotation_of(row, sample, sender.task)
-            pictures[row.sample_id] = picture
+            shown[row.sample_id] = found
         except UserError as error:
             refused[str(row.key)] = str(error)
-    addresses = sender.studio.publish(project_id, pictures)
+    data = _published(sender.studio, project_id, shown)
     items = [
-        item_of(row, addresses[row.sample_id], results[str(row.key)], sender.project, now)
+        item_of(row, data[row.sample_id], results[str(row.key)], sender.project, now)
         for row, _ in part
         if str(row.key) in results
     ]
@@ -277,9 +295,31 @@ def _send_part(
         items = _without_misfits(sender, part, items, now)
         sent = sender.studio.push(project_id, items)
     with sender.ledger.begin() as connection:
-        data = {item.key: task_data(item) for item in items}
-        mark_sent(connection, sent, data, {item.key: item.priority for item in items}, now)
+        written = {item.key: task_data(item) for item in items}
+        mark_sent(connection, sent, written, {item.key: item.priority for item in items}, now)
     return len(sent), refused
+
+
+def _published(
+    studio: LabelingBackend, project_id: int, shown: Mapping[str, dict[str, Json | Media]]
+) -> dict[str, dict[str, Json]]:
+    """What each sample shows, with addresses in place of media."""
+    files = {
+        _file_name(sample_id, name, value): value
+        for sample_id, values in shown.items()
+        for name, value in values.items()
+        if isinstance(value, Media)
+    }
+    addresses = studio.publish(project_id, files)
+    return {
+        sample_id: {
+            name: addresses[_file_name(sample_id, name, value)]
+            if isinstance(value, Media)
+            else value
+            for name, value in values.items()
+        }
+        for sample_id, values in shown.items()
+    }
 
 
 def _without_misfits(

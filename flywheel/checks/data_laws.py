@@ -17,8 +17,9 @@ import numpy as np
 
 from flywheel.checks.subject import STEPS, Law, Subject
 from flywheel.errors import AnnotationError, PayloadError
+from flywheel.media import check_media
 from flywheel.pictures import open_picture
-from flywheel.records import Array, Json, Split, canonical, content_id
+from flywheel.records import Array, Json, Media, Split, canonical, content_id
 
 _NUM_FITTED = 200
 
@@ -75,19 +76,26 @@ def _merge_keeps_what_agrees(subject: Subject) -> str | None:
     return None
 
 
-def _config_shows_the_picture(subject: Subject) -> str | None:
+def _config_shows_the_data(subject: Subject) -> str | None:
     config = subject.task.labeling.config
     root = ET.fromstring(config)  # noqa: S314  the user's own file, parsed on the user's machine
-    if not any(value == "$image" for node in root.iter() for value in node.attrib.values()):
-        return 'no attribute of the labeling config is "$image"; add <Image value="$image" .../>'
+    shown = subject.task.labeling.data(subject.samples[0])
+    if not any(value.startswith("$") for node in root.iter() for value in node.attrib.values()):
+        names = " or ".join(f"${name}" for name in shown)
+        return f'no attribute of the labeling config is {names}; add one, such as <Text value="$text"/>'
     if re.search(r"=\s*'", config):
         return "the labeling config quotes with '; Label Studio's client reads only \"...\""
     return None
 
 
-def _picture_is_png(subject: Subject) -> str | None:
-    picture = subject.task.labeling.picture(subject.samples[0])
-    return _not_png("picture()", picture)
+def _media_is_shown(subject: Subject) -> str | None:
+    for name, value in subject.task.labeling.data(subject.samples[0]).items():
+        if isinstance(value, Media):
+            try:
+                check_media(value)
+            except PayloadError as error:
+                return f"data() gives {name!r} that no browser shows: {error}"
+    return None
 
 
 def _drawing_is_png(subject: Subject) -> str | None:
@@ -184,8 +192,8 @@ ANNOTATOR_LAWS: MappingProxyType[str, Law] = MappingProxyType(
     {
         "agree() says that an answer is itself, both ways round": _agree_is_a_likeness,
         "merge() of an answer with itself agrees with it": _merge_keeps_what_agrees,
-        "the labeling config is XML that shows $image": _config_shows_the_picture,
-        "the picture is a PNG": _picture_is_png,
+        "the labeling config is XML that shows data()": _config_shows_the_data,
+        "browsers show the media of data()": _media_is_shown,
         "drawing() is a PNG, with a label and without": _drawing_is_png,
         "labeling answers come back as ones that agree": _labeling_round_trips,
         "labeling refuses an empty annotation, or states that it is an answer": (

@@ -49,6 +49,8 @@ _OPEN: dict[str, Json] = {
 """the data manager's view of the tasks that still lack answers, hardest first"""
 _LOOKS_AT = 10
 """one picture in so many is fetched; a browser would fetch all"""
+_SERVED = "/data/"
+"""how the addresses of published media begin"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -253,7 +255,9 @@ class _Desk:
         with closing(self._session):
             while (task := stack.take(self._person.email, seen)) is not None:
                 if len(seen) % _LOOKS_AT == 0:
-                    _checked(self._session.get(task["data"]["image"]))
+                    for shown in task["data"].values():
+                        if isinstance(shown, str) and shown.startswith(_SERVED):
+                            _checked(self._session.get(shown))
                 seen.add(task["id"])
                 step = self._answer(task, _own_rng(seed, task["data"]["sample_id"]))
                 if not step.annotations:

@@ -31,6 +31,7 @@ from flywheel.loop.context import Loop, NightRun
 from flywheel.loop.labels import check_labels
 from flywheel.loop.results import Deployed, Ingested, PulledLabels
 from flywheel.loop.routing import open_studio
+from flywheel.media import first_picture
 from flywheel.model import pick_device
 from flywheel.pictures import open_picture
 from flywheel.records import Split
@@ -236,7 +237,8 @@ def _picture_of(loop: Loop, pair: Copy) -> str:
         with loop.ledger.read() as connection:
             samples = load_samples(connection, loop.blobs, [pair.test_id, pair.train_id])
         pictures = [
-            open_picture(loop.task.labeling.picture(sample)).convert("RGB") for sample in samples
+            open_picture(first_picture(loop.task.labeling.data(sample))).convert("RGB")
+            for sample in samples
         ]
     except (*UNREADABLE, FlywheelError, OSError) as error:
         return f"There is no picture of them: {error}"

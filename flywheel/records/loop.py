@@ -40,6 +40,15 @@ class Sample:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Media:
+    """A file that annotators see: a picture, a sound, a video, a document."""
+
+    payload: bytes = field(repr=False)
+    media_type: str
+    """as in Content-Type, image/png for one"""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Answer:
     """What a model says about one sample."""

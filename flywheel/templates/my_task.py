@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy
 from flywheel import open_picture
 from flywheel.errors import AnnotationError
 from flywheel.recipes import VaryPictures
-from flywheel.records import Answer, Json, Sample, Split
+from flywheel.records import Answer, Json, Media, Sample, Split
 from flywheel.task import Baseline, Example, Labeling, Predictor, Task
 
 CLASSES = list("0123456789")  # your classes; add at the end only
@@ -45,7 +45,9 @@ def task() -> Task:
         scores=lambda answer, label: {"correct": float(answer == label)},
         labeling=Labeling(
             config=LABELING_CONFIG,  # Label Studio's XML
-            picture=lambda sample: sample.payload,  # what annotators look at: a PNG
+            data=lambda sample: {
+                "image": Media(sample.payload, "image/png")
+            },  # the config's $image
             result=to_label_studio,  # an answer, drawn as the pre-annotation
             answer=from_label_studio,  # what an annotator drew, read back
         ),

@@ -21,7 +21,7 @@ from flywheel.annotate.backend import (
     task_data,
 )
 from flywheel.errors import UnavailableError
-from flywheel.records import Json
+from flywheel.records import Json, Media
 
 _START = datetime(2026, 3, 1, tzinfo=UTC)
 _OVERLAP = timedelta(seconds=2)
@@ -71,10 +71,10 @@ class MemoryBackend:
         """name of a call -> exception raised once in place of its answer, after its work is done"""
         self._ticks = self._num_projects = 0
 
-    def publish(self, project_id: int, pictures: Mapping[str, bytes]) -> dict[str, str]:
-        """Addresses for pictures, which are not kept."""
+    def publish(self, project_id: int, files: Mapping[str, Media]) -> dict[str, str]:
+        """Addresses for media, which are not kept."""
         self._up()
-        return {name: f"/{project_id}/{name}.png" for name in pictures}
+        return {name: f"/{project_id}/{name}" for name in files}
 
     def ensure(
         self,

@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional
 
 from flywheel.errors import AnnotationError
-from flywheel.records import Answer, Array, Json, Sample, Split
+from flywheel.records import Answer, Array, Json, Media, Sample, Split
 from flywheel.task import Baseline, Example, Labeling, Predictor, Task
 
 SIDES = ("left", "right")
@@ -39,7 +39,7 @@ def toy_task() -> Task:
         loss=lambda output, target: functional.cross_entropy(output, target, reduction="none"),
         answers=_answers,
         scores=_scores,
-        labeling=Labeling(config=_CONFIG, picture=_picture, result=_result, answer=_answer),
+        labeling=Labeling(config=_CONFIG, data=_data, result=_result, answer=_answer),
         start_data=_start_data,
         baselines={
             "majority": Baseline(kind="scripted", fit=_majority),
@@ -85,14 +85,14 @@ def _scores(answer: Json, label: Json) -> dict[str, float]:
     return {"correct": float(right), "error_cm": 0.0 if right else 2.5}
 
 
-def _picture(sample: Sample) -> bytes:
+def _data(sample: Sample) -> dict[str, Media]:
     """A dot where the point lies; points further out than 4 are drawn at the edge."""
     pixels = np.zeros((33, 33), dtype=np.uint8)
     column, row = np.clip(np.round(_coordinates(sample) * 4).astype(int), -16, 16)
     pixels[16 - row, 16 + column] = 255
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()
+    return {"image": Media(buffer.getvalue(), "image/png")}
 
 
 def _result(answer: Json, _sample: Sample) -> list[dict[str, Json]]:

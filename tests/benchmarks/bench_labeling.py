@@ -35,7 +35,7 @@ from flywheel.annotate.backend import NewLabelingTask
 from flywheel.annotate.label_studio.backend import LabelStudioBackend
 from flywheel.annotate.label_studio.client import task_payload
 from flywheel.annotate.label_studio.pictures import PictureStorage
-from flywheel.records import content_id
+from flywheel.records import Media, content_id
 from flywheel.stack import catalogue
 from flywheel.stack.credentials import Credentials
 from flywheel.stack.supervise import start_all, stop_all
@@ -122,7 +122,7 @@ def _sends_pictures(bench: Bench, number: int) -> dict[str, Work]:
 
     def tasks(addresses: dict[str, str]) -> list[dict]:
         return [
-            task_payload(dataclasses.replace(by_sample[name], image=address))
+            task_payload(dataclasses.replace(by_sample[name], data={"image": address}))
             for name, address in addresses.items()
         ]
 
@@ -137,8 +137,12 @@ def _sends_pictures(bench: Bench, number: int) -> dict[str, Work]:
 
     def ours(studio: LabelStudioBackend) -> int:
         project = bench.project()
-        addresses = studio.publish(project, pictures)
-        items = [dataclasses.replace(by_sample[name], image=addresses[name]) for name in pictures]
+        files = {f"{name}.png": Media(one, "image/png") for name, one in pictures.items()}
+        addresses = studio.publish(project, files)
+        items = [
+            dataclasses.replace(by_sample[name], data={"image": addresses[f"{name}.png"]})
+            for name in pictures
+        ]
         return len(studio.push(project, items))
 
     return {
@@ -249,7 +253,7 @@ def _item(number: int) -> NewLabelingTask:
     return NewLabelingTask(
         key=content_id(name.encode()),
         sample_id=name,
-        image=f"/data/upload/1/{name}.png",
+        data={"image": f"/data/upload/1/{name}.png"},
         result=_result("a"),
         priority=number % 1000 / 1000,
         num_annotators=1,

@@ -32,7 +32,7 @@ def new_task(number):
     return NewLabelingTask(
         key=content_id(b"key %d" % number),
         sample_id=content_id(b"%d" % number),
-        image="/static/images/logo.png",
+        data={"image": "/static/images/logo.png"},
         result=RESULT,
         priority=1 - number / 1000,
         num_annotators=1,

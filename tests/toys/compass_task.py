@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from flywheel.errors import AnnotationError, PayloadError
-from flywheel.records import Answer, Sample, Split
+from flywheel.records import Answer, Media, Sample, Split
 from flywheel.task import Example, Labeling, Task
 
 CLASSES = ["east", "north", "west", "south"]
@@ -29,7 +29,7 @@ def task():
         scores=lambda answer, label: {"correct": float(answer == label)},
         labeling=Labeling(
             config="<View><Image name='image' value='$image'/></View>",
-            picture=picture,
+            data=lambda _sample: {"image": Media(picture(), "image/png")},
             result=lambda answer, _sample: [{"id": "r1", "value": {"choices": [answer]}}],
             answer=read,
         ),
@@ -65,7 +65,7 @@ def answers(output):
     ]
 
 
-def picture(_sample):
+def picture():
     buffer = io.BytesIO()
     Image.new("L", (8, 8)).save(buffer, "PNG")
     return buffer.getvalue()

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from flywheel.errors import AnnotationError, PayloadError
-from flywheel.records import Answer, Sample, Split
+from flywheel.records import Answer, Media, Sample, Split
 from flywheel.task import Baseline, Example, Labeling, Task
 
 CLASSES = ["upper", "lower"]
@@ -95,7 +95,7 @@ def task():
         scores=lambda answer, label: {"correct": float(answer == label)},
         labeling=Labeling(
             config=CONFIG,
-            picture=lambda sample: sample.payload,
+            data=lambda sample: {"image": Media(sample.payload, "image/png")},
             result=result,
             answer=read_annotation,
         ),

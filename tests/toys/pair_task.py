@@ -57,7 +57,7 @@ def task():
         scores=lambda answer, label: {"correct": float(answer == label)},
         labeling=Labeling(
             config="<View/>",
-            picture=lambda sample: sample.payload,
+            data=lambda sample: {"pair": sample.payload.hex()},
             result=lambda answer, _sample: [{"value": answer}],
             answer=read_annotation,
         ),

@@ -50,6 +50,7 @@ LAYERS = (
     ("flywheel.metrics.conditions",),
     ("flywheel.metrics.parse",),
     ("flywheel.label_files",),
+    ("flywheel.media",),
     ("flywheel.pictures", "flywheel.sources", "flywheel.calls"),
     ("flywheel.data_files",),
     (

@@ -24,7 +24,12 @@ GAINS = (0.0, 1.0, 0.0, 0.0, 1.0, -1.0, 0.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 
 def open_project(folder, now, slices=(), **sections):
     """The loop of a project about colours; it has no model and no servers."""
     nothing = dict.fromkeys(("model", "inputs", "targets", "loss", "answers"))
-    labeling = Labeling(config="<View/>", picture=picture, result=list, answer=list)
+    labeling = Labeling(
+        config="<View/>",
+        data=lambda sample: {"image": records.Media(picture(sample), "image/png")},
+        result=list,
+        answer=list,
+    )
     task = Task(**nothing, scores=same, labeling=labeling, slices=dict(slices))
     with open_memory(task, folder, **sections) as memory:
         yield dataclasses.replace(memory.loop, now=now, labeling=None, server=None)

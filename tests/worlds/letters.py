@@ -17,7 +17,7 @@ from flywheel.ledger import Ledger
 from flywheel.ledger.samples import load_samples
 from flywheel.ledger.tables import labeling_tasks, labels, skips
 from flywheel.project import Project
-from flywheel.records import Answer, FailureState, Json, Purpose, Sample, Signal
+from flywheel.records import Answer, FailureState, Json, Media, Purpose, Sample, Signal
 from flywheel.task import Labeling, Task
 from flywheel.testing import LedgerBuilder, choice_of
 
@@ -34,12 +34,12 @@ CONFIG = """<View>
 </View>"""
 
 
-def _picture(sample: Sample) -> bytes:
+def _data(sample: Sample) -> dict[str, Media]:
     if sample.payload.startswith(b"broken"):
         raise PayloadError(f"sample {sample.id[:12]} starts with b'broken'; send a letter")
     buffer = io.BytesIO()
     Image.new("L", (16, 16), sample.payload[-1]).save(buffer, "PNG")
-    return buffer.getvalue()
+    return {"image": Media(buffer.getvalue(), "image/png")}
 
 
 def _result(answer, _sample):
@@ -144,7 +144,7 @@ class Letters:
 def open_letters(folder: Path) -> Letters:
     """The project in a folder, made when it is not there."""
     ledger = Ledger.open(f"sqlite:///{folder}/ledger.db")
-    labeling = Labeling(config=CONFIG, picture=_picture, result=_result, answer=_answer)
+    labeling = Labeling(config=CONFIG, data=_data, result=_result, answer=_answer)
     unused = dict.fromkeys(("model", "inputs", "targets", "loss", "answers", "scores"), _not_needed)
     identity = {
         "name": f"letters-{folder.name[-20:].strip('-_').replace('_', '-')}",

@@ -23,7 +23,7 @@ from flywheel.ledger.predictions import Logged, append_feedback, append_predicti
 from flywheel.loop import Loop, begin_night, gather, release, routing, steps
 from flywheel.model import Model, pick_device
 from flywheel.project import load_project
-from flywheel.records import Feedback, FeedbackKind, Prediction, Sample, Split
+from flywheel.records import Feedback, FeedbackKind, Media, Prediction, Sample, Split
 from flywheel.serve.client import ServedModel
 from flywheel.task import Example, load_task
 from flywheel.testing import MemoryBackend
@@ -157,7 +157,9 @@ def open_world(folder, monkeypatch):
         task,
         answers=lambda output: _rounded(task.answers(output)),
         start_data=_start_data,
-        labeling=dataclasses.replace(task.labeling, picture=lambda _: _picture()),
+        labeling=dataclasses.replace(
+            task.labeling, data=lambda _: {"image": Media(_picture(), "image/png")}
+        ),
     )
     with closing(Ledger.open(project.ledger_url)) as ledger:
         blobs = Blobs.open(project.blobs_url)

@@ -36,7 +36,7 @@ from flywheel.annotate.label_studio.client import (
 from flywheel.annotate.label_studio.pictures import BY_UPLOAD, PictureStorage, pictures_of
 from flywheel.annotate.label_studio.task_writer import NOT_BEGUN, TaskWriter, by_ids
 from flywheel.errors import TaskError
-from flywheel.records import Json
+from flywheel.records import Json, Media
 
 _QUEUE = (
     "Uncertainty sampling"  # lowest prediction score first, a different task for each annotator
@@ -107,13 +107,13 @@ class LabelStudioBackend:
         """
         return cls(Client.connect(url, token, transport, sleep), pictures, pages_url)
 
-    def publish(self, project_id: int, pictures: Mapping[str, bytes]) -> dict[str, str]:
-        """Publish pictures (name -> PNG bytes); return name -> address.
+    def publish(self, project_id: int, files: Mapping[str, Media]) -> dict[str, str]:
+        """Publish media by the names of their files; return name -> address.
 
         Raises:
             PayloadError: a browser cannot show one of them.
         """
-        return self._pictures.publish(project_id, pictures)
+        return self._pictures.publish(project_id, files)
 
     def page(self, project_id: int) -> str:
         """Return the address of the project's page."""

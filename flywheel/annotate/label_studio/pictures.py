@@ -1,6 +1,6 @@
-"""Publishes pictures for annotators' browsers: by upload, in a shared folder, or at a public address.
+"""Publishes media for annotators' browsers: by upload, in a shared folder, or at a public address.
 
-Every way writes `<sample id>.png` and is idempotent.
+Every way is idempotent.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from urllib.parse import quote
 
 import fsspec
 
-from flywheel.annotate.backend import PictureStore
+from flywheel.annotate.backend import MediaStore
 from flywheel.annotate.label_studio.client import Client, TooLargeError
-from flywheel.errors import PayloadError, RefusedError, UnavailableError
-from flywheel.pictures import open_picture
+from flywheel.errors import RefusedError, UnavailableError
+from flywheel.records import Media
 
 _FILES_PER_UPLOAD = 100  # Label Studio answers 500 above
 _BYTES_PER_UPLOAD = 16_000_000
@@ -49,22 +49,7 @@ class PictureStorage:
 BY_UPLOAD = PictureStorage()
 
 
-def check_picture(sample_id: str, picture: bytes) -> None:
-    """Raise an error for a picture that a browser cannot show.
-
-    Raises:
-        PayloadError: it is neither PNG nor JPEG, truncated, or too large.
-    """
-    try:
-        open_picture(picture)
-    except PayloadError as error:
-        raise PayloadError(
-            f"the picture of sample {sample_id[:12]} cannot be shown by a browser "
-            f"({str(error).rstrip('.')}); labeling.picture of the task must return a whole PNG"
-        ) from error
-
-
-def pictures_of(place: PictureStorage, client: Client) -> PictureStore:
+def pictures_of(place: PictureStorage, client: Client) -> MediaStore:
     """Return the store for a location."""
     if place.way == "folder":
         return _SharedFolder(client, Path(place.folder))
@@ -80,11 +65,11 @@ class _Upload:
         self._client = client
         self._most_bytes = _BYTES_PER_UPLOAD
 
-    def publish(self, project_id: int, pictures: Mapping[str, bytes]) -> dict[str, str]:
-        """Upload pictures with parallel requests; return name -> path on the server."""
+    def publish(self, project_id: int, files: Mapping[str, Media]) -> dict[str, str]:
+        """Upload media with parallel requests; return name -> path on the server."""
         upload = partial(self._upload, project_id)
         with ThreadPoolExecutor(_UPLOADS_AT_ONCE) as pool:
-            numbers = dict(chain.from_iterable(pool.map(upload, self._parts(pictures))))
+            numbers = dict(chain.from_iterable(pool.map(upload, self._parts(files))))
         names, addresses = list(numbers), dict[str, str]()
         for start in range(0, len(names), _NAMES_PER_REQUEST):
             part = {numbers[name]: name for name in names[start : start + _NAMES_PER_REQUEST]}
@@ -98,37 +83,36 @@ class _Upload:
             addresses |= {name: f"/data/{known[number]}" for number, name in part.items()}
         return addresses
 
-    def _upload(self, project_id: int, pictures: Mapping[str, bytes]) -> list[tuple[str, int]]:
+    def _upload(self, project_id: int, files: Mapping[str, Media]) -> list[tuple[str, int]]:
         """Upload one part; return names with the ids of their files."""
-        files = {
-            f"f{number}": (f"{name}.png", picture, "image/png")
-            for number, (name, picture) in enumerate(pictures.items())
+        form = {
+            f"f{number}": (name, media.payload, media.media_type)
+            for number, (name, media) in enumerate(files.items())
         }
         path = f"api/projects/{project_id}/import"
         try:
             answer = self._client.call(
-                "POST", path, params={"commit_to_project": "false"}, files=files
+                "POST", path, params={"commit_to_project": "false"}, files=form
             )
         except TooLargeError as error:
-            if len(pictures) == 1:
-                ((name, picture),) = pictures.items()
-                raise RefusedError(
-                    f"the picture of sample {name[:12]} has {len(picture)} bytes: {error}"
-                ) from None
-            self._most_bytes = sum(map(len, pictures.values())) // 2
-            parts = self._parts(pictures)
+            if len(files) == 1:
+                ((name, media),) = files.items()
+                raise RefusedError(f"{name} has {len(media.payload)} bytes: {error}") from None
+            self._most_bytes = sum(len(media.payload) for media in files.values()) // 2
+            parts = self._parts(files)
             return [pair for part in parts for pair in self._upload(project_id, part)]
-        return list(zip(pictures, answer["file_upload_ids"], strict=True))
+        return list(zip(files, answer["file_upload_ids"], strict=True))
 
-    def _parts(self, pictures: Mapping[str, bytes]) -> Iterator[dict[str, bytes]]:
-        """Split pictures into parts that fit into one request."""
-        part, size = dict[str, bytes](), 0
-        for name, picture in pictures.items():
-            if part and (len(part) == _FILES_PER_UPLOAD or size + len(picture) > self._most_bytes):
+    def _parts(self, files: Mapping[str, Media]) -> Iterator[dict[str, Media]]:
+        """Split media into parts that fit into one request."""
+        part, size = dict[str, Media](), 0
+        for name, media in files.items():
+            more = len(media.payload)
+            if part and (len(part) == _FILES_PER_UPLOAD or size + more > self._most_bytes):
                 yield part
                 part, size = {}, 0
-            part[name] = picture
-            size += len(picture)
+            part[name] = media
+            size += more
         if part:
             yield part
 
@@ -142,25 +126,25 @@ class _SharedFolder:
         self._below = dict[int, str]()
         """project id -> the folder's path below the server's document root"""
 
-    def publish(self, project_id: int, pictures: Mapping[str, bytes]) -> dict[str, str]:
-        """Write pictures; return name -> path on the server."""
+    def publish(self, project_id: int, files: Mapping[str, Media]) -> dict[str, str]:
+        """Write media; return name -> path on the server."""
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            for name, picture in pictures.items():
+            for name, media in files.items():
                 scratch = self._folder / f".{name}.{os.getpid()}"
-                scratch.write_bytes(picture)
-                scratch.replace(self._folder / f"{name}.png")
+                scratch.write_bytes(media.payload)
+                scratch.replace(self._folder / name)
         except OSError as error:
             raise UnavailableError(
                 f"pictures cannot be written into {self._folder} ({error}); correct "
                 "labeling.pictures_folder or its rights, the work waits in the ledger"
             ) from error
-        if pictures and project_id not in self._below:
+        if files and project_id not in self._below:
             self._client.settle(partial(self._register, project_id))
-            self._below[project_id] = self._find_below(f"{next(iter(pictures))}.png")
+            self._below[project_id] = self._find_below(next(iter(files)))
         return {
-            name: f"/data/local-files/?d={quote(self._below[project_id])}/{quote(name)}.png"
-            for name in pictures
+            name: f"/data/local-files/?d={quote(self._below[project_id])}/{quote(name)}"
+            for name in files
         }
 
     def _register(self, project_id: int) -> None:
@@ -197,16 +181,16 @@ class _Address:
         self._location = location.rstrip("/")
         self._url = url.rstrip("/")
 
-    def publish(self, project_id: int, pictures: Mapping[str, bytes]) -> dict[str, str]:
-        """Write pictures; return name -> address."""
-        del project_id  # a name stands for the same picture in every project
+    def publish(self, project_id: int, files: Mapping[str, Media]) -> dict[str, str]:
+        """Write media; return name -> address."""
+        del project_id  # a name stands for the same file in every project
         try:
             system, root = fsspec.url_to_fs(self._location)
             system.makedirs(root, exist_ok=True)
-            system.pipe({f"{root}/{name}.png": picture for name, picture in pictures.items()})
+            system.pipe({f"{root}/{name}": media.payload for name, media in files.items()})
         except OSError as error:
             raise UnavailableError(
                 f"pictures cannot be written to {self._location} ({error}); correct "
                 "labeling.pictures_folder or its rights, the work waits in the ledger"
             ) from error
-        return {name: f"{self._url}/{quote(name)}.png" for name in pictures}
+        return {name: f"{self._url}/{quote(name)}" for name in files}

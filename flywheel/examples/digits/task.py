@@ -24,7 +24,7 @@ from torch.nn import functional
 from flywheel.errors import AnnotationError
 from flywheel.pictures import open_picture
 from flywheel.recipes import VaryPictures
-from flywheel.records import Answer, Array, Json, Sample, Split
+from flywheel.records import Answer, Array, Json, Media, Sample, Split
 from flywheel.task import Baseline, Example, Labeling, Predictor, Task
 
 CLASSES = tuple("0123456789")
@@ -57,7 +57,7 @@ def task() -> Task:
         loss=_loss,
         answers=_answers,
         scores=_scores,
-        labeling=Labeling(config=_CONFIG, picture=_picture, result=_result, answer=_answer),
+        labeling=Labeling(config=_CONFIG, data=_data, result=_result, answer=_answer),
         start_data=_start_data,
         baselines={
             "majority class": Baseline(kind="scripted", fit=_fit_majority),
@@ -194,12 +194,12 @@ def _pixels(sample: Sample) -> Array:
     return np.asarray(gray, dtype=np.float32) / np.float32(255.0)
 
 
-def _picture(sample: Sample) -> bytes:
+def _data(sample: Sample) -> dict[str, Media]:
     side = (_PICTURE_PIXELS, _PICTURE_PIXELS)
     large = ImageOps.pad(
         _gray(open_picture(sample, max_pixels=_MAX_PIXELS)), side, Image.Resampling.BICUBIC, color=0
     )
-    return encode_png(np.asarray(large) / 255.0)
+    return {"image": Media(encode_png(np.asarray(large) / 255.0), "image/png")}
 
 
 def _result(answer: Json, _: Sample) -> list[dict[str, Json]]:

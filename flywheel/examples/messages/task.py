@@ -8,9 +8,7 @@ Shapes: B samples, F features, 7 intents.
 
 from __future__ import annotations
 
-import io
 import re
-import textwrap
 import tomllib
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -18,10 +16,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
 from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.linear_model import LogisticRegression
 from torch import nn
@@ -97,10 +93,7 @@ _START_SEED = 7
 _START_TYPOS = 0.005
 _LEFT_OUT = 0.15
 """share of the features that a variation of a message lacks"""
-_LINE_CHARACTERS, _LINE_PIXELS, _WIDTH_PIXELS = 48, 26, 480
 _SHORT = 40
-_FONT = Path(mpl.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
-"""Pillow's own font has no letters beyond ASCII"""
 
 _READ = HashingVectorizer(
     analyzer="char_wb", ngram_range=(2, 4), n_features=_NUM_FEATURES, alternate_sign=False
@@ -110,8 +103,8 @@ _CHOICES = "\n".join(
 )
 _CONFIG = f"""<View>
   <Header value="What does the customer want?"/>
-  <Image name="image" value="$image" maxWidth="{_WIDTH_PIXELS}px"/>
-  <Choices name="intent" toName="image" choice="single" showInline="true" required="true">
+  <Text name="text" value="$text"/>
+  <Choices name="intent" toName="text" choice="single" showInline="true" required="true">
 {_CHOICES}
     <Choice value="{_UNUSABLE}" hotkey="u"/>
   </Choices>
@@ -129,7 +122,12 @@ def task() -> Task:
         ),
         answers=_answers,
         scores=lambda answer, label: {"correct": float(_known(answer) == _known(label))},
-        labeling=Labeling(config=_CONFIG, picture=_picture, result=_result, answer=_answer),
+        labeling=Labeling(
+            config=_CONFIG,
+            data=lambda sample: {"text": _text(sample)},
+            result=_result,
+            answer=_answer,
+        ),
         start_data=_start_data,
         baselines={
             "majority class": Baseline(kind="scripted", fit=_fit_majority),
@@ -217,21 +215,8 @@ def _answers(output: dict[str, torch.Tensor]) -> list[Answer]:
     ]
 
 
-def _picture(sample: Sample) -> bytes:
-    """The text, black on white."""
-    lines = textwrap.wrap(_text(sample), _LINE_CHARACTERS)
-    size = (_WIDTH_PIXELS, _LINE_PIXELS * (len(lines) + 1))
-    image = Image.new("L", size, 255)
-    draw, font = ImageDraw.Draw(image), ImageFont.truetype(_FONT, size=17)
-    for number, line in enumerate(lines):
-        draw.text((12, 12 + _LINE_PIXELS * number), line, fill=0, font=font)
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return buffer.getvalue()
-
-
 def _result(answer: Json, _: Sample) -> list[dict[str, Json]]:
-    region = {"id": "intent", "type": "choices", "from_name": "intent", "to_name": "image"}
+    region = {"id": "intent", "type": "choices", "from_name": "intent", "to_name": "text"}
     return [{**region, "value": {"choices": [_known(answer)]}}]
 
 

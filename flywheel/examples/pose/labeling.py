@@ -29,7 +29,7 @@ from flywheel.examples.pose.camera import (
 from flywheel.examples.pose.part import Part
 from flywheel.examples.pose.pnp import Marks, check_points, explain, fit, outlier
 from flywheel.examples.pose.posing import Pose, angle_deg, mean_rotation, read_pose, write_pose
-from flywheel.records import Array, Json, Sample
+from flywheel.records import Array, Json, Media, Sample
 from flywheel.task import Labeling
 
 _SAME_CM, _SAME_DEG = 1.0, 10.0
@@ -173,7 +173,7 @@ def pose_labeling(part: Part) -> Labeling:
     """The configuration, pre-annotations and parsing for a part."""
     return Labeling(
         config=_config(part),
-        picture=picture,
+        data=lambda sample: {"image": Media(picture(sample), "image/png")},
         result=lambda answer, sample: _result(part, read_pose(answer), sample),
         answer=lambda result, sample: _answer(part, result, sample),
     )

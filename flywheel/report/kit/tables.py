@@ -20,6 +20,7 @@ from flywheel.faults import UNREADABLE
 from flywheel.ledger.failures import Case
 from flywheel.ledger.samples import load_samples
 from flywheel.loop.context import Loop
+from flywheel.media import first_picture
 from flywheel.pictures import open_picture
 from flywheel.records import Sample, Share, Signal
 from flywheel.report.kit import markdown, text
@@ -69,7 +70,7 @@ def _show(loop: Loop, case: Case, edge_pixels: int) -> Shown:
 
 def _picture(task: Task, sample: Sample, case: Case) -> bytes:
     if task.drawing is None:
-        return task.labeling.picture(sample)
+        return first_picture(task.labeling.data(sample))
     return task.drawing(sample, case.answer, case.label.answer if case.label else None)
 
 

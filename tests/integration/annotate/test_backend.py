@@ -37,7 +37,7 @@ def item(number: int, **more) -> NewLabelingTask:
     kept = {
         "key": content_id(b"key %d" % number),
         "sample_id": content_id(b"%d" % number),
-        "image": "/static/images/logo.png",
+        "data": {"image": "/static/images/logo.png"},
         "result": result("a"),
         "priority": 1 - number / 1000,
         "num_annotators": 1,

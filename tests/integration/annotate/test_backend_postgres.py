@@ -96,7 +96,7 @@ def item(number: int, num_annotators: int = 1) -> NewLabelingTask:
     return NewLabelingTask(
         key=content_id(b"key %d" % number),
         sample_id=content_id(b"%d" % number),
-        image="/static/images/logo.png",
+        data={"image": "/static/images/logo.png"},
         result=result("a") if number % 2 else [],
         priority=1 - number / 1000,
         num_annotators=num_annotators,

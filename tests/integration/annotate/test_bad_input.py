@@ -17,6 +17,7 @@ from sqlalchemy import select
 from flywheel.annotate import LabelStudioBackend, PullResult, ReconcileResult, reconcile
 from flywheel.errors import RefusedError
 from flywheel.ledger.tables import annotations, skips
+from flywheel.records import Media
 
 pytestmark = pytest.mark.integration
 
@@ -108,8 +109,8 @@ def test_a_project_deleted_under_us_is_reported_and_what_was_open_goes_to_a_new_
 class DeletesProject(LabelStudioBackend):
     """The project is deleted while we upload pictures to it."""
 
-    def publish(self, project_id, pictures):
-        addresses = super().publish(project_id, pictures)
+    def publish(self, project_id, files):
+        addresses = super().publish(project_id, files)
         self._client.call("DELETE", f"api/projects/{project_id}/")
         return addresses
 
@@ -205,26 +206,26 @@ def test_a_config_that_the_server_refuses_is_reported_and_what_waits_is_sent_onc
     ("fault", "words"),
     [
         (
-            b"no picture",
+            {"image": Media(b"no picture", "image/png")},
             "cannot be shown by a browser (the picture: cannot identify an image in 10 bytes",
         ),
-        (KeyError("lens"), "labeling.picture of the task"),
+        (KeyError("lens"), "labeling.data of the task"),
     ],
 )
 def test_a_picture_that_no_browser_can_show_is_set_aside_and_the_others_are_sent(
     letters, send_now, change_task, skip_lines, fault, words
 ):
     bad, good = letters.choose(b"x1", b"x2")
-    whole = letters.task.labeling.picture
+    whole = letters.task.labeling.data
 
-    def picture(sample):
+    def data(sample):
         if sample.id != bad:
             return whole(sample)
         if isinstance(fault, Exception):
             raise fault
         return fault
 
-    change_task(picture=picture)
+    change_task(data=data)
     sent = send_now()
     assert (sent.num_sent, sent.num_refused) == (1, 1)
     assert (letters.tasks()[bad][0], letters.tasks()[good][0]) == ("refused", "sent")

@@ -26,7 +26,7 @@ def _item(key: str, num_annotators: int, letter: str | None) -> NewLabelingTask:
     return NewLabelingTask(
         key=key * 64,
         sample_id=key * 64,
-        image="/static/images/opossum_looking.svg",
+        data={"image": "/static/images/opossum_looking.svg"},
         result=[{**region, "value": {"choices": [letter]}}] if letter else [],
         priority=0.9 if num_annotators > 1 else 0.1,
         num_annotators=num_annotators,

@@ -15,7 +15,7 @@ from playwright.sync_api import expect
 from flywheel.annotate import LabelStudioBackend
 from flywheel.annotate.backend import NewLabelingTask
 from flywheel.annotate.label_studio.pictures import PictureStorage
-from flywheel.records import content_id
+from flywheel.records import Media, content_id
 from flywheel.stack import catalogue
 from flywheel.stack.credentials import Credentials
 from flywheel.stack.supervise import start_all, stop_all
@@ -27,6 +27,7 @@ CONFIG = """<View>
   <Choices name="letter" toName="image"><Choice value="a"/></Choices>
 </View>"""
 NAME = content_id(b"sample")
+FILE = f"{NAME}-image.png"
 WIDTH = 123
 
 
@@ -97,7 +98,7 @@ def test_annotators_see_the_picture(place, label_studio, picture, page):
     studio = LabelStudioBackend.connect(label_studio.url, label_studio.token, place)
     project = studio.ensure(f"pictures {uuid.uuid4().hex[:8]}", CONFIG, None)
     for _ in range(2):  # the second time as after a kill
-        address = studio.publish(project.id, {NAME: picture})[NAME]
+        address = studio.publish(project.id, {FILE: Media(picture, "image/png")})[FILE]
     studio.push(project.id, [_item(address)])
     page.goto(f"{project.url}?labeling=1")
     expect(page.get_by_test_id("bottombar-submit-button")).to_be_visible(timeout=60_000)
@@ -110,7 +111,7 @@ def _item(address: str) -> NewLabelingTask:
     return NewLabelingTask(
         key="k" * 64,
         sample_id=NAME,
-        image=address,
+        data={"image": address},
         result=[],
         priority=0.5,
         num_annotators=1,
@@ -124,8 +125,8 @@ def test_uploaded_pictures_are_served_as_they_are(studio, annotators):
     for shade in range(0, 250, 2):
         buffer = io.BytesIO()
         Image.new("L", (8, 8), shade).save(buffer, "PNG")
-        pictures[content_id(b"%d" % shade)] = buffer.getvalue()
+        pictures[f"{shade}.png"] = Media(buffer.getvalue(), "image/png")
     found = studio.publish(project.id, pictures)
     assert found.keys() == pictures.keys()
     for name in list(pictures)[::20]:
-        assert annotators.http.get(found[name]).content == pictures[name]
+        assert annotators.http.get(found[name]).content == pictures[name].payload

@@ -41,9 +41,8 @@ def test_the_picture_that_annotators_see_is_the_task_s_picture(letters, send_now
     task = annotators.task(letters.tasks()[sample_id][1])
     (shown,) = annotators.tasks(task["project"])
     (sample,) = letters.samples([sample_id])
-    assert annotators.http.get(shown["data"]["image"]).content == letters.task.labeling.picture(
-        sample
-    )
+    media = letters.task.labeling.data(sample)["image"]
+    assert annotators.http.get(shown["data"]["image"]).content == media.payload
 
 
 def test_annotators_see_the_pre_annotation_and_why_they_are_asked(letters, send_now, annotators):

@@ -41,7 +41,7 @@ def _item(
     return NewLabelingTask(
         key=f"{number:064x}"[::-1],
         sample_id=f"{number:064x}",
-        image=f"/{number}.png",
+        data={"image": f"/{number}.png"},
         result=[{"id": "r1", **region, "value": {"choices": [letter]}}],
         priority=0.5,
         num_annotators=num_annotators,

@@ -5,7 +5,7 @@ import pytest
 from flywheel.errors import BusyError, RefusedError, UnavailableError
 from flywheel.ledger.locks import hold
 from flywheel.ledger.requests import ask_more
-from flywheel.records import Purpose, Webhook
+from flywheel.records import Media, Purpose, Webhook
 
 LOST = UnavailableError("the answer got lost")
 
@@ -43,7 +43,8 @@ def test_an_item_says_what_annotators_and_the_queue_need(letters, studio, send_n
         "confidence": 0.6,
         "model": "0123456789ab",
     }
-    assert (item.priority, item.num_annotators, item.image) == (1.0, 1, f"/1/{sample_id}.png")
+    assert (item.priority, item.num_annotators) == (1.0, 1)
+    assert item.data == {"image": f"/1/{sample_id}-image.png"}
 
 
 def test_what_was_sent_is_kept_word_for_word(letters, studio, send_now):
@@ -92,7 +93,9 @@ def test_a_sample_without_a_picture_is_set_aside_and_the_rest_goes_on(letters, s
 
 
 def test_a_picture_that_no_browser_shows_sets_its_sample_aside(letters, send_now):
-    labeling = dataclasses.replace(letters.task.labeling, picture=lambda _: b"no picture")
+    labeling = dataclasses.replace(
+        letters.task.labeling, data=lambda _: {"image": Media(b"no", "image/png")}
+    )
     (sample_id,) = letters.choose(b"x1")
     result = send_now(task=dataclasses.replace(letters.task, labeling=labeling))
     assert (result.num_sent, result.num_refused) == (0, 1)
@@ -104,7 +107,7 @@ def test_an_answer_that_cannot_be_drawn_sets_its_sample_aside(letters, send_now)
     assert (send_now().num_refused, letters.tasks()[sample_id][0]) == (1, "refused")
 
 
-@pytest.mark.parametrize("part", ["picture", "result"])
+@pytest.mark.parametrize("part", ["data", "result"])
 def test_an_error_of_the_task_sets_its_sample_aside_and_says_where(letters, send_now, part):
     """A class that was renamed ended the night with a KeyError."""
     (bad, good), whole = letters.choose(b"x1", b"x2"), getattr(letters.task.labeling, part)

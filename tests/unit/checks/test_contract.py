@@ -11,7 +11,7 @@ from PIL import Image
 
 from flywheel.checks import LAWS, check_task
 from flywheel.checks.contract import NEEDS
-from flywheel.records import Sample, Split
+from flywheel.records import Media, Sample, Split
 from flywheel.task import Baseline, Example, Task
 
 replace = dataclasses.replace
@@ -303,15 +303,18 @@ BREAKS: list[tuple[str, Callable[[Task], Task]]] = [
         lambda t: replace(t, merge=lambda group: np.float32(group[0]), agree=lambda *_: True),
     ),
     (
-        "the labeling config is XML that shows $image",
+        "the labeling config is XML that shows data()",
         _labeling(config='<View><Image name="image" value="$picture"/></View>'),
     ),
     (
-        "the labeling config is XML that shows $image",
+        "the labeling config is XML that shows data()",
         _labeling(config="<View><Image name='image' value='$image'/></View>"),
     ),
-    ("the labeling config is XML that shows $image", _labeling(config="<View>$image")),
-    ("the picture is a PNG", _labeling(picture=lambda sample: b"GIF89a")),
+    ("the labeling config is XML that shows data()", _labeling(config="<View>$image")),
+    (
+        "browsers show the media of data()",
+        _labeling(data=lambda _: {"image": Media(b"GIF89a", "image/png")}),
+    ),
     (
         "drawing() is a PNG, with a label and without",
         lambda t: replace(
@@ -388,7 +391,7 @@ def test_a_task_that_draws_keeps_every_law(template_task):
 def test_all_broken_laws_are_reported_at_once(template_task):
     task = _answers(confidence=2.0)(_labeling(config="<View>")(_swapped(template_task)))
     assert {one.law for one in check_task(task, np.random.default_rng(0))} == {
-        "the labeling config is XML that shows $image",
+        "the labeling config is XML that shows data()",
         "confidences lie in 0..1",
         "training on a few samples makes their answers right",
     }

@@ -24,7 +24,7 @@ from flywheel.task import Labeling, Task
 
 def task():
     nothing = dict.fromkeys(("model", "inputs", "targets", "loss", "answers", "scores"))
-    return Task(**nothing, labeling=Labeling(config="<View/>", picture=bytes, result=list, answer=str))
+    return Task(**nothing, labeling=Labeling(config="<View/>", data=dict, result=list, answer=str))
 """
 
 

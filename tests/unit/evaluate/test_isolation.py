@@ -152,7 +152,7 @@ def test_functions_of_a_task_work_on_copies(points_task):
         sample.metadata["seen"] = True
         return result.pop()
 
-    labeling = Labeling(config="", picture=bytes, result=lambda a, s: a, answer=answer)
+    labeling = Labeling(config="", data=dict, result=lambda a, s: a, answer=answer)
     task = replace(points_task, merge=merge, labeling=labeling)
     sample, given = Sample.of(b"", "text/plain"), [{}]
     task.merge(given)

@@ -126,7 +126,7 @@ def test_damaged_bytes_never_raise_anything_else(task, kind):
 
 
 def test_annotators_see_the_picture_enlarged(task, examples):
-    picture = Image.open(io.BytesIO(task.labeling.picture(examples[0].sample)))
+    picture = Image.open(io.BytesIO(task.labeling.data(examples[0].sample)["image"].payload))
     assert (picture.format, picture.size) == ("PNG", (256, 256))
 
 

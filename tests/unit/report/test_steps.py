@@ -13,6 +13,7 @@ from PIL import Image
 from flywheel.ledger.nights import add_skip
 from flywheel.loop.results import Deployed, Retrained
 from flywheel.loop.steps import STEPS
+from flywheel.records import Media
 from flywheel.report import step_page
 from flywheel.report.night.steps import _SHOWN
 
@@ -60,7 +61,9 @@ def test_gallery_pictures_have_edges_of_96_pixels_at_most(pages):
 
 
 def test_a_page_of_noisy_photographs_is_far_below_the_event_limit(story):
-    labeling = replace(story.loop.task.labeling, picture=noise)
+    labeling = replace(
+        story.loop.task.labeling, data=lambda sample: {"image": Media(noise(sample), "image/png")}
+    )
     story.loop = replace(story.loop, task=replace(story.loop.task, labeling=labeling))
     for number in range(20):
         story.predict(bytes([number]), confidence=0.1)

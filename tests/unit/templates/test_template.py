@@ -96,7 +96,6 @@ def test_the_copied_task_sees_a_turned_photograph_upright_as_annotators_do(new_t
     samples = [Sample.of(one.getvalue(), f"image/{kind.lower()}") for one in sent]
     seen = new_task.inputs(samples).numpy()
     assert np.abs(seen[0] - seen[1]).max() < 0.02
-    shown = [
-        np.asarray(open_picture(new_task.labeling.picture(one)).convert("L")) for one in samples
-    ]
+    pictures = [new_task.labeling.data(one)["image"].payload for one in samples]
+    shown = [np.asarray(open_picture(one).convert("L")) for one in pictures]
     assert np.abs(shown[0].astype(float) - shown[1]).max() < 6
