@@ -6,7 +6,11 @@ see an error in its place.
 
 from __future__ import annotations
 
+import re
+from collections import defaultdict
 from collections.abc import Mapping
+from functools import lru_cache
+from xml.etree import ElementTree as ET
 
 from flywheel.errors import PayloadError
 from flywheel.pictures import open_picture
@@ -31,6 +35,30 @@ EXTENSIONS = {
 """media type that browsers show -> extension of its files"""
 
 _PICTURES = ("PNG", "JPEG", "GIF", "WEBP")
+
+
+_VALUES = {"value", "valueList"}
+"""attributes in which $names stand within a text"""
+_ANSWERS = {"Choice", "Label"}
+"""tags whose value is an answer, which may begin with $"""
+_NAME = re.compile(r"\$([A-Za-z_]\w*)", re.ASCII)
+
+
+@lru_cache(maxsize=8)
+def names_in(config: str) -> Mapping[str, set[str]]:
+    """The $names that a labeling config shows -> the tags that show them; none if it is no XML."""
+    found = defaultdict[str, set[str]](set)
+    try:
+        root = ET.fromstring(config)  # noqa: S314  the user's own file, parsed on the user's machine
+    except ET.ParseError:
+        return {}
+    for node in root.iter():
+        for attribute, text in node.attrib.items():
+            if node.tag in _ANSWERS or not (attribute in _VALUES or text.startswith("$")):
+                continue
+            for name in _NAME.findall(text):
+                found[name].add(node.tag)
+    return found
 
 
 def check_media(media: Media) -> None:

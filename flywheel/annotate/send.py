@@ -12,7 +12,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from flywheel.annotate.backend import BACKEND_LOCK, LabelingBackend, NewLabelingTask, task_data
+from flywheel.annotate.backend import (
+    BACKEND_LOCK,
+    RESERVED,
+    LabelingBackend,
+    NewLabelingTask,
+    task_data,
+)
 from flywheel.annotate.label_studio.client import misfits, task_payload
 from flywheel.annotate.pull import ask_requested
 from flywheel.annotate.queue import lose_deleted_projects, place, plan_part
@@ -39,7 +45,7 @@ from flywheel.ledger.outbox import (
     waiting,
 )
 from flywheel.ledger.samples import load_each
-from flywheel.media import EXTENSIONS, check_media
+from flywheel.media import EXTENSIONS, check_media, names_in
 from flywheel.project import Project
 from flywheel.records import Json, Media, Sample, Webhook
 from flywheel.task import Task
@@ -54,6 +60,15 @@ def shown_of(sample: Sample, task: Task) -> dict[str, Json | Media]:
         UserError: the task gives none, or a browser cannot show it.
     """
     shown = dict(task.labeling.data(sample))
+    missing = names_in(task.labeling.config).keys() - shown.keys()
+    if missing or shown.keys() & RESERVED:
+        wrong = (
+            f"gives no {min(missing)!r}" if missing else f"gives {min(shown.keys() & RESERVED)!r}"
+        )
+        raise TaskError(
+            f"labeling.data of the task {wrong} for sample {sample.id[:12]}. Give all $names of the "
+            f"labeling config, and none of {', '.join(sorted(RESERVED))}"
+        )
     for name, value in shown.items():
         if not isinstance(value, Media):
             continue

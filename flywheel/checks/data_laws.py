@@ -17,7 +17,7 @@ import numpy as np
 
 from flywheel.checks.subject import STEPS, Law, Subject
 from flywheel.errors import AnnotationError, PayloadError
-from flywheel.media import check_media
+from flywheel.media import check_media, names_in
 from flywheel.pictures import open_picture
 from flywheel.records import Array, Json, Media, Split, canonical, content_id
 
@@ -78,11 +78,14 @@ def _merge_keeps_what_agrees(subject: Subject) -> str | None:
 
 def _config_shows_the_data(subject: Subject) -> str | None:
     config = subject.task.labeling.config
-    root = ET.fromstring(config)  # noqa: S314  the user's own file, parsed on the user's machine
-    shown = subject.task.labeling.data(subject.samples[0])
-    if not any(value.startswith("$") for node in root.iter() for value in node.attrib.values()):
-        names = " or ".join(f"${name}" for name in shown)
-        return f'no attribute of the labeling config is {names}; add one, such as <Text value="$text"/>'
+    ET.fromstring(config)  # noqa: S314  the user's own file, parsed on the user's machine
+    shown, names = subject.task.labeling.data(subject.samples[0]), names_in(config)
+    missing = sorted(names.keys() - shown.keys())
+    if missing or not names.keys() & shown.keys():
+        return (
+            f"the labeling config shows {', '.join(f'${name}' for name in names) or 'nothing'} and "
+            f"data() gives {', '.join(shown)}; give the same names in both"
+        )
     if re.search(r"=\s*'", config):
         return "the labeling config quotes with '; Label Studio's client reads only \"...\""
     return None
