@@ -45,9 +45,7 @@ def task() -> Task:
         scores=lambda answer, label: {"correct": float(answer == label)},
         labeling=Labeling(
             config=LABELING_CONFIG,  # Label Studio's XML
-            data=lambda sample: {
-                "image": Media(sample.payload, "image/png")
-            },  # the config's $image
+            data=lambda sample: {"image": Media(sample.payload, "image/png")},  # its $image
             result=to_label_studio,  # an answer, drawn as the pre-annotation
             answer=from_label_studio,  # what an annotator drew, read back
         ),
