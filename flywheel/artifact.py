@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 
+from flywheel.batches import map_tensors
 from flywheel.blobs import Blobs
 from flywheel.errors import FlywheelError, TaskError, UnavailableError
 from flywheel.faults import describe_fault
@@ -76,9 +77,15 @@ def steady_answers(model: Model, samples: Sequence[Sample]) -> tuple[Said, ...]:
     if not samples:
         return ()
     alone = [answer for sample in samples for answer in model.answer_samples([sample])]
-    inputs = model.task.inputs(samples)
-    noise = torch.rand(inputs.shape, generator=torch.Generator().manual_seed(0)).to(inputs.device)
-    nudged = model.answer(inputs * (1 + _NUDGE * (2 * noise - 1)))
+    inputs, draw = model.task.inputs(samples), torch.Generator().manual_seed(0)
+
+    def nudge(tensor: torch.Tensor) -> torch.Tensor:
+        if not tensor.is_floating_point():
+            return tensor
+        noise = torch.rand(tensor.shape, generator=draw).to(tensor.device)
+        return tensor * (1 + _NUDGE * (2 * noise - 1))
+
+    nudged = model.answer(map_tensors(nudge, inputs))
     said = []
     for sample, answer, others in zip(
         samples, alone, zip(model.answer_samples(samples), nudged, strict=True), strict=True
@@ -163,7 +170,7 @@ def warm_start(ledger: Ledger, blobs: Blobs, task: Task, digest: str) -> tuple[b
     if not champion.is_then:
         return weights, ""
     with torch.random.fork_rng(devices=[]):
-        grown = has_grown(task.model(), weights)
+        grown = has_grown(task.network(), weights) if task.trainer is None else []
     card, _ = read_card(ledger, blobs, digest)
     then, now = card.code if card is not None else None, task.code
     if (

@@ -1,4 +1,4 @@
-"""A network with its weights: written, read and asked in one way everywhere.
+"""A model, that is a network with its weights or what a trainer left: read and asked in one way everywhere.
 
 The model server and the evaluation answer through the same code, so that what is measured
 is what serves. Weights are safetensors, which load without pickle and so run no code.
@@ -7,9 +7,13 @@ is what serves. Weights are safetensors, which load without pickle and so run no
 from __future__ import annotations
 
 import random
+import shutil
+import tempfile
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,10 +22,12 @@ import torch
 from safetensors import SafetensorError
 from threadpoolctl import threadpool_limits
 
-from flywheel.calls import blamed, is_json
+from flywheel.batches import map_tensors, num_rows
+from flywheel.calls import blamed, copied, guard, is_json
 from flywheel.errors import SettingsError, TaskError
 from flywheel.records import Answer, Json, Sample, content_id
 from flywheel.task import Task
+from flywheel.trainers.base import Predict, Trainer, unpack
 
 
 def weights_of(module: torch.nn.Module) -> bytes:
@@ -146,6 +152,13 @@ def seed_torch(seed: int) -> None:
         torch.default_generator.manual_seed(seed)
 
 
+def seed_all(seed: int) -> None:
+    """Seed the global generators of torch, numpy and Python."""
+    seed_torch(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002  what a user's code draws from
+    random.seed(seed)
+
+
 @contextmanager
 def isolated() -> Iterator[None]:
     """Run a user's code with generators of one seed, and restore all that is global after it.
@@ -156,9 +169,7 @@ def isolated() -> Iterator[None]:
     before = [read() for read, _ in _STATES]
     numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002  its owner
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        seed_torch(0)
-        np.random.seed(0)  # noqa: NPY002  what a user's code draws from
-        random.seed(0)
+        seed_all(0)
         try:
             yield
         finally:
@@ -173,7 +184,7 @@ FORWARD = "forward of the task's network"
 
 
 class Model:
-    """A task's network with given weights, ready to answer; it is never trained further."""
+    """A task's network with given weights, or what its trainer loads; it is never trained further."""
 
     def __init__(
         self,
@@ -194,25 +205,27 @@ class Model:
         self.is_then = is_then
         """whether its code is that of the time when it was made, since that of now does not fit"""
         self._rename = rename
-        self._module = task.model()
-        load_weights(self._module, weights)
-        self._module.to(device).eval()
+        self._module: torch.nn.Module | None = None
+        if task.trainer is not None:
+            self._ask: Callable[[Any], list[Answer]] = self._loaded(task.trainer, weights)
+        else:
+            self._module = task.network()
+            load_weights(self._module, weights)
+            self._module.to(device).eval()
+            self._ask = self._forward
 
-    def answer(self, inputs: torch.Tensor) -> list[Answer]:
-        """Answers for a batch of inputs, (B, ...) as `task.inputs` gives them; these stay as they are.
+    def answer(self, inputs: Any) -> list[Answer]:
+        """Answers for a batch of B inputs, as `task.inputs` gives them; these stay as they are.
 
         Raises:
+            PayloadError: a trainer's model cannot read a sample.
             TaskError: there are more or fewer answers than inputs, or one is not JSON.
         """
-        with torch.inference_mode():  # copied: a network may write into what it is given
-            given = inputs.to(self.device, copy=True)
-            with blamed(FORWARD, self._module):
-                output = self._module(given)
-            answers = self.task.answers(output)
-        if len(answers) != len(inputs):
+        answers = self._ask(inputs)
+        if len(answers) != num_rows(inputs):
             raise TaskError(
-                f"The task returned {len(answers)} answers to {len(inputs)} samples. "
-                "Let task.answers return one each, in order; flywheel check tests this."
+                f"The task returned {len(answers)} answers to {num_rows(inputs)} samples. "
+                "Let it return one each, in order; flywheel check tests this."
             )
         for answer in answers:
             if not is_json(answer.value):
@@ -226,7 +239,8 @@ class Model:
 
     def weight_places(self) -> set[int]:
         """Where the weights lie in memory; models that share a place are one network."""
-        return {value.data_ptr() for value in self._module.parameters() if value.numel()}
+        weights = () if self._module is None else self._module.parameters()
+        return {value.data_ptr() for value in weights if value.numel()}
 
     def answer_samples(self, samples: Sequence[Sample], batch_size: int = 256) -> list[Answer]:
         """Answers for any number of samples, in bounded memory."""
@@ -234,3 +248,36 @@ class Model:
         for start in range(0, len(samples), batch_size):
             answers += self.answer(self.task.inputs(samples[start : start + batch_size]))
         return answers
+
+    def _forward(self, inputs: Any) -> list[Answer]:
+        assert self._module is not None  # noqa: S101  a network answers
+        with torch.inference_mode():
+            return self.task.answers(forward(self.task, self._module, inputs, self.device))
+
+    def _loaded(self, trainer: Trainer, artifact: bytes) -> Callable[[Any], list[Answer]]:
+        """What answers with an artifact, whose files live as long as this model."""
+        folder = Path(tempfile.mkdtemp(prefix="flywheel-model-"))
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        unpack(artifact, folder)
+        load = guard("load of the task's trainer", trainer.load, _is_callable)
+        predict: Predict = load(folder, str(self.device))
+        ask = guard("predict of the task's trainer", predict, _are_answers, then=list)
+        return lambda samples: ask(copied(list(samples)))  # type: ignore[no-any-return]
+
+
+def forward(task: Task, module: torch.nn.Module, inputs: Any, device: torch.device) -> Any:
+    """What a network makes of inputs as `task.inputs` gives them, which stay as they are."""
+    batch = inputs if task.collate is None else task.collate(list(inputs))
+    # copied: a network may write into what it is given
+    given = map_tensors(lambda one: one.to(device, copy=True), batch)
+    with blamed(FORWARD, module):
+        return module(given)
+
+
+def _is_callable(found: Any, _: tuple[Any, ...]) -> str:
+    return "" if callable(found) else "a function, samples -> answers"
+
+
+def _are_answers(found: Any, _: tuple[Any, ...]) -> str:
+    is_so = all(isinstance(one, Answer) for one in found)
+    return "" if is_so else "a list of flywheel.records.Answer, one for each sample"

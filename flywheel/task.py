@@ -19,11 +19,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from flywheel.batches import is_list, is_tensor, num_rows, tensors_of
 from flywheel.calls import Check, guard, is_json, unguarded
 from flywheel.errors import FlywheelError, SettingsError, TaskError
 from flywheel.faults import describe_fault
 from flywheel.records import Answer, Json, Media, Sample, Split, same_json
 from flywheel.sources import Code, read_code
+from flywheel.trainers.base import Trainer
 
 if TYPE_CHECKING:
     import torch
@@ -44,7 +46,7 @@ def _guard(record: Any, prefix: str, **checks: Check) -> None:
     """Let every call of a frozen record's functions go through `flywheel.calls`."""
     for name, check in checks.items():
         function = getattr(record, name)
-        if function not in (same_json, _first):
+        if function not in _DEFAULTS:
             called = guard(
                 f"{prefix}{name} of the task",
                 function,
@@ -56,19 +58,18 @@ def _guard(record: Any, prefix: str, **checks: Check) -> None:
             object.__setattr__(record, name, called)
 
 
-def _is_tensor(found: Any) -> bool:
-    return hasattr(found, "requires_grad")  # torch is not imported for a look
-
-
 def _rows(found: Any, given: tuple[Any, ...]) -> str:
     number = len(given[0])
-    is_so = _is_tensor(found) and tuple(found.shape[:1]) == (number,)
+    if is_list(found):
+        return "" if len(found) == number else f"a list with an item for each, {number} in all"
+    tensors = list(tensors_of(found))
+    is_so = bool(tensors) and all(tuple(one.shape[:1]) == (number,) for one in tensors)
     return "" if is_so else f"a tensor with one row for each, {number} in all"
 
 
 def _losses(found: Any, given: tuple[Any, ...]) -> str:
-    number = len(given[1])
-    is_so = _is_tensor(found) and tuple(found.shape) == (number,)
+    number = num_rows(given[1])
+    is_so = is_tensor(found) and tuple(found.shape) == (number,)
     return "" if is_so else f"one number for each row, a tensor of shape ({number},)"
 
 
@@ -100,8 +101,15 @@ def _network(found: Any, _: tuple[Any, ...]) -> str:
 
 
 def _same_shape(found: Any, given: tuple[Any, ...]) -> str:
-    is_so = getattr(found, "shape", None) == given[0].shape
-    return "" if is_so else f"a tensor of shape {tuple(given[0].shape)}, that of its argument"
+    ours = [tuple(one.shape) for one in tensors_of(given[0])]
+    is_so = [tuple(one.shape) for one in tensors_of(found)] == ours
+    return (
+        "" if is_so else f"a tensor of shape {' and '.join(map(str, ours))}, that of its argument"
+    )
+
+
+def _batch(found: Any, _: tuple[Any, ...]) -> str:
+    return "" if next(tensors_of(found), None) is not None else "a tensor, or a dict of tensors"
 
 
 def _picture(found: Any, _: tuple[Any, ...]) -> str:
@@ -211,23 +219,48 @@ def _first(answers: Sequence[Json]) -> Json:
     return answers[0]
 
 
+def _themselves(given: Sequence[Any]) -> list[Any]:
+    """What a trainer of one's own gets: samples and answers as they are."""
+    return list(given)
+
+
+def _of_torch(*_: Any) -> Any:
+    raise TaskError(
+        "the task has a network and no inputs, targets, loss or answers. Write them, or give a "
+        "trainer as its model"
+    )
+
+
+_DEFAULTS = (same_json, _first, _themselves, _of_torch)
+_TORCH_ONLY = ("inputs", "targets", "loss", "answers", "augment", "loss_not", "collate")
+"""fields of a network; a trainer brings what it needs itself"""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Task:
-    """What flywheel needs to know of a problem. B is the batch size."""
+    """What flywheel needs to know of a problem. B is the batch size.
 
-    model: Callable[[], torch.nn.Module]
-    """a fresh network, weights drawn from torch's seeded generator"""
-    inputs: Callable[[Sequence[Sample]], torch.Tensor]
-    """samples -> (B, ...) float32; raises PayloadError for a sample that cannot be read"""
-    targets: Callable[[Sequence[Json]], torch.Tensor]
-    """answers -> (B, ...), what the loss compares with"""
-    loss: Callable[[Any, torch.Tensor], torch.Tensor]
-    """model output, targets -> (B,), one loss a sample, so that samples can be weighted"""
-    answers: Callable[[Any], list[Answer]]
-    """model output -> B answers"""
+    The model is a network of torch with `inputs`, `targets`, `loss` and `answers`, or a trainer of
+    one's own, see `flywheel.trainers`, which needs none of these.
+    """
+
+    model: Callable[[], torch.nn.Module] | Trainer
+    """a fresh network, weights drawn from torch's seeded generator; or a trainer"""
     scores: Callable[[Json, Json], dict[str, float]]
     """answer, label -> per-sample numbers, units in their names: correct, error_deg, error_cm"""
     labeling: Labeling
+    inputs: Callable[[Sequence[Sample]], Any] = _themselves
+    """samples -> (B, ...) float32, or a tree of such tensors: what the network is called with; raises
+    PayloadError for a sample that cannot be read. With `collate`, a list of one item a sample"""
+    collate: Callable[[list[Any]], Any] | None = None
+    """items of a batch -> its tensor or tree of tensors, for inputs whose sizes differ, such as texts"""
+    targets: Callable[[Sequence[Json]], Any] = _themselves
+    """answers -> (B, ...), what the loss compares with; or a list of one item an answer, for labels
+    whose sizes differ, such as boxes"""
+    loss: Callable[[Any, Any], torch.Tensor] = _of_torch
+    """model output, targets -> (B,), one loss a sample, so that samples can be weighted"""
+    answers: Callable[[Any], list[Answer]] = _of_torch
+    """model output -> B answers"""
     agree: Callable[[Json, Json], bool] = same_json
     """whether two answers are the same as far as annotators can see: two poses a hair apart are;
     by default equal JSON, to which 1 and 1.0 are not the same, and the order of keys is nothing"""
@@ -238,9 +271,9 @@ class Task:
     baselines: Mapping[str, Baseline] = field(default_factory=dict)
     slices: Mapping[str, Callable[[Sample], bool]] = field(default_factory=dict)
     """named parts of production that are watched one by one"""
-    augment: Callable[[torch.Tensor, torch.Generator], torch.Tensor] | None = None
+    augment: Callable[[Any, torch.Generator], Any] | None = None
     """(B, ...) -> (B, ...), random variation of training inputs"""
-    loss_not: Callable[[Any, torch.Tensor], torch.Tensor] | None = None
+    loss_not: Callable[[Any, Any], torch.Tensor] | None = None
     """model output, targets of answers that failed -> (B,), a loss for giving these answers:
     `flywheel.recipes.not_this_class` for classes. With it a failed outcome trains, else it only chooses
     what is labeled, which was worth more on digits' long tail"""
@@ -250,16 +283,36 @@ class Task:
     code: Code | None = field(default=None, repr=False)
     """the source that it was loaded from; `load_task` sets it"""
 
+    @property
+    def trainer(self) -> Trainer | None:
+        """The trainer of one's own; None: the model is a network."""
+        own = self.model
+        return own if isinstance(own, Trainer) and not isinstance(own, type) else None
+
+    @property
+    def network(self) -> Callable[[], torch.nn.Module]:
+        """What makes a fresh network.
+
+        Raises:
+            TaskError: the task has a trainer of its own.
+        """
+        if self.trainer is not None:
+            raise TaskError(f"{self.trainer!r} is a trainer, which has no network to look into")
+        return self.model  # type: ignore[return-value]  # a trainer is the other kind
+
     def __post_init__(self) -> None:
         for name, unset in (("agree", same_json), ("merge", _first), ("drawing", None)):
             given = getattr(self.labeling, name, None)
             if given is not None and getattr(self, name) is unset:
                 object.__setattr__(self, name, given)
+        _check_kind(self)
+        checks = {} if self.trainer is not None else {"model": _network}
         _guard(
             self,
             "",
-            model=_network,
+            **checks,
             inputs=_rows,
+            collate=_batch,
             targets=_rows,
             loss=_losses,
             answers=_answers,
@@ -281,6 +334,22 @@ class Task:
         }
         object.__setattr__(self, "slices", slices)
         object.__setattr__(self, "baselines", baselines)
+
+
+def _check_kind(task: Task) -> None:
+    """Raise for a task that is neither of a network nor of a trainer."""
+    given = [name for name in _TORCH_ONLY if getattr(task, name) not in (*_DEFAULTS, None)]
+    if task.trainer is not None and given:
+        raise TaskError(
+            f"the task's model is a trainer, and {', '.join(given)} would never be called. Remove "
+            "them, or give a network as the model"
+        )
+    missing = [name for name in _TORCH_ONLY[:4] if name not in given]
+    if task.trainer is None and missing:
+        raise TaskError(
+            f"the task's model is a network, which needs {', '.join(missing)} too. Write them, or "
+            "give a trainer as the model: flywheel.trainers has some"
+        )
 
 
 def load_function(path: str, directory: Path) -> Callable[..., Any]:

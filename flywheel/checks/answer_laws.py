@@ -11,10 +11,13 @@ from types import MappingProxyType
 
 import torch
 
+from flywheel.batches import map_tensors
 from flywheel.checks.asking import (
     ROUNDING,
     ask,
+    batch_of,
     culprit,
+    equal,
     first_difference,
     trace,
     unfinished,
@@ -42,14 +45,14 @@ _REORDERED = (
 
 
 def _inputs_stay(subject: Subject) -> str | None:
-    inputs = subject.task.inputs(subject.samples)
+    inputs = batch_of(subject.task, subject.samples)
     module = subject.trained
     place = writer(module, inputs)
-    before = inputs.clone()
+    before = map_tensors(torch.clone, inputs)
     if place is None:
         with torch.no_grad():
             subject.task.answers(module.eval()(inputs))
-        place = None if torch.equal(before, inputs) else "answers()"
+        place = None if equal(before, inputs) else "answers()"
     if place is None:
         return None
     return f"{place} writes into the inputs; use an operation without _, such as sqrt() for sqrt_()"
@@ -60,8 +63,9 @@ def _answers_repeat(subject: Subject) -> str | None:
     place = first_difference(subject.task, first, second)
     if place is None:
         return None
-    inputs = subject.task.inputs(subject.samples)
-    events = [trace(subject.trained, inputs.clone(), place)[0] for _ in range(2)]
+    inputs = batch_of(subject.task, subject.samples)
+    copies = [map_tensors(torch.clone, inputs) for _ in range(2)]
+    events = [trace(subject.trained, one, place)[0] for one in copies]
     where = culprit(subject.trained, *events) or "answers()"
     return (
         f"asked twice, a sample gets {_said(first[place])}, then {_said(second[place])}; "
@@ -79,7 +83,7 @@ def _answers_stand_alone(subject: Subject) -> str | None:
         ("in another order", samples[::-1], len(samples)),
     ]
     for way, asked, size in ways:
-        events, error = trace(module, task.inputs(asked[:size]), 0)
+        events, error = trace(module, batch_of(task, asked[:size]), 0)
         if error is not None:
             return (
                 f"asked {way}, {unfinished(module, events)} fails: "
@@ -102,20 +106,20 @@ def _answers_stand_alone(subject: Subject) -> str | None:
 def _divider(subject: Subject, place: int) -> str:
     """The part of the model at which a row of a batch and the same row alone begin to differ."""
     task, module = subject.task, subject.trained
-    batch, _ = trace(module, task.inputs(subject.samples), place)
-    alone, _ = trace(module, task.inputs([subject.samples[place]]), 0)
+    batch, _ = trace(module, batch_of(task, subject.samples), place)
+    alone, _ = trace(module, batch_of(task, [subject.samples[place]]), 0)
     return culprit(module, batch, alone) or "answers()"
 
 
 def _answers_survive_storing(subject: Subject) -> str | None:
     task, samples = subject.task, subject.samples
     here, weights = subject.ask(subject.trained), weights_of(subject.trained)
-    module = task.model()
+    module = task.network()
     load_weights(module, weights)
     place = first_difference(task, here, ask(task, module.eval(), samples, len(samples)))
     if place is not None:
-        before, _ = trace(subject.trained, task.inputs(samples), place)
-        after, _ = trace(module, task.inputs(samples), place)
+        before, _ = trace(subject.trained, batch_of(task, samples), place)
+        after, _ = trace(module, batch_of(task, samples), place)
         return _lost("stored and loaded again", culprit(module, before, after))
     if subject.source is None:
         return None
@@ -136,7 +140,7 @@ def _differs_elsewhere(subject: Subject, here: list[Answer], fresh: Fresh) -> st
         ones, others = ([replace(one, value=None) for one in some] for some in (here, answers))
         if first_difference(subject.task, ones, others, close) is None:
             return _REORDERED
-        events, _ = trace(subject.trained, subject.task.inputs(subject.samples[:1]), 0)
+        events, _ = trace(subject.trained, batch_of(subject.task, subject.samples[:1]), 0)
         return _lost("in a fresh process", culprit(subject.trained, events, fresh.events))
     return None
 

@@ -7,13 +7,14 @@ order the model is asked, nor on the process. All ways are compared with one bat
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from flywheel.batches import map_tensors, tensors_of
 from flywheel.records import Answer, Json, Sample
 from flywheel.task import Task
 
@@ -28,9 +29,16 @@ def ask(
     answers: list[Answer] = []
     with torch.no_grad():
         for start in range(0, len(samples), size):
-            inputs = task.inputs(samples[start : start + size]).to(device)
+            inputs = batch_of(task, samples[start : start + size], device)
             answers += task.answers(module.to(device).eval()(inputs))
     return answers
+
+
+def batch_of(task: Task, samples: Sequence[Sample], device: str = "cpu") -> Any:
+    """What a network is called with for samples: a tensor, or a tree of tensors."""
+    inputs = task.inputs(samples)
+    batch = inputs if task.collate is None else task.collate(inputs)
+    return map_tensors(lambda one: one.to(device), batch)
 
 
 def first_difference(
@@ -82,17 +90,16 @@ class Event:
     """the sample's row of every tensor that has one"""
 
 
-def trace(
-    module: torch.nn.Module, inputs: torch.Tensor, row: int
-) -> tuple[list[Event], Exception | None]:
+def trace(module: torch.nn.Module, inputs: Any, row: int) -> tuple[list[Event], Exception | None]:
     """What each layer of a model got and gave for one row, in order, and the error that ended it."""
     events: list[Event] = []
+    number = len(next(tensors_of(inputs)))
 
     def note(layer: str, value: Any, *, is_input: bool) -> None:
         rows = tuple(
             tensor[row].detach().double().clone()
-            for tensor in _tensors(value)
-            if tensor.shape[:1] == inputs.shape[:1] and not tensor.is_complex()
+            for tensor in tensors_of(value)
+            if tensor.shape[:1] == (number,) and not tensor.is_complex()
         )
         events.append(Event(layer=layer, is_input=is_input, rows=rows))
 
@@ -126,12 +133,18 @@ def unfinished(module: torch.nn.Module, events: Sequence[Event]) -> str:
     return named(module, calls[-1] if calls else "")
 
 
-def writer(module: torch.nn.Module, inputs: torch.Tensor) -> str | None:
+def equal(one: Any, other: Any) -> bool:
+    """Whether two batches of inputs are equal."""
+    pairs = zip(tensors_of(one), tensors_of(other), strict=True)
+    return all(torch.equal(*pair) for pair in pairs)
+
+
+def writer(module: torch.nn.Module, inputs: Any) -> str | None:
     """The part of a model that first changes its inputs in place; None when none does."""
-    before, found = inputs.clone(), list[Event]()
+    before, found = map_tensors(torch.clone, inputs), list[Event]()
 
     def note(layer: str, _value: Any, *, is_input: bool) -> None:
-        if not found and not torch.equal(inputs, before):
+        if not found and not equal(inputs, before):
             found.append(Event(layer=layer, is_input=is_input, rows=()))
 
     with _watched(module.eval(), note), torch.no_grad():
@@ -174,14 +187,3 @@ def _watched(module: torch.nn.Module, note: Callable[..., None]) -> Iterator[Non
     finally:
         for handle in handles:
             handle.remove()
-
-
-def _tensors(value: Any) -> Iterator[torch.Tensor]:
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        for one in value.values():
-            yield from _tensors(one)
-    elif isinstance(value, list | tuple):
-        for one in value:
-            yield from _tensors(one)

@@ -17,6 +17,7 @@ from flywheel.checks.data_laws import ANNOTATOR_LAWS, SCORE_LAWS, START_LAWS
 from flywheel.checks.fresh import Source
 from flywheel.checks.model_laws import MODEL_LAWS
 from flywheel.checks.subject import Law, Subject
+from flywheel.checks.trainer_laws import TRAINER_LAWS
 from flywheel.faults import describe_fault
 from flywheel.model import seed_torch
 from flywheel.task import Task
@@ -24,8 +25,15 @@ from flywheel.task import Task
 LAWS: MappingProxyType[str, Law] = MappingProxyType(
     {**START_LAWS, **MODEL_LAWS, **ANSWER_LAWS, **SCORE_LAWS, **ANNOTATOR_LAWS}
 )
-"""what a law says -> the law, in the order in which they run"""
+"""of a network: what a law says -> the law, in the order in which they run"""
 
+OWN_LAWS: MappingProxyType[str, Law] = MappingProxyType(
+    {**START_LAWS, **TRAINER_LAWS, **(SCORE_LAWS | TRAINER_LAWS), **ANNOTATOR_LAWS}
+)
+"""of a trainer of one's own"""
+
+_TRAINS = (next(iter(TRAINER_LAWS)),)
+"""what the other laws of a trainer build on"""
 _INPUTS = "inputs() are finite floats, batch first"
 _MODEL = "the model takes what inputs() gives"
 _ANSWERS = "answers() are JSON, one a sample"
@@ -87,8 +95,8 @@ def check_task(task: Task, rng: np.random.Generator, source: Source | None = Non
     broken: list[Broken] = []
     failed: set[str] = set()
     raised: set[str] = set()
-    for name, law in LAWS.items():
-        if failed.intersection(NEEDS.get(name, ())):
+    for name, law in (LAWS if task.trainer is None else OWN_LAWS).items():
+        if failed.intersection((*NEEDS.get(name, ()), *(_TRAINS if name in TRAINER_LAWS else ()))):
             failed.add(name)
             continue
         why, is_exception = _run(law, subject)

@@ -20,12 +20,12 @@ import numpy as np
 import safetensors.torch
 import torch
 
-from flywheel.checks.asking import Event, ask, trace
+from flywheel.checks.asking import Event, ask, batch_of, trace
 from flywheel.ledger.codec import from_json, to_json
-from flywheel.model import load_weights
+from flywheel.model import Model, load_weights
 from flywheel.records import Answer, Json, Sample
 from flywheel.sources import Code, load_then
-from flywheel.task import load_task
+from flywheel.task import Task, load_task
 
 _SECONDS = 300
 _MOST_SEEDS = 20
@@ -155,18 +155,16 @@ def _main(path: str, directory: str, name: str) -> None:
     if (folder / "code.json").exists():
         code = from_json(Code, json.loads((folder / "code.json").read_text(encoding="utf-8")))
         task = load_then(code, Path(directory))()
-    module = task.model()
-    load_weights(module, (folder / "weights.safetensors").read_bytes())
+    weights = (folder / "weights.safetensors").read_bytes()
     samples = [
         Sample.of(base64.b64decode(row["payload"]), row["media_type"], row["metadata"])
         for row in json.loads((folder / "samples.json").read_text(encoding="utf-8"))
     ]
-    answers = {"cpu": _rows(ask(task, module, samples, 1))}
-    events, _ = trace(module, task.inputs(samples[:1]), 0)
-    if sum(row.numel() for event in events for row in event.rows) > _MOST_TRACED:
-        events = []
-    if torch.cuda.is_available():
-        answers["cuda"] = _rows(ask(task, module, samples, 1, "cuda"))
+    if task.trainer is None:
+        answers, events = _ask_network(task, weights, samples)
+    else:
+        model, events = Model(task, weights, torch.device("cpu")), []
+        answers = {"cpu": _rows([one for each in samples for one in model.answer_samples([each])])}
     tensors = {
         f"{place}/{number}": row.contiguous()
         for place, event in enumerate(events)
@@ -176,6 +174,20 @@ def _main(path: str, directory: str, name: str) -> None:
     shapes = [[event.layer, event.is_input, len(event.rows)] for event in events]
     found = json.dumps({"answers": answers, "events": shapes})
     (folder / "answers.json").write_text(found, encoding="utf-8")
+
+
+def _ask_network(
+    task: Task, weights: bytes, samples: Sequence[Sample]
+) -> tuple[dict[str, list[list[object]]], list[Event]]:
+    module = task.network()
+    load_weights(module, weights)
+    answers = {"cpu": _rows(ask(task, module, samples, 1))}
+    events, _ = trace(module, batch_of(task, samples[:1]), 0)
+    if sum(row.numel() for event in events for row in event.rows) > _MOST_TRACED:
+        events = []
+    if torch.cuda.is_available():
+        answers["cuda"] = _rows(ask(task, module, samples, 1, "cuda"))
+    return answers, events
 
 
 def _rows(answers: Sequence[Answer]) -> list[list[object]]:

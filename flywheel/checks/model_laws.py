@@ -9,6 +9,8 @@ from types import MappingProxyType
 import numpy as np
 import torch
 
+from flywheel.batches import is_list, map_tensors, tensors_of
+from flywheel.checks.asking import batch_of, equal
 from flywheel.checks.subject import STEPS, Law, Subject
 from flywheel.errors import PayloadError
 from flywheel.records import Array, Sample, canonical
@@ -29,10 +31,11 @@ def _model_is_seeded(subject: Subject) -> str | None:
 
 
 def _inputs_are_tensors(subject: Subject) -> str | None:
-    inputs = subject.task.inputs(subject.samples)
-    if not inputs.is_floating_point():
-        return f"inputs() gave {inputs.dtype}; give float32"
-    return None if bool(inputs.isfinite().all()) else "inputs() holds a NaN or an infinity"
+    inputs = list(tensors_of(batch_of(subject.task, subject.samples)))
+    if len(inputs) == 1 and not inputs[0].is_floating_point():
+        return f"inputs() gave {inputs[0].dtype}; give float32"
+    is_finite = all(bool(one.isfinite().all()) for one in inputs)
+    return None if is_finite else "inputs() holds a NaN or an infinity"
 
 
 def _inputs_are_pure(subject: Subject) -> str | None:
@@ -41,10 +44,14 @@ def _inputs_are_pure(subject: Subject) -> str | None:
     first, second = subject.task.inputs(samples), subject.task.inputs(samples)
     if samples != before:
         return "inputs() changed a sample; samples are read only"
-    if not torch.equal(first, second):
+    if not equal(first, second):
         return "the same samples gave two different tensors; draw variation in augment"
     alone = subject.task.inputs(samples[:1])
-    if not torch.allclose(first[:1], alone, atol=1e-5):
+    ones = [first[:1]] if is_list(first) else [one[:1] for one in tensors_of(first)]
+    pairs = zip(tensors_of(ones), tensors_of(alone), strict=True)
+    if not all(
+        one.shape == other.shape and torch.allclose(one, other, atol=1e-5) for one, other in pairs
+    ):
         return "a sample's input depends on the others of its batch; decode each by itself"
     return None
 
@@ -101,12 +108,13 @@ def _loss_not_is_per_sample(subject: Subject) -> str | None:
     task = subject.task
     if task.loss_not is None:
         return None
-    output = subject.model().eval()(task.inputs(subject.samples))
+    output = subject.model().eval()(batch_of(task, subject.samples))
     losses = task.loss_not(output, task.targets(subject.labels))
     return None if bool(losses.isfinite().all()) else "loss_not() holds a NaN or an infinity"
 
 
-def _answers_are_whole(subject: Subject) -> str | None:
+def answers_are_whole(subject: Subject) -> str | None:
+    """There is one answer a sample, and JSON keeps it."""
     answers = subject.fresh_answers
     if len(answers) != len(subject.samples):
         return f"{len(subject.samples)} samples got {len(answers)} answers; give one each"
@@ -116,7 +124,8 @@ def _answers_are_whole(subject: Subject) -> str | None:
     return None
 
 
-def _confidences_are_probabilities(subject: Subject) -> str | None:
+def confidences_are_probabilities(subject: Subject) -> str | None:
+    """A confidence is a float in 0..1."""
     confidences = [answer.confidence for answer in subject.fresh_answers]
     wrong = [
         confidence
@@ -126,7 +135,8 @@ def _confidences_are_probabilities(subject: Subject) -> str | None:
     return f"a confidence is {wrong[0]!r}; give a float in 0..1" if wrong else None
 
 
-def _embeddings_are_vectors(subject: Subject) -> str | None:
+def embeddings_are_vectors(subject: Subject) -> str | None:
+    """Embeddings are finite vectors of one size."""
     for answer in subject.fresh_answers:
         row: Array = answer.embedding
         if not isinstance(row, np.ndarray) or row.ndim != 1 or row.dtype.kind != "f":
@@ -146,17 +156,19 @@ def _augment_is_seeded(subject: Subject) -> str | None:
     if subject.task.augment is None:
         return None
     inputs = subject.task.inputs(subject.samples)
-    before = inputs.clone()
+    before = map_tensors(torch.clone, inputs)
     first, second = (
         subject.task.augment(inputs, torch.Generator().manual_seed(subject.seed)) for _ in range(2)
     )
-    if not torch.equal(inputs, before):
+    if not equal(inputs, before):
         return "augment() changed its argument; return a new tensor"
-    if first.dtype != inputs.dtype:
-        return f"augment() made {first.dtype} of {inputs.dtype}; keep the type"
-    if not torch.equal(first, second):
+    for one, other in zip(tensors_of(inputs), tensors_of(first), strict=True):
+        if one.dtype != other.dtype:
+            return f"augment() made {other.dtype} of {one.dtype}; keep the type"
+    if not equal(first, second):
         return "one seed gave two results; draw only from the generator that is passed in"
-    return None if bool(first.isfinite().all()) else "augment() made a NaN or an infinity"
+    is_finite = all(bool(one.isfinite().all()) for one in tensors_of(first))
+    return None if is_finite else "augment() made a NaN or an infinity"
 
 
 MODEL_LAWS: MappingProxyType[str, Law] = MappingProxyType(
@@ -166,9 +178,9 @@ MODEL_LAWS: MappingProxyType[str, Law] = MappingProxyType(
         "inputs() are pure": _inputs_are_pure,
         "inputs() refuse a corrupt payload": _corrupt_is_refused,
         "the model takes what inputs() gives": _model_takes_inputs,
-        "answers() are JSON, one a sample": _answers_are_whole,
-        "confidences lie in 0..1": _confidences_are_probabilities,
-        "embeddings are finite vectors of one size": _embeddings_are_vectors,
+        "answers() are JSON, one a sample": answers_are_whole,
+        "confidences lie in 0..1": confidences_are_probabilities,
+        "embeddings are finite vectors of one size": embeddings_are_vectors,
         "targets() are a tensor, one row a label": _targets_are_rows,
         "loss() is one finite number a sample": _loss_is_per_sample,
         "the gradient is finite and reaches a weight": _gradient_is_finite,

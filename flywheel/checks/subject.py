@@ -15,8 +15,9 @@ from typing import Any
 
 import torch
 
+from flywheel.checks.asking import batch_of
 from flywheel.checks.fresh import Source
-from flywheel.model import seed_torch
+from flywheel.model import Model, seed_torch
 from flywheel.records import Answer, Json, Sample, canonical
 from flywheel.task import Example, Task
 
@@ -34,6 +35,10 @@ class Subject:
         self.task = task
         self.seed = seed
         self.source = source
+        self.own: Model | None = None
+        """the model of a trainer of one's own, once it is trained"""
+        self.artifact = b""
+        """what that trainer left"""
 
     @cached_property
     def examples(self) -> list[Example]:
@@ -94,14 +99,14 @@ class Subject:
     def model(self) -> torch.nn.Module:
         """A fresh model, with the same weights at every call."""
         seed_torch(self.seed)
-        return self.task.model()
+        return self.task.network()
 
     @cached_property
     def output(self) -> Any:
         """The output of an untrained model for the batch."""
         model = self.model().eval()
         with torch.no_grad():
-            return model(self.task.inputs(self.samples))
+            return model(batch_of(self.task, self.samples))
 
     @cached_property
     def fresh_answers(self) -> list[Answer]:
@@ -112,18 +117,20 @@ class Subject:
         """The answers of a model to the batch."""
         model.eval()
         with torch.no_grad():
-            return self.task.answers(model(self.task.inputs(self.samples)))
+            return self.task.answers(model(batch_of(self.task, self.samples)))
 
     def losses(self, model: torch.nn.Module) -> torch.Tensor:
         """(B,) the loss of each sample of the batch, with a gradient."""
-        return self.task.loss(model(self.task.inputs(self.samples)), self.task.targets(self.labels))
+        return self.task.loss(
+            model(batch_of(self.task, self.samples)), self.task.targets(self.labels)
+        )
 
     @cached_property
     def training(self) -> tuple[torch.nn.Module, float, float]:
         """A model that was trained on the batch alone, with the mean loss before and after."""
         model = self.model().train()
         optimizer = torch.optim.Adam(model.parameters(), lr=_LEARNING_RATE)
-        inputs, targets = self.task.inputs(self.samples), self.task.targets(self.labels)
+        inputs, targets = batch_of(self.task, self.samples), self.task.targets(self.labels)
         before = after = math.nan
         for step in range(STEPS):
             loss = self.task.loss(model(inputs), targets).mean()

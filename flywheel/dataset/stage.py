@@ -15,7 +15,9 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
+from flywheel.batches import flattened, is_list
 from flywheel.blobs import Blobs
+from flywheel.dataset.content import content_of
 from flywheel.dataset.copies import Copy, Read, find_copies
 from flywheel.dataset.leakage import FEW_COPIES, Dropped, check_share, keep_splits_apart
 from flywheel.dataset.outcomes import read_outcomes
@@ -215,13 +217,13 @@ def _row(
 
 
 def _reader(ledger: Ledger, blobs: Blobs, task: Task) -> Read:
-    """Return what reads the flattened model inputs (N, D) of some samples."""
+    """Return what reads the flattened model inputs (N, D) of some samples, or else their content."""
 
     def read(ids: Sequence[str]) -> Array:
         with ledger.read() as connection:
             samples = load_samples(connection, blobs, ids)
-        inputs: Array = task.inputs(samples).flatten(1).cpu().numpy()
-        return inputs
+        inputs = task.inputs(samples)
+        return content_of(samples) if is_list(inputs) else flattened(inputs)
 
     return read
 

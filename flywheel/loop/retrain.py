@@ -93,7 +93,7 @@ def _train(night: NightRun, data: TrainingData) -> Trained:
     with hold_devices(settings.device, loop.project.name, number=settings.processes) as held:
         if held.descriptors:
             settings = settings.model_copy(update={"device": held.names[0]})
-        if settings.processes == 1:
+        if settings.processes == 1 or loop.task.trainer is not None:
             with cpu_threads(settings.cpu_threads):
                 return train(
                     loop.task,

@@ -6,11 +6,12 @@ import time
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import numpy as np
-import torch
 
-from flywheel.errors import FlywheelError, TaskError, UnavailableError
+from flywheel import batches
+from flywheel.errors import FlywheelError, PayloadError, TaskError, UnavailableError
 from flywheel.model import Model
 from flywheel.records import Answer, Array, Prediction, Sample, canonical
 from flywheel.task import Task
@@ -24,8 +25,8 @@ class Question:
     sample: Sample
     task: Task
     """which decoded it"""
-    inputs: torch.Tensor
-    """(1, ...), output of `task.inputs`"""
+    inputs: Any
+    """output of `task.inputs` for this sample alone"""
     asked_at: datetime
     asked_seconds: float
     """of the monotonic clock"""
@@ -65,7 +66,7 @@ def answer_together(serving: Serving, questions: Sequence[Question]) -> list[Ans
         question.inputs if question.task is task else task.inputs([question.sample])
         for question in questions
     ]
-    answers = serving.model.answer(torch.cat(inputs))
+    answers = serving.model.answer(batches.batches.join(inputs))
     now = time.perf_counter()
     return [
         _answered(question, answer, serving, (now - question.asked_seconds) * 1e3)
@@ -74,14 +75,14 @@ def answer_together(serving: Serving, questions: Sequence[Question]) -> list[Ans
 
 
 def shape_of(question: Question) -> Hashable:
-    """Return shape and type of the inputs, which must be equal within a batch."""
-    return question.inputs.shape, question.inputs.dtype
+    """Return what must be equal within a batch; a trainer's model reads each sample by itself."""
+    return question.id if question.task.trainer else batches.shape_of(question.inputs)
 
 
 def answering_fault(error: BaseException) -> FlywheelError:
     """Return the error that each caller of a group raises when the model failed with `error`."""
-    if isinstance(error, UnavailableError):
-        return UnavailableError(str(error))
+    if isinstance(error, (UnavailableError, PayloadError)):
+        return type(error)(str(error))
     return FlywheelError(
         f"The model failed on this batch: {error!r}. See the traceback in the server's log, "
         "or bring the previous model back with flywheel rollback."

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 from uuid import uuid4
 
-import torch
 from sqlalchemy import select
 
 from flywheel.artifact import load_model
@@ -302,7 +302,7 @@ class Host:
             model.answer(inputs)
         return model
 
-    def _last_inputs(self, task: Task) -> torch.Tensor | None:
+    def _last_inputs(self, task: Task) -> Any | None:
         query = select(predictions.c.sample_id).order_by(predictions.c.seq.desc()).limit(1)
         with self._ledger.read() as connection:
             sample_id = connection.execute(query).scalar()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -19,6 +20,7 @@ import torch
 from flywheel.errors import UserError
 from flywheel.records import FAILED, TRAIN_ONLY, WORKED, Array, Checkpoint, Json, Sample, canonical
 from flywheel.settings.learning import Train
+from flywheel.trainers.base import TrainingSet
 
 START = "start"
 _LABELED, _OUTCOME, _START = range(3)
@@ -75,13 +77,34 @@ class TrainingData:
             weights=[self.weights[row] for row in rows] if self.weights else (),
         )
 
+    def as_rows(self) -> TrainingSet:
+        """Return the rows as a trainer of one's own gets them."""
+        number = len(self.samples)
+        is_teacher = [origin in TRAIN_ONLY for origin in self.origins]
+        weights = self.weights or [1.0] * number
+        return TrainingSet(
+            samples=self.samples,
+            answers=self.answers,
+            weights=[
+                weight if alone else 1.0 for weight, alone in zip(weights, is_teacher, strict=True)
+            ],
+            origins=self.origins,
+            groups=self.groups or [sample.id for sample in self.samples],
+        )
+
+
+def kinds_of(data: TrainingData) -> str:
+    """Return how many rows there are of each origin."""
+    counts = Counter(data.origins)
+    return ", ".join(f"{number} {name}" for name, number in sorted(counts.items()))
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trained:
     """The trained weights and the record of how they were made."""
 
     weights: bytes = field(repr=False)
-    """safetensors"""
+    """safetensors, or the artifact of a trainer of one's own"""
     card: bytes = field(repr=False)
     """see `flywheel.artifact`"""
     checkpoint: Checkpoint

@@ -1,26 +1,35 @@
 """Trains a candidate in this process: start weights, training loop and checkpoint record.
 
-Training starts from a fresh network or from the champion's, shrunk and perturbed. All rows are
-decoded once and stay on the device, so there are no loader processes to start, hang or seed. All
-randomness comes from torch's global generators, which `seeded` seeds and restores.
+Training starts from a fresh network or from the champion's, shrunk and perturbed. All randomness comes from torch's global generators, which `seeded` seeds and restores.
 """
 
 from __future__ import annotations
 
 import math
+import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
+from typing import Any
 
 import torch
 
 from flywheel.artifact import make_card, steady_answers
-from flywheel.calls import blamed
+from flywheel.calls import blamed, guard
 from flywheel.errors import FlywheelError
-from flywheel.model import FORWARD, Model, load_weights, pick_device, seed_torch, weights_of
+from flywheel.model import (
+    FORWARD,
+    Model,
+    isolated,
+    load_weights,
+    pick_device,
+    seed_all,
+    seed_torch,
+    weights_of,
+)
 from flywheel.records import FAILED, Checkpoint, content_id
 from flywheel.settings.learning import Train
 from flywheel.task import Task
@@ -29,10 +38,12 @@ from flywheel.train.data import (
     Trained,
     TrainingData,
     check_learnable,
+    kinds_of,
     make_plan,
-    row_weights,
 )
+from flywheel.train.rows import Rows, part_of
 from flywheel.train.team import Team
+from flywheel.trainers.base import Context, pack, unpack
 
 _NOISE_STD = 0.01
 _LEAST_PASSES, _MOST_EPOCHS = 10, 100
@@ -67,7 +78,7 @@ def starting_network(task: Task, champion: bytes | None, shrink: float) -> torch
     Raises:
         TaskError: the champion's weights belong to another network.
     """
-    module = task.model()
+    module = task.network()
     if champion is None or shrink == 0:
         return module
     load_weights(module, champion, grown=True)
@@ -91,20 +102,6 @@ class Fitted:
     """of the new model, with its answers to `TrainingData.asked`; see `flywheel.artifact`"""
     recipe: str
     """rows, steps and the choice of the best one, in a sentence"""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class _Resident:
-    """All N training rows on the device."""
-
-    inputs: torch.Tensor
-    """(N, ...)"""
-    targets: torch.Tensor
-    """(N, ...)"""
-    weights: torch.Tensor
-    """(N,), mean 1"""
-    is_refuted: torch.Tensor | None
-    """(N,) whether the target is an answer that a row does not have; None: of no row"""
 
 
 def fit(
@@ -132,7 +129,7 @@ def fit(
     with seeded(seed):
         module = starting_network(task, data.champion, settings.shrink).to(device).train()
         endless = _not_finite(module)
-        rows = _resident(task, data, device)
+        rows = Rows.read(task, data, device)
         # Drawn from the seeded global generator; the task's augmentation must not share it, or
         # changing a dropout layer would change which variations are seen.
         augmenter = torch.Generator(device=device).manual_seed(int(torch.randint(2**31, ())))
@@ -161,29 +158,20 @@ def steps_of(settings: Train, num_rows: int) -> int:
     return max(settings.steps, _LEAST_PASSES * math.ceil(num_rows / settings.batch_size))
 
 
-def _resident(task: Task, data: TrainingData, device: torch.device) -> _Resident:
-    weights = row_weights(data.origins, data.weights)
-    refuted = [origin == FAILED for origin in data.origins]
-    return _Resident(
-        inputs=task.inputs(data.samples).to(device),
-        targets=task.targets(data.answers).to(device),
-        weights=torch.as_tensor(weights, dtype=torch.float32, device=device),
-        is_refuted=torch.tensor(refuted, device=device) if any(refuted) else None,
-    )
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class _Network:
     """The network with all that the loss of a batch needs."""
 
     task: Task
     module: torch.nn.Module
-    rows: _Resident
+    rows: Rows
     augmenter: torch.Generator
     team: Team
 
-    def loss(self, batch: torch.Tensor) -> torch.Tensor:
+    def loss(self, batch: torch.Tensor, inputs: Any) -> torch.Tensor:
         """Return the weighted mean loss of a batch of row indices (B,); in a team, this process's part.
+
+        `inputs` are those of the whole batch.
 
         The sum is divided by the number of rows and not by their weights, so that over an epoch
         every row counts exactly with its weight, whichever batch it falls into. DDP averages the
@@ -192,18 +180,22 @@ class _Network:
         """
         rows, team = self.rows, self.team
         mine = team.share(len(batch))
-        if self.task.augment is None:
-            inputs = rows.inputs[batch[mine]]
-        else:  # the whole batch, so that a row's augmentation does not depend on the team's size
-            inputs = self.task.augment(rows.inputs[batch], self.augmenter)[mine]
+        if self.task.augment is not None:
+            # The whole batch, so that a row's augmentation does not depend on the team's size.
+            inputs = self.task.augment(inputs, self.augmenter)
         batch_size, batch = len(batch), batch[mine]
-        with blamed(FORWARD, self.module):
-            output = self.module(inputs)
-        losses = self.task.loss(output, rows.targets[batch])
+        output = self.forward(part_of(inputs, mine))
+        targets = rows.targets_of(batch)
+        losses = self.task.loss(output, targets)
         if rows.is_refuted is not None and self.task.loss_not is not None:
-            refuting = self.task.loss_not(output, rows.targets[batch])
+            refuting = self.task.loss_not(output, targets)
             losses = torch.where(rows.is_refuted[batch], refuting, losses)
         return (rows.weights[batch] * losses).mean() * (len(batch) * team.size / batch_size)
+
+    def forward(self, inputs: Any) -> Any:
+        """Return the output for inputs of some rows."""
+        with blamed(FORWARD, self.module):
+            return self.module(self.rows.batched(inputs))
 
 
 @dataclass(slots=True, eq=False)
@@ -253,10 +245,9 @@ class _Watch:
         self.module.eval()
         with torch.inference_mode():
             losses = []
-            for batch in torch.split(self.rows, _LOOK_ROWS):
-                with blamed(FORWARD, self.module):
-                    output = self.module(rows.inputs[batch])
-                losses.append(self.network.task.loss(output, rows.targets[batch]))
+            for batch, inputs in rows.stream(torch.split(self.rows, _LOOK_ROWS)):
+                output = self.network.forward(inputs)
+                losses.append(self.network.task.loss(output, rows.targets_of(batch)))
         self.module.train()
         # Every process measures all rows; the mean makes them stop at the same step.
         return team.total(torch.cat(losses).clone()) / team.size
@@ -291,8 +282,9 @@ def _epochs(
         total, num_rows = torch.zeros((), device=device), 0
         for _ in range(epoch * passes // epochs - (epoch - 1) * passes // epochs):
             # Batches of nearly equal size: a last batch of one row would break a batch norm.
-            for batch in plan.draw(order).to(device).tensor_split(steps):
-                loss = network.loss(batch)
+            batches = plan.draw(order).to(device).tensor_split(steps)
+            for batch, inputs in network.rows.stream(batches):
+                loss = network.loss(batch, inputs)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
                 optimizer.step()
@@ -350,8 +342,7 @@ def _check_weights(
 
 def _recipe(data: TrainingData, plan: Plan, steps: int, best: int) -> str:
     """Return how a network was trained, in a sentence."""
-    counts = Counter(data.origins[row] for row in plan.training)
-    kinds = ", ".join(f"{number} {name}" for name, number in sorted(counts.items()))
+    kinds = kinds_of(data.only(plan.training.tolist()))
     chosen = f"; {plan.note}, so the last step counts" if plan.note else ""
     if len(plan.validation):
         which = f"step {best} is better than later ones" if best else "the last step counts"
@@ -378,9 +369,50 @@ def train(
     """
     check_learnable(data)
     stopwatch = time.perf_counter()
-    fitted = fit(task, settings, data, seed=seed, progress=progress)
+    if task.trainer is None:
+        fitted = fit(task, settings, data, seed=seed, progress=progress)
+    else:
+        fitted = _fit_own(task, settings, data, seed, progress)
     seconds = time.perf_counter() - stopwatch
     return with_record(fitted, settings, data, seed=seed, seconds=seconds, now=now)
+
+
+def _fit_own(
+    task: Task, settings: Train, data: TrainingData, seed: int, progress: Progress
+) -> Fitted:
+    """Train with the task's own trainer; rows that only say which answer is wrong are left out."""
+    data = data.only([row for row, name in enumerate(data.origins) if name != FAILED])
+    device, losses = pick_device(settings.device), list[float]()
+
+    def report(epoch: int, epochs: int, loss: float) -> None:
+        losses.append(float(loss))
+        progress(epoch, epochs, float(loss))
+
+    with tempfile.TemporaryDirectory(prefix="flywheel-training-") as name, isolated():
+        champion = None if data.champion is None else Path(name, "champion")
+        if champion is not None and data.champion is not None:
+            unpack(data.champion, champion)
+        folder = Path(name, "artifact")
+        folder.mkdir()
+        context = Context(
+            folder=folder, champion=champion, seed=seed, device=str(device), progress=report
+        )
+        seed_all(seed)
+        called = guard("train of the task's trainer", task.trainer.train, _is_folder)  # type: ignore[union-attr]
+        artifact = pack(called(data.as_rows(), context) or folder)
+    said = steady_answers(Model(task, artifact, device), data.asked)
+    return Fitted(
+        weights=artifact,
+        losses=tuple(losses),
+        device=str(device),
+        card=make_card(task, said),
+        recipe=f"{type(task.trainer).__name__} on {len(data.samples)} rows ({kinds_of(data)})",
+    )
+
+
+def _is_folder(found: Any, _: tuple[Any, ...]) -> str:
+    is_so = found is None or (isinstance(found, Path) and found.is_dir())
+    return "" if is_so else "the Path of the folder that it wrote, or None for context.folder"
 
 
 def with_record(

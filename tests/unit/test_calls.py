@@ -271,7 +271,13 @@ def test_every_function_of_a_task_is_called_through_the_guard():
     plain = {"labeling", "baselines", "slices", "code", "config", "empty_is_answer"}
     names = [one.name for kind in (Task, Labeling) for one in dataclasses.fields(kind)]
     task = replace(
-        GOOD, augment=fails(), loss_not=fails(), drawing=fails(), agree=fails(), merge=fails()
+        GOOD,
+        collate=fails(),
+        augment=fails(),
+        loss_not=fails(),
+        drawing=fails(),
+        agree=fails(),
+        merge=fails(),
     )
     for name in names:
         if name not in plain:

@@ -99,7 +99,9 @@ def test_another_number_of_answers_than_inputs_is_a_task_error(
     """The night that trained the first model ended in a traceback about zip()."""
     task = dataclasses.replace(points_task, answers=lambda output: points_task.answers(output)[1:])
     samples, _ = draw_points(5, 4)
-    with pytest.raises(TaskError, match=r"The task returned 4 answers to 5 samples\. Let task\."):
+    with pytest.raises(
+        TaskError, match=r"The task returned 4 answers to 5 samples\. Let it return"
+    ):
         Model(task, line_weights(1, 0), CPU).answer_samples(samples)
 
 

@@ -1,0 +1,83 @@
+"""What sets samples apart by their content alone, for tasks whose model inputs are no rows of numbers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from sklearn.feature_extraction.text import HashingVectorizer
+
+from flywheel.errors import PayloadError
+from flywheel.pictures import open_picture
+from flywheel.records import Array, Json, Sample
+
+_COLUMNS = 512
+_SIDE_PIXELS = 22
+"""22 x 22 pixels fit into the columns"""
+_LETTERS = HashingVectorizer(
+    analyzer="char_wb", ngram_range=(2, 4), n_features=_COLUMNS, alternate_sign=False
+)
+
+
+def content_of(samples: Sequence[Sample]) -> Array:
+    """(N, 512) float32: letters of a text, fields of JSON, pixels of a picture; else equal or not.
+
+    Raises:
+        PayloadError: a picture or JSON cannot be read.
+    """
+    rows = [_row(sample) for sample in samples]
+    return np.stack(rows).astype(np.float32) if rows else np.zeros((0, _COLUMNS), np.float32)
+
+
+def _row(sample: Sample) -> Array:
+    if sample.media_type.startswith("image/"):
+        return _pixels(sample)
+    if sample.media_type.startswith("application/json"):
+        return _fields(sample)
+    if sample.media_type.startswith("text/"):
+        text = sample.payload.decode("utf-8", errors="replace")
+        row: Array = _LETTERS.transform([text]).toarray()[0]
+        return row
+    return _seeded(sample.payload).standard_normal(_COLUMNS)
+
+
+def _pixels(sample: Sample) -> Array:
+    picture = open_picture(sample).convert("L").resize((_SIDE_PIXELS, _SIDE_PIXELS))
+    flat = np.asarray(picture, dtype=np.float32).reshape(-1) / 255.0
+    return np.pad(flat, (0, _COLUMNS - len(flat)))
+
+
+def _fields(sample: Sample) -> Array:
+    """Numbers in the column of their field, and a column for each other value of a field."""
+    try:
+        value = json.loads(sample.payload)
+    except (ValueError, RecursionError) as error:
+        raise PayloadError(
+            f"sample {sample.id[:12]} is no JSON ({error}). Send one JSON value as UTF-8"
+        ) from error
+    row = np.zeros(_COLUMNS)
+    for path, leaf in _leaves(value, ""):
+        if isinstance(leaf, (int, float)) and not isinstance(leaf, bool):
+            row[_column(path)] += leaf
+        else:
+            row[_column(f"{path}={leaf}")] += 1.0
+    return row
+
+
+def _leaves(value: Json, path: str) -> Iterator[tuple[str, Json]]:
+    if isinstance(value, (dict, list)):
+        pairs = value.items() if isinstance(value, dict) else enumerate(value)
+        for name, inner in pairs:
+            yield from _leaves(inner, f"{path}/{name}")
+    else:
+        yield path, value
+
+
+def _column(name: str) -> int:
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=4).digest()) % _COLUMNS
+
+
+def _seeded(payload: bytes) -> np.random.Generator:
+    return np.random.default_rng(int.from_bytes(hashlib.blake2b(payload, digest_size=8).digest()))

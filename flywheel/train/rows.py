@@ -1,0 +1,130 @@
+"""The rows of a training as batches on a device: decoded once if they fit there, else when they are due.
+
+What fits is decoded in blocks and stays on the device, so that no process or thread loads anything. More
+rows are decoded batch by batch, by threads that run ahead of the network, so that memory holds a few
+batches whatever the number of rows.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import psutil
+import torch
+
+from flywheel.batches import is_list, join, map_tensors, shape_of, tensors_of
+from flywheel.records import FAILED, Sample
+from flywheel.task import Task
+from flywheel.train.data import TrainingData, row_weights
+
+_BLOCK = 256
+"""rows whose payloads are in memory while they are decoded"""
+_SHARE = 0.5
+"""of the free memory that decoded rows may take"""
+_LOADERS, _AHEAD = 2, 4
+"""threads that decode, and batches that wait for the network at most"""
+
+
+def part_of(inputs: Any, rows: Any) -> Any:
+    """Return some rows of inputs: a slice, or (B,) indices."""
+    if not is_list(inputs):
+        return map_tensors(lambda one: one[rows], inputs)
+    return inputs[rows] if isinstance(rows, slice) else [inputs[row] for row in rows.tolist()]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Rows:
+    """All N training rows."""
+
+    task: Task
+    device: torch.device
+    samples: Sequence[Sample] = field(repr=False)
+    inputs: Any
+    """of all rows, on the device; None: they are decoded when they are due"""
+    targets: Any
+    """of all rows, on the device"""
+    weights: torch.Tensor
+    """(N,), mean 1"""
+    is_refuted: torch.Tensor | None
+    """(N,) whether the target is an answer that a row does not have; None: of no row"""
+
+    @staticmethod
+    def read(task: Task, data: TrainingData, device: torch.device) -> Rows:
+        """Return the rows of a training, decoded if they fit into memory.
+
+        Raises:
+            PayloadError: a sample cannot be read.
+        """
+        refuted = [origin == FAILED for origin in data.origins]
+        weights = row_weights(data.origins, data.weights)
+        return Rows(
+            task=task,
+            device=device,
+            samples=data.samples,
+            inputs=_decode_all(task, data.samples, device),
+            targets=map_tensors(lambda one: one.to(device), task.targets(data.answers)),
+            weights=torch.as_tensor(weights, dtype=torch.float32, device=device),
+            is_refuted=torch.tensor(refuted, device=device) if any(refuted) else None,
+        )
+
+    def stream(self, batches: Sequence[torch.Tensor]) -> Iterator[tuple[torch.Tensor, Any]]:
+        """Yield batches of row indices (B,), each with its inputs."""
+        if self.inputs is not None:
+            for batch in batches:
+                yield batch, part_of(self.inputs, batch)
+            return
+        waiting = deque[tuple[torch.Tensor, Future[Any]]]()
+        with ThreadPoolExecutor(_LOADERS) as pool:
+            try:
+                for batch in batches:
+                    waiting.append((batch, pool.submit(self._decode, batch.tolist())))
+                    if len(waiting) > _AHEAD:
+                        due, inputs = waiting.popleft()
+                        yield due, inputs.result()
+                for due, inputs in waiting:
+                    yield due, inputs.result()
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def targets_of(self, batch: torch.Tensor) -> Any:
+        """Return the targets of the rows (B,)."""
+        return part_of(self.targets, batch)
+
+    def batched(self, inputs: Any) -> Any:
+        """Return what the network is called with for inputs of some rows."""
+        if self.task.collate is not None:
+            inputs = self.task.collate(inputs)
+        return map_tensors(lambda one: one.to(self.device, non_blocking=True), inputs)
+
+    def _decode(self, rows: Sequence[int]) -> Any:
+        return self.task.inputs([self.samples[row] for row in rows])
+
+
+def _decode_all(task: Task, samples: Sequence[Sample], device: torch.device) -> Any:
+    """Return the inputs of all samples; None if they do not fit into memory."""
+    blocks = []
+    for start in range(0, max(len(samples), 1), _BLOCK):
+        blocks.append(task.inputs(list(samples[start : start + _BLOCK])))
+        if start == 0 and _bytes_of(blocks[0]) * len(samples) > _free(device) * len(
+            samples[:_BLOCK]
+        ):
+            return None
+    if len({shape_of(block) for block in blocks}) > 1:
+        blocks = [task.inputs(list(samples))]  # a task may pad each batch to its longest sample
+    decoded = blocks[0] if len(blocks) == 1 else join(blocks)
+    return map_tensors(lambda one: one.to(device), decoded)
+
+
+def _bytes_of(inputs: Any) -> int:
+    return sum(one.nbytes for one in tensors_of(inputs))
+
+
+def _free(device: torch.device) -> float:
+    """Return the bytes that decoded rows may take: joining them takes as much again for a moment."""
+    if device.type == "cuda":
+        return _SHARE * torch.cuda.mem_get_info(device)[0]
+    return _SHARE / 2 * psutil.virtual_memory().available
