@@ -262,7 +262,7 @@ class Model:
         load = guard("load of the task's trainer", trainer.load, _is_callable)
         predict: Predict = load(folder, str(self.device))
         ask = guard("predict of the task's trainer", predict, _are_answers, then=list)
-        return lambda samples: ask(copied(list(samples)))  # type: ignore[no-any-return]
+        return lambda samples: ask(copied(list(samples)))
 
 
 def forward(task: Task, module: torch.nn.Module, inputs: Any, device: torch.device) -> Any:

@@ -10,7 +10,6 @@ import concurrent.futures.thread
 import difflib
 import importlib
 import inspect
-import re
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,8 +18,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from flywheel.batches import is_list, is_tensor, num_rows, tensors_of
-from flywheel.calls import Check, guard, is_json, unguarded
+from flywheel import returns
+from flywheel.calls import Check, guard, unguarded
 from flywheel.errors import FlywheelError, SettingsError, TaskError
 from flywheel.faults import describe_fault
 from flywheel.records import Answer, Json, Media, Sample, Split, same_json
@@ -38,11 +37,9 @@ _THREAD_SECONDS = 1.0
 _COPYING = ("targets", "scores", "agree", "merge", "drawing", "data", "result", "answer")
 """functions that work on copies: what one changes, no other sees"""
 _OF_MANY = ("inputs", "targets")
-_NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
-"""what can stand behind the $ of a labeling config, and in the name of a file"""
 
 
-def _guard(record: Any, prefix: str, **checks: Check) -> None:
+def _guard(record: Any, prefix: str, checks: Mapping[str, Check]) -> None:
     """Let every call of a frozen record's functions go through `flywheel.calls`."""
     for name, check in checks.items():
         function = getattr(record, name)
@@ -56,89 +53,6 @@ def _guard(record: Any, prefix: str, **checks: Check) -> None:
                 then=list if name == "start_data" else None,
             )
             object.__setattr__(record, name, called)
-
-
-def _rows(found: Any, given: tuple[Any, ...]) -> str:
-    number = len(given[0])
-    if is_list(found):
-        return "" if len(found) == number else f"a list with an item for each, {number} in all"
-    tensors = list(tensors_of(found))
-    is_so = bool(tensors) and all(tuple(one.shape[:1]) == (number,) for one in tensors)
-    return "" if is_so else f"a tensor with one row for each, {number} in all"
-
-
-def _losses(found: Any, given: tuple[Any, ...]) -> str:
-    number = num_rows(given[1])
-    is_so = is_tensor(found) and tuple(found.shape) == (number,)
-    return "" if is_so else f"one number for each row, a tensor of shape ({number},)"
-
-
-def _answers(found: Any, _: tuple[Any, ...]) -> str:
-    is_so = isinstance(found, list) and all(isinstance(one, Answer) for one in found)
-    return "" if is_so else "a list of flywheel.records.Answer, one for each row"
-
-
-def _scores(found: Any, _: tuple[Any, ...]) -> str:
-    is_so = isinstance(found, dict) and all(hasattr(one, "__float__") for one in found.values())
-    return "" if is_so else "a dict of numbers, by the name of each score"
-
-
-def _truth(found: Any, _: tuple[Any, ...]) -> str:
-    is_so = isinstance(found, bool) or (hasattr(found, "dtype") and not getattr(found, "ndim", 0))
-    return "" if is_so else "True or False"
-
-
-def _merged(found: Any, _: tuple[Any, ...]) -> str:
-    return "" if found is not None and is_json(found) else "an answer, as JSON"
-
-
-def _examples(found: Any, _: tuple[Any, ...]) -> str:
-    return "" if all(isinstance(one, Example) for one in found) else "Examples, each with a label"
-
-
-def _network(found: Any, _: tuple[Any, ...]) -> str:
-    return "" if hasattr(found, "state_dict") else "a torch.nn.Module"
-
-
-def _same_shape(found: Any, given: tuple[Any, ...]) -> str:
-    ours = [tuple(one.shape) for one in tensors_of(given[0])]
-    is_so = [tuple(one.shape) for one in tensors_of(found)] == ours
-    return (
-        "" if is_so else f"a tensor of shape {' and '.join(map(str, ours))}, that of its argument"
-    )
-
-
-def _batch(found: Any, _: tuple[Any, ...]) -> str:
-    return "" if next(tensors_of(found), None) is not None else "a tensor, or a dict of tensors"
-
-
-def _picture(found: Any, _: tuple[Any, ...]) -> str:
-    return "" if isinstance(found, bytes) else "the bytes of a PNG"
-
-
-def _shown(found: Any, _: tuple[Any, ...]) -> str:
-    if not isinstance(found, Mapping) or not found:
-        return "a dict of the values of the config's $names"
-    for name, value in found.items():
-        if not isinstance(name, str) or not _NAME.fullmatch(name):
-            return f"names of letters, digits and _, as the config's $names are; {name!r} is not"
-        if not isinstance(value, Media) and not is_json(value):
-            return f"JSON or flywheel.Media as {name!r}, not {type(value).__name__}"
-        if isinstance(value, Media) and not isinstance(value.payload, bytes):
-            return f"bytes in the Media {name!r}, not {type(value.payload).__name__}"
-    return ""
-
-
-def _regions(found: Any, _: tuple[Any, ...]) -> str:
-    return "" if isinstance(found, list) else "a list of regions"
-
-
-def _callable(found: Any, _: tuple[Any, ...]) -> str:
-    return "" if callable(found) else "a function, samples -> answers"
-
-
-def _anything(_found: Any, _: tuple[Any, ...]) -> str:
-    return ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -177,16 +91,7 @@ class Labeling:
     drawing: Callable[[Sample, Json | None, Json | None], bytes] | None = None
 
     def __post_init__(self) -> None:
-        _guard(
-            self,
-            "labeling.",
-            data=_shown,
-            result=_regions,
-            answer=_anything,
-            agree=_truth,
-            merge=_merged,
-            drawing=_picture,
-        )
+        _guard(self, "labeling.", returns.OF_LABELING)
 
 
 Predictor = Callable[[Sequence[Sample]], list[Json]]
@@ -210,9 +115,9 @@ def _fitting(name: str, fit: Any) -> Any:
     """A baseline's fit, which it and the predictor that it returns are called through."""
 
     def predictor(found: Any) -> Any:
-        return guard(name, found, _anything, then=list)
+        return guard(name, found, returns.anything, then=list)
 
-    return guard(name, fit, _callable, apart=True, then=predictor)
+    return guard(name, fit, returns.predictor, apart=True, then=predictor)
 
 
 def _first(answers: Sequence[Json]) -> Json:
@@ -306,26 +211,10 @@ class Task:
             if given is not None and getattr(self, name) is unset:
                 object.__setattr__(self, name, given)
         _check_kind(self)
-        checks = {} if self.trainer is not None else {"model": _network}
-        _guard(
-            self,
-            "",
-            **checks,
-            inputs=_rows,
-            collate=_batch,
-            targets=_rows,
-            loss=_losses,
-            answers=_answers,
-            scores=_scores,
-            agree=_truth,
-            merge=_merged,
-            start_data=_examples,
-            augment=_same_shape,
-            loss_not=_losses,
-            drawing=_picture,
-        )
+        own = {"model"} if self.trainer is not None else set()
+        _guard(self, "", {name: one for name, one in returns.OF_TASK.items() if name not in own})
         slices = {
-            name: guard(f"slice {name!r} of the task", belongs, _truth, apart=True)
+            name: guard(f"slice {name!r} of the task", belongs, returns.truth, apart=True)
             for name, belongs in self.slices.items()
         }
         baselines = {

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 from sqlalchemy import Connection, Row, delete, select
 
@@ -112,6 +112,43 @@ def load_samples(connection: Connection, blobs: Blobs, sample_ids: Sequence[str]
         )
         for key in sample_ids
     ]
+
+
+class StoredSamples(Sequence[Sample]):
+    """Samples of a ledger by number; payloads are read in blocks when they are asked for.
+
+    It is safe to ask from several threads. A sample whose bytes are gone raises as `load_samples` does.
+    """
+
+    def __init__(self, ledger: Ledger, blobs: Blobs, sample_ids: Sequence[str]) -> None:
+        self._ledger, self._blobs, self._ids = ledger, blobs, list(sample_ids)
+        self._block: tuple[int, list[Sample]] = (-1, [])
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    @overload
+    def __getitem__(self, place: int) -> Sample: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Sample]: ...
+    def __getitem__(self, place: int | slice) -> Sample | list[Sample]:
+        if isinstance(place, slice):
+            return self._load(self._ids[place])
+        place = range(len(self._ids))[place]
+        number, row = divmod(place, _PIECE)
+        block = self._block  # read once: another thread may put its own there
+        if block[0] != number:
+            block = (number, self._load(self._ids[number * _PIECE : (number + 1) * _PIECE]))
+            self._block = block
+        return block[1][row]
+
+    def pick(self, places: Iterable[int]) -> StoredSamples:
+        """Some of the samples, in the order asked for; nothing is read."""
+        return StoredSamples(self._ledger, self._blobs, [self._ids[place] for place in places])
+
+    def _load(self, sample_ids: Sequence[str]) -> list[Sample]:
+        with self._ledger.read() as connection:
+            return load_samples(connection, self._blobs, sample_ids)
 
 
 def load_each(

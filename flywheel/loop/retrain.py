@@ -32,7 +32,7 @@ from flywheel.ledger.releases import (
     latest_checkpoint,
     release_history,
 )
-from flywheel.ledger.samples import groups_of, load_samples
+from flywheel.ledger.samples import StoredSamples, groups_of, load_samples
 from flywheel.loop.context import Loop, NightRun
 from flywheel.loop.results import Retrained
 from flywheel.model import cpu_threads
@@ -262,9 +262,9 @@ def training_data(
     """The training rows of a dataset version, and the weights for a warm start."""
     ids = [row.sample_id for row in rows]
     with loop.ledger.read() as connection:
-        samples, groups = load_samples(connection, loop.blobs, ids), groups_of(connection, ids)
+        groups = groups_of(connection, ids)
     return TrainingData(
-        samples=samples,
+        samples=StoredSamples(loop.ledger, loop.blobs, ids),
         answers=[row.answer for row in rows],
         origins=[row.origin for row in rows],
         groups=[groups[row.sample_id] for row in rows],

@@ -66,7 +66,7 @@ def answer_together(serving: Serving, questions: Sequence[Question]) -> list[Ans
         question.inputs if question.task is task else task.inputs([question.sample])
         for question in questions
     ]
-    answers = serving.model.answer(batches.batches.join(inputs))
+    answers = serving.model.answer(batches.join(inputs))
     now = time.perf_counter()
     return [
         _answered(question, answer, serving, (now - question.asked_seconds) * 1e3)

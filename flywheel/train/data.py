@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from flywheel.errors import UserError
+from flywheel.ledger.samples import StoredSamples
 from flywheel.records import FAILED, TRAIN_ONLY, WORKED, Array, Checkpoint, Json, Sample, canonical
 from flywheel.settings.learning import Train
 from flywheel.trainers.base import TrainingSet
@@ -70,7 +71,7 @@ class TrainingData:
         """Return the data of these rows."""
         return replace(
             self,
-            samples=[self.samples[row] for row in rows],
+            samples=pick(self.samples, rows),
             answers=[self.answers[row] for row in rows],
             origins=[self.origins[row] for row in rows],
             groups=[self.groups[row] for row in rows] if self.groups else (),
@@ -91,6 +92,13 @@ class TrainingData:
             origins=self.origins,
             groups=self.groups or [sample.id for sample in self.samples],
         )
+
+
+def pick(samples: Sequence[Sample], rows: Sequence[int]) -> Sequence[Sample]:
+    """Return some of the samples; of stored ones no payload is read."""
+    if isinstance(samples, StoredSamples):
+        return samples.pick(rows)
+    return [samples[row] for row in rows]
 
 
 def kinds_of(data: TrainingData) -> str:

@@ -210,6 +210,7 @@ def train_distributed(
         FlywheelError: a trainer failed; the message holds its last lines.
     """
     check_learnable(data)
+    data = replace(data, samples=list(data.samples))  # others read a file, and no ledger
     stopwatch = time.perf_counter()
     with _folder() as (folder, descriptor):
         folder.put_job(

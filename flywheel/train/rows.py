@@ -19,7 +19,7 @@ import torch
 from flywheel.batches import is_list, join, map_tensors, shape_of, tensors_of
 from flywheel.records import FAILED, Sample
 from flywheel.task import Task
-from flywheel.train.data import TrainingData, row_weights
+from flywheel.train.data import TrainingData, pick, row_weights
 
 _BLOCK = 256
 """rows whose payloads are in memory while they are decoded"""
@@ -101,7 +101,7 @@ class Rows:
         return map_tensors(lambda one: one.to(self.device, non_blocking=True), inputs)
 
     def _decode(self, rows: Sequence[int]) -> Any:
-        return self.task.inputs([self.samples[row] for row in rows])
+        return self.task.inputs(list(pick(self.samples, rows)))
 
 
 def _decode_all(task: Task, samples: Sequence[Sample], device: torch.device) -> Any:

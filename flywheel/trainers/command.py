@@ -53,6 +53,7 @@ class CommandTrainer:
     may be left out. An empty line ends a batch of at most 32. A line {"id", "error"} says that a
     sample cannot be read. What it writes to its error output is a log.
 
+    >>> from flywheel.trainers import CommandTrainer
     >>> trainer = CommandTrainer(
     ...     command="python train.py --data {data} --out {out}",
     ...     predict="python predict.py --model {model}",

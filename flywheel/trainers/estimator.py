@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +52,9 @@ class SklearnTrainer:
     >>> from sklearn.feature_extraction.text import TfidfVectorizer
     >>> from sklearn.linear_model import LogisticRegression
     >>> from sklearn.pipeline import make_pipeline
+    >>> from flywheel.trainers import SklearnTrainer
     >>> trainer = SklearnTrainer(
-    ...     estimator=lambda: make_pipeline(TfidfVectorizer(), LogisticRegression()), features=text_of
+    ...     estimator=lambda: make_pipeline(TfidfVectorizer(), LogisticRegression())
     ... )
     """
 
@@ -110,12 +110,13 @@ class SklearnTrainer:
 
 def _skops() -> Any:
     try:
-        return import_module("skops.io")
-    except ModuleNotFoundError as error:
+        from skops import io  # noqa: PLC0415 - in the extra sklearn
+    except ImportError as error:
         raise SettingsError(
             "scikit-learn models are stored with skops, which is not installed. Run pip install "
             "'flywheel[sklearn]'"
         ) from error
+    return io
 
 
 def _seeded(model: Any, seed: int) -> Any:

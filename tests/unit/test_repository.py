@@ -49,9 +49,10 @@ LAYERS = (
     ("flywheel.settings",),
     ("flywheel.metrics.conditions",),
     ("flywheel.metrics.parse",),
+    ("flywheel.trainers", "flywheel.returns"),
     ("flywheel.label_files",),
     ("flywheel.media",),
-    ("flywheel.pictures", "flywheel.sources", "flywheel.calls"),
+    ("flywheel.pictures", "flywheel.sources", "flywheel.calls", "flywheel.batches"),
     ("flywheel.data_files",),
     (
         "flywheel.records",

@@ -206,7 +206,7 @@ BREAKS: list[tuple[str, Callable[[Task], Task]]] = [
         lambda t: replace(t, targets=lambda labels: t.targets(labels)[1:]),
     ),
     (
-        "targets() are a tensor, one row a label",
+        "loss() is one finite number a sample",
         lambda t: replace(t, targets=lambda labels: [int(label) for label in labels]),
     ),
     (
