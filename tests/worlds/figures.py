@@ -23,7 +23,7 @@ GAINS = (0.0, 1.0, 0.0, 0.0, 1.0, -1.0, 0.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 
 @contextmanager
 def open_project(folder, now, slices=(), **sections):
     """The loop of a project about colours; it has no model and no servers."""
-    nothing = dict.fromkeys(("model", "inputs", "targets", "loss", "answers"))
+    nothing = dict.fromkeys(("model", "inputs", "targets", "loss", "answers"), list)
     labeling = Labeling(
         config="<View/>",
         data=lambda sample: {"image": records.Media(picture(sample), "image/png")},

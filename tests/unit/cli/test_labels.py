@@ -23,7 +23,7 @@ TASK = """
 from flywheel.task import Labeling, Task
 
 def task():
-    nothing = dict.fromkeys(("model", "inputs", "targets", "loss", "answers", "scores"))
+    nothing = dict.fromkeys(("model", "inputs", "targets", "loss", "answers", "scores"), list)
     return Task(**nothing, labeling=Labeling(config="<View/>", data=dict, result=list, answer=str))
 """
 

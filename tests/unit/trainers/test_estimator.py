@@ -1,5 +1,6 @@
 """scikit-learn: fitted, stored without pickle, loaded again, and turned through two nights."""
 
+import sys
 from datetime import UTC, datetime
 
 import numpy as np
@@ -136,7 +137,7 @@ def test_what_cannot_serve_is_said_before_it_is_stored(own_task, estimator, what
 
 
 def test_without_skops_the_extra_is_named(own_task, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "skops.io", None)
+    monkeypatch.setitem(sys.modules, "skops", None)
     with pytest.raises(SettingsError, match=r"flywheel\[sklearn\]"):
         fitted(own_task(points_trainer()))
 
