@@ -11,7 +11,7 @@ from flywheel.batches import is_list, is_tensor, num_rows, tensors_of
 from flywheel.calls import Check, is_json
 from flywheel.records import Answer, Media
 
-_NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+_NAME = re.compile(r"[A-Za-z_]\w{0,49}", re.ASCII)
 """what can stand behind the $ of a labeling config, and in the name of a file"""
 
 

@@ -6,7 +6,7 @@ Feedback from sensors that the project trusts becomes labels too.
 from flywheel.annotate.cost import affordable_answers
 from flywheel.annotate.evidence import blinded_slices
 from flywheel.annotate.label_studio.backend import LabelStudioBackend
-from flywheel.annotate.label_studio.pictures import PictureStorage
+from flywheel.annotate.label_studio.media import MediaStorage
 from flywheel.annotate.labels import (
     LabelResult,
     SensorResult,
@@ -23,7 +23,7 @@ from flywheel.annotate.send import Sender, SendResult, send
 __all__ = [
     "LabelResult",
     "LabelStudioBackend",
-    "PictureStorage",
+    "MediaStorage",
     "PullResult",
     "QualityChecks",
     "QueueResult",

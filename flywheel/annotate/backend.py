@@ -163,10 +163,6 @@ def other_owner(title: str, theirs: str, ours: str) -> RefusedError:
     )
 
 
-RESERVED = frozenset({"sample_id", "key", "reason", "confidence", "model"})
-"""names in the data of a labeling task that are written here, never by a user's task"""
-
-
 def task_data(item: NewLabelingTask) -> dict[str, Json]:
     """Return the data of a labeling task; the names are columns of the data manager."""
     return {**item.data, "sample_id": item.sample_id, "key": item.key, **item.shown}

@@ -24,7 +24,7 @@ from datetime import datetime
 
 from sqlalchemy import bindparam
 
-from flywheel.annotate.backend import BACKEND_LOCK, RESERVED, InventoryRow, LabelingBackend
+from flywheel.annotate.backend import BACKEND_LOCK, InventoryRow, LabelingBackend
 from flywheel.annotate.pull import IngestInto, PullResult, ingest, sums
 from flywheel.annotate.queue import lose_deleted_projects
 from flywheel.blobs import Blobs
@@ -35,6 +35,7 @@ from flywheel.ledger.locks import hold
 from flywheel.ledger.nights import add_skip, current_night_number
 from flywheel.ledger.outbox import Sent, send_again, sent_in, set_aside, update_by_key, withdraw
 from flywheel.ledger.requests import annotators_wanted, refused_in
+from flywheel.media import RESERVED
 from flywheel.records import Json
 from flywheel.task import Task
 

@@ -14,7 +14,6 @@ from typing import Any
 
 from flywheel.annotate.backend import (
     BACKEND_LOCK,
-    RESERVED,
     LabelingBackend,
     NewLabelingTask,
     task_data,
@@ -23,7 +22,7 @@ from flywheel.annotate.label_studio.client import misfits, task_payload
 from flywheel.annotate.pull import ask_requested
 from flywheel.annotate.queue import lose_deleted_projects, place, plan_part
 from flywheel.blobs import Blobs
-from flywheel.errors import PayloadError, RefusedError, TaskError, UnavailableError, UserError
+from flywheel.errors import RefusedError, TaskError, UnavailableError, UserError
 from flywheel.ledger import Ledger
 from flywheel.ledger.campaigns import (
     EXPERTS,
@@ -45,7 +44,7 @@ from flywheel.ledger.outbox import (
     waiting,
 )
 from flywheel.ledger.samples import load_each
-from flywheel.media import EXTENSIONS, check_media, names_in
+from flywheel.media import check_fit, check_shown, type_of
 from flywheel.project import Project
 from flywheel.records import Json, Media, Sample, Webhook
 from flywheel.task import Task
@@ -60,30 +59,13 @@ def shown_of(sample: Sample, task: Task) -> dict[str, Json | Media]:
         UserError: the task gives none, or a browser cannot show it.
     """
     shown = dict(task.labeling.data(sample))
-    missing = names_in(task.labeling.config).keys() - shown.keys()
-    if missing or shown.keys() & RESERVED:
-        wrong = (
-            f"gives no {min(missing)!r}" if missing else f"gives {min(shown.keys() & RESERVED)!r}"
-        )
-        raise TaskError(
-            f"labeling.data of the task {wrong} for sample {sample.id[:12]}. Give all $names of the "
-            f"labeling config, and none of {', '.join(sorted(RESERVED))}"
-        )
-    for name, value in shown.items():
-        if not isinstance(value, Media):
-            continue
-        try:
-            check_media(value)
-        except PayloadError as error:
-            raise PayloadError(
-                f"{name!r} of sample {sample.id[:12]} cannot be shown by a browser "
-                f"({str(error).rstrip('.')}); correct labeling.data of the task"
-            ) from error
+    check_fit(task.labeling.config, shown)
+    check_shown(shown)
     return shown
 
 
 def _file_name(sample_id: str, name: str, media: Media) -> str:
-    return f"{sample_id}-{name}.{EXTENSIONS[media.media_type]}"
+    return f"{sample_id}-{name}.{type_of(media).extension}"
 
 
 def pre_annotation_of(row: Waiting, sample: Sample, task: Task) -> list[dict[str, Json]]:

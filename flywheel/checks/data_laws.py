@@ -16,10 +16,10 @@ from xml.etree import ElementTree as ET
 import numpy as np
 
 from flywheel.checks.subject import STEPS, Law, Subject
-from flywheel.errors import AnnotationError, PayloadError
-from flywheel.media import check_media, names_in
+from flywheel.errors import AnnotationError, PayloadError, TaskError
+from flywheel.media import check_fit, check_shown, names_in
 from flywheel.pictures import open_picture
-from flywheel.records import Array, Json, Media, Split, canonical, content_id
+from flywheel.records import Array, Json, Split, canonical, content_id
 
 _NUM_FITTED = 200
 
@@ -79,25 +79,29 @@ def _merge_keeps_what_agrees(subject: Subject) -> str | None:
 def _config_shows_the_data(subject: Subject) -> str | None:
     config = subject.task.labeling.config
     ET.fromstring(config)  # noqa: S314  the user's own file, parsed on the user's machine
-    shown, names = subject.task.labeling.data(subject.samples[0]), names_in(config)
-    missing = sorted(names.keys() - shown.keys())
-    if missing or not names.keys() & shown.keys():
+    for sample in subject.samples:
+        shown = subject.task.labeling.data(sample)
+        try:
+            check_fit(config, shown)
+        except TaskError as error:
+            return str(error)
+        except PayloadError:
+            break  # the next law names it
+    if not names_in(config):
         return (
-            f"the labeling config shows {', '.join(f'${name}' for name in names) or 'nothing'} and "
-            f"data() gives {', '.join(shown)}; give the same names in both"
+            'the labeling config shows no $name of data(); add a tag such as <Text value="$text"/>'
         )
     if re.search(r"=\s*'", config):
         return "the labeling config quotes with '; Label Studio's client reads only \"...\""
     return None
 
 
-def _media_is_shown(subject: Subject) -> str | None:
-    for name, value in subject.task.labeling.data(subject.samples[0]).items():
-        if isinstance(value, Media):
-            try:
-                check_media(value)
-            except PayloadError as error:
-                return f"data() gives {name!r} that no browser shows: {error}"
+def _data_is_shown(subject: Subject) -> str | None:
+    for sample in subject.samples:
+        try:
+            check_shown(subject.task.labeling.data(sample))
+        except PayloadError as error:
+            return f"data() of sample {sample.id[:12]}: {error}"
     return None
 
 
@@ -196,7 +200,7 @@ ANNOTATOR_LAWS: MappingProxyType[str, Law] = MappingProxyType(
         "agree() says that an answer is itself, both ways round": _agree_is_a_likeness,
         "merge() of an answer with itself agrees with it": _merge_keeps_what_agrees,
         "the labeling config is XML that shows data()": _config_shows_the_data,
-        "browsers show the media of data()": _media_is_shown,
+        "browsers show what data() gives": _data_is_shown,
         "drawing() is a PNG, with a label and without": _drawing_is_png,
         "labeling answers come back as ones that agree": _labeling_round_trips,
         "labeling refuses an empty annotation, or states that it is an answer": (

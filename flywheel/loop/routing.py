@@ -15,7 +15,7 @@ import numpy as np
 
 from flywheel.annotate import (
     LabelStudioBackend,
-    PictureStorage,
+    MediaStorage,
     QualityChecks,
     QueueResult,
     Sender,
@@ -73,14 +73,14 @@ def open_studio(loop: Loop) -> LabelingBackend:
     if loop.labeling is not None:
         return loop.labeling
     settings = loop.project.labeling
-    pictures = PictureStorage(
-        way=settings.pictures,
-        folder=settings.pictures_folder or "",
-        url=settings.pictures_url or "",
+    media = MediaStorage(
+        way=settings.media,
+        folder=settings.media_folder or "",
+        url=settings.media_url or "",
     )
     token = secret("LABEL_STUDIO_API_KEY") or ""
     page = loop.project.label_studio_page
-    return LabelStudioBackend.connect(settings.url, token, pictures, pages_url=page)
+    return LabelStudioBackend.connect(settings.url, token, media, pages_url=page)
 
 
 def route(night: NightRun) -> Routed:

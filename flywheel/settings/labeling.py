@@ -35,13 +35,13 @@ class LabelingSettings(Section):
     """after which a waiting sample has come half the way to the front of the queue"""
     campaign_samples: int = Field(default=5000, ge=10)
     """labeling tasks after which a new project is begun: Label Studio slows down with their number"""
-    pictures: Literal["upload", "folder", "url"] = "upload"
-    """how pictures get to Label Studio: over its API, by a folder that it shares with us, or
-    fetched by users' browsers from somewhere else"""
-    pictures_folder: str | None = None
+    media: Literal["upload", "folder", "url"] = "upload"
+    """how pictures, sounds and other media get to Label Studio: over its API, by a folder that it
+    shares with us, or fetched by users' browsers from somewhere else"""
+    media_folder: str | None = None
     """for folder: one that the server has under the same path, below its
     LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT; for url: the folder or fsspec URL that is served"""
-    pictures_url: Annotated[str, AfterValidator(web_address)] | None = None
+    media_url: Annotated[str, AfterValidator(web_address)] | None = None
     """for url: the address of that folder; it must answer with Access-Control-Allow-Origin"""
 
     @model_validator(mode="after")
@@ -60,11 +60,11 @@ class LabelingSettings(Section):
         return self
 
     @model_validator(mode="after")
-    def _pictures_have_a_place(self) -> LabelingSettings:
-        needed = {"folder": ("pictures_folder",), "url": ("pictures_folder", "pictures_url")}
-        for key in needed.get(self.pictures, ()):
+    def _media_have_a_place(self) -> LabelingSettings:
+        needed = {"folder": ("media_folder",), "url": ("media_folder", "media_url")}
+        for key in needed.get(self.media, ()):
             if getattr(self, key) is None:
-                raise ValueError(f"pictures = {self.pictures!r} needs {key}; write it")
+                raise ValueError(f"media = {self.media!r} needs {key}; write it")
         return self
 
 

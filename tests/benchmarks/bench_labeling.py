@@ -34,7 +34,7 @@ from PIL import Image
 from flywheel.annotate.backend import NewLabelingTask
 from flywheel.annotate.label_studio.backend import LabelStudioBackend
 from flywheel.annotate.label_studio.client import task_payload
-from flywheel.annotate.label_studio.pictures import PictureStorage
+from flywheel.annotate.label_studio.media import MediaStorage
 from flywheel.records import Media, content_id
 from flywheel.stack import catalogue
 from flywheel.stack.credentials import Credentials
@@ -77,7 +77,7 @@ class Bench:
     def shared(self) -> LabelStudioBackend:
         """A connection that puts pictures into a folder."""
         return LabelStudioBackend.connect(
-            self.url, self.token, PictureStorage(way="folder", folder=str(self.folder))
+            self.url, self.token, MediaStorage(way="folder", folder=str(self.folder))
         )
 
 

@@ -33,7 +33,7 @@ from flywheel.annotate.label_studio.client import (
     score,
     task_payload,
 )
-from flywheel.annotate.label_studio.pictures import BY_UPLOAD, PictureStorage, pictures_of
+from flywheel.annotate.label_studio.media import BY_UPLOAD, MediaStorage, store_of
 from flywheel.annotate.label_studio.task_writer import NOT_BEGUN, TaskWriter, by_ids
 from flywheel.errors import TaskError
 from flywheel.records import Json, Media
@@ -70,11 +70,11 @@ class LabelStudioBackend:
     """
 
     def __init__(
-        self, client: Client, pictures: PictureStorage = BY_UPLOAD, pages_url: str | None = None
+        self, client: Client, media: MediaStorage = BY_UPLOAD, pages_url: str | None = None
     ) -> None:
         self._client = client
         self._pages_url = pages_url or client.url
-        self._pictures = pictures_of(pictures, client)
+        self._media = store_of(media, client)
         self._annotators: dict[int, str] = {}
         self._writer = TaskWriter(client)
         self._settings: dict[int, tuple[str, int]] = {}
@@ -85,7 +85,7 @@ class LabelStudioBackend:
         cls,
         url: str,
         token: str | None,
-        pictures: PictureStorage = BY_UPLOAD,
+        media: MediaStorage = BY_UPLOAD,
         *,
         pages_url: str | None = None,
         transport: httpx.BaseTransport | None = None,
@@ -96,7 +96,7 @@ class LabelStudioBackend:
         Args:
             url: address of its API.
             token: a user's access token; None raises RefusedError.
-            pictures: how pictures are published.
+            media: how media are published.
             pages_url: address for annotators' browsers, if it differs.
             transport: sends the requests, for tests.
             sleep: waits before a retry, for tests.
@@ -105,7 +105,7 @@ class LabelStudioBackend:
             UnavailableError: nothing answers there.
             RefusedError: the token is missing or wrong.
         """
-        return cls(Client.connect(url, token, transport, sleep), pictures, pages_url)
+        return cls(Client.connect(url, token, transport, sleep), media, pages_url)
 
     def publish(self, project_id: int, files: Mapping[str, Media]) -> dict[str, str]:
         """Publish media by the names of their files; return name -> address.
@@ -113,7 +113,7 @@ class LabelStudioBackend:
         Raises:
             PayloadError: a browser cannot show one of them.
         """
-        return self._pictures.publish(project_id, files)
+        return self._media.publish(project_id, files)
 
     def page(self, project_id: int) -> str:
         """Return the address of the project's page."""

@@ -207,7 +207,7 @@ def test_a_config_that_the_server_refuses_is_reported_and_what_waits_is_sent_onc
     [
         (
             {"image": Media(b"no picture", "image/png")},
-            "cannot be shown by a browser (the picture: cannot identify an image in 10 bytes",
+            "'image' cannot be shown: the picture: cannot identify an image in 10 bytes",
         ),
         (KeyError("lens"), "labeling.data of the task"),
     ],

@@ -99,7 +99,7 @@ def test_a_picture_that_no_browser_shows_sets_its_sample_aside(letters, send_now
     (sample_id,) = letters.choose(b"x1")
     result = send_now(task=dataclasses.replace(letters.task, labeling=labeling))
     assert (result.num_sent, result.num_refused) == (0, 1)
-    assert "cannot be shown by a browser" in letters.tasks()[sample_id][2]
+    assert "'image' cannot be shown: the picture: cannot identify" in letters.tasks()[sample_id][2]
 
 
 def test_an_answer_that_cannot_be_drawn_sets_its_sample_aside(letters, send_now):

@@ -312,7 +312,7 @@ BREAKS: list[tuple[str, Callable[[Task], Task]]] = [
     ),
     ("the labeling config is XML that shows data()", _labeling(config="<View>$image")),
     (
-        "browsers show the media of data()",
+        "browsers show what data() gives",
         _labeling(data=lambda _: {"image": Media(b"GIF89a", "image/png")}),
     ),
     (

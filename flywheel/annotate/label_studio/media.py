@@ -30,8 +30,8 @@ _NAMES_PER_REQUEST = 500
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PictureStorage:
-    """Where pictures are stored for annotators' browsers."""
+class MediaStorage:
+    """Where media are stored for annotators' browsers."""
 
     way: Literal["upload", "folder", "url"] = "upload"
     """upload: into Label Studio, which shows them to its users only; works with every server.
@@ -43,13 +43,13 @@ class PictureStorage:
     such as s3://b/p"""
     url: str = ""
     """url: the address of that location for browsers. Its server must send
-    Access-Control-Allow-Origin, or Label Studio shows an error in place of the picture"""
+    Access-Control-Allow-Origin, or Label Studio shows an error in place of it"""
 
 
-BY_UPLOAD = PictureStorage()
+BY_UPLOAD = MediaStorage()
 
 
-def pictures_of(place: PictureStorage, client: Client) -> MediaStore:
+def store_of(place: MediaStorage, client: Client) -> MediaStore:
     """Return the store for a location."""
     if place.way == "folder":
         return _SharedFolder(client, Path(place.folder))
@@ -136,8 +136,8 @@ class _SharedFolder:
                 scratch.replace(self._folder / name)
         except OSError as error:
             raise UnavailableError(
-                f"pictures cannot be written into {self._folder} ({error}); correct "
-                "labeling.pictures_folder or its rights, the work waits in the ledger"
+                f"media cannot be written into {self._folder} ({error}); correct "
+                "labeling.media_folder or its rights, the work waits in the ledger"
             ) from error
         if files and project_id not in self._below:
             self._client.settle(partial(self._register, project_id))
@@ -156,7 +156,7 @@ class _SharedFolder:
                 "project": project_id,
                 "path": str(self._folder),
                 "use_blob_urls": True,
-                "title": "pictures of flywheel",
+                "title": "media of flywheel",
             }
             self._client.ask("POST", f"{path}/", json=new)
 
@@ -169,7 +169,7 @@ class _SharedFolder:
                 return below
         raise RefusedError(
             f"Label Studio at {self._client.url} does not find {self._folder / file}; it must see "
-            "labeling.pictures_folder under the same path, below its "
+            "labeling.media_folder under the same path, below its "
             "LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT"
         )
 
@@ -190,7 +190,7 @@ class _Address:
             system.pipe({f"{root}/{name}": media.payload for name, media in files.items()})
         except OSError as error:
             raise UnavailableError(
-                f"pictures cannot be written to {self._location} ({error}); correct "
-                "labeling.pictures_folder or its rights, the work waits in the ledger"
+                f"media cannot be written to {self._location} ({error}); correct "
+                "labeling.media_folder or its rights, the work waits in the ledger"
             ) from error
         return {name: f"{self._url}/{quote(name)}" for name in files}

@@ -9,10 +9,10 @@ import httpx
 import pytest
 
 from flywheel.annotate.label_studio.client import Client
-from flywheel.annotate.label_studio.pictures import (
+from flywheel.annotate.label_studio.media import (
     BY_UPLOAD,
-    PictureStorage,
-    pictures_of,
+    MediaStorage,
+    store_of,
 )
 from flywheel.errors import RefusedError, UnavailableError
 from flywheel.records import Media
@@ -55,7 +55,7 @@ def _client(answer) -> Client:
 def test_uploads_stay_within_what_label_studio_takes():
     server = Uploads()
     sent = {f"n{number}.png": _png(b"p") for number in range(230)}
-    found = pictures_of(BY_UPLOAD, _client(server)).publish(1, sent)
+    found = store_of(BY_UPLOAD, _client(server)).publish(1, sent)
     assert found == {name: f"/data/upload/1/ab-cd-{name}" for name in sent}
     assert sorted(server.parts) == [30, 100, 100]
 
@@ -63,24 +63,24 @@ def test_uploads_stay_within_what_label_studio_takes():
 def test_large_pictures_go_in_smaller_uploads():
     server = Uploads()
     sent = {f"n{number}": _png(b"p" * 9_000_000) for number in range(3)}
-    pictures_of(BY_UPLOAD, _client(server)).publish(1, sent)
+    store_of(BY_UPLOAD, _client(server)).publish(1, sent)
     assert server.parts == [1, 1, 1]
 
 
 def test_what_a_proxy_takes_no_body_of_is_uploaded_in_halves():
     server = Uploads(most_bytes=2_000)
     sent = {f"n{number}": _png(b"p" * 300) for number in range(20)}
-    assert pictures_of(BY_UPLOAD, _client(server)).publish(1, sent).keys() == sent.keys()
+    assert store_of(BY_UPLOAD, _client(server)).publish(1, sent).keys() == sent.keys()
     assert sum(server.parts) == 20
 
 
 def test_a_picture_too_large_for_a_proxy_is_named():
     with pytest.raises(RefusedError, match=r"big\.png has 9000 bytes: .*413"):
-        pictures_of(BY_UPLOAD, _client(Uploads(2_000))).publish(1, {"big.png": _png(b"p" * 9_000)})
+        store_of(BY_UPLOAD, _client(Uploads(2_000))).publish(1, {"big.png": _png(b"p" * 9_000)})
 
 
 def test_nothing_to_upload_asks_nothing():
-    assert pictures_of(BY_UPLOAD, _client(Uploads())).publish(1, {}) == {}
+    assert store_of(BY_UPLOAD, _client(Uploads())).publish(1, {}) == {}
 
 
 class SharesAFolder:
@@ -101,7 +101,7 @@ class SharesAFolder:
 
 def test_a_shared_folder_is_registered_once_and_found_below_the_servers_root(tmp_path):
     server, folder = SharesAFolder(str(tmp_path)), tmp_path / "two words/pictures"
-    way = pictures_of(PictureStorage(way="folder", folder=str(folder)), _client(server))
+    way = store_of(MediaStorage(way="folder", folder=str(folder)), _client(server))
     assert way.publish(1, {"a.png": _png(b"one")}) == {
         "a.png": "/data/local-files/?d=two%20words/pictures/a.png"
     }
@@ -113,24 +113,24 @@ def test_a_shared_folder_is_registered_once_and_found_below_the_servers_root(tmp
 
 def test_a_folder_that_the_server_does_not_see_is_refused(tmp_path):
     server = SharesAFolder(str(tmp_path / "elsewhere"))
-    way = pictures_of(PictureStorage(way="folder", folder=str(tmp_path / "p")), _client(server))
-    with pytest.raises(RefusedError, match=r"pictures_folder under the same path"):
+    way = store_of(MediaStorage(way="folder", folder=str(tmp_path / "p")), _client(server))
+    with pytest.raises(RefusedError, match=r"media_folder under the same path"):
         way.publish(1, {"a.png": _png(b"one")})
 
 
 @pytest.mark.parametrize("way", ["folder", "url"])
 def test_a_place_that_cannot_be_written_lets_the_work_wait(way, tmp_path):
     (tmp_path / "file").write_text("no folder")
-    place = PictureStorage(way=way, folder=str(tmp_path / "file/p"), url="http://x")
-    with pytest.raises(UnavailableError, match="pictures_folder"):
-        pictures_of(place, _client(Uploads())).publish(1, {"a.png": _png(b"one")})
+    place = MediaStorage(way=way, folder=str(tmp_path / "file/p"), url="http://x")
+    with pytest.raises(UnavailableError, match="media_folder"):
+        store_of(place, _client(Uploads())).publish(1, {"a.png": _png(b"one")})
 
 
 def test_pictures_at_an_address_are_where_they_are_said_to_be(tmp_path):
-    place = PictureStorage(
+    place = MediaStorage(
         way="url", folder=f"file://{tmp_path}/p", url="https://pictures.example/p/"
     )
-    found = pictures_of(place, _client(Uploads())).publish(
+    found = store_of(place, _client(Uploads())).publish(
         1, {"a.png": _png(b"one"), "b.png": _png(b"two")}
     )
     assert found["b.png"] == "https://pictures.example/p/b.png"

@@ -14,7 +14,7 @@ from playwright.sync_api import expect
 
 from flywheel.annotate import LabelStudioBackend
 from flywheel.annotate.backend import NewLabelingTask
-from flywheel.annotate.label_studio.pictures import PictureStorage
+from flywheel.annotate.label_studio.media import MediaStorage
 from flywheel.records import Media, content_id
 from flywheel.stack import catalogue
 from flywheel.stack.credentials import Credentials
@@ -78,16 +78,16 @@ class Open(http.server.SimpleHTTPRequestHandler):
 def place(request, shared, tmp_path):
     """Where pictures go, one way."""
     if request.param == "folder":
-        yield PictureStorage(way="folder", folder=str(shared / "of one/project"))
+        yield MediaStorage(way="folder", folder=str(shared / "of one/project"))
     elif request.param == "upload":
-        yield PictureStorage()
+        yield MediaStorage()
     else:
         handler = functools.partial(Open, directory=tmp_path)
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         url = f"http://127.0.0.1:{server.server_port}/p"
-        yield PictureStorage(way="url", folder=f"{tmp_path}/p", url=url)
+        yield MediaStorage(way="url", folder=f"{tmp_path}/p", url=url)
         server.shutdown()
         server.server_close()
         thread.join()
