@@ -25,6 +25,8 @@ RESERVED = frozenset({"sample_id", "key", "reason", "confidence", "model"})
 class MediaType(NamedTuple):
     """A media type that browsers show."""
 
+    name: str
+    """as it is registered"""
     extension: str
     """of its files; Label Studio takes no other files than these"""
     kind: str
@@ -33,22 +35,25 @@ class MediaType(NamedTuple):
     """how its files begin, a pattern; b"": they are pictures or text"""
 
 
-_TYPES = {
-    "image/png": MediaType("png", "image"),
-    "image/jpeg": MediaType("jpg", "image"),
-    "image/gif": MediaType("gif", "image"),
-    "image/webp": MediaType("webp", "image"),
-    "audio/wav": MediaType("wav", "audio", rb"RIFF....WAVE"),
-    "audio/mpeg": MediaType("mp3", "audio", rb"ID3|\xff[\xe0-\xff]"),
-    "audio/ogg": MediaType("ogg", "audio", rb"OggS"),
-    "audio/flac": MediaType("flac", "audio", rb"fLaC"),
-    "audio/mp4": MediaType("m4a", "audio", rb"....ftyp"),
-    "video/mp4": MediaType("mp4", "video", rb"....ftyp"),
-    "video/webm": MediaType("webm", "video", rb"\x1aE\xdf\xa3"),
-    "application/pdf": MediaType("pdf", "PDF", rb".{0,1019}%PDF-"),
-    "text/html": MediaType("html", "HTML file"),
-    "text/plain": MediaType("txt", "text file"),
-    "text/csv": MediaType("csv", "CSV file"),
+_TYPES: Mapping[str, MediaType] = {
+    one.name: one
+    for one in (
+        MediaType("image/png", "png", "image"),
+        MediaType("image/jpeg", "jpg", "image"),
+        MediaType("image/gif", "gif", "image"),
+        MediaType("image/webp", "webp", "image"),
+        MediaType("audio/wav", "wav", "audio", rb"RIFF....WAVE"),
+        MediaType("audio/mpeg", "mp3", "audio", rb"ID3|\xff[\xe0-\xff]"),
+        MediaType("audio/ogg", "ogg", "audio", rb"OggS"),
+        MediaType("audio/flac", "flac", "audio", rb"fLaC"),
+        MediaType("audio/mp4", "m4a", "audio", rb"....ftyp"),
+        MediaType("video/mp4", "mp4", "video", rb"....ftyp"),
+        MediaType("video/webm", "webm", "video", rb"\x1aE\xdf\xa3"),
+        MediaType("application/pdf", "pdf", "PDF", rb".{0,1019}%PDF-"),
+        MediaType("text/html", "html", "HTML file"),
+        MediaType("text/plain", "txt", "text file"),
+        MediaType("text/csv", "csv", "CSV file"),
+    )
 }
 _ALIASES = {
     "image/jpg": "image/jpeg",
@@ -59,11 +64,14 @@ _ALIASES = {
     "audio/x-flac": "audio/flac",
     "audio/x-m4a": "audio/mp4",
 }
-_PICTURES = ("PNG", "JPEG", "GIF", "WEBP")
+PICTURES = ("PNG", "JPEG", "GIF", "WEBP")
+"""formats that browsers show, as Pillow names them"""
 _MOST_BYTES = 100_000_000
 """of a medium"""
 _MOST_JSON_BYTES = 1_000_000
 """of all JSON of a sample: the data manager of Label Studio loads a hundred rows of it at once"""
+
+_BRIEF_CHARACTERS = 80
 
 _SHOWN_BY = {
     "Audio": {"audio", "text"},
@@ -215,7 +223,7 @@ def check_media(media: Media) -> None:
             "published. Cut it into parts"
         )
     if known.kind == "image":
-        open_picture(payload, formats=_PICTURES)
+        open_picture(payload, formats=PICTURES)
     elif known.begins and not re.match(known.begins, payload, re.DOTALL):
         raise PayloadError(
             f"{len(payload):,} bytes are no {media.media_type}. Give a whole {known.extension} file"
@@ -254,13 +262,14 @@ def _texts(value: Json) -> Iterator[str]:
             yield from _texts(inner)
 
 
-def first_picture(shown: Mapping[str, Json | Media]) -> bytes:
-    """The first picture of what a sample shows.
+def describe(shown: Mapping[str, Json | Media]) -> str:
+    """What a sample shows, in words on one line: texts cut, media by type and size."""
+    return "; ".join(f"{name}: {_brief(value)}" for name, value in shown.items())
 
-    Raises:
-        PayloadError: it shows none.
-    """
-    for value in shown.values():
-        if isinstance(value, Media) and value.media_type.startswith("image/"):
-            return value.payload
-    raise PayloadError(f"there is no picture in {', '.join(shown)}. Draw one in the task's drawing")
+
+def _brief(value: Json | Media) -> str:
+    if isinstance(value, Media):
+        return f"{value.media_type}, {len(value.payload) / 1000:,.1f} kB"
+    words = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    line = " ".join(words[: 2 * _BRIEF_CHARACTERS].split())
+    return line if len(line) <= _BRIEF_CHARACTERS else f"{line[: _BRIEF_CHARACTERS - 1]}…"

@@ -31,7 +31,9 @@ from flywheel.project import Project
 from flywheel.records import Answer, Array, Estimate, Report, Share, Split, Watched
 from flywheel.report.kit.charts import Line, history_chart
 from flywheel.report.kit.pages import put, render
-from flywheel.report.kit.tables import Sheet, data_uri
+from flywheel.report.kit.samples import Part, show_sample
+from flywheel.report.kit.tables import Sheet
+from flywheel.report.kit.text import answer as said
 from flywheel.report.kit.text import estimate as formatted
 from flywheel.task import Task
 
@@ -39,6 +41,7 @@ _EXAM_SAMPLES = 1_000
 _RARE = 0.1
 """a kind is rare that is less of the arrivals"""
 _PAIRS = 12
+_EDGE_PIXELS = 320
 
 STORY_PAGE = "story.html"
 
@@ -48,12 +51,12 @@ class Pair:
     """One sample with the answers of two models."""
 
     name: str
-    before: str
-    """data URI of the picture with the first model's answer"""
-    after: str
-    """the same with the newest model's"""
+    before: tuple[Part, ...]
+    """what it shows, with the first model's answer"""
+    after: tuple[Part, ...]
+    """the same with the newest model's; (): it looks the same"""
     change: str
-    """the errors of both, in numbers"""
+    """the errors of both, in numbers, or the answers themselves"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -351,30 +354,38 @@ def _candidate(report: Report) -> Estimate | None:
 
 def _pairs(loop: Loop, exam: Exam) -> Iterator[Pair]:
     """The samples on which the first released model did worst, and what serves now."""
-    draw = loop.task.drawing
     with loop.ledger.read() as connection:
         releases = release_history(connection)
-    if draw is None or not releases:
+    if not releases:
         return
     digests = [releases[0].checkpoint_digest, releases[-1].checkpoint_digest]
     first, now = (exam.answers(loop.blobs.get(digest)) for digest in digests)
     columns = _columns(loop)
-    then = [
-        _scores(loop.task, answer, arrival.truth)
-        for answer, arrival in zip(first, exam.arrivals, strict=True)
-    ]
-    order = sorted(range(len(then)), key=lambda row: -then[row][columns[0]]) if columns else []
-    for row in order[:_PAIRS]:
-        arrival = exam.arrivals[row]
-        scores = _scores(loop.task, now[row], arrival.truth)
+    for row in _worst(loop.task, columns, first, exam)[:_PAIRS]:
+        arrival, answers = exam.arrivals[row], (first[row].value, now[row].value)
+        before, after = (
+            show_sample(loop.task, arrival.sample, answer, arrival.truth, _EDGE_PIXELS)
+            for answer in answers
+        )
+        then, newest = (_scores(loop.task, one[row], arrival.truth) for one in (first, now))
+        change = ", ".join(f"{name} {then[name]:.3g} → {newest[name]:.3g}" for name in columns)
+        changed = f"{said(answers[0])} → {said(answers[1])}, right is {said(arrival.truth)}"
         yield Pair(
             name=arrival.sample.id[:12],
-            before=data_uri(draw(arrival.sample, first[row].value, arrival.truth)),
-            after=data_uri(draw(arrival.sample, now[row].value, arrival.truth)),
-            change=", ".join(
-                f"{name} {then[row][name]:.3g} → {scores[name]:.3g}" for name in columns
-            ),
+            before=before,
+            after=after if after != before else (),
+            change=change or changed,
         )
+
+
+def _worst(task: Task, columns: Sequence[str], answers: Sequence[Answer], exam: Exam) -> list[int]:
+    """Rows of the exam: those with the largest error first, else those whose answer is wrong."""
+    truths = [arrival.truth for arrival in exam.arrivals]
+    pairs = list(zip(answers, truths, strict=True))
+    if not columns:
+        return [row for row, (one, truth) in enumerate(pairs) if not task.agree(one.value, truth)]
+    errors = [_scores(task, one, truth)[columns[0]] for one, truth in pairs]
+    return sorted(range(len(pairs)), key=lambda row: -errors[row])
 
 
 def _columns(loop: Loop) -> list[str]:

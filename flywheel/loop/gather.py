@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import islice
 
 from PIL import Image
 
@@ -31,10 +32,10 @@ from flywheel.loop.context import Loop, NightRun
 from flywheel.loop.labels import check_labels
 from flywheel.loop.results import Deployed, Ingested, PulledLabels
 from flywheel.loop.routing import open_studio
-from flywheel.media import first_picture
+from flywheel.media import PICTURES, describe
 from flywheel.model import pick_device
 from flywheel.pictures import open_picture
-from flywheel.records import Split
+from flywheel.records import Json, Media, Split
 from flywheel.serve import ModelServer, command_token
 
 _GAP = 8
@@ -186,7 +187,7 @@ def ingest(night: NightRun) -> Ingested:
             outcomes=loop.project.sensors.outcomes,
         )
     except CopiesError as error:
-        raise UserError(f"{error}. {_picture_of(loop, error.pair)}") from error
+        raise UserError(f"{error}. {_pair_of(loop, error.pair)}") from error
     for dropped in (*made.dropped, *made.unreadable):
         _log_skip(night, f"sample {dropped.sample_id}", dropped.reason)
     copies = Counter(dropped.split for dropped in made.dropped if dropped.copy is not None)
@@ -231,17 +232,17 @@ def _waiting(number: int) -> str:
     return f"{number:,} rows of groups in the test window train once these have left it"
 
 
-def _picture_of(loop: Loop, pair: Copy) -> str:
-    """Write a picture of a pair side by side; return a sentence that names it, or why there is none."""
+def _pair_of(loop: Loop, pair: Copy) -> str:
+    """A sentence on what two samples show; their pictures are written side by side."""
     try:
         with loop.ledger.read() as connection:
             samples = load_samples(connection, loop.blobs, [pair.test_id, pair.train_id])
-        pictures = [
-            open_picture(first_picture(loop.task.labeling.data(sample))).convert("RGB")
-            for sample in samples
-        ]
+        test, train = (loop.task.labeling.data(sample) for sample in samples)
+        pictures = [*_pictures(test), *_pictures(train)]
     except (*UNREADABLE, FlywheelError, OSError) as error:
-        return f"There is no picture of them: {error}"
+        return f"They cannot be shown: {error}"
+    if len(pictures) < 2:
+        return f"The test sample shows {describe(test)}. The other shows {describe(train)}"
     size = (sum(one.width for one in pictures) + _GAP, max(one.height for one in pictures))
     both = Image.new("RGB", size, "white")
     both.paste(pictures[0], (0, 0))
@@ -250,6 +251,16 @@ def _picture_of(loop: Loop, pair: Copy) -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
     both.save(path)
     return f"{path} shows both, the test sample first"
+
+
+def _pictures(shown: Mapping[str, Json | Media]) -> list[Image.Image]:
+    """The first picture of what a sample shows, if there is one."""
+    found = (value.payload for value in shown.values() if _is_picture(value))
+    return [open_picture(one, formats=PICTURES).convert("RGB") for one in islice(found, 1)]
+
+
+def _is_picture(value: Json | Media) -> bool:
+    return isinstance(value, Media) and value.media_type.startswith("image/")
 
 
 def _pull(night: NightRun) -> tuple[PullResult, str]:

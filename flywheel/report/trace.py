@@ -15,9 +15,12 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Row
 
 from flywheel.blobs import Blobs
+from flywheel.errors import FlywheelError
+from flywheel.faults import UNREADABLE
 from flywheel.ledger.history import Life, Uses, read_life, uses_of, versions_since
-from flywheel.ledger.samples import find_sample
+from flywheel.ledger.samples import find_sample, load_samples
 from flywheel.loop import Loop
+from flywheel.media import describe
 from flywheel.records import SENSOR, FailureState, Json, Purpose, Share, Split, canonical
 from flywheel.report.kit import text
 
@@ -56,8 +59,9 @@ def trace(loop: Loop, key: str) -> list[Event]:
         trained = {place.version_id for place in held if place.split is Split.TRAIN}
         tested = {place.version_id for place in held if place.split is Split.TEST}
         uses = uses_of(connection, trained, tested)
+        shown = _shown(connection, loop, life.sample.id)
     events = [
-        *_served(life),
+        *_served(life, shown),
         *_failed(life),
         *_chosen(life),
         *map(_posted, life.labeling_tasks),
@@ -73,10 +77,19 @@ def _one_line(event: Event) -> Event:
     return replace(event, detail=" ".join(event.detail.split()))
 
 
-def _served(life: Life) -> Iterator[Event]:
+def _shown(connection: Connection, loop: Loop, sample_id: str) -> str:
+    """What annotators see of the sample, or why it cannot be shown."""
+    try:
+        (sample,) = load_samples(connection, loop.blobs, [sample_id])
+        return describe(loop.task.labeling.data(sample))
+    except (*UNREADABLE, FlywheelError, OSError) as error:
+        return f"not shown: {error}"
+
+
+def _served(life: Life, shown: str) -> Iterator[Event]:
     sample = life.sample
     detail = f"{sample.id}, {sample.media_type}, group {sample.group}, {sample.split} split"
-    yield Event(at=sample.created_at, what="sample", detail=detail)
+    yield Event(at=sample.created_at, what="sample", detail=f"{detail}; {shown}")
     for row in life.predictions:
         said = f"{text.answer(row.answer)} with confidence {text.number(row.confidence)}"
         by = f"model {text.digest(row.model_digest)}, request {row.id}"

@@ -1,9 +1,12 @@
 import sys
+from dataclasses import replace
 
 import pytest
 
 from flywheel.errors import SettingsError, TaskError
+from flywheel.records import Media, Sample
 from flywheel.task import load_function, load_task
+from flywheel.testing import toy_task
 
 GIVES = "def task():\n    return {!r}\n"
 
@@ -175,3 +178,44 @@ def test_threads_that_end_with_the_program_are_the_users_own(tmp_path, line):
     write(tmp_path, "my_task", THREADS.format(line))
     load_task("my_task:task", tmp_path)
     sys.modules["my_task"].ended.set()
+
+
+def equal(one, other):
+    return one == other
+
+
+def newest(answers):
+    return answers[-1]
+
+
+def drawn(*_):
+    return b"png"
+
+
+def test_a_ready_made_labeling_brings_what_a_task_does_not_set():
+    labeling = replace(toy_task().labeling, agree=equal, merge=newest, drawing=drawn)
+    task = replace(toy_task(), labeling=labeling)
+    assert (task.agree(1, 1.0), task.merge([1, 2]), task.drawing(1, 2, 3)) == (True, 2, b"png")
+    own = replace(toy_task(), labeling=labeling, merge=max)
+    assert (own.merge([2, 1]), own.agree(1, 1.0)) == (2, True)
+    assert toy_task().drawing is None
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (b"PNG", "Return a dict of the values of the config's"),
+        ({}, "Return a dict"),
+        ({"a b": 1}, "names of letters, digits and _, as the config's .*; 'a b' is not"),
+        ({"../x": 1}, "names of letters"),
+        ({1: 1}, "names of letters"),
+        ({"text": {1, 2}}, "JSON or flywheel.Media as 'text', not set"),
+        ({"text": float("nan")}, "as 'text', not float"),
+        ({"image": b"PNG"}, "as 'image', not bytes"),
+        ({"image": Media("PNG", "image/png")}, "bytes in the Media 'image', not str"),
+    ],
+)
+def test_data_that_is_neither_json_nor_media_is_reported_with_what_to_return(found, words):
+    labeling = replace(toy_task().labeling, data=lambda _: found)
+    with pytest.raises(TaskError, match=words):
+        labeling.data(Sample.of(b"x", "text/plain"))

@@ -33,7 +33,7 @@ from flywheel.report.kit.charts import Ink, canvas, short_name, to_svg
 from flywheel.report.kit.evidence import draw_loss, draw_report
 from flywheel.report.kit.measured import annotators_sheet, measured_sheets, production_line
 from flywheel.report.kit.pages import address, dossier_place, put, render
-from flywheel.report.kit.tables import data_uri, show_cases
+from flywheel.report.kit.samples import data_uri, show_cases
 from flywheel.report.labeling.facts import read_labeling
 from flywheel.report.labeling.page import LABELING_PAGE, write_labeling
 from flywheel.report.labeling.sheets import allowance_cells

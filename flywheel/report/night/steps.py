@@ -38,7 +38,7 @@ from flywheel.report.kit.measured import (
     models_sheet,
     production_line,
 )
-from flywheel.report.kit.tables import data_uri, show_cases
+from flywheel.report.kit.samples import data_uri, show_cases
 
 
 def evaluate_page(run: NightRun, result: Evaluated) -> str:

@@ -107,6 +107,17 @@ def test_a_night_whose_test_set_is_a_copy_stops_and_shows_a_pair(copied):
         assert latest_version(connection) is None
 
 
+def test_a_pair_without_pictures_is_described(copied):
+    run = copied("")
+    labeling = dataclasses.replace(toy_task().labeling, data=lambda sample: {"text": sample.id[:5]})
+    task = dataclasses.replace(run.loop.task, labeling=labeling)
+    run = dataclasses.replace(run, loop=dataclasses.replace(run.loop, task=task))
+    with pytest.raises(
+        UserError, match=r"The test sample shows text: \w{5}\. The other shows text"
+    ):
+        ingest(run)
+
+
 def test_copies_that_may_go_are_counted_on_the_page_of_the_night(copied):
     run = copied("[dataset]\nmost_copies = 1.0\n")
     result = ingest(run)

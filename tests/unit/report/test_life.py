@@ -1,5 +1,7 @@
 """One sample's life, told in order."""
 
+import re
+
 import pytest
 
 from flywheel.errors import UnknownIdError, UserError
@@ -24,6 +26,17 @@ def test_a_whole_life_runs_from_the_prediction_to_the_release(shared, sample_id)
     order = ["sample", "prediction", "batch", "labeling task", "annotation", "label"]
     order += ["dataset version", "checkpoint", "decision", "release"]
     assert [what for what in dict.fromkeys(whats) if what in order] == order
+
+
+def test_what_annotators_see_of_the_sample_is_described(shared, sample_id):
+    (detail,) = [detail for what, detail in told(shared.loop, sample_id) if what == "sample"]
+    assert re.search(r"; image: image/png, [\d.]+ kB$", detail)
+
+
+def test_a_sample_that_cannot_be_shown_says_why(story):
+    prediction = story.predict(b"")
+    (detail,) = [detail for what, detail in told(story.loop, prediction.id) if what == "sample"]
+    assert "; not shown: sample" in detail
 
 
 def test_events_are_in_the_order_of_time(shared, sample_id):

@@ -167,7 +167,7 @@ def test_a_sample_that_cannot_be_shown_has_the_reason_in_its_place(story, night_
     story.predict(b"")
     story.gather(0)
     page = Page(write_report(story.loop, 0))
-    assert "no picture: sample" in page.text
+    assert "not shown: sample" in page.text
     assert "0 bytes are no colour; send one byte or more" in page.text
 
 

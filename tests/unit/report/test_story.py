@@ -7,6 +7,7 @@ import pytest
 from flywheel.examples.story import STORY_PAGE, Pair, Story, write_story
 from flywheel.records import Estimate
 from flywheel.report.kit.charts import Line
+from flywheel.report.kit.samples import Part
 from flywheel.report.kit.tables import Sheet
 
 
@@ -52,7 +53,10 @@ def test_without_a_number_there_is_no_curve(page):
 
 
 def test_pictures_stand_side_by_side_with_their_numbers(page):
-    pair = Pair(name="s1", before="data:,a", after="data:,b", change="error_deg 9 -> 2")
+    before, after = (
+        (Part(name="drawing", kind="image", uri=f"data:,{name}"),) for name in ("a", "b")
+    )
+    pair = Pair(name="s1", before=before, after=after, change="error_deg 9 -> 2")
     text = page([line("champion", 1.0)], [pair])
     assert text.index('src="data:,a"') < text.index('src="data:,b"') < text.index("9 -&gt; 2")
 
