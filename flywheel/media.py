@@ -52,7 +52,8 @@ _TYPES: Mapping[str, MediaType] = {
         MediaType("application/pdf", "pdf", "PDF", rb".{0,1019}%PDF-"),
         MediaType("text/html", "html", "HTML file"),
         MediaType("text/plain", "txt", "text file"),
-        MediaType("text/csv", "csv", "CSV file"),
+        # Label Studio parses an uploaded .csv as a list of labeling tasks.
+        MediaType("text/csv", "txt", "CSV file"),
     )
 }
 _ALIASES = {
@@ -222,6 +223,8 @@ def check_media(media: Media) -> None:
             f"the {known.kind} has {len(payload):,} bytes, and at most {_MOST_BYTES:,} are "
             "published. Cut it into parts"
         )
+    if not payload:
+        raise PayloadError(f"the {known.kind} has 0 bytes. Give a whole {known.extension} file")
     if known.kind == "image":
         open_picture(payload, formats=PICTURES)
     elif known.begins and not re.match(known.begins, payload, re.DOTALL):

@@ -66,6 +66,13 @@ def test_other_bytes_than_the_media_type_says_are_refused_in_one_line(media_type
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("media_type", WHOLE)
+def test_an_empty_file_is_refused(media_type):
+    """Label Studio answers a request with an empty text file alone by 400."""
+    with pytest.raises(PayloadError, match="has 0 bytes"):
+        check_shown({"it": Media(b"", media_type)})
+
+
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "WEBP"])
 def test_half_a_picture_is_refused(kind):
     with pytest.raises(PayloadError, match="cannot be shown"):

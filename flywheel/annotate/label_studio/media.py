@@ -21,12 +21,14 @@ import fsspec
 from flywheel.annotate.backend import MediaStore
 from flywheel.annotate.label_studio.client import Client, TooLargeError
 from flywheel.errors import RefusedError, UnavailableError
+from flywheel.media import names_in
 from flywheel.records import Media
 
 _FILES_PER_UPLOAD = 100  # Label Studio answers 500 above
 _BYTES_PER_UPLOAD = 16_000_000
 _UPLOADS_AT_ONCE = 4
 _NAMES_PER_REQUEST = 500
+_FILES = "Files that the labeling tasks of another project show. They are lost with this project."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,14 +61,23 @@ def store_of(place: MediaStorage, client: Client) -> MediaStore:
 
 
 class _Upload:
-    """Uploads into Label Studio. A lost response leaves files without references."""
+    """Uploads into Label Studio. A lost response leaves files without references.
+
+    Label Studio reads an upload as a labeling task, whatever one asks for, and refuses it where the
+    config has several tags to show it. Files of such a project go into a project of their own.
+    """
 
     def __init__(self, client: Client) -> None:
         self._client = client
         self._most_bytes = _BYTES_PER_UPLOAD
+        self._homes = dict[int, int]()
+        """project id -> the project that its files go into"""
 
     def publish(self, project_id: int, files: Mapping[str, Media]) -> dict[str, str]:
         """Upload media with parallel requests; return name -> path on the server."""
+        if not files:
+            return {}
+        project_id = self._home(project_id)
         upload = partial(self._upload, project_id)
         with ThreadPoolExecutor(_UPLOADS_AT_ONCE) as pool:
             numbers = dict(chain.from_iterable(pool.map(upload, self._parts(files))))
@@ -82,6 +93,29 @@ class _Upload:
             known = {row["id"]: row["file"] for row in rows}
             addresses |= {name: f"/data/{known[number]}" for number, name in part.items()}
         return addresses
+
+    def _home(self, project_id: int) -> int:
+        if project_id not in self._homes:
+            config = self._client.call("GET", f"api/projects/{project_id}/")["label_config"]
+            tags = {node for nodes in names_in(config).values() for node in nodes}
+            values = {node.get("value") for node in tags if node.get("name")}
+            self._homes[project_id] = (
+                project_id
+                if len(values) <= 1
+                else self._client.settle(partial(self._files_project, project_id))
+            )
+        return self._homes[project_id]
+
+    def _files_project(self, project_id: int) -> int:
+        """The id of the project that holds the files of another one, which is created if missing."""
+        title = f"files of project {project_id}"
+        params = {"title": title, "page_size": 100}
+        found = self._client.ask("GET", "api/projects/", params=params)["results"]
+        same = [int(row["id"]) for row in found if row["title"] == title]
+        if same:
+            return min(same)
+        new = {"title": title, "description": _FILES, "label_config": "<View></View>"}
+        return int(self._client.ask("POST", "api/projects/", json=new)["id"])
 
     def _upload(self, project_id: int, files: Mapping[str, Media]) -> list[tuple[str, int]]:
         """Upload one part; return names with the ids of their files."""

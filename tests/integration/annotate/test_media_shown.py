@@ -1,4 +1,4 @@
-"""Pictures that go three ways are shown to annotators, in a real browser of the real Label Studio."""
+"""Media that go three ways are shown to annotators, in a real browser of the real Label Studio."""
 
 import dataclasses
 import functools
@@ -7,7 +7,9 @@ import io
 import shutil
 import threading
 import uuid
+import wave
 
+import numpy as np
 import pytest
 from PIL import Image
 from playwright.sync_api import expect
@@ -15,7 +17,8 @@ from playwright.sync_api import expect
 from flywheel.annotate import LabelStudioBackend
 from flywheel.annotate.backend import NewLabelingTask
 from flywheel.annotate.label_studio.media import MediaStorage
-from flywheel.records import Media, content_id
+from flywheel.media import check_fit, check_shown, type_of
+from flywheel.records import Json, Media, content_id
 from flywheel.stack import catalogue
 from flywheel.stack.credentials import Credentials
 from flywheel.stack.supervise import start_all, stop_all
@@ -29,6 +32,23 @@ CONFIG = """<View>
 NAME = content_id(b"sample")
 FILE = f"{NAME}-image.png"
 WIDTH = 123
+EVERY_KIND = """<View>
+  <Text name="text" value="$text"/>
+  <Text name="file" value="$file" valueType="url"/>
+  <HyperText name="page" value="$page" valueType="url"/>
+  <Table name="record" value="$record"/>
+  <Audio name="sound" value="$sound"/>
+  <Choices name="letter" toName="text"><Choice value="a"/></Choices>
+</View>"""
+
+
+def sound() -> bytes:
+    """A second of noise."""
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setparams((1, 2, 8000, 0, "NONE", ""))
+        file.writeframes(np.random.default_rng(0).integers(-9999, 9999, 8000, "<i2").tobytes())
+    return buffer.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -107,11 +127,11 @@ def test_annotators_see_the_picture(place, label_studio, picture, page):
     assert page.get_by_text("issue loading URL").count() == 0
 
 
-def _item(address: str) -> NewLabelingTask:
+def _item(address: str, **data: Json) -> NewLabelingTask:
     return NewLabelingTask(
         key="k" * 64,
         sample_id=NAME,
-        data={"image": address},
+        data=data or {"image": address},
         result=[],
         priority=0.5,
         num_annotators=1,
@@ -130,3 +150,62 @@ def test_uploaded_pictures_are_served_as_they_are(studio, annotators):
     assert found.keys() == pictures.keys()
     for name in list(pictures)[::20]:
         assert annotators.http.get(found[name]).content == pictures[name].payload
+
+
+def test_every_kind_of_file_is_served_as_it_is_and_as_what_it_is(studio, annotators):
+    project = studio.ensure(f"kinds {uuid.uuid4().hex[:8]}", CONFIG, None)
+    kinds = {
+        "a.wav": Media(sound(), "audio/wav"),
+        "a.mp3": Media(b"ID3" + bytes(9), "audio/mpeg"),
+        "a.ogg": Media(b"OggS", "audio/ogg"),
+        "a.flac": Media(b"fLaC", "audio/flac"),
+        "a.m4a": Media(b"\0\0\0 ftypM4A ", "audio/mp4"),
+        "a.mp4": Media(b"\0\0\0 ftypisom", "video/mp4"),
+        "a.webm": Media(b"\x1aE\xdf\xa3", "video/webm"),
+        "a.pdf": Media(b"%PDF-1.7", "application/pdf"),
+        "a.html": Media(b"<b>page</b>", "text/html"),
+        "a.txt": Media("für 🎉".encode(), "text/plain"),
+        "b.txt": Media(b"time,value\n0,1\n1,2,3\n", "text/csv"),
+    }
+    assert {type_of(one).extension for one in kinds.values()} == {name[2:] for name in kinds}
+    found = studio.publish(project.id, kinds)
+    for name, media in kinds.items():
+        answer = annotators.http.get(found[name])
+        assert answer.content == media.payload
+        assert answer.headers["content-type"].split("/")[0] == media.media_type.split("/")[0]
+    assert annotators.tasks(project.id) == []  # files are not read as tasks
+
+
+@pytest.mark.parametrize("place", ["upload", "folder", "url"], indirect=True)
+def test_annotators_see_text_tables_pages_and_sounds(place, label_studio, page):
+    studio = LabelStudioBackend.connect(label_studio.url, label_studio.token, place)
+    project = studio.ensure(f"kinds {uuid.uuid4().hex[:8]}", EVERY_KIND, None)
+    files = {
+        f"{NAME}-page.html": Media(b"<p>a <b>bold</b> page</p>", "text/html"),
+        f"{NAME}-sound.wav": Media(sound(), "audio/wav"),
+        f"{NAME}-file.txt": Media("ein Wort für 🎉".encode(), "text/plain"),
+    }
+    html, wav, txt = studio.publish(project.id, files).values()
+    data = {"text": "שלום <b>& 🎉", "record": {"age": 61}, "page": html, "sound": wav, "file": txt}
+    check_fit(EVERY_KIND, {**data, "page": files[f"{NAME}-page.html"]})
+    fetched = []
+    page.on("response", lambda answer: fetched.append((answer.status, answer.url)))
+    studio.push(project.id, [_item("", **data)])
+    page.goto(f"{project.url}?labeling=1")
+    expect(page.get_by_test_id("bottombar-submit-button")).to_be_visible(timeout=60_000)
+    for words in ("שלום <b>& 🎉", "ein Wort für 🎉", "61"):
+        expect(page.get_by_text(words).first).to_be_visible()
+    expect(page.frame_locator("iframe").get_by_text("bold")).to_be_visible()
+    page.wait_for_timeout(2_000)
+    assert any(status in (200, 206) and f"{NAME}-sound" in url for status, url in fetched)
+    assert page.get_by_text("issue loading URL").count() == 0
+
+
+def test_a_text_of_a_megabyte_comes_back_as_it_was_sent(studio, annotators):
+    project = studio.ensure(f"long {uuid.uuid4().hex[:8]}", EVERY_KIND, None)
+    data = {"text": "für 🎉 مرحبا " * 45_000, "record": {"deep": [1, 2.5, None, True]}}
+    data |= dict.fromkeys(("page", "sound", "file"), "/static/images/logo.png")
+    check_shown(data)
+    studio.push(project.id, [_item("", **data)])
+    (row,) = studio.inventory(project.id)
+    assert {name: row.data[name] for name in data} == data

@@ -25,13 +25,23 @@ def _png(payload: bytes) -> Media:
 class Uploads:
     """Takes files, and answers with their names in an order of its own."""
 
-    def __init__(self, most_bytes: int = 10**9) -> None:
+    def __init__(self, most_bytes: int = 10**9, config: str = "<View/>") -> None:
         self.most_bytes = most_bytes
+        self.config = config
+        self.projects: list[dict] = []
         self.parts: list[int] = []
         self.lock = threading.Lock()
         self.files: dict[int, str] = {}
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/api/projects/":
+            if request.method == "POST":
+                self.projects.append({**json.loads(request.content), "id": 7})
+                return httpx.Response(201, json=self.projects[-1])
+            return httpx.Response(200, json={"results": self.projects})
+        if request.url.path == "/api/projects/1/":
+            return httpx.Response(200, json={"label_config": self.config})
+        number = request.url.path.split("/")[3]
         if request.method == "GET":
             ids = json.loads(request.url.params.get("ids", "[]"))
             rows = [{"id": one, "file": self.files[one]} for one in sorted(ids, reverse=True)]
@@ -43,7 +53,7 @@ class Uploads:
             self.parts.append(len(names))
             ids = [len(self.files) + place for place in range(len(names))]
             for one, name in zip(ids, names, strict=True):
-                self.files[one] = f"upload/1/ab-cd-{name.decode()}"
+                self.files[one] = f"upload/{number}/ab-cd-{name.decode()}"
         return httpx.Response(201, json={"file_upload_ids": ids})
 
 
@@ -77,6 +87,17 @@ def test_what_a_proxy_takes_no_body_of_is_uploaded_in_halves():
 def test_a_picture_too_large_for_a_proxy_is_named():
     with pytest.raises(RefusedError, match=r"big\.png has 9000 bytes: .*413"):
         store_of(BY_UPLOAD, _client(Uploads(2_000))).publish(1, {"big.png": _png(b"p" * 9_000)})
+
+
+def test_files_of_a_config_with_several_tags_go_into_a_project_of_their_own():
+    """Label Studio answered 400: direct file upload supports only one data key."""
+    config = '<View><Image name="a" value="$a"/><Text name="b" value="$b"/></View>'
+    server = Uploads(config=config)
+    for _ in range(2):
+        found = store_of(BY_UPLOAD, _client(server)).publish(1, {"n.png": _png(b"p")})
+    assert found == {"n.png": "/data/upload/7/ab-cd-n.png"}
+    (made,) = server.projects
+    assert made["title"] == "files of project 1"
 
 
 def test_nothing_to_upload_asks_nothing():
