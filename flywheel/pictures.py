@@ -9,7 +9,8 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -18,6 +19,11 @@ from flywheel.records import Sample
 
 MAX_PIXELS = 20_000_000
 """width x height; 80 MB with four bytes a pixel"""
+
+ORIENTATION = 0x0112
+"""EXIF's tag for how the camera was held; browsers turn such a picture"""
+_LYING = (5, 6, 7, 8)
+"""its values for a camera on its side"""
 
 _TOO_LARGE = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 _UNREADABLE = (
@@ -41,6 +47,27 @@ def open_picture(
     Raises:
         PayloadError: it is no picture of these formats, damaged, or has more pixels than allowed.
     """
+    with _opened(source, max_pixels, formats) as image:
+        image.load()
+        return ImageOps.exif_transpose(image)
+
+
+def picture_size(source: Sample | bytes) -> tuple[int, int]:
+    """Return width and height in pixels of what `open_picture` returns, without decoding a JPEG.
+
+    Raises:
+        PayloadError: see `open_picture`.
+    """
+    with _opened(source, MAX_PIXELS, ("PNG", "JPEG")) as image:
+        is_lying = image.getexif().get(ORIENTATION, 1) in _LYING
+        return (image.height, image.width) if is_lying else (image.width, image.height)
+
+
+@contextmanager
+def _opened(
+    source: Sample | bytes, max_pixels: int, formats: Sequence[str]
+) -> Iterator[Image.Image]:
+    """Give the picture before it is decoded; raise PayloadError for what Pillow cannot read."""
     payload = source if isinstance(source, bytes) else source.payload
     name = "the picture" if isinstance(source, bytes) else f"sample {source.id[:12]}"
     wanted = " or ".join(formats)
@@ -48,8 +75,7 @@ def open_picture(
         image = Image.open(io.BytesIO(payload), formats=tuple(formats))
         if image.width * image.height > max_pixels:
             raise _too_large(name, f"{image.width:,} x {image.height:,}", max_pixels)
-        image.load()
-        return ImageOps.exif_transpose(image)
+        yield image
     except UnidentifiedImageError as error:  # its own text is an address in memory
         raise PayloadError(
             f"{name}: cannot identify an image in {len(payload)} bytes. Send a whole {wanted} file."

@@ -13,7 +13,7 @@ from PIL import Image
 
 import flywheel
 from flywheel.errors import PayloadError
-from flywheel.pictures import open_picture
+from flywheel.pictures import open_picture, picture_size
 from flywheel.records import Sample
 
 
@@ -38,14 +38,15 @@ GRADIENT = Image.fromarray(np.tile(np.arange(32, dtype=np.uint8) * 8, (24, 1)))
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
 def test_a_picture_is_decoded(kind):
-    assert flywheel.open_picture(_saved(GRADIENT, kind)).size == (32, 24)
+    payload = _saved(GRADIENT, kind)
+    assert flywheel.open_picture(payload).size == picture_size(payload) == (32, 24)
 
 
 def test_a_photograph_stands_upright_as_browsers_show_it():
     turned = Image.Exif()
     turned[0x0112] = 6
     shown = open_picture(_saved(GRADIENT, exif=turned))
-    assert shown.size == (24, 32)
+    assert shown.size == picture_size(_saved(GRADIENT, exif=turned)) == (24, 32)
     assert np.array_equal(np.asarray(shown), np.rot90(np.asarray(GRADIENT), k=-1))
 
 
@@ -54,8 +55,9 @@ def test_a_bomb_is_refused_before_a_pixel_is_decoded():
     bomb = _png(13_000, 13_000, bytes(4_000_000))
     assert len(bomb) < 10_000
     tracemalloc.start()
-    with pytest.raises(PayloadError, match="at most 20,000,000 are decoded"):
-        open_picture(bomb)
+    for read in (open_picture, picture_size):
+        with pytest.raises(PayloadError, match="at most 20,000,000 are decoded"):
+            read(bomb)
     assert tracemalloc.get_traced_memory()[1] < 1_000_000
     tracemalloc.stop()
 

@@ -14,6 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
+STAGES = ("serve", "collect", "select", "annotate", "dataset", "train", "evaluate", "decide")
 # From the top down: a part imports from lines below its own; stages never import each other.
 LAYERS = (
     ("flywheel.__main__",),
@@ -23,19 +24,7 @@ LAYERS = (
     ("flywheel.report", "flywheel.upkeep"),
     ("flywheel.loop",),
     ("flywheel.stack", "flywheel.checks", "flywheel.templates"),
-    tuple(
-        f"flywheel.{stage}"
-        for stage in [
-            "serve",
-            "collect",
-            "select",
-            "annotate",
-            "dataset",
-            "train",
-            "evaluate",
-            "decide",
-        ]
-    ),
+    tuple(f"flywheel.{stage}" for stage in STAGES),
     ("flywheel.artifact",),
     (
         "flywheel.ledger",
@@ -45,7 +34,7 @@ LAYERS = (
         "flywheel.annotators",
         "flywheel.metrics",
     ),
-    ("flywheel.task", "flywheel.project", "flywheel.recipes", "flywheel"),
+    ("flywheel.task", "flywheel.project", "flywheel.recipes", "flywheel.labeling", "flywheel"),
     ("flywheel.settings",),
     ("flywheel.metrics.conditions",),
     ("flywheel.metrics.parse",),
@@ -73,6 +62,7 @@ NEIGHBOURS = {
     ("flywheel", "flywheel.project"): "re-exports it",
     ("flywheel.examples", "flywheel.testing"): "a simulation turns the loop on the doubles",
     ("flywheel", "flywheel.task"): "re-exports it",
+    ("flywheel.labeling", "flywheel.task"): "what it makes is a part of a task",
 }
 
 # Top level: what must be there, and what may.

@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from html import escape
 
 import numpy as np
 import torch
@@ -22,30 +21,20 @@ from torch import nn
 from torch.nn import functional
 
 from flywheel.errors import AnnotationError
+from flywheel.labeling import choice, image
 from flywheel.pictures import open_picture
 from flywheel.recipes import VaryPictures
-from flywheel.records import Answer, Array, Json, Media, Sample, Split
-from flywheel.task import Baseline, Example, Labeling, Predictor, Task
+from flywheel.records import Answer, Array, Json, Sample, Split
+from flywheel.task import Baseline, Example, Predictor, Task
 
 CLASSES = tuple("0123456789")
 _SIDE_PIXELS = 32
 _MAX_PIXELS = 10_000_000
 _PICTURE_PIXELS = 256
-_UNUSABLE = "unusable"
 _NUM_SCANS = 1797
 _NUM_START_TRAIN = 120
 _NUM_START_TEST = 300
 _DIVISION_SEED = 7
-
-_CHOICES = "\n".join(f'    <Choice value="{escape(name)}" hotkey="{name}"/>' for name in CLASSES)
-_CONFIG = f"""<View>
-  <Header value="Which digit is this?"/>
-  <Image name="image" value="$image" maxWidth="320px"/>
-  <Choices name="digit" toName="image" choice="single" showInline="true" required="true">
-{_CHOICES}
-    <Choice value="{_UNUSABLE}" hotkey="u"/>
-  </Choices>
-</View>"""
 
 
 def task() -> Task:
@@ -57,7 +46,9 @@ def task() -> Task:
         loss=_loss,
         answers=_answers,
         scores=_scores,
-        labeling=Labeling(config=_CONFIG, data=_data, result=_result, answer=_answer),
+        labeling=choice(
+            image(picture=_picture, width_pixels=320), CLASSES, question="Which digit is this?"
+        ),
         start_data=_start_data,
         baselines={
             "majority class": Baseline(kind="scripted", fit=_fit_majority),
@@ -194,39 +185,12 @@ def _pixels(sample: Sample) -> Array:
     return np.asarray(gray, dtype=np.float32) / np.float32(255.0)
 
 
-def _data(sample: Sample) -> dict[str, Media]:
+def _picture(sample: Sample) -> bytes:
     side = (_PICTURE_PIXELS, _PICTURE_PIXELS)
     large = ImageOps.pad(
         _gray(open_picture(sample, max_pixels=_MAX_PIXELS)), side, Image.Resampling.BICUBIC, color=0
     )
-    return {"image": Media(encode_png(np.asarray(large) / 255.0), "image/png")}
-
-
-def _result(answer: Json, _: Sample) -> list[dict[str, Json]]:
-    return [
-        {
-            "id": "digit",
-            "type": "choices",
-            "from_name": "digit",
-            "to_name": "image",
-            "value": {"choices": [_known(answer)]},
-        }
-    ]
-
-
-def _answer(result: list[dict[str, Json]], _: Sample) -> Json:
-    regions = [region for region in result if region.get("from_name") == "digit"]
-    chosen = [name for region in regions for name in region.get("value", {}).get("choices", [])]
-    if len(chosen) != 1:
-        raise AnnotationError(
-            f"an annotation has the choices {chosen}; exactly one of {', '.join(CLASSES)} is allowed"
-        )
-    if chosen[0] == _UNUSABLE:
-        raise AnnotationError(
-            f"an annotation says {_UNUSABLE!r}; the sample gets no label, "
-            f"a label would be one of {', '.join(CLASSES)}"
-        )
-    return _known(chosen[0])
+    return encode_png(np.asarray(large) / 255.0)
 
 
 def _known(answer: Json) -> str:

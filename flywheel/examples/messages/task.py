@@ -24,8 +24,9 @@ from torch import nn
 from torch.nn import functional
 
 from flywheel.errors import AnnotationError, PayloadError
+from flywheel.labeling import choice, text
 from flywheel.records import Answer, Array, Json, Sample, Split
-from flywheel.task import Baseline, Example, Labeling, Predictor, Task
+from flywheel.task import Baseline, Example, Predictor, Task
 
 INTENTS = ("address", "cancel", "defect", "delivery", "invoice", "login", "refund")
 
@@ -87,7 +88,6 @@ def _one(values: list[str], rng: np.random.Generator) -> str:
 
 _NUM_FEATURES = 2048
 _MOST_CHARACTERS = 2_000
-_UNUSABLE = "unusable"
 _NUM_START_TRAIN, _NUM_START_TEST = 300, 250
 _START_SEED = 7
 _START_TYPOS = 0.005
@@ -98,17 +98,6 @@ _SHORT = 40
 _READ = HashingVectorizer(
     analyzer="char_wb", ngram_range=(2, 4), n_features=_NUM_FEATURES, alternate_sign=False
 )
-_CHOICES = "\n".join(
-    f'    <Choice value="{name}" hotkey="{number}"/>' for number, name in enumerate(INTENTS, 1)
-)
-_CONFIG = f"""<View>
-  <Header value="What does the customer want?"/>
-  <Text name="text" value="$text"/>
-  <Choices name="intent" toName="text" choice="single" showInline="true" required="true">
-{_CHOICES}
-    <Choice value="{_UNUSABLE}" hotkey="u"/>
-  </Choices>
-</View>"""
 
 
 def task() -> Task:
@@ -122,11 +111,10 @@ def task() -> Task:
         ),
         answers=_answers,
         scores=lambda answer, label: {"correct": float(_known(answer) == _known(label))},
-        labeling=Labeling(
-            config=_CONFIG,
-            data=lambda sample: {"text": _text(sample)},
-            result=_result,
-            answer=_answer,
+        labeling=choice(
+            text(unusable=True, most_characters=_MOST_CHARACTERS),
+            INTENTS,
+            question="What does the customer want?",
         ),
         start_data=_start_data,
         baselines={
@@ -148,10 +136,10 @@ def _start_data() -> Iterator[Example]:
     while len(texts) < _NUM_START_TRAIN + _NUM_START_TEST:
         intent = str(rng.choice(INTENTS))
         texts[write_message("usual", intent, rng, typos=_START_TYPOS)] = intent
-    for number, (text, intent) in enumerate(texts.items()):
+    for number, (said, intent) in enumerate(texts.items()):
         metadata: dict[str, Json] = {"channel": "mail", "customer": f"start-{number}"}
         yield Example(
-            sample=Sample.of(text.encode(), "text/plain", metadata),
+            sample=Sample.of(said.encode(), "text/plain", metadata),
             answer=intent,
             split=Split.TRAIN if number < _NUM_START_TRAIN else Split.TEST,
         )
@@ -213,21 +201,6 @@ def _answers(output: dict[str, torch.Tensor]) -> list[Answer]:
             indices.tolist(), confidences.tolist(), embeddings, strict=True
         )
     ]
-
-
-def _result(answer: Json, _: Sample) -> list[dict[str, Json]]:
-    region = {"id": "intent", "type": "choices", "from_name": "intent", "to_name": "text"}
-    return [{**region, "value": {"choices": [_known(answer)]}}]
-
-
-def _answer(result: list[dict[str, Json]], _: Sample) -> Json:
-    regions = [region for region in result if region.get("from_name") == "intent"]
-    chosen = [name for region in regions for name in region.get("value", {}).get("choices", [])]
-    if len(chosen) != 1:
-        raise AnnotationError(
-            f"an annotation has the choices {chosen}. Choose exactly one of {', '.join(INTENTS)}."
-        )
-    return _known(chosen[0])
 
 
 def _known(answer: Json) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import unescape
 from typing import Literal, NamedTuple
@@ -207,8 +207,17 @@ def _cut(pieces: Iterator[Piece]) -> Iterator[Piece]:
 
 
 def _rows(value: Json) -> Iterator[tuple[str, str]]:
-    """Fields of an object, or the first objects of a list, each with a short value."""
-    fields = value.items() if isinstance(value, dict) else enumerate(value, start=1)
+    """Fields of an object, or the first objects of a list, each with a short value.
+
+    Objects of two fields are rows themselves, as `flywheel.labeling.table` gives them.
+    """
+    fields: Iterable[Sequence[Json]]
+    if isinstance(value, dict):
+        fields = value.items()
+    elif all(isinstance(one, dict) and len(one) == 2 for one in value):
+        fields = [list(one.values()) for one in value]
+    else:
+        fields = enumerate(value, start=1)
     for number, (field, inner) in enumerate(fields):
         if number == _FIELDS:
             yield "…", f"{len(value) - _FIELDS:,} more"

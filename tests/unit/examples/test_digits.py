@@ -22,7 +22,7 @@ def _region(*choices: str) -> dict:
     return {
         "id": "x",
         "type": "choices",
-        "from_name": "digit",
+        "from_name": "choice",
         "to_name": "image",
         "value": {"choices": list(choices)},
     }
@@ -141,7 +141,7 @@ def test_an_annotation_that_is_no_single_digit_is_refused(task, choices):
         task.labeling.answer([_region(*choices)], None)
 
 
-@pytest.mark.parametrize("result", [[{"from_name": "other"}], [{"from_name": "digit"}], []])
+@pytest.mark.parametrize("result", [[{"from_name": "other"}], [{"from_name": "choice"}], []])
 def test_an_annotation_without_choices_is_refused(task, result):
     with pytest.raises(AnnotationError, match="exactly one"):
         task.labeling.answer(result, None)

@@ -58,7 +58,7 @@ def message(text):
 
 
 def region(*choices):
-    return {"from_name": "intent", "value": {"choices": list(choices)}}
+    return {"from_name": "choice", "value": {"choices": list(choices)}}
 
 
 def test_the_task_keeps_every_law(task):

@@ -148,6 +148,11 @@ def test_an_object_is_a_table_of_its_first_fields(task):
     assert '<th scope="row">f0</th>' in html_of([part])
 
 
+def test_rows_of_two_fields_are_shown_as_they_are_given(task):
+    (part,) = parts(task, table=[{"Name": "smokes", "Value": "true"}, {"Name": "age", "Value": ""}])
+    assert part.rows == (("smokes", "true"), ("age", ""))
+
+
 @pytest.mark.parametrize(
     ("payload", "media_type", "kind", "words"),
     [
