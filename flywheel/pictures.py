@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from flywheel.errors import PayloadError
 from flywheel.records import Sample
@@ -94,3 +94,23 @@ def _too_large(name: str, size: str, max_pixels: int) -> PayloadError:
         f"{name}: {size} pixels, at most {max_pixels:,} are decoded. "
         "Scale it down before sending it."
     )
+
+
+_SIDEWAYS = (5, 6, 7, 8)
+"""orientations of EXIF in which rows of pixels are columns of the picture"""
+
+
+def size_of(payload: bytes, formats: Sequence[str] = ("PNG", "JPEG")) -> tuple[int, int]:
+    """Return width and height in pixels of a picture as browsers show it, from its header alone.
+
+    Raises:
+        PayloadError: it is no picture of these formats.
+    """
+    try:
+        image = Image.open(io.BytesIO(payload), formats=tuple(formats))
+        is_sideways = image.getexif().get(ExifTags.Base.Orientation) in _SIDEWAYS
+    except (*_UNREADABLE, *_TOO_LARGE) as error:
+        raise PayloadError(
+            f"{len(payload)} bytes are no picture of {' or '.join(formats)}. Send a whole file."
+        ) from error
+    return image.size[::-1] if is_sideways else image.size

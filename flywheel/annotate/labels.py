@@ -33,7 +33,16 @@ from flywheel.ledger.failures import move_failures
 from flywheel.ledger.nights import add_skip
 from flywheel.ledger.windows import Suspect, feedback_in_training, latest, move_watermark, watermark
 from flywheel.project import Project
-from flywheel.records import ANNOTATORS, SENSOR, FailureState, FeedbackKind, Json, Label, Word
+from flywheel.records import (
+    ANNOTATORS,
+    IMPORTED,
+    SENSOR,
+    FailureState,
+    FeedbackKind,
+    Json,
+    Label,
+    Word,
+)
 from flywheel.settings.learning import Sensors
 from flywheel.task import Task
 
@@ -143,7 +152,8 @@ def _agreed(answered: Answered, project: Project) -> int | None:
 
 
 def _is_change(before: Label | None, after: Label, *, by_annotations: bool) -> bool:
-    if before is None or before.source == SENSOR:  # disagreement does not withdraw a sensor's label
+    # Disagreement does not withdraw a label of a sensor or a file, which gives way to annotators.
+    if before is None or before.source in (SENSOR, IMPORTED):
         return after.answer is not None
     if before.source != ANNOTATORS:  # labels of the start data never change
         return False

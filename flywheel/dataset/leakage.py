@@ -44,6 +44,7 @@ def keep_splits_apart(
     groups: Mapping[str, str],
     copies: Sequence[Copy],
     trained: AbstractSet[str] = frozenset(),
+    imported: AbstractSet[str] = frozenset(),
 ) -> tuple[list[DatasetRow], list[Dropped]]:
     """Return the rows without leaks between the splits, and the dropped rows.
 
@@ -52,6 +53,7 @@ def keep_splits_apart(
         groups: sample id -> group.
         copies: the near-duplicates between the splits, see `flywheel.dataset.copies`.
         trained: groups that a model was trained on.
+        imported: samples of the start data that came later, when models had been trained.
     """
     dropped: dict[str, Dropped] = {}
     start = {row.sample_id for row in rows if row.split is Split.TRAIN and row.origin == "start"}
@@ -60,8 +62,13 @@ def keep_splits_apart(
         if row.split is Split.TEST and groups[row.sample_id] in started:
             reason = f"group {groups[row.sample_id]} is trained on as start data"
             _drop(dropped, row.sample_id, Split.TEST, reason)
-        elif row.split is Split.TEST and row.origin != "start" and groups[row.sample_id] in trained:
-            # Its group changed sides: [dataset] holdout or test_groups was another before.
+        elif (
+            row.split is Split.TEST
+            and (row.origin != "start" or row.sample_id in imported)
+            and groups[row.sample_id] in trained
+        ):
+            # Its group changed sides: [dataset] holdout or test_groups was another before, or a file
+            # of labels was imported while a model was trained on it.
             reason = f"a model was trained on group {groups[row.sample_id]}"
             _drop(dropped, row.sample_id, Split.TEST, reason)
     for copy in copies:

@@ -3,8 +3,8 @@
 The production test set is the probability share alone, each row weighted by 1 / inclusion
 probability, while it is in the test window (window.py) or where its group can only test; then it
 trains. Targeted samples only train. Held-out start data is tested separately, to show that nothing
-learned at the start is forgotten. Labels from sensors and outcomes only train, weighted by how
-reliable they are.
+learned at the start is forgotten; labels that were imported to test are held out with it. Labels from
+sensors and outcomes only train, weighted by how reliable they are.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from flywheel.ledger.samples import Placed, add_samples, group_of, groups_of, lo
 from flywheel.records import (
     ANNOTATORS,
     FAILED,
+    IMPORTED,
     SENSOR,
     WORKED,
     Array,
@@ -104,7 +105,7 @@ def make_version(
     _ingest_start_data(ledger, blobs, task, settings, now)
     with ledger.read() as connection:
         parent = latest_version(connection)
-        labels, window = _read_labels(connection, settings, night, least)
+        labels, imported, window = _read_labels(connection, settings, night, least)
         trains = _by_annotators(labels)
         known = {row.sample_id for row in labels}
         found = read_outcomes(connection, task, trains, known, outcomes)
@@ -114,7 +115,7 @@ def make_version(
     rows = [row for row in whole if not _waits(row, groups, window)]
     read = _reader(ledger, blobs, task)
     rows, copies, unreadable = _copies(rows, groups, read, settings.near_duplicate)
-    kept, leaks = keep_splits_apart(rows, groups, copies, trained)
+    kept, leaks = keep_splits_apart(rows, groups, copies, trained, imported)
     # Traffic repeats itself: outcomes that are copies are left out, and stop no night.
     lost = [one for one in leaks if one.sample_id in known]
     check_share(labels, groups, lost, settings.most_copies)
@@ -137,14 +138,15 @@ def make_version(
 
 def _read_labels(
     connection: Connection, settings: Dataset, night: int, least: int
-) -> tuple[list[DatasetRow], Window]:
-    """Return the rows of the current labels, and the test window that says which of them test."""
+) -> tuple[list[DatasetRow], set[str], Window]:
+    """Return the rows of the current labels, those that were imported, and the test window."""
     labeled = current_labels(connection)
     chosen = origins(connection)
     known = {label.sample_id for label, _ in labeled if label.source == ANNOTATORS}
     window = read_window(connection, settings, night=night, labeled=known, least=least)
     rows = (_row(label, split, chosen, window) for label, split in labeled)
-    return [row for row in rows if row is not None], window
+    imported = {label.sample_id for label, _ in labeled if label.source == IMPORTED}
+    return [row for row in rows if row is not None], imported, window
 
 
 def _by_annotators(labels: Sequence[DatasetRow]) -> dict[str, Json]:
@@ -152,7 +154,7 @@ def _by_annotators(labels: Sequence[DatasetRow]) -> dict[str, Json]:
     return {
         row.sample_id: row.answer
         for row in labels
-        if row.split is Split.TRAIN and row.origin not in ("start", SENSOR)
+        if row.split is Split.TRAIN and row.origin not in ("start", IMPORTED, SENSOR)
     }
 
 
@@ -202,6 +204,8 @@ def _row(
         if split is Split.TEST:
             return None  # its group is for testing, and sensor labels never test
         origin, weight = SENSOR, label.reliability
+    elif label.source == IMPORTED or (label.source == ANNOTATORS and label.sample_id not in chosen):
+        origin = IMPORTED if split is Split.TRAIN else "start"
     elif label.source != "start":
         share, probability = chosen[label.sample_id]
         origin = share.value

@@ -21,33 +21,14 @@ from typing import Literal, TypedDict, get_args
 import yaml  # type: ignore[import-untyped]
 
 from flywheel.errors import UserError
-from flywheel.pictures import open_picture
+from flywheel.label_files.reading import FORMATS, MEDIA_TYPES
+from flywheel.pictures import size_of
 from flywheel.records import FAILED, DatasetRow, Json, Sample, Split, canonical
 
 Layout = Literal["jsonl", "coco", "yolo"]
 
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
-_SUFFIXES = {
-    "application/json": ".json",
-    "application/pdf": ".pdf",
-    "audio/flac": ".flac",
-    "audio/mpeg": ".mp3",
-    "audio/ogg": ".ogg",
-    "audio/wav": ".wav",
-    "audio/x-wav": ".wav",
-    "image/bmp": ".bmp",
-    "image/gif": ".gif",
-    "image/jpeg": ".jpg",
-    "image/png": ".png",
-    "image/tiff": ".tif",
-    "image/webp": ".webp",
-    "text/csv": ".csv",
-    "text/html": ".html",
-    "text/plain": ".txt",
-    "video/mp4": ".mp4",
-    "video/webm": ".webm",
-}
-_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
+_SUFFIXES = {kind: suffix for suffix, kind in reversed(MEDIA_TYPES.items())}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -265,7 +246,7 @@ def _labels(rows: Sequence[DatasetRow]) -> list[str]:
 
 def _write_picture(path: Path, sample: Sample) -> tuple[int, int]:
     """Write a picture; return its width and height in pixels."""
-    size = open_picture(sample, formats=_FORMATS).size
+    size = size_of(sample.payload, FORMATS)
     path.write_bytes(sample.payload)
     return size
 

@@ -184,6 +184,16 @@ def groups_of(connection: Connection, sample_ids: Sequence[str]) -> dict[str, st
     return found
 
 
+def sides_of(connection: Connection, sample_ids: Sequence[str]) -> dict[str, Split]:
+    """The split of each sample that is known."""
+    found = dict[str, Split]()
+    for start in range(0, len(sample_ids), _CHUNK):
+        mine = samples.c.id.in_(sample_ids[start : start + _CHUNK])
+        rows = connection.execute(select(samples.c.id, samples.c.split).where(mine))
+        found |= {row.id: Split(row.split) for row in rows}
+    return found
+
+
 def _kept(connection: Connection, sample_ids: Sequence[str]) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     for start in range(0, len(sample_ids), _CHUNK):

@@ -259,7 +259,7 @@ labels = Table(
     Column("answer", Answers(none_as_null=True)),  # NULL: withdrawn
     Column("reliability", Float, nullable=False),
     Column("num_annotations", Integer, nullable=False),
-    Column("source", String(20), nullable=False),  # annotators, sensor or start
+    Column("source", String(20), nullable=False),  # annotators, sensor, imported or start
     Column("created_at", Utc, nullable=False),
     Index("ix_labels_sample_id", "sample_id"),
 )

@@ -7,6 +7,7 @@ how a model is trained or who draws the labels.
 from flywheel.records.basics import (
     ANNOTATORS,
     FAILED,
+    IMPORTED,
     SENSOR,
     TRAIN_ONLY,
     WORKED,
@@ -65,6 +66,7 @@ from flywheel.records.loop import (
 __all__ = [
     "ANNOTATORS",
     "FAILED",
+    "IMPORTED",
     "SENSOR",
     "TRAIN_ONLY",
     "WORKED",

@@ -24,6 +24,10 @@ WORKED, FAILED = "worked", "failed"
 TRAIN_ONLY = frozenset({SENSOR, WORKED, FAILED})
 """origins of rows that no annotator has labeled"""
 
+IMPORTED = "imported"
+"""source of a label from a file, and origin of its row where it trains; where it is held out, its row
+is one of the start data"""
+
 ANNOTATORS = "annotators"
 """source of a label that annotators gave"""
 

@@ -184,7 +184,7 @@ class Label:
     the project trusts a sensor"""
     num_annotations: int
     source: str
-    """annotators, sensor, or start for the data that the project began with"""
+    """annotators, sensor, imported, or start for the data that the project began with"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -194,7 +194,7 @@ class DatasetRow:
     sample_id: str
     split: Split
     origin: str
-    """start, probability, targeted, sensor, worked or failed"""
+    """start, imported, probability, targeted, sensor, worked or failed"""
     answer: Json
     """the label; the answer that the sample does not have, if its origin is failed"""
     weight: float

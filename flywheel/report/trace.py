@@ -21,7 +21,7 @@ from flywheel.ledger.history import Life, Uses, read_life, uses_of, versions_sin
 from flywheel.ledger.samples import find_sample, load_samples
 from flywheel.loop import Loop
 from flywheel.media import describe
-from flywheel.records import SENSOR, FailureState, Json, Purpose, Share, Split, canonical
+from flywheel.records import IMPORTED, SENSOR, FailureState, Json, Purpose, Share, Split, canonical
 from flywheel.report.kit import text
 
 
@@ -144,7 +144,7 @@ def _labeled(life: Life) -> Iterator[Event]:
             yield Event(at=row.deleted_at, what="annotation", detail=detail)
     for row in life.labels:
         given = f"{row.num_annotations} annotations, reliability {row.reliability:.2f}"
-        given = "start data" if row.source == "start" else given
+        given = {"start": "start data", IMPORTED: "imported from a file"}.get(row.source, given)
         given = f"a sensor, reliability {row.reliability:.2f}" if row.source == SENSOR else given
         detail = f"{text.answer(row.answer)}; {given}" if row.answer is not None else "withdrawn"
         yield Event(at=row.created_at, what="label", detail=detail)

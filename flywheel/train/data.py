@@ -19,13 +19,23 @@ import torch
 
 from flywheel.errors import UserError
 from flywheel.ledger.samples import StoredSamples
-from flywheel.records import FAILED, TRAIN_ONLY, WORKED, Array, Checkpoint, Json, Sample, canonical
+from flywheel.records import (
+    FAILED,
+    IMPORTED,
+    TRAIN_ONLY,
+    WORKED,
+    Array,
+    Checkpoint,
+    Json,
+    Sample,
+    canonical,
+)
 from flywheel.settings.learning import Train
 from flywheel.trainers.base import TrainingSet
 
 START = "start"
 _LABELED, _OUTCOME, _START = range(3)
-_KINDS = {START: _START, WORKED: _OUTCOME, FAILED: _OUTCOME}
+_KINDS = {START: _START, IMPORTED: _START, WORKED: _OUTCOME, FAILED: _OUTCOME}
 _LABEL_SHARE = 0.5
 _MOST_OFTEN = 16
 """a row is drawn at most so many times as often as one of another kind: a handful of rows would
@@ -42,7 +52,7 @@ class TrainingData:
     answers: Sequence[Json] = field(repr=False)
     """the label of each sample; the answer that it does not have, if its origin is failed"""
     origins: Sequence[str] = field(repr=False)
-    """origin of each sample: start, probability, targeted, sensor, worked or failed"""
+    """origin of each sample: start, imported, probability, targeted, sensor, worked or failed"""
     dataset_id: str
     groups: Sequence[str] = field(default=(), repr=False)
     """group of each sample; () makes each a group of its own"""

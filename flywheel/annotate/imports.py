@@ -1,0 +1,383 @@
+"""Labels that a user has already, in a file: understood, held against the task and the ledger, stored.
+
+They have a source of their own. Where a file says train, they train beside the start data; where it
+says test, they are held out with it. Nothing is stored before all of the file has been read, and then
+in one transaction, so that an error leaves everything as it was; to import a file again adds nothing.
+
+A label by annotators always takes precedence. Nor is a sample imported that annotators are being
+asked about, or that may not be used as the file says: what production may train on cannot test.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+
+from sqlalchemy import Connection
+
+from flywheel.blobs import Blobs
+from flywheel.errors import UserError
+from flywheel.faults import UNREADABLE, describe_fault
+from flywheel.label_files import FileRow, LabelFile, LeftOut, Part, splits_of
+from flywheel.ledger import Ledger
+from flywheel.ledger.annotations import newest_labels
+from flywheel.ledger.batches import origins
+from flywheel.ledger.datasets import add_labels, trained_groups
+from flywheel.ledger.failures import move_failures
+from flywheel.ledger.renames import Renamer
+from flywheel.ledger.samples import Placed, add_samples, group_of, sides_of
+from flywheel.records import (
+    IMPORTED,
+    SENSOR,
+    FailureState,
+    Json,
+    Label,
+    Sample,
+    Split,
+    canonical,
+)
+from flywheel.task import Task
+
+_RELIABILITY = 1.0
+_BLOCK = 64
+"""payloads in memory at the same time"""
+_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][-+]?\d+)?")
+_GIVEN = "group given"
+# torch raises RuntimeError for targets of the wrong shape.
+_NO_ANSWER = (*UNREADABLE, RuntimeError)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Brought:
+    """A labeled sample of a file, without its bytes."""
+
+    place: str
+    sample_id: str
+    media_type: str
+    metadata: dict[str, Json] = field(repr=False)
+    size: int
+    """bytes"""
+    beginning: bytes = field(repr=False)
+    """the first of them, for a look"""
+    answer: Json
+    num_annotations: int
+    group: str
+    split: Split
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Understood:
+    """What a file holds, all of it read and held against the task."""
+
+    file: LabelFile
+    rows: tuple[Brought, ...]
+    """each sample once"""
+    notes: tuple[str, ...]
+    """how it was understood"""
+    num_twice: int
+    """rows of samples that the file has before, with the same answer"""
+    left_out: Mapping[str, Sequence[str]]
+    """reason -> where in the file"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Standing:
+    """The rows of a file by what the ledger holds of their samples."""
+
+    new: tuple[Brought, ...]
+    """to be stored: samples without a label, or with one that gives way"""
+    num_changed: int
+    """of the new ones: those that were imported before with another answer"""
+    num_known: int
+    """imported before, with the same answer"""
+    left_out: Mapping[str, Sequence[str]]
+    """reason -> where in the file"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImportInto:
+    """What a file is held against: the task, and the project's rules."""
+
+    task: Task
+    group: str | None
+    """[dataset] group"""
+    rename: Renamer
+    folder: Path
+    """of the project, whose lines messages name"""
+
+
+@dataclass
+class _Reading:
+    """What has been read of a file so far."""
+
+    into: ImportInto
+    found: dict[str, tuple[FileRow, Brought]] = field(default_factory=dict)
+    parts: set[Part] = field(default_factory=set)
+    disputed: set[str] = field(default_factory=set)
+    num_twice: int = 0
+    left_out: dict[str, list[str]] = field(default_factory=dict)
+
+    def leave_out(self, place: str, reason: str) -> None:
+        self.left_out.setdefault(reason, []).append(place)
+
+
+def understand(file: LabelFile, into: ImportInto) -> Understood:
+    """Read all of a file and hold its answers against the task; nothing is stored.
+
+    Raises:
+        UserError: the file is broken, an answer is none of the task, or no row can be used; the
+            message names file, line and field.
+    """
+    reading = _Reading(into)
+    for row in file.rows():
+        if isinstance(row, LeftOut):
+            reading.leave_out(row.place, row.reason)
+        elif row.results:
+            _add_drawn(reading, row)
+        else:
+            _add(reading, row, into.rename(row.answer), 1)
+    typed, note = _typed(reading)
+    for key, answer in typed.items():
+        row, brought = reading.found[key]
+        reading.found[key] = (row, replace(brought, answer=answer))
+    _check_answers(reading)
+    for key in reading.disputed:
+        row, _ = reading.found.pop(key)
+        reading.leave_out(row.place, "the file has it twice, with answers that differ")
+    if not reading.found:
+        reason, places = max(
+            reading.left_out.items(), key=lambda item: len(item[1]), default=("it is empty", [""])
+        )
+        raise UserError(
+            f"{file.path}: no label can be used; {len(places):,} times {reason}, as {places[0]}. "
+            "Correct the file, or give --as, --input and --answer"
+        )
+    splits = splits_of(reading.parts)
+    notes = [*file.notes, *([note] if note else ())]
+    if "val" in reading.parts:
+        held = "is held out, as there is no test part" if splits["val"] is Split.TEST else "trains"
+        notes.append(f"the validation part {held}")
+    return Understood(
+        file=file,
+        rows=tuple(
+            replace(brought, split=splits[row.part]) for row, brought in reading.found.values()
+        ),
+        notes=tuple(notes),
+        num_twice=reading.num_twice,
+        left_out=reading.left_out,
+    )
+
+
+def _add_drawn(reading: _Reading, row: FileRow) -> None:
+    """Add a row that annotators drew in Label Studio: what the task reads, where they agree."""
+    task, answers, fault = reading.into.task, list[Json](), ""
+    for result in row.results:
+        if not result and not task.labeling.empty_is_answer:
+            fault = fault or "submitted empty, which is no answer of the task"
+            continue
+        try:
+            named = [{**one, "value": reading.into.rename(one.get("value"))} for one in result]
+            answers.append(task.labeling.answer(named, row.sample))
+        except UNREADABLE as error:
+            fault = fault or describe_fault(error, [reading.into.folder])
+    if not answers:
+        reading.leave_out(
+            f"{row.place} ({fault})", "labeling.answer of the task reads no answer there"
+        )
+    elif not all(task.agree(answers[0], other) for other in answers[1:]):
+        reading.leave_out(row.place, "its annotators do not agree")
+    else:
+        _add(reading, row, task.merge(answers), len(answers))
+
+
+def _add(reading: _Reading, row: FileRow, answer: Json, num_annotations: int) -> None:
+    sample = row.sample
+    reading.parts.add(row.part)
+    known = reading.found.get(sample.id)
+    if known is not None:
+        before, brought = known
+        is_same = canonical(brought.answer) == canonical(answer)
+        reading.num_twice += is_same
+        reading.disputed.update([] if is_same else [sample.id])
+        if row.part == "test" and before.part != "test":  # held out once, held out for good
+            reading.found[sample.id] = (replace(before, part="test"), brought)
+        return
+    metadata = {_GIVEN: row.group} if row.group is not None else sample.metadata
+    brought = Brought(
+        place=row.place,
+        sample_id=sample.id,
+        media_type=sample.media_type,
+        metadata=sample.metadata,
+        size=len(sample.payload),
+        beginning=sample.payload[:200],
+        answer=answer,
+        num_annotations=num_annotations,
+        group=group_of(
+            metadata, sample.id, _GIVEN if row.group is not None else reading.into.group
+        ),
+        split=Split.TRAIN,
+    )
+    light = Sample(id=sample.id, payload=b"", media_type=sample.media_type)
+    reading.found[sample.id] = (replace(row, sample=light, answer=None, results=()), brought)
+
+
+def _typed(reading: _Reading) -> tuple[dict[str, Json], str]:
+    """Return the answers that are numbers, by sample, and a note: cells of a table have no type.
+
+    They are numbers if all look like one and the task takes them as such.
+    """
+    cells = {key: brought.answer for key, (row, brought) in reading.found.items() if row.is_text}
+    texts = [text for text in cells.values() if isinstance(text, str)]
+    if not texts or not all(_NUMBER.fullmatch(text.strip()) for text in texts):
+        return {}, ""
+    numbers = {text: json.loads(text) for text in set(texts)}
+    if any(fault_of(reading.into, number) for number in numbers.values()):
+        return {}, ""
+    return {key: numbers[text] for key, text in cells.items()}, "answers are read as numbers"
+
+
+def fault_of(into: ImportInto, answer: Json) -> str:
+    """Return why a value is no answer of the task; "" if it is one."""
+    task = into.task
+    try:
+        task.targets([answer])
+        task.scores(answer, answer)
+        agrees = task.agree(answer, answer)
+    except _NO_ANSWER as error:
+        return describe_fault(error, [into.folder])
+    return "" if agrees else "agree() of the task says that it differs from itself"
+
+
+def _check_answers(reading: _Reading) -> None:
+    """Raise for the first answer that is none of the task."""
+    seen = set[str]()
+    for row, brought in reading.found.values():
+        text = canonical(brought.answer)
+        if text in seen:
+            continue
+        seen.add(text)
+        fault = fault_of(reading.into, brought.answer)
+        if fault:
+            raise UserError(
+                f"{row.place}, {row.field}: {text:.80} is no answer of the task: {fault}. Correct the "
+                "file, give --answer, or let the task know it"
+            )
+
+
+def compare(connection: Connection, rows: Sequence[Brought]) -> Standing:
+    """Hold the rows of a file against what the ledger knows of their samples."""
+    ids = [row.sample_id for row in rows]
+    labels, sides, chosen = (
+        newest_labels(connection, ids),
+        sides_of(connection, ids),
+        origins(connection),
+    )
+    testing = [row.group for row in rows if row.split is Split.TEST]
+    trained = trained_groups(connection, testing)
+    new, left_out, num_changed, num_known = list[Brought](), dict[str, list[str]](), 0, 0
+    for row in rows:
+        label = labels.get(row.sample_id)
+        stands = label if label is not None and label.answer is not None else None
+        is_ours = stands is not None and stands.source == IMPORTED
+        if stands is not None and is_ours and canonical(stands.answer) == canonical(row.answer):
+            num_known += 1
+            continue
+        reason = _obstacle(row, stands, sides.get(row.sample_id), trained, row.sample_id in chosen)
+        if reason:
+            left_out.setdefault(reason, []).append(row.place)
+        else:
+            num_changed += is_ours
+            new.append(row)
+    return Standing(new=tuple(new), num_changed=num_changed, num_known=num_known, left_out=left_out)
+
+
+def _obstacle(
+    row: Brought, label: Label | None, side: Split | None, trained: set[str], is_chosen: bool
+) -> str:
+    """Return why a row is not stored; "" if it is."""
+    if label is not None and label.source not in (IMPORTED, SENSOR):
+        same = canonical(label.answer) == canonical(row.answer)
+        by = "the start data has it" if label.source == "start" else "annotators have labeled it"
+        return f"{by} already" + ("" if same else ", with another answer")
+    if is_chosen:
+        return "annotators are being asked about it"
+    if side is Split.TEST and row.split is Split.TRAIN:
+        return "it can only test, and the file lets it train"
+    if side is Split.TRAIN and row.split is Split.TEST:
+        return "it may have been trained on, and the file holds it out"
+    if row.split is Split.TEST and row.group in trained:
+        return "a model was trained on its group, so that it cannot test"
+    return ""
+
+
+def store(
+    ledger: Ledger, blobs: Blobs, understood: Understood, now: datetime, night: int
+) -> Standing:
+    """Store what is new of a file: bytes first, then samples and labels in one transaction.
+
+    Raises:
+        UserError: the file changed after it was understood; nothing is stored.
+    """
+    with ledger.read() as connection:
+        wanted = {row.sample_id for row in compare(connection, understood.rows).new}
+    for block in _payloads(understood.file, set(wanted)):
+        blobs.put_all(block)
+    with ledger.begin() as connection:
+        # Compared again: an annotator may have answered meanwhile.
+        standing = compare(connection, understood.rows)
+        fresh = [row for row in standing.new if row.sample_id in wanted]
+        add_samples(connection, map(_placed, fresh), now)
+        add_labels(connection, map(_label, fresh), now)
+        ids = [row.sample_id for row in fresh]
+        move_failures(connection, ids, FailureState.LABELED, night, now)
+    return replace(standing, new=tuple(fresh))
+
+
+def _payloads(file: LabelFile, wanted: set[str]) -> Iterator[list[bytes]]:
+    """Yield the bytes of the samples that are wanted, in blocks."""
+    block = list[bytes]()
+    for row in file.rows():
+        if isinstance(row, FileRow) and row.sample.id in wanted:
+            wanted.discard(row.sample.id)
+            block.append(row.sample.payload)
+            if len(block) == _BLOCK:
+                yield block
+                block = []
+    if wanted:
+        raise UserError(f"{file.path} changed while it was read. Run the same command again")
+    yield block
+
+
+def _placed(row: Brought) -> Placed:
+    sample = Sample(id=row.sample_id, payload=b"", media_type=row.media_type, metadata=row.metadata)
+    return Placed(sample=sample, group=row.group, split=row.split)
+
+
+def _label(row: Brought) -> Label:
+    return Label(
+        sample_id=row.sample_id,
+        answer=row.answer,
+        reliability=_RELIABILITY,
+        num_annotations=row.num_annotations,
+        source=IMPORTED,
+    )
+
+
+def count_answers(rows: Iterable[Brought]) -> Counter[str]:
+    """Return how often the file gives each answer, or a region of each label."""
+    counts = Counter[str]()
+    for row in rows:
+        answer = row.answer
+        if isinstance(answer, list) and all(isinstance(one, Mapping) for one in answer):
+            counts.update(str(one.get("label", "?")) for one in answer)
+            counts.update(["nothing"] if not answer else [])
+        elif isinstance(answer, list):
+            counts.update(map(str, answer or ["nothing"]))
+        else:
+            counts[answer if isinstance(answer, str) else canonical(answer)] += 1
+    return counts
