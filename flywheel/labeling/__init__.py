@@ -10,7 +10,7 @@ from flywheel.labeling.entries import free_text, number
 from flywheel.labeling.marks import boxes, keypoints
 from flywheel.labeling.outlines import polygons
 from flywheel.labeling.passages import spans
-from flywheel.labeling.views import Shown, audio, html, image, table, text
+from flywheel.labeling.views import Shown, audio, html, image, row_of, table, text, text_of
 
 __all__ = [
     "Shown",
@@ -24,7 +24,9 @@ __all__ = [
     "keypoints",
     "number",
     "polygons",
+    "row_of",
     "spans",
     "table",
     "text",
+    "text_of",
 ]

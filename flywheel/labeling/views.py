@@ -159,6 +159,11 @@ def text_of(sample: Sample, most_characters: int = _MOST_CHARACTERS) -> str:
 
     Raises:
         PayloadError: it is not UTF-8, blank, too long, or has a NUL, which no browser shows.
+
+    >>> from flywheel.labeling import text_of
+    >>> from flywheel.records import Sample
+    >>> text_of(Sample.of("Grüße 😀".encode(), "text/plain"))
+    'Grüße 😀'
     """
     try:
         found = sample.payload.decode("utf-8")
@@ -173,6 +178,33 @@ def text_of(sample: Sample, most_characters: int = _MOST_CHARACTERS) -> str:
             f"Send 1 to {most_characters:,} characters without NUL, not only spaces."
         )
     return found
+
+
+def row_of(sample: Sample) -> dict[str, Json]:
+    """The row that a sample is, its fields by name.
+
+    Raises:
+        PayloadError: it is no JSON object, or holds what JSON cannot say.
+
+    >>> from flywheel.labeling import row_of
+    >>> from flywheel.records import Sample
+    >>> row_of(Sample.of(b'{"age": 51}', "application/json"))
+    {'age': 51}
+    """
+    try:
+        row = json.loads(sample.payload.decode("utf-8"), parse_constant=_refuse_constant)
+        json.dumps(row, ensure_ascii=False).encode()  # half a character can be written as \ud800
+    except (ValueError, RecursionError) as error:
+        raise PayloadError(
+            f"sample {sample.id[:12]}: {len(sample.payload)} bytes are no JSON ({error}). Send one "
+            "object, its fields by name, as UTF-8."
+        ) from error
+    if not isinstance(row, dict):
+        raise PayloadError(
+            f"sample {sample.id[:12]}: its JSON is a {type(row).__name__}. Send one object, its "
+            "fields by name."
+        )
+    return row
 
 
 def _picture(sample: Sample) -> Media:
@@ -200,7 +232,7 @@ def _recording(sample: Sample) -> Media:
 
 
 def _rows(fields: Sequence[str] | None, sample: Sample) -> list[Mapping[str, str]]:
-    row = _row(sample)
+    row = row_of(sample)
     names = list(row) if fields is None else fields
     if not row.keys() & set(names):
         raise PayloadError(
@@ -216,23 +248,6 @@ def _rows(fields: Sequence[str] | None, sample: Sample) -> list[Mapping[str, str
             f"{_MOST_CHARACTERS:,}, without NUL."
         )
     return [{"Name": name, "Value": cell} for name, cell in cells.items()]
-
-
-def _row(sample: Sample) -> dict[str, Json]:
-    try:
-        row = json.loads(sample.payload.decode("utf-8"), parse_constant=_refuse_constant)
-        json.dumps(row, ensure_ascii=False).encode()  # half a character can be written as \ud800
-    except (ValueError, RecursionError) as error:
-        raise PayloadError(
-            f"sample {sample.id[:12]}: {len(sample.payload)} bytes are no JSON ({error}). Send one "
-            "object, its fields by name, as UTF-8."
-        ) from error
-    if not isinstance(row, dict):
-        raise PayloadError(
-            f"sample {sample.id[:12]}: its JSON is a {type(row).__name__}. Send one object, its "
-            "fields by name."
-        )
-    return row
 
 
 def _refuse_constant(name: str) -> None:

@@ -23,8 +23,8 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 from torch.nn import functional
 
-from flywheel.errors import AnnotationError, PayloadError
-from flywheel.labeling import choice, text
+from flywheel.errors import AnnotationError
+from flywheel.labeling import choice, text, text_of
 from flywheel.records import Answer, Array, Json, Sample, Split
 from flywheel.task import Baseline, Example, Predictor, Task
 
@@ -172,19 +172,7 @@ def _features(samples: Sequence[Sample]) -> Array:
 
 
 def _text(sample: Sample) -> str:
-    try:
-        text = sample.payload.decode("utf-8").strip()
-    except UnicodeDecodeError as error:
-        raise PayloadError(
-            f"sample {sample.id[:12]}: {len(sample.payload)} bytes are no text ({error.reason}). "
-            "Send UTF-8."
-        ) from error
-    if not text or "\0" in text or len(text) > _MOST_CHARACTERS:
-        raise PayloadError(
-            f"sample {sample.id[:12]}: {text[:20]!r} with {len(text):,} characters is no message. "
-            f"Send 1 to {_MOST_CHARACTERS:,} characters without NUL."
-        )
-    return text
+    return text_of(sample, _MOST_CHARACTERS).strip()
 
 
 def _augment(inputs: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

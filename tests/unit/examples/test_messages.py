@@ -78,7 +78,7 @@ def test_the_bundled_settings_load_and_name_this_task(tmp_path):
     ("payload", "reason"),
     [
         (b"", "with 0 characters"),
-        (b" \n", "with 0 characters"),
+        (b" \n", "not only spaces"),
         (b"\xff\xfe", "are no text"),
         (b"a\x00b", "without NUL"),
         (b"x" * 2_001, "with 2,001 characters"),
