@@ -152,7 +152,8 @@ class Task:
     model: Callable[[], torch.nn.Module] | Trainer
     """a fresh network, weights drawn from torch's seeded generator; or a trainer"""
     scores: Callable[[Json, Json], dict[str, float]]
-    """answer, label -> per-sample numbers, units in their names: correct, error_deg, error_cm"""
+    """answer, label -> per-sample numbers, units in their names: correct, error_deg, error_cm;
+    `flywheel.scoring` has ready-made ones"""
     labeling: Labeling
     inputs: Callable[[Sequence[Sample]], Any] = _themselves
     """samples -> (B, ...) float32, or a tree of such tensors: what the network is called with; raises

@@ -13,6 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -322,16 +323,16 @@ def _part(task: Task, tier: _Tier, rows: Rows, comparisons: Sequence[_Comparison
     asked = Rows(
         samples=[rows.samples[comparison.index] for comparison in comparisons],
         answers=[comparison.reference for comparison in comparisons],
+        keeps_answers=rows.keeps_answers,
     )
     table = score_answers(task, asked, [comparison.answer for comparison in comparisons], tier.name)
     names = sorted(table)
-    shares: defaultdict[tuple[int, tuple[float, ...]], float] = defaultdict(float)
+    shares: defaultdict[tuple[int, tuple[Any, ...]], float] = defaultdict(float)
     for comparison, *scores in zip(
         comparisons, *(table[name].tolist() for name in names), strict=True
     ):
         shares[comparison.index, tuple(scores)] += comparison.weight
     indices = np.array([index for index, _ in shares])
-    columns = np.array([scores for _, scores in shares])
     seen: Counter[int] = Counter()
     names_of, ids = rows.ids, []
     for index, _ in shares:
@@ -342,7 +343,12 @@ def _part(task: Task, tier: _Tier, rows: Rows, comparisons: Sequence[_Comparison
         weights=rows.weight_array()[indices] * np.array(list(shares.values())),
         clusters=rows.cluster_array()[indices],
         marks={name: values[indices] for name, values in rows.marks.items()},
-        scores={tier.name: {name: columns[:, column] for column, name in enumerate(names)}},
+        scores={
+            tier.name: {
+                name: np.array([scores[column] for _, scores in shares], dtype=table[name].dtype)
+                for column, name in enumerate(names)
+            }
+        },
     )
 
 

@@ -74,7 +74,9 @@ def pack_book(book: Book, context: Json) -> bytes:
     """A compressed npz file; the same book and context give the same bytes.
 
     Arrays: context, the JSON text; and, (N,) each, PART|ids, PART|weights, PART|clusters,
-    PART|mark|NAME and PART|score|ENTRANT|NAME.
+    PART|mark|NAME and PART|score|ENTRANT|NAME. Whole answers and labels, where they are kept:
+    PART|texts, the bytes of the different ones, a line each, and PART|text|ENTRANT|NAME, (N,) the
+    line of each row.
     """
     arrays: dict[str, Array] = {_CONTEXT: np.array(canonical(context))}
     for name, part in book.items():
@@ -84,12 +86,31 @@ def pack_book(book: Book, context: Json) -> bytes:
         arrays[f"{name}|clusters"] = part.clusters
         for mark, values in part.marks.items():
             arrays[f"{name}|mark|{mark}"] = values
+        arrays |= _packed_texts(name, part)
         for entrant, table in part.scores.items():
             for score, values in table.items():
-                arrays[f"{name}|score|{entrant}|{score}"] = values
+                if values.dtype != object:
+                    arrays[f"{name}|score|{entrant}|{score}"] = values
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **arrays)
     return buffer.getvalue()
+
+
+def _packed_texts(name: str, part: Part) -> dict[str, Array]:
+    columns = {
+        f"{name}|text|{entrant}|{column}": values
+        for entrant, table in part.scores.items()
+        for column, values in table.items()
+        if values.dtype == object
+    }
+    if not columns:
+        return {}
+    lines = {text: line for line, text in enumerate(sorted(set().union(*columns.values())))}
+    # JSON has no line break of its own, and no letter beyond ASCII.
+    packed = {f"{name}|texts": np.frombuffer("\n".join(lines).encode(), dtype=np.uint8)}
+    for key, values in columns.items():
+        packed[key] = np.array([lines[text] for text in values], dtype=np.int64)
+    return packed
 
 
 def unpack_book(packed: bytes, digest: str) -> tuple[Book, Json]:
@@ -115,12 +136,16 @@ def unpack_book(packed: bytes, digest: str) -> tuple[Book, Json]:
 def _part(name: str, arrays: Mapping[str, Array]) -> Part:
     marks: dict[str, Array] = {}
     scores: dict[str, ScoreTable] = {}
+    stored = arrays.get(f"{name}|texts")
+    texts = np.array("" if stored is None else stored.tobytes().decode().split("\n"), dtype=object)
     for key, values in arrays.items():
         part, kind, *rest = key.split("|")
         if part == name and kind == "mark":
             marks[rest[0]] = values
         if part == name and kind == "score":
             scores.setdefault(rest[0], {})[rest[1]] = values
+        if part == name and kind == "text":
+            scores.setdefault(rest[0], {})[rest[1]] = texts[values]
     return Part(
         ids=tuple(str(name) for name in arrays[f"{name}|ids"]),
         weights=arrays[f"{name}|weights"],
@@ -143,6 +168,8 @@ class Rows:
     """scene or session of each sample; None: every sample is its own group"""
     marks: Mapping[str, Array] = field(default_factory=dict, repr=False)
     """(N,) each, see `book.Part`"""
+    keeps_answers: bool = False
+    """whether their scores hold whole answers and labels too, for metrics over these"""
 
     def __post_init__(self) -> None:
         num_weights = len(self.samples) if self.weights is None else len(self.weights)

@@ -17,7 +17,7 @@ import numpy as np
 from scipy import sparse, stats
 
 from flywheel.evaluate.intervals import student
-from flywheel.metrics.scores import ScoreTable, Statistic
+from flywheel.metrics.scores import ScoreTable, Statistic, needed
 from flywheel.records import Array
 
 Measure = Callable[[Array], Array]
@@ -177,11 +177,12 @@ class Contrast:
     """(N,)"""
     clusters: Array
     """(N,) int64; rows with equal numbers are drawn together"""
+    peers: tuple[ScoreTable, ...] = ()
+    """scores of others on the same rows: what else an answer can have"""
 
     def needed(self) -> list[ScoreTable]:
-        """The tables with the statistic's columns only; with all columns when it names none."""
-        columns = self.statistic.columns
-        return [{name: table[name] for name in sorted(columns or table)} for table in self.tables]
+        """The tables with the statistic's columns only; with all scores when it names none."""
+        return [needed(self.statistic, table) for table in self.tables]
 
     def measure(self, tables: Sequence[ScoreTable], weights: Array) -> Array:
         """(B,) the contrast under weights (B, K) of the rows or cells of the tables."""

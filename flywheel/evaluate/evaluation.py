@@ -30,6 +30,7 @@ from flywheel.evaluate.measure import Rules, fresh_outcomes, measure
 from flywheel.evaluate.scoring import Spread, score_entrants
 from flywheel.ledger.codec import to_json
 from flywheel.metrics.compiled import compile_condition, compile_formula
+from flywheel.metrics.names import short_names
 from flywheel.model import Model
 from flywheel.records import (
     Annotation,
@@ -118,6 +119,8 @@ def evaluate(
         TaskError: a score is not a finite number, or an entrant's answers do not fit the samples.
     """
     _check_apart(data)
+    if _needs_answers(task, rules):
+        data = _keeping_answers(data)
     models, note = _models(contest)
     rng = np.random.default_rng([contest.seed, contest.night])
     predictors, faults = fit_baselines(task.baselines, data.train)
@@ -136,6 +139,26 @@ def evaluate(
     scores = pack_book(book, {"context": to_json(context), "abstain": settings})
     report = measure(book, context, rules, content_id(scores), now=now)
     return Evaluation(report=report, scores=scores)
+
+
+def _needs_answers(task: Task, rules: Rules) -> bool:
+    """Whether a formula is about whole answers, or a short name of the task's scores would be."""
+    metric, names = rules.metric, short_names(task.scores)
+    texts = [metric.optimize, *metric.ignore, *names.values()]
+    statistics = [compile_formula(text, rules.directory) for text in texts]
+    statistics += [compile_condition(text, rules.directory).statistic for text in metric.require]
+    return any(statistic.needs_answers for statistic in statistics)
+
+
+def _keeping_answers(data: EvaluationData) -> EvaluationData:
+    return replace(
+        data,
+        test=replace(data.test, keeps_answers=True),
+        start_test=replace(data.start_test, keeps_answers=True),
+        train=replace(data.train, keeps_answers=True),
+        guarded=replace(data.guarded, keeps_answers=True),
+        asked=replace(data.asked, keeps_answers=True),
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -163,8 +186,9 @@ def outcomes_of(
         TaskError: a score is not a finite number.
     """
     models = {f"{place}": one.model for place, one in enumerate(challengers)}
-    tables = score_entrants(task, test, {**models, "champion": champion}, {}, spread)
     statistic = compile_formula(rules.metric.optimize, rules.directory)
+    test = replace(test, keeps_answers=statistic.needs_answers)
+    tables = score_entrants(task, test, {**models, "champion": champion}, {}, spread)
     marks, found = _marks(task, test), []  # those of slices hold for all
     for place, one in enumerate(challengers):
         marked = replace(test, marks={**marks, **one.marks})
@@ -219,6 +243,7 @@ def _some(rows: Rows, most: int, rng: np.random.Generator) -> Rows:
     return Rows(
         samples=[rows.samples[index] for index in chosen],
         answers=[rows.answers[index] for index in chosen],
+        keeps_answers=rows.keeps_answers,
     )
 
 

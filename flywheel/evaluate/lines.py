@@ -15,8 +15,8 @@ from flywheel.evaluate.book import LATENCY, Book, Context, Part
 from flywheel.evaluate.scoring import CONFIDENCE
 from flywheel.evaluate.stats import FEWEST_SAMPLES, Measured, estimate, paired_difference
 from flywheel.metrics.names import check_scores
-from flywheel.metrics.scores import Statistic
-from flywheel.records import Array, Entry, Estimate, TierSlice
+from flywheel.metrics.scores import Statistic, needed
+from flywheel.records import Entry, Estimate, TierSlice
 
 GUARD_ALPHA = 0.05
 """error probability of a bound of a difference that can only veto; slices share it"""
@@ -136,10 +136,14 @@ def _lacks(part: Part, entrant: str, statistic: Statistic) -> bool:
 def _measured(part: Part, entrant: str, statistic: Statistic) -> Measured:
     table = part.scores[entrant]
     check_scores(statistic, sorted(table))
-    scores: dict[str, Array] = {
-        name: table[name] for name in sorted(statistic.columns) or sorted(table)
-    }
-    return Measured(ids=part.ids, scores=scores, weights=part.weights, clusters=part.clusters)
+    peers = [other for name, other in part.scores.items() if name != entrant]
+    return Measured(
+        ids=part.ids,
+        scores=needed(statistic, table),
+        weights=part.weights,
+        clusters=part.clusters,
+        peers=tuple(peers) if statistic.has_functions else (),
+    )
 
 
 def _negative(known: Estimate) -> Estimate:

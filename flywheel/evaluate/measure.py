@@ -24,7 +24,7 @@ from flywheel.evaluate.scoring import CONFIDENCE
 from flywheel.metrics.compiled import compile_condition, compile_formula
 from flywheel.metrics.names import Condition, has_unit, metric_id
 from flywheel.metrics.names import check_units as check_units_of
-from flywheel.metrics.scores import ScoreTable, Statistic
+from flywheel.metrics.scores import ScoreTable, Statistic, needed
 from flywheel.records import (
     Abstention,
     Array,
@@ -130,7 +130,7 @@ def _base(test: Part) -> _Base:
 
 def _moved(statistic: Statistic, base: _Base, rows: ScoreTable) -> Array:
     """(m,) the statistic of the base with each of m rows added in turn, times n + 1."""
-    columns = sorted(statistic.columns) or sorted(rows)  # a function of the task may read any
+    columns = list(needed(statistic, rows))
     size = len(base.weights)
     number = len(rows[columns[0]])
     joined = {name: np.concatenate([base.scores[name], rows[name]]) for name in columns}

@@ -16,7 +16,7 @@ import numpy as np
 from flywheel.calls import copied
 from flywheel.errors import TaskError
 from flywheel.evaluate.book import Rows
-from flywheel.metrics.scores import ScoreTable
+from flywheel.metrics.scores import ScoreTable, answer_columns
 from flywheel.model import Model, isolated
 from flywheel.records import Answer, Json
 from flywheel.task import Predictor, Task
@@ -39,6 +39,8 @@ class Piece:
     """entrant -> its weights"""
     device: str
     """on which the run itself would score"""
+    keeps_answers: bool = False
+    """see `Rows`"""
 
 
 Spread = Callable[[Sequence[Piece]], Iterable[Mapping[str, ScoreTable]]]
@@ -65,7 +67,11 @@ def score_entrants(
     _check_separate(list(models.values()))
     starts = range(0, len(rows.samples), _PIECE)
     parts = [
-        Rows(samples=rows.samples[at : at + _PIECE], answers=rows.answers[at : at + _PIECE])
+        Rows(
+            samples=rows.samples[at : at + _PIECE],
+            answers=rows.answers[at : at + _PIECE],
+            keeps_answers=rows.keeps_answers,
+        )
         for at in starts
     ]
     if spread is None or not models:
@@ -124,6 +130,7 @@ def _piece(rows: Rows, models: Mapping[str, Model]) -> Piece:
         labels=tuple(rows.answers),
         digests={name: model.digest for name, model in models.items()},
         device=str(next(iter(models.values())).device),
+        keeps_answers=rows.keeps_answers,
     )
 
 
@@ -151,7 +158,7 @@ def _with_confidence(table: ScoreTable, answers: Sequence[Answer], who: str) -> 
 
 
 def score_answers(task: Task, rows: Rows, answers: Sequence[Json], who: str) -> ScoreTable:
-    """All scores of one entrant's answers, one answer a row.
+    """All scores of one entrant's answers, one answer a row; with the answers when rows keep them.
 
     Raises:
         TaskError: there are not as many answers as rows, the names of the scores change from
@@ -172,7 +179,8 @@ def score_answers(task: Task, rows: Rows, answers: Sequence[Json], who: str) -> 
                 f"sample {sample.id} has the scores {sorted(row)}, another one has {names}; "
                 "the task's scores function returns the same names for every sample"
             )
-    return {name: np.array([row[name] for row in scores], dtype=np.float64) for name in names}
+    table = {name: np.array([row[name] for row in scores], dtype=np.float64) for name in names}
+    return table | (answer_columns(answers, rows.answers) if rows.keeps_answers else {})
 
 
 def score_one(task: Task, sample_id: str, answer: Json, label: Json) -> dict[str, float]:

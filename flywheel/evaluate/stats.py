@@ -8,6 +8,7 @@ data gives None, never a zero.
 from __future__ import annotations
 
 import itertools
+import math
 from collections import Counter
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ from scipy import stats
 
 from flywheel.evaluate.bootstrap import Contrast, bootstrap, bootstrap_mean, make_pool
 from flywheel.evaluate.intervals import by_cluster, kish_size, student, tango, wilson
+from flywheel.metrics.names import has_unit
 from flywheel.metrics.scores import ScoreTable, Statistic
 from flywheel.records import Array, Estimate
 
@@ -24,6 +26,7 @@ FEWEST_SAMPLES = 5
 _TAIL = 0.025
 _ROUNDING = 1e-12
 _MOST_CORNERS = 4_096
+_MOST_KINDS = 256
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -41,6 +44,8 @@ class Measured:
     """(N,), 1 / inclusion probability"""
     clusters: Array
     """(N,) int64; samples of one group share a number"""
+    peers: tuple[ScoreTable, ...] = ()
+    """scores of others on the same samples: rows that an answer can have"""
 
     def __post_init__(self) -> None:
         for name, values in {
@@ -57,6 +62,8 @@ class Measured:
             twice = Counter(self.ids).most_common(1)[0][0]
             raise ValueError(f"sample {twice} is there twice. Pass every sample once")
         for name, values in self.scores.items():
+            if values.dtype == object:
+                continue  # a whole answer
             for index in np.flatnonzero(~np.isfinite(values)):
                 raise ValueError(
                     f"the score {name} of sample {self.ids[index]} is {values[index]}, which "
@@ -75,6 +82,9 @@ class Measured:
             scores={name: values[chosen] for name, values in self.scores.items()},
             weights=self.weights[chosen],
             clusters=self.clusters[chosen],
+            peers=tuple(
+                {name: values[chosen] for name, values in table.items()} for table in self.peers
+            ),
         )
 
 
@@ -86,15 +96,16 @@ def estimate(
     Formula: a rate (a mean of scores that are all 0 or 1) gets `intervals.wilson`; any other mean
     the hull of Student's interval and `bootstrap_mean`; any other statistic the hull of BCa and
     value +- t * bootstrap standard error, with Kish's number of clusters - 1 degrees of freedom. A
-    statistic that is a share is clipped to 0..1; a mean or quantile of a score that is never
-    negative is clipped at 0. When all resamples are equal, the rule of three gives the bounds, see
-    `_unseen` and `_unseen_by`.
+    statistic with a range is clipped to it, as a share is to 0..1; a mean or quantile of a score that
+    is never negative is clipped at 0, and at 1 if the score has no unit and is never above. When all resamples are equal, the rule of three gives the
+    bounds, see `_unseen`, `_unseen_by` and `_unseen_rows`.
     Source: see `intervals` and `bootstrap`.
     Departure: the hulls. BCa alone undercovers skewed scores below 100 samples, and at small tails no
     number of resamples can see beyond the largest score drawn.
 
     Returns:
-        None below 5 samples or clusters, or where the statistic is not finite.
+        None below 5 samples or clusters, where the statistic is not finite, or where nothing says
+        what it would be on other rows than those seen, which are all alike.
 
     Raises:
         ValueError: the statistic needs a score that was not measured.
@@ -134,8 +145,13 @@ def _contrast(statistic: Statistic, *models: Measured) -> Contrast:
             f"{statistic.text} needs the score {name}; measured are: {', '.join(sorted(known))}. "
             "Name one of these, or return it from the task's scores function"
         )
-    weights, clusters = models[0].weights, models[0].clusters
-    return Contrast(statistic=statistic, tables=tables, weights=weights, clusters=clusters)
+    return Contrast(
+        statistic=statistic,
+        tables=tables,
+        weights=models[0].weights,
+        clusters=models[0].clusters,
+        peers=models[0].peers or models[-1].peers,
+    )
 
 
 def _estimate(contrast: Contrast, tail: float, rng: np.random.Generator) -> Estimate | None:
@@ -147,18 +163,33 @@ def _estimate(contrast: Contrast, tail: float, rng: np.random.Generator) -> Esti
         return None
     # BCa and smoothed bounds may miss the value itself.
     low, high = min(found[0], contrast.value), max(found[1], contrast.value)
-    if contrast.statistic.is_share:
-        low, high = max(low, 1.0 - len(contrast.tables)), min(high, 1.0)
+    if contrast.statistic.range is not None:
+        least, most = _range(contrast)
+        low, high = max(low, least), min(high, most)
     elif _is_never_negative(contrast):
         low = max(low, 0.0)
+        if _is_share(contrast):
+            high = min(high, 1.0)
     size = len(contrast.weights)
     return Estimate(value=contrast.value, low=low, high=high, num_samples=size)
+
+
+def _range(contrast: Contrast) -> tuple[float, float]:
+    """The ends of what the contrast may be; infinite where its statistic has none."""
+    low, high = contrast.statistic.range or (-math.inf, math.inf)
+    return (low, high) if len(contrast.tables) == 1 else (low - high, high - low)
 
 
 def _is_never_negative(contrast: Contrast) -> bool:
     """Whether it is one model's mean or quantile of a score that is never negative."""
     name = contrast.statistic.level_of
     return name is not None and len(contrast.tables) == 1 and contrast.tables[0][name].min() >= 0
+
+
+def _is_share(contrast: Contrast) -> bool:
+    """Whether it is one model's mean or quantile of a score without a unit, at most 1 everywhere."""
+    name = str(contrast.statistic.level_of)
+    return not has_unit(name) and bool(contrast.tables[0][name].max() <= 1)
 
 
 def _mean_bounds(contrast: Contrast, tail: float, rng: np.random.Generator) -> tuple[float, float]:
@@ -187,7 +218,8 @@ def _other_bounds(
         by_cluster(contrast.weights, contrast.weights, contrast.clusters)[1],
     )
     if resampled.error <= _ROUNDING * abs(value):
-        return _unseen_by(contrast, _share(totals, tail))
+        unseen = _unseen_rows if contrast.statistic.has_functions else _unseen_by
+        return unseen(contrast, _share(totals, tail))
     half = float(stats.t.isf(tail, max(kish_size(totals) - 1, 1.0))) * resampled.error
     # fmin and fmax skip BCa bounds that are undefined (NaN).
     return float(np.fmin(resampled.low, value - half)), float(np.fmax(resampled.high, value + half))
@@ -210,8 +242,55 @@ def _unseen(value: float, weights: Array, largest: float, tail: float) -> tuple[
     return (1 - share) * value - share * largest, (1 - share) * value + share * largest
 
 
+def _unseen_rows(contrast: Contrast, share: float) -> tuple[float, float] | None:
+    """Bounds for a function of the task whose resamples are all equal, by the rule of three.
+
+    Formula: (1 - u) value + u end, with the ends of the function's range where it says them; else
+    the least or the largest value when a share u of production is of one further kind of row, out
+    of 256 that answers of any entrant have on these samples. Scores at the ends of what each may be,
+    as in `_unseen_by`, would not do: a hit without a prediction is a row that no answer can have.
+
+    Returns:
+        None when there is no range, and no row changes the value.
+    """
+    value, ends = contrast.value, _range(contrast)
+    if all(math.isinf(end) for end in ends):
+        found = _on_further_rows(contrast, share)
+        return (min(found), max(found)) if min(found) < max(found) else None
+    found = _on_further_rows(contrast, share) if any(math.isinf(end) for end in ends) else [value]
+    low, high = (value if math.isinf(end) else (1 - share) * value + share * end for end in ends)
+    return min(low, *found), max(high, *found)
+
+
+def _on_further_rows(contrast: Contrast, share: float) -> list[float]:
+    """The contrast itself, and with a share of production of each further kind of row."""
+    own = contrast.needed()
+    names = sorted(set.intersection(*(set(table) for table in own)))
+    peers = [table for table in contrast.peers if set(names) <= table.keys()]
+    known = [{name: table[name] for name in names} for table in (*own, *peers)]
+    kinds: list[list[ScoreTable]] = [[] for _ in own]
+    for rows in itertools.product(known, repeat=len(own)):
+        pool = make_pool(rows, contrast.weights, contrast.clusters)
+        for place, table in enumerate(pool.tables):
+            kinds[place].append(table)
+    pool = make_pool(known[: len(own)], contrast.weights, contrast.clusters)
+    number = sum(len(table[names[0]]) for table in kinds[0])
+    chosen = np.unique(np.linspace(0, number - 1, _MOST_KINDS).astype(np.int64))
+    tables = [
+        {
+            name: np.append(table[name], np.concatenate([one[name] for one in kind])[chosen])
+            for name in names
+        }
+        for table, kind in zip(pool.tables, kinds, strict=True)
+    ]
+    further = share / (1 - share) * pool.weights.sum() * np.eye(len(chosen))
+    weights = np.concatenate([np.repeat(pool.weights, len(chosen), axis=0), further], axis=1)
+    found = contrast.measure(tables, weights)
+    return [contrast.value, *found[np.isfinite(found)].tolist()]
+
+
 def _unseen_by(contrast: Contrast, share: float) -> tuple[float, float]:
-    """Bounds for any statistic whose resamples are all equal: the rule of three, by its definition.
+    """Bounds for any formula whose resamples are all equal: the rule of three, by its definition.
 
     Formula: the least and the largest value when a share u of production is of one further kind,
     with each score at either end of what it may be: 0 and 1 where all lie between, else 0 (or the

@@ -16,7 +16,7 @@ from flywheel.evaluate.measure import Rules
 from flywheel.evaluate.scoring import CONFIDENCE
 from flywheel.metrics.compiled import compile_condition, compile_formula
 from flywheel.metrics.names import has_unit
-from flywheel.metrics.scores import Statistic
+from flywheel.metrics.scores import ANSWER, LABEL, Statistic
 from flywheel.records import Estimate
 
 OPTIMIZE, THRESHOLD, IGNORE = "optimize", "threshold", "ignore for now"
@@ -94,7 +94,7 @@ def _others(newest: tuple[Book, Context], rules: Rules) -> list[_Known]:
         if part in book
         for name in book[part].scores.get(context.judged, {})
     }
-    names = sorted(scores - used - {CONFIDENCE})
+    names = sorted(scores - used - {CONFIDENCE, ANSWER, LABEL})
     return [
         _Known(
             statistic=compile_formula(_usual(name), rules.directory),

@@ -19,7 +19,7 @@ from flywheel.dataset.outcomes import Trust
 from flywheel.evaluate.scoring import score_one
 from flywheel.evaluate.stats import Measured, estimate, paired_difference
 from flywheel.examples.traffic import Arrival, reactions
-from flywheel.metrics.scores import ScoreTable, Statistic
+from flywheel.metrics.scores import ScoreTable, Statistic, answer_columns
 from flywheel.model import Model, pick_device
 from flywheel.records import (
     FAILED,
@@ -58,13 +58,15 @@ class Exam:
     def scores(self, weights: bytes) -> ScoreTable:
         """(N,) of each score that the task gives, in the order of the N arrivals."""
         names = [arrival.sample.id for arrival in self.arrivals]
+        answers, truths = self.answers(weights), [arrival.truth for arrival in self.arrivals]
         rows = [
-            score_one(self.task, name, answer.value, arrival.truth)
-            for name, answer, arrival in zip(
-                names, self.answers(weights), self.arrivals, strict=True
-            )
+            score_one(self.task, name, answer.value, truth)
+            for name, answer, truth in zip(names, answers, truths, strict=True)
         ]
-        return {name: np.array([row[name] for row in rows]) for name in rows[0]}
+        table: ScoreTable = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+        if self.statistic.needs_answers:
+            table |= answer_columns([answer.value for answer in answers], truths)
+        return table
 
     def grade(self, weights: bytes) -> Estimate | None:
         """The metric of a model with its interval; None where it is not defined."""

@@ -27,6 +27,7 @@ from flywheel.ledger.releases import current_release, latest_checkpoint
 from flywheel.loop import begin_night
 from flywheel.loop.steps import STEPS
 from flywheel.metrics.compiled import compile_formula
+from flywheel.metrics.names import name_metric
 from flywheel.metrics.scores import ScoreTable
 from flywheel.model import cpu_threads
 from flywheel.records import Array, FailureState, Verdict
@@ -282,7 +283,8 @@ def _settings(setting: Setting) -> dict[str, Any]:
 def _exams(setting: Setting) -> _Exams:
     sections = _settings(setting)
     task = load_task(sections["project"]["task"], Path.cwd())
-    return _Exams(setting, task, Metric(**sections.get("metric", {})))
+    metric = name_metric(Metric(**sections.get("metric", {})), task.scores)
+    return _Exams(setting, task, metric)
 
 
 def _school(setting: Setting, *, is_plain: bool) -> School:

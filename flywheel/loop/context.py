@@ -34,6 +34,7 @@ from flywheel.ledger.nights import (
     night_of_slot,
     open_night,
 )
+from flywheel.metrics.names import name_metric
 from flywheel.private import private_folder
 from flywheel.project import Project, load_project
 from flywheel.task import Task, load_task
@@ -76,6 +77,12 @@ class Loop:
     """the labeling server; None: the Label Studio of the settings"""
     server: ModelServer | None = None
     """the model server; None: the one at the address of the settings"""
+
+    def __post_init__(self) -> None:
+        # Only here settings and task are known: what f1 means depends on the task's scores.
+        metric = name_metric(self.project.metric, self.task.scores)
+        if metric is not self.project.metric:
+            object.__setattr__(self, "project", self.project.model_copy(update={"metric": metric}))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

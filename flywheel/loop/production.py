@@ -22,7 +22,7 @@ from flywheel.ledger.batches import (
 from flywheel.loop.context import Loop
 from flywheel.metrics.compiled import compile_formula
 from flywheel.metrics.names import check_scores
-from flywheel.metrics.scores import ScoreTable
+from flywheel.metrics.scores import ScoreTable, answer_columns
 from flywheel.records import ProductionEstimate
 
 _NIGHTS = 7
@@ -48,7 +48,12 @@ def estimate_production(loop: Loop, night_number: int) -> ProductionEstimate | N
         return None
     project = loop.project
     statistic = compile_formula(project.metric.optimize, project.directory)
-    returned = _returned(labeled, draws, unanswered, _scores(loop, labeled))
+    scores = _scores(loop, labeled)
+    if statistic.needs_answers:
+        scores |= answer_columns(
+            [choice.answer for choice in labeled], [choice.label for choice in labeled]
+        )
+    returned = _returned(labeled, draws, unanswered, scores)
     check_scores(statistic, sorted(returned.scores))
     rng = np.random.default_rng([project.project.seed, night_number])
     return production_estimate(statistic, returned, rng)

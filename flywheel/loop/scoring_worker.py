@@ -60,7 +60,7 @@ def score_piece(setup: WorkerSetup, piece: Piece) -> dict[str, ScoreTable]:
         with loop.ledger.read() as connection:
             samples = load_samples(connection, loop.blobs, piece.sample_ids)
         device = setup.device or piece.device
-        rows = Rows(samples=samples, answers=piece.labels)
+        rows = Rows(samples=samples, answers=piece.labels, keeps_answers=piece.keeps_answers)
         models = {name: _model(opened, digest, device) for name, digest in piece.digests.items()}
         return score_models(loop.task, rows, models)
 

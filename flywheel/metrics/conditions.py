@@ -8,13 +8,13 @@ once.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, permutations
 from typing import TypeVar
 
 from flywheel.errors import SettingsError
-from flywheel.metrics.parse import Aggregate, Formula, is_share, parse_formula
+from flywheel.metrics.parse import Aggregate, Formula, is_share, parse_formula, write_out
 
 _SIGN = re.compile(r"(<=|>=|<|>)")
 _NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[-+]?[0-9]{1,2})?", re.IGNORECASE)
@@ -61,6 +61,16 @@ def parse_condition(text: str) -> Limit:
         is_upper=sign.startswith("<"),
         is_strict=sign in {"<", ">"},
     )
+
+
+def with_names(text: str, names: Mapping[str, str]) -> str:
+    """The condition with short names in its formula written out, see `parse.write_out`.
+
+    Raises:
+        SettingsError: the text is no condition.
+    """
+    formula = parse_condition(text).formula_text
+    return text.replace(formula, write_out(formula, names), 1)
 
 
 def contradiction(limits: Sequence[Limit]) -> str | None:

@@ -1,7 +1,9 @@
-"""The metric's identity, and its checks against real scores: names that exist, bounds with a unit.
+"""The metric's identity and short names, and its checks against real scores: names, bounds with a unit.
 
 The id changes when anything that defines the number changes. Requirements are statistics here, a
-value without an interval; the caller adds intervals.
+value without an interval; the caller adds intervals. Short names, such as f1, are formulas that
+ready-made scores bring; they are written out when a project is opened, so that a stored report says
+what was measured.
 """
 
 from __future__ import annotations
@@ -9,17 +11,49 @@ from __future__ import annotations
 import difflib
 import inspect
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import ValidationError
+
+from flywheel.calls import unguarded
 from flywheel.errors import SettingsError
-from flywheel.metrics.conditions import parse_condition
-from flywheel.metrics.parse import LATENCY, Aggregate, Function, leaves, parse_formula
-from flywheel.metrics.scores import ScoreTable, Statistic
+from flywheel.metrics.conditions import parse_condition, with_names
+from flywheel.metrics.parse import LATENCY, Aggregate, Function, leaves, parse_formula, write_out
+from flywheel.metrics.scores import ANSWER, LABEL, ScoreTable, Statistic
 from flywheel.records import canonical, content_id
 from flywheel.settings.judging import Metric
 from flywheel.task import load_function
+
+_KITS = ("accuracy", "f1", "precision", "recall", "map", "rmse", "mae", "ndcg", "mrr")
+"""short names that some ready-made scores have"""
+
+
+def short_names(scores: object) -> Mapping[str, str]:
+    """Name -> formula, of a task's scores; none of scores that were not ready-made."""
+    return getattr(unguarded(scores), "metrics", {})
+
+
+def name_metric(metric: Metric, scores: object) -> Metric:
+    """The metric with the short names of the task's scores written out.
+
+    Raises:
+        SettingsError: written out, its parts contradict each other.
+    """
+    names = short_names(scores)
+    written = {
+        "optimize": write_out(metric.optimize, names),
+        "require": tuple(with_names(text, names) for text in metric.require),
+        "ignore": tuple(write_out(text, names) for text in metric.ignore),
+    }
+    if all(getattr(metric, key) == value for key, value in written.items()):
+        return metric
+    try:
+        return Metric.model_validate({**metric.model_dump(), **written})
+    except ValidationError as error:
+        faults = "; ".join(detail["msg"] for detail in error.errors())
+        raise SettingsError(f"[metric], with its short names written out: {faults}") from error
 
 
 def metric_id(metric: Metric, directory: Path | None) -> str:
@@ -84,7 +118,7 @@ _UNIT = re.compile(
     "percent|pct|points|ppm|db|eur|usd|gbp|cents|bytes|kb|mb|gb|"
     "n|count|counts|times|tokens|words|characters|samples|pieces"
 )
-_WITH_UNIT = {"mean", "quantile"}
+_WITH_UNIT = {"mean", "rms", "quantile"}
 
 
 def has_unit(name: str) -> bool:
@@ -103,6 +137,11 @@ def check_scores(statistic: Statistic, names: Sequence[str]) -> None:
         for name in (term.score, *term.columns):
             if name not in names:
                 raise SettingsError(f"{statistic.text!r}: {_missing(name, names)}")
+    if statistic.needs_answers and ANSWER not in names:
+        raise SettingsError(
+            f"{statistic.text!r} is about whole answers, and only single scores are stored here; it "
+            "can be measured from the next night on"
+        )
 
 
 def check_units(condition: Condition, scores: ScoreTable) -> None:
@@ -129,8 +168,8 @@ def check_units(condition: Condition, scores: ScoreTable) -> None:
 
 
 def _terms(statistic: Statistic) -> list[Aggregate]:
-    """Read from the text: the columns of a statistic do not say what is done with them."""
-    return [leaf for leaf in leaves(parse_formula(statistic.text)) if isinstance(leaf, Aggregate)]
+    """The columns of a statistic do not say what is done with them."""
+    return [leaf for leaf in leaves(statistic.tree) if isinstance(leaf, Aggregate)]
 
 
 def _missing(name: str, names: Sequence[str]) -> str:
@@ -139,9 +178,12 @@ def _missing(name: str, names: Sequence[str]) -> str:
             f"{LATENCY} is measured on samples of its own and for the two models only; put it into "
             f'require = ["{LATENCY}.p95 < 50"] or ignore'
         )
-    nearest = difflib.get_close_matches(name, names, n=1)
+    known = [one for one in names if one not in (ANSWER, LABEL)]
+    nearest = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+    if name in _KITS:
+        hint = f"the scores of flywheel.scoring bring {name}, where it can be measured; "
     return (
-        f"no score is called {name!r}; {hint}known: {', '.join(names) or 'none'}; "
+        f"no score is called {name!r}; {hint}known: {', '.join(known) or 'none'}; "
         "fix [metric] in flywheel.toml or the task's scores function"
     )

@@ -14,7 +14,7 @@ import difflib
 import inspect
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from inspect import Parameter
 
@@ -28,6 +28,12 @@ _SHARES = (
     "fbeta",
     "average_precision",
     "mean_average_precision",
+    "macro_precision",
+    "macro_recall",
+    "macro_f1",
+    "micro_precision",
+    "micro_recall",
+    "micro_f1",
 )
 
 
@@ -45,10 +51,10 @@ class Aggregate:
 
     score: str
     kind: str
-    """mean, quantile, below, above, precision, recall, fbeta, average_precision or
-    mean_average_precision"""
+    """mean, rms, quantile, below, above, precision, recall, fbeta, average_precision,
+    mean_average_precision, or one of the macro and micro averages"""
     columns: tuple[str, ...] = ()
-    """the other scores that it needs: the truth, and then the confidence"""
+    """the other scores that it needs: the truth, and then the confidence; counts of a micro average"""
     numbers: tuple[float, ...] = ()
     """the level of a quantile, the bound of a share, the beta of fbeta, and the positive class"""
 
@@ -94,6 +100,7 @@ LATENCY = "latency_ms"
 _ARGUMENTS: dict[str, tuple[str, ...]] = {
     "mean": (),
     "median": (),
+    "rms": (),
     "quantile": ("level",),
     "below": ("bound",),
     "above": ("bound",),
@@ -103,8 +110,14 @@ _ARGUMENTS: dict[str, tuple[str, ...]] = {
     "fbeta": ("actual", "beta", "positive"),
     "average_precision": ("actual", "positive"),
     "mean_average_precision": ("actual", "confidence"),
+    "macro_precision": ("actual",),
+    "macro_recall": ("actual",),
+    "macro_f1": ("actual",),
+    "micro_precision": ("extra",),
+    "micro_recall": ("missed",),
+    "micro_f1": ("extra", "missed"),
 }
-_COLUMNS = {"actual", "confidence"}
+_COLUMNS = {"actual", "confidence", "extra", "missed"}
 _DEFAULTS = {"positive": 1.0}
 _OPERATORS: dict[type[ast.operator], str] = {
     ast.Add: "+",
@@ -115,6 +128,7 @@ _OPERATORS: dict[type[ast.operator], str] = {
 _EITHER = Parameter.POSITIONAL_OR_KEYWORD
 _PATH = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*:[^\W\d]\w*")
 _PERCENTILE = re.compile(r"p([0-9]+)")
+_NAMED = re.compile(r"\A\s*([^\W\d]\w*)\s*=(?!=)(.*)", re.DOTALL)
 _MOST_CHARACTERS = 1000
 _MOST_LEVELS = 50
 
@@ -123,20 +137,64 @@ def parse_formula(text: str) -> Formula:
     """The tree of a formula.
 
     Terms: SCORE (its mean), SCORE.AGGREGATE, SCORE.AGGREGATE(arguments) and module:function.
-    Aggregates: mean, median, p90 (two digits: percent; three from p900 on: per mille),
-    quantile(0.9), below(1.0) and above(1.0) (the share of samples beyond the bound),
-    predicted.precision(actual), .recall(actual), .f1(actual), .fbeta(actual, beta=2), each with
-    positive=1 by default, confidence.average_precision(actual) and
-    predicted.mean_average_precision(actual, confidence).
+    Aggregates: mean, rms (the root of the mean square), median, p90 (two digits: percent; three
+    from p900 on: per mille), quantile(0.9), below(1.0) and above(1.0) (the share of samples beyond
+    the bound), predicted.precision(actual), .recall(actual), .f1(actual), .fbeta(actual, beta=2),
+    each with positive=1 by default, confidence.average_precision(actual),
+    predicted.mean_average_precision(actual, confidence), predicted.macro_f1(actual) and
+    num_hits.micro_f1(num_extra, num_missed); macro and micro also of precision and recall.
     Terms and numbers are put together by + - * /, parentheses and mean(a, b).
+    A formula may have a name, under which it is shown: NAME = FORMULA.
 
     Raises:
         SettingsError: the text is no such formula, or an argument is impossible.
     """
     try:
-        return _tree(text)
+        return _tree(_NAMED.sub(r"\2", text, count=1))
     except ValueError as error:
         raise SettingsError(f"{text!r}: {error}") from error
+
+
+def shown_as(text: str) -> str:
+    """The name that a formula has, else the formula."""
+    named = _NAMED.match(text)
+    return named[1] if named else text.strip()
+
+
+def write_out(text: str, names: Mapping[str, str]) -> str:
+    """The formula with each bare score that is one of the names written out.
+
+    One that is nothing but a name keeps it: f1 becomes f1 = FORMULA.
+
+    Raises:
+        SettingsError: the text is no formula.
+    """
+    parse_formula(text)
+    if _NAMED.match(text):
+        return text
+    if text.strip() in names:
+        return f"{text.strip()} = {names[text.strip()]}"
+    if not names.keys() & set(re.findall(r"\w+", text)):
+        return text
+    return ast.unparse(_Writing(names).visit(_parsed(text))).replace("'", "")
+
+
+class _Writing(ast.NodeTransformer):
+    """Puts formulas in the place of names that stand alone; SCORE.AGGREGATE(...) stays as it is."""
+
+    def __init__(self, names: Mapping[str, str]) -> None:
+        self._names = names
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
+        return node
+
+    def visit_Call(self, node: ast.Call) -> ast.expr:
+        if isinstance(node.func, ast.Name):
+            node.args = [self.visit(part) for part in node.args]
+        return node
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        return _parsed(self._names[node.id]) if node.id in self._names else node
 
 
 def _tree(text: str) -> Formula:

@@ -9,14 +9,38 @@ Shapes: N values, B rows of weights; (N,) scores and masks, (B, N) weights, (B,)
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 
-from flywheel.records import Array
+from flywheel.errors import TaskError
+from flywheel.metrics.parse import Formula
+from flywheel.records import Array, Json, canonical
 
 ScoreTable = dict[str, Array]
-"""name of a score -> (N,) float64"""
+"""name of a score -> (N,) float64; ANSWER and LABEL -> (N,) object, texts of JSON"""
+
+ANSWER, LABEL = "(answer)", "(label)"
+"""columns of whole answers and labels, for metrics over them; no formula can name these"""
+
+
+def answer_columns(answers: Sequence[Json], labels: Sequence[Json]) -> ScoreTable:
+    """Whole answers and labels as columns of a table, by their canonical text.
+
+    Raises:
+        TaskError: an answer is not JSON.
+    """
+    columns: ScoreTable = {}
+    for name, values in ((ANSWER, answers), (LABEL, labels)):
+        columns[name] = np.empty(len(values), dtype=object)
+        try:
+            columns[name][:] = [canonical(value) for value in values]
+        except (TypeError, ValueError) as error:
+            raise TaskError(
+                f"an {name.strip('()')} is not JSON ({error}); give numbers, texts, lists and dicts"
+            ) from error
+    return columns
 
 
 class Statistic(Protocol):
@@ -24,7 +48,12 @@ class Statistic(Protocol):
 
     @property
     def text(self) -> str:
-        """As a person writes it; `flywheel.metrics.parse.parse_formula` can read it."""
+        """The name that a person gave it, else the formula as it was written."""
+        ...
+
+    @property
+    def tree(self) -> Formula:
+        """The formula, parsed."""
         ...
 
     @property
@@ -48,13 +77,31 @@ class Statistic(Protocol):
         ...
 
     @property
-    def is_share(self) -> bool:
-        """Whether it lies in 0..1 whatever the scores are."""
+    def range(self) -> tuple[float, float] | None:
+        """What it lies in whatever the scores are, such as 0 and 1; None when nothing is known."""
+        ...
+
+    @property
+    def needs_answers(self) -> bool:
+        """Whether it is about whole answers and labels: the columns ANSWER and LABEL."""
+        ...
+
+    @property
+    def has_functions(self) -> bool:
+        """Whether a function of the task is in it, of which nothing is known."""
         ...
 
     def __call__(self, scores: ScoreTable, weights: Array) -> Array:
         """Scores (N,) each and weights (B, N), 0 allowed -> (B,); NaN where it is not defined."""
         ...
+
+
+def needed(statistic: Statistic, table: ScoreTable) -> ScoreTable:
+    """The columns of a table that a statistic depends on: those that it names, else every score."""
+    names = set(statistic.columns or table)
+    if not statistic.needs_answers:
+        names -= {ANSWER, LABEL}
+    return {name: table[name] for name in sorted(names)}
 
 
 _TOLERANCE = 1e-10
@@ -97,6 +144,35 @@ def f_beta(predicted: Array, actual: Array, weights: Array, beta: float) -> Arra
     )
     share = 1 / (1 + beta**2)
     return _ratio(hit, share * positive + (1 - share) * true)
+
+
+def micro_f_beta(hits: Array, extra: Array, missed: Array, weights: Array, beta: float) -> Array:
+    """F-beta of counts a sample, summed over all samples: of boxes, spans or labels.
+
+    Formula: H / (H + p E + (1 - p) M) with p = 1 / (1 + beta^2) and the weighted sums of hits,
+    of what is answered and not there, and of what is there and not answered; the precision for
+    beta = 0, the recall for beta = inf. NaN, not 0, when the denominator is 0.
+    Source: as `f_beta`; micro-averaged, Manning, Raghavan and Schuetze (2008), section 13.6.
+    """
+    share = 1 / (1 + beta**2)
+    found = weights @ hits
+    return _ratio(found, found + share * (weights @ extra) + (1 - share) * (weights @ missed))
+
+
+def macro_f_beta(predicted: Array, actual: Array, weights: Array, beta: float) -> Array:
+    """The mean over the classes of their F-beta, each class against the rest.
+
+    Classes that are neither predicted nor there in a row of weights do not count in it. One
+    whose own F-beta has the denominator 0, the precision of what is never predicted, counts as 0.
+    Source: scikit-learn's macro average, and torchmetrics'.
+    """
+    total, number = np.zeros(len(weights)), np.zeros(len(weights))
+    for one in np.union1d(predicted, actual):
+        is_predicted, is_actual = predicted == one, actual == one
+        present = weights @ (is_predicted | is_actual).astype(np.float64) > 0
+        total += np.nan_to_num(f_beta(is_predicted, is_actual, weights, beta))
+        number += present
+    return _ratio(total, number)
 
 
 def average_precision(ranking: Array, actual: Array, weights: Array) -> Array:

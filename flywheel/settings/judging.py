@@ -32,7 +32,8 @@ class Metric(Section):
     """Section [metric]: the one number that decides; threshold n - 1, optimize the nth."""
 
     optimize: Annotated[str, AfterValidator(one_formula)] = "correct"
-    """formula over per-sample scores, see `flywheel.metrics.parse.parse_formula`"""
+    """formula over per-sample scores, see `flywheel.metrics.parse.parse_formula`; a short name, such
+    as f1, where the task's scores have it"""
     higher_is_better: bool = True
     requirement: float | None = None
     """value of the optimized formula that the product needs"""

@@ -23,6 +23,7 @@ from flywheel.ledger.datasets import latest_version, read_manifest
 from flywheel.loop import Loop, open_loop
 from flywheel.loop.retrain import training_data
 from flywheel.metrics.compiled import compile_formula
+from flywheel.metrics.scores import answer_columns
 from flywheel.model import Model, cpu_threads, pick_device
 from flywheel.project import Project, load_project
 from flywheel.records import Array, Estimate, Split
@@ -165,15 +166,15 @@ def _measure(
     """The scores of a model that was trained on the rest, on the labels that were held back."""
     trained = train(loop.task, settings, rest, seed=seed, now=loop.now(), progress=lambda *_: None)
     model = Model(loop.task, trained.weights, pick_device(settings.device))
+    answers = [answer.value for answer in model.answer_samples(exam.samples)]
     rows = [
-        score_one(loop.task, sample.id, answer.value, label)
-        for sample, answer, label in zip(
-            exam.samples, model.answer_samples(exam.samples), exam.answers, strict=True
-        )
+        score_one(loop.task, sample.id, answer, label)
+        for sample, answer, label in zip(exam.samples, answers, exam.answers, strict=True)
     ]
     return Measured(
         ids=tuple(sample.id for sample in exam.samples),
-        scores={name: np.array([row[name] for row in rows]) for name in rows[0]},
+        scores={name: np.array([row[name] for row in rows]) for name in rows[0]}
+        | answer_columns(answers, exam.answers),
         weights=np.ones(len(rows)),
         clusters=np.unique(exam.groups or np.arange(len(rows)), return_inverse=True)[1],
     )

@@ -284,6 +284,9 @@ def picks_per_hour(scores: Mapping[str, Array], weights: Array) -> float:
     return 3600.0 * share / (_PICK_SECONDS * share + _FAILED_SECONDS * (1.0 - share))
 
 
+picks_per_hour.range = (0.0, 3600.0 / _PICK_SECONDS)  # type: ignore[attr-defined]
+
+
 def pose_scores(part: Part, answer: Json, label: Json) -> dict[str, float]:
     """error_cm, error_deg, add_cm, adds_cm, mssd_cm, mspd_px: lower is better, 0 at best.
 

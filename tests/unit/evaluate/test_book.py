@@ -1,13 +1,16 @@
 """The stored scores: what comes out is what went in, and nothing that was changed."""
 
 import io
+import itertools
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from flywheel.errors import UserError
 from flywheel.evaluate.book import Part, pack_book, unpack_book
+from flywheel.metrics.scores import answer_columns
 from flywheel.records import content_id
 
 
@@ -45,6 +48,19 @@ def test_a_book_comes_back_with_its_context(book):
 
 def test_the_same_book_gives_the_same_bytes(book):
     assert pack_book(book, {"a": 1, "b": 2}) == pack_book(book, {"b": 2, "a": 1})
+
+
+def test_whole_answers_come_back_byte_for_byte_and_each_text_is_stored_once(book):
+    texts = answer_columns(["é\n|", [1.0, {"b": None}], ""], ["\u2028", [], ""])
+    scores = {"candidate": {**book["test"].scores["candidate"], **texts}, "champion": texts}
+    whole = replace(book["test"], scores=scores)
+    packed = pack_book({"test": whole, "start": book["start"]}, {})
+    unpacked, _ = unpack_book(packed, content_id(packed))
+    for entrant, name in itertools.product(scores, texts):
+        assert unpacked["test"].scores[entrant][name].tolist() == texts[name].tolist()
+    assert list(unpacked["start"].scores["candidate"]) == ["correct"]
+    with zipfile.ZipFile(io.BytesIO(packed)) as files:
+        assert files.read("test|texts.npy").count(b"null") == 1
 
 
 def test_a_part_without_rows_comes_back_without_rows(book):

@@ -168,6 +168,25 @@ def test_a_statistic_says_what_it_depends_on(text, columns, mean_of, quantiles, 
     assert (statistic.mean_of, statistic.quantiles) == (mean_of, quantiles)
 
 
+@pytest.mark.parametrize(
+    ("text", "ends"),
+    [
+        ("p.recall(a)", (0.0, 1.0)),
+        ("0.5 * p.recall(a) + 0.5 * p.precision(a)", (0.0, 1.0)),
+        ("1 - s.below(2)", (0.0, 1.0)),
+        ("p.recall(a) - 2 * s.above(1)", (-2.0, 1.0)),
+        ("mean(p.f1(a), h.micro_f1(e, m), 4)", (4 / 3, 2.0)),
+        ("s.rms", (0.0, math.inf)),
+        ("s.rms + p.f1(a)", None),
+        ("p.recall(a) / p.precision(a)", None),
+        ("s", None),
+        ("own_terms:cost", None),
+    ],
+)
+def test_a_statistic_knows_the_range_that_its_parts_give_it(text, ends, own):
+    assert compile_formula(text, own).range == pytest.approx(ends)
+
+
 def test_a_tasks_own_function_gets_scores_and_weights(own):
     statistic = compile_formula("own_terms:cost / 2", own)
     found = statistic({"error_cm": np.array([1.0, 2.0])}, np.array([[1.0, 1.0], [0.0, 3.0]]))
