@@ -1,14 +1,17 @@
 """The page of what the nights brought: it shows what it is given, and needs nothing from anywhere."""
 
 import re
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
-from flywheel.examples.story import STORY_PAGE, Pair, Story, write_story
-from flywheel.records import Estimate
+from flywheel.examples.story import STORY_PAGE, Pair, Story, _worst, write_story
+from flywheel.records import Answer, Estimate
 from flywheel.report.kit.charts import Line
 from flywheel.report.kit.samples import Part
 from flywheel.report.kit.tables import Sheet
+from flywheel.testing import toy_task
 
 
 def line(name, *values):
@@ -64,3 +67,12 @@ def test_pictures_stand_side_by_side_with_their_numbers(page):
 def test_it_runs_nothing_and_loads_nothing(page):
     text = page([line("champion", 1.0, 2.0)])
     assert not re.search(r"<(script|link|iframe|object)\b", text)
+
+
+@pytest.mark.parametrize(("columns", "rows"), [([], [1, 2]), (["error_cm"], [1, 2, 0, 3])])
+def test_pairs_are_of_the_largest_errors_or_else_of_wrong_answers(columns, rows):
+    truths = ["left", "left", "right", "right"]
+    exam = SimpleNamespace(arrivals=[SimpleNamespace(truth=one) for one in truths])
+    said = ["left", "right", "left", "right"]
+    answers = [Answer(value=one, confidence=0.5, embedding=np.zeros(1)) for one in said]
+    assert _worst(toy_task(), columns, answers, exam) == rows
