@@ -118,6 +118,26 @@ def plan(
         console.print(plan_table(plan_challenge(loop, discordance)))
 
 
+@judging.command(rich_help_panel="Decisions")
+def candidate(
+    model: Annotated[Path, typer.Argument(help="the folder that training left")],
+    directory: Directory = HERE,
+    trained_on: Annotated[
+        str, typer.Option(help="dataset version that it has seen", show_default="the newest")
+    ] = "",
+) -> None:
+    """Submit a model that was trained elsewhere; the next night judges it.
+
+    Train it on what flywheel dataset export writes: no label that it has seen can test it.
+    """
+    from flywheel.loop import open_loop
+    from flywheel.loop.submit import submit
+
+    with open_loop(directory, creates=False) as loop:
+        stored = submit(loop, model, trained_on)
+    console.say(f"candidate {stored.digest[:12]}: {stored.recipe}. The next night judges it")
+
+
 @metric.command("suggest")
 def suggest_metric(
     directory: Directory = HERE,

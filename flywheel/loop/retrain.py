@@ -52,7 +52,7 @@ from flywheel.records import (
     canonical,
 )
 from flywheel.sources import Code, may_follow_hashes
-from flywheel.train import Trained, Trainers, TrainingData, train, train_distributed
+from flywheel.train import SUBMITTED, Trained, Trainers, TrainingData, train, train_distributed
 
 
 def retrain(night: NightRun) -> Retrained:
@@ -71,9 +71,9 @@ def retrain(night: NightRun) -> Retrained:
     rows = [row for row in manifest if row.split is Split.TRAIN]
     champion, start = _warm_start(loop)
     data = training_data(loop, version, rows, champion)
-    asked = _asked(loop, manifest)
+    asked = conformance_samples(loop, manifest)
     trained = _train(night, replace(data, asked=asked))
-    _ask_elsewhere(loop, trained, asked)
+    ask_elsewhere_once(loop, trained, asked)
     # Weights before their row: a checkpoint in the ledger can then always be loaded.
     loop.blobs.put(trained.card)
     loop.blobs.put(trained.weights)
@@ -115,7 +115,7 @@ def _train(night: NightRun, data: TrainingData) -> Trained:
         )
 
 
-def _ask_elsewhere(loop: Loop, trained: Trained, asked: Sequence[Sample]) -> None:
+def ask_elsewhere_once(loop: Loop, trained: Trained, asked: Sequence[Sample]) -> None:
     """Ask a new model in a process in which sets have another order, once for each state of code.
 
     Raises:
@@ -190,6 +190,8 @@ def _waiting_candidate(loop: Loop, version: DatasetVersion) -> tuple[str | None,
         releases = release_history(connection)
         decision = last_decision_on(connection, newest.digest)
         asked = last_approval(connection)
+    if newest.recipe.startswith(SUBMITTED) and decision is None:
+        return newest.digest, newest.recipe
     if trained_on.train_set_digest != version.train_set_digest:
         return None, ""
     over = _why_over(newest.digest, releases, decision) or _why_asked(
@@ -245,7 +247,7 @@ def _warm_start(loop: Loop) -> tuple[bytes | None, str]:
     return warm_start(loop.ledger, loop.blobs, loop.task, release.checkpoint_digest)
 
 
-def _asked(loop: Loop, rows: list[DatasetRow]) -> list[Sample]:
+def conformance_samples(loop: Loop, rows: list[DatasetRow]) -> list[Sample]:
     """Labeled samples for the card of the new model: of each answer in turn."""
     by_answer: dict[str, list[str]] = {}
     for row in rows:

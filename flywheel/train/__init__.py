@@ -1,7 +1,15 @@
 """Turns a dataset version into a checkpoint: the weights and a record of how they were made."""
 
-from flywheel.train.data import Trained, TrainingData
+from flywheel.train.data import SUBMITTED, Trained, TrainingData
 from flywheel.train.distributed import Trainers, train_distributed
 from flywheel.train.fit import steps_of, train
 
-__all__ = ["Trained", "Trainers", "TrainingData", "steps_of", "train", "train_distributed"]
+__all__ = [
+    "SUBMITTED",
+    "Trained",
+    "Trainers",
+    "TrainingData",
+    "steps_of",
+    "train",
+    "train_distributed",
+]

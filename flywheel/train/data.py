@@ -34,6 +34,8 @@ from flywheel.settings.learning import Train
 from flywheel.trainers.base import TrainingSet
 
 START = "start"
+SUBMITTED = "submitted from elsewhere"
+"""how the recipe of a model begins that no night has trained"""
 _LABELED, _OUTCOME, _START = range(3)
 _KINDS = {START: _START, IMPORTED: _START, WORKED: _OUTCOME, FAILED: _OUTCOME}
 _LABEL_SHARE = 0.5
