@@ -74,7 +74,7 @@ clean:  ## remove both environments and all caches; a project's .flywheel stays
 .venv/.stamp: pyproject.toml constraints.txt
 	@$(call new-environment,.venv)
 	@$(call install,.venv,cat constraints.txt)
-	@$(call install-flywheel,.[parquet$(COMMA)pose$(COMMA)postgres$(COMMA)s3$(COMMA)sklearn$(COMMA)scale$(COMMA)docker$(COMMA)kubernetes],--group dev)
+	@$(call install-flywheel,.[parquet$(COMMA)pose$(COMMA)postgres$(COMMA)s3$(COMMA)sklearn$(COMMA)huggingface$(COMMA)lightning$(COMMA)scale$(COMMA)docker$(COMMA)kubernetes],--group dev)
 	@touch .venv/.demo .venv/.pose $@
 
 .venv-label-studio/.stamp: docker/label-studio.txt

@@ -6,7 +6,7 @@ objects with the two methods of `Trainer`.
 
 from flywheel.trainers.base import Context, Predict, Row, Trainer, TrainingSet
 from flywheel.trainers.command import CommandTrainer
-from flywheel.trainers.estimator import SklearnTrainer
+from flywheel.trainers.estimator import SklearnTrainer, text_of
 
 __all__ = [
     "CommandTrainer",
@@ -16,4 +16,5 @@ __all__ = [
     "SklearnTrainer",
     "Trainer",
     "TrainingSet",
+    "text_of",
 ]

@@ -18,6 +18,11 @@ _FILE = "estimator.skops"
 _MOST_COLUMNS = 256
 """of an embedding; wider features are projected"""
 _EMBEDDING = 64
+_TREES = (
+    "sklearn.tree._tree.Tree",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+)
+"""arrays of numbers, which run nothing; skops does not know them"""
 
 
 def text_of(samples: Sequence[Sample]) -> list[str]:
@@ -81,7 +86,7 @@ class SklearnTrainer:
         """Load the estimator; types that skops does not trust raise a TaskError."""
         io = _skops()
         self._check(folder / _FILE)
-        model = io.load(folder / _FILE, trusted=list(self.trusted))
+        model = io.load(folder / _FILE, trusted=[*_TREES, *self.trusted])
         project = _projection(model)
 
         def predict(samples: Sequence[Sample]) -> list[Answer]:
@@ -100,7 +105,7 @@ class SklearnTrainer:
 
     def _check(self, file: Path) -> None:
         io = _skops()
-        unknown = sorted(set(io.get_untrusted_types(file=file)) - set(self.trusted))
+        unknown = sorted(set(io.get_untrusted_types(file=file)) - {*_TREES, *self.trusted})
         if unknown:
             raise TaskError(
                 f"the estimator holds {', '.join(unknown)}, which could run any code when it is "

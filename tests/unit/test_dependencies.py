@@ -17,6 +17,7 @@ NOT_IMPORTED = {
     "s3fs": "fsspec loads it for s3://",
     "prefect-docker": "the worker that Prefect starts for a pool of type docker",
     "prefect-kubernetes": "the worker that Prefect starts for a pool of type kubernetes",
+    "accelerate": "the Trainer of transformers asks for it",
     "mypy": "a program",
     "pytest-xdist": "a plug-in of pytest",
     "ruff": "a program",
