@@ -34,7 +34,7 @@ from flywheel.sources import (
     is_reordered,
     load_then,
 )
-from flywheel.task import Task
+from flywheel.task import Task, call_maker
 
 _LEAST_ASKED, _MOST_ASKED = 64, 256
 _VALUE_TOLERANCE = 1e-3
@@ -256,7 +256,7 @@ def _load(trial: _Trial, task: Task) -> Model:
 def _load_then(trial: _Trial, then: Code, now: Code, note: str) -> tuple[Model | None, str]:
     directory = Path(now.directory)
     try:
-        task = load_then(then, directory)()
+        task = call_maker(load_then(then, directory), directory)
     except Exception as error:  # noqa: BLE001  code of then may need what is gone
         return None, describe_fault(error, [directory])
     if not isinstance(task, Task):

@@ -32,6 +32,7 @@ from flywheel.settings.operations import (
     Storage,
     Workers,
 )
+from flywheel.settings.ready import Ready
 from flywheel.web import address
 
 FILE_NAME = "flywheel.toml"
@@ -51,6 +52,7 @@ def _have_distinct_names(results: tuple[Published, ...]) -> tuple[Published, ...
 
 class _Settings(Section):
     project: Identity
+    task: Ready | None = None
     storage: Storage = Storage()
     serve: Serve = Serve()
     collect: Collect = Collect()

@@ -309,6 +309,11 @@ def _forget_namesake(module_name: str, directory: Path) -> None:
             del sys.modules[name]
 
 
+def call_maker(make: Callable[..., Any], directory: Path) -> Any:
+    """What a function that makes a task returns; one with an argument gets the project's directory."""
+    return make(directory.absolute()) if inspect.signature(make).parameters else make()
+
+
 def load_task(path: str, directory: Path) -> Task:
     """The task that `module:function` returns.
 
@@ -320,7 +325,7 @@ def load_task(path: str, directory: Path) -> Task:
     before = set(threading.enumerate())
     make = load_function(path, directory)
     try:
-        task = make()
+        task = call_maker(make, directory)
     except FlywheelError:
         raise  # it says already what to do
     except (Exception, SystemExit) as error:

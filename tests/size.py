@@ -19,11 +19,11 @@ ROOT = Path(__file__).parents[1]
 PARTS = ("flywheel", "flows")
 
 BUDGET = {
-    "lines of code": 35_939,
-    "lines of docstrings": 8_419,
-    "files": 294,
-    "settings": 98,
-    "commands": 30,
+    "lines of code": 41_965,
+    "lines of docstrings": 9_976,
+    "files": 349,
+    "settings": 99,
+    "commands": 33,
 }
 """the most there may be; lower them as the numbers fall"""
 

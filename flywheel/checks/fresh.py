@@ -25,7 +25,7 @@ from flywheel.ledger.codec import from_json, to_json
 from flywheel.model import Model, load_weights
 from flywheel.records import Answer, Json, Sample
 from flywheel.sources import Code, load_then
-from flywheel.task import Task, load_task
+from flywheel.task import Task, call_maker, load_task
 
 _SECONDS = 300
 _MOST_SEEDS = 20
@@ -154,7 +154,7 @@ def _main(path: str, directory: str, name: str) -> None:
     task = load_task(path, Path(directory))
     if (folder / "code.json").exists():
         code = from_json(Code, json.loads((folder / "code.json").read_text(encoding="utf-8")))
-        task = load_then(code, Path(directory))()
+        task = call_maker(load_then(code, Path(directory)), Path(directory))
     weights = (folder / "weights.safetensors").read_bytes()
     samples = [
         Sample.of(base64.b64decode(row["payload"]), row["media_type"], row["metadata"])

@@ -90,11 +90,23 @@ def _stopped_at_once() -> Iterator[None]:
 
 
 @app.command(rich_help_panel="Project")
-def init(directory: Annotated[Path, typer.Argument(help="a new folder")]) -> None:
-    """Create a project: task and flywheel.toml that run as they are."""
-    from flywheel.cli.starter import write_starter
+def init(
+    directory: Annotated[Path, typer.Argument(help="a new folder")],
+    data: Annotated[str, typer.Option(help="image, text or table")] = "",
+    ask: Annotated[str, typer.Option(help="choice or boxes")] = "",
+    trainer: Annotated[str, typer.Option(help="torch, sklearn or command")] = "",
+    labels: Annotated[
+        Path | None, typer.Option(help="your labels, for a project without Python")
+    ] = None,
+) -> None:
+    """Create a project that runs as it is: flywheel.toml and a task, or your labels alone."""
+    from flywheel.cli.starter import find_kind, write_plain, write_starter
 
-    for path in write_starter(directory):
+    if labels is not None:
+        written = write_plain(directory, labels)
+    else:
+        written = write_starter(directory, find_kind(data, ask, trainer))
+    for path in written:
         console.say(f"wrote {path}")
     console.say(f"next: flywheel check {quoted(directory)}")
 

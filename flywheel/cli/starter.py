@@ -2,18 +2,87 @@
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 from importlib.resources import files
 from pathlib import Path
+from typing import NamedTuple
 
 from flywheel.errors import UserError
 from flywheel.settings.operations import NAME_PATTERN
 
-_FILES = ("flywheel.toml", "my_task.py", "digit.png")
+_NAME = '"my-project"'
+_TASK_LINE = 'task = "my_task:task"           # module:function in this folder\n'
 
 
-def write_starter(directory: Path) -> list[Path]:
+class Kind(NamedTuple):
+    """What a starter is about: the data, the question and the trainer."""
+
+    data: str
+    ask: str
+    trainer: str
+
+
+class _Starter(NamedTuple):
+    files: tuple[str, ...]
+    """in flywheel/templates, the settings first"""
+    changes: tuple[tuple[str, str], ...] = ()
+    """of the settings: a line's beginning, and the line in its place"""
+
+
+USUAL = Kind("image", "choice", "torch")
+_RECALL = 'require = ["recall >= 0.95"]     # of malignant ones'
+_STARTERS = {
+    USUAL: _Starter(("flywheel.toml", "my_task.py", "digit.png")),
+    Kind("text", "choice", "sklearn"): _Starter(
+        ("small.toml", "text/my_task.py", "text/tickets.csv")
+    ),
+    Kind("table", "choice", "sklearn"): _Starter(
+        ("small.toml", "table/my_task.py"),
+        (('optimize = "accuracy"', 'optimize = "f1"                 # the metric that decides'),
+         ("# require", _RECALL)),
+    ),
+    Kind("image", "boxes", "torch"): _Starter(
+        ("small.toml", "boxes/my_task.py"),
+        (('optimize = "accuracy"', 'optimize = "map"                # as COCO defines it'),
+         ("requirement", "requirement = 0.7               # what the product needs")),
+    ),
+    Kind("text", "choice", "command"): _Starter(
+        (
+            "small.toml",
+            "command/my_task.py",
+            "command/train.py",
+            "command/predict.py",
+            "text/tickets.csv",
+        )
+    ),
+}  # fmt: skip
+"""the first that fits is written"""
+
+
+def find_kind(data: str, ask: str, trainer: str) -> Kind:
+    """Return the first starter that fits; "" fits all.
+
+    Raises:
+        UserError: there is none.
+    """
+    for kind in _STARTERS:
+        if all(
+            not wanted or wanted == its
+            for wanted, its in zip((data, ask, trainer), kind, strict=True)
+        ):
+            return kind
+    known = "; ".join(
+        " ".join(f"--{n} {v}" for n, v in kind._asdict().items()) for kind in _STARTERS
+    )
+    raise UserError(
+        f"there is no starter of --data {data or 'any'} --ask {ask or 'any'} --trainer "
+        f"{trainer or 'any'}. Choose one of: {known}"
+    )
+
+
+def write_starter(directory: Path, kind: Kind = USUAL) -> list[Path]:
     """Write the starter files into a directory and return their paths; overwrite nothing.
 
     The project is named after the folder, since two projects on one server need different names:
@@ -23,23 +92,55 @@ def write_starter(directory: Path) -> list[Path]:
         UserError: the folder's name makes no project name, one of the files exists, or the folder
             cannot be written.
     """
+    templates, starter = files("flywheel") / "templates", _STARTERS[kind]
+    wanted = {Path(name).name: (templates / name).read_bytes() for name in starter.files[1:]}
+    lines = (templates / starter.files[0]).read_text("utf-8").splitlines()
+    for begins, line in starter.changes:
+        lines = [line if one.startswith(begins) else one for one in lines]
+    return _write(directory, "\n".join(lines) + "\n", wanted)
+
+
+def write_plain(directory: Path, labels: Path) -> list[Path]:
+    """Write the settings of a project without Python, whose data are a file or folder of labels.
+
+    Raises:
+        UserError: see `write_starter`, or the labels are not there.
+    """
+    if not labels.exists():
+        raise UserError(f"{labels} is not there. Name a file or folder of labels")
+    text = (files("flywheel") / "templates" / "small.toml").read_text("utf-8")
+    path = os.path.relpath(labels.absolute(), directory.absolute())
+    section = (
+        "\n[task]\n"
+        f"data = {_quoted(path)}   # flywheel import-labels reads it too\n"
+        'ask = "choice"                  # or number\n'
+        'trainer = "sklearn"             # or command, with train and predict\n'
+    )
+    text = text.replace(_TASK_LINE, section, 1)
+    return _write(directory, text, {})
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def _write(directory: Path, settings: str, others: dict[str, bytes]) -> list[Path]:
     name = _project_name(directory.absolute().name)
-    targets = [directory / name for name in _FILES]
+    wanted = {"flywheel.toml": settings.replace(_NAME, f'"{name}"', 1).encode(), **others}
+    targets = {directory / file: content for file, content in wanted.items()}
     taken = next((path for path in targets if path.exists()), None)
     if taken is not None:
         raise UserError(f"{taken} exists and is not overwritten. Name another folder.")
-    templates = files("flywheel") / "templates"
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        for path in targets:
-            path.write_bytes((templates / path.name).read_bytes())
-        text = targets[0].read_text(encoding="utf-8")
-        targets[0].write_text(text.replace('"my-project"', f'"{name}"', 1), encoding="utf-8")
+        for path, content in targets.items():
+            path.write_bytes(content)
     except OSError as error:
         raise UserError(
             f"{directory} cannot be written: {error.strerror}. Name a folder that you may write to."
         ) from error
-    return targets
+    return list(targets)
 
 
 def _project_name(folder: str) -> str:

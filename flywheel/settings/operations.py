@@ -108,8 +108,8 @@ class Identity(Section):
 
     name: str = Field(pattern=NAME_PATTERN)
     """lower case letters, digits and dashes; distinguishes projects on one server"""
-    task: str
-    """module:function that returns the Task"""
+    task: str = "flywheel.ready:task"
+    """module:function that returns the Task; the default reads section [task]"""
     archetype: Literal["improve", "augment", "automate"] = "improve"
     """improve an existing process, augment a manual one, or automate one"""
     seed: int = Field(default=0, ge=0)

@@ -34,10 +34,12 @@ LAYERS = (
         "flywheel.annotators",
         "flywheel.metrics",
     ),
+    ("flywheel.ready",),
     (
         "flywheel.task",
         "flywheel.project",
         "flywheel.recipes",
+        "flywheel.detector",
         "flywheel.labeling",
         "flywheel.scoring",
         "flywheel",
