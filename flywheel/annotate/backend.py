@@ -7,7 +7,7 @@ Label Studio by `flywheel.annotate.label_studio` and in memory by `flywheel.test
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
@@ -62,6 +62,7 @@ class LabelingTask:
     """whether as many annotators as were asked have answered"""
     updated_at: datetime
     annotations: tuple[ReturnedAnnotation, ...]
+    data: dict[str, Json] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,6 +87,14 @@ class LabelingProject(NamedTuple):
     id: int
     url: str
     """the page that annotators open"""
+
+
+class ForeignProject(NamedTuple):
+    """A project of the labeling server that need not be ours, as it is."""
+
+    title: str
+    config: str
+    """its labeling config"""
 
 
 class MediaStore(Protocol):
@@ -123,6 +132,12 @@ class LabelingBackend(MediaStore, Protocol):
 
     def exists(self, project_id: int) -> bool:
         """Return whether the project still exists."""
+
+    def look_at(self, project_id: int) -> ForeignProject | None:
+        """Return title and config of a project that need not be ours; None if it does not exist."""
+
+    def download(self, address: str) -> bytes | None:
+        """Return a file that data of a labeling task name; None if the server does not have it."""
 
     def push(self, project_id: int, items: Sequence[NewLabelingTask]) -> dict[str, int]:
         """Create the labeling tasks that do not exist yet; return key -> external id of all.

@@ -105,7 +105,7 @@ def ingest(
     ledger, blobs, task, campaign = into
     total = PullResult()
     for start in range(0, len(changed), _PART):
-        part = [_renamed(found, ledger.rename) for found in changed[start : start + _PART]]
+        part = [renamed(found, ledger.rename) for found in changed[start : start + _PART]]
         with ledger.read() as connection:  # loading samples may be slow, so no lock is held
             ours = _ours(connection, campaign, part)
             answers = [
@@ -120,7 +120,7 @@ def ingest(
     return total
 
 
-def _renamed(found: LabelingTask, rename: Renamer) -> LabelingTask:
+def renamed(found: LabelingTask, rename: Renamer) -> LabelingTask:
     """Return a labeling task with the names of now: a class may be renamed after it was sent."""
     if not rename.pairs:
         return found
@@ -220,13 +220,13 @@ def _answers(
             fault = f"{UNREAD[0]}: {error}"[:500]
     returned = []
     for annotation in found.annotations:
-        answer, refused = _read(annotation, sample, fault, task)
+        answer, refused = read_answer(annotation, sample, fault, task)
         record = _annotation(annotation, row, answer)
         returned.append(Returned(annotation=record, refused=refused, labeling_task=name))
     return returned
 
 
-def _read(
+def read_answer(
     annotation: ReturnedAnnotation, sample: Sample | None, fault: str | None, task: Task
 ) -> tuple[Json, str | None]:
     """Return the answer, or the reason why there is none; both are None for a skip."""

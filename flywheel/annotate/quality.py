@@ -220,7 +220,9 @@ def _ask_experts(asking: _Asking) -> int:
         return 0
     disputed = [key for key in asking.evidence.samples if key not in asking.labeled]
     able = set(_open_to_more(asking, disputed))
-    stuck = [key for key in disputed if key not in able]
+    # What annotators of an adopted project dispute is for that project to settle.
+    ours = how_asked(asking.connection, disputed)
+    stuck = [key for key in disputed if key in ours and key not in able]
     return _send_to_experts(asking, stuck, asking.budget.left)
 
 

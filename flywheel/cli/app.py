@@ -118,6 +118,7 @@ def check(directory: Directory = HERE) -> None:
 
     from flywheel.checks import Source, check_metric, check_task
     from flywheel.loop import open_loop
+    from flywheel.loop.adoption import adoption_lines
     from flywheel.loop.labels import check_labels
     from flywheel.model import cpu_threads
     from flywheel.project import load_project
@@ -136,6 +137,8 @@ def check(directory: Directory = HERE) -> None:
     check_metric(project, task)
     with open_loop(directory, creates=False) as loop:
         check_labels(loop)
+        for line in adoption_lines(loop):
+            console.say(f"! {line}")
     for finding in model(project):
         if finding.status != "ok":
             console.say(f"! released model {finding.line}")

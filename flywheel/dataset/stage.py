@@ -204,8 +204,12 @@ def _row(
         if split is Split.TEST:
             return None  # its group is for testing, and sensor labels never test
         origin, weight = SENSOR, label.reliability
-    elif label.source == IMPORTED or (label.source == ANNOTATORS and label.sample_id not in chosen):
+    elif label.source == IMPORTED:
         origin = IMPORTED if split is Split.TRAIN else "start"
+    elif label.source == ANNOTATORS and label.sample_id not in chosen:  # of an adopted project
+        if split is Split.TEST:
+            return None  # its group is for testing, and it was not drawn by chance
+        origin = IMPORTED
     elif label.source != "start":
         share, probability = chosen[label.sample_id]
         origin = share.value

@@ -9,13 +9,13 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from flywheel.label_files.reading import (
-    file_sample,
     has_media_suffix,
     inside,
     media_type_of,
@@ -39,6 +39,10 @@ _DATA_URI = re.compile(r"data:([\w.+-]+/[\w.+-]+)?[^,]*?(;base64)?,", re.ASCII)
 _UPLOADED = re.compile(r"^[0-9a-f]{8}-")
 _NAMED = 12
 _ANY = Columns()
+
+
+Find = Callable[[str], tuple[str, bytes] | str]
+"""address -> name and bytes of a file, or why there are none"""
 
 
 def is_export(value: Json) -> bool:
@@ -94,21 +98,27 @@ def read_label_studio(
     return LabelFile(path=path, format="label-studio", notes=tuple(notes), rows=rows)
 
 
+def choose_input(known: Iterable[str], names: Sequence[str]) -> str | None:
+    """Return which of some data is the sample: what the config shows first, else by its name.
+
+    None where none of them is: then the sample is all of the data.
+    """
+    listed = list(known)
+    found = next((name for name in (*names, *_MEDIA, *_TEXTS) if name in listed), None)
+    return found or (listed[0] if len(listed) == 1 else None)
+
+
 def _input(path: Path, tasks: Sequence[Any], columns: Columns, names: Sequence[str]) -> str | None:
     """Return the name of the data that are the sample; None: all of them as JSON."""
     known = dict.fromkeys(
         key for number, task in enumerate(tasks[:50]) for key in _data(path, number, task)
     )
-    if columns.input is not None:
-        if columns.input not in known:
-            listed = ", ".join(list(known)[:_NAMED])
-            refuse(
-                str(path), f"no data are named {columns.input!r}, but {listed}", "Correct --input"
-            )
-        return columns.input
-    usual = [*names, *_MEDIA, *_TEXTS]
-    found = next((name for name in usual if name in known), None)
-    return found or (next(iter(known)) if len(known) == 1 else None)
+    if columns.input is None:
+        return choose_input(known, names)
+    if columns.input not in known:
+        listed = ", ".join(list(known)[:_NAMED])
+        refuse(str(path), f"no data are named {columns.input!r}, but {listed}", "Correct --input")
+    return columns.input
 
 
 def _data(path: Path, number: int, task: Any) -> Mapping[str, Json]:
@@ -139,7 +149,7 @@ def _rows(
     if not results:
         yield LeftOut(place=place, reason="it has no annotation")
         return
-    sample = _sample(path, place, data, key)
+    sample = sample_of(data, key, place, partial(_beside, path, place))
     if isinstance(sample, LeftOut):
         yield sample
         return
@@ -167,34 +177,48 @@ def _counting(given: Sequence[Any], place: str) -> list[Mapping[str, Any]]:
     return truths or list(newest.values())
 
 
-def _sample(path: Path, place: str, data: Mapping[str, Json], key: str | None) -> Sample | LeftOut:
-    if key is None:
-        return Sample.of(canonical(dict(data)).encode(), "application/json")
+def sample_of(
+    data: Mapping[str, Json], key: str | None, place: str, find: Find
+) -> Sample | LeftOut:
+    """Return the sample that a labeling task is about, or why there is none.
+
+    Args:
+        data: of the labeling task.
+        key: the name of the sample among them; None: the sample is all of them, as JSON.
+        place: of the labeling task, as messages name it.
+        find: returns the name and the bytes of a file at an address, or why there are none.
+
+    Raises:
+        UserError: an address leads out of a folder, or a text or base64 is damaged.
+    """
     where = f"{place}, data {key}"
-    value = data.get(key)
-    metadata = {name: one for name, one in data.items() if name != key}
+    value = dict(data) if key is None else data.get(key)
     if value is None or value == "":
         return LeftOut(place=place, reason="it has no input")
+    metadata = {} if key is None else {name: one for name, one in data.items() if name != key}
     if not isinstance(value, str):
         return Sample.of(canonical(value).encode(), "application/json", metadata)
     if (found := _DATA_URI.match(value)) is not None:
         return _of_uri(value[found.end() :], found, where, metadata)
     if not _is_place(value):
         return text_sample(value, where, metadata)
-    return _of_file(path, place, value, metadata)
+    file = find(value)
+    if isinstance(file, str):
+        return LeftOut(place=place, reason=file)
+    name, payload = file
+    return Sample.of(payload, media_type_of(name, payload), metadata)
 
 
-def _of_file(path: Path, place: str, value: str, metadata: dict[str, Json]) -> Sample | LeftOut:
-    """Return the sample in a file beside the export."""
+def _beside(path: Path, place: str, value: str) -> tuple[str, bytes] | str:
+    """Return the file of an address that lies beside the export, or why there is none."""
     found = (inside(path.parent, name, f"{place}, data") for name in _names(value))
     file = next((one for one in found if one.is_file()), None)
     if file is not None:
-        return file_sample(file, metadata)
+        return file.name, file.read_bytes()
     is_far = "://" in value
-    reason = (
+    return (
         "its file is at an address and not beside the export" if is_far else "its file is missing"
     )
-    return LeftOut(place=place, reason=reason)
 
 
 def _of_uri(content: str, found: re.Match[str], where: str, metadata: dict[str, Json]) -> Sample:

@@ -6,12 +6,12 @@ what annotators answered next to what the model had said, and whether they saw i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, and_, case, func, insert, select, update
+from sqlalchemy import Connection, Row, and_, case, delete, func, insert, select, update
 
 from flywheel.ledger.tables import annotations as given
 from flywheel.ledger.tables import annotations as table
@@ -91,6 +91,15 @@ def save_annotations(
         values = {"deleted_at": now, "settled": False}
         connection.execute(update(table).where(table.c.id == key).values(values))
     return Changes(saved=tuple(saved), num_deleted=len(deleted))
+
+
+def drop_annotations(connection: Connection, places: Iterable[str]) -> None:
+    """Forget the annotations at places whose labeling tasks are about other samples now.
+
+    The labels that they made stay, since their answers were about the samples of then.
+    """
+    for name in places:
+        connection.execute(delete(table).where(table.c.labeling_task == name))
 
 
 def unsettled_samples(connection: Connection) -> dict[str, bool]:

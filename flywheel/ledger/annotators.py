@@ -105,6 +105,7 @@ def recent_work(connection: Connection, limit: int) -> list[Work]:
         )
         .join(samples, samples.c.id == given.c.sample_id)
         .outerjoin(labeling_tasks, mine)
+        .where(given.c.purpose != Purpose.ADOPTED.value)  # nobody here asked or pays for it
         .order_by(given.c.updated_at.desc(), given.c.id.desc())
         .limit(limit)
     )

@@ -15,6 +15,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, func, insert, select, update
 
+from flywheel.ledger.adopted import is_brought
 from flywheel.ledger.annotations import newest_labels
 from flywheel.ledger.tables import choices, failures, predictions, samples, transitions
 from flywheel.records import Failure, FailureState, Json, Label, Share, Signal, Split
@@ -119,6 +120,7 @@ def _unchosen(state: FailureState, split: Split) -> Select[Any]:
             failures.c.state == state.value,
             samples.c.split == split.value,
             choices.c.sample_id.is_(None),  # one that was withdrawn is not chosen again
+            ~is_brought(failures.c.sample_id),
         )
     )
 

@@ -202,6 +202,17 @@ labeling_tasks = Table(
     Index("ix_labeling_tasks_night", "night"),
 )
 
+# Labeling tasks of a project that is not ours, whose annotations count too.
+adopted = Table(
+    "adopted",
+    metadata,
+    Column("project", Integer, primary_key=True, autoincrement=False),
+    Column("external_id", Integer, primary_key=True, autoincrement=False),
+    _sample(),
+    Column("data_digest", String(32), nullable=False),  # of its data, which may be edited
+    Index("ix_adopted_sample_id", "sample_id"),
+)
+
 # Answers asked for after a labeling task had been sent: a second opinion, say.
 requests = Table(
     "requests",

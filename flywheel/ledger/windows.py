@@ -22,6 +22,7 @@ from sqlalchemy import (
     update,
 )
 
+from flywheel.ledger.adopted import is_brought
 from flywheel.ledger.tables import choices, feedback, predictions, samples, trained, watermarks
 from flywheel.records import Array, FeedbackKind, Json, Split
 
@@ -55,7 +56,7 @@ class Served(NamedTuple):
     prediction_id: str
     confidence: float
     may_be_chosen: bool
-    """it may train, and is in no batch yet"""
+    """it may train, is in no batch yet, and came with no label"""
 
 
 class Logged(NamedTuple):
@@ -141,7 +142,8 @@ def population(
 ) -> list[Candidate]:
     """The first prediction of each sample in the window that may be drawn; of a split, or of all.
 
-    Samples that are in a batch, or of a group that a model was trained on, may not.
+    Samples that are in a batch, of a group that a model was trained on, or that came with a label
+    from somewhere else, may not.
     """
     of_split = [] if split is None else [samples.c.split == split.value]
     first = (
@@ -154,6 +156,7 @@ def population(
             *of_split,
             choices.c.sample_id.is_(None),
             trained.c.group.is_(None),
+            ~is_brought(predictions.c.sample_id),
         )
         .group_by(predictions.c.sample_id)
         .subquery()
@@ -176,6 +179,7 @@ def production_sample(connection: Connection, places: Sequence[int]) -> list[Ser
             predictions.c.confidence,
             samples.c.split,
             choices.c.batch_id,
+            is_brought(predictions.c.sample_id).label("is_brought"),
         )
         .join(samples, samples.c.id == predictions.c.sample_id)
         .outerjoin(choices, choices.c.sample_id == predictions.c.sample_id)
@@ -185,7 +189,8 @@ def production_sample(connection: Connection, places: Sequence[int]) -> list[Ser
     for start in range(0, len(places), _CHUNK):
         here = query.where(predictions.c.seq.in_(places[start : start + _CHUNK]))
         for row in connection.execute(here):
-            free = row.batch_id is None and row.split == Split.TRAIN.value
+            is_known = row.batch_id is not None or row.is_brought
+            free = not is_known and row.split == Split.TRAIN.value
             found[row.sample_id] = Served(row.sample_id, row.id, row.confidence, free)
     return list(found.values())
 

@@ -28,6 +28,7 @@ from flywheel.ledger.nights import add_skip, finished_steps
 from flywheel.ledger.releases import current_release
 from flywheel.ledger.samples import load_samples, move_payloads
 from flywheel.ledger.windows import latest
+from flywheel.loop.adoption import read_adopted
 from flywheel.loop.context import Loop, NightRun
 from flywheel.loop.labels import check_labels
 from flywheel.loop.results import Deployed, Ingested, PulledLabels
@@ -153,6 +154,8 @@ def pull_labels(night: NightRun) -> PulledLabels:
     """Pull annotations and sensor readings, and make labels from them."""
     loop = night.loop
     pulled, note = _pull(night)
+    adopted, said = read_adopted(night)
+    pulled, note = pulled + adopted, "; ".join(filter(None, [note, said]))
     labeled = make_labels(loop.ledger, loop.task, loop.project, loop.now(), night.number)
     from_sensors = label_from_sensors(
         loop.ledger, loop.task, loop.project.sensors, loop.now(), night.number

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from flywheel.annotate.configs import inputs_in
 from flywheel.annotate.imports import ImportInto, Standing, Understood, compare, store, understand
 from flywheel.label_files import Columns, Format, open_labels
 from flywheel.loop.context import Loop, between_nights
-from flywheel.media import names_in
 
 
 def look_at_labels(
@@ -19,7 +19,7 @@ def look_at_labels(
         UserError: the file is broken, or an answer is none of the task.
     """
     file = open_labels(
-        path, wanted, columns or Columns(), names=tuple(names_in(loop.task.labeling.config))
+        path, wanted, columns or Columns(), names=inputs_in(loop.task.labeling.config)
     )
     into = ImportInto(
         task=loop.task,

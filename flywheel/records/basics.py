@@ -85,6 +85,8 @@ class Purpose(enum.StrEnum):
     """its answer is known: it measures annotators, and its label stays"""
     REVIEW = "review"
     """to the experts: annotators dispute it, or the model contradicts its label"""
+    ADOPTED = "adopted"
+    """by others, in a project that is not ours; the answers count"""
 
 
 class Split(enum.StrEnum):

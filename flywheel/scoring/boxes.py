@@ -291,9 +291,6 @@ def mean_average_precision(
 ) -> float:
     """COCO's mAP: the mean of `average_precision` over the classes that the labels have.
 
-    Bias: the best precision at a recall is too high for few samples: 0.142 on 60 pictures, 0.130 on
-    200, of detectors whose mAP is 0.124. It falls out of the difference of two models.
-
     >>> from flywheel.scoring import mean_average_precision
     >>> cup = {"label": "cup", "x": 0, "y": 0, "width": 10, "height": 10}
     >>> mean_average_precision([[cup], []], [[cup], [{**cup, "label": "pan"}]])

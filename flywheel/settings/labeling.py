@@ -23,6 +23,8 @@ class LabelingSettings(Section):
     """annotators asked about a sample"""
     agreement: int = Field(default=1, ge=1, le=20)
     """annotators who must give the same answer to make it a label"""
+    adopt: int | None = Field(default=None, ge=1)
+    """number of another project in Label Studio whose annotations become labels too; it is only read"""
     hard_strength: Fraction = 0.9
     """of the signals, from which a targeted sample counts as hard"""
     annotations_per_hard_sample: int | None = Field(default=None, ge=1, le=20)

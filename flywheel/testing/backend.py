@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from flywheel.annotate.backend import (
+    ForeignProject,
     InventoryRow,
     LabelingProject,
     LabelingTask,
@@ -66,15 +67,19 @@ class MemoryBackend:
         self.tasks: dict[int, Kept] = {}
         self.items: list[NewLabelingTask] = []
         self.hooks: dict[tuple[int, str], str] = {}
+        self.files: dict[str, bytes] = {}
+        """address -> file"""
         self.is_down = False
         self.breaks_after: dict[str, BaseException] = {}
         """name of a call -> exception raised once in place of its answer, after its work is done"""
         self._ticks = self._num_projects = 0
 
     def publish(self, project_id: int, files: Mapping[str, Media]) -> dict[str, str]:
-        """Addresses for media, which are not kept."""
+        """Addresses for media, which are kept in `files`."""
         self._up()
-        return {name: f"/{project_id}/{name}" for name in files}
+        addresses = {name: f"/{project_id}/{name}" for name in files}
+        self.files |= {addresses[name]: media.payload for name, media in files.items()}
+        return addresses
 
     def ensure(
         self,
@@ -103,6 +108,17 @@ class MemoryBackend:
         """Whether the project still exists."""
         self._up()
         return project_id in self.projects
+
+    def look_at(self, project_id: int) -> ForeignProject | None:
+        """Title and config of a project; None if it does not exist."""
+        self._up()
+        title = self.projects.get(project_id)
+        return None if title is None else ForeignProject(title, self.configs.get(project_id, ""))
+
+    def download(self, address: str) -> bytes | None:
+        """A file of `files`."""
+        self._up()
+        return self.files.get(address)
 
     def push(self, project_id: int, items: Sequence[NewLabelingTask]) -> dict[str, int]:
         """Create the labeling tasks whose keys do not exist yet; key -> number of all."""
@@ -261,6 +277,7 @@ class MemoryBackend:
             is_finished=task.is_finished,
             updated_at=task.updated_at,
             annotations=tuple(task.given.values()),
+            data=dict(task.data),
         )
 
     def _changed(self, key: int) -> None:

@@ -4,11 +4,14 @@ Each law gets a backend, a project in it, and a function that answers a labeling
 annotator would. Unit tests run them in memory, integration tests on a real Label Studio.
 """
 
+import io
+
 import pytest
+from PIL import Image
 
 from flywheel.annotate.backend import NewLabelingTask, task_data
 from flywheel.errors import RefusedError
-from flywheel.records import content_id
+from flywheel.records import Media, content_id
 
 CONFIG = """<View>
   <Image name="image" value="$image"/>
@@ -26,6 +29,11 @@ RESULT = [
         "value": {"choices": ["a"]},
     }
 ]
+
+
+_BUFFER = io.BytesIO()
+Image.new("L", (4, 4)).save(_BUFFER, "PNG")
+PNG = _BUFFER.getvalue()
 
 
 def new_task(number):
@@ -113,6 +121,28 @@ def restored_data_are_those_that_were_sent(backend, project, annotate):
     assert rows(backend, project)[first].data == task_data(TASKS[0])
 
 
+def a_project_is_looked_at_as_it_is(backend, project, annotate):
+    found = backend.look_at(project)
+    assert "laws" in found.title
+    assert 'name="letter"' in found.config
+    assert backend.look_at(project + 1_000_000) is None
+
+
+def a_file_that_was_published_is_downloaded(backend, project, annotate):
+    media = Media(PNG, "image/png")
+    (address,) = backend.publish(project, {"a.png": media}).values()
+    assert backend.download(address) == PNG
+    assert backend.download(address.replace("a.png", "gone.png")) is None
+    assert backend.download("http://127.0.0.1:9/a.png") is None
+
+
+def changes_come_with_the_data_of_their_labeling_task(backend, project, annotate):
+    first, *_ = push(backend, project)
+    annotate(first)
+    (changed,) = (one for one in backend.changed_since(project, None) if one.external_id == first)
+    assert changed.data == task_data(TASKS[0])
+
+
 def a_project_is_found_by_its_number(backend, project, annotate):
     assert backend.ensure("any title", CONFIG, project).id == project
     assert backend.exists(project)
@@ -147,6 +177,9 @@ LAWS = (
     what_is_begun_is_not_reordered,
     one_more_annotator_opens_a_finished_labeling_task_again,
     restored_data_are_those_that_were_sent,
+    a_project_is_looked_at_as_it_is,
+    a_file_that_was_published_is_downloaded,
+    changes_come_with_the_data_of_their_labeling_task,
     a_project_is_found_by_its_number,
     a_project_belongs_to_the_first_that_says_so,
     a_project_that_is_gone_holds_nothing,

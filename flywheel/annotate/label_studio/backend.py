@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 import httpx
 
 from flywheel.annotate.backend import (
+    ForeignProject,
     InventoryRow,
     LabelingProject,
     LabelingTask,
@@ -122,6 +123,19 @@ class LabelStudioBackend:
     def exists(self, project_id: int) -> bool:
         """Return whether the project still exists."""
         return self._project(project_id) is not None
+
+    def look_at(self, project_id: int) -> ForeignProject | None:
+        """Return title and config of a project that need not be ours; None if it does not exist."""
+        found = self._project(project_id)
+        return None if found is None else ForeignProject(found["title"], found["label_config"])
+
+    def download(self, address: str) -> bytes | None:
+        """Return a file that data of a labeling task name; None if the server does not have it.
+
+        Other addresses are not fetched: who may write data there must not choose what is read here.
+        """
+        path = address.removeprefix(self._client.url).removeprefix(self._pages_url)
+        return self._client.file(path) if path.startswith("/data/") else None
 
     def ensure(
         self,

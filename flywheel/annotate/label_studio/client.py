@@ -41,6 +41,11 @@ _PAUSE_SECONDS = 1.0  # doubled after every attempt: 31 s in all
 _LONGEST_PAUSE_SECONDS = 60.0
 _TIMEOUT_SECONDS = 120.0
 
+_NO_FILE = {
+    httpx.codes.FORBIDDEN,
+    httpx.codes.NOT_FOUND,
+    httpx.codes.INTERNAL_SERVER_ERROR,
+}
 _BUSY = {httpx.codes.REQUEST_TIMEOUT, httpx.codes.TOO_MANY_REQUESTS}
 
 _T = TypeVar("_T")
@@ -154,6 +159,20 @@ class Client:
             if status in _BUSY or status >= 500:
                 raise _fault(self.url, status, None, {})
             return status == httpx.codes.OK
+
+        return self.settle(attempt)
+
+    def file(self, path: str) -> bytes | None:
+        """Return a file at a path of the server; None if there is none."""
+
+        def attempt() -> bytes | None:
+            response = self._send("GET", path.lstrip("/"))
+            # Label Studio answers 500 for an upload whose file is gone.
+            if response.status_code in _NO_FILE:
+                return None
+            if response.is_success:
+                return response.content
+            raise _fault(self.url, response.status_code, "no file", response.headers)
 
         return self.settle(attempt)
 
@@ -348,6 +367,7 @@ def labeling_task(row: Json, annotators: Mapping[int, str]) -> LabelingTask:
         is_finished=row["is_labeled"],
         updated_at=datetime.fromisoformat(row["updated_at"]),
         annotations=tuple(_annotation(annotation, annotators) for annotation in row["annotations"]),
+        data=row["data"],
     )
 
 

@@ -6,7 +6,6 @@ import pytest
 from flywheel.errors import TaskError
 from flywheel.evaluate import Rows
 from flywheel.evaluate.scoring import score_answers, score_entrants, score_models
-from flywheel.metrics.scores import ANSWER
 
 
 def test_every_entrant_is_scored_on_the_same_rows_in_order(points_task, rows, line_model):
@@ -36,12 +35,8 @@ def test_inputs_are_decoded_once_for_all_models(points_task, rows, line_model):
     assert len(decoded) == 300
 
 
-@pytest.mark.parametrize("keeps", [False, True])
-def test_pieces_scored_elsewhere_give_the_same_tables_in_order(
-    points_task, rows, line_model, keeps
-):
-    labeled = dataclasses.replace(rows(5_000, 1), keeps_answers=keeps)
-    models = {"a": line_model(1, 0), "b": line_model(-1, 0)}
+def test_pieces_scored_elsewhere_give_the_same_tables_in_order(points_task, rows, line_model):
+    labeled, models = rows(5_000, 1), {"a": line_model(1, 0), "b": line_model(-1, 0)}
     by_id = {one.id: one for one in labeled.samples}
     sizes = []
 
@@ -49,15 +44,13 @@ def test_pieces_scored_elsewhere_give_the_same_tables_in_order(
         sizes.extend(len(piece.labels) for piece in pieces)
         assert pieces[0].digests == {name: model.digest for name, model in models.items()}
         for piece in pieces:
-            samples = [by_id[key] for key in piece.sample_ids]
-            part = Rows(samples=samples, answers=piece.labels, keeps_answers=piece.keeps_answers)
+            part = Rows(samples=[by_id[key] for key in piece.sample_ids], answers=piece.labels)
             yield score_models(points_task, part, models)
 
     predictors = {"left always": lambda samples: ["left"] * len(samples)}
     here = score_entrants(points_task, labeled, models, predictors)
     there = score_entrants(points_task, labeled, models, predictors, spread)
     assert sizes == [2_048, 2_048, 904]
-    assert all((ANSWER in table) == keeps for table in there.values())
     assert {name: {k: v.tolist() for k, v in table.items()} for name, table in here.items()} == {
         name: {k: v.tolist() for k, v in table.items()} for name, table in there.items()
     }
