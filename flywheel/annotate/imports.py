@@ -17,9 +17,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 
 from sqlalchemy import Connection
 
+from flywheel.annotate.fits import answer_fault, drawing_fault, reading_fault
 from flywheel.blobs import Blobs
 from flywheel.errors import UserError
 from flywheel.faults import UNREADABLE, describe_fault
@@ -44,12 +46,15 @@ from flywheel.records import (
 from flywheel.task import Task
 
 _RELIABILITY = 1.0
-_BLOCK = 64
-"""payloads in memory at the same time"""
+_NONE: Mapping[str, Json] = MappingProxyType({})
+_BLOCK = 2_048
+"""payloads that are written together: a disk is waited for once"""
+_BLOCK_BYTES = 1 << 25
+"""of them in memory, and one more payload"""
+_MOST_TRIED, _MOST_TRIES = 200, 8
+"""answers that are tried, and samples that each is tried with until one takes it"""
 _NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][-+]?\d+)?")
 _GIVEN = "group given"
-# torch raises RuntimeError for targets of the wrong shape.
-_NO_ANSWER = (*UNREADABLE, RuntimeError)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -149,7 +154,9 @@ def understand(file: LabelFile, into: ImportInto) -> Understood:
     for key in reading.disputed:
         row, _ = reading.found.pop(key)
         reading.leave_out(row.place, "the file has it twice, with answers that differ")
-    if not reading.found:
+    if reading.found:
+        _try_rows(reading, file)
+    else:
         reason, places = max(
             reading.left_out.items(), key=lambda item: len(item[1]), default=("it is empty", [""])
         )
@@ -236,21 +243,13 @@ def _typed(reading: _Reading) -> tuple[dict[str, Json], str]:
     if not texts or not all(_NUMBER.fullmatch(text.strip()) for text in texts):
         return {}, ""
     numbers = {text: json.loads(text) for text in set(texts)}
-    if any(fault_of(reading.into, number) for number in numbers.values()):
+    if any(_answer_fault(reading.into, number) for number in numbers.values()):
         return {}, ""
     return {key: numbers[text] for key, text in cells.items()}, "answers are read as numbers"
 
 
-def fault_of(into: ImportInto, answer: Json) -> str:
-    """Return why a value is no answer of the task; "" if it is one."""
-    task = into.task
-    try:
-        task.targets([answer])
-        task.scores(answer, answer)
-        agrees = task.agree(answer, answer)
-    except _NO_ANSWER as error:
-        return describe_fault(error, [into.folder])
-    return "" if agrees else "agree() of the task says that it differs from itself"
+def _answer_fault(into: ImportInto, answer: Json) -> str:
+    return answer_fault(into.task, answer, into.folder)
 
 
 def _check_answers(reading: _Reading) -> None:
@@ -261,7 +260,7 @@ def _check_answers(reading: _Reading) -> None:
         if text in seen:
             continue
         seen.add(text)
-        fault = fault_of(reading.into, brought.answer)
+        fault = _answer_fault(reading.into, brought.answer)
         if fault:
             raise UserError(
                 f"{row.place}, {row.field}: {text:.80} is no answer of the task: {fault}. Correct the "
@@ -269,14 +268,56 @@ def _check_answers(reading: _Reading) -> None:
             )
 
 
-def compare(connection: Connection, rows: Sequence[Brought]) -> Standing:
-    """Hold the rows of a file against what the ledger knows of their samples."""
+def _try_rows(reading: _Reading, file: LabelFile) -> None:
+    """Raise where the task reads no sample, or annotators could not give an answer.
+
+    A night would stop at either. Of each answer some rows are tried: a single sample may be broken,
+    and is left to the night.
+    """
+    into, unread, undrawn = reading.into, list[str](), dict[str, str]()
+    known = {key: canonical(brought.answer) for key, (_, brought) in reading.found.items()}
+    tries = dict.fromkeys(list(dict.fromkeys(known.values()))[:_MOST_TRIED], _MOST_TRIES)
+    num_read = 0
+    for row in file.rows():
+        answer = known.get(row.sample.id, "") if isinstance(row, FileRow) else ""
+        if not isinstance(row, FileRow) or not tries.get(answer):
+            continue
+        tries[answer] -= 1
+        fault = reading_fault(into.task, row.sample, into.folder)
+        if fault:
+            unread.append(f"{row.place}: the task cannot read it: {fault}")
+            continue
+        num_read += 1
+        value = reading.found[row.sample.id][1].answer
+        fault = drawing_fault(into.task, value, row.sample, into.folder)
+        if fault:
+            said = f"{row.place}, {row.field}: annotators could not give {answer:.80}: {fault}"
+            undrawn.setdefault(answer, said)
+        else:  # with this sample, so that it was another sample and not the answer
+            tries[answer] = 0
+            undrawn.pop(answer, None)
+        if not any(tries.values()):
+            break
+    if unread and not num_read:
+        raise UserError(f"{unread[0]}. Give --input, or samples as production sends them")
+    for said in undrawn.values():
+        raise UserError(f"{said}. Correct labeling.result of the task, or the file")
+
+
+def compare(
+    connection: Connection, rows: Sequence[Brought], starting: Mapping[str, Json] = _NONE
+) -> Standing:
+    """Hold the rows of a file against what the ledger knows of their samples.
+
+    Args:
+        connection: to the ledger.
+        rows: of the file.
+        starting: sample id -> answer of start data that the first night will take in.
+    """
     ids = [row.sample_id for row in rows]
-    labels, sides, chosen = (
-        newest_labels(connection, ids),
-        sides_of(connection, ids),
-        origins(connection),
-    )
+    labels = {key: _started(key, starting[key]) for key in ids if key in starting}
+    labels |= newest_labels(connection, ids)
+    sides, chosen = sides_of(connection, ids), origins(connection)
     testing = [row.group for row in rows if row.split is Split.TEST]
     trained = trained_groups(connection, testing)
     new, left_out, num_changed, num_known = list[Brought](), dict[str, list[str]](), 0, 0
@@ -315,8 +356,19 @@ def _obstacle(
     return ""
 
 
+def _started(sample_id: str, answer: Json) -> Label:
+    return Label(
+        sample_id=sample_id, answer=answer, reliability=1.0, num_annotations=0, source="start"
+    )
+
+
 def store(
-    ledger: Ledger, blobs: Blobs, understood: Understood, now: datetime, night: int
+    ledger: Ledger,
+    blobs: Blobs,
+    understood: Understood,
+    now: datetime,
+    night: int,
+    starting: Mapping[str, Json] = _NONE,
 ) -> Standing:
     """Store what is new of a file: bytes first, then samples and labels in one transaction.
 
@@ -324,12 +376,12 @@ def store(
         UserError: the file changed after it was understood; nothing is stored.
     """
     with ledger.read() as connection:
-        wanted = {row.sample_id for row in compare(connection, understood.rows).new}
+        wanted = {row.sample_id for row in compare(connection, understood.rows, starting).new}
     for block in _payloads(understood.file, set(wanted)):
         blobs.put_all(block)
     with ledger.begin() as connection:
         # Compared again: an annotator may have answered meanwhile.
-        standing = compare(connection, understood.rows)
+        standing = compare(connection, understood.rows, starting)
         fresh = [row for row in standing.new if row.sample_id in wanted]
         add_samples(connection, map(_placed, fresh), now)
         add_labels(connection, map(_label, fresh), now)
@@ -340,14 +392,15 @@ def store(
 
 def _payloads(file: LabelFile, wanted: set[str]) -> Iterator[list[bytes]]:
     """Yield the bytes of the samples that are wanted, in blocks."""
-    block = list[bytes]()
+    block, size = list[bytes](), 0
     for row in file.rows():
         if isinstance(row, FileRow) and row.sample.id in wanted:
             wanted.discard(row.sample.id)
             block.append(row.sample.payload)
-            if len(block) == _BLOCK:
+            size += len(row.sample.payload)
+            if len(block) == _BLOCK or size >= _BLOCK_BYTES:
                 yield block
-                block = []
+                block, size = [], 0
     if wanted:
         raise UserError(f"{file.path} changed while it was read. Run the same command again")
     yield block

@@ -3,7 +3,7 @@
 from flywheel.dataset.copies import Copy, find_copies
 from flywheel.dataset.export import export_version
 from flywheel.dataset.leakage import CopiesError, Dropped, keep_splits_apart
-from flywheel.dataset.stage import VersionMade, make_version
+from flywheel.dataset.stage import VersionMade, make_version, take_start_data
 
 __all__ = [
     "CopiesError",
@@ -14,4 +14,5 @@ __all__ = [
     "find_copies",
     "keep_splits_apart",
     "make_version",
+    "take_start_data",
 ]

@@ -102,7 +102,7 @@ def make_version(
         UserError: most samples cannot be read.
         CopiesError: the splits share more near-duplicates than [dataset] most_copies allows.
     """
-    _ingest_start_data(ledger, blobs, task, settings, now)
+    take_start_data(ledger, blobs, task, settings, now)
     with ledger.read() as connection:
         parent = latest_version(connection)
         labels, imported, window = _read_labels(connection, settings, night, least)
@@ -164,9 +164,10 @@ def _waits(row: DatasetRow, groups: Mapping[str, str], window: Window) -> bool:
     return trains and groups[row.sample_id] in window.held
 
 
-def _ingest_start_data(
+def take_start_data(
     ledger: Ledger, blobs: Blobs, task: Task, settings: Dataset, now: datetime
 ) -> None:
+    """Store the start data of the task, once."""
     with ledger.read() as connection:
         if task.start_data is None or has_start_data(connection):
             return

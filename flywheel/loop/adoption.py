@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from flywheel.annotate import PullResult
 from flywheel.annotate.adopt import AdoptInto, Adoption, adopt
 from flywheel.annotate.configs import differences
+from flywheel.dataset import take_start_data
 from flywheel.errors import RefusedError, UnavailableError
 from flywheel.ledger.nights import add_skip
 from flywheel.loop.context import Loop, NightRun
@@ -30,6 +31,8 @@ def read_adopted(night: NightRun) -> tuple[PullResult, str]:
         group=loop.project.dataset.group,
         project_id=number,
     )
+    # What the start data hold out must not train: they come first.
+    take_start_data(loop.ledger, loop.blobs, loop.task, loop.project.dataset, loop.now())
     try:
         found = adopt(into, open_studio(loop), loop.now(), all_of_it=night.keeps_results)
     except (UnavailableError, RefusedError) as error:

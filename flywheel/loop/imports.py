@@ -7,7 +7,9 @@ from pathlib import Path
 from flywheel.annotate.configs import inputs_in
 from flywheel.annotate.imports import ImportInto, Standing, Understood, compare, store, understand
 from flywheel.label_files import Columns, Format, open_labels
+from flywheel.ledger.datasets import has_start_data
 from flywheel.loop.context import Loop, between_nights
+from flywheel.records import Json
 
 
 def look_at_labels(
@@ -28,8 +30,9 @@ def look_at_labels(
         folder=loop.project.directory,
     )
     understood = understand(file, into)
+    starting = _starting(loop)
     with loop.ledger.read() as connection:
-        return understood, compare(connection, understood.rows)
+        return understood, compare(connection, understood.rows, starting)
 
 
 def store_labels(loop: Loop, understood: Understood) -> Standing:
@@ -40,4 +43,17 @@ def store_labels(loop: Loop, understood: Understood) -> Standing:
         UserError: the file has changed since; nothing is stored.
     """
     with between_nights(loop) as night:
-        return store(loop.ledger, loop.blobs, understood, loop.now(), night.number)
+        starting = _starting(loop)
+        return store(loop.ledger, loop.blobs, understood, loop.now(), night.number, starting)
+
+
+def _starting(loop: Loop) -> dict[str, Json]:
+    """Return the start data that the first night will take in, by sample; {} after it.
+
+    What it holds out must not train, whichever of the two comes first.
+    """
+    start_data = loop.task.start_data
+    with loop.ledger.read() as connection:
+        if start_data is None or has_start_data(connection):
+            return {}
+    return {example.sample.id: example.answer for example in start_data()}

@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from flywheel.annotate.fits import drawing_fault
 from flywheel.errors import TaskError, UserError
 from flywheel.faults import UNREADABLE, describe_fault
 from flywheel.ledger.datasets import current_labels
@@ -157,12 +158,7 @@ def _can_draw_others(loop: Loop, kind: _Kind) -> bool:
 
 def _drawing_fault(loop: Loop, kind: _Kind, sample: Sample) -> str:
     """Why annotators could not give the answer to this sample; "" when they could."""
-    labeling = loop.task.labeling
-    try:
-        labeling.answer(labeling.result(kind.answer, sample), sample)
-    except UNREADABLE as error:
-        return describe_fault(error, [loop.project.directory])
-    return ""
+    return drawing_fault(loop.task, kind.answer, sample, loop.project.directory)
 
 
 def _target_fault(loop: Loop, kinds: list[_Kind]) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from sqlalchemy import Row, select
@@ -20,9 +22,12 @@ from flywheel.annotate import (
     reconcile,
     send,
 )
+from flywheel.annotate.imports import ImportInto
 from flywheel.errors import UnavailableError
+from flywheel.ledger.renames import Renamer
 from flywheel.ledger.samples import move_payloads
 from flywheel.ledger.tables import annotations
+from flywheel.records import Sample
 from flywheel.testing import MemoryBackend
 
 
@@ -136,3 +141,28 @@ def silence(letters, monkeypatch) -> Callable[[], Callable[[], None]]:
         return monkeypatch.undo
 
     return run
+
+
+@pytest.fixture
+def points(tmp_path, draw_points) -> Callable[..., tuple[Path, list[Sample]]]:
+    """Write points and a table that names them; the path of the table, and the samples."""
+
+    def write(number: int = 6, seed: int = 1, **columns: list) -> tuple[Path, list[Sample]]:
+        samples, sides = draw_points(number, seed)
+        folder = tmp_path / "points"
+        folder.mkdir(exist_ok=True)
+        lines = []
+        for place, (sample, side) in enumerate(zip(samples, sides, strict=True)):
+            (folder / f"{seed}-{place}.bin").write_bytes(sample.payload)
+            more = {name: values[place] for name, values in columns.items()}
+            lines.append({"file": f"{seed}-{place}.bin", "label": side} | more)
+        path = folder / "labels.jsonl"
+        path.write_text("\n".join(map(json.dumps, lines)))
+        return path, samples
+
+    return write
+
+
+@pytest.fixture
+def into(points_task, tmp_path) -> ImportInto:
+    return ImportInto(task=points_task, group=None, rename=Renamer(), folder=tmp_path)

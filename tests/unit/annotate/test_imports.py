@@ -1,24 +1,22 @@
 """Labels of a file: held against task and ledger, stored at once, used by the next dataset version."""
 
 import json
-from collections import Counter
 from dataclasses import replace
 
 import pytest
-import torch
 from sqlalchemy import func, select
 
-from flywheel.annotate.imports import ImportInto, compare, count_answers, store, understand
+from flywheel.annotate.imports import compare, store, understand
 from flywheel.annotate.labels import make_labels
 from flywheel.blobs import Blobs
 from flywheel.dataset import make_version
 from flywheel.errors import UserError
-from flywheel.label_files import LabelFile, open_labels
+from flywheel.label_files import open_labels
 from flywheel.ledger import tables
 from flywheel.ledger.annotations import newest_labels
 from flywheel.ledger.datasets import add_trained, current_labels, read_manifest
-from flywheel.ledger.failures import failures_of
-from flywheel.ledger.renames import Renamer
+from flywheel.ledger.failures import failures_of, strongest_failures
+from flywheel.ledger.windows import latest, population, production_sample
 from flywheel.project import Project
 from flywheel.records import IMPORTED, SENSOR, FailureState, Sample, Split
 from flywheel.settings.learning import Dataset
@@ -30,33 +28,10 @@ def blobs(tmp_path):
     return Blobs.open(str(tmp_path / "blobs"))
 
 
-@pytest.fixture
-def points(tmp_path, draw_points):
-    """Write points and rows of a table of them; the path of the table, and the samples."""
-
-    def write(number=6, seed=1, **columns):
-        samples, sides = draw_points(number, seed)
-        folder = tmp_path / "points"
-        folder.mkdir(exist_ok=True)
-        lines = []
-        for place, (sample, side) in enumerate(zip(samples, sides, strict=True)):
-            (folder / f"{seed}-{place}.bin").write_bytes(sample.payload)
-            more = {name: values[place] for name, values in columns.items()}
-            lines.append({"file": f"{seed}-{place}.bin", "label": side} | more)
-        return write_lines(folder, lines), samples
-
-    return write
-
-
 def write_lines(folder, lines):
     path = folder / "labels.jsonl"
     path.write_text("\n".join(map(json.dumps, lines)))
     return path
-
-
-@pytest.fixture
-def into(points_task, tmp_path):
-    return ImportInto(task=points_task, group=None, rename=Renamer(), folder=tmp_path)
 
 
 @pytest.fixture
@@ -211,6 +186,15 @@ def test_labels_of_annotators_stay(points, bring, ledger, production):
     assert reason.startswith("annotators have labeled it already")
 
 
+def test_start_data_that_is_not_taken_in_yet_is_known(points, into, ledger):
+    path, samples = points(number=2)
+    rows = understand(open_labels(path), into).rows
+    with ledger.read() as connection:
+        found = compare(connection, rows, {samples[0].id: rows[0].answer})
+    assert [row.sample_id for row in found.new] == [samples[1].id]
+    assert list(found.left_out) == ["the start data has it already"]
+
+
 def test_a_sensors_label_gives_way(points, bring, ledger, production):
     path, samples = points(number=1)
     production.predict(0.3, sample=samples[0])
@@ -260,6 +244,21 @@ def test_a_group_that_is_trained_on_meanwhile_does_not_test(points, bring, versi
     assert len(version()) == 1
 
 
+def test_what_was_imported_is_not_asked_again(points, bring, ledger, production):
+    path, samples = points(number=1)
+    bring(path)
+    other = Sample.of(b"12345678", "application/octet-stream")
+    production.fail(production.predict(0.3, sample=samples[0]))
+    production.fail(production.predict(0.3, sample=other))
+    with ledger.read() as connection:
+        upto = latest(connection, "predictions")
+        assert [one.sample_id for one in population(connection, 0, upto)] == [other.id]
+        served = production_sample(connection, range(upto + 1))
+        assert [one.sample_id for one in served if one.may_be_chosen] == [other.id]
+        waiting = strongest_failures(connection, FailureState.SEEN, Split.TRAIN, 9)
+    assert [one.sample_id for one in waiting] == [other.id]
+
+
 def test_an_imported_failure_is_labeled(points, bring, ledger, production):
     path, samples = points(number=1)
     production.fail(production.predict(0.3, sample=samples[0]))
@@ -280,109 +279,6 @@ def test_annotators_replace_an_imported_label(points, bring, ledger, production,
     with ledger.read() as connection:
         ((label, _),) = current_labels(connection)
     assert (label.source, label.answer) == ("annotators", "left")
-
-
-# Answers
-
-
-def as_text(folder, *answers):
-    path = folder / "labels.csv"
-    path.write_text("text,label\n" + "".join(f"row {n},{one}\n" for n, one in enumerate(answers)))
-    return open_labels(path)
-
-
-def test_cells_are_numbers_where_the_task_takes_numbers(into, tmp_path):
-    task = replace(
-        into.task,
-        targets=lambda answers: torch.tensor([float(answer) for answer in answers]),
-        scores=lambda answer, label: {"error": abs(float(answer) - float(label))},
-    )
-    found = understand(as_text(tmp_path, "3", "2.5", "-1e3"), replace(into, task=task))
-    assert [row.answer for row in found.rows] == [3, 2.5, -1000.0]
-    assert "answers are read as numbers" in found.notes
-    found = understand(
-        as_text(tmp_path, "3", "n/a 2"), replace(into, task=names_task(into, "3", "n/a 2"))
-    )
-    assert [row.answer for row in found.rows] == ["3", "n/a 2"]
-
-
-def names_task(into, *names):
-    return replace(
-        into.task, targets=lambda answers: torch.tensor([names.index(answer) for answer in answers])
-    )
-
-
-def test_cells_stay_names_where_the_task_has_names(into, tmp_path):
-    found = understand(as_text(tmp_path, "3", "4"), replace(into, task=names_task(into, "3", "4")))
-    assert [row.answer for row in found.rows] == ["3", "4"]
-
-
-def test_a_class_that_was_renamed_is_read_by_its_new_name(points, into):
-    path, _ = points(number=2)
-    lines = [json.loads(one) | {"label": "west"} for one in path.read_text().splitlines()]
-    write_lines(path.parent, lines)
-    found = understand(open_labels(path), replace(into, rename=Renamer([("west", "left")])))
-    assert {row.answer for row in found.rows} == {"left"}
-
-
-def region(name):
-    return {
-        "id": "r",
-        "type": "choices",
-        "from_name": "side",
-        "to_name": "image",
-        "value": {"choices": [name]},
-    }
-
-
-@pytest.fixture
-def drawn(tmp_path):
-    """An export of Label Studio of texts, each with what its annotators chose."""
-
-    def write(*tasks):
-        path = tmp_path / "export.json"
-        content = [
-            {
-                "id": number,
-                "data": {"text": f"text {number}"},
-                "annotations": [
-                    {"id": place, "completed_by": place, "result": [region(one)] if one else []}
-                    for place, one in enumerate(names)
-                ],
-            }
-            for number, names in enumerate(tasks)
-        ]
-        path.write_text(json.dumps(content))
-        return open_labels(path)
-
-    return write
-
-
-def test_the_task_reads_what_annotators_drew(into, drawn):
-    found = understand(drawn(["left"], ["right", "right"], ["left", "right"], ["up"], [""]), into)
-    assert [(row.answer, row.num_annotations) for row in found.rows] == [("left", 1), ("right", 2)]
-    assert {reason: len(places) for reason, places in found.left_out.items()} == {
-        "its annotators do not agree": 1,
-        "labeling.answer of the task reads no answer there": 2,
-    }
-
-
-def test_answers_are_counted_by_their_kind(points, into):
-    path, _ = points()
-    rows = understand(open_labels(path), into).rows
-    assert sum(count_answers(rows).values()) == 6
-    boxes = [
-        replace(rows[0], answer=[{"label": "cat"}, {"label": "cat"}]),
-        replace(rows[0], answer=[]),
-    ]
-    assert count_answers(boxes) == Counter({"cat": 2, "nothing": 1})
-    assert count_answers([replace(rows[0], answer={"x": 1.5})]) == Counter({'{"x":1.5}': 1})
-
-
-def test_an_empty_file_says_so(tmp_path, into):
-    empty = LabelFile(path=tmp_path, format="csv", notes=(), rows=lambda: iter(()))
-    with pytest.raises(UserError, match="no label can be used; 1 times it is empty"):
-        understand(empty, into)
 
 
 def test_a_sample_has_the_id_of_its_bytes(points, bring, ledger):

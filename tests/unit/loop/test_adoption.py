@@ -5,7 +5,7 @@ import pytest
 from flywheel.ledger.datasets import read_manifest
 from flywheel.loop.adoption import adoption_lines
 from flywheel.loop.retrain import newest_version
-from flywheel.records import IMPORTED
+from flywheel.records import IMPORTED, Split
 from flywheel.testing import draw_points, open_memory, side_of, toy_task
 
 TRAIN = {"device": "cpu", "learning_rate": 0.1, "batch_size": 8, "steps": 50}
@@ -41,6 +41,18 @@ def test_a_night_trains_on_what_others_have_labeled(toy):
     assert {rows[sample.id].origin for sample in samples if sample.id in rows} == {IMPORTED}
     assert [rows[one.id].answer for one in samples] == [side_of(one) for one in samples]
     assert toy.night()["ingest"].num_annotations == 0
+
+
+def test_what_the_start_data_hold_out_does_not_train(toy):
+    backend, task = toy.backend, toy.loop.task
+    project = backend.ensure("theirs", task.labeling.config, None).id
+    (held, *_) = (one for one in task.start_data() if one.split is Split.TEST)
+    backend.files["/data/held.bin"] = held.sample.payload
+    number = backend.put(project, {"image": "/data/held.bin"})
+    backend.answer(number, *task.labeling.result(held.answer, held.sample))
+    toy.night()
+    rows = read_manifest(toy.loop.blobs, newest_version(toy.loop).id)
+    assert {row.split for row in rows if row.sample_id == held.sample.id} == {Split.TEST}
 
 
 def test_a_night_goes_on_without_the_project(toy):
