@@ -19,10 +19,10 @@ ROOT = Path(__file__).parents[1]
 PARTS = ("flywheel", "flows")
 
 BUDGET = {
-    "lines of code": 41_965,
-    "lines of docstrings": 9_976,
-    "files": 349,
-    "settings": 99,
+    "lines of code": 42_483,
+    "lines of docstrings": 10_082,
+    "files": 355,
+    "settings": 100,
     "commands": 33,
 }
 """the most there may be; lower them as the numbers fall"""

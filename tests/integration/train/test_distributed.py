@@ -68,7 +68,7 @@ def test_two_trainers_have_the_losses_and_the_weights_of_one():
     )
     assert two.checkpoint.losses == pytest.approx(one.checkpoint.losses, rel=1e-5)
     torch.testing.assert_close(
-        *map(safetensors.torch.load, (two.weights, one.weights)), atol=1e-4, rtol=1e-3
+        *map(safetensors.torch.load, (two.weights, one.weights)), atol=5e-4, rtol=1e-3
     )
     assert reported == [(epoch + 1, 10, loss) for epoch, loss in enumerate(two.checkpoint.losses)]
     assert (two.checkpoint.device, two.checkpoint.settings) == ("2 x cpu", one.checkpoint.settings)

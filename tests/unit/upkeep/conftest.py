@@ -33,6 +33,7 @@ from flywheel.testing import (
     blank_decision,
     blank_report,
     row_of,
+    toy_task,
 )
 
 NOW = datetime.now(UTC) + timedelta(days=400)
@@ -56,7 +57,7 @@ class Past:
         identity = {"name": "past", "task": "none:task"}
         project = Project(directory=self.folder, project=identity, retention=retention)
         self.loop = Loop(
-            project=project, task=None, ledger=self.ledger, blobs=self.blobs, now=lambda: NOW
+            project=project, task=toy_task(), ledger=self.ledger, blobs=self.blobs, now=lambda: NOW
         )
 
     def predict(self) -> None:
