@@ -130,7 +130,6 @@ def test_a_name_that_cannot_be_one_is_told(faults, name):
 def test_what_is_missing_is_told_with_its_section(faults):
     assert faults(least="[project]\n") == [
         "'project.name' is missing; write it under [project]",
-        "'project.task' is missing; write it under [project]",
     ]
     assert faults(least="") == ["'project' is missing; write it under [project]"]
 
