@@ -251,8 +251,13 @@ class Model:
 
     def _forward(self, inputs: Any) -> list[Answer]:
         assert self._module is not None  # noqa: S101  a network answers
-        with torch.inference_mode():
-            return self.task.answers(forward(self.task, self._module, inputs, self.device))
+        with torch.inference_mode():  # copied: a network may write into what it is given
+            given = map_tensors(
+                lambda one: one.to(self.device, copy=True), self.task.batched(inputs)
+            )
+            with blamed(FORWARD, self._module):
+                output = self._module(given)
+            return self.task.answers(output)
 
     def _loaded(self, trainer: Trainer, artifact: bytes) -> Callable[[Any], list[Answer]]:
         """What answers with an artifact, whose files live as long as this model."""
@@ -263,15 +268,6 @@ class Model:
         predict: Predict = load(folder, str(self.device))
         ask = guard("predict of the task's trainer", predict, _are_answers, then=list)
         return lambda samples: ask(copied(list(samples)))
-
-
-def forward(task: Task, module: torch.nn.Module, inputs: Any, device: torch.device) -> Any:
-    """What a network makes of inputs as `task.inputs` gives them, which stay as they are."""
-    batch = inputs if task.collate is None else task.collate(list(inputs))
-    # copied: a network may write into what it is given
-    given = map_tensors(lambda one: one.to(device, copy=True), batch)
-    with blamed(FORWARD, module):
-        return module(given)
 
 
 def _is_callable(found: Any, _: tuple[Any, ...]) -> str:

@@ -206,6 +206,10 @@ class Task:
             raise TaskError(f"{self.trainer!r} is a trainer, which has no network to look into")
         return self.model  # type: ignore[return-value]  # a trainer is the other kind
 
+    def batched(self, inputs: Any) -> Any:
+        """What the network is called with for inputs of some samples: a tensor, or a tree of tensors."""
+        return inputs if self.collate is None else self.collate(list(inputs))
+
     def __post_init__(self) -> None:
         for name, unset in (("agree", same_json), ("merge", _first), ("drawing", None)):
             given = getattr(self.labeling, name, None)

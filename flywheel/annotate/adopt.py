@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 
 from flywheel.annotate.backend import LabelingBackend, LabelingTask
 from flywheel.annotate.configs import differences, inputs_in
-from flywheel.annotate.pull import PullResult, read_answer, renamed
+from flywheel.annotate.pull import PullResult, annotation_of, noted, read_answer, renamed
 from flywheel.blobs import Blobs
 from flywheel.errors import RefusedError, UserError
 from flywheel.label_files import LeftOut
@@ -28,7 +28,7 @@ from flywheel.ledger.campaigns import all_campaigns
 from flywheel.ledger.nights import add_skip, current_night_number
 from flywheel.ledger.samples import Placed, add_samples, group_of, load_each, sides_of
 from flywheel.ledger.windows import move_watermark, watermark
-from flywheel.records import Annotation, Json, Purpose, Sample, Split, canonical
+from flywheel.records import Json, Purpose, Sample, Split, canonical
 from flywheel.task import Task
 
 _PART = 50
@@ -235,16 +235,7 @@ def _returned(
         answer, refused = read_answer(
             one, samples.get(sample_id), faults.get(sample_id), run.into.task
         )
-        record = Annotation(
-            id=one.id,
-            sample_id=sample_id,
-            annotator=one.annotator,
-            answer=answer,
-            skipped=one.skipped,
-            lead_time_seconds=one.lead_time_seconds,
-            updated_at=one.updated_at,
-            purpose=Purpose.ADOPTED,
-        )
+        record = annotation_of(one, sample_id, Purpose.ADOPTED, answer)
         name = _place(run, task.external_id)
         found.append(Returned(annotation=record, refused=refused, labeling_task=name))
     return found
@@ -260,16 +251,4 @@ def _store(run: _Run, answers: Collection[tuple[int, list[Returned]]]) -> PullRe
         for number, returned in answers
     }
     with run.into.ledger.begin() as connection:
-        changes = save_annotations(connection, by_task, run.now)
-        refused = [item for item in changes.saved if item.refused is not None]
-        night = current_night_number(connection)
-        for item in refused:
-            subject = f"annotation {item.annotation.id} of sample {item.annotation.sample_id}"
-            add_skip(connection, subject, str(item.refused), night, run.now)
-    num_skipped = sum(item.annotation.skipped for item in changes.saved)
-    return PullResult(
-        num_annotations=len(changes.saved) - num_skipped - len(refused),
-        num_skipped=num_skipped,
-        num_refused=len(refused),
-        num_deleted=changes.num_deleted,
-    )
+        return noted(connection, save_annotations(connection, by_task, run.now), run.now)

@@ -25,7 +25,7 @@ from flywheel.blobs import Blobs
 from flywheel.errors import BusyError, FlywheelError, UnavailableError, UserError
 from flywheel.faults import UNREADABLE
 from flywheel.ledger import Ledger
-from flywheel.ledger.annotations import Returned, save_annotations
+from flywheel.ledger.annotations import Changes, Returned, save_annotations
 from flywheel.ledger.campaigns import Campaign, all_campaigns
 from flywheel.ledger.locks import hold
 from flywheel.ledger.nights import add_skip, current_night_number
@@ -34,7 +34,7 @@ from flywheel.ledger.renames import Renamer
 from flywheel.ledger.requests import UNREAD, ask_again, finish_requests, open_requests
 from flywheel.ledger.samples import load_samples
 from flywheel.ledger.windows import move_watermark, watermark
-from flywheel.records import Annotation, Json, Sample, canonical
+from flywheel.records import Annotation, Json, Purpose, Sample, canonical
 from flywheel.task import Task
 
 if TYPE_CHECKING:
@@ -164,8 +164,14 @@ def _store(
         keeps=keeps,
     )
     _note_states(connection, [(row, found) for row, found, _ in answers])
+    refused = {item.annotation.sample_id for item in changes.saved if item.refused is not None}
+    ask_again(connection, sorted(refused), now)
+    return noted(connection, changes, now)
+
+
+def noted(connection: Connection, changes: Changes, now: datetime) -> PullResult:
+    """Return what changed, counted; each annotation that was refused is noted with its reason."""
     refused = [item for item in changes.saved if item.refused is not None]
-    ask_again(connection, sorted({item.annotation.sample_id for item in refused}), now)
     night = current_night_number(connection)
     for item in refused:
         subject = f"annotation {item.annotation.id} of sample {item.annotation.sample_id}"
@@ -221,7 +227,7 @@ def _answers(
     returned = []
     for annotation in found.annotations:
         answer, refused = read_answer(annotation, sample, fault, task)
-        record = _annotation(annotation, row, answer)
+        record = annotation_of(annotation, row.sample_id, row.purpose, answer)
         returned.append(Returned(annotation=record, refused=refused, labeling_task=name))
     return returned
 
@@ -247,16 +253,19 @@ def read_answer(
     return (None, refused) if refused else (answer, None)
 
 
-def _annotation(annotation: ReturnedAnnotation, row: Sent, answer: Json) -> Annotation:
+def annotation_of(
+    annotation: ReturnedAnnotation, sample_id: str, purpose: Purpose, answer: Json
+) -> Annotation:
+    """Return the record of an annotation."""
     return Annotation(
         id=annotation.id,
-        sample_id=row.sample_id,
+        sample_id=sample_id,
         annotator=annotation.annotator,
         answer=answer,
         skipped=annotation.skipped,
         lead_time_seconds=annotation.lead_time_seconds,
         updated_at=annotation.updated_at,
-        purpose=row.purpose,
+        purpose=purpose,
     )
 
 

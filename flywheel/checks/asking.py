@@ -36,9 +36,7 @@ def ask(
 
 def batch_of(task: Task, samples: Sequence[Sample], device: str = "cpu") -> Any:
     """What a network is called with for samples: a tensor, or a tree of tensors."""
-    inputs = task.inputs(samples)
-    batch = inputs if task.collate is None else task.collate(inputs)
-    return map_tensors(lambda one: one.to(device), batch)
+    return map_tensors(lambda one: one.to(device), task.batched(task.inputs(samples)))
 
 
 def first_difference(

@@ -389,8 +389,9 @@ def _fit_own(
         progress(epoch, epochs, float(loss))
 
     with tempfile.TemporaryDirectory(prefix="flywheel-training-") as name, isolated():
-        champion = None if data.champion is None else Path(name, "champion")
-        if champion is not None and data.champion is not None:
+        champion = None
+        if data.champion is not None:
+            champion = Path(name, "champion")
             unpack(data.champion, champion)
         folder = Path(name, "artifact")
         folder.mkdir()

@@ -96,9 +96,8 @@ class Rows:
 
     def batched(self, inputs: Any) -> Any:
         """Return what the network is called with for inputs of some rows."""
-        if self.task.collate is not None:
-            inputs = self.task.collate(inputs)
-        return map_tensors(lambda one: one.to(self.device, non_blocking=True), inputs)
+        batch = self.task.batched(inputs)
+        return map_tensors(lambda one: one.to(self.device, non_blocking=True), batch)
 
     def _decode(self, rows: Sequence[int]) -> Any:
         return self.task.inputs(list(pick(self.samples, rows)))

@@ -1,8 +1,7 @@
 """What a trainer is: `Task.model` of a project that brings its own training.
 
-A trainer leaves a folder of files, the artifact, and loads it again. Everything else is as for a
-network: the artifact is stored under one digest, asked one sample at a time by the model server, and
-judged by the same gate.
+A trainer leaves a folder of files, the artifact, and loads it again. The artifact is stored under one
+digest, asked one sample at a time by the model server, and judged by the same gate as a network.
 """
 
 from __future__ import annotations
