@@ -92,20 +92,37 @@ def _stopped_at_once() -> Iterator[None]:
 @app.command(rich_help_panel="Project")
 def init(
     directory: Annotated[Path, typer.Argument(help="a new folder")],
-    data: Annotated[str, typer.Option(help="image, text or table")] = "",
+    data: Annotated[str, typer.Option(help="image, text, table or audio")] = "",
     ask: Annotated[str, typer.Option(help="choice or boxes")] = "",
-    trainer: Annotated[str, typer.Option(help="torch, sklearn or command")] = "",
+    trainer: Annotated[
+        str, typer.Option(help="torch, sklearn, huggingface, lightning or command")
+    ] = "",
     labels: Annotated[
         Path | None, typer.Option(help="your labels, for a project without Python")
     ] = None,
 ) -> None:
-    """Create a project that runs as it is: flywheel.toml and a task, or your labels alone."""
-    from flywheel.cli.starter import find_kind, write_plain, write_starter
+    """Create a project that runs as it is: flywheel.toml and a task, or your labels alone.
 
+    At a terminal and without options it asks; elsewhere it takes what the options leave open.
+    """
+    from flywheel.cli.starter import Kind, ask_kind, find_kind, write_plain, write_starter
+
+    if labels is not None and (data or ask or trainer):
+        raise UserError(
+            f"--labels {labels} goes without --data, --ask and --trainer. Change what is asked in "
+            "section [task] of the file that it writes"
+        )
+    chosen: Kind | Path
     if labels is not None:
-        written = write_plain(directory, labels)
+        chosen = labels
+    elif not (data or ask or trainer) and sys.stdin.isatty() and sys.stdout.isatty():
+        chosen = ask_kind(directory)
     else:
-        written = write_starter(directory, find_kind(data, ask, trainer))
+        chosen = find_kind(data, ask, trainer)
+    if isinstance(chosen, Path):
+        written = write_plain(directory, chosen)
+    else:
+        written = write_starter(directory, chosen)
     for path in written:
         console.say(f"wrote {path}")
     console.say(f"next: flywheel check {quoted(directory)}")

@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
+from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
 
+import typer
+
 from flywheel.errors import UserError
+from flywheel.project import FILE_NAME
 from flywheel.settings.operations import NAME_PATTERN
 
 _NAME = '"my-project"'
@@ -48,14 +52,14 @@ _STARTERS = {
         (('optimize = "accuracy"', 'optimize = "map"                # as COCO defines it'),
          ("requirement", "requirement = 0.7               # what the product needs")),
     ),
+    Kind("audio", "choice", "sklearn"): _Starter(("small.toml", "audio/my_task.py")),
+    Kind("text", "choice", "huggingface"): _Starter(
+        ("small.toml", "huggingface/my_task.py", "text/tickets.csv")
+    ),
+    Kind("image", "choice", "lightning"): _Starter(("small.toml", "lightning/my_task.py")),
     Kind("text", "choice", "command"): _Starter(
-        (
-            "small.toml",
-            "command/my_task.py",
-            "command/train.py",
-            "command/predict.py",
-            "text/tickets.csv",
-        )
+        ("small.toml", "command/my_task.py", "command/train.py", "command/predict.py",
+         "text/tickets.csv")
     ),
 }  # fmt: skip
 """the first that fits is written"""
@@ -67,19 +71,71 @@ def find_kind(data: str, ask: str, trainer: str) -> Kind:
     Raises:
         UserError: there is none.
     """
-    for kind in _STARTERS:
-        if all(
-            not wanted or wanted == its
-            for wanted, its in zip((data, ask, trainer), kind, strict=True)
-        ):
-            return kind
+    fitting = _fitting(data, ask, trainer)
+    if fitting:
+        return fitting[0]
+    near = _fitting(data, "", "") or list(_STARTERS)
     known = "; ".join(
-        " ".join(f"--{n} {v}" for n, v in kind._asdict().items()) for kind in _STARTERS
+        " ".join(f"--{name} {value}" for name, value in kind._asdict().items()) for kind in near
     )
     raise UserError(
         f"there is no starter of --data {data or 'any'} --ask {ask or 'any'} --trainer "
         f"{trainer or 'any'}. Choose one of: {known}"
     )
+
+
+_QUESTIONS = {
+    "data": "What are your data",
+    "ask": "What do annotators give",
+    "trainer": "What trains the model",
+}
+
+
+def _fitting(*wanted: str) -> list[Kind]:
+    return [
+        kind
+        for kind in _STARTERS
+        if all(one in ("", its) for one, its in zip(wanted, kind, strict=True))
+    ]
+
+
+def ask_kind(directory: Path) -> Kind | Path:
+    """Ask at the terminal what a new project is about; a path is that of labels for `write_plain`.
+
+    Enter takes the first answer; what has only one is not asked.
+
+    Raises:
+        UserError: no project can be written there, which is said before anything is asked.
+    """
+    _refuse(directory, [FILE_NAME])
+    given = Kind("", "", "")
+    for name, words in _QUESTIONS.items():
+        answers = list(dict.fromkeys(getattr(kind, name) for kind in _fitting(*given)))
+        more = ", or the path of labels that you have" if name == "data" else ""
+        if len(answers) > 1:
+            chosen = _ask(words, answers, more)
+            if chosen not in answers:
+                return Path(chosen)
+            given = given._replace(**{name: chosen})
+    return find_kind(*given)
+
+
+def _ask(words: str, answers: list[str], more: str) -> str:
+    """Return one of the answers, given by its number or name, or a path if `more` offers one."""
+
+    def read(typed: str) -> str:
+        typed = typed.strip()
+        if typed.isdecimal() and 0 < int(typed) <= len(answers):
+            return answers[int(typed) - 1]
+        if typed.lower() in answers:
+            return typed.lower()
+        if more and (path := Path(typed).expanduser()).exists():
+            return str(path)
+        raise typer.BadParameter(f"{typed!r} is not one of these{more}. Type one, or Enter")
+
+    numbered = ", ".join(f"{number} {answer}" for number, answer in enumerate(answers, start=1))
+    prompt = f"{words}? {numbered}{more}"
+    return str(typer.prompt(prompt, default=answers[0], value_proc=read))
 
 
 def write_starter(directory: Path, kind: Kind = USUAL) -> list[Path]:
@@ -126,12 +182,9 @@ def _quoted(text: str) -> str:
 
 
 def _write(directory: Path, settings: str, others: dict[str, bytes]) -> list[Path]:
-    name = _project_name(directory.absolute().name)
-    wanted = {"flywheel.toml": settings.replace(_NAME, f'"{name}"', 1).encode(), **others}
+    name = _refuse(directory, [FILE_NAME, *others])
+    wanted = {FILE_NAME: settings.replace(_NAME, f'"{name}"', 1).encode(), **others}
     targets = {directory / file: content for file, content in wanted.items()}
-    taken = next((path for path in targets if path.exists()), None)
-    if taken is not None:
-        raise UserError(f"{taken} exists and is not overwritten. Name another folder.")
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for path, content in targets.items():
@@ -141,6 +194,15 @@ def _write(directory: Path, settings: str, others: dict[str, bytes]) -> list[Pat
             f"{directory} cannot be written: {error.strerror}. Name a folder that you may write to."
         ) from error
     return list(targets)
+
+
+def _refuse(directory: Path, names: Iterable[str]) -> str:
+    """Return the project's name; raise where it has none, or where one of the files exists."""
+    name = _project_name(directory.absolute().name)
+    taken = next((directory / file for file in names if (directory / file).exists()), None)
+    if taken is not None:
+        raise UserError(f"{taken} exists and is not overwritten. Name another folder.")
+    return name
 
 
 def _project_name(folder: str) -> str:

@@ -4,7 +4,7 @@
 objects with the two methods of `Trainer`.
 """
 
-from flywheel.trainers.base import Context, Predict, Row, Trainer, TrainingSet
+from flywheel.trainers.base import Context, Predict, Row, Trainer, TrainingSet, class_answers
 from flywheel.trainers.command import CommandTrainer
 from flywheel.trainers.estimator import SklearnTrainer, text_of
 
@@ -16,5 +16,6 @@ __all__ = [
     "SklearnTrainer",
     "Trainer",
     "TrainingSet",
+    "class_answers",
     "text_of",
 ]

@@ -11,10 +11,13 @@ import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from flywheel.errors import TaskError
 from flywheel.records import Answer, Json, Sample
+
+if TYPE_CHECKING:
+    import torch
 
 Predict = Callable[[Sequence[Sample]], Sequence[Answer]]
 """samples -> one answer each, in their order"""
@@ -139,3 +142,18 @@ def unpack(artifact: bytes, folder: Path) -> None:
             f"the checkpoint is no folder that a trainer left: {error}. It belongs to another "
             "task.model; undo the change, or train anew"
         ) from error
+
+
+def class_answers(
+    classes: Sequence[str], logits: torch.Tensor, embeddings: torch.Tensor
+) -> list[Answer]:
+    """Return the most likely of C classes for each row of logits (B, C), with its probability.
+
+    `embeddings` (B, D) say where the samples lie.
+    """
+    confidences, places = logits.softmax(dim=1).max(dim=1)
+    rows = embeddings.detach().float().cpu().numpy()
+    return [
+        Answer(value=classes[place], confidence=min(confidence, 1.0), embedding=row)
+        for place, confidence, row in zip(places.tolist(), confidences.tolist(), rows, strict=True)
+    ]

@@ -11,7 +11,7 @@ from typing import Any
 
 from flywheel.errors import SettingsError
 from flywheel.records import Answer, Sample
-from flywheel.trainers.base import Context, Predict, TrainingSet
+from flywheel.trainers.base import Context, Predict, TrainingSet, class_answers
 from flywheel.trainers.estimator import text_of
 
 _BATCH = 32
@@ -40,9 +40,13 @@ class HuggingFaceTrainer:
 
     def train(self, rows: TrainingSet, context: Context) -> None:
         """Fine-tune on all rows, each read when it is due, with their weights."""
-        hub, tokenizer = _transformers(), self.tokenizer()
+        hub = _transformers()
         hub.set_seed(context.seed % 2**32)
-        model = self.model() if context.champion is None else _load(hub, context.champion)
+        if context.champion is None:
+            model, tokenizer = self.model(), self.tokenizer()
+        else:
+            model = _load(hub, context.champion)
+            tokenizer = hub.AutoTokenizer.from_pretrained(context.champion)  # its model's words
         with tempfile.TemporaryDirectory() as scratch:
             usual = {"per_device_train_batch_size": _BATCH, "lr_scheduler_type": "cosine"}
             arguments = hub.TrainingArguments(
@@ -63,6 +67,7 @@ class HuggingFaceTrainer:
                 compute_loss_func=_weighted_loss,
                 callbacks=[_progress(hub, context)],
             )
+            trainer.remove_callback(hub.PrinterCallback)  # the night has a progress line of its own
             trainer.train()
         model.save_pretrained(context.folder)
         tokenizer.save_pretrained(context.folder)
@@ -84,17 +89,7 @@ class HuggingFaceTrainer:
                     output = model(**given, output_hidden_states=True)
                 mask = given["attention_mask"].unsqueeze(2)
                 means = (output.hidden_states[-1] * mask).sum(dim=1) / mask.sum(dim=1)
-                confidences, places = output.logits.softmax(dim=1).max(dim=1)
-                answers += [
-                    Answer(
-                        value=self.classes[place],
-                        confidence=min(confidence, 1.0),
-                        embedding=mean.float().cpu().numpy(),
-                    )
-                    for place, confidence, mean in zip(
-                        places.tolist(), confidences.tolist(), means, strict=True
-                    )
-                ]
+                answers += class_answers(self.classes, output.logits, means)
             return answers
 
         return predict
@@ -144,4 +139,6 @@ def _transformers() -> Any:
         raise SettingsError(
             "transformers is not installed. Run pip install 'flywheel[huggingface]'"
         ) from error
+    logging: Any = transformers.utils.logging
+    logging.disable_progress_bar()  # of files that take no time
     return transformers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -128,4 +129,5 @@ def _lightning() -> Any:
         raise SettingsError(
             "lightning is not installed. Run pip install 'flywheel[lightning]'"
         ) from error
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # not its advertisements
     return lightning
