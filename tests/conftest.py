@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import gc
 import os
-import shutil
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -47,27 +45,11 @@ def no_waiting() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session")
-def put_ledger(tmp_path_factory) -> Callable[[Path], None]:
-    """(path) -> an empty ledger there, copied: its migrations take longer than most tests."""
-    from flywheel.ledger import Ledger  # noqa: PLC0415 - see above
-
-    template = tmp_path_factory.mktemp("ledger") / "ledger.db"
-    Ledger.open(f"sqlite:///{template}").close()
-
-    def put(path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(template, path)
-
-    return put
-
-
 @pytest.fixture
-def letters(tmp_path, put_ledger) -> Iterator[Letters]:
+def letters(tmp_path) -> Iterator[Letters]:
     """A project about letters; `choose` makes its samples wait for people."""
     from worlds.letters import open_letters  # noqa: PLC0415 - see above
 
-    put_ledger(tmp_path / "ledger.db")
     letters = open_letters(tmp_path)
     yield letters
     letters.ledger.close()

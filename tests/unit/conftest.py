@@ -76,10 +76,9 @@ def line_weights() -> Callable[[float, float], bytes]:
 
 
 @pytest.fixture
-def ledger(tmp_path, put_ledger) -> Iterator[Ledger]:
+def ledger(tmp_path) -> Iterator[Ledger]:
     from flywheel.ledger import Ledger  # noqa: PLC0415 - see ../conftest.py
 
-    put_ledger(tmp_path / "ledger.db")
     with closing(Ledger.open(f"sqlite:///{tmp_path}/ledger.db")) as opened:
         yield opened
 

@@ -1,7 +1,10 @@
 """Whatever a function of a user does, a night ends with one sentence, or goes on and says what it left out."""
 
+import copy
 import dataclasses
 import math
+import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -20,6 +23,7 @@ from flywheel.testing import draw_points, open_memory, side_of, toy_task
 replace = dataclasses.replace
 TRAIN = {"device": "cpu", "learning_rate": 0.1, "batch_size": 8, "steps": 30}
 GOOD = toy_task()
+LATER_DAY = datetime(2026, 3, 9, tzinfo=UTC)
 ERRORS = [ZeroDivisionError("boom"), SystemExit(3), StopIteration(), RuntimeError("boom")]
 
 
@@ -127,14 +131,27 @@ def test_a_first_night_without_a_model_ends_in_one_sentence_and_releases_nothing
     assert "\n" not in str(caught.value)
 
 
-@pytest.fixture
-def labeled(tmp_path):
-    """(task) -> a project with 40 annotated samples, whose code is then that task's."""
-    with open_memory(GOOD, tmp_path, train=TRAIN) as toy:
+@pytest.fixture(scope="module")
+def past(tmp_path_factory):
+    """The folder and the labeling server of a project with 40 annotated samples."""
+    folder = tmp_path_factory.mktemp("labeled")
+    with open_memory(GOOD, folder, train=TRAIN) as toy:
         toy.night()
         toy.serve(draw_points(40, seed=1)[0])
         toy.night()
         toy.annotate(side_of)
+    return folder, toy.backend
+
+
+@pytest.fixture
+def labeled(past, tmp_path):
+    """(task) -> a copy of that project, whose code is then that task's."""
+    folder, backend = past
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    with open_memory(GOOD, tmp_path, start=LATER_DAY, train=TRAIN) as toy:
+        toy.backend.__dict__.update(copy.deepcopy(backend.__dict__))
+        with toy.loop.ledger.read() as connection:
+            toy.server.activate(current_release(connection).checkpoint_digest)
 
         def become(task: Task):
             object.__setattr__(toy.loop, "task", task)
@@ -189,19 +206,15 @@ def test_a_sample_that_cannot_be_read_is_left_out_counted_and_named(tmp_path):
 
 
 @pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"else")])
-def test_a_labeled_sample_whose_bytes_are_gone_is_left_out_too(tmp_path, damage):
+def test_a_labeled_sample_whose_bytes_are_gone_is_left_out_too(labeled, tmp_path, damage):
     """The night ended with an id, every night, and no way out."""
-    with open_memory(GOOD, tmp_path, train=TRAIN) as toy:
-        toy.night()
-        toy.serve(draw_points(40, seed=1)[0])
-        toy.night()
-        toy.annotate(side_of)
-        toy.night()
-        bad = draw_points(40, seed=1)[0][7].id
-        (blob,) = (tmp_path / ".flywheel/blobs").rglob(bad)
-        blob.chmod(0o600)
-        damage(blob)
-        done = toy.night()
+    toy = labeled(GOOD)
+    toy.night()
+    bad = draw_points(40, seed=1)[0][7].id
+    (blob,) = (tmp_path / ".flywheel/blobs").rglob(bad)
+    blob.chmod(0o600)
+    damage(blob)
+    done = toy.night()
     ingested = done["ingest"]
     assert done["decide"].verdict
     assert ingested.note.startswith(f"1 labeled samples are left out, {bad[:12]} for one")

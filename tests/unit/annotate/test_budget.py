@@ -195,11 +195,10 @@ projects = st.builds(
 @settings(max_examples=20, deadline=None)
 @given(projects, answers, asked, st.sampled_from((None, *Purpose)))
 def test_asking_as_much_as_is_affordable_leaves_both_budgets_unbroken(
-    put_ledger, project, came, open_still, purpose
+    project, came, open_still, purpose
 ):
     """Whatever was asked, answered and measured before, and of whichever annotators."""
     with TemporaryDirectory() as folder, ExitStack() as stack:
-        put_ledger(Path(folder) / "l.db")
         ledger = stack.enter_context(closing(Ledger.open(f"sqlite:///{folder}/l.db")))
         crew = LedgerBuilder(ledger)
         _happened(crew, came, open_still)

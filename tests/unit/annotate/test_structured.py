@@ -8,7 +8,8 @@ import pytest
 from flywheel.annotate import make_labels
 from flywheel.examples.pose import load_part, pose_task
 from flywheel.examples.pose.part import EXAMPLE_PART
-from flywheel.examples.pose.start import start_examples
+from flywheel.examples.pose.posing import write_pose
+from flywheel.examples.pose.start import start_scene
 from flywheel.ledger.annotations import newest_labels
 from flywheel.project import Project
 
@@ -87,7 +88,8 @@ def test_two_careful_annotators_outweigh_one_who_guesses_and_their_mean_is_the_l
 
 def test_poses_that_are_the_same_to_an_annotator_are_one_label(label):
     task = pose_task(EXAMPLE_PART, 2, 0)
-    poses = [one.answer for one in start_examples(load_part(EXAMPLE_PART), 2 * NUM_SAMPLES, 0)]
+    part, rng = load_part(EXAMPLE_PART), np.random.default_rng(0)
+    poses = [write_pose(start_scene(part, rng).pose) for _ in range(2 * NUM_SAMPLES)]
     given = [
         {"ann": pose, "bob": pose, "zed": other}
         for pose, other in zip(poses[:NUM_SAMPLES], poses[NUM_SAMPLES:], strict=True)

@@ -154,10 +154,9 @@ def _copy(source, target):
 
 
 @pytest.fixture(scope="session")
-def stages(tmp_path_factory, put_ledger):
+def stages(tmp_path_factory):
     """What night 1 left after its steps: name of a step -> folder and labeling server."""
     folder = tmp_path_factory.mktemp("stages")
-    put_ledger(folder / "now/.flywheel/ledger.db")
     made = {}
     with _opened(folder / "now", start=NOW) as toy:
         assert toy.night()["decide"].verdict is Verdict.PROMOTE

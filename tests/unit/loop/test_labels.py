@@ -40,10 +40,9 @@ def load(folder, classes):
 
 
 @pytest.fixture(scope="module")
-def labeled(tmp_path_factory, put_ledger):
+def labeled(tmp_path_factory):
     """A project with a released model, whose labeling tasks are with annotators."""
     folder = tmp_path_factory.mktemp("compass")
-    put_ledger(folder / ".flywheel/ledger.db")
     with open_memory(load(folder, CLASSES), folder, **SETTINGS) as first:
         first.night()
     yield folder

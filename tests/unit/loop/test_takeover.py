@@ -26,10 +26,9 @@ SETTINGS = {
 
 
 @pytest.fixture(scope="module")
-def rolled(tmp_path_factory, put_ledger):
+def rolled(tmp_path_factory):
     """Ten nights in which no evidence suffices, nothing is vetoed and no challenge is given up."""
     folder = tmp_path_factory.mktemp("rolled")
-    put_ledger(folder / ".flywheel/ledger.db")
     with pytest.MonkeyPatch.context() as patch, open_memory(toy_task(), folder, **SETTINGS) as toy:
         toy.night()
         patch.setattr(gate, "gives_up", lambda *_: "")

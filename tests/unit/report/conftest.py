@@ -14,9 +14,8 @@ from flywheel.report import step_page, write_dossier, write_report
 
 
 @pytest.fixture
-def loop(tmp_path, put_ledger):
+def loop(tmp_path):
     """A project in which nothing has happened yet."""
-    put_ledger(tmp_path / ".flywheel/ledger.db")
     with open_colors(tmp_path) as loop:
         yield loop
 
@@ -28,10 +27,9 @@ def story(loop):
 
 
 @pytest.fixture(scope="session")
-def four_stored(tmp_path_factory, put_ledger):
+def four_stored(tmp_path_factory):
     """A folder after four whole nights, and the story that it holds; copied for each test."""
     folder = tmp_path_factory.mktemp("four_stored")
-    put_ledger(folder / ".flywheel/ledger.db")
     with open_colors(folder) as loop:
         return folder, write_nights(loop)
 
@@ -109,10 +107,9 @@ def four_nights(four_stored, tmp_path):
 
 
 @pytest.fixture(scope="session")
-def many_nights(tmp_path_factory, put_ledger):
+def many_nights(tmp_path_factory):
     """400 nights with a report and a decision each, all on one dataset version."""
     folder = tmp_path_factory.mktemp("many")
-    put_ledger(folder / ".flywheel/ledger.db")
     with open_colors(folder) as loop:
         story = Story(loop)
         version = story.version()

@@ -60,8 +60,7 @@ def task():
 
 
 @pytest.fixture
-def ledger(project, put_ledger):
-    put_ledger(project.state / "ledger.db")
+def ledger(project):
     with closing(Ledger.open(project.ledger_url)) as ledger:
         yield ledger
 

@@ -6,11 +6,8 @@ from flywheel.model import Model, pick_device
 from flywheel.testing import draw_points, open_memory, toy_task
 
 
-def test_a_confidence_that_is_no_number_is_stored_as_the_real_server_does(
-    tmp_path, put_ledger, line_weights
-):
+def test_a_confidence_that_is_no_number_is_stored_as_the_real_server_does(tmp_path, line_weights):
     """The double ended in an error of the database."""
-    put_ledger(tmp_path / ".flywheel/ledger.db")
     plain = toy_task()
     unsure = replace(
         plain,

@@ -156,12 +156,11 @@ def _challenge(number: int, challenger: str) -> Challenge:
 
 
 @pytest.fixture
-def make_past(tmp_path_factory, put_ledger) -> Callable[[], Past]:
+def make_past(tmp_path_factory) -> Callable[[], Past]:
     """() -> a project that has answered one sample."""
 
     def build() -> Past:
         folder = tmp_path_factory.mktemp("past")
-        put_ledger(folder / ".flywheel/ledger.db")
         return Past(folder, Ledger.open(f"sqlite:///{folder}/.flywheel/ledger.db"))
 
     return build
