@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from flywheel.errors import PayloadError
@@ -38,18 +39,27 @@ def open_picture(
     *,
     max_pixels: int = MAX_PIXELS,
     formats: Sequence[str] = ("PNG", "JPEG"),
+    ground: tuple[int, int, int] | None = (255, 255, 255),
 ) -> Image.Image:
-    """Return the picture of a sample or a file, decoded and turned upright as browsers show it.
+    """Return the picture of a sample or a file, decoded as browsers show it, and as annotators see it.
 
-    Of an animation this is the first frame. Formats are named as Pillow names them; others are
-    not even tried.
+    It stands upright, 16 bits a channel are scaled to 8, and `ground` (RGB) is seen through what is
+    transparent; with None it stays transparent. Of an animation this is the first frame. Formats are
+    named as Pillow names them; others are not even tried.
 
     Raises:
         PayloadError: it is no picture of these formats, damaged, or has more pixels than allowed.
     """
     with _opened(source, max_pixels, formats) as image:
         image.load()
-        return ImageOps.exif_transpose(image)
+        upright = ImageOps.exif_transpose(image)
+        if upright.mode.startswith("I"):  # which Pillow's convert() would clip
+            levels = np.asarray(upright).clip(0, 65_535) // 257
+            upright = Image.fromarray(levels.astype(np.uint8))
+        if ground is None or not upright.has_transparency_data:
+            return upright
+        behind = Image.new("RGBA", upright.size, (*ground, 255))
+        return Image.alpha_composite(behind, upright.convert("RGBA")).convert("RGB")
 
 
 def picture_size(source: Sample | bytes) -> tuple[int, int]:

@@ -34,7 +34,7 @@ _MOST_NAMES = 8
 _THREAD_SECONDS = 1.0
 
 
-_COPYING = ("targets", "scores", "agree", "merge", "drawing", "data", "result", "answer")
+_COPYING = ("inputs", "targets", "scores", "agree", "merge", "drawing", "data", "result", "answer")
 """functions that work on copies: what one changes, no other sees"""
 _OF_MANY = ("inputs", "targets")
 

@@ -29,6 +29,8 @@ from flywheel.faults import describe_fault
 from flywheel.model import load_weights, weights_of
 from flywheel.records import Answer, Sample
 
+_LARGE = 4
+"""times the batch; a network may work in parts of 32, and forget the last one"""
 _OTHER_DEVICE = 2e-2
 """of rounding between a CPU and a GPU, which may multiply in fewer digits"""
 
@@ -37,6 +39,8 @@ _ALONE = (
     "running statistics"
 )
 
+
+_CHANGING = "change parameters and buffers in training only: if self.training"
 
 _REORDERED = (
     "in a fresh process, the model gives other values with the same confidences: the classes have "
@@ -59,10 +63,14 @@ def _inputs_stay(subject: Subject) -> str | None:
 
 
 def _answers_repeat(subject: Subject) -> str | None:
+    before = {name: value.clone() for name, value in subject.trained.state_dict().items()}
     first, second = subject.ask(subject.trained), subject.ask(subject.trained)
     place = first_difference(subject.task, first, second)
     if place is None:
-        return None
+        after = subject.trained.state_dict()
+        # Too slow a change for two answers to differ would still make another model in a week.
+        changed = [name for name, one in before.items() if _differs(one, after[name])]
+        return f"answering changes {changed[0]!r} of the model; {_CHANGING}" if changed else None
     inputs = batch_of(subject.task, subject.samples)
     copies = [map_tensors(torch.clone, inputs) for _ in range(2)]
     events = [trace(subject.trained, one, place)[0] for one in copies]
@@ -74,6 +82,10 @@ def _answers_repeat(subject: Subject) -> str | None:
     )
 
 
+def _differs(before: torch.Tensor, after: torch.Tensor) -> bool:
+    return bool(((before != after) & ~before.isnan()).any())
+
+
 def _answers_stand_alone(subject: Subject) -> str | None:
     task, module, samples = subject.task, subject.trained, subject.samples
     together = subject.ask(module)
@@ -81,6 +93,7 @@ def _answers_stand_alone(subject: Subject) -> str | None:
         ("alone", samples, 1),
         ("in twos", samples, 2),
         ("in another order", samples[::-1], len(samples)),
+        ("in a large batch", samples * _LARGE, _LARGE * len(samples)),
     ]
     for way, asked, size in ways:
         events, error = trace(module, batch_of(task, asked[:size]), 0)
@@ -90,11 +103,12 @@ def _answers_stand_alone(subject: Subject) -> str | None:
                 f"{describe_fault(error, subject.folders)}. An answer may not depend on the others "
                 f"in the batch, and a batch may hold one sample only: {_ALONE}"
             )
-        answers = ask(task, module, asked, size)
-        answers = answers[::-1] if asked is not samples else answers
+        answers = ask(task, module, asked, size)[-len(samples) :]
+        answers = answers[::-1] if way == "in another order" else answers
         place = first_difference(task, together, answers)
         if place is not None:
-            where = _divider(subject, place)
+            alone = asked if len(asked) > len(samples) else [samples[place]]
+            where = _divider(subject, place, alone)
             return (
                 f"a sample gets {_said(together[place])} in a batch of {len(samples)} and "
                 f"{_said(answers[place])} {way}; {where} makes the difference. An answer may not "
@@ -103,12 +117,13 @@ def _answers_stand_alone(subject: Subject) -> str | None:
     return None
 
 
-def _divider(subject: Subject, place: int) -> str:
-    """The part of the model at which a row of a batch and the same row alone begin to differ."""
+def _divider(subject: Subject, place: int, others: list[Sample]) -> str:
+    """The part of the model at which a row of a batch, and the same one among others, begin to differ."""
     task, module = subject.task, subject.trained
+    row = place - len(subject.samples) if len(others) > 1 else 0
     batch, _ = trace(module, batch_of(task, subject.samples), place)
-    alone, _ = trace(module, batch_of(task, [subject.samples[place]]), 0)
-    return culprit(module, batch, alone) or "answers()"
+    other, _ = trace(module, batch_of(task, others), row)
+    return culprit(module, batch, other) or "answers()"
 
 
 def _answers_survive_storing(subject: Subject) -> str | None:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from flywheel.batches import is_list, map_tensors, tensors_of
+from flywheel.calls import unguarded
 from flywheel.checks.asking import batch_of, equal
 from flywheel.checks.subject import STEPS, Law, Subject
 from flywheel.errors import PayloadError
@@ -40,12 +41,19 @@ def _inputs_are_tensors(subject: Subject) -> str | None:
 
 def _inputs_are_pure(subject: Subject) -> str | None:
     samples = subject.samples
-    before = copy.deepcopy(samples)
-    first, second = subject.task.inputs(samples), subject.task.inputs(samples)
-    if samples != before:
+    given = copy.deepcopy(samples)
+    unguarded(subject.task.inputs)(given)
+    if given != samples:
         return "inputs() changed a sample; samples are read only"
+    first, second = subject.task.inputs(samples), subject.task.inputs(samples)
     if not equal(first, second):
         return "the same samples gave two different tensors; draw variation in augment"
+    before = map_tensors(torch.clone, first)
+    subject.task.inputs(
+        samples[1:] or samples
+    )  # as of another caller, before the first is answered
+    if not equal(first, before):
+        return "inputs() wrote into what it had returned before; make a new tensor every time"
     alone = subject.task.inputs(samples[:1])
     ones = [first[:1]] if is_list(first) else [one[:1] for one in tensors_of(first)]
     pairs = zip(tensors_of(ones), tensors_of(alone), strict=True)

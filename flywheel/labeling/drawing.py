@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
-import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from flywheel.errors import AnnotationError
@@ -40,7 +39,7 @@ def draw_marks(
         PayloadError: the sample cannot be read.
         AnnotationError: the answer or the label is no list of marks.
     """
-    picture = _plain(open_picture(sample))
+    picture = open_picture(sample).convert("RGB")
     longer = max(picture.size)
     scale = min(max(1.0, _LEAST_PIXELS // longer), _MOST_PIXELS / longer)
     size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
@@ -60,17 +59,6 @@ def draw_marks(
     buffer = io.BytesIO()
     canvas.save(buffer, "PNG")
     return buffer.getvalue()
-
-
-def _plain(picture: Image.Image) -> Image.Image:
-    """RGB; 16 bits are scaled, which convert() would clip, and what is transparent shows white."""
-    if picture.mode.startswith("I"):
-        levels = np.asarray(picture).astype(np.float64) / 257.0
-        picture = Image.fromarray(levels.clip(0, 255).astype(np.uint8))
-    if picture.has_transparency_data:
-        ground = Image.new("RGBA", picture.size, (255, 255, 255, 255))
-        picture = Image.alpha_composite(ground, picture.convert("RGBA"))
-    return picture.convert("RGB")
 
 
 def _outline(

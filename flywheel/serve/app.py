@@ -55,6 +55,8 @@ _NO_LISTENERS = Listeners()
 _BACKLOG = 2048
 _MAX_THREADS = 256
 _SPARE_THREADS = 8
+_GRACE_SECONDS = 10
+"""that requests in flight have to end once the server is asked to; the body of one may never come"""
 
 
 def create_app(
@@ -105,7 +107,7 @@ def create_app(
 
 
 def run(project: Project, *, listeners: Listeners = _NO_LISTENERS) -> None:
-    """Serve until SIGTERM or SIGINT; requests in flight are still answered.
+    """Serve until SIGTERM or SIGINT; requests in flight are still answered, within 10 seconds.
 
     Raises:
         BusyError: the port is taken.
@@ -122,7 +124,12 @@ def run(project: Project, *, listeners: Listeners = _NO_LISTENERS) -> None:
     ):
         blobs = Blobs.open(project.blobs_url)
         app = create_app(project, task, ledger, blobs, listeners=listeners)
-        config = uvicorn.Config(app, access_log=False, log_level="warning")
+        config = uvicorn.Config(
+            app,
+            access_log=False,
+            log_level="warning",
+            timeout_graceful_shutdown=_GRACE_SECONDS,
+        )
         server = uvicorn.Server(config)
         write_logs(project.name)  # after uvicorn has installed its handlers
         server.run(sockets=[listener])

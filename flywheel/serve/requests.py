@@ -6,6 +6,7 @@ asynchronous functions, so that one that is too large is rejected before all of 
 
 from __future__ import annotations
 
+import asyncio
 import json
 import zlib
 from collections.abc import AsyncIterator
@@ -20,6 +21,8 @@ from flywheel.records import FeedbackKind, Json, Sample, canonical
 
 _MOST_COMMAND_BYTES = 262_144
 _MOST_FEEDBACK_BYTES = 1_000_000
+_MOST_SECONDS = 120.0
+"""until all of a body has come; who sends a byte a minute would hold a connection for ever"""
 _HELD_PAYLOADS = 20
 """of the largest size that all requests may hold together; small ones number thousands"""
 _WINDOWS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
@@ -66,17 +69,25 @@ async def _held(request: Request, most: int, advice: str) -> AsyncIterator[bytes
     body = bytearray()
     counted = 0
     try:
-        async for piece in _pieces(request, most, advice):
-            body += piece
-            counted += len(piece)
-            held.size += len(piece)
-            if held.size > held.most:
-                raise HTTPException(
-                    503,
-                    f"The server holds {held.size:,} bytes of requests, at most {held.most:,} are "
-                    "allowed. Send this again in a second.",
-                    headers={"Retry-After": "1", "Connection": "close"},
-                )
+        async with asyncio.timeout(_MOST_SECONDS):
+            async for piece in _pieces(request, most, advice):
+                body += piece
+                counted += len(piece)
+                held.size += len(piece)
+                if held.size > held.most:
+                    raise HTTPException(
+                        503,
+                        f"The server holds {held.size:,} bytes of requests, at most {held.most:,} are "
+                        "allowed. Send this again in a second.",
+                        headers={"Retry-After": "1", "Connection": "close"},
+                    )
+    except TimeoutError as error:
+        raise HTTPException(
+            408,
+            f"The body did not come within {_MOST_SECONDS:g} s. Send it faster, or a smaller one.",
+            headers={"Connection": "close"},
+        ) from error
+    else:
         yield bytes(body)
     finally:
         held.size -= counted

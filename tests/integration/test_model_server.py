@@ -171,3 +171,14 @@ def test_a_terminated_server_answers_who_is_inside_and_ends(start, project, ledg
     with ledger.read() as connection:
         for request_id in filter(None, acknowledged):
             assert get_prediction(connection, request_id)
+
+
+def test_a_body_that_never_comes_does_not_keep_a_server_from_ending(project, start):
+    process = start()
+    address = httpx.URL(project.server_url)
+    with socket.create_connection((address.host, address.port)) as caller:
+        head = "POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: x/y\r\nContent-Length: 9"
+        caller.sendall(f"{head}\r\n\r\nab".encode())
+        time.sleep(0.5)
+        process.terminate()
+        assert process.wait(30) in {0, -signal.SIGTERM}

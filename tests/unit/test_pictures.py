@@ -50,6 +50,29 @@ def test_a_photograph_stands_upright_as_browsers_show_it():
     assert np.array_equal(np.asarray(shown), np.rot90(np.asarray(GRADIENT), k=-1))
 
 
+@pytest.mark.parametrize(
+    ("mode", "colour", "shown"),
+    [
+        ("I;16", 100 * 257, 100),  # convert("L") clips it to 255
+        ("I;16", 65_535, 255),
+        ("RGBA", (0, 0, 0, 0), 255),  # convert("L") shows the black that nobody sees
+        ("RGBA", (0, 0, 0, 255), 0),
+        ("LA", (40, 0), 255),
+        ("P", 0, 255),
+    ],
+)
+def test_a_model_sees_what_browsers_show(mode, colour, shown):
+    options = {"transparency": 0} if mode == "P" else {}
+    picture = open_picture(_saved(Image.new(mode, (4, 4), colour), **options))
+    assert picture.convert("L").getextrema() == (shown, shown)
+
+
+def test_another_ground_may_be_seen_through_what_is_transparent_or_none():
+    payload = _saved(Image.new("RGBA", (4, 4), (0, 0, 0, 0)))
+    assert open_picture(payload, ground=(9, 9, 9)).getpixel((0, 0)) == (9, 9, 9)
+    assert open_picture(payload, ground=None).getpixel((0, 0)) == (0, 0, 0, 0)
+
+
 def test_a_bomb_is_refused_before_a_pixel_is_decoded():
     """13,000 x 13,000 pixels in a small file took 6.6 s and 0.8 GB."""
     bomb = _png(13_000, 13_000, bytes(4_000_000))

@@ -219,3 +219,18 @@ def test_data_that_is_neither_json_nor_media_is_reported_with_what_to_return(fou
     labeling = replace(toy_task().labeling, data=lambda _: found)
     with pytest.raises(TaskError, match=words):
         labeling.data(Sample.of(b"x", "text/plain"))
+
+
+def test_what_inputs_write_into_a_sample_no_other_sees():
+    """The metadata of a request would be stored as the task left it."""
+    own = toy_task()
+
+    def inputs(samples):
+        for sample in samples:
+            sample.metadata["read"] = True
+        return own.inputs(samples)
+
+    sample = next(iter(own.start_data())).sample
+    given = replace(sample, metadata={"scan": 1})
+    assert replace(own, inputs=inputs).inputs([given]).shape[0] == 1
+    assert given.metadata == {"scan": 1}

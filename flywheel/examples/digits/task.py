@@ -165,20 +165,14 @@ def _answers(output: dict[str, torch.Tensor]) -> list[Answer]:
     ]
 
 
-def _gray(image: Image.Image) -> Image.Image:
+def _gray(sample: Sample) -> Image.Image:
     """One channel of 0..255; what is transparent shows black, as paper does here."""
-    if image.mode.startswith("I"):  # 16 bits, which convert("L") would clip and not scale
-        return Image.fromarray((np.asarray(image).astype(np.float64) / 257.0).astype(np.uint8))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        ground = Image.new("RGBA", image.size, (0, 0, 0, 255))
-        return Image.alpha_composite(ground, image).convert("L")
-    return image.convert("L")
+    return open_picture(sample, max_pixels=_MAX_PIXELS, ground=(0, 0, 0)).convert("L")
 
 
 def _pixels(sample: Sample) -> Array:
     """(32, 32) float32 of 0..1; a picture that is not square keeps its shape between black bars."""
-    gray = _gray(open_picture(sample, max_pixels=_MAX_PIXELS))
+    gray = _gray(sample)
     side = (_SIDE_PIXELS, _SIDE_PIXELS)
     if gray.size != side:
         gray = ImageOps.pad(gray, side, Image.Resampling.BILINEAR, color=0)
@@ -187,9 +181,7 @@ def _pixels(sample: Sample) -> Array:
 
 def _picture(sample: Sample) -> bytes:
     side = (_PICTURE_PIXELS, _PICTURE_PIXELS)
-    large = ImageOps.pad(
-        _gray(open_picture(sample, max_pixels=_MAX_PIXELS)), side, Image.Resampling.BICUBIC, color=0
-    )
+    large = ImageOps.pad(_gray(sample), side, Image.Resampling.BICUBIC, color=0)
     return encode_png(np.asarray(large) / 255.0)
 
 

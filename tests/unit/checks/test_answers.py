@@ -14,6 +14,7 @@ from flywheel.checks import answer_laws, check_task
 from flywheel.checks.answer_laws import ANSWER_LAWS
 from flywheel.checks.asking import first_difference
 from flywheel.checks.fresh import Fresh, Source, _seed_of_another_order
+from flywheel.checks.model_laws import MODEL_LAWS
 from flywheel.checks.subject import Subject
 from flywheel.records import Answer
 
@@ -94,6 +95,25 @@ class Remembering(Network):
         return hidden + self.shift
 
 
+class Drifting(Network):
+    """A running mean that goes on while it answers, too slowly for two answers to differ."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(64))
+
+    def change(self, hidden):
+        self.mean.mul_(0.99999).add_(1e-5 * hidden.detach().mean(dim=0))
+        return hidden - self.mean
+
+
+class InParts(Network):
+    """It works in parts of 32 rows, of which the second is not like the first."""
+
+    def change(self, hidden):
+        return torch.cat([part * (1 + number) for number, part in enumerate(hidden.split(32))])
+
+
 @pytest.mark.parametrize(
     ("network", "law", "where"),
     [
@@ -101,6 +121,8 @@ class Remembering(Network):
         (Clipping, WRITES, "the layer 'hidden.0' (Hardtanh)"),
         (Dropping, REPEATS, "forward() of Dropping, before it calls 'last'"),
         (Counting, REPEATS, "forward() of Counting, before it calls 'last'"),
+        (Drifting, REPEATS, "answering changes 'mean' of the model"),
+        (InParts, ALONE, "in a large batch; forward() of InParts, before it calls 'last'"),
         (Centring, ALONE, "forward() of Centring, before it calls 'last'"),
         (Norming, ALONE, "alone, the layer 'norm' (BatchNorm1d) fails"),
         (Attending, ALONE, "forward() of MultiheadAttention"),
@@ -120,6 +142,17 @@ def test_answers_that_look_at_the_batch_are_named(template_task):
 
     subject = Subject(replace(template_task, answers=answers), seed=0)
     assert "answers() makes the difference" in ANSWER_LAWS[ALONE](subject)
+
+
+def test_inputs_that_two_callers_would_share_are_named(template_task):
+    """Both would be answered for the picture of the second."""
+    buffer = torch.zeros(64, 1, 8, 8)
+
+    def inputs(samples):
+        return buffer[: len(samples)].copy_(template_task.inputs(samples))
+
+    subject = Subject(replace(template_task, inputs=inputs), seed=0)
+    assert "wrote into what it had returned" in MODEL_LAWS["inputs() are pure"](subject)
 
 
 def test_a_mask_of_infinities_keeps_every_law(template_task):

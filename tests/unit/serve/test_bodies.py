@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import socket
 import zlib
 
 import pytest
@@ -107,6 +108,15 @@ def test_no_more_is_held_than_all_requests_may_hold_together(release, serve, mon
         assert server.post("/predict", content=bytes(7), headers=HEADERS).status_code == 422
     refused = server.post("/predict", content=bytes(21), headers=HEADERS)
     assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
+
+
+def test_a_body_that_never_comes_holds_no_connection_for_ever(server, monkeypatch):
+    monkeypatch.setattr("flywheel.serve.requests._MOST_SECONDS", 0.2)
+    with socket.create_connection((server.base_url.host, server.base_url.port), 30) as caller:
+        head = "POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: x/y\r\nContent-Length: 9"
+        caller.sendall(f"{head}\r\n\r\nab".encode())
+        answer = b"".join(iter(lambda: caller.recv(4096), b""))
+    assert answer.startswith(b"HTTP/1.1 408")
 
 
 @pytest.mark.parametrize("path", ["/health", "/readyz", "/model", "/metrics", "/"])
