@@ -199,9 +199,15 @@ def down(directory: Directory = HERE) -> None:
 def night(directory: Directory = HERE) -> None:
     """Run the loop once; an interrupted night resumes."""
     from flywheel.cli.running import run_night
+    from flywheel.loop import open_loop
     from flywheel.project import load_project
+    from flywheel.report import status as status_of
 
     run_night(load_project(directory), console)
+    with open_loop(directory, creates=False) as loop:
+        now = status_of(loop)
+    done = f"night {now.last_night.number} is done; " if now.last_night else ""
+    console.say(f"{done}next: {now.to_do}")
 
 
 @app.command(rich_help_panel="Loop")

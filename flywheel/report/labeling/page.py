@@ -109,6 +109,12 @@ def _about_annotators(facts: LabelingFacts, quality: Quality, project: Project) 
         yield f"{flag.who} {verb}{flag.why}: {helps[flag.what]}"
     if where and not quality.anchored:
         yield f"Annotators follow the model's answer too often: pre-annotation is off {where}"
+    for annotator in facts.annotators:
+        if annotator.count.num_refused > annotator.count.num_answers:
+            yield (
+                f"{annotator.count.num_refused} annotations by {annotator.name} are no answers of the "
+                "task: the page of the ingest step in Prefect has the reasons"
+            )
     has_gold = project.quality.gold_share > 0 or any(
         annotator.num_gold for annotator in facts.annotators
     )

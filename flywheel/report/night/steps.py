@@ -118,7 +118,9 @@ def falls_short(result: Any) -> bool:
     match result:
         case Deployed():
             return result.released_digest is not None and result.serving_digest is None
-        case Routed() | Ingested():
+        case Ingested():
+            return result.note != "" or result.num_refused > 0
+        case Routed():
             return result.note != ""
         case Released():
             return result.release_number is None and "canary failed" in result.note
@@ -314,8 +316,13 @@ def _route_sentence(result: Routed) -> str:
 
 def _ingest_sentence(result: Ingested) -> str:
     sensors = f", {result.num_from_sensors} from sensors" if result.num_from_sensors else ""
+    refused = (
+        f", {result.num_refused} refused (why is on its page in Prefect)"
+        if result.num_refused
+        else ""
+    )
     said = (
-        f"{result.num_annotations} annotations, {result.num_labels} labels{sensors}; dataset version "
+        f"{result.num_annotations} annotations{refused}, {result.num_labels} labels{sensors}; dataset version "
         f"{text.digest(result.dataset_id)}: {result.num_train:,} train, {result.num_test:,} test"
     )
     return f"{said}; {result.note}" if result.note else said

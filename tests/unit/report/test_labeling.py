@@ -295,3 +295,12 @@ def test_the_status_says_who_labels_and_where_to_read_more(four_nights):
 
 def test_the_status_of_an_empty_ledger_says_that_nobody_has_answered(loop):
     assert "annotators    no annotator has answered yet" in list(status(loop).lines())
+
+
+def test_annotations_that_are_mostly_no_answers_are_the_next_step(advise):
+    """The page said that there were no issues when every annotation was refused."""
+    refused = AnnotatorCount(
+        annotator="cleo", num_answers=1, num_skipped=0, num_refused=47, mean_lead_time_seconds=9.0
+    )
+    assert "47 annotations by cleo are no answers" in advise(annotators=[person(count=refused)])[0]
+    assert "no answers" not in " ".join(advise(annotators=[person()]))
