@@ -175,9 +175,9 @@ def up(directory: Directory = HERE) -> None:
 
     project = load_project(directory)
     stack.up(project, progress=console.say)
-    login = stack.login(project)
-    console.say(f"Prefect        {project.prefect.url}  {stack.prefect_sign_in(project)}")
-    console.say(f"Label Studio   {login.url}  as {login.email}, password in {login.password_file}")
+    studio = project.labeling.url
+    console.say(f"Prefect        {project.prefect.url}  {stack.sign_in(project, 'prefect')}")
+    console.say(f"Label Studio   {studio}  {stack.sign_in(project, 'label-studio')}")
     console.say(f"model server   {project.server_url}")
     if not resume(project, progress=console.say):
         console.say(f"next: flywheel night {quoted(directory)} runs the loop once")

@@ -234,7 +234,7 @@ def _say_where(project: Project, console: Terminal) -> None:
         night = last_night(connection)
     lines = [
         f"flow runs     {project.prefect_page}/runs",
-        f"  sign in     {stack.prefect_sign_in(project).removeprefix('sign in ')}",
+        f"  sign in     {stack.sign_in(project, 'prefect').removeprefix('sign in ')}",
         f"labeling      {project.label_studio_page}/projects/{labeling[-1] if labeling else ''}",
         f"  log in as   {login.email}, password in {login.password_file}",
         f"report        {address(project, f'night-{night.number if night else 0:04d}.html')}",

@@ -11,8 +11,8 @@ from flywheel.stack.local import (
     login,
     outdated,
     own_id,
-    prefect_sign_in,
     running,
+    sign_in,
     up,
 )
 from flywheel.stack.process import Server
@@ -32,8 +32,8 @@ __all__ = [
     "outdated",
     "own_id",
     "own_workers",
-    "prefect_sign_in",
     "run_pool",
     "running",
+    "sign_in",
     "up",
 ]

@@ -68,6 +68,7 @@ def prefect_server(home: Path, url: str, password: str, pages: Sequence[str] = (
         url=url,
         health="/api/health",
         setting="[prefect] url",
+        own=f"; if it is your own Prefect, set PREFECT_API_URL={url.rstrip('/')}/api",
         settings=_digest(password, *own),
     )
 
@@ -93,6 +94,7 @@ def label_studio(
         health="/health/",
         note="the first start makes its database, about 30 s" if is_slow else "",
         setting="[labeling] url",
+        own="; if it is your own Label Studio, set LABEL_STUDIO_API_KEY to your access token",
         start_seconds=300.0,  # a first start on a busy machine
         settings=_digest(url, *pages),
     )

@@ -26,7 +26,7 @@ from flywheel.project import FILE_NAME, Project, secret
 from flywheel.stack import catalogue
 from flywheel.stack.credentials import credentials_file, ensure_credentials, read_credentials
 from flywheel.stack.process import Server, Service, read_servers
-from flywheel.stack.sharing import find_owners, gpu_pool, run_pool, state_of
+from flywheel.stack.sharing import find_owners, gpu_pool, is_theirs, run_pool, state_of, url_of
 from flywheel.stack.supervise import Progress, port_of, start_all, stop_all
 from flywheel.web import is_loopback
 
@@ -62,8 +62,8 @@ def up(
 ) -> list[Server]:
     """Start these services unless they run, wait until they answer, and return their processes.
 
-    A server whose url is not on this machine is left alone, and so is a Prefect or Label Studio of
-    another project of this user: it serves both, and starts from that project's folder. A worker
+    A server whose url is not on this machine is left alone, and so is one that `is_theirs`. A Prefect
+    or Label Studio of another project of this user serves both, and starts from that folder. A worker
     starts after the servers that it needs, and serves the project's work pool, or `pool`.
     `progress` gets a line for each event.
 
@@ -90,6 +90,9 @@ def up(
             progress(
                 f"{name}: shared with project {other.name!r}, which owns it ({other.directory})"
             )
+    for name in [name for name in chosen if is_theirs(project, name)]:
+        progress(f"{name}: uses your own, which answers at {url_of(project, name)}")
+        chosen.remove(name)
     if "model-server" in chosen:
         _refuse_other_project(project)
     built = [builders[name]() for name in chosen]
@@ -149,14 +152,20 @@ def login(project: Project) -> Login:
     )
 
 
-def prefect_sign_in(project: Project) -> str:
-    """How a person signs in to Prefect's dashboard, in words and without the password itself."""
-    if not is_loopback(project.prefect.url):
+def sign_in(project: Project, service: str) -> str:
+    """How a person signs in to Prefect's dashboard or Label Studio, without the password itself."""
+    if service == "label-studio":
+        if is_theirs(project, service):
+            key = "your" if secret("LABEL_STUDIO_API_KEY") else "set LABEL_STUDIO_API_KEY to your"
+            return f"with your account there; nights use {key} access token"
+        known = login(project)
+        return f"as {known.email}, password in {known.password_file}"
+    if is_theirs(project, service):
         return "with the password of that server, if it has one"
     for name in ("PREFECT_SERVER_API_AUTH_STRING", "PREFECT_API_AUTH_STRING"):
         if secret(name):
             return f"sign in with your {name}"
-    state = state_of(project, "prefect")
+    state = state_of(project, service)
     ensure_credentials(state)
     return f'sign in with "prefect_auth" in {credentials_file(state)}'
 

@@ -56,6 +56,8 @@ class Service:
     """printed when it is started"""
     setting: str = ""
     """key of flywheel.toml that holds the url"""
+    own: str = ""
+    """what to do if the program on its port is such a server of the user's own; "": there is none"""
     settings: str = ""
     """digest of what it reads of flywheel.toml when it starts"""
     start_seconds: float = 120.0

@@ -13,13 +13,23 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import httpx
+
 from flywheel.errors import SettingsError
-from flywheel.project import FILE_NAME, Project, load_project
+from flywheel.project import FILE_NAME, Project, load_project, secret
 from flywheel.stack.process import read_servers
 from flywheel.stack.supervise import owner_of_port, port_of
+from flywheel.web import is_loopback
 
 SHARED = ("prefect", "label-studio")
 """servers that hold several projects; a model server holds one"""
+
+_THEIRS = {
+    "prefect": ("PREFECT_API_URL", "/api/health"),
+    "label-studio": ("LABEL_STUDIO_API_KEY", "/health/"),
+}
+"""server -> the variable by which a user means one of their own on this machine, and where it answers"""
+_HEALTH_SECONDS = 2.0
 
 
 def owners(project: Project) -> dict[str, Project]:
@@ -57,6 +67,30 @@ def find_owners(project: Project) -> dict[str, Project]:
         folders = {name: str(other.directory) for name, other in known.items()}
         _path(project).write_text(json.dumps(folders, indent=2) + "\n", encoding="utf-8")
     return known
+
+
+def is_theirs(project: Project, name: str) -> bool:
+    """Whether a server is the user's own: it is elsewhere, or it answers and the environment means it.
+
+    Without PREFECT_API_URL or LABEL_STUDIO_API_KEY a program on the port is a stranger's, whom no
+    secret may reach.
+    """
+    if name not in SHARED:
+        return False
+    url = url_of(project, name)
+    if not is_loopback(url):
+        return True
+    variable, health = _THEIRS[name]
+    named = (secret(variable) or "").replace("//localhost:", "//127.0.0.1:")
+    is_meant = named.startswith(url) if name == "prefect" else bool(named)
+    own = read_servers(state_of(project, name)).get(name)
+    if not is_meant or (own is not None and own.process() is not None):
+        return False
+    try:
+        with httpx.Client(trust_env=False, timeout=_HEALTH_SECONDS) as client:
+            return client.get(f"{url}{health}").status_code == httpx.codes.OK
+    except httpx.HTTPError:
+        return False
 
 
 def url_of(project: Project, service: str) -> str:

@@ -176,7 +176,7 @@ def _taken_port(service: Service, end: float) -> str | None:
             return (
                 f"{service.name}: port {port} cannot be used ({fault}; "
                 f"{holder or 'holder not visible'}); end that program, "
-                f"or write another port in flywheel.toml, {service.setting}"
+                f"or write another port in flywheel.toml, {service.setting}{service.own}"
             )
         time.sleep(_POLL_SECONDS)
     return None

@@ -1,14 +1,17 @@
 import subprocess
 import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import pytest
 
 from flywheel import stack
-from flywheel.errors import SettingsError
+from flywheel.errors import BusyError, SettingsError
 from flywheel.settings.labeling import LabelingSettings
 from flywheel.settings.operations import Prefect as PrefectSettings
 from flywheel.settings.operations import Serve
 from flywheel.stack.credentials import ensure_credentials
+from flywheel.stack.sharing import is_theirs
 
 PASSWORDS = ("PREFECT_API_AUTH_STRING", "PREFECT_SERVER_API_AUTH_STRING")
 
@@ -35,6 +38,52 @@ def test_a_server_elsewhere_is_left_to_its_owner(project):
     reported = []
     assert stack.up(project.model_copy(update=settings), progress=reported.append) == []
     assert [line.endswith("not started") for line in reported] == [True, True, True]
+
+
+@pytest.fixture
+def answering():
+    """The address of a program of this machine that answers every question with 200."""
+
+    class Yes(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_):
+            """Print nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Yes) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize("name", ["label-studio", "prefect"])
+def test_a_server_of_ones_own_on_this_machine_is_used_if_the_environment_means_it(
+    project, nothing_set, monkeypatch, answering, name
+):
+    settings = {
+        "prefect": PrefectSettings(url=answering),
+        "labeling": LabelingSettings(url=answering),
+    }
+    mine = project.model_copy(update=settings)
+    with pytest.raises(BusyError, match=r"cannot be used .* your own"):  # it may be a stranger's
+        stack.up(mine, [name])
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", "mine")
+    monkeypatch.setenv("PREFECT_API_URL", f"{answering}/api")
+    said = []
+    assert stack.up(mine, [name], progress=said.append) == []
+    assert said == [f"{name}: uses your own, which answers at {answering}"]
+    assert stack.sign_in(mine, "label-studio").startswith("with your account there")
+    assert stack.sign_in(mine, "prefect") == "with the password of that server, if it has one"
+
+
+def test_a_server_that_the_environment_means_and_that_does_not_answer_is_started(
+    project, nothing_set, monkeypatch
+):
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", "mine")
+    silent = LabelingSettings(url="http://127.0.0.1:9")
+    assert not is_theirs(project.model_copy(update={"labeling": silent}), "label-studio")
 
 
 def test_nothing_runs_and_nothing_stops_before_the_first_start(project):
@@ -87,12 +136,12 @@ def test_nor_is_prefects_password_to_a_prefect_elsewhere(project, nothing_set):
 
 
 def test_how_to_sign_in_is_said_without_the_password(project, nothing_set, monkeypatch):
-    said = stack.prefect_sign_in(project)
+    said = stack.sign_in(project, "prefect")
     drawn = ensure_credentials(project.state).prefect_auth
     assert said == f'sign in with "prefect_auth" in {project.state}/secrets.json'
     assert drawn.partition(":")[2] not in said
     monkeypatch.setenv("PREFECT_SERVER_API_AUTH_STRING", "me:mine")
-    assert stack.prefect_sign_in(project) == "sign in with your PREFECT_SERVER_API_AUTH_STRING"
+    assert stack.sign_in(project, "prefect") == "sign in with your PREFECT_SERVER_API_AUTH_STRING"
 
 
 def test_the_login_names_the_file_with_the_password(project):
