@@ -12,8 +12,10 @@ import pytest
 from flywheel import checks
 from flywheel.cli import main
 from flywheel.cli.starter import write_starter
+from flywheel.ledger import Ledger
 from flywheel.loop import open_loop
 from flywheel.project import load_project
+from flywheel.testing import LedgerBuilder
 
 COMMANDS = {
     "check": [],
@@ -184,6 +186,21 @@ def test_a_metric_that_no_score_has_is_refused_before_any_night(flywheel, tmp_pa
     done = flywheel("check", tmp_path / "digits")
     assert (done.code, done.err.count("\n")) == (2, 1)
     assert "no score is called 'corect'; did you mean 'correct'?" in done.err
+
+
+def test_a_night_ends_with_its_number_and_the_next_step(flywheel, tmp_path, monkeypatch):
+    """Who had run a night did not know which, nor where labeling tasks waited."""
+    write_starter(tmp_path / "digits")
+
+    def turn(project, _console):
+        past = LedgerBuilder(Ledger.open(project.ledger_url))
+        past.end(past.night())
+        past.ledger.close()
+
+    monkeypatch.setattr("flywheel.cli.running.run_night", turn)
+    done = flywheel("night", tmp_path / "digits")
+    assert done.out.startswith("night 0 is done; next: ")
+    assert done.code == 0
 
 
 def test_before_the_first_night_the_table_of_nights_names_the_next_step(flywheel, tmp_path):
