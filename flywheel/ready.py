@@ -35,6 +35,8 @@ from flywheel.task import Baseline, Example, Labeling, Predictor, Task
 from flywheel.trainers import CommandTrainer, SklearnTrainer, Trainer, text_of
 
 _SIDE_PIXELS = 32
+_FEW = 20
+"""rows, of which each may be a class of its own"""
 _TEST_SHARE = 5
 """of data without a split, one row in so many is held out"""
 
@@ -54,7 +56,7 @@ def task(directory: Path) -> Task:
         )
     rows = _rows(directory, ready)
     kind = rows[0].sample.media_type
-    names = _names(ready, [row.answer for row in rows])
+    names = _names(ready, [_answer(ready, row) for row in rows])
     return Task(
         model=_trainer(directory, ready, kind),
         labeling=_labeling(ready, kind, names),
@@ -82,8 +84,13 @@ def _rows(directory: Path, ready: Ready) -> list[FileRow]:
 
 def _answer(ready: Ready, row: FileRow) -> Json:
     """The answer of a row, of the type that is asked for."""
-    if ready.ask == "choice":
+    if ready.ask == "choice" and not isinstance(row.answer, (list, dict)):
         return str(row.answer)
+    if ready.ask == "choice":
+        raise SettingsError(
+            f"{row.place}: {row.answer!r:.40} is no class, and task.ask = 'choice'. Write ask = "
+            '"boxes", "spans" or "choices" with trainer = "command", or a task in Python'
+        )
     if ready.ask != "number":
         return row.answer
     try:
@@ -99,11 +106,16 @@ def _names(ready: Ready, answers: Sequence[Json]) -> list[str]:
     found: set[str] = set()
     for answer in answers:
         if ready.ask == "choice":
-            found.add(str(answer))
+            found.add(answer)
         elif ready.ask == "choices":
             found.update(answer)
         elif ready.ask != "number":
             found.update(one["label"] for one in answer)
+    if ready.ask == "choice" and len(answers) >= _FEW and 2 * len(found) > len(answers):
+        raise SettingsError(
+            f"task.data = {ready.data!r} has {len(found)} classes in {len(answers)} rows. Name the "
+            'column of the classes with answer = "COLUMN", or write ask = "number"'
+        )
     unknown = sorted(found - set(ready.classes)) if ready.classes else []
     if unknown:
         raise SettingsError(

@@ -1,6 +1,7 @@
 """flywheel init asks at a terminal, never hangs without one, and its audio starter turns night after night."""
 
 import io
+import json
 import os
 import pty
 import re
@@ -15,8 +16,8 @@ from typer.main import get_command
 
 from flywheel.checks import check_task
 from flywheel.cli.app import app
-from flywheel.cli.starter import USUAL, Kind, ask_kind, find_kind, write_starter
-from flywheel.errors import PayloadError, UserError
+from flywheel.cli.starter import USUAL, Kind, ask_kind, find_kind, write_plain, write_starter
+from flywheel.errors import PayloadError, SettingsError, UserError
 from flywheel.project import load_project
 from flywheel.records import Sample
 from flywheel.task import load_task
@@ -59,6 +60,22 @@ def test_numbers_names_and_enter_choose_and_what_has_one_answer_is_not_asked(ask
 def test_a_path_in_place_of_the_data_is_a_project_of_those_labels(asked, tmp_path):
     (tmp_path / "rows.csv").write_text(LABELS)
     assert asked(str(tmp_path / "rows.csv"))[0] == tmp_path / "rows.csv"
+
+
+@pytest.mark.parametrize(
+    ("rows", "what"),
+    [
+        ([{"text": f"t{n}", "label": [{"label": "a"}]} for n in range(3)], "is no class"),
+        ([{"text": f"t{n}", "label": n * 0.5} for n in range(20)], "20 classes in 20 rows"),
+    ],
+)
+def test_answers_that_are_no_classes_are_not_taken_for_classes(tmp_path, rows, what):
+    """Each list of boxes, and each number, became a class of its own."""
+    labels = tmp_path / "rows.jsonl"
+    labels.write_text("\n".join(map(json.dumps, rows)))
+    write_plain(tmp_path / "new", labels)
+    with pytest.raises(SettingsError, match=what):
+        load_task(load_project(tmp_path / "new").project.task, tmp_path / "new")
 
 
 def test_a_folder_that_has_a_project_is_refused_before_anything_is_asked(asked, tmp_path):
