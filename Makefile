@@ -103,9 +103,13 @@ trap "kill $$! 2> /dev/null" EXIT; \
 $(1)/bin/python $(PIP) --no-deps -r $(1)/lock.txt 2>&1 > $(1)/install.log | $(QUIET)
 endef
 
-# The lock has all that is needed here; where torch is built for CUDA, pip adds its libraries.
+# The lock has all that is needed here; where torch is built for CUDA, pip adds its libraries. A project's
+# first start copies Prefect's empty database: its migrations take longer than the server's start.
 define install-flywheel
-$(SAFE) PYTHONWARNINGS=ignore $(BIN)/python $(PIP) --quiet --no-build-isolation -c constraints.txt -e '$(1)' $(2) 2>&1 | $(QUIET)
+$(SAFE) PYTHONWARNINGS=ignore $(BIN)/python $(PIP) --quiet --no-build-isolation -c constraints.txt -e '$(1)' $(2) 2>&1 | $(QUIET); \
+rm -rf .venv/empty; mkdir .venv/empty; PREFECT_HOME=$$PWD/.venv/empty \
+PREFECT_SERVER_DATABASE_CONNECTION_URL=sqlite+aiosqlite:///$$PWD/.venv/empty/prefect.db \
+$(BIN)/prefect server database upgrade -y > /dev/null
 endef
 
 # A project's first start copies it: the migrations, half a minute, run while flywheel is installed.

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from rich.markup import escape
 from rich.table import Table
 
@@ -15,6 +14,9 @@ from flywheel.loop.replay import ChallengePlan, Rescored
 from flywheel.project import Project
 from flywheel.records import Estimate, Report
 from flywheel.report import Event, Status
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _AT_START = "at start: on the held-out start data, until the test set has samples of production"
 
@@ -57,7 +59,9 @@ def night_table(project: Project, nights: pd.DataFrame) -> Table:
             str(number),
             *(_number(night[column]) for column in ("failures", "routed", "labels")),
             *(_metric(night, column) for column in ("champion", "candidate")),
-            "—" if pd.isna(night.verdict) else f"[bold]{night.verdict}[/]\n{escape(night.reason)}",
+            "—"
+            if _is_missing(night.verdict)
+            else f"[bold]{night.verdict}[/]\n{escape(night.reason)}",
         )
     return table
 
@@ -160,13 +164,19 @@ def _has_start(nights: pd.DataFrame) -> bool:
     )
 
 
+def _is_missing(value: Any) -> bool:
+    import pandas as pd  # a second with pyarrow, and few commands print a table of nights
+
+    return bool(pd.isna(value))
+
+
 def _number(value: Any) -> str:
-    return "—" if pd.isna(value) else str(value)
+    return "—" if _is_missing(value) else str(value)
 
 
 def _metric(night: Any, name: str) -> str:
     """Return the metric on the frozen test set or, until that has samples, on the start data."""
-    if not pd.isna(night[name]):
+    if not _is_missing(night[name]):
         return f"{night[name]:.3f}\n{night[f'{name}_low']:.2f}..{night[f'{name}_high']:.2f}"
     start = night[f"{name}_start"]
-    return "—" if pd.isna(start) else f"{start:.3f}\nat start"
+    return "—" if _is_missing(start) else f"{start:.3f}\nat start"

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from functools import cache
+from typing import Any
 
 import numpy as np
-from sklearn.feature_extraction.text import HashingVectorizer
 
 from flywheel.errors import PayloadError
 from flywheel.pictures import open_picture
@@ -16,9 +17,6 @@ from flywheel.records import Array, Json, Sample
 _COLUMNS = 512
 _SIDE_PIXELS = 22
 """22 x 22 pixels fit into the columns"""
-_LETTERS = HashingVectorizer(
-    analyzer="char_wb", ngram_range=(2, 4), n_features=_COLUMNS, alternate_sign=False
-)
 
 
 def content_of(samples: Sequence[Sample]) -> Array:
@@ -38,9 +36,18 @@ def _row(sample: Sample) -> Array:
         return _fields(sample)
     if sample.media_type.startswith("text/"):
         text = sample.payload.decode("utf-8", errors="replace")
-        row: Array = _LETTERS.transform([text]).toarray()[0]
+        row: Array = _letters().transform([text]).toarray()[0]
         return row
     return _seeded(sample.payload).standard_normal(_COLUMNS)
+
+
+@cache
+def _letters() -> Any:
+    from sklearn.feature_extraction.text import HashingVectorizer  # noqa: PLC0415 - a second to import
+
+    return HashingVectorizer(
+        analyzer="char_wb", ngram_range=(2, 4), n_features=_COLUMNS, alternate_sign=False
+    )
 
 
 def _pixels(sample: Sample) -> Array:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from sqlalchemy import Connection
 
 from flywheel.ledger.judged import get_decision, report_of_night, rescored_reports
@@ -19,6 +18,9 @@ from flywheel.loop.steps import step_results
 from flywheel.records import Entry, Estimate, Report
 from flywheel.report.kit.charts import Line, history_chart, history_picture
 from flywheel.report.kit.evidence import label_of, required_by
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _NOT_OVER_TIME = ("requirement", "published")
 _PLACES = {"entries": "the frozen test set", "start_entries": "the start data"}
@@ -100,6 +102,8 @@ def nights_frame(connection: Connection) -> pd.DataFrame:
     After a change of the metric, rescored nights are shown under the newest one; the others keep
     theirs, as `metric` shows.
     """
+    import pandas as pd  # noqa: PLC0415 - a second with pyarrow, and a night needs none
+
     last = last_night(connection)
     numbers = range(last.number + 1 if last else 0)
     reports = _reports(connection, numbers)

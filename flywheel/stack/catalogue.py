@@ -154,6 +154,11 @@ def empty_database() -> Path:
     return label_studio_program().parents[1] / "empty/label_studio.sqlite3"
 
 
+def empty_prefect() -> Path:
+    """The same of Prefect, in our own environment."""
+    return Path(sys.prefix) / "empty/prefect.db"
+
+
 def _label_studio_env(data: Path, credentials: Credentials) -> dict[str, str]:
     inherited = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     home = data / "home"

@@ -1,8 +1,8 @@
 """The servers of one project on this machine: start, stop, list, and how to reach them.
 
 A server whose url is not on loopback is neither started nor stopped. All files are kept in the
-project's state folder, and all servers bind to loopback. Label Studio's SQLite file is copied from
-an empty one and set to write ahead, with which uploads and imports take a third of the time.
+project's state folder, and all servers bind to loopback. SQLite files of both are copied from empty
+ones; Label Studio's is set to write ahead, with which uploads and imports take a third of the time.
 """
 
 from __future__ import annotations
@@ -99,6 +99,8 @@ def up(
     _refuse_shared_port(built)
     first = [service for service in built if service.url is not None]
     then = [service for service in built if service.url is None]
+    if "prefect" in chosen:
+        copy_empty_database(project.state / "prefect", catalogue.empty_prefect())
     if "label-studio" in chosen:
         copy_empty_database(project.state / "label-studio", catalogue.empty_database())
     started = start_all(first, project.state, progress)
@@ -197,7 +199,7 @@ def outdated(project: Project) -> bool:
 
 def copy_empty_database(data: Path, empty: Path) -> None:
     """Copy the empty database into a data folder that has none, which saves the migrations."""
-    path = data / "label_studio.sqlite3"
+    path = data / empty.name
     if path.exists() or not empty.exists():
         return
     data.mkdir(parents=True, exist_ok=True)

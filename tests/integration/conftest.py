@@ -20,7 +20,7 @@ from postgres import PostgresServer, find_programs, run_postgres
 from flywheel.errors import UnavailableError
 from flywheel.stack import catalogue
 from flywheel.stack.credentials import Credentials
-from flywheel.stack.local import write_ahead
+from flywheel.stack.local import copy_empty_database, write_ahead
 from flywheel.stack.process import Service
 from flywheel.stack.supervise import start_all, stop_all
 
@@ -150,6 +150,7 @@ def prefect_server(tmp_path_factory) -> Iterator[str]:
 
     state = tmp_path_factory.mktemp("prefect")
     home, url, password = state / "clients", _free_url(), CREDENTIALS.prefect_auth
+    copy_empty_database(state / "home", catalogue.empty_prefect())
     with (
         _serving(catalogue.prefect_server(state / "home", url, password), state),
         pytest.MonkeyPatch.context() as env,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -17,6 +17,7 @@ from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.pool import Pool
 from sqlalchemy.util import LRUCache
 
+from flywheel import sources
 from flywheel.ledger import engine as engines
 from flywheel.ledger.dialects import RENAME
 from flywheel.ledger.renames import Renamer
@@ -35,9 +36,16 @@ def quick() -> Iterator[None]:
         patch.setattr(os, "fsync", lambda _: None)
         patch.setattr(os, "sync", lambda: None)
         patch.setattr("httpcore.NetworkBackend.sleep", lambda *_: None)
+        patch.setattr("flywheel.evaluate.book._ROUNDS", 1)  # of the stopwatch
+        for name in ("_imported", "texts_of"):  # of the sources of a task, which hardly change
+            patch.setattr(sources, name, cache(_listed(getattr(sources, name))))
         _make_once(patch)
         yield
     event.remove(Pool, "checkout", trust_the_cache)
+
+
+def _listed(function: Callable[..., Iterable[str]]) -> Callable[..., list[str]]:
+    return lambda *given: list(function(*given))
 
 
 def _make_once(patch: pytest.MonkeyPatch) -> None:

@@ -13,14 +13,16 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any
-
-import matplotlib as mpl
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from typing import TYPE_CHECKING, Any
 
 from flywheel.records import Entry, Estimate
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+    from matplotlib.figure import Figure
 
 
 class Ink(enum.StrEnum):
@@ -53,7 +55,9 @@ _WIDTH_INCHES = 4.5
 
 def canvas(height_inches: float) -> tuple[Figure, Axes]:
     """Return an empty figure with one pair of axes."""
-    with mpl.rc_context(_STYLE):
+    from matplotlib.figure import Figure  # noqa: PLC0415 - see below
+
+    with _styled():
         figure = Figure(figsize=(_WIDTH_INCHES, height_inches), layout="constrained")
         axes = figure.add_subplot()
     figure.patch.set_alpha(0.0)
@@ -68,6 +72,22 @@ def canvas(height_inches: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
+def _styled() -> AbstractContextManager[None]:
+    import matplotlib as mpl  # noqa: PLC0415 - half a second, and most commands draw nothing
+
+    return mpl.rc_context(_STYLE)
+
+
+def write_numbers(axis: Axis, form: str, decimals: int | None = None) -> None:
+    """Label an axis in "whole" numbers only, or with shares in "percent"."""
+    from matplotlib.ticker import MaxNLocator, PercentFormatter  # noqa: PLC0415 - see above
+
+    if form == "whole":
+        axis.set_major_locator(MaxNLocator(integer=True))
+    else:
+        axis.set_major_formatter(PercentFormatter(1.0, decimals=decimals))
+
+
 def short_name(name: str) -> str:
     """Return a name cut to 22 characters and escaped for matplotlib."""
     shown = name if len(name) <= 22 else f"{name[:21]}…"
@@ -79,7 +99,7 @@ def to_svg(figure: Figure, title: str) -> str:
     """Return inline SVG with `title` as its description for screen readers."""
     text = io.StringIO()
     nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
-    with mpl.rc_context(_STYLE), warnings.catch_warnings():
+    with _styled(), warnings.catch_warnings():
         # The font is only used to measure text; the browser draws it in its own.
         warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
         figure.savefig(text, format="svg", metadata=nothing)
@@ -98,7 +118,7 @@ def to_png(figure: Figure) -> bytes:
     figure.set_facecolor("white")
     figure.patch.set_alpha(1.0)  # the dashboard may be dark
     data = io.BytesIO()
-    with mpl.rc_context(_STYLE):
+    with _styled():
         figure.savefig(data, format="png", metadata={"Software": None})
     return data.getvalue()
 
@@ -185,7 +205,7 @@ def _losses(losses: Sequence[float]) -> Figure:
     axes.set_ylim(bottom=0 if min(losses, default=0.0) >= 0 else None)
     axes.set_xlabel("epoch")
     axes.set_ylabel("training loss")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    write_numbers(axes.xaxis, "whole")
     return figure
 
 
@@ -217,7 +237,7 @@ def _history(
         )
     axes.set_xlabel("night")
     axes.set_ylabel(label)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    write_numbers(axes.xaxis, "whole")
     _legend(figure, axes)
     return figure
 

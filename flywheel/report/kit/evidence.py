@@ -9,16 +9,25 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from flywheel.decide import decompose
 from flywheel.records import Abstention, Array, Checkpoint, Decision, Entry, Estimate, Report
 from flywheel.report.kit import charts, text
 from flywheel.report.kit.challenge import evidence_of
-from flywheel.report.kit.charts import Ink, canvas, short_name, to_png, to_svg
+from flywheel.report.kit.charts import (
+    Ink,
+    canvas,
+    short_name,
+    to_png,
+    to_svg,
+    write_numbers,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _LEAST_SHOWN = 1e-3
 """smaller e-values are drawn here: how far below 1 they are does not matter"""
@@ -95,8 +104,8 @@ def risk_chart(abstention: Abstention, title: str) -> str:
     axes.set_ylim(bottom=0)
     axes.set_xlabel("coverage: share of production answered")
     axes.set_ylabel("failure rate")
-    axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    write_numbers(axes.xaxis, "percent", decimals=0)
+    write_numbers(axes.yaxis, "percent")
     return to_svg(figure, title)
 
 
@@ -113,7 +122,7 @@ def _evidence(values: Array, needed: float) -> Figure:
     axes.minorticks_off()
     axes.set_xlabel("fresh labels")
     axes.set_ylabel("e-value")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    write_numbers(axes.xaxis, "whole")
     return figure
 
 

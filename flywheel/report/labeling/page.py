@@ -11,10 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import date
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import pandas as pd
-from matplotlib.axes import Axes
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flywheel.annotate.queue import EVERYWHERE
 from flywheel.annotators.anchoring import Anchoring
@@ -40,6 +37,10 @@ from flywheel.report.labeling.sheets import (
     disputed_sheet,
     queue_sheet,
 )
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
 
 _DAY_SECONDS = 86_400
 
@@ -192,6 +193,8 @@ def annotator_frame(facts: LabelingFacts, quality: Quality, flags: list[Flag]) -
     shown_minus_blind, how much more often the model's answer is given when it is shown, with _low
     and _high; flags.
     """
+    import pandas as pd  # noqa: PLC0415 - a second with pyarrow, and a night needs none
+
     rows = [_row(annotator, quality, flags) for annotator in facts.annotators]
     frame = pd.DataFrame(
         rows, columns=_COLUMNS, index=[annotator.name for annotator in facts.annotators]

@@ -9,18 +9,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
-
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from typing import TYPE_CHECKING, Any
 
 from flywheel.annotate.expense import Expense
 from flywheel.collect import LEAST_EFFECT, Drift
 from flywheel.loop import Loop
 from flywheel.records import Estimate, FailureState
 from flywheel.report.history import draw_history
-from flywheel.report.kit.charts import Ink, Line, canvas, history_chart, short_name, to_svg
+from flywheel.report.kit.charts import (
+    Ink,
+    Line,
+    canvas,
+    history_chart,
+    short_name,
+    to_svg,
+    write_numbers,
+)
 from flywheel.report.kit.evidence import label_of, required_by
 from flywheel.report.kit.measured import production_line
 from flywheel.report.kit.pages import put, render
@@ -42,6 +46,10 @@ from flywheel.report.overview.sheets import (
     states_sheet,
     within,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _POINTS = 120
 _SLICES = 12
@@ -150,7 +158,7 @@ def _slice_chart(slices: Mapping[str, Mapping[FailureState, int]]) -> str:
     axes.set_yticks(range(len(shown)), [short_name(name) for name in shown])
     axes.set_ylim(len(shown) - 0.5, -0.5)
     axes.set_xlabel("failures")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    write_numbers(axes.xaxis, "whole")
     _legend(figure, columns=2)
     return to_svg(figure, f"Open and fixed failures on {len(shown)} slices")
 
@@ -162,7 +170,7 @@ def _costs(nights: Mapping[int, Expense]) -> Iterator[tuple[str, str]]:
     labels = [expense.num_labels for expense in nights.values()]
     axes.bar(list(nights), labels, width=0.8, color=Ink.CANDIDATE, alpha=0.7, linewidth=0)
     axes.set_ylabel("labels")
-    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    write_numbers(axes.yaxis, "whole")
     _nights(axes)
     yield "labels", to_svg(figure, f"Labels by the night that requested them, {len(nights)} nights")
     prices = [
@@ -206,7 +214,7 @@ def _fix_times_chart(curves: Sequence[tuple[str, FixTimes, Ink]]) -> str:
     axes.axhline(0.5, color=Ink.MUTED, linewidth=1.0, linestyle="--")
     axes.set_ylim(0, 1.02)
     axes.set_xlim(left=0)
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    write_numbers(axes.yaxis, "percent", decimals=0)
     axes.set_xlabel("days")
     axes.set_ylabel("fixed")
     _legend(figure, columns=1)
@@ -238,7 +246,7 @@ def _strongest(measured: Sequence[tuple[int, Drift]]) -> list[tuple[int, Drift]]
 
 def _nights(axes: Axes) -> None:
     axes.set_xlabel("night")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    write_numbers(axes.xaxis, "whole")
 
 
 def _legend(figure: Figure, columns: int) -> None:

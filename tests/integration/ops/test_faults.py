@@ -31,6 +31,7 @@ from flywheel.loop.steps import STEPS
 from flywheel.report import status
 from flywheel.serve import ModelServer
 from flywheel.stack import catalogue
+from flywheel.stack.local import copy_empty_database
 from flywheel.stack.supervise import start_all, stop_all
 
 pytestmark = pytest.mark.integration
@@ -241,6 +242,7 @@ def test_prefects_server_may_restart_in_mid_night(make, prefect_server, tmp_path
     )
     away = {"PREFECT_API_URL": f"{url}/api", "PREFECT_HOME": str(tmp_path / "client")}
     directory = make("restarted", url, steps=LONG)
+    copy_empty_database(tmp_path / "home", catalogue.empty_prefect())
     try:
         start_all([service], tmp_path, print)
         with night_of(directory, **away) as process:

@@ -1,6 +1,7 @@
 import time
 
 import numpy as np
+import pytest
 
 from flywheel.evaluate.book import LATENCY, latency_part
 
@@ -14,6 +15,12 @@ class _Slow:
         if len(self.sizes) <= 5:
             time.sleep(0.02)  # the first calls of a model are slow, and not what callers see
         time.sleep(0.002)
+
+
+@pytest.fixture(autouse=True)
+def _all_rounds(monkeypatch):
+    """Other tests do with one, see worlds/quick.py."""
+    monkeypatch.setattr("flywheel.evaluate.book._ROUNDS", 3)
 
 
 def _milliseconds(model, samples):

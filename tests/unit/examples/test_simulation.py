@@ -72,7 +72,8 @@ def toy_demo(tmp_path, monkeypatch) -> Demo:
 
 
 @pytest.fixture
-def setting(toy_demo):
+def setting(toy_demo, monkeypatch):
+    monkeypatch.setattr("flywheel.loop.retrain.ask_elsewhere_once", lambda *_: None)
     return Setting(
         demo=toy_demo,
         world=toy_demo.world(0),

@@ -70,12 +70,9 @@ def production(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_its_first_night_releases_and_the_next_trains_on_labels(
-    started, kind, tmp_path, monkeypatch
-):
-    monkeypatch.setattr("flywheel.evaluate.book._ROUNDS", 1)  # of the stopwatch
+def test_its_first_night_releases_and_the_next_trains_on_labels(started, kind, tmp_path):
     _, project, task = started(kind)
-    task = replace(task, start_data=lambda whole=task.start_data: islice(whole(), 80))
+    task = replace(task, start_data=lambda whole=task.start_data: islice(whole(), 60))
     sections = {
         "train": {"device": "cpu", "steps": 20, "batch_size": 16},
         "metric": {"optimize": project.metric.optimize},
