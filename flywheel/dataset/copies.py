@@ -35,7 +35,11 @@ _SKETCH = 512
 _CLIP = 5.0
 """spreads: a column that is rarely different from zero must not outweigh all others"""
 _MOST_NEIGHBOURS = 40
-"""more samples that are equally close are a kind of sample, such as good parts, and no copies"""
+"""those whose distances say how dense the project is around a row"""
+_LONGEST_BURST = 60
+"""more samples that are nearly equal are a kind of sample, such as good parts, and no copies"""
+_BURST_DISTANCE = 0.3
+"""within a burst, in units of the median distance from a sample to its nearest"""
 _FEWEST_ROWS = 20
 """below, there is no neighbourhood to compare with, and only equal inputs are copies"""
 _CHANCE = 1e-3
@@ -68,7 +72,8 @@ def find_copies(
     (r / r_k)^m of each of the k - 1 others is uniform in 0..1, so that c is the chance that any of
     them is that near. m follows from the outer half of the neighbours, where the copies are not:
     log(r_k / r_h) has the mean (psi(k) - psi(h)) / m, h = k / 2; of the row's own and the median row's m
-    the smaller counts.
+    the smaller counts. Rows that are nearer than 0.3 of the median distance to a nearest row are copies
+    too where more than k / 4, and 5, and at most 60 are: a burst, of which no row stands out among its own.
     Source: Levina and Bickel, Maximum Likelihood Estimation of Intrinsic Dimension, 2004.
 
     Args:
@@ -219,12 +224,14 @@ def _near(
     # Training rows help to measure the dimension where test rows are few.
     asked = np.union1d(np.flatnonzero(is_test), np.arange(min(size, _ROWS_OF_DIMENSION)))
     k = min(_MOST_NEIGHBOURS, max(5, size // 10))
-    nearest, distances = _neighbours(view, groups, asked, k)
+    nearest, distances = _neighbours(view, groups, asked, min(_LONGEST_BURST + 1, size - 1))
     squares = (view.astype(np.float64) ** 2).sum(axis=1)
     together = squares[asked][:, None] + squares[nearest]
-    ratios = np.divide(distances**2, together, out=np.zeros_like(together), where=together > 0)
+    is_known = (together > 0) & np.isfinite(distances)
+    ratios = np.divide(distances**2, together, out=np.zeros_like(together), where=is_known)
     similarity = np.round(1.0 - ratios, 6)
-    is_near = (distances < _limits(distances)[:, None]) & (similarity >= near_duplicate)
+    limits = np.maximum(_limits(distances[:, :k]), _burst_limits(distances, fewest=max(5, k // 4)))
+    is_near = (distances < limits[:, None]) & (similarity >= near_duplicate)
     is_near &= is_test[asked][:, None] & ~is_test[nearest]
     return [
         (int(asked[row]), int(nearest[row, place]), float(similarity[row, place]))
@@ -248,6 +255,18 @@ def _limits(distances: Array) -> Array:
     per_width = np.log((k - 1) / _CHANCE) / (digamma(k) - digamma(half))
     limits[is_measured] = outer * np.exp(-widths * per_width)
     return limits
+
+
+def _burst_limits(distances: Array, fewest: int) -> Array:
+    """Return (N,) the distance below which a neighbour is of the same burst; 0: it is of none.
+
+    A burst fills the whole neighbourhood of its own samples, so that none of them stands out. It is
+    much denser than the project is elsewhere, and ends within a number of samples.
+    """
+    known = distances[np.isfinite(distances[:, 0]), 0]
+    limit = _BURST_DISTANCE * float(np.median(known)) if len(known) else 0.0
+    is_burst = (distances[:, fewest] < limit) & (distances[:, -1] > limit)
+    return np.where(is_burst, limit, 0.0)
 
 
 def _neighbours(view: Array, groups: Array, asked: Array, k: int) -> tuple[Array, Array]:

@@ -172,6 +172,26 @@ def test_a_burst_of_one_part_is_found_among_others(rng):
     assert found == expected
 
 
+@pytest.mark.parametrize("number", [20, 40, 60])
+@pytest.mark.parametrize("world", [unscaled, objects, digits, words])
+def test_a_long_burst_is_found_though_it_fills_its_own_neighbourhood(world, number, rng):
+    """Of 20 frames of one part and more, none stood out among the others: 0 of 10 were found."""
+    inputs = world(rng)
+    burst = inputs[:1] + rng.normal(0, 0.02, (number, inputs.shape[1])) * inputs.std(axis=0)
+    is_test = np.arange(len(inputs) + number) % 2 == 0
+    found = find(np.concatenate([inputs, burst]), is_test)
+    in_burst = {0, *range(len(inputs), len(inputs) + number)}
+    dropped = {train for _, train in found}
+    assert dropped >= {place for place in in_burst if not is_test[place]}
+    assert len(dropped - in_burst) <= 0.01 * len(inputs)
+
+
+def test_a_kind_of_sample_is_no_burst(rng):
+    parts = rng.normal(size=(300, 100))
+    kind = parts[:1] + rng.normal(0, 0.02, (100, 100))
+    assert not find(np.concatenate([parts, kind]), np.arange(400) % 2 == 0)
+
+
 def test_samples_of_one_group_are_not_compared(rng):
     inputs, is_test, pairs = planted(rng.normal(size=(100, 20)), noisy(1e-3), number=10)
     groups = [f"g{place}" for place in range(len(inputs))]
