@@ -11,7 +11,7 @@ export PYTHONDONTWRITEBYTECODE :=
 QUIET := { grep -v -E "^(WARNING: Location .* is ignored|Looking in)" || true; }
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-messages demo-pose down test check bench prove clean
+.PHONY: help setup demo demo-messages demo-pose demo-shapes demo-tumours down test check bench prove clean
 
 help:  ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,8 +32,16 @@ demo-pose:  ## run the pose demo: a robot cell, keypoints, five nights
 	@$(MAKE) --no-print-directory -j 2 .venv/.pose .venv-label-studio/.stamp
 	@$(BIN)/flywheel demo pose $(if $(FRESH),--fresh)
 
+demo-shapes:  ## run the shapes demo: boxes in pictures, three nights
+	@$(MAKE) --no-print-directory -j 2 .venv/.demo .venv-label-studio/.stamp
+	@$(BIN)/flywheel demo shapes $(if $(FRESH),--fresh)
+
+demo-tumours:  ## run the tumours demo: rows of a table, scikit-learn, three nights
+	@$(MAKE) --no-print-directory -j 2 .venv/.stamp .venv-label-studio/.stamp
+	@$(BIN)/flywheel demo tumours $(if $(FRESH),--fresh)
+
 down:  ## stop the demos' servers
-	@for name in digits messages pose; do if test -d demo/$$name; then $(BIN)/flywheel demo $$name --down; fi; done
+	@for name in digits messages pose shapes tumours; do if test -d demo/$$name; then $(BIN)/flywheel demo $$name --down; fi; done
 
 # The files that take longest come first, else one core would end with them alone. What failed while four
 # sets of servers shared two cores is run once more, by itself: a server on SQLite drops an event now and then.

@@ -27,7 +27,9 @@ _SHOWN = 12
 
 @simulating.command(rich_help_panel="Project")
 def simulate(
-    name: Annotated[str, typer.Argument(help="digits, messages or pose")] = "digits",
+    name: Annotated[
+        str, typer.Argument(help="digits, messages, pose, shapes or tumours")
+    ] = "digits",
     nights: Annotated[int, typer.Option(min=1, help="of each arm")] = 20,
     seeds: Annotated[int, typer.Option(min=1, help="paired: all arms get the same")] = 3,
     world: Annotated[str, typer.Option(help="long-tail or everything-moved")] = "",
@@ -36,8 +38,8 @@ def simulate(
 ) -> None:
     """Turn the loop for many nights in memory, against labels drawn at random.
 
-    On one core a night of one arm takes 6 seconds (messages), 20 (digits) or 3 minutes (pose). Arms and
-    seeds run side by side, one on each core.
+    On one core a night of one arm takes 6 seconds (messages, tumours), 20 (digits, shapes) or 3 minutes
+    (pose). Arms and seeds run side by side, one on each core.
     """
     from flywheel.examples import simulation
     from flywheel.examples.demos import find_demo

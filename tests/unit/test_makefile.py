@@ -16,6 +16,8 @@ TARGETS = (
     "demo",
     "demo-messages",
     "demo-pose",
+    "demo-shapes",
+    "demo-tumours",
     "down",
     "test",
     "check",

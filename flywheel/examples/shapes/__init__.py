@@ -1,0 +1,1 @@
+"""Shapes: the small example of boxes, whose pictures are drawn."""
