@@ -36,6 +36,10 @@ class _Starter(NamedTuple):
 
 
 USUAL = Kind("image", "choice", "torch")
+_THREADS = (
+    "[schedule]",
+    "[train]\ncpu_threads = 1                 # a network this small is slower on two\n\n[schedule]",
+)
 _RECALL = 'require = ["recall >= 0.95"]     # of malignant ones'
 _STARTERS = {
     USUAL: _Starter(("flywheel.toml", "my_task.py", "digit.png")),
@@ -50,13 +54,16 @@ _STARTERS = {
     Kind("image", "boxes", "torch"): _Starter(
         ("small.toml", "boxes/my_task.py"),
         (('optimize = "accuracy"', 'optimize = "map"                # as COCO defines it'),
-         ("requirement", "requirement = 0.7               # what the product needs")),
+         ("requirement", "requirement = 0.7               # what the product needs"),
+         _THREADS),
     ),
     Kind("audio", "choice", "sklearn"): _Starter(("small.toml", "audio/my_task.py")),
     Kind("text", "choice", "huggingface"): _Starter(
-        ("small.toml", "huggingface/my_task.py", "text/tickets.csv")
+        ("small.toml", "huggingface/my_task.py", "text/tickets.csv"), (_THREADS,)
     ),
-    Kind("image", "choice", "lightning"): _Starter(("small.toml", "lightning/my_task.py")),
+    Kind("image", "choice", "lightning"): _Starter(
+        ("small.toml", "lightning/my_task.py"), (_THREADS,)
+    ),
     Kind("text", "choice", "command"): _Starter(
         ("small.toml", "command/my_task.py", "command/train.py", "command/predict.py",
          "text/tickets.csv")
