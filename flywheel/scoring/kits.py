@@ -32,6 +32,8 @@ class Scores:
     score: Callable[[Json, Json], dict[str, float]] = field(repr=False)
     metrics: Mapping[str, str]
     """short name -> the formula of [metric] that it stands for"""
+    classes: tuple[Json, ...] = ()
+    """of answers that are one of several, by number; pages show which are confused"""
 
     def __call__(self, answer: Json, label: Json) -> dict[str, float]:
         """The numbers of one answer.
@@ -79,7 +81,7 @@ def classification(classes: Sequence[Json], *, positive: Json = None) -> Scores:
     for name in ("precision", "recall", "f1"):
         one = f"predicted.{name}(actual, positive={chosen})"
         metrics[name] = one if chosen is not None else f"predicted.macro_{name}(actual)"
-    return Scores(score=score, metrics=metrics)
+    return Scores(score=score, metrics=metrics, classes=tuple(classes))
 
 
 def multi_label(labels: Sequence[str]) -> Scores:

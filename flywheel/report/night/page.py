@@ -16,8 +16,7 @@ import numpy as np
 from sqlalchemy import Connection
 
 from flywheel.annotate.cost import Budget, read_budget, read_costs
-from flywheel.errors import FlywheelError
-from flywheel.evaluate import Part, unpack_book
+from flywheel.evaluate import Part
 from flywheel.ledger.history import get_night, reported_nights
 from flywheel.ledger.judged import get_decision, report_of_night
 from flywheel.ledger.progress import count_labeling
@@ -30,6 +29,7 @@ from flywheel.report.history import draw_history, history_png
 from flywheel.report.kit import markdown, text
 from flywheel.report.kit.challenge import budget_sheet, error_sheet
 from flywheel.report.kit.charts import Ink, canvas, short_name, to_svg
+from flywheel.report.kit.classes import class_sheets, draw_classes, read_classes, stored_part
 from flywheel.report.kit.evidence import draw_loss, draw_report
 from flywheel.report.kit.measured import annotators_sheet, measured_sheets, production_line
 from flywheel.report.kit.pages import address, dossier_place, put, render
@@ -45,7 +45,6 @@ _COLORS = {"candidate": Ink.CANDIDATE, "champion": Ink.CHAMPION}
 _DASHES = ("-.", ":", "--")
 _SHOWN = 0.95
 """quantile of the models' scores at which the axis ends; outliers would squeeze the rest"""
-_FEWEST = 5
 
 
 def draw_distributions(loop: Loop, report: Report) -> dict[str, str]:
@@ -54,12 +53,8 @@ def draw_distributions(loop: Loop, report: Report) -> dict[str, str]:
     Latency is left out, since it has samples of its own. Empty if the report's scores are missing
     or were changed: replaying its decision reports that; a page is written without the charts.
     """
-    try:
-        book, written = unpack_book(loop.blobs.get(report.scores_digest), report.scores_digest)
-    except FlywheelError:
-        return {}
-    part = book.get("test") if written is not None else None
-    if part is None or len(part.ids) < _FEWEST:
+    part = stored_part(loop, report, "test")
+    if part is None:
         return {}
     return {
         name: _draw(part, name, bounds)
@@ -148,6 +143,8 @@ def write_report(loop: Loop, number: int) -> Path:
 
 def _render(loop: Loop, facts: NightFacts) -> str:
     report = facts.report
+    classes = read_classes(loop, report) if report else None
+    sheets = (*measured_sheets(report), *class_sheets(classes)) if report else ()
     return render(
         "night.html",
         project=loop.project,
@@ -156,14 +153,14 @@ def _render(loop: Loop, facts: NightFacts) -> str:
         kept=_kept(facts),
         next_step=advice(loop, report) if report else None,
         production_line=production_line(report) if report else "",
-        measured=(*measured_sheets(report), annotators_sheet(loop, report)) if report else (),
+        measured=(*sheets, annotators_sheet(loop, report)) if report else (),
         weighed=(budget_sheet(report, facts.decision), error_sheet(report)) if report else (),
         shown=show_cases(loop, facts.cases, _EDGE_PIXELS),
         steps=_step_rows(facts),
         labeling_page=LABELING_PAGE,
         overview_page=OVERVIEW_PAGE,
         project_url=facts.steps["route"][0].project_url if "route" in facts.steps else None,
-        charts=_charts(facts),
+        charts=_charts(facts) | draw_classes(classes),
         distributions=draw_distributions(loop, report) if report else {},
     )
 

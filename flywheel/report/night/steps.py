@@ -31,6 +31,7 @@ from flywheel.records import Decision, FailureState, Report, Share
 from flywheel.report.kit import markdown, tables, text
 from flywheel.report.kit.challenge import budget_sheet, error_sheet, evidence_of
 from flywheel.report.kit.charts import loss_picture
+from flywheel.report.kit.classes import class_sheets, read_classes
 from flywheel.report.kit.evidence import evidence_picture
 from flywheel.report.kit.measured import (
     annotators_sheet,
@@ -45,7 +46,9 @@ def evaluate_page(run: NightRun, result: Evaluated) -> str:
     """Return the production estimate, all models and baselines, requirements and slices."""
     with run.loop.ledger.read() as connection:
         report = get_report(connection, result.report_id)
-    sheets = (models_sheet(report), *measured_sheets(report), annotators_sheet(run.loop, report))
+    sheets = [models_sheet(report), *measured_sheets(report)]
+    sheets += class_sheets(read_classes(run.loop, report))
+    sheets.append(annotators_sheet(run.loop, report))
     number = f"**{markdown.plain(production_line(report))}**"
     return "\n\n".join([number, *map(tables.sheet, sheets)])
 
