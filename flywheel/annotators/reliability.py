@@ -41,6 +41,8 @@ _EVIDENCE = np.linspace(-15.0, 15.0, 121)
 _FIRMNESS = 5.5
 """a + b of what is expected of a tier's mean before anyone has answered"""
 
+_CONTRADICTION = 0.01
+
 _TINY = 1e-300
 
 
@@ -230,8 +232,8 @@ def weigh(
 
     Each round takes the chances of the groups from the annotators (`judges`), the evidence on each
     person from the groups (what all others say of each answer), and the annotators from it and from
-    each other (`fit_tier`), until nothing moves. Gold answers are certain evidence. Annotators
-    who share mistakes (`collusion.shared_mistakes`) then become one voice, which counts as one
+    each other (`fit_tier`), until nothing moves. Gold answers are certain evidence, and of an annotator
+    whom they contradict (`_doubted`) the only one. Annotators who share mistakes (`collusion.shared_mistakes`) then become one voice, which counts as one
     person on each sample, and all is done again. Where all answers are names, and there are
     enough of them, more rounds follow that know which names are rare and which are confused. No
     random numbers: equal opinions give equal numbers, in whatever order they come.
@@ -260,12 +262,15 @@ def weigh(
     if shared:
         judge = GroupJudge(packed, Voices.of(packed, voices_of(shared)))
         means, beliefs = _settle(judge, of_tier, start)
+    doubted = _doubted(packed, means)
+    if doubted.any():
+        means, beliefs = _settle(judge, of_tier, start, doubted)
     counted = Voices.of(packed, voices_of(shared) if voices is None else voices)
     chances = judge.chances
     by_chance: Array = np.full(len(packed.annotators), 1 / (1 + judge.alternatives))
     if NameJudge.serves(packed, counted):
         by_name = NameJudge(packed, counted, chances)
-        means, beliefs = _settle(by_name, of_tier, means)
+        means, beliefs = _settle(by_name, of_tier, means, doubted)
         chances, by_chance = by_name.chances, by_name.by_chance()
     wider = stretches(packed, counted.weight, chances, means)
     return Crowd(
@@ -292,13 +297,34 @@ def _expected(tier: str) -> float:
     return _EXPECTED_USUAL if tier == _USUAL_TIER else _EXPECTED_EXPERT
 
 
+def _doubted(packed: Opinions, means: Array) -> Array:
+    """(A,) whether an answer says nothing of its annotator, since the gold ones say otherwise.
+
+    Two who agree on wrong answers, and are more than the honest ones, look right by agreement, however
+    many gold questions show the contrary: each is one answer of hundreds. Whose gold answers have a
+    chance of less than 0.01 over the annotators, either way, under what agreement says is known by gold
+    alone.
+    """
+    number, is_gold = len(means), ~np.isnan(packed.is_right)
+    asked = np.bincount(packed.person, is_gold, number)
+    right = np.bincount(packed.person, np.nan_to_num(packed.is_right), number)
+    tails = (stats.binom.cdf(right, asked, means), stats.binom.sf(right - 1, asked, means))
+    is_doubted = np.minimum(*tails) < _CONTRADICTION / (2 * max(number, 1))
+    return np.asarray(is_doubted[packed.person] & ~is_gold)
+
+
 def _settle(
-    judge: GroupJudge | NameJudge, of_tier: Mapping[str, Array], means: Array
+    judge: GroupJudge | NameJudge,
+    of_tier: Mapping[str, Array],
+    means: Array,
+    doubted: Array | None = None,
 ) -> tuple[Array, dict[str, Tier]]:
     """Rounds until no reliability moves; the judge is left with the chances of the last one."""
     beliefs: dict[str, Tier] = {}
     for number in range(_ROUNDS):
         evidence, before = judge.look(means), means
+        if doubted is not None:
+            evidence = np.where(doubted, 0.0, evidence)
         likelihoods = log_likelihoods(judge.packed.person, evidence, len(means))
         means = means.copy()
         for tier, members in of_tier.items():

@@ -198,3 +198,37 @@ def test_chances_are_chances_whatever_annotators_say(rows):
         assert math.fsum(groups.values()) <= 1 + 1e-9
     for person in crowd.annotators.values():
         assert 0 <= person.low < person.mean < person.high <= 1
+
+
+def _two_of_four_agree_on_wrong_answers(per, *, gold, seed=0):
+    """Two honest annotators of 0.9, and two who both give the class after the right one."""
+    rng, opinions, truth = np.random.default_rng(seed), [], {}
+    for number in range(400):
+        sample, right, is_gold = f"s{number:04}", int(rng.integers(10)), rng.random() < gold
+        truth[sample] = right
+        for person in rng.choice(4, per, replace=False):
+            is_wrong = person >= 2 or rng.random() > 0.9
+            answer = (right + 1) % 10 if is_wrong else right
+            known = answer == right if is_gold else None
+            opinion = Opinion(
+                sample=sample, person=f"p{person}", group=answer, is_right=known, name=str(answer)
+            )
+            opinions.append(opinion)
+    return opinions, truth
+
+
+@pytest.mark.parametrize("per", [2, 3, 4])
+def test_gold_answers_outweigh_two_who_agree_on_wrong_ones(per):
+    """Of 341 labels of two answers that were held for certain, 329 were theirs, and wrong."""
+    opinions, truth = _two_of_four_agree_on_wrong_answers(per, gold=0.05)
+    crowd = weigh(opinions)
+    certain = [
+        (truth[sample], group)
+        for sample, chances in crowd.samples.items()
+        for group, chance in chances.items()
+        if chance > 0.9
+    ]
+    assert len(certain) > 200
+    assert sum(right != group for right, group in certain) < 0.1 * len(certain)
+    assert max(crowd.annotators[name].high for name in ("p2", "p3")) < 0.6
+    assert min(crowd.annotators[name].mean for name in ("p0", "p1")) > 0.6
