@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import overload
 
 import numpy as np
 import torch
@@ -106,9 +109,45 @@ class TrainingData:
         )
 
 
+class FiledSamples(Sequence[Sample]):
+    """Samples whose payloads lie in one file, which several processes read when they are asked for."""
+
+    def __init__(self, path: Path, rows: Sequence[tuple[Sample, int, int]]) -> None:
+        self._path, self._rows = path, rows
+
+    @classmethod
+    def write(cls, path: Path, samples: Iterable[Sample]) -> FiledSamples:
+        """Write the payloads, one after the other."""
+        rows, place = list[tuple[Sample, int, int]](), 0
+        with path.open("wb") as file:
+            for sample in samples:
+                file.write(sample.payload)
+                rows.append((replace(sample, payload=b""), place, len(sample.payload)))
+                place += len(sample.payload)
+        return cls(path, rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, place: int) -> Sample: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Sample]: ...
+    def __getitem__(self, place: int | slice) -> Sample | list[Sample]:
+        if isinstance(place, slice):
+            return [self[row] for row in range(len(self))[place]]
+        sample, start, number = self._rows[place]
+        with self._path.open("rb", buffering=0) as file:
+            return replace(sample, payload=os.pread(file.fileno(), number, start))
+
+    def pick(self, places: Iterable[int]) -> FiledSamples:
+        """Some of the samples, in the order asked for; nothing is read."""
+        return FiledSamples(self._path, [self._rows[place] for place in places])
+
+
 def pick(samples: Sequence[Sample], rows: Sequence[int]) -> Sequence[Sample]:
     """Return some of the samples; of stored ones no payload is read."""
-    if isinstance(samples, StoredSamples):
+    if isinstance(samples, (StoredSamples, FiledSamples)):
         return samples.pick(rows)
     return [samples[row] for row in rows]
 

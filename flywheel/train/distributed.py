@@ -31,7 +31,7 @@ from flywheel.errors import FlywheelError, RefusedError
 from flywheel.private import is_private
 from flywheel.settings.learning import Train
 from flywheel.sources import Code
-from flywheel.train.data import Trained, TrainingData, check_learnable
+from flywheel.train.data import FiledSamples, Trained, TrainingData, check_learnable
 from flywheel.train.fit import Fitted, Progress, with_record
 
 _LAST_LINES = 8
@@ -203,22 +203,23 @@ def train_distributed(
     Batches, augmentation and gradients are those of one process, but sums are rounded in another
     order. The losses start out equal to seven digits and diverge as rounding errors grow, by no
     more than a learning rate that differs by a millionth would cause. With dropout, or batch norm
-    on a CPU, the runs are equivalent and not identical. Every trainer holds all rows.
+    on a CPU, the runs are equivalent and not identical. Payloads lie in a file that all trainers read.
 
     Raises:
         UserError: nothing can be learned, or some trainer would have no rows.
         FlywheelError: a trainer failed; the message holds its last lines.
     """
     check_learnable(data)
-    data = replace(data, samples=list(data.samples))  # others read a file, and no ledger
     stopwatch = time.perf_counter()
     with _folder() as (folder, descriptor):
+        # Others read a file, and no ledger.
+        filed = FiledSamples.write(folder.path / "samples", data.samples)
         folder.put_job(
             Job(
                 task=trainers.task,
                 directory=trainers.directory,
                 settings=settings,
-                data=data,
+                data=replace(data, samples=filed),
                 seed=seed,
                 devices=trainers.devices,
                 code=trainers.code,

@@ -42,7 +42,7 @@ from flywheel.train.data import (
     make_plan,
 )
 from flywheel.train.rows import Rows, part_of
-from flywheel.train.team import Team
+from flywheel.train.team import ALONE, Team
 from flywheel.trainers.base import Context, pack, unpack
 
 _NOISE_STD = 0.01
@@ -53,7 +53,6 @@ _LOOKS, _PATIENCE, _LOOK_ROWS = 20, 5, 256
 
 Progress = Callable[[int, int, float], None]
 """called with (epoch counted from 1, epochs, mean loss) after every epoch"""
-_ALONE = Team()
 
 
 @contextmanager
@@ -111,7 +110,7 @@ def fit(
     *,
     seed: int,
     progress: Progress,
-    team: Team = _ALONE,
+    team: Team = ALONE,
 ) -> Fitted:
     """Train on the device of the settings, alone or as one process of a team.
 
@@ -129,7 +128,7 @@ def fit(
     with seeded(seed):
         module = starting_network(task, data.champion, settings.shrink).to(device).train()
         endless = _not_finite(module)
-        rows = Rows.read(task, data, device)
+        rows = Rows.read(task, data, device, team)
         # Drawn from the seeded global generator; the task's augmentation must not share it, or
         # changing a dropout layer would change which variations are seen.
         augmenter = torch.Generator(device=device).manual_seed(int(torch.randint(2**31, ())))
@@ -171,7 +170,7 @@ class _Network:
     def loss(self, batch: torch.Tensor, inputs: Any) -> torch.Tensor:
         """Return the weighted mean loss of a batch of row indices (B,); in a team, this process's part.
 
-        `inputs` are those of the whole batch.
+        `inputs` are as `Rows.stream` yields them.
 
         The sum is divided by the number of rows and not by their weights, so that over an epoch
         every row counts exactly with its weight, whichever batch it falls into. DDP averages the
@@ -181,10 +180,9 @@ class _Network:
         rows, team = self.rows, self.team
         mine = team.share(len(batch))
         if self.task.augment is not None:
-            # The whole batch, so that a row's augmentation does not depend on the team's size.
-            inputs = self.task.augment(inputs, self.augmenter)
+            inputs = part_of(self.task.augment(inputs, self.augmenter), mine)
         batch_size, batch = len(batch), batch[mine]
-        output = self.forward(part_of(inputs, mine))
+        output = self.forward(inputs)
         targets = rows.targets_of(batch)
         losses = self.task.loss(output, targets)
         if rows.is_refuted is not None and self.task.loss_not is not None:
@@ -283,7 +281,7 @@ def _epochs(
         for _ in range(epoch * passes // epochs - (epoch - 1) * passes // epochs):
             # Batches of nearly equal size: a last batch of one row would break a batch norm.
             batches = plan.draw(order).to(device).tensor_split(steps)
-            for batch, inputs in network.rows.stream(batches):
+            for batch, inputs in network.rows.stream(batches, team):
                 loss = network.loss(batch, inputs)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped

@@ -2,15 +2,17 @@
 
 What fits is decoded in blocks and stays on the device, so that no process or thread loads anything. More
 rows are decoded batch by batch, by threads that run ahead of the network, so that memory holds a few
-batches whatever the number of rows.
+batches whatever the number of rows. A process of a team then decodes its share of each batch only.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -20,6 +22,7 @@ from flywheel.batches import is_list, join, map_tensors, shape_of, tensors_of
 from flywheel.records import FAILED, Sample
 from flywheel.task import Task
 from flywheel.train.data import TrainingData, pick, row_weights
+from flywheel.train.team import ALONE, Team
 
 _BLOCK = 256
 """rows whose payloads are in memory while they are decoded"""
@@ -27,6 +30,8 @@ _SHARE = 0.5
 """of the free memory that decoded rows may take"""
 _LOADERS, _AHEAD = 2, 4
 """threads that decode, and batches that wait for the network at most"""
+_CONTAINER = Path("/sys/fs/cgroup")
+"""what Linux says of the memory that a container may take, which is less than the machine's"""
 
 
 def part_of(inputs: Any, rows: Any) -> Any:
@@ -53,8 +58,10 @@ class Rows:
     """(N,) whether the target is an answer that a row does not have; None: of no row"""
 
     @staticmethod
-    def read(task: Task, data: TrainingData, device: torch.device) -> Rows:
+    def read(task: Task, data: TrainingData, device: torch.device, team: Team = ALONE) -> Rows:
         """Return the rows of a training, decoded if they fit into memory.
+
+        On a CPU a whole team shares the memory, and each of its processes would hold all rows.
 
         Raises:
             PayloadError: a sample cannot be read.
@@ -65,28 +72,40 @@ class Rows:
             task=task,
             device=device,
             samples=data.samples,
-            inputs=_decode_all(task, data.samples, device),
+            inputs=_decode_all(
+                task, data.samples, device, 1 if device.type == "cuda" else team.size
+            ),
             targets=map_tensors(lambda one: one.to(device), task.targets(data.answers)),
             weights=torch.as_tensor(weights, dtype=torch.float32, device=device),
             is_refuted=torch.tensor(refuted, device=device) if any(refuted) else None,
         )
 
-    def stream(self, batches: Sequence[torch.Tensor]) -> Iterator[tuple[torch.Tensor, Any]]:
-        """Yield batches of row indices (B,), each with its inputs."""
+    def stream(
+        self, batches: Sequence[torch.Tensor], team: Team = ALONE
+    ) -> Iterator[tuple[torch.Tensor, Any]]:
+        """Yield batches of row indices (B,), each with its inputs on the device.
+
+        They are those of the team's process, unless the task has an `augment`: this gets the whole
+        batch, so that a row's augmentation depends neither on the team's size nor on its rank.
+        """
+
+        def mine(batch: torch.Tensor) -> torch.Tensor:
+            return batch if self.task.augment is not None else batch[team.share(len(batch))]
+
         if self.inputs is not None:
             for batch in batches:
-                yield batch, part_of(self.inputs, batch)
+                yield batch, part_of(self.inputs, mine(batch))
             return
         waiting = deque[tuple[torch.Tensor, Future[Any]]]()
         with ThreadPoolExecutor(_LOADERS) as pool:
             try:
                 for batch in batches:
-                    waiting.append((batch, pool.submit(self._decode, batch.tolist())))
+                    waiting.append((batch, pool.submit(self._decode, mine(batch).tolist())))
                     if len(waiting) > _AHEAD:
                         due, inputs = waiting.popleft()
-                        yield due, inputs.result()
+                        yield due, self._moved(inputs.result())
                 for due, inputs in waiting:
-                    yield due, inputs.result()
+                    yield due, self._moved(inputs.result())
             finally:
                 pool.shutdown(cancel_futures=True)
 
@@ -96,21 +115,26 @@ class Rows:
 
     def batched(self, inputs: Any) -> Any:
         """Return what the network is called with for inputs of some rows."""
-        batch = self.task.batched(inputs)
-        return map_tensors(lambda one: one.to(self.device, non_blocking=True), batch)
+        return self._moved(self.task.batched(inputs))
+
+    def _moved(self, inputs: Any) -> Any:
+        return map_tensors(lambda one: one.to(self.device, non_blocking=True), inputs)
 
     def _decode(self, rows: Sequence[int]) -> Any:
-        return self.task.inputs(list(pick(self.samples, rows)))
+        inputs = self.task.inputs(list(pick(self.samples, rows)))
+        if self.device.type != "cuda":
+            return inputs
+        # Only from pinned memory does a copy run beside the network.
+        return map_tensors(lambda one: one if one.is_cuda else one.pin_memory(), inputs)
 
 
-def _decode_all(task: Task, samples: Sequence[Sample], device: torch.device) -> Any:
-    """Return the inputs of all samples; None if they do not fit into memory."""
+def _decode_all(task: Task, samples: Sequence[Sample], device: torch.device, copies: int) -> Any:
+    """Return the inputs of all samples; None if so many copies do not fit into memory."""
     blocks = []
     for start in range(0, max(len(samples), 1), _BLOCK):
         blocks.append(task.inputs(list(samples[start : start + _BLOCK])))
-        if start == 0 and _bytes_of(blocks[0]) * len(samples) > _free(device) * len(
-            samples[:_BLOCK]
-        ):
+        share = min(1.0, _BLOCK / max(len(samples), 1))
+        if start == 0 and copies * _bytes_of(blocks[0]) > _free(device) * share:
             return None
     if len({shape_of(block) for block in blocks}) > 1:
         blocks = [task.inputs(list(samples))]  # a task may pad each batch to its longest sample
@@ -126,4 +150,20 @@ def _free(device: torch.device) -> float:
     """Return the bytes that decoded rows may take: joining them takes as much again for a moment."""
     if device.type == "cuda":
         return _SHARE * torch.cuda.mem_get_info(device)[0]
-    return _SHARE / 2 * psutil.virtual_memory().available
+    return _SHARE / 2 * min(psutil.virtual_memory().available, _left_to_container())
+
+
+def _left_to_container() -> float:
+    """Return the bytes below the limit of this container; infinite without a limit.
+
+    Source: memory.max, memory.current and memory.stat of Linux's control groups, version 2. Cached
+    files count as taken there, although they give way.
+    """
+    try:
+        most = (_CONTAINER / "memory.max").read_text(encoding="ascii").strip()
+        taken = int((_CONTAINER / "memory.current").read_text(encoding="ascii"))
+        stat = (_CONTAINER / "memory.stat").read_text(encoding="ascii").split()
+    except OSError:
+        return math.inf
+    cached = int(stat[stat.index("inactive_file") + 1])
+    return math.inf if most == "max" else int(most) - taken + cached

@@ -1,8 +1,9 @@
 """One process of a data-parallel training: its share of each batch, and sums over all processes.
 
-Every process holds all rows and draws the same batches with the same augmentation, whatever the
-number of processes. Each computes its share, and the gradient is that of the whole batch. A
-process that trains alone is a team of one.
+Every process draws the same batches with the same augmentation, whatever the number of processes.
+Each computes its share, and the gradient is that of the whole batch. Any row may be in any share, so
+that no process can own a part of the rows; what a process reads is in `rows`. A process that trains
+alone is a team of one.
 """
 
 from __future__ import annotations
@@ -73,3 +74,7 @@ class Team:
                 f"train.processes = {self.size}, but {num_rows} training rows make batches of "
                 f"{least}; set train.processes = 1 or raise train.batch_size"
             )
+
+
+ALONE = Team()
+"""a process that trains by itself"""

@@ -1,5 +1,6 @@
 """Which rows make an epoch, which only choose the best step, and what a row weighs."""
 
+import pickle
 from collections import Counter
 
 import numpy as np
@@ -7,8 +8,16 @@ import pytest
 import torch
 
 from flywheel.errors import UserError
+from flywheel.records import Sample
 from flywheel.settings.learning import Train
-from flywheel.train.data import check_learnable, make_plan, row_weights, some_groups
+from flywheel.train.data import (
+    FiledSamples,
+    check_learnable,
+    make_plan,
+    pick,
+    row_weights,
+    some_groups,
+)
 
 
 @pytest.fixture
@@ -144,3 +153,12 @@ def test_a_validation_part_that_holds_all_but_one_answer_is_given_up(training_da
 def test_failed_rows_alone_teach_no_answer(training_data):
     with pytest.raises(UserError, match="there are 0 training rows and at least 2 are needed"):
         check_learnable(training_data(origins=["failed"] * 60))
+
+
+def test_filed_samples_are_those_that_were_written_in_another_process_too(tmp_path):
+    samples = [Sample.of(bytes([row]) * row, "text/plain", {"row": row}) for row in range(5)]
+    filed = pickle.loads(pickle.dumps(FiledSamples.write(tmp_path / "samples", iter(samples))))
+    assert list(filed) == samples
+    assert filed[1:3] == samples[1:3]
+    assert list(pick(filed, [4, 0, 4])) == [samples[4], samples[0], samples[4]]
+    assert len(pickle.dumps(filed)) < 2_000

@@ -14,6 +14,7 @@ from flywheel.errors import TaskError
 from flywheel.model import Model
 from flywheel.testing import draw_points, toy_task
 from flywheel.train import rows
+from flywheel.train.team import Team
 
 
 class Tree(nn.Module):
@@ -136,3 +137,43 @@ def test_trees_are_joined_and_measured():
     assert shape_of(tree) == shape_of(map_tensors(torch.zeros_like, tree))
     assert shape_of(tree) != shape_of(torch.ones(2, 3))
     assert join([[1], [2, 3]]) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("free", [0.0, 1e12])
+@pytest.mark.parametrize("augment", [None, lambda inputs, _: inputs])
+def test_a_process_of_a_team_decodes_its_share_unless_the_task_varies_whole_batches(
+    training_data, monkeypatch, free, augment
+):
+    monkeypatch.setattr(rows, "_free", lambda _: free)
+    task, data = replace(toy_task(), augment=augment), training_data(30)
+    decoded, cpu = task.inputs(data.samples), torch.device("cpu")
+    batches = torch.randperm(30).split(10)
+    for rank in range(3):
+        team = Team(rank=rank, size=3)
+        read = rows.Rows.read(task, data, cpu, team)
+        for batch, inputs in read.stream(batches, team):
+            mine = batch if augment is not None else batch[team.share(10)]
+            assert torch.equal(inputs, decoded[mine])
+
+
+def test_a_team_on_a_cpu_keeps_rows_in_memory_only_if_all_of_its_processes_can(
+    training_data, monkeypatch
+):
+    data = training_data(100)
+    monkeypatch.setattr(rows, "_free", lambda _: 2.5 * 100 * 2 * 4)
+    kept = [
+        rows.Rows.read(toy_task(), data, torch.device("cpu"), Team(size=size)).inputs is not None
+        for size in (1, 2, 3)
+    ]
+    assert kept == [True, True, False]
+
+
+def test_the_limit_of_a_container_counts_as_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(rows, "_CONTAINER", tmp_path)
+    cpu = torch.device("cpu")
+    whole = rows._free(cpu)
+    for name, text in (("max", "max\n"), ("current", "600\n"), ("stat", "anon 1\ninactive_file 8")):
+        (tmp_path / f"memory.{name}").write_text(text)
+    assert rows._free(cpu) == pytest.approx(whole, rel=0.5)
+    (tmp_path / "memory.max").write_text("1000\n")
+    assert rows._free(cpu) == (1000 - 600 + 8) / 4
