@@ -1,0 +1,173 @@
+"""Boxes and rows of a table, each from a first model to a second night: servers and answers are real.
+
+Annotators are simulated: they sign up in Label Studio and submit there what they draw or choose, nearly
+right. What they know is the world's truth; all else is what a user of the example gets.
+"""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from small_project import SmallProject
+
+from flywheel.blobs import Blobs
+from flywheel.examples.annotators import Crowd, Person, Worked
+from flywheel.examples.demos import Demo, find_demo
+from flywheel.examples.traffic import Arrival, send
+from flywheel.ledger.datasets import read_manifest
+from flywheel.ledger.history import decisions_of, reports_of
+from flywheel.records import Decision, Report, Split
+from flywheel.task import load_task
+
+pytestmark = pytest.mark.integration
+
+_NUM_ARRIVALS = 60
+_SETTINGS = {
+    "samples_per_night = 60": "samples_per_night = 24",
+    "batch_size = 8": "batch_size = 16",
+    "steps = ": "steps = 1  # ",
+    "[gate]\n": "[gate]\nmin_fresh_samples = 5\n",
+}
+"""smaller than the demo's; ten epochs at least"""
+
+
+class Story(NamedTuple):
+    """What two nights left."""
+
+    demo: Demo
+    small: SmallProject
+    worked: Worked
+    report: Report
+    decision: Decision
+
+
+def configured(demo: Demo, small: SmallProject) -> None:
+    """Write the example's own settings, with the session's servers in them."""
+    text = (files("flywheel") / demo.settings).read_text(encoding="utf-8")
+    servers = small.servers
+    for old, new in _SETTINGS.items():
+        text = text.replace(old, new)
+    text = text.replace("[labeling]\n", f'[labeling]\nurl = "{servers.label_studio}"\n')
+    port = servers.free_url().rpartition(":")[2]
+    places = f'\n[serve]\nport = {port}\n[prefect]\nurl = "{servers.prefect}"\n'
+    (small.directory / "flywheel.toml").write_text(text + places)
+
+
+@pytest.fixture(scope="module", params=["tumours", "shapes"])
+def story(request, servers, label_studio, new_project) -> Story:
+    """The first model, a day of production, a night that asks, answers, and a night that learns."""
+    demo, rng = find_demo(request.param), np.random.default_rng(0)
+    small = new_project(request.param)
+    configured(demo, small)
+    small.serve()
+    assert small.night().name == "PROMOTE"
+    world = demo.world(0)
+    arrivals = world.traffic(0)[:_NUM_ARRIVALS]
+    sent = send(arrivals, small.project.server_url, rng=rng, is_right=world.is_right)
+    assert sent.num_sent == _NUM_ARRIVALS
+    assert small.night().is_completed()
+    worked = _annotate(demo, small, label_studio, arrivals, rng)
+    assert small.night().is_completed()
+    with small.ledger() as connection:
+        [report], decisions = reports_of(connection, [2]), decisions_of(connection, [2])
+    return Story(demo, small, worked, report, decisions[2])
+
+
+def _annotate(demo, small, label_studio, arrivals, rng) -> Worked:
+    """Two annotators answer all that Label Studio has."""
+    annotators = [
+        Person(email=f"{name}-{demo.name}@example.com", password="of-a-person", error_rate=0.05)
+        for name in ("ada", "ben")
+    ]
+    [(project,)] = small.rows("select external_project from campaigns")
+    crowd = Crowd(label_studio.url, label_studio.email, label_studio.password, annotators)
+    task = load_task(small.project.project.task, small.directory)
+    start = [Arrival.of_start(one) for one in task.start_data()]
+    known = {arrival.sample.id: arrival for arrival in [*arrivals, *start]}
+    return crowd.work(project, demo.hand(task, known.get), rng, lambda _: None)
+
+
+def answers(small: SmallProject, query: str) -> dict[str, list]:
+    """Sample -> its answers in rows of the ledger."""
+    found: dict[str, list] = {}
+    for sample_id, answer in small.rows(f"select sample_id, answer from {query}"):
+        found.setdefault(sample_id, []).append(json.loads(answer))
+    return found
+
+
+def test_what_two_annotators_submit_in_label_studio_becomes_a_label_where_they_agree(story):
+    small, task = story.small, load_task(story.small.project.project.task, story.small.directory)
+    sent = small.steps(1)["route"]["num_sent"]
+    given = answers(small, "annotations order by updated_at")
+    assert story.worked.annotations == 2 * sent == 2 * len(given)
+    assert len(small.rows("select distinct annotator from annotations")) == 2
+    labels = answers(small, "labels where source = 'annotators'")
+    assert len(labels) > sent / 2
+    for sample_id, (label,) in labels.items():
+        assert task.agree(*given[sample_id])
+        assert task.agree(label, task.merge(given[sample_id]))
+
+
+def test_the_second_night_trains_on_these_labels(story):
+    small, labels = story.small, answers(story.small, "labels where source = 'annotators'")
+    ingested, retrained = (small.steps(2)[name] for name in ("ingest", "retrain"))
+    assert ingested["num_annotations"] == story.worked.annotations
+    assert ingested["num_labels"] == len(labels)
+    rows = read_manifest(Blobs.open(small.project.blobs_url), ingested["dataset_id"])
+    learned = [
+        row.sample_id for row in rows if row.split is Split.TRAIN and row.origin == "targeted"
+    ]
+    assert 0 < len(learned) == len(set(learned) & labels.keys())
+    assert f"{len(learned)} targeted" in retrained["note"]
+    assert retrained["candidate_digest"] == story.report.candidate_digest
+    assert story.report.candidate_digest != story.report.champion_digest
+
+
+def test_metric_and_requirements_are_in_the_report_of_the_verdict(story):
+    metric, required, formula, bound = {
+        "tumours": ("f1", 0.95, "recall", 0.95),
+        "shapes": ("map", 0.8, "latency_ms.p95", 50.0),
+    }[story.demo.name]
+    report = story.report
+    assert story.decision.report_id == report.id
+    entries = {entry.kind: entry.metric for entry in report.entries}
+    assert report.metric == metric
+    assert 0 <= entries["candidate"].value <= 1
+    assert entries["requirement"].value == required
+    [watched] = report.watched
+    assert (watched.formula, watched.bound) == (formula, bound)
+    assert watched.candidate is not None
+    page = (story.small.directory / ".flywheel/reports/night-0002.html").read_text("utf-8")
+    assert all(text in page for text in (story.decision.verdict, metric, formula))
+
+
+@pytest.mark.parametrize("story", ["shapes"], indirect=True)
+def test_a_label_of_boxes_is_where_both_annotators_drew_them(story):
+    given = answers(story.small, "annotations")
+    labels = answers(story.small, "labels where source = 'annotators'")
+    pairs = [
+        (box, sorted(drawn, key=lambda one: one["x"]))
+        for sample_id, (label,) in labels.items()
+        for box in label
+        if len(drawn := _same(box, given[sample_id])) == 2
+    ]
+    assert len(pairs) > len(labels)
+    for box, (one, other) in pairs:
+        assert one["x"] < box["x"] < other["x"]
+        for side in ("x", "y", "width", "height"):
+            assert box[side] == pytest.approx((one[side] + other[side]) / 2)
+
+
+def _same(box, given) -> list[dict]:
+    """The boxes of all annotators that are about where this one is, with its label."""
+    return [
+        one
+        for answer in given
+        for one in answer
+        if one["label"] == box["label"]
+        and max(abs(one[side] - box[side]) for side in ("x", "y", "width", "height")) < 4
+    ]
