@@ -25,6 +25,7 @@ from flywheel.labeling import choice, image
 from flywheel.pictures import open_picture
 from flywheel.recipes import VaryPictures
 from flywheel.records import Answer, Array, Json, Sample, Split
+from flywheel.scoring import classification
 from flywheel.task import Baseline, Example, Predictor, Task
 
 CLASSES = tuple("0123456789")
@@ -45,7 +46,7 @@ def task() -> Task:
         targets=_targets,
         loss=_loss,
         answers=_answers,
-        scores=_scores,
+        scores=classification(CLASSES),
         labeling=choice(
             image(picture=_picture, width_pixels=320), CLASSES, question="Which digit is this?"
         ),
@@ -143,15 +144,6 @@ def _targets(answers: Sequence[Json]) -> torch.Tensor:
 
 def _loss(output: dict[str, torch.Tensor], target: torch.Tensor) -> torch.Tensor:
     return functional.cross_entropy(output["logits"], target, reduction="none")
-
-
-def _scores(answer: Json, label: Json) -> dict[str, float]:
-    predicted, actual = CLASSES.index(_known(answer)), CLASSES.index(_known(label))
-    return {
-        "correct": float(predicted == actual),
-        "predicted": float(predicted),
-        "actual": float(actual),
-    }
 
 
 def _answers(output: dict[str, torch.Tensor]) -> list[Answer]:

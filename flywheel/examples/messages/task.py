@@ -26,6 +26,7 @@ from torch.nn import functional
 from flywheel.errors import AnnotationError
 from flywheel.labeling import choice, text, text_of
 from flywheel.records import Answer, Array, Json, Sample, Split
+from flywheel.scoring import classification
 from flywheel.task import Baseline, Example, Predictor, Task
 
 INTENTS = ("address", "cancel", "defect", "delivery", "invoice", "login", "refund")
@@ -110,7 +111,7 @@ def task() -> Task:
             output["logits"], target, reduction="none"
         ),
         answers=_answers,
-        scores=lambda answer, label: {"correct": float(_known(answer) == _known(label))},
+        scores=classification(INTENTS),
         labeling=choice(
             text(unusable=True, most_characters=_MOST_CHARACTERS),
             INTENTS,
