@@ -41,8 +41,12 @@ def add_adopted(connection: Connection, project: int, new: Iterable[Adopted]) ->
 
 
 def is_brought(sample_id: ColumnElement[str]) -> ColumnElement[bool]:
-    """The condition that a sample was imported with a label, or is asked about in another project."""
+    """The condition that a sample came with its label, or is asked about in another project.
+
+    What annotators say about a sample of the start data changes nothing.
+    """
+    came = labels.c.source.in_(("start", IMPORTED))
     return or_(
-        exists().where(labels.c.sample_id == sample_id, labels.c.source == IMPORTED),
+        exists().where(labels.c.sample_id == sample_id, came),
         exists().where(adopted.c.sample_id == sample_id),
     )

@@ -172,3 +172,13 @@ def test_a_recording_without_sound_is_refused(recordings):
         recording.setparams((1, 2, 8000, 0, "NONE", ""))
     with pytest.raises(PayloadError, match="it is empty"):
         recordings.model.features([Sample.of(file.getvalue(), "audio/wav")])
+
+
+def test_what_production_sends_that_the_start_data_have_is_not_asked_about(recordings, tmp_path):
+    """Annotators were asked about samples of the start data, and what they said changed nothing."""
+    known = [example.sample for example in recordings.start_data()]
+    with open_memory(recordings, tmp_path / "state", metric={"optimize": "accuracy"}) as memory:
+        memory.night()
+        memory.serve(known)
+        done = memory.night()
+    assert (done["route"].num_probability, done["route"].num_targeted) == (0, 0)
