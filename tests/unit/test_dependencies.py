@@ -94,3 +94,16 @@ def test_what_is_declared_is_imported():
     in_tests = {one for name in imported("tests") for one in providers().get(name, ())}
     idle = (used - found) | (developers - in_tests)
     assert sorted(idle) == sorted(NOT_IMPORTED), "take them out, or say here who uses them"
+
+
+def test_what_draws_tabulates_and_fits_is_imported_where_it_is_needed():
+    """Commands and runs of flows began a second later for charts that they did not draw."""
+    at_the_top = re.compile(r"^(?:import|from) (?:matplotlib|pandas|sklearn)\b", re.MULTILINE)
+    found = [
+        str(path)
+        for folder in PRODUCT
+        for path in (file.relative_to(ROOT) for file in (ROOT / folder).rglob("*.py"))
+        if not {"examples", "templates"} & set(path.parts)
+        and at_the_top.search((ROOT / path).read_text(encoding="utf-8"))
+    ]
+    assert found == [], "import it in the function, and for types under TYPE_CHECKING"

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
 from flywheel.calls import unguarded
 from flywheel.errors import FlywheelError
@@ -26,6 +25,9 @@ from flywheel.report.kit import text
 from flywheel.report.kit.charts import Ink, canvas, short_name, to_svg
 from flywheel.report.kit.tables import Sheet
 from flywheel.scoring import calibration, confusion_matrix
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _MOST_DRAWN, _MOST_ROWS, _WORST = 12, 20, 10
 """classes of a drawn matrix, rows of the table of classes, and rows of the worst confusions"""
@@ -229,6 +231,8 @@ def _reliability_sheet(found: Classes) -> Sheet:
 
 
 def _draw_matrix(found: Classes, model: str) -> str:
+    from matplotlib.patches import Rectangle  # noqa: PLC0415 - see kit/charts.py
+
     matrix, number = found.matrix(model), len(found.names)
     counts = np.bincount(found.numbers(model, "actual"), minlength=number)
     totals = matrix.sum(axis=1, keepdims=True)

@@ -1,7 +1,6 @@
 import dataclasses
 
 import numpy as np
-import ppi_py
 import pytest
 
 from flywheel.evaluate.production import Population, Returned, production_estimate
@@ -136,6 +135,8 @@ def test_assisted_is_the_formula_written_out():
 
 
 def test_assisted_agrees_with_ppi_py():
+    import ppi_py  # noqa: PLC0415 - a quarter of a second, for which all who collect would wait
+
     """Equal weights and the same lam, where both compute the same."""
     rng = np.random.default_rng(5)
     everyone = rng.random((5_000, 1))

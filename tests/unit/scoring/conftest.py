@@ -6,6 +6,13 @@ import pytest
 NAMES = ("cup", "pan", "pot")
 
 
+@pytest.fixture(scope="session")
+def torchmetrics():
+    from torchmetrics import functional  # noqa: PLC0415 - seconds, for which all who collect would wait
+
+    return functional
+
+
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)

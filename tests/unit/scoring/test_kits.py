@@ -8,8 +8,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import ndcg_score
-from torchmetrics.functional import retrieval
-from torchmetrics.functional.classification import multilabel_f1_score
 
 from flywheel import scoring
 from flywheel.errors import AnnotationError
@@ -126,14 +124,14 @@ def test_of_two_classes_the_second_is_the_positive_one_unless_another_is_named()
     assert value(scoring.classification(["no", "yes", "maybe"]), "recall", pairs) == 0.75
 
 
-def test_multi_label_f1_is_torchmetrics_micro_average():
+def test_multi_label_f1_is_torchmetrics_micro_average(torchmetrics):
     rng = np.random.default_rng(0)
     answers, labels = rng.random((2, 50, 4)) < 0.4
     pairs = [
         [[LETTERS[place] for place in np.flatnonzero(row)] for row in both]
         for both in zip(answers, labels, strict=True)
     ]
-    expected = multilabel_f1_score(
+    expected = torchmetrics.classification.multilabel_f1_score(
         torch.tensor(answers.astype(int)), torch.tensor(labels.astype(int)), 4, average="micro"
     )
     found = value(scoring.multi_label(LETTERS), "f1", pairs)
@@ -161,7 +159,8 @@ def test_errors_of_numbers_known_by_hand():
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_ranks_are_measured_as_by_scikit_learn_and_torchmetrics(seed):
+def test_ranks_are_measured_as_by_scikit_learn_and_torchmetrics(seed, torchmetrics):
+    retrieval = torchmetrics.retrieval
     rng = np.random.default_rng(seed)
     scores, gains = rng.random(12), rng.integers(0, 3, 12) * (rng.random(12) < 0.5)
     items = [f"item {number}" for number in range(12)]
