@@ -75,6 +75,8 @@ class Demo:
     annotators: Mapping[str, Habits]
     """by name, how each works"""
     revisit: Revisit | None = None
+    exam_samples: int = 1_000
+    """on which the last page measures models; four times as many halve its intervals"""
 
     def world(self, seed: int, name: str = "") -> World:
         """A production of a seed; without a name, the one that the demo shows.

@@ -37,7 +37,6 @@ from flywheel.report.kit.text import answer as said
 from flywheel.report.kit.text import estimate as formatted
 from flywheel.task import Task
 
-_EXAM_SAMPLES = 1_000
 _RARE = 0.1
 """a kind is rare that is less of the arrivals"""
 _PAIRS = 12
@@ -99,7 +98,7 @@ def make_story(
     newest, metric = reports[-1].night, loop.project.metric
     exam = Exam(
         task=loop.task,
-        arrivals=world.truth_set(newest - 1, _EXAM_SAMPLES),
+        arrivals=world.truth_set(newest - 1, demo.exam_samples),
         statistic=compile_formula(metric.optimize, loop.project.directory),
         device=loop.project.train.device,
     )
@@ -120,7 +119,7 @@ def make_story(
     direction = "higher" if metric.higher_is_better else "lower"
     return Story(
         lead=(
-            f"Measured by the simulated world on {_EXAM_SAMPLES} samples like those of night "
+            f"Measured by the simulated world on {demo.exam_samples:,} samples like those of night "
             f"{newest}, which the product never sees. {equal.note if equal else ''}".strip()
         ),
         lines=(*_served(loop, reports, trained, exam), *arms.lines),

@@ -206,7 +206,7 @@ def demo() -> Demo:
         settings="examples/digits/flywheel.toml",
         directory=Path("demo/digits"),
         target="demo",
-        nights=4,
+        nights=5,
         worlds={
             "long-tail": lambda seed: LongTail(seed=seed, arrivals_per_night=_ARRIVALS),
             "everything-moved": lambda seed: DriftingScans(seed=seed),
@@ -217,4 +217,5 @@ def demo() -> Demo:
             "ben": Habits(error_rate=0.04, seconds_per_answer=3.0, leave_rate=0.1),
             "cleo": Habits(error_rate=0.07, seconds_per_answer=2.0, leave_rate=0.05),
         },
+        exam_samples=4_000,
     )
