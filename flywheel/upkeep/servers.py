@@ -26,6 +26,7 @@ from flywheel.model import pick_device
 from flywheel.project import Project
 from flywheel.serve import ModelServer
 from flywheel.shell import quoted
+from flywheel.stack.sharing import is_theirs
 from flywheel.task import load_task
 from flywheel.upkeep.dumps import is_sqlite
 from flywheel.upkeep.finding import Finding, fail, ok, warn
@@ -178,6 +179,7 @@ def silent(project: Project, url: str, error: Exception) -> UnavailableError:
 _NAME = "flywheel-doctor.invalid"
 _PAGE = f"http://{_NAME}"
 _PREFLIGHT = {"Origin": _PAGE, "Access-Control-Request-Method": "POST"}
+_THERE = "it is your own, so its settings are yours to change"
 _AGAIN = "flywheel down {0}, then flywheel up {0} starts ours as it should be"
 
 
@@ -239,8 +241,9 @@ def _lines(project: Project, check: str, is_open: dict[str, bool], why: str) -> 
     """One line where all is well, else one for each server; servers of others are only warned of."""
     urls = _urls(project)
     for name in [name for name, found in is_open.items() if found]:
-        cure = _AGAIN.format(quoted(project.directory))
-        bad = fail if is_loopback(urls[name]) else warn
+        theirs = is_theirs(project, name.lower().replace(" ", "-"))
+        cure = _THERE if theirs else _AGAIN.format(quoted(project.directory))
+        bad = fail if is_loopback(urls[name]) and not theirs else warn
         yield bad(check, f"{name} at {urls[name]} {why} reaches it gets in: {cure}")
     if not any(is_open.values()):
         yield ok(check, f"{_WELL[check]}, as far as the servers answer")

@@ -207,6 +207,15 @@ def test_each_server_that_lets_others_in_is_a_line_with_the_cure(served, check):
     assert all("gets in: flywheel down " in one.line for one in found)
 
 
+def test_a_server_of_the_users_own_is_warned_of_and_not_to_be_replaced(served, monkeypatch):
+    """Doctor wanted to stop it and to start ours."""
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", "mine")
+    found = {one.line[:12]: one for one in servers.passwords(served({}))}
+    own = found["Label Studio"]
+    assert own.status == "warn"
+    assert "flywheel down" not in own.line
+
+
 @pytest.mark.parametrize(("allowed", "csrf"), [("*", True), (None, False)])
 def test_prefects_pages_are_its_own_only_with_both_protections(served, allowed, csrf):
     found = list(servers.pages(served(GUARDED, allowed, csrf)))
