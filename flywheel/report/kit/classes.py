@@ -248,7 +248,9 @@ def _draw_matrix(found: Classes, model: str) -> str:
             axes.add_patch(Rectangle(corner, 0.96, 0.96, color=color, alpha=ink, linewidth=0))
             axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=8)
     shown = [short_name(name) for name in found.names]
-    axes.set_xticks(range(number), shown, rotation=90 if number > 3 else 0)
+    axes.set_xticks(
+        range(number), shown, rotation=90 if number > 3 and max(map(len, shown)) > 2 else 0
+    )
     axes.set_yticks(
         range(number), [f"{name} ({count})" for name, count in zip(shown, counts, strict=True)]
     )
