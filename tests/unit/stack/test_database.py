@@ -1,6 +1,9 @@
 import sqlite3
+import sys
 from contextlib import closing
+from pathlib import Path
 
+from flywheel.stack import catalogue
 from flywheel.stack.local import copy_empty_database, write_ahead
 
 
@@ -38,3 +41,9 @@ def test_a_data_folder_begins_with_a_copy_of_the_empty_database_and_keeps_its_ow
     empty.write_bytes(b"another")
     copy_empty_database(data, empty)
     assert [path.read_bytes() for path in data.iterdir()] == [b"empty"]
+
+
+def test_make_prepares_prefects_empty_database_where_a_first_start_looks_for_it():
+    looked_for = catalogue.empty_prefect().relative_to(sys.prefix)
+    makefile = (Path(__file__).parents[3] / "Makefile").read_text()
+    assert f"sqlite+aiosqlite:///$$PWD/.venv/{looked_for} " in makefile
