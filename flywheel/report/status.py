@@ -192,7 +192,7 @@ def _to_do(
 
 
 def _rest(loop: Loop, report: Report | None, log: LogSize) -> str:
-    if report is not None:
+    if report is not None and log.num_predictions:
         return advice(loop, report)
     when = f"the next night, at {loop.project.schedule.cron} {loop.project.schedule.timezone}"
     if log.num_uncollected:

@@ -20,6 +20,7 @@ from flywheel.cli.starter import USUAL, Kind, ask_kind, find_kind, write_plain, 
 from flywheel.errors import PayloadError, SettingsError, UserError
 from flywheel.project import load_project
 from flywheel.records import Sample
+from flywheel.report import status
 from flywheel.task import load_task
 from flywheel.testing import open_memory
 
@@ -179,6 +180,7 @@ def test_what_production_sends_that_the_start_data_have_is_not_asked_about(recor
     known = [example.sample for example in recordings.start_data()]
     with open_memory(recordings, tmp_path / "state", metric={"optimize": "accuracy"}) as memory:
         memory.night()
+        assert status(memory.loop).to_do.startswith("send traffic to http://127.0.0.1:")
         memory.serve(known)
         done = memory.night()
     assert (done["route"].num_probability, done["route"].num_targeted) == (0, 0)
