@@ -62,4 +62,6 @@ def _row(root: Path, entry: Path, name: str, part: Part) -> FileRow | LeftOut:
         )
     if not entry.resolve().is_relative_to(root.resolve()):
         return LeftOut(place=str(entry), reason="it is a link to a place outside the folder")
+    if not entry.is_file():  # a pipe would be waited for
+        return LeftOut(place=str(entry), reason="it is no file, or a link to none")
     return FileRow(place=str(entry), sample=file_sample(entry), answer=name, part=part)

@@ -1,6 +1,7 @@
 """The format of a file is found by its name and content; folders of classes are read as they lie."""
 
 import json
+import os
 
 import pytest
 
@@ -102,6 +103,14 @@ def test_what_is_no_sample_is_left_out(tmp_path):
         "its name has no suffix of a file that can be a sample",
         "it is a folder inside the folder of a class",
     ]
+
+
+def test_a_pipe_in_the_folder_of_a_class_is_not_waited_for(tmp_path):
+    (tmp_path / "cat").mkdir()
+    os.mkfifo(tmp_path / "cat" / "pipe.png")
+    (tmp_path / "cat" / "gone.png").symlink_to(tmp_path / "cat" / "nowhere.png")
+    rows = files_of(tmp_path, "cat/1.png")
+    assert [type(row).__name__ for row in rows] == ["FileRow", "LeftOut", "LeftOut"]
 
 
 def test_a_validation_part_is_held_out_where_nothing_else_is():
