@@ -108,6 +108,14 @@ def test_a_choice_over_a_table_is_changed_by_its_key(opened, page):
     assert submit() == "high"
 
 
+def test_a_choice_over_a_recording_is_changed_by_its_key(opened, page):
+    submit = opened(
+        choice(audio(), ["voice", "noise"], question="What is it?"), recording(), "voice"
+    )
+    press(page, "2")
+    assert submit() == "noise"
+
+
 @pytest.mark.parametrize(
     ("labeling", "sample", "answer"),
     [
