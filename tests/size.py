@@ -19,9 +19,9 @@ ROOT = Path(__file__).parents[1]
 PARTS = ("flywheel", "flows")
 
 BUDGET = {
-    "lines of code": 42_461,
-    "lines of docstrings": 10_082,
-    "files": 355,
+    "lines of code": 43_400,
+    "lines of docstrings": 10_245,
+    "files": 365,
     "settings": 100,
     "commands": 33,
 }

@@ -118,7 +118,7 @@ def decode(sample: Sample) -> Array:
     Raises:
         PayloadError: the payload is not a PNG or JPEG, of another size, or not RGB.
     """
-    image = open_picture(sample, max_pixels=_MAX_PIXELS)
+    image = open_picture(sample, max_pixels=_MAX_PIXELS, ground=None)
     _check(image, f"sample {sample.id[:12]}")
     return np.array(image, dtype=np.uint8)
 

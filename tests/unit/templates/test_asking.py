@@ -11,8 +11,9 @@ import wave
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
+import typer
 from typer.main import get_command
+from typer.testing import CliRunner
 
 from flywheel.checks import check_task
 from flywheel.cli.app import app
@@ -41,12 +42,12 @@ LABELS = "text,label\nmy password is lost,login\n"
 @pytest.fixture
 def asked(tmp_path):
     """(lines typed) -> what ask_kind returns, and what the terminal showed."""
-    import click  # noqa: PLC0415 - a command around the questions
 
     def ask(*typed):
         found = []
-        command = click.Command("init", callback=lambda: found.append(ask_kind(tmp_path / "new")))
-        done = CliRunner().invoke(command, input="\n".join(typed) + "\n")
+        asking = typer.Typer()
+        asking.command()(lambda: found.append(ask_kind(tmp_path / "new")))
+        done = CliRunner().invoke(asking, input="\n".join(typed) + "\n")
         return (found or [done.exception])[0], done.output
 
     return ask

@@ -70,7 +70,7 @@ def test_annotators_see_every_pixel_as_a_square():
         (_huge(), "(over 89 million|20,000 x 20,000) pixels, at most"),
         (_saved("L"), "mode 'L', RGB with 8 bits"),
         (_saved("RGBA"), "mode 'RGBA'"),
-        (_saved("I;16"), "mode 'I;16'"),
+        (_saved("I;16"), "mode 'L', RGB with 8 bits"),
     ],
     ids=["empty", "text", "cut", "gif", "shape", "bomb", "gray", "transparent", "16 bits"],
 )
