@@ -37,7 +37,7 @@ _CLIP = 5.0
 _MOST_NEIGHBOURS = 40
 """those whose distances say how dense the project is around a row"""
 _LONGEST_BURST = 60
-"""more samples, or a fifth of all, that are nearly equal are a kind of sample, such as good parts"""
+"""more samples, or a quarter of all, that are nearly equal are a kind of sample, such as good parts"""
 _BURST_DISTANCE = 0.3
 """within a burst, in units of the median distance from a sample to its nearest"""
 _FEWEST_ROWS = 20
@@ -73,8 +73,8 @@ def find_copies(
     them is that near. m follows from the outer half of the neighbours, where the copies are not:
     log(r_k / r_h) has the mean (psi(k) - psi(h)) / m, h = k / 2; of the row's own and the median row's m
     the smaller counts. Rows that are nearer than 0.3 of the median distance to a nearest row are copies
-    too where more than k / 4, and 5, and at most 60 and a fifth of all are: a burst, of which no row
-    stands out among its own.
+    too where more than k / 4, and 5, and at most 60 and less than a quarter of all are: a burst, of
+    which no row stands out among its own.
     Source: Levina and Bickel, Maximum Likelihood Estimation of Intrinsic Dimension, 2004.
 
     Args:
@@ -225,7 +225,7 @@ def _near(
     # Training rows help to measure the dimension where test rows are few.
     asked = np.union1d(np.flatnonzero(is_test), np.arange(min(size, _ROWS_OF_DIMENSION)))
     k = min(_MOST_NEIGHBOURS, max(5, size // 10))
-    longest = max(k, min(_LONGEST_BURST, size // 5))
+    longest = max(k, min(_LONGEST_BURST, size // 4 - 2))  # beside the row itself
     nearest, distances = _neighbours(view, groups, asked, min(longest + 1, size - 1))
     squares = (view.astype(np.float64) ** 2).sum(axis=1)
     together = squares[asked][:, None] + squares[nearest]
