@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import ssl
 from collections.abc import Iterator
 from functools import cache
@@ -27,6 +28,11 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 # Every HTTP client reads all certificate authorities anew, which no server here has need of.
 ssl.create_default_context = cache(ssl.create_default_context)
+
+
+# A shell that runs the tests in its background has them ignore Ctrl-C, and so do the programs they start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
