@@ -233,10 +233,10 @@ def weigh(
     Each round takes the chances of the groups from the annotators (`judges`), the evidence on each
     person from the groups (what all others say of each answer), and the annotators from it and from
     each other (`fit_tier`), until nothing moves. Gold answers are certain evidence, and of an annotator
-    whom they contradict (`_doubted`) the only one. Annotators who share mistakes (`collusion.shared_mistakes`) then become one voice, which counts as one
-    person on each sample, and all is done again. Where all answers are names, and there are
-    enough of them, more rounds follow that know which names are rare and which are confused. No
-    random numbers: equal opinions give equal numbers, in whatever order they come.
+    whom they contradict (`_doubted`) the only one. Annotators who share mistakes
+    (`collusion.shared_mistakes`) then become one voice, one person on each sample, and all is done again.
+    Where all answers are names, and there are enough of them, more rounds follow that know which names
+    are rare and which are confused. No random numbers: in any order, equal opinions give equal numbers.
 
     Bias: answers are right as far as others can see. On samples that mislead most annotators to the
     same wrong answer the majority is believed, and all annotators look better than they are; only gold

@@ -49,9 +49,8 @@ def _inputs_are_pure(subject: Subject) -> str | None:
     if not equal(first, second):
         return "the same samples gave two different tensors; draw variation in augment"
     before = map_tensors(torch.clone, first)
-    subject.task.inputs(
-        samples[1:] or samples
-    )  # as of another caller, before the first is answered
+    # as another caller's inputs are made before the first is answered
+    subject.task.inputs(samples[1:] or samples)
     if not equal(first, before):
         return "inputs() wrote into what it had returned before; make a new tensor every time"
     alone = subject.task.inputs(samples[:1])

@@ -27,6 +27,7 @@ from flywheel.recipes import VaryPictures
 from flywheel.records import Answer, Array, Json, Sample, Split
 from flywheel.scoring import classification
 from flywheel.task import Baseline, Example, Predictor, Task
+from flywheel.trainers import class_answers
 
 CLASSES = tuple("0123456789")
 _SIDE_PIXELS = 32
@@ -147,14 +148,7 @@ def _loss(output: dict[str, torch.Tensor], target: torch.Tensor) -> torch.Tensor
 
 
 def _answers(output: dict[str, torch.Tensor]) -> list[Answer]:
-    confidences, indices = functional.softmax(output["logits"].detach(), dim=1).max(dim=1)
-    embeddings: Array = output["embedding"].detach().cpu().numpy().astype(np.float32)
-    return [
-        Answer(value=CLASSES[index], confidence=min(confidence, 1.0), embedding=row)
-        for index, confidence, row in zip(
-            indices.tolist(), confidences.tolist(), embeddings, strict=True
-        )
-    ]
+    return class_answers(CLASSES, output["logits"], output["embedding"])
 
 
 def _gray(sample: Sample) -> Image.Image:

@@ -28,6 +28,7 @@ from flywheel.labeling import choice, text, text_of
 from flywheel.records import Answer, Array, Json, Sample, Split
 from flywheel.scoring import classification
 from flywheel.task import Baseline, Example, Predictor, Task
+from flywheel.trainers import class_answers
 
 INTENTS = ("address", "cancel", "defect", "delivery", "invoice", "login", "refund")
 
@@ -182,14 +183,7 @@ def _augment(inputs: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 
 def _answers(output: dict[str, torch.Tensor]) -> list[Answer]:
-    confidences, indices = functional.softmax(output["logits"].detach(), dim=1).max(dim=1)
-    embeddings: Array = output["embedding"].detach().cpu().numpy().astype(np.float32)
-    return [
-        Answer(value=INTENTS[index], confidence=min(confidence, 1.0), embedding=row)
-        for index, confidence, row in zip(
-            indices.tolist(), confidences.tolist(), embeddings, strict=True
-        )
-    ]
+    return class_answers(INTENTS, output["logits"], output["embedding"])
 
 
 def _known(answer: Json) -> str:

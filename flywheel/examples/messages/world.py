@@ -7,7 +7,6 @@ world where *everything moved* these become more common every night, as typos an
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 from flywheel.examples.annotators import choosing_hand
 from flywheel.examples.demos import Demo, Habits
 from flywheel.examples.messages.task import INTENTS, phrases, write_message
-from flywheel.examples.traffic import Arrival
+from flywheel.examples.traffic import Arrival, moved_by, shares_of_kinds
 from flywheel.records import Json
 
 _COMMON_INTENT = "delivery"
@@ -52,13 +51,12 @@ class Messages:
 
     def _arrivals(self, night: int, number: int, stream: int) -> list[Arrival]:
         rng = np.random.default_rng([self.seed, night, stream])
-        moved = 1.0 - 0.6 * math.exp(-night / 6.0) if self.is_drifting else 0.0
-        rare = {kind: moved * share for kind, share in _MOVED.items()} if moved else _RARE
-        return [self._arrival(rare, moved, rng) for _ in range(number)]
+        moved = moved_by(night) if self.is_drifting else 0.0
+        kinds = shares_of_kinds(_RARE, _MOVED, moved)
+        return [self._arrival(kinds, moved, rng) for _ in range(number)]
 
     @staticmethod
-    def _arrival(rare: Mapping[str, float], moved: float, rng: np.random.Generator) -> Arrival:
-        kinds = {"usual": 1.0 - sum(rare.values()), **rare}
+    def _arrival(kinds: Mapping[str, float], moved: float, rng: np.random.Generator) -> Arrival:
         kind = str(rng.choice(list(kinds), p=list(kinds.values())))
         known = [intent for intent in INTENTS if intent in phrases()[kind]]
         shares = np.array([1.0 + 2.0 * moved * (intent == _COMMON_INTENT) for intent in known])

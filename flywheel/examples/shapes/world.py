@@ -7,7 +7,6 @@ common every night.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import numpy as np
 from flywheel.examples.annotators import Arrived, Hand
 from flywheel.examples.demos import Demo, Habits
 from flywheel.examples.shapes.task import LABELS, draw_picture
-from flywheel.examples.traffic import Arrival
+from flywheel.examples.traffic import Arrival, moved_by, shares_of_kinds
 from flywheel.records import Json
 from flywheel.scoring import detection
 from flywheel.task import Labeling
@@ -55,9 +54,8 @@ class Pictures:
 
     def _arrivals(self, night: int, number: int, stream: int) -> list[Arrival]:
         rng = np.random.default_rng([self.seed, night, stream])
-        moved = 1.0 - 0.6 * math.exp(-night / 6.0) if self.is_drifting else 0.0
-        rare = {kind: moved * share for kind, share in _MOVED.items()} if moved else _RARE
-        kinds = {"usual": 1.0 - sum(rare.values()), **rare}
+        moved = moved_by(night) if self.is_drifting else 0.0
+        kinds = shares_of_kinds(_RARE, _MOVED, moved)
         chosen = rng.choice(list(kinds), number, p=list(kinds.values())).tolist()
         return [self._arrival(kind, rng) for kind in chosen]
 

@@ -7,7 +7,6 @@ where *everything moved* both become more common every night, and the new device
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import numpy as np
 
 from flywheel.examples.annotators import choosing_hand
 from flywheel.examples.demos import Demo, Habits
-from flywheel.examples.traffic import Arrival
+from flywheel.examples.traffic import Arrival, moved_by, shares_of_kinds
 from flywheel.examples.tumours.task import CLASSES, DEVICES, parts, real_cases, write_row
 from flywheel.records import Json
 
@@ -59,9 +58,8 @@ class Cases:
     def _arrivals(
         self, night: int, number: int, usual: str, small: str, rng: np.random.Generator
     ) -> list[Arrival]:
-        moved = 1.0 - 0.6 * math.exp(-night / 6.0) if self.is_drifting else 0.0
-        rare = {kind: moved * share for kind, share in _MOVED.items()} if moved else _RARE
-        kinds = {"usual": 1.0 - sum(rare.values()), **rare}
+        moved = moved_by(night) if self.is_drifting else 0.0
+        kinds = shares_of_kinds(_RARE, _MOVED, moved)
         short = _SHORT + moved * (_MOVED_SHORT - _SHORT)
         chosen = rng.choice(list(kinds), number, p=list(kinds.values())).tolist()
         return [
