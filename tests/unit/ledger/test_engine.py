@@ -17,7 +17,7 @@ from flywheel.errors import SettingsError, UnavailableError
 from flywheel.ledger import Ledger, engine
 from flywheel.ledger.engine import _NOTICED, _noticing
 from flywheel.ledger.nights import finish_night, last_night, open_night
-from flywheel.ledger.tables import batches, metadata, watermarks
+from flywheel.ledger.tables import metadata, watermarks
 
 WRITER = """
 import sys
@@ -148,7 +148,7 @@ def test_a_folder_in_place_of_the_file_is_reported(tmp_path):
         Ledger.open(url(tmp_path))
 
 
-@pytest.mark.parametrize("revision", ["9999", "0005"])
+@pytest.mark.parametrize("revision", ["9999", "0013"])
 def test_a_ledger_of_a_revision_that_is_not_known_is_left_alone(tmp_path, revision):
     """A traceback of Alembic came out."""
     with closing(Ledger.open(url(tmp_path))) as ledger, ledger.begin() as connection:
@@ -163,36 +163,12 @@ def test_a_new_ledger_has_the_tables_as_they_are(tmp_path):
         assert compare_metadata(context, metadata) == []
 
 
-def test_a_ledger_from_before_feedback_had_a_source_gets_the_column(tmp_path):
-    with closing(Ledger.open(url(tmp_path))) as ledger, ledger.begin() as connection:
-        connection.execute(text("ALTER TABLE feedback DROP COLUMN source"))
-        set_revision(connection, "0008")
-    with closing(Ledger.open(url(tmp_path))) as ledger, ledger.read() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
-
-
 NEXT = """
 from alembic import op
 revision, down_revision = "next", "{head}"
 def upgrade():
     op.execute("ALTER TABLE nights ADD COLUMN mood VARCHAR")
 """
-
-
-def test_a_draw_that_leant_towards_one_challenger_still_says_which(tmp_path):
-    Ledger.open(url(tmp_path)).close()
-    with closing(sqlite3.connect(tmp_path / "ledger.db")) as older:
-        older.executescript(
-            "ALTER TABLE batches ADD COLUMN challenger_digest VARCHAR(64);"
-            "ALTER TABLE batches DROP COLUMN challengers;"
-            "INSERT INTO batches (id, night, population, challenger_digest, created_at) VALUES"
-            " ('leant', 1, 9, 'c', '2026-01-01 00:00:00'), ('even', 2, 9, NULL, '2026-01-02 00:00:00');"
-            "UPDATE alembic_version SET version_num = '0012'"
-        )
-    with closing(Ledger.open(url(tmp_path))) as ledger, ledger.read() as connection:
-        query = select(batches.c.id, batches.c.challengers).order_by(batches.c.night)
-        assert list(map(tuple, connection.execute(query))) == [("leant", ["c"]), ("even", None)]
-        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
 
 
 def test_a_ledger_that_is_there_is_migrated_and_keeps_its_rows(tmp_path, monkeypatch):

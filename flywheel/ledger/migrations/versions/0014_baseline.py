@@ -4,7 +4,7 @@ Empty, since a new ledger is made from the tables themselves and is stamped with
 revision. Only ledgers that are there already are migrated.
 """
 
-revision = "0006"
+revision = "0014"
 down_revision = None
 
 
