@@ -139,6 +139,8 @@ def load_project(directory: Path | str = ".") -> Project:
     """
     root = Path(directory).absolute()
     path = root / FILE_NAME
+    if path.is_fifo() or path.is_char_device():  # reading it would not end
+        raise SettingsError(f"{path} is not a file. Write one in its place")
     try:
         settings = tomllib.loads(_decoded(path.read_bytes()))
     except OSError as error:

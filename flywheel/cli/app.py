@@ -16,6 +16,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
+from typer.core import TyperGroup
 
 # Both are empty. Loaded before a task, they are ours even if the project has folders of these names.
 import deployments  # noqa: F401
@@ -23,14 +24,29 @@ import flows  # noqa: F401
 from flywheel.cli.judging import judging
 from flywheel.cli.label_files import label_files
 from flywheel.cli.simulating import simulating
-from flywheel.cli.terminal import Terminal, complain, prepare_streams
+from flywheel.cli.terminal import HERE, Folder, complain, console, prepare_streams
 from flywheel.cli.upkeep import upkeep
 from flywheel.errors import FlywheelError, UserError
 from flywheel.private import PRIVATE_MASK
 from flywheel.shell import quoted
 from flywheel.web import spare_loopback
 
+
+class _Commands(TyperGroup):
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (EOFError, typer.Abort) as error:  # typer prints no more than that it aborted
+            if isinstance(error.__context__, KeyboardInterrupt):
+                raise KeyboardInterrupt from error
+            raise UserError(
+                f"the input or a file ended too early: {str(error) or 'no answer'}. Answer at a terminal, "
+                "or delete the folders __pycache__ if a file there was cut"
+            ) from error
+
+
 app = typer.Typer(
+    cls=_Commands,
     help="A model in production that gets better every night.",
     no_args_is_help=True,
     add_completion=False,
@@ -40,10 +56,7 @@ app.add_typer(judging)
 app.add_typer(label_files)
 app.add_typer(simulating)
 app.add_typer(upkeep)
-console = Terminal()
 
-Directory = Annotated[Path, typer.Argument(help="the folder with flywheel.toml")]
-HERE = Path()
 _STOPPED = b"\nflywheel: stopped. Run the same command again to resume.\n"
 
 
@@ -56,6 +69,7 @@ def main() -> None:
         if sys.argv[1:2] != ["init"]:  # the files of a new project are its author's to share
             os.umask(PRIVATE_MASK)
         with _stopped_at_once():
+            _check_folder()
             app()
     except KeyboardInterrupt:
         sys.exit(130)
@@ -67,6 +81,13 @@ def main() -> None:
         where = f"{error.filename}: " if error.filename else ""
         complain(f"{where}{error.strerror or error}. Free disk space or fix the permissions.")
         sys.exit(1)
+
+
+def _check_folder() -> None:
+    try:
+        Path.cwd()
+    except FileNotFoundError as error:
+        raise UserError("the current folder has been deleted. Change to another one") from error
 
 
 @contextmanager
@@ -129,7 +150,7 @@ def init(
 
 
 @app.command(rich_help_panel="Project")
-def check(directory: Directory = HERE) -> None:
+def check(directory: Folder = HERE) -> None:
     """Check the task against its contract and print every violation."""
     import numpy as np
 
@@ -164,7 +185,7 @@ def check(directory: Directory = HERE) -> None:
 
 
 @app.command(rich_help_panel="Project")
-def up(directory: Directory = HERE) -> None:
+def up(directory: Folder = HERE) -> None:
     """Start Prefect, Label Studio and the model server.
 
     If the project is scheduled, its worker is started too.
@@ -185,7 +206,7 @@ def up(directory: Directory = HERE) -> None:
 
 
 @app.command(rich_help_panel="Project")
-def down(directory: Directory = HERE) -> None:
+def down(directory: Folder = HERE) -> None:
     """Stop what up and schedule started for this project."""
     from flywheel.cli.scheduling import stop
     from flywheel.project import load_project
@@ -196,7 +217,7 @@ def down(directory: Directory = HERE) -> None:
 
 
 @app.command(rich_help_panel="Loop")
-def night(directory: Directory = HERE) -> None:
+def night(directory: Folder = HERE) -> None:
     """Run the loop once; an interrupted night resumes."""
     from flywheel.cli.running import run_night
     from flywheel.loop import open_loop
@@ -211,7 +232,7 @@ def night(directory: Directory = HERE) -> None:
 
 
 @app.command(rich_help_panel="Loop")
-def label(directory: Directory = HERE) -> None:
+def label(directory: Folder = HERE) -> None:
     """Send hard cases to annotators now, between nights."""
     from flywheel.cli.running import run_label_hard_cases
     from flywheel.project import load_project
@@ -220,7 +241,7 @@ def label(directory: Directory = HERE) -> None:
 
 
 @app.command(rich_help_panel="Loop")
-def status(directory: Directory = HERE) -> None:
+def status(directory: Folder = HERE) -> None:
     """Show servers, release, labeling, budgets and the next step."""
     from flywheel import stack
     from flywheel.cli.printing import print_status
@@ -246,7 +267,7 @@ def status(directory: Directory = HERE) -> None:
 @app.command(rich_help_panel="Loop")
 def trace(
     sample: Annotated[str, typer.Argument(help="a sample's id, a prefix of it, or a request id")],
-    directory: Directory = HERE,
+    directory: Folder = HERE,
 ) -> None:
     """Show the life of a sample, from prediction to release."""
     from flywheel.cli.printing import print_trace
@@ -262,7 +283,7 @@ def report(
     number: Annotated[
         int | None, typer.Option("--night", help="number of the night", show_default="the last")
     ] = None,
-    directory: Directory = HERE,
+    directory: Folder = HERE,
 ) -> None:
     """Rewrite the report of a night and print its path."""
     from flywheel.ledger.nights import last_night
@@ -281,7 +302,7 @@ def report(
 
 @app.command(rich_help_panel="Loop")
 def nights(
-    directory: Directory = HERE,
+    directory: Folder = HERE,
     csv: Annotated[Path | None, typer.Option(help="also write all columns to this file")] = None,
 ) -> None:
     """Show all nights: failures, labels, metric and decisions."""
@@ -302,7 +323,7 @@ def nights(
 
 @app.command(rich_help_panel="Loop")
 def labels(
-    directory: Directory = HERE,
+    directory: Folder = HERE,
     csv: Annotated[Path | None, typer.Option(help="also write the annotators to this file")] = None,
 ) -> None:
     """Show annotators, their quality and cost, and the queue."""
@@ -317,7 +338,7 @@ def labels(
 def rename_class(
     old: Annotated[str, typer.Argument(help="the class as the stored labels name it")],
     new: Annotated[str, typer.Argument(help="the class as the task names it now")],
-    directory: Directory = HERE,
+    directory: Folder = HERE,
 ) -> None:
     """Keep the labels of a class that the task has renamed."""
     from flywheel.loop import open_loop
@@ -333,7 +354,7 @@ def rename_class(
 @app.command(rich_help_panel="Loop")
 def rollback(
     reason: Annotated[str, typer.Option(help="stored with the release")],
-    directory: Directory = HERE,
+    directory: Folder = HERE,
 ) -> None:
     """Release the previous model again."""
     from flywheel.cli.running import report_release
@@ -348,7 +369,7 @@ def rollback(
 
 @app.command(rich_help_panel="Project")
 def schedule(
-    directory: Directory = HERE,
+    directory: Folder = HERE,
     moved: Annotated[
         bool, typer.Option("--moved", help="the project has moved to this folder")
     ] = False,
@@ -361,7 +382,7 @@ def schedule(
 
 
 @app.command(rich_help_panel="Project")
-def unschedule(directory: Directory = HERE) -> None:
+def unschedule(directory: Folder = HERE) -> None:
     """Undo schedule: remove deployments, triggers and worker."""
     from flywheel.cli.scheduling import unregister
     from flywheel.project import load_project
@@ -370,7 +391,7 @@ def unschedule(directory: Directory = HERE) -> None:
 
 
 @app.command(rich_help_panel="Project")
-def serve(directory: Directory = HERE) -> None:
+def serve(directory: Folder = HERE) -> None:
     """Run the model server in the foreground."""
     from flywheel import stack
     from flywheel.project import load_project

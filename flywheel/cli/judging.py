@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from flywheel.cli.terminal import Terminal
+from flywheel.cli.terminal import HERE, Directory, Folder, console
 from flywheel.errors import UserError
 from flywheel.records import Consent, Verdict
 
@@ -21,10 +21,6 @@ metric = typer.Typer(
     help="Choose the metric, and rescore the history under it.", no_args_is_help=True
 )
 judging.add_typer(metric, name="metric", rich_help_panel="Decisions")
-console = Terminal()
-
-Directory = Annotated[Path, typer.Option("--directory", "-d", help="the folder with flywheel.toml")]
-HERE = Path()
 
 
 @judging.command(rich_help_panel="Decisions")
@@ -187,7 +183,6 @@ def _last_decision(loop: object) -> str:
     )
 
 
-Folder = Annotated[Path, typer.Argument(help="the folder with flywheel.toml")]
 Start = Annotated[
     str, typer.Option("--decision", help="prefix of its id", show_default="the one that waits")
 ]

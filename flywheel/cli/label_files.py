@@ -9,16 +9,12 @@ from typing import Annotated
 
 import typer
 
-from flywheel.cli.terminal import Terminal
+from flywheel.cli.terminal import HERE, Directory, console
 from flywheel.shell import quoted
 
 label_files = typer.Typer()
 dataset = typer.Typer(help="Take a dataset version out.", no_args_is_help=True)
 label_files.add_typer(dataset, name="dataset", rich_help_panel="Loop")
-console = Terminal()
-
-Directory = Annotated[Path, typer.Option("--directory", "-d", help="the folder with flywheel.toml")]
-HERE = Path()
 
 
 class _Layout(StrEnum):

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from flywheel.cli.terminal import Terminal
+from flywheel.cli.terminal import console
 
 if TYPE_CHECKING:
     from flywheel.examples.simulation import Arm, Job, Turned
     from flywheel.records import Array
 
 simulating = typer.Typer()
-console = Terminal()
 
 _SHOWN = 12
 """rows of the table"""

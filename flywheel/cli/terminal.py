@@ -9,13 +9,19 @@ import codecs
 import sys
 from collections.abc import Iterable
 from io import TextIOWrapper
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
 from flywheel.shell import visible
+
+HERE = Path()
+Folder = Annotated[Path, typer.Argument(help="the folder with flywheel.toml")]
+Directory = Annotated[Path, typer.Option("--directory", "-d", help="the folder with flywheel.toml")]
 
 _ERRORS = "flywheel-plain"
 _PLAIN = {"✓": "ok", "✗": "x", "—": "-", "…": "...", "·": "-", "→": "->", "≥": ">=", "±": "+-"}
@@ -42,6 +48,9 @@ class Terminal(Console):
     def say(self, line: str) -> None:
         """Print a line as it is: no markup, no colors, wrapped by the terminal."""
         self.print(line, highlight=False, soft_wrap=True, markup=False, emoji=False)
+
+
+console = Terminal()
 
 
 def prepare_streams() -> None:

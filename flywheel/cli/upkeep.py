@@ -14,23 +14,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flywheel.cli.terminal import Terminal
+from flywheel.cli.terminal import HERE, Folder, console
 from flywheel.shell import quoted
 
 if TYPE_CHECKING:
     from flywheel.upkeep import Cleaned
 
 upkeep = typer.Typer()
-console = Terminal()
 _UNITS = ("kB", "MB", "GB", "TB")
-
-Directory = Annotated[Path, typer.Argument(help="the folder with flywheel.toml")]
-HERE = Path()
 
 
 @upkeep.command(rich_help_panel="Maintenance")
 def doctor(
-    directory: Directory = HERE,
+    directory: Folder = HERE,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
     train: Annotated[
         bool, typer.Option(help="also train twice, to say what twice the steps would bring")
@@ -55,7 +51,7 @@ def doctor(
 @upkeep.command(rich_help_panel="Maintenance")
 def backup(
     target: Annotated[Path, typer.Argument(metavar="FOLDER", help="a new folder")],
-    directory: Directory = HERE,
+    directory: Folder = HERE,
     with_secrets: Annotated[
         bool,
         typer.Option(help="include the local Label Studio and its secrets"),
@@ -85,7 +81,7 @@ def backup(
 @upkeep.command(rich_help_panel="Maintenance")
 def restore(
     source: Annotated[Path, typer.Argument(help="a folder written by backup")],
-    directory: Directory = HERE,
+    directory: Folder = HERE,
     force: Annotated[bool, typer.Option(help="move an existing project aside")] = False,
     keep_settings: Annotated[
         bool, typer.Option(help="keep the existing flywheel.toml and its databases")
@@ -108,7 +104,7 @@ def restore(
 
 @upkeep.command(rich_help_panel="Maintenance")
 def clean(
-    directory: Directory = HERE,
+    directory: Folder = HERE,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="only print what would be deleted")
     ] = False,

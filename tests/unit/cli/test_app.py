@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 from typing import NamedTuple
+from unittest.mock import Mock
 from urllib.request import proxy_bypass
 
 import pytest
+import typer
 
 from flywheel import checks
 from flywheel.cli import main
@@ -133,6 +135,30 @@ def test_a_folder_without_settings_is_one_line(flywheel, tmp_path):
     done = flywheel("status", tmp_path)
     assert is_one_line(done, 2)
     assert "flywheel init" in done.err
+
+
+def test_settings_that_are_a_pipe_are_not_waited_for(flywheel, tmp_path):
+    os.mkfifo(tmp_path / "flywheel.toml")
+    done = flywheel("down", tmp_path)
+    assert is_one_line(done, 2), done.err
+    assert "is not a file" in done.err
+
+
+def test_a_current_folder_that_is_gone_is_one_line(flywheel, tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    done = flywheel("status")
+    assert is_one_line(done, 2), done.err
+    assert "current folder has been deleted" in done.err
+
+
+@pytest.mark.parametrize("fault", [EOFError("no answer"), typer.Abort()], ids=["file", "prompt"])
+def test_what_ends_too_early_is_one_line(flywheel, fresh, monkeypatch, fault):
+    monkeypatch.setattr("flywheel.cli.scheduling.stop", Mock(side_effect=fault))
+    done = flywheel("down", fresh)
+    assert is_one_line(done, 2), done.err
+    assert "ended too early: no answer" in done.err
 
 
 def test_status_of_a_fresh_project_says_what_to_do(flywheel, fresh):
