@@ -47,6 +47,8 @@ _CHANCE = 1e-3
 _ROWS_OF_DIMENSION = 1_000
 _EQUAL_TESTS = 100
 """test rows of one input that each training row of it is paired with: some may leave the test set"""
+_NUMBERS_OF_BOUND = 4_000
+"""distances of a row, of which the k-th bounds what may be among its k smallest"""
 _BLOCK_NUMBERS = 16_000_000
 """distances in memory at the same time, 64 MB"""
 
@@ -281,10 +283,11 @@ def _neighbours(view: Array, groups: Array, asked: Array, k: int) -> tuple[Array
     size = max(1, _BLOCK_NUMBERS // len(view))
     for start in range(0, len(asked), size):
         block = asked[start : start + size]
-        products = squares[block][:, None] + squares[None] - 2.0 * view[block] @ view.T
+        products = (-2.0 * view[block]) @ view.T
+        products += squares[block][:, None] + squares[None]
         is_same = groups[block][:, None] == groups[None]
         products[is_same] = np.inf
-        near = np.argpartition(products, k - 1, axis=1)[:, :k]
+        near = np.stack([_smallest(row, k) for row in products])
         exact = np.stack(  # products of nearly equal rows are rounding errors
             [
                 np.linalg.norm(view[row] - view[others], axis=1)
@@ -296,3 +299,12 @@ def _neighbours(view: Array, groups: Array, asked: Array, k: int) -> tuple[Array
         rows.append(np.take_along_axis(near, order, axis=1))
         found.append(np.take_along_axis(exact, order, axis=1))
     return np.concatenate(rows), np.concatenate(found)
+
+
+def _smallest(numbers: Array, k: int) -> Array:
+    """Return (k,) places of the smallest numbers, in any order."""
+    some = numbers[:: max(1, len(numbers) // _NUMBERS_OF_BOUND)]
+    bound = np.partition(some, k - 1)[k - 1]  # at least that of all
+    places = np.flatnonzero(numbers <= bound)
+    found: Array = places[np.argpartition(numbers[places], k - 1)[:k]]
+    return found

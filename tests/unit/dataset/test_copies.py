@@ -259,3 +259,12 @@ def test_inputs_padded_to_the_longest_of_a_batch_are_compared(rng):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(guard, "_ROWS_READ", 1)
         assert find(inputs, [place < 20 for place in range(61)]) == {(0, 60)}
+
+
+@pytest.mark.parametrize("number", [70, 9_000])
+def test_the_nearest_of_many_are_those_that_sorting_finds(number):
+    """Whole numbers: many rows are equally far. Half of the row is of its own group."""
+    numbers = np.random.default_rng(0).integers(0, 500, number).astype(np.float32)
+    numbers[: number // 2 - 1] = np.inf
+    found = numbers[guard._smallest(numbers, 33)]
+    assert np.array_equal(np.sort(found), np.sort(numbers)[:33])
