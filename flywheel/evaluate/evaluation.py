@@ -13,6 +13,7 @@ from datetime import datetime
 
 import numpy as np
 
+from flywheel.calls import unguarded
 from flywheel.errors import FlywheelError
 from flywheel.evaluate.abstain import failed
 from flywheel.evaluate.baselines import annotator_tables, fit_baselines, published_entries
@@ -43,6 +44,7 @@ from flywheel.records import (
     Word,
     content_id,
 )
+from flywheel.scoring.classes import are_classes
 from flywheel.settings.judging import Published
 from flywheel.settings.labeling import AnnotatorSettings
 from flywheel.task import Predictor, Task
@@ -119,8 +121,12 @@ def evaluate(
         TaskError: a score is not a finite number, or an entrant's answers do not fit the samples.
     """
     _check_apart(data)
+    kept = [] if hasattr(unguarded(task.scores), "classes") else ["test", "start_test"]
+    kept = [name for name in kept if are_classes(getattr(data, name).answers)]
     if _needs_answers(task, rules):
-        data = _keeping_answers(data)
+        kept = ["test", "start_test", "train", "guarded", "asked"]
+    parts = {name: replace(getattr(data, name), keeps_answers=True) for name in kept}
+    data = replace(data, **parts)
     models, note = _models(contest)
     rng = np.random.default_rng([contest.seed, contest.night])
     predictors, faults = fit_baselines(task.baselines, data.train)
@@ -148,17 +154,6 @@ def _needs_answers(task: Task, rules: Rules) -> bool:
     statistics = [compile_formula(text, rules.directory) for text in texts]
     statistics += [compile_condition(text, rules.directory).statistic for text in metric.require]
     return any(statistic.needs_answers for statistic in statistics)
-
-
-def _keeping_answers(data: EvaluationData) -> EvaluationData:
-    return replace(
-        data,
-        test=replace(data.test, keeps_answers=True),
-        start_test=replace(data.start_test, keeps_answers=True),
-        train=replace(data.train, keeps_answers=True),
-        guarded=replace(data.guarded, keeps_answers=True),
-        asked=replace(data.asked, keeps_answers=True),
-    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -16,6 +16,7 @@ from flywheel.project import Project
 from flywheel.records import Approval, Checkpoint, Decision, Report
 from flywheel.report.kit import text
 from flywheel.report.kit.challenge import budget_sheet, error_sheet
+from flywheel.report.kit.classes import class_sheets, draw_classes, read_classes
 from flywheel.report.kit.evidence import draw_loss, draw_report
 from flywheel.report.kit.measured import annotators_sheet, measured_sheets, production_line
 from flywheel.report.kit.pages import address, dossier_place, put, render
@@ -37,6 +38,7 @@ def write_dossier(loop: Loop, exhibit: Exhibit, folder: Path) -> Path:
         candidate = checkpoint_of(connection, report.candidate_digest)
         champion = checkpoint_of(connection, report.champion_digest)
         versions = versions_of(connection, report.dataset_id)
+    classes = read_classes(loop, report)
     is_overridden = newest is not None and newest.overrides == decision.id
     page = render(
         "dossier.html",
@@ -46,13 +48,13 @@ def write_dossier(loop: Loop, exhibit: Exhibit, folder: Path) -> Path:
         override=newest if is_overridden else None,
         production_line=production_line(report),
         next_step=advice(loop, report),
-        measured=(*measured_sheets(report), annotators_sheet(loop, report)),
+        measured=(*measured_sheets(report), *class_sheets(classes), annotators_sheet(loop, report)),
         weighed=(budget_sheet(report, decision), error_sheet(report)),
         versions=versions,
         origins=(_origin("candidate", candidate), _origin("champion", champion)),
         digests=_digests(report, decision),
         settings=_settings(report, decision),
-        charts=draw_report(report, decision) | draw_loss(candidate),
+        charts=draw_report(report, decision) | draw_loss(candidate) | draw_classes(classes),
         files=(RECORD_FILE, SCORES_FILE),
     )
     write_exhibit(exhibit, folder)

@@ -25,6 +25,14 @@ def numbered(classes: Sequence[Json]) -> dict[str, int]:
     return numbers
 
 
+def are_classes(labels: Sequence[Json]) -> bool:
+    """Whether labels are texts or yes and no: two or more, each twice or more often on average."""
+    number = len(labels)
+    return (
+        all(isinstance(one, (str, bool)) for one in labels) and 4 <= 2 * len(set(labels)) <= number
+    )
+
+
 def number_of(value: Json, numbers: dict[str, int]) -> int:
     """The number of a class.
 

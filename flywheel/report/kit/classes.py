@@ -1,14 +1,14 @@
 """What a classifier confuses: its matrix, precision and recall of each class, reliability.
 
-For tasks whose scores are `flywheel.scoring.classification`. All comes from the stored scores of the
-test set, weighted as the report is, so that shares are those of production. Classes are stored by
-number, and have the names that the task gives them now.
+All comes from the stored scores of the test set, weighted as the report is. Those of
+`flywheel.scoring.classification` number classes, which have their names of now; others keep texts.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,11 +20,13 @@ from flywheel.evaluate.scoring import CONFIDENCE
 from flywheel.evaluate.stats import FEWEST_SAMPLES, Measured, estimate
 from flywheel.loop import Loop
 from flywheel.metrics.compiled import compile_formula
+from flywheel.metrics.scores import ANSWER, LABEL
 from flywheel.records import Array, Estimate, Report
 from flywheel.report.kit import text
 from flywheel.report.kit.charts import Ink, canvas, short_name, to_svg
 from flywheel.report.kit.tables import Sheet
 from flywheel.scoring import calibration, confusion_matrix
+from flywheel.scoring.classes import are_classes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 _MOST_DRAWN, _MOST_ROWS, _WORST = 12, 20, 10
 """classes of a drawn matrix, rows of the table of classes, and rows of the worst confusions"""
 _BINS = 10
+_SIDES = ("predicted", "actual")
 _PLACES = {"test": "the frozen test set", "start": "the held-out start data"}
 _MODELS = {"candidate": Ink.CANDIDATE, "champion": Ink.CHAMPION}
 
@@ -63,16 +66,16 @@ class Classes:
     """answers of the candidate of a lower confidence are withheld; None: no threshold is set"""
 
     def column(self, model: str, name: str) -> Array:
-        """Return (N,) scores of a model."""
+        """Return (N,) scores of a model; predicted and actual are numbers of classes."""
         return self.part.scores[model][name]
 
-    def numbers(self, model: str, name: str) -> Array:
-        """Return (N,) int64 classes of a model's answers (predicted) or of the labels (actual)."""
-        return self.column(model, name).astype(np.int64)
+    def right(self, model: str) -> Array:
+        """Return (N,) boolean: where a model's answer is the label."""
+        return np.asarray(self.column(model, "predicted") == self.column(model, "actual"))
 
     def matrix(self, model: str) -> Array:
         """Return (K, K) float64: weight of the labels of a class (row) by the answer (column)."""
-        answers, labels = self.numbers(model, "predicted"), self.numbers(model, "actual")
+        answers, labels = self.column(model, "predicted"), self.column(model, "actual")
         everyone = range(len(self.names))
         return confusion_matrix(answers.tolist(), labels.tolist(), everyone, self.part.weights)
 
@@ -92,25 +95,33 @@ class Classes:
 def read_classes(loop: Loop, report: Report) -> Classes | None:
     """Return the classes of a report's test set, else of its start data; None for other tasks."""
     known = getattr(unguarded(loop.task.scores), "classes", ())
-    for name, place in _PLACES.items() if known else ():
+    keys = _SIDES if known else (ANSWER, LABEL)
+    for name, place in _PLACES.items():
         part = stored_part(loop, report, name)
-        models = [one for one in _MODELS if part is not None and _is_of_classes(part, one)]
+        tables = {} if part is None else part.scores
+        models = [one for one in _MODELS if {*keys, CONFIDENCE} <= tables.get(one, {}).keys()]
         if part is None or not models:
             continue
-        columns = [part.scores[one][key] for one in models for key in ("predicted", "actual")]
-        number = max(len(known), 1 + int(np.max(columns)))
+        columns = np.array([[tables[model][key] for key in keys] for model in models])
         names = [text.answer(one) for one in known]
-        # An answer of then whose class the task no longer has.
-        names += [f"class {place}" for place in range(len(known), number)]
-        threshold = None if report.abstention is None else report.abstention.threshold
+        if known:  # an answer of then may be of a class that the task no longer has
+            names += [f"class {one}" for one in range(len(known), 1 + int(columns.max()))]
+        elif are_classes([json.loads(one) for one in columns[0, 1]]):
+            values, places = np.unique(columns.astype(np.str_), return_inverse=True)
+            names = [text.answer(json.loads(one)) for one in values]
+            columns = places.reshape(columns.shape)
+        else:
+            return None
+        numbers = dict(zip(models, columns.astype(np.int64), strict=True))
+        scores = {one: tables[one] | dict(zip(_SIDES, numbers[one], strict=True)) for one in models}
         return Classes(
-            names=tuple(names), part=part, models=tuple(models), place=place, threshold=threshold
+            names=tuple(names),
+            part=replace(part, scores=scores),
+            models=tuple(models),
+            place=place,
+            threshold=None if report.abstention is None else report.abstention.threshold,
         )
     return None
-
-
-def _is_of_classes(part: Part, model: str) -> bool:
-    return {"predicted", "actual", CONFIDENCE} <= part.scores.get(model, {}).keys()
 
 
 def class_sheets(found: Classes | None) -> tuple[Sheet, ...]:
@@ -132,10 +143,10 @@ def draw_classes(found: Classes | None) -> dict[str, str]:
 
 
 def _classes_sheet(found: Classes) -> Sheet:
-    labels = found.numbers(found.models[0], "actual")
+    labels = found.column(found.models[0], "actual")
     counts = np.bincount(labels, minlength=len(found.names))
-    is_right = found.numbers(found.models[0], "predicted") == labels
-    wrong = np.bincount(labels, found.part.weights * ~is_right, len(found.names))
+    is_wrong = ~found.right(found.models[0])
+    wrong = np.bincount(labels, found.part.weights * is_wrong, len(found.names))
     shown = np.argsort(-wrong, kind="stable")[:_MOST_ROWS]
     if len(found.names) <= _MOST_ROWS:
         shown = np.arange(len(found.names))
@@ -168,15 +179,14 @@ def _classes_sheet(found: Classes) -> Sheet:
 
 def _rate(found: Classes, model: str, side: str, place: int) -> str:
     """Return recall (side: actual) or precision (side: predicted) of a class, in words if it has none."""
-    chosen = found.numbers(model, side) == place
+    chosen = found.column(model, side) == place
     if not chosen.any():
         return "no label" if side == "actual" else "never answered"
-    hits = found.numbers(model, "predicted") == found.numbers(model, "actual")
-    return text.estimate(found.share(chosen, hits))
+    return text.estimate(found.share(chosen, found.right(model)))
 
 
 def _withheld(found: Classes, place: int) -> str:
-    chosen = found.numbers("candidate", "actual") == place
+    chosen = found.column("candidate", "actual") == place
     if not chosen.any():
         return "no label"
     return text.estimate(
@@ -189,7 +199,7 @@ def _confusions_sheet(found: Classes, model: str) -> Sheet:
     np.fill_diagonal(matrix, 0.0)
     order = np.argsort(-matrix, axis=None, kind="stable")[:_WORST]
     pairs = [divmod(int(place), len(matrix)) for place in order if matrix.flat[place] > 0]
-    answers, labels = found.numbers(model, "predicted"), found.numbers(model, "actual")
+    answers, labels = found.column(model, "predicted"), found.column(model, "actual")
     rows = []
     for label, answer in pairs:
         chosen, hits = labels == label, answers == answer
@@ -212,11 +222,11 @@ def _confusions_sheet(found: Classes, model: str) -> Sheet:
 def _reliability_sheet(found: Classes) -> Sheet:
     rows = []
     for model in found.models:
-        sure, right = found.column(model, CONFIDENCE).clip(0, 1), found.column(model, "correct")
+        sure, right = found.column(model, CONFIDENCE).clip(0, 1), found.right(model)
         error = calibration(sure, right, found.part.weights).ece
         mean = float(np.average(sure, weights=found.part.weights))
         everyone = np.ones(len(right), dtype=bool)
-        shown = text.estimate(found.share(everyone, right > 0))
+        shown = text.estimate(found.share(everyone, right))
         rows.append((model, text.number(mean), shown, text.number(error)))
     return Sheet(
         key="reliability",
@@ -234,7 +244,7 @@ def _draw_matrix(found: Classes, model: str) -> str:
     from matplotlib.patches import Rectangle  # noqa: PLC0415 - see kit/charts.py
 
     matrix, number = found.matrix(model), len(found.names)
-    counts = np.bincount(found.numbers(model, "actual"), minlength=number)
+    counts = np.bincount(found.column(model, "actual"), minlength=number)
     totals = matrix.sum(axis=1, keepdims=True)
     shares = np.divide(matrix, totals, out=np.zeros_like(matrix), where=totals > 0)
     figure, axes = canvas(1.0 + 0.3 * number)
@@ -285,7 +295,7 @@ def _legend(figure: Figure, models: tuple[str, ...]) -> None:
 
 def _bins(found: Classes, model: str) -> Iterator[tuple[float, Estimate]]:
     """Yield mean confidence and share right of each bin with enough samples."""
-    sure, right = found.column(model, CONFIDENCE).clip(0, 1), found.column(model, "correct") > 0
+    sure, right = found.column(model, CONFIDENCE).clip(0, 1), found.right(model)
     places = np.minimum((sure * _BINS).astype(np.int64), _BINS - 1)
     for place in np.unique(places):
         chosen = places == place

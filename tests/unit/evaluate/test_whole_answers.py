@@ -136,11 +136,21 @@ def test_scores_that_could_be_measured_by_whole_answers_keep_them_for_later(eval
     assert report.entries[0].metric.value == 1.0
 
 
-def test_scores_without_answers_are_measured_by_them_from_the_next_night_on(measure, rules):
-    evaluation = measure()
+def test_scores_without_answers_are_measured_by_them_from_the_next_night_on(
+    measure, rules, points_task
+):
+    numbered = scoring.classification(["left", "right"])
+    evaluation = measure(task=dataclasses.replace(points_task, scores=numbered))
     book, written = unpack_book(evaluation.scores, evaluation.report.scores_digest)
     assert ANSWER not in book["test"].scores["candidate"]
     context = from_json(Context, written["context"])
     whole = rules(optimize="flywheel.scoring:map_50")
     with pytest.raises(SettingsError, match="only single scores are stored here"):
         measure_again(book, context, whole, "", now=NOW)
+
+
+def test_answers_that_are_classes_are_kept_where_scores_do_not_number_them(measure):
+    evaluation = measure()
+    book, _ = unpack_book(evaluation.scores, evaluation.report.scores_digest)
+    assert set(book["test"].scores["candidate"][LABEL]) == {'"left"', '"right"'}
+    assert ANSWER not in book["train"].scores["candidate"]

@@ -9,8 +9,10 @@ from worlds import figures
 
 from flywheel.evaluate.book import Part, pack_book
 from flywheel.loop import NightRun, results
+from flywheel.loop.replay import find_exhibit
+from flywheel.metrics.scores import answer_columns
 from flywheel.records import Abstention, Verdict
-from flywheel.report import step_page, write_report
+from flywheel.report import step_page, write_dossier, write_report
 from flywheel.report.kit.classes import class_sheets, draw_classes, read_classes
 from flywheel.scoring import classification
 from flywheel.settings.judging import Metric
@@ -37,7 +39,7 @@ def stored(loop):
     """A report with such scores on a part of its book."""
 
     def store(report, tables, part="test"):
-        rows = len(next(iter(tables.values()))["actual"])
+        rows = len(next(iter(tables.values()))["confidence"])
         scored = Part(
             ids=tuple(f"s{index}" for index in range(rows)),
             weights=np.ones(rows),
@@ -129,6 +131,15 @@ def test_a_renamed_class_has_its_new_name_and_one_that_is_gone_its_number(found)
     assert [row[0] for row in rows] == ["feline", "dog", "class 2"]
 
 
+def test_scores_written_by_hand_have_the_classes_that_were_answered(loop, judged, stored):
+    said = answer_columns(["cat"] * 5 + ["dog"] * 4 + ["cat"], ["cat"] * 5 + ["dog"] * 5)
+    report = stored(judged[0], {"candidate": said | {"confidence": CATS["confidence"]}})
+    by_hand = read_classes(loop, report)
+    assert by_hand.names == ("cat", "dog")
+    assert by_hand.matrix("candidate").tolist() == [[5, 0], [1, 4]]
+    assert class_sheets(by_hand)[0].key == "classes"
+
+
 def test_answers_below_the_threshold_are_counted_as_withheld(found):
     shown = sheet(found(["cat", "dog"], {"candidate": CATS}, abstention=WIDE), "classes")
     assert shown.headings[-1] == "withheld"
@@ -152,24 +163,30 @@ def test_few_samples_other_tasks_and_missing_scores_have_nothing(found, loop, ju
     few = {"candidate": table([0] * 4, [0] * 4, [0.9] * 4)}
     assert found(["cat", "dog"], few) is None
     assert (
-        found(["cat", "dog"], {"candidate": {"correct": np.ones(9), "actual": np.ones(9)}}) is None
+        found(["cat", "dog"], {"candidate": {"confidence": np.ones(9), "actual": np.ones(9)}})
+        is None
     )
     assert read_classes(loop, judged[0]) is None
     assert (class_sheets(None), draw_classes(None)) == ((), {})
 
 
-def test_the_pages_of_the_night_and_of_its_evaluation_show_them(story, stored, night_only):
+def test_the_pages_of_the_night_its_dossier_and_its_evaluation_show_them(
+    story, stored, night_only, tmp_path
+):
     task = dataclasses.replace(story.loop.task, scores=classification(["cat", "dog"]))
     loop = dataclasses.replace(story.loop, task=task)
-    report = figures.make_report(0, story.version().id, story.now(), "m")
+    report = figures.make_report(1, story.version().id, story.now(), "m")
     report = dataclasses.replace(report, metric_settings=Metric().model_dump(mode="json"))
     report = stored(report, {"candidate": CATS})
     story.past.night()
-    story.past.store(report, figures.make_decision(report, Verdict.HOLD, story.now()))
-    story.past.end(0)
-    page = write_report(loop, 0).read_text(encoding="utf-8")
-    assert "<h3>Confusions of the candidate</h3>" in page
-    assert 'aria-label="Confusion matrix of the candidate, 2 classes"' in page
-    run = NightRun(loop=loop, number=0, started_at=story.now())
+    decision = figures.make_decision(report, Verdict.HOLD, story.now())
+    story.past.store(report, decision)
+    story.past.end(1)
+    filed = find_exhibit(loop, decision.id)
+    for path in (write_report(loop, 1), write_dossier(loop, filed, tmp_path / "filed")):
+        page = path.read_text(encoding="utf-8")
+        assert "<h3>Confusions of the candidate</h3>" in page
+        assert 'aria-label="Confusion matrix of the candidate, 2 classes"' in page
+    run = NightRun(loop=loop, number=1, started_at=story.now())
     said = step_page(run, "evaluate", results.Evaluated(report_id=report.id))
     assert "| dog | cat | 1 | 0.200 " in said
