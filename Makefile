@@ -24,19 +24,19 @@ demo:  ## run the digits demo: servers, traffic, labels, nights
 	@$(MAKE) --no-print-directory -j 2 .venv/.demo .venv-label-studio/.stamp
 	@$(BIN)/flywheel demo $(if $(FRESH),--fresh)
 
-demo-messages:  ## run the messages demo: text to a support desk, three nights
+demo-messages:  ## run the messages demo: text to a support desk, four nights
 	@$(MAKE) --no-print-directory -j 2 .venv/.demo .venv-label-studio/.stamp
 	@$(BIN)/flywheel demo messages $(if $(FRESH),--fresh)
 
-demo-pose:  ## run the pose demo: a robot cell, keypoints, five nights
+demo-pose:  ## run the pose demo: a robot cell, keypoints, six nights
 	@$(MAKE) --no-print-directory -j 2 .venv/.pose .venv-label-studio/.stamp
 	@$(BIN)/flywheel demo pose $(if $(FRESH),--fresh)
 
-demo-shapes:  ## run the shapes demo: boxes in pictures, three nights
+demo-shapes:  ## run the shapes demo: boxes in pictures, four nights
 	@$(MAKE) --no-print-directory -j 2 .venv/.demo .venv-label-studio/.stamp
 	@$(BIN)/flywheel demo shapes $(if $(FRESH),--fresh)
 
-demo-tumours:  ## run the tumours demo: rows of a table, scikit-learn, three nights
+demo-tumours:  ## run the tumours demo: rows of a table, scikit-learn, four nights
 	@$(MAKE) --no-print-directory -j 2 .venv/.stamp .venv-label-studio/.stamp
 	@$(BIN)/flywheel demo tumours $(if $(FRESH),--fresh)
 

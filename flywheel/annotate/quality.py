@@ -207,10 +207,10 @@ def _draw_gold(
 def _gold_due(each_night: float, night: int) -> int:
     """Gold samples of a night: a fraction of one is carried over, and the first night has one.
 
-    Formula: ceil((night + 1) x) - ceil(night x), x samples a night, so that after n nights it is
+    Formula: ceil(night x) - ceil((night - 1) x), x samples a night, so that after n nights it is
     n x rounded up.
     """
-    upto, before = (math.ceil(round(number * each_night, 9)) for number in (night + 1, night))
+    upto, before = (math.ceil(round(number * each_night, 9)) for number in (night, night - 1))
     return upto - before
 
 

@@ -105,7 +105,7 @@ def _project(demo: Demo, directory: Path) -> Project:
 
 
 def _begin(demo: Demo, project: Project, console: Terminal) -> None:
-    """Finish an interrupted night, and run night 0 if no model is released."""
+    """Finish an interrupted night, and run night 1 if no model is released."""
     with _reading(project) as connection:
         night = last_night(connection)
     if night is not None and night.finished_at is None:
@@ -147,13 +147,13 @@ def _turn(demo: Demo, project: Project, number: int, console: Terminal) -> None:
     world = demo.world(project.project.seed)
     rng = np.random.default_rng([project.project.seed, number, 7])
     console.rule(f"night {number}")
-    if number > 1:  # night 0 sends nothing to annotators
+    if number > 2:  # night 1 sends nothing to annotators
         annotators = np.random.default_rng([project.project.seed, number, 8])
-        _annotators_work(demo, project, world, number - 1, annotators, console)
+        _annotators_work(demo, project, world, number - 2, annotators, console)
     with _bar(console) as progress:
         bar = progress.add_task("production sends samples")
         sent = send(
-            world.traffic(number - 1),
+            world.traffic(number - 2),
             project.server_url,
             secret("FLYWHEEL_SERVER_TOKEN"),
             rng=rng,

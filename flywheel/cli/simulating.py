@@ -60,7 +60,7 @@ def simulate(
     sign = 1 if metric.higher_is_better else -1
     paired = {arm: [runs[arm][seed] for seed in range(seeds)] for arm in simulation.ARMS}
     found = {arm: simulation.Arm.of(turned) for arm, turned in paired.items()}
-    _print_nights(f"{metric.optimize}, {seeds} seeds", found)
+    _print_nights(f"{metric.optimize}, {seeds} seeds; nights after the first model", found)
     best = [turned[-1].trained for turned in runs[simulation.ALL].values()]
     console.print(f"{simulation.ALL}: {sum(best) / len(best):.3f}", highlight=False)
     ours, *others = simulation.ARMS

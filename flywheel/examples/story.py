@@ -98,11 +98,11 @@ def make_story(
     newest, metric = reports[-1].night, loop.project.metric
     exam = Exam(
         task=loop.task,
-        arrivals=world.truth_set(newest - 1, demo.exam_samples),
+        arrivals=world.truth_set(newest - 2, demo.exam_samples),
         statistic=compile_formula(metric.optimize, loop.project.directory),
         device=loop.project.train.device,
     )
-    nights = [world.traffic(night) for night in range(newest)]
+    nights = [world.traffic(night) for night in range(newest - 1)]
     school = School(
         task=loop.task,
         settings=loop.project.train,

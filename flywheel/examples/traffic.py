@@ -204,7 +204,7 @@ def _post(client: httpx.Client, path: str, body: bytes, headers: dict[str, str])
 
 
 def moved_by(night: int) -> float:
-    """How far a world where everything moves has moved: 0.4 in night 0, 1 after very many."""
+    """How far a world where everything moves has moved: 0.4 on the first day, 1 after very many."""
     return 1.0 - 0.6 * math.exp(-night / 6.0)
 
 

@@ -51,7 +51,7 @@ def get_night(connection: Connection, number: int) -> Night:
     if row is None:
         last = connection.execute(select(func.max(nights.c.number))).scalar()
         known = (
-            "there was none yet; flywheel night runs the first" if last is None else f"0..{last}"
+            "there was none yet; flywheel night runs the first" if last is None else f"1..{last}"
         )
         raise UnknownIdError(f"no night {number} in the ledger; nights: {known}")
     return read_night(row)

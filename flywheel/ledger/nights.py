@@ -37,7 +37,7 @@ def open_night(
             last = replace(last, slot=slot)
         return last
     night = Night(
-        number=last.number + 1 if last else 0,
+        number=last.number + 1 if last else 1,
         started_at=now,
         finished_at=None,
         slot=slot,
@@ -75,7 +75,7 @@ def current_night_number(connection: Connection) -> int:
     """The night whose budget is being spent: the open one, else the one to come."""
     last = last_night(connection)
     if last is None:
-        return 0
+        return 1
     return last.number if last.finished_at is None else last.number + 1
 
 

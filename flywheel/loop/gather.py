@@ -146,7 +146,7 @@ def _drift(night: NightRun) -> Drift:
         upto = latest(connection, "predictions")
         before = finished_steps(connection, night.number - 1).get("collect")
     known = from_json(Collected, before.result).drift if before is not None else None
-    after = known.upto if known is not None else None if night.number else 0
+    after = known.upto if known is not None else None if night.number > 1 else 0
     return measure_drift(loop.ledger, after, upto, loop.project.project.seed)
 
 

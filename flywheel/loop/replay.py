@@ -173,7 +173,7 @@ def plan_challenge(loop: Loop, discordance: float | None) -> ChallengePlan:
         night = last_night(connection)
         nights = reported_nights(connection, night.number) if night else []
         reports = reports_of(connection, nights[-_REPORTS:])
-        draws = draws_since(connection, max(night.number - _REPORTS, 0)) if night else []
+        draws = draws_since(connection, night.number - _REPORTS) if night else []
     number = 1
     if last is not None:
         number = last.number + (not still)

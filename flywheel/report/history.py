@@ -105,16 +105,14 @@ def nights_frame(connection: Connection) -> pd.DataFrame:
     import pandas as pd  # noqa: PLC0415 - a second with pyarrow, and a night needs none
 
     last = last_night(connection)
-    numbers = range(last.number + 1 if last else 0)
+    numbers = range(1, last.number + 1 if last else 1)
     reports = _reports(connection, numbers)
     names = _metric_names([report for report in reports.values() if report is not None])
     rows = [_row(connection, number, reports[number]) for number in numbers]
     for number, row in zip(numbers, rows, strict=True):
         report = reports[number]
         row["metric"] = report and names[report.metric, report.metric_id]
-    frame = pd.DataFrame(rows)
-    frame.index.name = "night"
-    return frame.convert_dtypes()
+    return pd.DataFrame(rows, index=pd.Index(numbers, name="night")).convert_dtypes()
 
 
 def _reports(connection: Connection, numbers: Sequence[int]) -> dict[int, Report | None]:

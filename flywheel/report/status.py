@@ -151,7 +151,7 @@ def status(loop: Loop) -> Status:
 def _last_finished(connection: Connection, newest: Night | None) -> Night | None:
     if newest is None or newest.finished_at is not None:
         return newest
-    return get_night(connection, newest.number - 1) if newest.number > 0 else None
+    return get_night(connection, newest.number - 1) if newest.number > 1 else None
 
 
 def _unfinished(loop: Loop, night: Night, holder: str | None) -> str:

@@ -174,8 +174,8 @@ def _with_report(directory: Path) -> None:
     """All that the flow does, without Prefect."""
     _bare(directory)
     with open_loop(directory) as loop:
-        write_report(loop, 1)
-        night_page(loop, 1)
+        write_report(loop, 2)
+        night_page(loop, 2)
 
 
 def _by_prefect(directory: Path) -> None:
@@ -191,7 +191,7 @@ def _weights(loop: Loop) -> bytes:
     with loop.ledger.read() as connection:
         release = current_release(connection)
     if release is None:
-        raise SystemExit("night 0 released nothing; see why with flywheel night on digits.toml")
+        raise SystemExit("night 1 released nothing; see why with flywheel night on digits.toml")
     return loop.blobs.get(release.checkpoint_digest)
 
 

@@ -49,7 +49,7 @@ def _write(loop: Loop, nights: int, rounds: int) -> dict[str, tuple[Path, float]
     writers: dict[str, Callable[[], Path]] = {
         "all nights": lambda: write_overview(loop),
         "labeling": lambda: write_labeling(loop),
-        "all three, as a night does": lambda: write_report(loop, nights - 1),
+        "all three, as a night does": lambda: write_report(loop, nights),
     }
     found = {}
     for name, write in writers.items():

@@ -136,7 +136,7 @@ def _score(directory: Path, rows: Rows, models: Mapping[str, Model]) -> tuple[li
     seconds = []
     with ExitStack() as closing:
         loop = closing.enter_context(open_loop(directory))
-        run = NightRun(loop=loop, number=0, started_at=loop.now())
+        run = NightRun(loop=loop, number=1, started_at=loop.now())
         wide = closing.enter_context(spreading(run))
         for _ in range(2):
             begun = time.perf_counter()

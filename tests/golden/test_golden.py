@@ -131,13 +131,13 @@ def test_rows_of_the_year_are_the_same(year):
 
 
 def test_reports_and_decisions_are_the_same(story, year):
-    found = {f"story {night}": records_of(story.loop, night) for night in range(4)}
-    found |= {f"year {night}": records_of(year, night) for night in (0, 1, 29)}
+    found = {f"story {night}": records_of(story.loop, night) for night in range(1, 5)}
+    found |= {f"year {night}": records_of(year, night) for night in (1, 2, 30)}
     digests = {
         key: {name: digest(canonical(record)) for name, record in both.items()}
         for key, both in found.items()
     }
-    kept = {name: found[name] for name in ("story 0", "story 3")}
+    kept = {name: found[name] for name in ("story 1", "story 4")}
     check("records", {"digests": digests, "records": kept})
 
 
@@ -153,7 +153,7 @@ def one_page(monkeypatch):
 
 def test_numbers_on_the_pages_of_the_story_are_the_same(story, one_page, tmp_path):
     loop, found = story.loop, {}
-    for night in range(4):
+    for night in range(1, 5):
         page = write_report(loop, night)
         found[f"night {night}"] = numbers_of(page.read_text(encoding="utf-8"))
         found[f"night {night} in Markdown"] = numbers_of(night_page(loop, night))
@@ -164,7 +164,7 @@ def test_numbers_on_the_pages_of_the_story_are_the_same(story, one_page, tmp_pat
         }
     found |= pages_of_all_nights(loop)
     with loop.ledger.read() as connection:
-        report, decision = report_of_night(connection, 3), get_decision(connection, 3)
+        report, decision = report_of_night(connection, 4), get_decision(connection, 4)
     exhibit = Exhibit(report=report, decision=decision, scores=b"scores")
     dossier = write_dossier(loop, exhibit, tmp_path / "dossier")
     found["dossier"] = numbers_of(dossier.read_text(encoding="utf-8"))
@@ -172,9 +172,9 @@ def test_numbers_on_the_pages_of_the_story_are_the_same(story, one_page, tmp_pat
 
 
 def test_numbers_on_the_pages_of_the_year_are_the_same(year, one_page):
-    page = write_report(year, 29)
-    found = {"night 29": numbers_of(page.read_text(encoding="utf-8"))}
-    found["night 29 in Markdown"] = numbers_of(night_page(year, 29))
+    page = write_report(year, 30)
+    found = {"night 30": numbers_of(page.read_text(encoding="utf-8"))}
+    found["night 30 in Markdown"] = numbers_of(night_page(year, 30))
     check("year_pages", found | pages_of_all_nights(year))
 
 
@@ -220,7 +220,7 @@ def test_real_nights_come_to_the_same(nights):
 
 def test_decisions_are_derived_again_byte_for_byte(nights):
     found = {}
-    for night in range(5):
+    for night in range(1, 6):
         stored = records_of(nights.loop, night)
         exhibit = find_exhibit(nights.loop, stored["decision"]["id"])
         derived = replay(exhibit, nights.loop.project.directory)

@@ -80,7 +80,7 @@ class Story:
             embedding=np.full(4, len(payload)),
             id=name,
             answer=answer,
-            model_digest=digest_of("model 0"),
+            model_digest=digest_of("model 1"),
         )
         return prediction
 
@@ -93,7 +93,7 @@ class Story:
         return self.past.step(night, name, result)
 
     def gather(self, night, *, sent=True, note=""):
-        self.past.night(START + timedelta(days=night))
+        self.past.night(START + timedelta(days=night - 1))
         deployed = results.Deployed(
             released_digest=None, serving_digest=None, swapped=False, note="nothing is released yet"
         )
@@ -210,7 +210,7 @@ class Story:
 
     def whole_night(self, night, verdict):
         for number in range(6):
-            payload = bytes([night, 40 * number])
+            payload = bytes([night - 1, 40 * number])
             prediction = self.predict(payload, confidence=0.1 * number, answer=f"shade {number}")
             if number % 2:
                 self.contradict(prediction)
@@ -223,6 +223,6 @@ class Story:
 def write_nights(loop):
     """Four whole nights: PROMOTE without a champion, NO-VERDICT, REJECT, PROMOTE."""
     story = Story(loop)
-    for night, verdict in enumerate(VERDICTS):
+    for night, verdict in enumerate(VERDICTS, start=1):
         story.whole_night(night, verdict)
     return story

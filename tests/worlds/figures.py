@@ -48,8 +48,8 @@ def entry(name, kind, metric, note="", *, is_fair=True):
 
 
 def make_report(night, dataset_id, now, candidate, said=""):
-    """Night 0 has no champion and no number on the test set; the others have all there is."""
-    number, start = 0.05 * (night % 5), estimate(0.93, 0.02, 300)
+    """Night 1 has no champion and no number on the test set; the others have all there is."""
+    number, start = 0.05 * ((night - 1) % 5), estimate(0.93, 0.02, 300)
     report = blank_report(
         id=digest_of(f"report {night}"),
         night=night,
@@ -81,22 +81,22 @@ def make_report(night, dataset_id, now, candidate, said=""):
         scores_digest=digest_of("scores"),
         created_at=now,
     )
-    return judged(report, night) if night else _unmeasured(report)
+    return judged(report, night) if night > 1 else _unmeasured(report)
 
 
 def judged(report, night):
     """All that the judge measures once there is a champion and labels of production."""
     return dataclasses.replace(
         report,
-        champion_digest=digest_of("model 0"),
+        champion_digest=digest_of("model 1"),
         no_challenge="",
         challenge=records.Challenge(
             generation=1,
             number=3,
             challenger_digest=report.candidate_digest,
-            champion_digest=digest_of("model 0"),
+            champion_digest=digest_of("model 1"),
             alpha=0.05 / 3 / 2.929,
-            opened_night=max(night - 1, 1),
+            opened_night=max(night - 1, 2),
         ),
         parts=tuple(
             entry(name, name, estimate(value, 0.02))
@@ -134,7 +134,7 @@ def judged(report, night):
             assisted=estimate(0.868, 0.031, 160),
             naive=estimate(0.61, 0.05, 320),
             num_population=4_200,
-            first_night=max(night - 6, 0),
+            first_night=max(night - 6, 1),
             last_night=night,
         ),
         abstention=abstention(),

@@ -58,8 +58,8 @@ class Year:
     def turn(self, num_nights):
         self.past.now = START
         self.past.campaign("flywheel: year", project=7)
-        for night in range(num_nights):
-            self.night(night, START + timedelta(days=night))
+        for night in range(1, num_nights + 1):
+            self.night(night, START + timedelta(days=night - 1))
 
     def night(self, night, now):
         self.past.now = now
@@ -71,7 +71,7 @@ class Year:
             note="the released model serves",
         )
         self.step(night, "deploy", deployed)
-        seen = self.traffic(night, now - timedelta(hours=5)) if night else []
+        seen = self.traffic(night, now - timedelta(hours=5)) if night > 1 else []
         self.past.now = now
         self.step(night, "collect", self.collect(night, seen))
         answered = self.answer(night)
@@ -81,7 +81,7 @@ class Year:
         self.judge(night, version)
         self.past.now = now + timedelta(minutes=30)
         self.past.end(night)
-        if night in (150, 290):  # a person goes back in the morning
+        if night in (151, 291):  # a person goes back in the morning
             self.past.now = now + timedelta(hours=6)
             self.past.release(self.before, "roll-back: complaints")
 
@@ -113,9 +113,9 @@ class Year:
         for one in suspects:
             signal = records.Signal(name="low_confidence", strength=1 - one.confidence)
             self.past.fail([one], signal, night=night)
-        is_alarm = 200 <= night < 215
+        is_alarm = 201 <= night < 216
         drift = Drift(
-            upto=SEEN_A_NIGHT * night,
+            upto=SEEN_A_NIGHT * (night - 1),
             model_digest=self.champion,
             num_new=400,
             num_reference=2_000,
@@ -125,7 +125,7 @@ class Year:
             is_alarm=is_alarm,
         )
         counts = {"num_predictions": len(seen), "num_feedback": 0, "num_failures": len(suspects)}
-        return Collected(**counts, drift=drift if night > 1 else None)
+        return Collected(**counts, drift=drift if night > 2 else None)
 
     def route(self, night, seen):
         hard = sorted(seen[RANDOM:], key=lambda one: one.confidence)[:TARGETED]
@@ -212,7 +212,7 @@ class Year:
         checkpoint = figures.make_checkpoint(night, version, now)
         self.past.move(self.learned[-60:], FailureState.TRAINED_ON, night)
         report = self.report(night, figures.make_report(night, version, now, checkpoint.digest))
-        verdict = records.Verdict.HOLD if night % 5 else records.Verdict.PROMOTE
+        verdict = records.Verdict.HOLD if night % 5 != 1 else records.Verdict.PROMOTE
         decision = figures.make_decision(report, verdict, now)
         self.past.store(checkpoint, report, decision)
         done = figures.judging_steps(checkpoint, report, decision)
@@ -223,13 +223,13 @@ class Year:
 
     def report(self, night, report):
         """The report with numbers that grow from night to night."""
-        if night == 0:
+        if night == 1:
             return report
         now, noise = quality(night), 0.03 * float(self.rng.standard_normal())
-        width = max(0.25 / math.sqrt(night), 0.02)
+        width = max(0.25 / math.sqrt(night - 1), 0.02)
         values = {"candidate": now + noise, "champion": now - 0.01}
         entries = tuple(
-            replace(one, metric=estimate(values[one.name], width, 40 + 3 * night))
+            replace(one, metric=estimate(values[one.name], width, 40 + 3 * (night - 1)))
             if one.name in values
             else one
             for one in report.entries
@@ -258,4 +258,4 @@ class Year:
 
 def quality(night):
     """The share of right answers, which grows."""
-    return 0.72 + 0.2 * (1 - math.exp(-night / 80))
+    return 0.72 + 0.2 * (1 - math.exp(-(night - 1) / 80))

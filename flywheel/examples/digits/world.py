@@ -157,7 +157,7 @@ _AS_SEEN = {"desk": _desk, "kiosk": _kiosk, "lamp": _lamp, "far": _far, "leaning
 
 
 def _severity(night: int) -> float:
-    """1.05 on night 0, rising more and more slowly towards 1.35."""
+    """1.05 on the first day, rising more and more slowly towards 1.35."""
     return 1.35 - 0.3 * math.exp(-night / 6.0)
 
 

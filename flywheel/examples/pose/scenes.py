@@ -50,7 +50,7 @@ class Cell:
     side_deg: float
     """where it stands beside the bin, from the bin's x"""
     focal_px: float
-    """at night 0"""
+    """on the first day"""
     focal_drift: float
     """share by which the focal length has changed after very many nights"""
     lamp_deg: float

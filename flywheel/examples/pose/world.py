@@ -317,7 +317,7 @@ def demo() -> Demo:
             "cleo": Habits(error_rate=0.08, seconds_per_answer=20.0, leave_rate=0.05),
         },
         revisit=Revisit(
-            after_night=3,
+            after_night=4,
             section=_GRASPS_COUNT,
             because=(
                 "orientation is good enough to ask for more: what counts now is whether the "

@@ -79,13 +79,16 @@ def _styled() -> AbstractContextManager[None]:
 
 
 def write_numbers(axis: Axis, form: str, decimals: int | None = None) -> None:
-    """Label an axis in "whole" numbers only, or with shares in "percent"."""
+    """Label an axis in "whole" numbers only, a drawn x axis in "nights", or one in "percent"."""
     from matplotlib.ticker import MaxNLocator, PercentFormatter  # noqa: PLC0415 - see above
 
-    if form == "whole":
-        axis.set_major_locator(MaxNLocator(integer=True))
-    else:
+    if form == "percent":
         axis.set_major_formatter(PercentFormatter(1.0, decimals=decimals))
+    else:
+        axis.set_major_locator(MaxNLocator(integer=True))
+    if form == "nights":
+        axis.set_label_text("night")
+        axis.axes.set_xlim(left=max(axis.axes.get_xlim()[0], 0.5))  # the first is night 1
 
 
 def short_name(name: str) -> str:
@@ -235,9 +238,8 @@ def _history(
         axes.plot(
             releases, feet, "^", color=Ink.TEXT, markersize=5, transform=place, label="release"
         )
-    axes.set_xlabel("night")
     axes.set_ylabel(label)
-    write_numbers(axes.xaxis, "whole")
+    write_numbers(axes.xaxis, "nights")
     _legend(figure, axes)
     return figure
 

@@ -86,7 +86,7 @@ def labels_saved(loop: Loop) -> Saved | None:
     the other numbers follow from those of p; f is a count and has no interval.
     """
     with loop.ledger.read() as connection:
-        since = max(current_night_number(connection) - NIGHTS, 0)
+        since = current_night_number(connection) - NIGHTS
         labeled = labeled_choices(connection, since)
         draws = draws_since(connection, since)
     both = _batches_of(labeled, Share.TARGETED) & _batches_of(labeled, Share.PROBABILITY)
@@ -323,7 +323,7 @@ def read_overview(loop: Loop, labeling: LabelingFacts | None = None) -> Overview
         decisions = decisions_of(connection, reported[-_RECENT:])
         report = recent[-1] if recent else None
         newest = newest_failures(connection, _SLICED)
-        since = max(len(nights) - _TIMED_NIGHTS, 0)
+        since = len(nights) - _TIMED_NIGHTS + 1
         return OverviewFacts(
             last=last,
             num_nights=len(nights),

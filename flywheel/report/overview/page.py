@@ -48,7 +48,6 @@ from flywheel.report.overview.sheets import (
 )
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _POINTS = 120
@@ -132,7 +131,7 @@ def _state_chart(moves: Mapping[int, Mapping[FailureState, int]]) -> str:
         )
     axes.set_ylim(bottom=0)
     axes.set_ylabel("failures so far")
-    _nights(axes)
+    write_numbers(axes.xaxis, "nights")
     _legend(figure, columns=3)
     return to_svg(figure, f"Cumulative failures by state over {len(nights)} nights")
 
@@ -171,7 +170,7 @@ def _costs(nights: Mapping[int, Expense]) -> Iterator[tuple[str, str]]:
     axes.bar(list(nights), labels, width=0.8, color=Ink.CANDIDATE, alpha=0.7, linewidth=0)
     axes.set_ylabel("labels")
     write_numbers(axes.yaxis, "whole")
-    _nights(axes)
+    write_numbers(axes.xaxis, "nights")
     yield "labels", to_svg(figure, f"Labels by the night that requested them, {len(nights)} nights")
     prices = [
         (night, expense.money_per_label)
@@ -192,7 +191,7 @@ def _price_chart(prices: Sequence[tuple[int, Estimate]]) -> str:
         0, max(2 * max(values), 1e-9)
     )  # few labels have an unbounded interval: scale by the values
     axes.set_ylabel("cost per label")
-    _nights(axes)
+    write_numbers(axes.xaxis, "nights")
     return to_svg(figure, f"Cost per label by the night that requested it, {len(prices)} nights")
 
 
@@ -232,7 +231,7 @@ def _drift_chart(measured: Sequence[tuple[int, Drift]]) -> str:
     axes.axhline(LEAST_EFFECT, color=Ink.REQUIRED, linewidth=1.4, linestyle="--")
     axes.set_ylim(bottom=0)
     axes.set_ylabel("distance")
-    _nights(axes)
+    write_numbers(axes.xaxis, "nights")
     alarms = sum(drift.is_alarm for _, drift in measured)
     return to_svg(figure, f"Drift over {len(measured)} nights, {alarms} of them with an alarm")
 
@@ -242,11 +241,6 @@ def _strongest(measured: Sequence[tuple[int, Drift]]) -> list[tuple[int, Drift]]
     step = -(-len(measured) // _POINTS)
     parts = (measured[start : start + step] for start in range(0, len(measured), step))
     return [max(part, key=lambda item: (item[1].low or 0.0, item[0])) for part in parts]
-
-
-def _nights(axes: Axes) -> None:
-    axes.set_xlabel("night")
-    write_numbers(axes.xaxis, "whole")
 
 
 def _legend(figure: Figure, columns: int) -> None:

@@ -60,7 +60,7 @@ def new_project(servers, tmp_path_factory) -> Iterator[Callable[[str], SmallProj
 
 @pytest.fixture(scope="session")
 def begun(new_project) -> SmallProject:
-    """Night 0 has released a model, it serves, and it has answered a day of traffic."""
+    """Night 1 has released a model, it serves, and it has answered a day of traffic."""
     small = new_project("begun")
     small.serve()
     assert small.night().name == "PROMOTE"
@@ -78,7 +78,7 @@ def grown(begun, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def story(begun, grown, annotators) -> SmallProject:
-    """Night 1 of `begun` has routed, people have answered, and night 2 has learned from it."""
+    """Night 2 of `begun` has routed, people have answered, and night 3 has learned from it."""
     begun.states = [begun.night()]
     begun.posted = annotators.tasks("begun")
     annotators.annotate_all("begun")

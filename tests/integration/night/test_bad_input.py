@@ -65,7 +65,7 @@ def test_what_production_sends_wrong_is_reported_and_not_stored(
 
 
 def test_a_night_without_traffic_completes_and_routes_nothing(begun):
-    steps = begun.steps(0)
+    steps = begun.steps(1)
     drift = steps["collect"].pop("drift")
     assert steps["collect"] == {"num_predictions": 0, "num_feedback": 0, "num_failures": 0}
     assert (drift["num_new"], drift["is_alarm"]) == (0, False)
@@ -136,7 +136,7 @@ def test_without_a_model_server_a_promoted_candidate_waits_for_it(small, annotat
     assert small.rows("select max(number) from releases") == [(1,)]
     small.serve()
     assert small.night().name == "PROMOTE"
-    assert small.rows("select number, finished_at is not null from nights")[-1] == (2, 1)
+    assert small.rows("select number, finished_at is not null from nights")[-1] == (3, 1)
     [(released,)] = small.rows("select checkpoint_digest from releases where number = 2")
     assert small.serving() == released == small.steps()["retrain"]["candidate_digest"]
 
@@ -148,7 +148,7 @@ def test_a_report_that_cannot_be_written_fails_the_night_which_then_goes_on(smal
     assert small.night().is_failed()
     reports.unlink()
     assert small.night().is_completed()
-    assert small.rows("select number, finished_at is not null from nights")[-1] == (1, 1)
+    assert small.rows("select number, finished_at is not null from nights")[-1] == (2, 1)
 
 
 def test_blobs_that_cannot_be_written_begin_no_night_and_lose_nothing(small):
@@ -164,7 +164,7 @@ def test_blobs_that_cannot_be_written_begin_no_night_and_lose_nothing(small):
 
 @pytest.fixture(scope="module")
 def annotated(new_copy, annotators):
-    """Night 2 has read three labels; then people delete one, skip one and leave the list."""
+    """Night 3 has read three labels; then people delete one, skip one and leave the list."""
     small = new_copy()
     small.night()
     targeted = set(small.rows("select sample_id from choices where share = 'targeted'"))
@@ -181,11 +181,11 @@ def annotated(new_copy, annotators):
 
 @pytest.mark.parametrize("what", ["num_deleted", "num_skipped", "num_refused"])
 def test_what_annotators_take_back_skip_or_make_up_is_counted(annotated, what):
-    assert (annotated.steps(2)["ingest"][what], annotated.steps(3)["ingest"][what]) == (0, 1)
+    assert (annotated.steps(3)["ingest"][what], annotated.steps(4)["ingest"][what]) == (0, 1)
 
 
 def test_a_deleted_annotation_takes_its_row_and_no_other_from_the_data_set(annotated):
-    before, after = annotated.steps(2)["ingest"], annotated.steps(3)["ingest"]
+    before, after = annotated.steps(3)["ingest"], annotated.steps(4)["ingest"]
     assert before["num_train"] - after["num_train"] == 1
     assert annotated.rows("select count(*) from annotations") == [(5,)]
 

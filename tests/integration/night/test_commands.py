@@ -34,7 +34,7 @@ def flywheel(three_nights):
 def test_status_names_the_release_and_its_night(flywheel, three_nights):
     done = flywheel("status", run=commands.as_process)
     assert (done.code, done.err) == (0, "")
-    assert three_nights.steps(2)["release"]["serving_digest"][:12] in done.out
+    assert three_nights.steps(3)["release"]["serving_digest"][:12] in done.out
 
 
 def test_trace_follows_a_sample_from_its_prediction_to_the_release(flywheel, three_nights):
@@ -48,9 +48,9 @@ def test_trace_follows_a_sample_from_its_prediction_to_the_release(flywheel, thr
 
 
 def test_report_writes_the_page_of_any_night_anew(flywheel, three_nights):
-    page = three_nights.directory / ".flywheel/reports/night-0001.html"
+    page = three_nights.directory / ".flywheel/reports/night-0002.html"
     page.unlink()
-    done = flywheel("report", "--night", "1")
+    done = flywheel("report", "--night", "2")
     assert (done.code, done.out.strip()) == (0, str(page))
     assert page.read_text().startswith("<!doctype html>")
 

@@ -101,7 +101,7 @@ def answers(small: SmallProject, query: str) -> dict[str, list]:
 
 def test_what_two_annotators_submit_in_label_studio_becomes_a_label_where_they_agree(story):
     small, task = story.small, load_task(story.small.project.project.task, story.small.directory)
-    sent = small.steps(1)["route"]["num_sent"]
+    sent = small.steps(2)["route"]["num_sent"]
     given = answers(small, "annotations order by updated_at")
     assert story.worked.annotations == 2 * sent == 2 * len(given)
     assert len(small.rows("select distinct annotator from annotations")) == 2
@@ -114,7 +114,7 @@ def test_what_two_annotators_submit_in_label_studio_becomes_a_label_where_they_a
 
 def test_the_second_night_trains_on_these_labels(story):
     small, labels = story.small, answers(story.small, "labels where source = 'annotators'")
-    ingested, retrained = (small.steps(2)[name] for name in ("ingest", "retrain"))
+    ingested, retrained = (small.steps(3)[name] for name in ("ingest", "retrain"))
     assert ingested["num_annotations"] == story.worked.annotations
     assert ingested["num_labels"] == len(labels)
     rows = read_manifest(Blobs.open(small.project.blobs_url), ingested["dataset_id"])
@@ -141,7 +141,7 @@ def test_metric_and_requirements_are_in_the_report_of_the_verdict(story):
     [watched] = report.watched
     assert (watched.formula, watched.bound) == (formula, bound)
     assert watched.candidate is not None
-    page = (story.small.directory / ".flywheel/reports/night-0002.html").read_text("utf-8")
+    page = (story.small.directory / ".flywheel/reports/night-0003.html").read_text("utf-8")
     assert all(text in page for text in (story.decision.verdict, metric, formula))
 
 

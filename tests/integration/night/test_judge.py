@@ -46,7 +46,7 @@ def test_every_decision_comes_out_again_byte_for_byte(story, decisions):
 
 
 def test_the_promotion_rests_on_fresh_labels_of_the_probability_share(story):
-    [(record,)] = story.rows("select record from reports where night = 2")
+    [(record,)] = story.rows("select record from reports where night = 3")
     report = json.loads(record) if isinstance(record, str) else record
     drawn = story.rows("select sample_id from choices where share = 'probability'")
     opened = story.rows("select sample_id from openings")
@@ -56,7 +56,7 @@ def test_the_promotion_rests_on_fresh_labels_of_the_probability_share(story):
 
 
 def test_production_is_estimated_every_night_that_has_labels(story):
-    [(record,)] = story.rows("select record from reports where night = 2")
+    [(record,)] = story.rows("select record from reports where night = 3")
     report = json.loads(record) if isinstance(record, str) else record
     production = report["production"]
     assert production["estimate"]["low"] <= production["estimate"]["value"]

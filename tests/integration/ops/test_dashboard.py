@@ -209,7 +209,7 @@ def test_the_run_leads_to_its_artifacts(run, prefect_server, look):
     [
         ("flywheel.html", "overview"),
         ("labeling.html", "labeling"),
-        ("night-0001.html", "Hard cases"),
+        ("night-0002.html", "Hard cases"),
     ],
 )
 def test_a_page_fits_its_screen_and_decodes_its_pictures(run, directory, look, name, text, width):

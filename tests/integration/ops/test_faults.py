@@ -136,7 +136,7 @@ def facts(directory):
         return night.number, night.finished_at is not None, done, len(releases)
 
 
-ENDED = (0, True, 8, 1)
+ENDED = (1, True, 8, 1)
 """one night with all of its steps, and one release, which serves"""
 
 
@@ -276,7 +276,7 @@ def test_a_full_disk_ends_a_night_in_one_line_and_loses_nothing(make, prefect_se
     assert state.is_failed()
     assert "No space left on device" in state.message
     with open_loop(directory) as loop:
-        assert "night 0 is unfinished and no process runs it" in status(loop).to_do
+        assert "night 1 is unfinished and no process runs it" in status(loop).to_do
     (small_disk / "filler").unlink()
     assert flows.nightly.nightly(directory, return_state=True).name == "PROMOTE"
     assert facts(directory) == ENDED
@@ -297,9 +297,9 @@ def test_a_clock_that_jumps_in_mid_night_costs_no_night(make, prefect_server, ju
         clock.ahead = HOUR
         slot = Slot(at=clock(), begun_at=clock())
         with begin_night(loop, beginning=Beginning(slot=slot)) as under_way:
-            assert under_way.number == 1
+            assert under_way.number == 2
     assert flows.nightly.nightly(directory, return_state=True).is_completed()
-    assert facts(directory) == (1, True, 8, 1)
+    assert facts(directory) == (2, True, 8, 1)
 
 
 def test_a_project_that_moved_says_where_its_runs_look(make, prefect_server):

@@ -1,6 +1,6 @@
 """The flows on a real Prefect server: parts of a night, a person's answer, the way back.
 
-One small project lives through the module, in the order of the tests: its night 0 is begun by
+One small project lives through the module, in the order of the tests: its night 1 is begun by
 retrain, goes on in evaluate and ends in nightly, which asks a person before it releases.
 """
 
@@ -103,11 +103,11 @@ def directory(tmp_path_factory, prefect_server, free_url):
 
 @pytest.fixture(scope="module")
 def asked(directory):
-    """The states of retrain, evaluate and nightly, which bring night 0 to its question."""
+    """The states of retrain, evaluate and nightly, which bring night 1 to its question."""
     states = [retrain(directory, then_release=False, return_state=True)]
     states.append(evaluate(directory, return_state=True))
     with open_loop(directory) as loop, loop.ledger.read() as connection:
-        assert "release" not in finished_steps(connection, 0)
+        assert "release" not in finished_steps(connection, 1)
     return [*states, flows.nightly.nightly(directory, return_state=True)]
 
 
@@ -160,12 +160,12 @@ def planned(prefect):
 def test_a_night_goes_on_from_flow_to_flow(asked):
     assert [state.name for state in asked] == ["Trained", "PROMOTE", "PROMOTE"]
     assert " steps on " in asked[0].message
-    assert asked[1].message.endswith("night 0 stays open, the next run ends it")
+    assert asked[1].message.endswith("night 1 stays open, the next run ends it")
     assert all(state.is_completed() for state in asked)
 
 
 def test_a_promotion_that_waits_is_reported_with_its_deadline_and_dossier(directory, asked):
-    assert "of night 0 waits for approval until " in asked[2].message
+    assert "of night 1 waits for approval until " in asked[2].message
     with open_loop(directory) as loop:
         line = status(loop).approval
         assert status(loop).to_do.startswith("a promoted candidate waits for approval: flywheel")

@@ -73,15 +73,15 @@ def runs_of_the_pool(project):
 def test_the_night_ends_as_if_it_had_done_all_by_itself(project, state):
     assert state.name == "PROMOTE"
     with open_loop(project.directory) as loop, loop.ledger.read() as connection:
-        assert len(finished_steps(connection, 0)) == 8
+        assert len(finished_steps(connection, 1)) == 8
         assert len(release_history(connection)) == 1
 
 
 def test_training_and_scoring_were_runs_of_the_pool_and_nothing_else_was(project, state):
     ended = [(run["name"], run["state_name"]) for run in runs_of_the_pool(project)]
     assert ended == [
-        ("pooled retrain of night 0", "Completed"),
-        ("pooled evaluate of night 0", "Completed"),
+        ("pooled retrain of night 1", "Completed"),
+        ("pooled evaluate of night 1", "Completed"),
     ]
 
 
@@ -90,5 +90,5 @@ def test_a_run_for_a_night_that_is_over_has_nothing_to_do(project, state):
     late = gpu_step(project.directory, 0, "retrain", return_state=True)
     assert (late.name, late.message) == (
         "Skipped",
-        "night 0 is not open, so no run waits for its 'retrain'",
+        "night 1 is not open, so no run waits for its 'retrain'",
     )

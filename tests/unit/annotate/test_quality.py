@@ -7,7 +7,7 @@ from flywheel.ledger.requests import answers_asked, open_requests
 from flywheel.ledger.tables import samples, skips
 from flywheel.records import Purpose
 
-NIGHT = 3
+NIGHT = 4
 ANN, BOB, CLEO, EVE = "ann", "bob", "cleo", "eve@example.com"
 
 
@@ -74,12 +74,12 @@ def test_a_share_of_the_answers_goes_to_samples_whose_answer_is_known(letters, k
 
 def test_what_a_night_leaves_over_of_the_gold_share_is_carried_over(letters, known, besides):
     known(20)  # 50 answers a night, 0.05 of them: two and a half, and a question takes three
-    assert [besides(night=night).num_gold for night in range(7)] == [1, 1, 1, 1, 1, 0, 1]
+    assert [besides(night=night).num_gold for night in range(1, 8)] == [1, 1, 1, 1, 1, 0, 1]
 
 
 def test_gold_questions_that_cannot_be_asked_are_said(letters, besides):
     letters.choose(b"x1")
-    assert besides(night=0).num_gold == 0
+    assert besides(night=1).num_gold == 0
     with letters.ledger.read() as connection:
         assert "annotators are not measured" in connection.execute(select(skips.c.reason)).scalar()
 

@@ -41,7 +41,7 @@ class Turned:
         with ledger.begin() as connection:
             number = open_night(connection, NOW).number
             self.events.append(f"night {number}")
-            if number == 0:
+            if number == 1:
                 add_checkpoint(connection, CHECKPOINT)
                 add_release(connection, CHECKPOINT.digest, "first", NOW)
             finish_night(connection, number, NOW)
@@ -79,10 +79,10 @@ def turned(tmp_path, monkeypatch):
     return found
 
 
-def test_a_new_demo_begins_with_night_0_and_people_work_between_the_nights(turned):
+def test_a_new_demo_begins_with_night_1_and_people_work_between_the_nights(turned):
     turned.run(nights=2)
-    first, second = ["traffic", "night 1"], ["people 1", "traffic", "night 2"]
-    assert turned.events == ["night 0", *first, *second, "story of digits"]
+    first, second = ["traffic", "night 2"], ["people 1", "traffic", "night 3"]
+    assert turned.events == ["night 1", *first, *second, "story of digits"]
 
 
 def test_a_night_that_was_cut_off_is_finished_first_without_new_traffic(turned):
@@ -90,7 +90,7 @@ def test_a_night_that_was_cut_off_is_finished_first_without_new_traffic(turned):
     turned.cut_off()
     turned.events.clear()
     turned.run(nights=1)
-    assert turned.events[:-1] == ["night 2", "people 2", "traffic", "night 3"]
+    assert turned.events[:-1] == ["night 3", "people 2", "traffic", "night 4"]
 
 
 def test_the_heading_of_a_night_is_its_number_in_the_ledger(turned):
@@ -99,21 +99,21 @@ def test_the_heading_of_a_night_is_its_number_in_the_ledger(turned):
     turned.said.truncate(0)
     turned.run(nights=1)
     said = turned.said.getvalue()
-    assert said.index("─ night 2 ─") < said.index("finishing night 2, which was interrupted")
-    assert said.index("which was interrupted") < said.index("─ night 3 ─")
-    assert "night 4" not in said
+    assert said.index("─ night 3 ─") < said.index("finishing night 3, which was interrupted")
+    assert said.index("which was interrupted") < said.index("─ night 4 ─")
+    assert "night 5" not in said
 
 
 def test_a_second_call_goes_on_with_the_next_night(turned):
     turned.run(nights=1)
     turned.events.clear()
     turned.run(nights=1)
-    assert "continuing after night 1" in turned.said.getvalue()
-    assert turned.events[:-1] == ["people 1", "traffic", "night 2"]
+    assert "continuing after night 2" in turned.said.getvalue()
+    assert turned.events[:-1] == ["people 1", "traffic", "night 3"]
 
 
 def test_the_metric_is_revisited_after_its_night_and_the_file_says_so(turned):
-    revisit = Revisit(after_night=1, section='optimize = "correct.mean"', because="why not")
+    revisit = Revisit(after_night=2, section='optimize = "correct.mean"', because="why not")
     turned.demo = dataclasses.replace(turned.demo, revisit=revisit)
     turned.run(nights=2)
     project = demo.load_project(turned.directory)

@@ -116,13 +116,13 @@ def test_the_last_page_compares_with_as_many_labels_drawn_at_random(toy_demo, tm
             project.night()
             project.annotate(side_of)
         with project.loop.ledger.read() as connection:
-            reports = reports_of(connection, [0, 1, 2])
+            reports = reports_of(connection, [1, 2, 3])
         trained = []
         story = make_story(toy_demo, project.loop, reports, lambda done, _all: trained.append(done))
     sheet = story.sheets[0]
     found = re.search(r"Trained on (\d+) labels each", story.lead)
     assert found is not None
-    assert 0 < int(found[1]) <= 25  # half of a night's 50
+    assert 0 < int(found[1]) <= 30  # about half of a night's 50
     assert [row[0] for row in sheet.rows] == ["all", "left", "right"]
     assert int(sheet.rows[0][1]) == sum(int(row[1]) for row in sheet.rows[1:])
     ours, drawn, gain = (float(cell.split()[0]) for cell in sheet.rows[0][3:])

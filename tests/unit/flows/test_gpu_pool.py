@@ -52,7 +52,7 @@ def night(tmp_path):
         )
         with ledger.begin() as connection:
             open_night(connection, NOW)
-        yield NightRun(loop=loop, number=0, started_at=NOW)
+        yield NightRun(loop=loop, number=1, started_at=NOW)
 
 
 @pytest.fixture
@@ -94,14 +94,14 @@ def test_the_result_is_the_one_in_the_ledger(night, step):
     made, done = step
     pool = FakePool(Pending(), None, Running(), works=lambda: night.do(made))
     assert do(night, made, pool) == DONE
-    assert (pool.started, done) == ([(0, "retrain")], [0])
+    assert (pool.started, done) == ([(1, "retrain")], [1])
 
 
 def test_what_another_run_has_done_ends_the_wait_of_a_run_that_never_began(night, step):
     """A killed night left one in the pool; this night's own still stands in the queue."""
     made, done = step
     pool = FakePool(Pending(), Pending(), AwaitingRetry(), works=lambda: night.do(made))
-    assert (do(night, made, pool), done) == (DONE, [0])
+    assert (do(night, made, pool), done) == (DONE, [1])
 
 
 def test_a_step_that_is_done_starts_nothing(night, step):
@@ -116,7 +116,7 @@ def test_a_step_that_is_done_starts_nothing(night, step):
     [
         (Failed(message="no weights"), FlywheelError),
         (Cancelled(message="by ann"), FlywheelError),
-        (Completed(name="Skipped", message="night 0 is not open"), FlywheelError),
+        (Completed(name="Skipped", message="night 1 is not open"), FlywheelError),
         (Crashed(message="killed"), UnavailableError),
     ],
     ids=lambda value: getattr(value, "name", ""),
@@ -163,7 +163,7 @@ def test_a_step_that_needs_a_gpu_is_done_under_a_lock_of_its_own(night, step):
 
 def test_only_the_open_night_can_be_joined(night):
     loop = night.loop
-    assert join_night(loop, 0, lambda *_: None).started_at == NOW
-    assert join_night(loop, 1, lambda *_: None) is None
+    assert join_night(loop, 1, lambda *_: None).started_at == NOW
+    assert join_night(loop, 2, lambda *_: None) is None
     night.finish()
-    assert join_night(loop, 0, lambda *_: None) is None
+    assert join_night(loop, 1, lambda *_: None) is None

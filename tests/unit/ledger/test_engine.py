@@ -56,7 +56,7 @@ def test_a_ledger_keeps_what_it_had_when_it_is_opened_again(tmp_path, production
     with closing(Ledger.open(url(tmp_path))) as first, first.begin() as connection:
         open_night(connection, production.now)
     with closing(Ledger.open(url(tmp_path))) as second, second.read() as connection:
-        assert last_night(connection).number == 0
+        assert last_night(connection).number == 1
 
 
 def test_two_processes_that_open_a_new_ledger_and_write_at_once_both_succeed(tmp_path):
@@ -115,7 +115,7 @@ def test_times_come_back_as_the_moments_that_they_were(ledger):
     moment = datetime.fromisoformat("2026-10-25T02:30:00.123456+02:00")
     with ledger.begin() as connection:
         open_night(connection, moment)
-        finish_night(connection, 0, moment)
+        finish_night(connection, 1, moment)
         night = last_night(connection)
     assert (night.started_at, night.finished_at) == (moment, moment)
     assert night.started_at.tzinfo is not None

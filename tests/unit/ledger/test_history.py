@@ -15,16 +15,16 @@ def connection(ledger):
 
 def test_a_night_is_found_by_its_number(connection, production):
     open_night(connection, production.now)
-    finish_night(connection, 0, production.now)
-    assert get_night(connection, 0).finished_at == production.now
+    finish_night(connection, 1, production.now)
+    assert get_night(connection, 1).finished_at == production.now
 
 
 def test_a_night_that_never_was_is_an_error_that_names_the_known_ones(connection, production):
-    with pytest.raises(UnknownIdError, match="no night 0 in the ledger; nights: there was none"):
-        get_night(connection, 0)
-    open_night(connection, production.now)
-    with pytest.raises(UnknownIdError, match=r"nights: 0\.\.0"):
+    with pytest.raises(UnknownIdError, match="no night 1 in the ledger; nights: there was none"):
         get_night(connection, 1)
+    open_night(connection, production.now)
+    with pytest.raises(UnknownIdError, match=r"nights: 1\.\.1"):
+        get_night(connection, 2)
 
 
 def test_without_a_report_there_is_nothing_to_read(connection):

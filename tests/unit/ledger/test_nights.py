@@ -32,8 +32,8 @@ def step(name, result=None):
     return FinishedStep(name, {"n": result}, 1.5)
 
 
-def test_nights_count_from_0_without_a_gap(connection, now):
-    for number in range(3):
+def test_nights_count_from_1_without_a_gap(connection, now):
+    for number in (1, 2, 3):
         assert open_night(connection, now).number == number
         finish_night(connection, number, now)
 
@@ -47,14 +47,14 @@ def test_the_budget_is_that_of_the_open_night_else_of_the_one_to_come(connection
     numbers = [current_night_number(connection)]
     open_night(connection, now)
     numbers.append(current_night_number(connection))
-    finish_night(connection, 0, now)
-    assert [*numbers, current_night_number(connection)] == [0, 0, 1]
+    finish_night(connection, 1, now)
+    assert [*numbers, current_night_number(connection)] == [1, 1, 2]
 
 
 def test_a_night_is_finished_once(connection, now):
     open_night(connection, now)
-    finish_night(connection, 0, now)
-    finish_night(connection, 0, now + timedelta(days=1))
+    finish_night(connection, 1, now)
+    finish_night(connection, 1, now + timedelta(days=1))
     assert last_night(connection).finished_at == now
 
 
@@ -62,21 +62,21 @@ def test_finished_steps_survive_a_rolled_back_one_and_keep_their_order(ledger, n
     for minute, name in enumerate(["deploy", "collect", "route"]):
         with ledger.begin() as connection:
             open_night(connection, now)
-            finish_step(connection, 0, step(name, minute), now + timedelta(minutes=minute))
+            finish_step(connection, 1, step(name, minute), now + timedelta(minutes=minute))
     with suppress(ZeroDivisionError), ledger.begin() as connection:
-        finish_step(connection, 0, step("ingest"), now)
+        finish_step(connection, 1, step("ingest"), now)
         raise ZeroDivisionError
     with ledger.read() as connection:
-        assert list(finished_steps(connection, 0)) == ["deploy", "collect", "route"]
-        assert finished_steps(connection, 0)["route"] == step("route", 2)
-        assert finished_steps(connection, 1) == {}
+        assert list(finished_steps(connection, 1)) == ["deploy", "collect", "route"]
+        assert finished_steps(connection, 1)["route"] == step("route", 2)
+        assert finished_steps(connection, 2) == {}
 
 
 def test_of_a_step_that_was_done_again_the_new_result_counts(connection, now):
     open_night(connection, now)
-    finish_step(connection, 0, step("train", 1), now)
-    finish_step(connection, 0, step("train", 2), now)
-    assert finished_steps(connection, 0) == {"train": step("train", 2)}
+    finish_step(connection, 1, step("train", 1), now)
+    finish_step(connection, 1, step("train", 2), now)
+    assert finished_steps(connection, 1) == {"train": step("train", 2)}
 
 
 def test_the_same_skip_is_noted_once(connection, now):
@@ -118,6 +118,6 @@ def test_a_slot_has_had_its_night(connection, now, slot, finished, had):
     hours = lambda number: None if number is None else now + timedelta(hours=number)  # noqa: E731
     open_night(connection, now, hours(slot))
     if finished is not None:
-        finish_night(connection, 0, hours(finished))
+        finish_night(connection, 1, hours(finished))
     found = night_of_slot(connection, now, now + timedelta(hours=2))
     assert (found is not None) is had

@@ -90,7 +90,7 @@ class Story:
         with self.loop.ledger.read() as connection:
             return current_release(connection)
 
-    def promoted(self, name="d1", number=0, **changes):
+    def promoted(self, name="d1", number=1, **changes):
         """A night whose candidate the gate has promoted."""
         because = {"verdict": Verdict.PROMOTE, "reasons": ("better",)}
         trained = {"device": "cpu", "train_seconds": 1.0, "losses": (), "note": "trained"}

@@ -27,7 +27,7 @@ def says(answer, name="Ada", reason="because"):
 
 @pytest.fixture
 def asked(asking):
-    """The question of night 0 waits."""
+    """The question of night 1 waits."""
     asking.released_step = RELEASE.run(asking.promoted())
     return asking
 
@@ -41,7 +41,7 @@ def test_a_promoted_candidate_waits_and_the_night_says_until_when(asked):
     step = asked.released_step
     assert (step.release_number, step.serving_digest, step.waits) == (None, CHAMPION, find(asked))
     assert step.note == (
-        "decision d1 of night 0 waits for approval until 2026-03-01 12:00 UTC, "
+        "decision d1 of night 1 waits for approval until 2026-03-01 12:00 UTC, "
         "then the answer is decline"
     )
 
@@ -56,7 +56,7 @@ def test_approving_releases_as_a_night_does(asked):
     assert (answered.released.number, asked.server.serving) == (2, CANDIDATE)
     assert asked.pointer.reason == "decision d1, approved by Ada: because"
     assert answered.description == (
-        "decision d1 of night 0 was approved by Ada at 2026-03-01 02:00 UTC: because; "
+        "decision d1 of night 1 was approved by Ada at 2026-03-01 02:00 UTC: because; "
         "release 2 serves"
     )
 
@@ -131,12 +131,12 @@ def test_the_run_of_the_deadline_takes_no_ones_place(asked):
 
 
 def test_a_newer_promotion_takes_the_place_of_the_one_that_waits(asked):
-    newer = RELEASE.run(asked.promoted("newer", number=1)).waits
+    newer = RELEASE.run(asked.promoted("newer", number=2)).waits
     assert find(asked).answer is Consent.SUPERSEDED
     with pytest.raises(UserError, match=r"was superseded at .*decision newer took its place"):
         answer_approval(asked.loop, "d1", says("approve"))
     assert answer_approval(asked.loop, "", says("decline")).approval.decision_id == "newer"
-    assert newer.night == 1
+    assert newer.night == 2
 
 
 def test_over_another_champion_nothing_is_approved(asked):

@@ -45,6 +45,7 @@ def test_production_that_is_all_alike_is_drawn_and_chosen_from_like_any_other(be
     alike = [np.array([1.0, 1.0 + 1e-6 * row], dtype="<f4") for row in range(30)]
     begun.serve(Sample.of(point.tobytes(), "application/octet-stream") for point in alike)
     routed = begun.night()["route"]
-    assert (routed.num_probability, routed.num_targeted) == (8, 8)
+    assert min(routed.num_probability, routed.num_targeted) > 4
+    assert routed.num_probability + routed.num_targeted == 16
     begun.annotate(lambda _: "right")
     assert begun.night()["ingest"].num_labels == 16

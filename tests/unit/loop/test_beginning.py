@@ -40,22 +40,22 @@ def by_hand(story, now, *, is_killed=False, **wanted):
 
 
 def test_each_slot_has_one_night(turn):
-    assert turn(MONDAY) == 0
+    assert turn(MONDAY) == 1
     with pytest.raises(
-        SupersededError, match="2026-03-02 02:00 UTC has had its night: night 0, finished"
+        SupersededError, match="2026-03-02 02:00 UTC has had its night: night 1, finished"
     ):
         turn(MONDAY, 2 * MINUTE)
-    assert turn(MONDAY + DAY) == 1
+    assert turn(MONDAY + DAY) == 2
 
 
 def test_a_night_that_was_killed_is_continued_by_a_run_of_its_slot(turn):
-    assert turn(MONDAY, is_killed=True) == 0
-    assert turn(MONDAY, 5 * MINUTE) == 0
+    assert turn(MONDAY, is_killed=True) == 1
+    assert turn(MONDAY, 5 * MINUTE) == 1
 
 
 def test_a_night_that_was_killed_is_continued_by_the_next_slot_which_has_had_it_then(turn, story):
     turn(MONDAY, is_killed=True)
-    assert turn(MONDAY + DAY) == 0
+    assert turn(MONDAY + DAY) == 1
     with pytest.raises(SupersededError):
         turn(MONDAY + DAY, 5 * MINUTE)
     with story.loop.ledger.read() as connection:
@@ -68,7 +68,7 @@ def test_of_a_heap_of_late_runs_only_the_last_one_turns_the_loop(turn):
         slot = MONDAY + day * DAY
         with pytest.raises(SupersededError, match=r"run of the slot .* was already due"):
             turn(slot, resumed - slot)
-    assert turn(MONDAY + 7 * DAY, timedelta(hours=3)) == 0
+    assert turn(MONDAY + 7 * DAY, timedelta(hours=3)) == 1
 
 
 @pytest.mark.parametrize(
@@ -87,19 +87,19 @@ def test_a_night_by_hand_that_was_under_way_at_the_slots_time_serves_it(
         with pytest.raises(SupersededError):
             turn(MONDAY, timedelta(hours=2))
     else:
-        assert turn(MONDAY, timedelta(hours=2)) == 1
+        assert turn(MONDAY, timedelta(hours=2)) == 2
 
 
 def test_by_hand_there_is_always_a_night(turn, story):
     turn(MONDAY)
-    assert [by_hand(story, MONDAY + MINUTE) for _ in range(2)] == [1, 2]
+    assert [by_hand(story, MONDAY + MINUTE) for _ in range(2)] == [2, 3]
 
 
 def test_a_clock_that_is_days_off_leaves_no_night_out_and_makes_none_twice(turn):
     """The slot and its delay are of the schedule's clock."""
-    assert turn(MONDAY, now=MONDAY + 400 * DAY) == 0
-    assert turn(MONDAY + DAY) == 1
-    assert turn(MONDAY + 2 * DAY, now=MONDAY - 400 * DAY) == 2
+    assert turn(MONDAY, now=MONDAY + 400 * DAY) == 1
+    assert turn(MONDAY + DAY) == 2
+    assert turn(MONDAY + 2 * DAY, now=MONDAY - 400 * DAY) == 3
     for slot in (MONDAY, MONDAY + DAY, MONDAY + 2 * DAY):
         with pytest.raises(SupersededError):
             turn(slot)
@@ -108,7 +108,7 @@ def test_a_clock_that_is_days_off_leaves_no_night_out_and_makes_none_twice(turn)
 def test_a_day_that_never_comes_again_supersedes_nothing(turn, letters, story):
     letters.change(schedule={"cron": "0 2 31 2 *"})
     story.change(project=letters.project)
-    assert turn(MONDAY, 900 * DAY) == 0
+    assert turn(MONDAY, 900 * DAY) == 1
 
 
 def test_an_early_night_is_marked_and_has_no_slot(story):
@@ -154,6 +154,6 @@ def test_a_late_run_of_a_skipped_hour_is_the_night_of_its_slot(turn, story):
     )
     story.change(project=story.loop.project.model_copy(update={"schedule": schedule}))
     slot = datetime(2027, 3, 28, 0, 30, tzinfo=UTC)
-    assert turn(slot, 30 * MINUTE, is_killed=True) == 0
+    assert turn(slot, 30 * MINUTE, is_killed=True) == 1
     with pytest.raises(SupersededError, match="2027-03-29 00:30 UTC was already due"):
         turn(slot, DAY)

@@ -89,11 +89,11 @@ def test_one_night_begins_early_between_two_of_the_schedule(enough, labels):
     """Each night asks for labels, which would begin the next one, and so on."""
     with begin_night(enough.loop, beginning=Beginning(is_early=True)) as night:
         night.finish()
-    assert "night 0 began early" not in why_not_early(enough.loop)  # it had begun before
+    assert "night 1 began early" not in why_not_early(enough.loop)  # it had begun before
     with begin_night(enough.loop, beginning=Beginning(is_early=True)) as night:
         night.finish()
     message = (
-        "night 1 already began early at 2026-03-01 03:00 UTC. The next one is at 0 2 * * * UTC"
+        "night 2 already began early at 2026-03-01 03:00 UTC. The next one is at 0 2 * * * UTC"
     )
     assert why_not_early(enough.loop).startswith(message)
     enough.wait(24)

@@ -72,7 +72,7 @@ def test_without_an_earlier_release_there_is_no_way_back(story):
 
 
 def test_an_override_is_stored_with_its_release_or_not_at_all(story):
-    story.promoted(name="d1", number=0)
+    story.promoted(name="d1")
     wanted = Override(verdict=Verdict.PROMOTE, name="Ada", reason="I know it")
     story.server.fault = UnavailableError("no answer")
     with pytest.raises(UnavailableError):

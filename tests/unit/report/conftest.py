@@ -57,24 +57,24 @@ def night_only(monkeypatch):
 @pytest.fixture(scope="session")
 def written(shared):
     """The page of each of the four nights."""
-    first = write_report(shared.loop, 0)
+    first = write_report(shared.loop, 1)
     with pytest.MonkeyPatch.context() as patch:
         draw_night_only(patch)
-        return {0: first} | {night: write_report(shared.loop, night) for night in (1, 2, 3)}
+        return {1: first} | {night: write_report(shared.loop, night) for night in (2, 3, 4)}
 
 
 @pytest.fixture(scope="session")
 def step_pages(shared):
     """The Markdown page of each step of the last night."""
-    run = shared.run(3)
-    return {name: step_page(run, name, result) for name, result in shared.results(3).items()}
+    run = shared.run(4)
+    return {name: step_page(run, name, result) for name, result in shared.results(4).items()}
 
 
 @pytest.fixture(scope="session")
 def exhibit(shared):
     """The decision of the last night and what it was made of."""
     with shared.loop.ledger.read() as connection:
-        report, decision = report_of_night(connection, 3), get_decision(connection, 3)
+        report, decision = report_of_night(connection, 4), get_decision(connection, 4)
     return Exhibit(report=report, decision=decision, scores=b"scores")
 
 
@@ -87,7 +87,7 @@ def filed(shared, exhibit, tmp_path_factory):
 @pytest.fixture
 def judged():
     """A night's report and decision with all that the judge measures."""
-    report = figures.make_report(3, digest_of("dataset"), START, digest_of("model 3"))
+    report = figures.make_report(4, digest_of("dataset"), START, digest_of("model 4"))
     return report, figures.make_decision(report, Verdict.HOLD, START)
 
 
@@ -114,12 +114,12 @@ def many_nights(tmp_path_factory):
         story = Story(loop)
         version = story.version()
         with story.past.at_once():
-            for night in range(400):
+            for night in range(1, 401):
                 digest = digest_of(f"model {night}")
                 report = figures.make_report(night, version.id, story.now(), digest)
                 story.past.night()
                 story.past.store(
-                    report, figures.make_decision(report, VERDICTS[night % 4], story.now())
+                    report, figures.make_decision(report, VERDICTS[(night - 1) % 4], story.now())
                 )
                 story.past.end(night)
         yield story

@@ -96,7 +96,7 @@ def test_a_decision_of_an_older_version_has_a_dossier_too(shared, exhibit, older
 
 def test_a_dossier_of_a_first_model_says_that_there_was_no_champion(shared, tmp_path):
     with shared.loop.ledger.read() as connection:
-        report, decision = report_of_night(connection, 0), get_decision(connection, 0)
+        report, decision = report_of_night(connection, 1), get_decision(connection, 1)
     first = Exhibit(report=report, decision=decision, scores=b"scores")
     page = write_dossier(shared.loop, first, tmp_path / "first").read_text()
     assert "The ledger has no training record of a champion." in page

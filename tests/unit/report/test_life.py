@@ -47,7 +47,7 @@ def test_events_are_in_the_order_of_time(shared, sample_id):
 def test_every_state_of_the_failure_is_told(shared, sample_id):
     states = [d for what, d in told(shared.loop, sample_id) if what == "failure"]
     assert [state.split(" in ")[0] for state in states] == ["seen", "queued", "labeled", "fixed"]
-    assert states[0] == "seen in night 3; low confidence 1.00"
+    assert states[0] == "seen in night 4; low confidence 1.00"
 
 
 def test_the_draw_is_told_with_its_probability(shared, sample_id):
@@ -108,7 +108,7 @@ def _collision(length):
 
 def test_a_labeling_task_that_was_set_aside_says_why(story):
     prediction = story.predict(b"\x07")
-    story.gather(0)
+    story.gather(1)
     with story.loop.ledger.begin() as connection:
         set_aside(connection, {prediction.sample_id: "its labeling task was deleted"}, story.now())
     said = dict(told(story.loop, prediction.sample_id))["labeling task"]
@@ -117,7 +117,7 @@ def test_a_labeling_task_that_was_set_aside_says_why(story):
 
 def test_a_deleted_annotation_is_told_twice(story):
     prediction = story.predict(b"\x07")
-    story.gather(0)
+    story.gather(1)
     story.annotate(annotators=("ada",))
     with story.loop.ledger.begin() as connection:
         nothing = {"1/0": (prediction.sample_id, Purpose.CHOICE, [])}
@@ -139,9 +139,9 @@ def test_a_dataset_version_is_told_only_when_something_changed(four_nights, samp
 def test_going_back_to_an_old_dataset_version_is_told_after_the_newer_one(story):
     prediction = story.predict(b"\x07")
     empty = story.version()
-    story.gather(0)
+    story.gather(1)
     story.annotate()
-    story.ingest(0)
+    story.ingest(1)
     with story.loop.ledger.begin() as connection:
         add_version(connection, empty)
     said = [d for what, d in told(story.loop, prediction.id) if what == "dataset version"]

@@ -58,7 +58,7 @@ def test_production_is_one_line_with_what_the_labels_would_have_claimed(judged):
     assert production_line(judged[0]) == (
         "production today: 0.872 [0.827, 0.917]; assisted by unlabeled predictions 0.868 "
         "[0.837, 0.899]; averaging all labels would have claimed 0.610 [0.560, 0.660] "
-        "(160 labels of 4,200 predictions, nights 0 to 3)"
+        "(160 labels of 4,200 predictions, nights 1 to 4)"
     )
 
 

@@ -25,29 +25,29 @@ def test_a_project_without_nights_has_no_rows(loop):
 
 
 def test_each_night_is_a_row_with_its_verdict(frame):
-    assert frame.index.tolist() == [0, 1, 2, 3]
+    assert frame.index.tolist() == [1, 2, 3, 4]
     assert frame.verdict.tolist() == ["PROMOTE", "NO-VERDICT", "REJECT", "PROMOTE"]
 
 
 def test_numbers_are_those_of_the_stored_report(shared, frame):
     with shared.loop.ledger.read() as connection:
-        report = report_of_night(connection, 3)
+        report = report_of_night(connection, 4)
     candidate = next(entry.metric for entry in report.entries if entry.name == "candidate")
-    found = tuple(frame.loc[3, ["candidate", "candidate_low", "candidate_high"]])
+    found = tuple(frame.loc[4, ["candidate", "candidate_low", "candidate_high"]])
     assert found == (candidate.value, candidate.low, candidate.high)
 
 
 def test_before_the_first_release_there_is_no_champion(frame):
-    assert pd.isna(frame.champion[0])
-    assert pd.isna(frame.champion_start[0])
+    assert pd.isna(frame.champion[1])
+    assert pd.isna(frame.champion_start[1])
 
 
 def test_production_and_evidence_are_columns_and_missing_before_there_are_any(frame):
-    found = tuple(frame.loc[3, ["production", "production_low", "production_high"]])
+    found = tuple(frame.loc[4, ["production", "production_low", "production_high"]])
     assert found == (0.872, 0.827, 0.917)
-    assert frame.e_value[3] > 1
-    assert pd.isna(frame.production[0])
-    assert pd.isna(frame.e_value[0])
+    assert frame.e_value[4] > 1
+    assert pd.isna(frame.production[1])
+    assert pd.isna(frame.e_value[1])
 
 
 def test_one_metric_is_named_by_its_formula_alone(frame):
@@ -55,12 +55,12 @@ def test_one_metric_is_named_by_its_formula_alone(frame):
 
 
 def another_metric(story, metric_id, formula):
-    """A later night under another metric, and night 1 measured anew under it."""
+    """A later night under another metric, and night 2 measured anew under it."""
     with story.loop.ledger.begin() as connection:
-        first, last = report_of_night(connection, 1), report_of_night(connection, 3)
+        first, last = report_of_night(connection, 2), report_of_night(connection, 4)
         new = {"metric_id": metric_id, "metric": formula}
         open_night(connection, story.now())
-        add_report(connection, dataclasses.replace(last, id="a" * 64, night=4, **new))
+        add_report(connection, dataclasses.replace(last, id="a" * 64, night=5, **new))
         entries = tuple(dataclasses.replace(one, metric=None) for one in first.entries)
         add_rescored(connection, first.id, dataclasses.replace(first, entries=entries, **new))
         return nights_frame(connection)
@@ -73,14 +73,14 @@ def test_nights_under_an_older_metric_are_told_apart(four_nights):
 
 def test_a_night_that_was_measured_anew_has_its_number_under_the_newest_metric(four_nights):
     frame = another_metric(four_nights, "b" * 64, "recall")
-    assert pd.isna(frame.candidate[1])
-    assert not pd.isna(frame.candidate[2])
+    assert pd.isna(frame.candidate[2])
+    assert not pd.isna(frame.candidate[3])
 
 
 def test_two_metrics_of_one_formula_carry_their_ids(four_nights):
     frame = another_metric(four_nights, "b" * 64, "correct")
-    assert frame.metric[4] == "correct (bbbbbb)"
-    assert frame.metric[3] not in ("correct", frame.metric[4])
+    assert frame.metric[5] == "correct (bbbbbb)"
+    assert frame.metric[4] not in ("correct", frame.metric[5])
 
 
 def test_it_comes_back_from_a_file_as_it_was(frame):

@@ -19,7 +19,7 @@ from flywheel.report.history import draw_history
 from flywheel.report.kit.pages import put
 from flywheel.report.night.facts import read_facts, thin_out
 
-PAGES = ["flywheel.html", "labeling.html", *(f"night-{night:04d}.html" for night in range(4))]
+PAGES = ["flywheel.html", "labeling.html", *(f"night-{night:04d}.html" for night in range(1, 5))]
 _VOID = {"meta", "img", "br", "link", "input", "hr"}
 _LOADING = ("src", "href", "xlink:href", "srcset", "action", "data", "poster")
 
@@ -123,14 +123,14 @@ def test_text_from_outside_stays_text(page, shared):
     assert page.all("script") == []
 
 
-@pytest.mark.parametrize("night", [0, 1, 2, 3])
+@pytest.mark.parametrize("night", [1, 2, 3, 4])
 def test_no_page_ever_shows_a_nan_or_a_none(written, night):
     text = Page(written[night]).text
     assert not re.search(r"\b(nan|None|inf|undefined)\b", text)
 
 
 def test_the_first_night_says_what_it_has_too_little_data_for(written):
-    text = Page(written[0]).text
+    text = Page(written[1]).text
     assert "candidate candidate not enough data" in text
     assert "Candidate minus champion, paired, positive is better: not enough data" in text
     assert "0.930 [0.910, 0.950]" in text  # the start data is there from the first night on
@@ -138,46 +138,46 @@ def test_the_first_night_says_what_it_has_too_little_data_for(written):
 
 def test_a_night_without_a_report_has_a_page(story, night_only):
     story.predict(b"\x01")
-    story.gather(0)
-    text = Page(write_report(story.loop, 0)).text
+    story.gather(1)
+    text = Page(write_report(story.loop, 1)).text
     assert "No verdict yet" in text
     assert "This night has no report: not enough data." in text
     assert "retrain not done" in text
 
 
 def test_an_unknown_night_is_an_error_that_names_the_known_ones(shared):
-    with pytest.raises(UnknownIdError, match=r"no night 9 in the ledger; nights: 0\.\.3"):
+    with pytest.raises(UnknownIdError, match=r"no night 9 in the ledger; nights: 1\.\.4"):
         write_report(shared.loop, 9)
 
 
 def test_an_empty_ledger_has_no_page(loop):
     with pytest.raises(UnknownIdError, match="flywheel night runs the first"):
-        write_report(loop, 0)
+        write_report(loop, 1)
 
 
 def test_a_promotion_that_the_canary_stopped_is_said_beside_the_verdict(four_nights, night_only):
     note = "the canary failed, the old release serves on: 3 of 32 answers differ"
     kept = results.Released(release_number=None, serving_digest=None, num_fixed=0, note=note)
-    four_nights.step(0, "release", kept)
-    text = Page(write_report(four_nights.loop, 0)).text
+    four_nights.step(1, "release", kept)
+    text = Page(write_report(four_nights.loop, 1)).text
     assert f"Not released: {note}" in text
 
 
 def test_a_sample_that_cannot_be_shown_has_the_reason_in_its_place(story, night_only):
     story.predict(b"")
-    story.gather(0)
-    page = Page(write_report(story.loop, 0))
+    story.gather(1)
+    page = Page(write_report(story.loop, 1))
     assert "not shown: sample" in page.text
     assert "0 bytes are no colour; send one byte or more" in page.text
 
 
 def test_the_same_ledger_gives_the_same_bytes(four_nights, written, night_only):
-    assert write_report(four_nights.loop, 0).read_bytes() == written[0].read_bytes()
+    assert write_report(four_nights.loop, 1).read_bytes() == written[1].read_bytes()
 
 
 def test_nothing_but_the_pages_is_left_in_their_folder(shared, written):
-    assert written[0] == shared.loop.project.state / "reports" / "night-0000.html"
-    assert sorted(one.name for one in written[0].parent.iterdir()) == PAGES
+    assert written[1] == shared.loop.project.state / "reports" / "night-0001.html"
+    assert sorted(one.name for one in written[1].parent.iterdir()) == PAGES
 
 
 def test_a_page_that_cannot_be_written_leaves_the_old_one_whole(tmp_path, monkeypatch):
@@ -189,8 +189,8 @@ def test_a_page_that_cannot_be_written_leaves_the_old_one_whole(tmp_path, monkey
 
 
 def test_the_page_of_labeling_is_written_beside_it_and_linked(written):
-    assert written[0].with_name("labeling.html").exists()
-    assert "labeling.html" in [link["href"] for link in Page(written[0]).all("a")]
+    assert written[1].with_name("labeling.html").exists()
+    assert "labeling.html" in [link["href"] for link in Page(written[1]).all("a")]
 
 
 def _full_disk(_path, _target):
@@ -198,7 +198,7 @@ def _full_disk(_path, _target):
 
 
 def test_four_hundred_nights_make_a_page_of_bounded_size(many_nights, night_only):
-    path = write_report(many_nights.loop, 399)
+    path = write_report(many_nights.loop, 400)
     page = Page(path)
     assert "60 of 400 nights are drawn, evenly spaced." in page.text
     assert path.stat().st_size < 300_000
@@ -206,27 +206,27 @@ def test_four_hundred_nights_make_a_page_of_bounded_size(many_nights, night_only
 
 @pytest.mark.parametrize(("field", "value"), [("metric", "error_cm"), ("metric_id", "f" * 64)])
 def test_only_nights_with_the_same_metric_share_a_line(shared, field, value):
-    facts = read_facts(shared.loop, 3)
+    facts = read_facts(shared.loop, 4)
     others = [dataclasses.replace(report, **{field: value}) for report in facts.past[:-1]]
     assert "entries_history" in draw_history(facts.report, facts.past)
     assert "entries_history" not in draw_history(facts.report, (*others, facts.report))
 
 
 def test_reports_that_are_older_than_metric_ids_stay_on_the_line(shared):
-    facts = read_facts(shared.loop, 3)
+    facts = read_facts(shared.loop, 4)
     others = [dataclasses.replace(report, metric_id="") for report in facts.past[:-1]]
     assert "entries_history" in draw_history(facts.report, (*others, facts.report))
 
 
 def test_a_night_that_was_measured_anew_joins_the_line_under_the_new_metric(four_nights):
     with four_nights.loop.ledger.begin() as connection:
-        old = report_of_night(connection, 1)
-        newest = report_of_night(connection, 3)
-        anew = dataclasses.replace(newest, id="a" * 64, night=4, metric_id="b" * 64)
+        old = report_of_night(connection, 2)
+        newest = report_of_night(connection, 4)
+        anew = dataclasses.replace(newest, id="a" * 64, night=5, metric_id="b" * 64)
         open_night(connection, four_nights.now())
         add_report(connection, anew)
         add_rescored(connection, old.id, dataclasses.replace(old, metric_id="b" * 64))
-    past = read_facts(four_nights.loop, 4).past
+    past = read_facts(four_nights.loop, 5).past
     assert [one.metric_id == "b" * 64 for one in past] == [False, True, False, False, True]
 
 
@@ -237,12 +237,12 @@ def test_the_number_of_the_night_stands_first_beside_the_naive_one(page):
 
 
 def test_a_report_of_an_older_version_has_a_whole_page(four_nights, older, night_only):
-    report, decision = (dataclasses.replace(one, night=4, id="e" * 64) for one in older)
-    four_nights.gather(4)
+    report, decision = (dataclasses.replace(one, night=5, id="e" * 64) for one in older)
+    four_nights.gather(5)
     with four_nights.loop.ledger.begin() as connection:
         add_report(connection, dataclasses.replace(report, dataset_id=four_nights.parent))
         add_decision(connection, dataclasses.replace(decision, report_id=report.id))
-    page = Page(write_report(four_nights.loop, 4))
+    page = Page(write_report(four_nights.loop, 5))
     assert "Production today: not enough data" in page.text
     assert "No error budget" in page.text
     assert page.ill == []
@@ -256,7 +256,7 @@ def test_thinning_out_keeps_the_first_and_the_last():
 
 
 def test_every_verdict_has_its_meaning_on_the_page(written):
-    texts = [Page(written[night]).text for night in (1, 2)]
+    texts = [Page(written[night]).text for night in (2, 3)]
     assert Verdict.NO_VERDICT.value in texts[0]
     assert "There is not enough data for a verdict." in texts[0]
     assert "This is a normal end of a night." in texts[1]

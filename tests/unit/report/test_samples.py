@@ -17,12 +17,12 @@ from flywheel.report.kit.samples import _small, in_markdown, show_cases, show_sa
 @pytest.fixture
 def shown(story):
     """(drawing) -> the cases of a night whose first half got a label, by what the label is."""
-    story.whole_night(0, Verdict.HOLD)
+    story.whole_night(1, Verdict.HOLD)
 
     def run(drawing):
         task = dataclasses.replace(story.loop.task, drawing=drawing)
         with story.loop.ledger.read() as connection:
-            cases = failures_of_night(connection, 0, FailureState.SEEN, 24)
+            cases = failures_of_night(connection, 1, FailureState.SEEN, 24)
         return show_cases(dataclasses.replace(story.loop, task=task), cases, 50)
 
     return run

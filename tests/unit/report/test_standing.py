@@ -16,7 +16,7 @@ def test_an_empty_project_is_told_to_run_its_first_night(loop):
 
 def test_the_last_night_stands_with_its_verdict_and_reason(shared):
     found = status(shared.loop)
-    assert found.last_night.number == 3
+    assert found.last_night.number == 4
     assert found.decision.verdict is Verdict.PROMOTE
     assert found.under_way is None
     assert found.release.number == 2
@@ -32,21 +32,21 @@ def test_failures_labeling_and_the_newest_version_are_counted(shared):
 
 def test_a_night_under_way_shows_its_steps_and_keeps_the_last_verdict(four_nights):
     four_nights.predict(b"\x99")
-    four_nights.gather(4)
+    four_nights.gather(5)
     found = status(four_nights.loop)
-    assert found.under_way.number == 4
+    assert found.under_way.number == 5
     assert found.finished_steps == ("deploy", "collect", "route")
-    assert found.last_night.number == 3
+    assert found.last_night.number == 4
     assert "goes on after its last step" in found.to_do
-    assert any(one.startswith("unfinished    night 4; done: deploy") for one in found.lines())
+    assert any(one.startswith("unfinished    night 5; done: deploy") for one in found.lines())
 
 
 def test_a_night_that_a_process_runs_is_under_way_until_that_process_dies(four_nights):
-    four_nights.gather(4)
+    four_nights.gather(5)
     with hold(four_nights.loop.ledger, LOOP, four_nights.loop.now):
         found = status(four_nights.loop)
-        assert any(one.startswith("under way     night 4; done: deploy") for one in found.lines())
-        assert found.to_do == "nothing: night 4 is under way"
+        assert any(one.startswith("under way     night 5; done: deploy") for one in found.lines())
+        assert found.to_do == "nothing: night 5 is under way"
     assert status(four_nights.loop).holder is None
 
 
@@ -70,10 +70,10 @@ def test_what_waits_to_be_sent_comes_with_the_reason(story):
 
 
 def _a_night_with_a_batch(story, *, sent=True, note=""):
-    story.whole_night(0, Verdict.PROMOTE)
+    story.whole_night(1, Verdict.PROMOTE)
     story.predict(b"\x01\x01")
-    story.gather(1, sent=sent, note=note)
-    story.judge(1, Verdict.REJECT)
+    story.gather(2, sent=sent, note=note)
+    story.judge(2, Verdict.REJECT)
 
 
 def test_with_nothing_waiting_the_numbers_name_the_next_step(shared):
@@ -83,7 +83,7 @@ def test_with_nothing_waiting_the_numbers_name_the_next_step(shared):
 def test_the_lines_hold_every_fact(shared):
     lines = "\n".join(status(shared.loop).lines())
     assert "serves        release 2, model " in lines
-    assert "last night    night 3, PROMOTE: the candidate is measured on 40 samples" in lines
+    assert "last night    night 4, PROMOTE: the candidate is measured on 40 samples" in lines
     assert "predictions   24 in the log, 0 not yet collected" in lines
     assert "failures      0 seen, 0 queued, 12 labeled, 0 trained on, 12 fixed, 0 guarded" in lines
 
@@ -97,9 +97,9 @@ def test_the_budget_and_the_sealed_labels_are_lines_of_their_own(shared):
 
 def test_a_challenge_that_is_open_in_the_ledger_is_the_state_of_the_budget(four_nights):
     with four_nights.loop.ledger.begin() as connection:
-        challenge = report_of_night(connection, 3).challenge
+        challenge = report_of_night(connection, 4).challenge
         open_challenge(connection, challenge, [], 3)
-    assert status(four_nights.loop).budget.startswith("challenge 3 of 10 is open since night 2")
+    assert status(four_nights.loop).budget.startswith("challenge 3 of 10 is open since night 3")
     with four_nights.loop.ledger.begin() as connection:
         close_challenge(connection, challenge, 3)
     assert status(four_nights.loop).budget.startswith("no challenge is open")

@@ -34,7 +34,7 @@ def rendered(page):
 
 def test_every_step_has_a_page_that_names_the_step_and_the_night(pages):
     assert tuple(pages) == tuple(step.name for step in STEPS) == tuple(_SHOWN)
-    assert all(page.startswith(f"# {name} · night 3\n") for name, page in pages.items())
+    assert all(page.startswith(f"# {name} · night 4\n") for name, page in pages.items())
 
 
 def test_collect_shows_counts_signals_and_the_strongest_failures(pages):
@@ -67,8 +67,8 @@ def test_a_page_of_noisy_photographs_is_far_below_the_event_limit(story):
     story.loop = replace(story.loop, task=replace(story.loop.task, labeling=labeling))
     for number in range(20):
         story.predict(bytes([number]), confidence=0.1)
-    story.gather(0)
-    page = step_page(story.run(0), "collect", story.results(0)["collect"])
+    story.gather(1)
+    page = step_page(story.run(1), "collect", story.results(1)["collect"])
     assert len(_PICTURE.findall(page)) == 12
     assert len(page) < 300_000
 
@@ -91,9 +91,9 @@ def test_route_shows_both_shares_with_the_inclusion_probability(pages):
 
 def test_route_says_how_many_wait_and_why(story):
     story.predict(b"\x01")
-    story.gather(0, sent=False, note="not sent: Label Studio does not answer")
-    routed = story.results(0)["route"]
-    page = step_page(story.run(0), "route", routed)
+    story.gather(1, sent=False, note="not sent: Label Studio does not answer")
+    routed = story.results(1)["route"]
+    page = step_page(story.run(1), "route", routed)
     assert "| **waiting** | 1: not sent: Label Studio does not answer |" in page
     assert "there is no labeling project to link to" in page
 
@@ -101,15 +101,15 @@ def test_route_says_how_many_wait_and_why(story):
 def test_ingest_shows_what_was_set_aside_with_its_reason(pages):
     assert "| **labels** | 6 new or changed |" in pages["ingest"]
     assert "## Set aside this night" in pages["ingest"]
-    assert "annotation 3 &lt;script&gt;" in pages["ingest"]
+    assert "annotation 4 &lt;script&gt;" in pages["ingest"]
 
 
 def test_a_long_list_of_what_was_set_aside_is_cut_and_says_so(four_nights):
     loop = four_nights.loop
     with loop.ledger.begin() as connection:
         for number in range(30):
-            add_skip(connection, f"sample {number}", "unreadable", 3, loop.now())
-    page = step_page(four_nights.run(3), "ingest", four_nights.results(3)["ingest"])
+            add_skip(connection, f"sample {number}", "unreadable", 4, loop.now())
+    page = step_page(four_nights.run(4), "ingest", four_nights.results(4)["ingest"])
     assert page.count("| unreadable |") == 19
     assert "… and 11 more." in page
 
@@ -123,7 +123,7 @@ def test_a_night_that_trained_nothing_shows_its_note_and_no_curve(shared):
     nothing = Retrained(
         candidate_digest=None, device=None, train_seconds=0.0, losses=(), note="nothing new"
     )
-    page = step_page(shared.run(3), "retrain", nothing)
+    page = step_page(shared.run(4), "retrain", nothing)
     assert "| **note** | nothing new |" in page
     assert "data:" not in page
 
@@ -179,7 +179,7 @@ def test_a_server_that_serves_nothing_yet_is_said_in_words(story):
     deployed = Deployed(
         released_digest=None, serving_digest=None, swapped=False, note="nothing is released yet"
     )
-    page = step_page(story.run(0), "deploy", deployed)
+    page = step_page(story.run(1), "deploy", deployed)
     assert "| **serves** | none |" in page
     assert "| **note** | nothing is released yet |" in page
 
@@ -190,7 +190,7 @@ class Extra:
 
 
 def test_a_step_without_a_page_of_its_own_shows_its_fields(story):
-    assert "| **num\\_rows** | 3 |" in step_page(story.run(0), "extra", Extra(num_rows=3))
+    assert "| **num\\_rows** | 3 |" in step_page(story.run(1), "extra", Extra(num_rows=3))
 
 
 def test_the_sheet_of_tiers_is_on_the_page_of_the_step(step_pages):

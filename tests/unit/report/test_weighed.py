@@ -39,7 +39,7 @@ def test_labels_are_counted_as_fresh_seen_and_sealed(judged):
 
 def test_the_challenge_stands_with_its_share_of_alpha(judged):
     rows = dict(budget_sheet(*judged).rows)
-    assert rows["challenge"] == "3 of 10 of this test set, generation 1, open since night 2"
+    assert rows["challenge"] == "3 of 10 of this test set, generation 1, open since night 3"
     assert rows["its share of the error budget"] == "0.00569 of 0.05"
     assert rows["after this night"] == "the challenge goes on"
 
@@ -92,9 +92,9 @@ def test_parts_that_were_not_measured_are_said_in_words(older):
 def test_an_open_challenge_is_the_state_of_the_budget(judged):
     one = judged[0].challenge
     said = budget_line([one], judged[0], GATE)
-    assert said == "challenge 3 of 10 is open since night 2, on 45 fresh labels"
+    assert said == "challenge 3 of 10 is open since night 3, on 45 fresh labels"
     said = budget_line([one, dataclasses.replace(one, number=4)], judged[0], GATE)
-    assert said == "challenges 3, 4 of 10 are open since night 2, on 45 fresh labels"
+    assert said == "challenges 3, 4 of 10 are open since night 3, on 45 fresh labels"
 
 
 def test_without_a_challenge_the_missing_labels_are_counted(judged):

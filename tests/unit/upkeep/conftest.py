@@ -47,7 +47,7 @@ class Past:
         self.folder, self.ledger = folder, ledger
         self.blobs = Blobs.open(str(folder / ".flywheel/blobs"))
         self.past = LedgerBuilder(ledger, self.blobs)
-        self.night = 0
+        self.night = 1
         self.day = 0
         self.keep()
         self._new_day()
