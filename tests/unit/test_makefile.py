@@ -39,9 +39,8 @@ def test_make_alone_says_what_there_is():
     assert tuple(told) == TARGETS
 
 
-@pytest.mark.parametrize("target", TARGETS)
-def test_every_target_can_be_planned(target):
-    done = make("-n", target)
+def test_every_target_can_be_planned():
+    done = make("-n", *TARGETS)
     assert (done.returncode, done.stderr) == (0, "")
 
 

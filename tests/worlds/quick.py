@@ -31,6 +31,9 @@ def trust_the_cache(connection: object, *_: object) -> None:
 @contextmanager
 def quick() -> Iterator[None]:
     """Commits do not wait for the disk, retries not for a server, ledgers not for a compiler."""
+    if event.contains(Pool, "checkout", trust_the_cache):  # the whole session is quick
+        yield
+        return
     event.listen(Pool, "checkout", trust_the_cache)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda _: None)

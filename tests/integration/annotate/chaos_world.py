@@ -33,7 +33,7 @@ from flywheel.stack.supervise import start_all, stop_all
 KILLED = -9
 DONE, CRASHED, REPORTED, BUSY = 0, 1, 2, 3
 _PROGRAM = Path(__file__).with_name("chaos_child.py")
-_MOMENT_SECONDS = 0.01
+_MOMENT_SECONDS = 0.1
 _BRIEF = "id,data,is_labeled,annotations.id,annotations.completed_by"
 
 

@@ -1,7 +1,7 @@
 """Whatever fails in whatever order: no labeling task twice, no answer lost, no sample forgotten.
 
 Against a real Label Studio of its own and a real ledger: sending, pulling, reconciling and ordering
-end in a SIGKILL at every third step, in the long form at every single one; a proxy loses, delays,
+end in a SIGKILL at every fourth step, in the long form at every single one; a proxy loses, delays,
 cuts and refuses; the server itself is killed; several start at once; and people annotate, change,
 skip and delete all the while, and copy, edit and delete labeling tasks by hand. Then it becomes
 quiet, and each test is a law that must hold of what Label Studio itself has and of what the ledger
@@ -35,7 +35,7 @@ from flywheel.ledger.tables import locks
 pytestmark = pytest.mark.integration
 
 SEED = 20260301
-SHORT = Scale(fault_rounds=5, kill_stride=3, server_kills=(0.005,), races=3)
+SHORT = Scale(fault_rounds=5, kill_stride=4, server_kills=(0.005,), races=3)
 LONG = Scale(fault_rounds=40, kill_stride=1, server_kills=tuple(np.linspace(0.0, 0.2, 9)), races=15)
 
 
