@@ -123,7 +123,8 @@ class Rows:
     def _decode(self, rows: Sequence[int]) -> Any:
         inputs = self.task.inputs(list(pick(self.samples, rows)))
         if self.device.type != "cuda":
-            return inputs
+            # A view may take another kernel than rows that were picked from memory, which rounds otherwise.
+            return map_tensors(lambda one: one.contiguous(), inputs)
         # Only from pinned memory does a copy run beside the network.
         return map_tensors(lambda one: one if one.is_cuda else one.pin_memory(), inputs)
 
