@@ -45,7 +45,7 @@ def boxes(
     """Ask for a box around every thing; no box is an answer, too.
 
     The answer is a list of {"label", "x", "y", "width", "height"}: left, top and size in pixels.
-    Further keys of a model's boxes, such as a confidence, are left alone.
+    Further keys of a model's boxes are left alone; Label Studio shows a confidence as their score.
 
     Args:
         shown: an image.

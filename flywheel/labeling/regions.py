@@ -90,7 +90,9 @@ class Marking(Generic[Frame]):
         frame = self.frame(sample)
         regions: list[dict[str, Json]] = []
         for number, element in enumerate(elements):
-            value = self.write(element, frame)
+            value, sure = self.write(element, frame), element.get("confidence")
+            # The list of regions shows it, and can be sorted by it.
+            score = {"score": sure} if isinstance(sure, (int, float)) and 0 <= sure <= 1 else {}
             if value is not None:
                 regions.append(
                     {
@@ -99,6 +101,7 @@ class Marking(Generic[Frame]):
                         "to_name": shown.kind,
                         "type": self.tag.lower(),
                         **self.shared(frame),
+                        **score,
                         "value": {**value, self.tag.lower(): [element["label"]]},
                     }
                 )

@@ -147,6 +147,14 @@ def test_a_mark_that_slipped_over_the_edge_ends_there():
     assert found == {"label": "a", "x": 0.0, "y": 90.0, "width": 40.0, "height": 10.0}
 
 
+@pytest.mark.parametrize(("confidence", "score"), [(0.25, 0.25), (1, 1), (1.5, None), ("x", None)])
+def test_the_confidence_of_a_mark_is_the_score_by_which_regions_are_sorted(confidence, score):
+    labeling, sample = KITS["boxes"]
+    box = {"label": "a", "x": 0, "y": 0, "width": 9, "height": 9, "confidence": confidence}
+    [region] = labeling.result([box], sample)
+    assert region.get("score") == score
+
+
 def test_marks_of_a_model_outside_of_the_picture_are_not_shown():
     labeling, sample = KITS["boxes"]
     over = {"label": "a", "x": 150, "y": -50, "width": 100, "height": 100}
