@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,20 +62,19 @@ class Rows:
     def read(task: Task, data: TrainingData, device: torch.device, team: Team = ALONE) -> Rows:
         """Return the rows of a training, decoded if they fit into memory.
 
-        On a CPU a whole team shares the memory, and each of its processes would hold all rows.
+        On a CPU a whole team shares the memory, and its processes share one copy.
 
         Raises:
             PayloadError: a sample cannot be read.
         """
         refuted = [origin == FAILED for origin in data.origins]
         weights = row_weights(data.origins, data.weights)
+        decode = partial(_decode_all, task, data.samples, device)
         return Rows(
             task=task,
             device=device,
             samples=data.samples,
-            inputs=_decode_all(
-                task, data.samples, device, 1 if device.type == "cuda" else team.size
-            ),
+            inputs=decode() if device.type == "cuda" else team.shared(decode),
             targets=map_tensors(lambda one: one.to(device), task.targets(data.answers)),
             weights=torch.as_tensor(weights, dtype=torch.float32, device=device),
             is_refuted=torch.tensor(refuted, device=device) if any(refuted) else None,
@@ -129,13 +129,13 @@ class Rows:
         return map_tensors(lambda one: one if one.is_cuda else one.pin_memory(), inputs)
 
 
-def _decode_all(task: Task, samples: Sequence[Sample], device: torch.device, copies: int) -> Any:
-    """Return the inputs of all samples; None if so many copies do not fit into memory."""
+def _decode_all(task: Task, samples: Sequence[Sample], device: torch.device) -> Any:
+    """Return the inputs of all samples; None if they do not fit into memory."""
     blocks = []
     for start in range(0, max(len(samples), 1), _BLOCK):
         blocks.append(task.inputs(list(samples[start : start + _BLOCK])))
         share = min(1.0, _BLOCK / max(len(samples), 1))
-        if start == 0 and copies * _bytes_of(blocks[0]) > _free(device) * share:
+        if start == 0 and _bytes_of(blocks[0]) > _free(device) * share:
             return None
     if len({shape_of(block) for block in blocks}) > 1:
         blocks = [task.inputs(list(samples))]  # a task may pad each batch to its longest sample

@@ -8,7 +8,10 @@ alone is a team of one.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import distributed
@@ -23,6 +26,18 @@ class Team:
 
     rank: int = 0
     size: int = 1
+    folder: Path | None = None
+    """of all processes, for what they hold together; None: each holds its own"""
+
+    def shared(self, make: Callable[[], Any]) -> Any:
+        """Return a tree of tensors on the CPU that rank 0 makes, in one copy of memory for all."""
+        if self.folder is None:
+            return make()
+        path = self.folder / "shared.pt"
+        if self.rank == 0:
+            torch.save(make(), path)
+        distributed.barrier()
+        return torch.load(path, mmap=True)
 
     def wrap(self, module: torch.nn.Module) -> torch.nn.Module:
         """Return the network wrapped so that gradients are averaged over the team.

@@ -38,7 +38,9 @@ def main() -> None:
     if arguments.parent is not None:
         _die_with(arguments.parent)
     folder = JobFolder(arguments.job)
-    team = Team(rank=int(os.environ["RANK"]), size=int(os.environ["WORLD_SIZE"]))
+    team = Team(
+        rank=int(os.environ["RANK"]), size=int(os.environ["WORLD_SIZE"]), folder=folder.path
+    )
     _write_faults(folder, team.rank)
     _train(folder, team)
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import distributed, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from flywheel.batches import flattened, join, map_tensors, num_rows, shape_of
@@ -156,16 +156,21 @@ def test_a_process_of_a_team_decodes_its_share_unless_the_task_varies_whole_batc
             assert torch.equal(inputs, decoded[mine])
 
 
-def test_a_team_on_a_cpu_keeps_rows_in_memory_only_if_all_of_its_processes_can(
-    training_data, monkeypatch
-):
-    data = training_data(100)
-    monkeypatch.setattr(rows, "_free", lambda _: 2.5 * 100 * 2 * 4)
-    kept = [
-        rows.Rows.read(toy_task(), data, torch.device("cpu"), Team(size=size)).inputs is not None
-        for size in (1, 2, 3)
+def test_a_team_on_a_cpu_shares_one_copy_of_the_rows(training_data, monkeypatch, tmp_path):
+    met, decoded = [], []
+    monkeypatch.setattr(distributed, "barrier", lambda: met.append(True))
+
+    def inputs(samples):
+        decoded.append(len(samples))
+        return {"x": toy_task().inputs(samples)}
+
+    task, data = replace(toy_task(), inputs=inputs), training_data(30)
+    held = [
+        rows.Rows.read(task, data, torch.device("cpu"), Team(rank=rank, size=3, folder=tmp_path))
+        for rank in range(3)
     ]
-    assert kept == [True, True, False]
+    assert (decoded, len(met)) == ([30], 3)
+    assert all(torch.equal(one.inputs["x"], toy_task().inputs(data.samples)) for one in held)
 
 
 def test_the_limit_of_a_container_counts_as_memory(tmp_path, monkeypatch):
