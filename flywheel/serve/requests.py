@@ -156,6 +156,7 @@ def _too_large(size: str, most: int, advice: str) -> HTTPException:
     )
 
 
+_FORMS = ("multipart/", "application/x-www-form-urlencoded")  # a payload in the packing of others
 _MAX_MEDIA_TYPE_CHARACTERS = 100  # width of the ledger's column
 _MAX_CANARY_SAMPLES = 1000
 _SHOWN_FAULTS = 10
@@ -225,11 +226,12 @@ def read_sample(request: Request, body: bytes) -> Sample:
         HTTPException: 415 without a media type, 422 without a payload or with invalid metadata.
     """
     media_type = request.headers.get("content-type", "").strip()
-    if not 0 < len(media_type) <= _MAX_MEDIA_TYPE_CHARACTERS:
+    is_form = media_type.lower().startswith(_FORMS)
+    if is_form or not 0 < len(media_type) <= _MAX_MEDIA_TYPE_CHARACTERS:
         raise HTTPException(
             415,
-            f"Content-Type is {media_type[:200]!r}. Send the payload's media type, such as "
-            f"image/png, in 1 to {_MAX_MEDIA_TYPE_CHARACTERS} characters.",
+            f"Content-Type is {media_type[:200]!r}. Send the payload itself as the body, and its media "
+            f"type, such as image/png, in 1 to {_MAX_MEDIA_TYPE_CHARACTERS} characters.",
         )
     if not body:
         raise HTTPException(422, "The body has 0 bytes. Send the payload itself as the body.")
