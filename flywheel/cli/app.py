@@ -173,7 +173,7 @@ def check(directory: Folder = HERE) -> None:
     if broken:
         raise typer.Exit(2)
     check_metric(project, task)
-    with open_loop(directory, creates=False) as loop:
+    with open_loop(project.directory, creates=False) as loop:  # a task may have changed the folder
         check_labels(loop)
         for line in adoption_lines(loop):
             console.say(f"! {line}")
@@ -224,8 +224,9 @@ def night(directory: Folder = HERE) -> None:
     from flywheel.project import load_project
     from flywheel.report import status as status_of
 
-    run_night(load_project(directory), console)
-    with open_loop(directory, creates=False) as loop:
+    project = load_project(directory)
+    run_night(project, console)
+    with open_loop(project.directory, creates=False) as loop:
         now = status_of(loop)
     done = f"night {now.last_night.number} is done; " if now.last_night else ""
     console.say(f"{done}next: {now.to_do}")
@@ -303,7 +304,9 @@ def report(
 @app.command(rich_help_panel="Loop")
 def nights(
     directory: Folder = HERE,
-    csv: Annotated[Path | None, typer.Option(help="also write all columns to this file")] = None,
+    csv: Annotated[
+        Path | None, typer.Option(help="also write all columns", resolve_path=True)
+    ] = None,
 ) -> None:
     """Show all nights: failures, labels, metric and decisions."""
     from flywheel.cli.printing import night_table
@@ -324,7 +327,9 @@ def nights(
 @app.command(rich_help_panel="Loop")
 def labels(
     directory: Folder = HERE,
-    csv: Annotated[Path | None, typer.Option(help="also write the annotators to this file")] = None,
+    csv: Annotated[
+        Path | None, typer.Option(help="also write annotators", resolve_path=True)
+    ] = None,
 ) -> None:
     """Show annotators, their quality and cost, and the queue."""
     from flywheel.cli.labels import show_labels

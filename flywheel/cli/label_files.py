@@ -35,7 +35,9 @@ class _Format(StrEnum):
 
 @label_files.command(rich_help_panel="Loop")
 def import_labels(
-    path: Annotated[Path, typer.Argument(metavar="FILE", help="a file or folder of labels")],
+    path: Annotated[
+        Path, typer.Argument(metavar="FILE", help="a file or folder of labels", resolve_path=True)
+    ],
     wanted: Annotated[
         _Format | None, typer.Option("--as", help="its format", show_default="found")
     ] = None,
@@ -74,7 +76,7 @@ def import_labels(
 
 @dataset.command()
 def export(
-    to: Annotated[Path, typer.Option(help="a new folder")],
+    to: Annotated[Path, typer.Option(help="a new folder", resolve_path=True)],
     version: Annotated[
         str, typer.Argument(help="prefix of its id", show_default="the newest")
     ] = "latest",

@@ -70,7 +70,11 @@ def find_format(path: Path) -> Format:
     """
     found = _format_of_folder(path) if path.is_dir() else _format_of_file(path)
     if found is None:
-        refuse(str(path), "its format is not found", f"Give --as {'|'.join(FORMATS)}")
+        refuse(
+            str(path),
+            "its format is not found",
+            f"Unpack an archive, or give --as {'|'.join(FORMATS)}",
+        )
     return found
 
 

@@ -56,6 +56,14 @@ def test_a_preview_stores_nothing_and_yes_stores_it_once(flywheel, directory, di
     )
 
 
+def test_paths_are_those_of_where_it_was_typed(flywheel, directory, digits, monkeypatch):
+    """A task changed the current folder, and the labels were sought there."""
+    code = (directory / "my_task.py").read_text()
+    (directory / "my_task.py").write_text(f"{code}\nimport os\nos.chdir('/')\n")
+    monkeypatch.chdir(digits.parent)
+    assert "stored 3 labels" in flywheel("import-labels", digits.name, "--yes", "-d", "mine")
+
+
 def test_a_fault_is_one_line(flywheel, directory, tmp_path):
     (tmp_path / "a.csv").write_text("text,label\nx,cat\n")
     said = flywheel("import-labels", tmp_path / "a.csv", "--yes", "-d", directory)
