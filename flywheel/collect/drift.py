@@ -11,6 +11,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from statistics import mode
 from typing import NamedTuple
 
 import numpy as np
@@ -94,7 +95,9 @@ def measure_drift(ledger: Ledger, after: int | None, upto: int, seed: int) -> Dr
         digest = Counter(pick.model_digest for pick in window).most_common(1)[0][0]
         start, stop = _reference(connection, digest, after)
         earlier = picked(connection, _places(start, stop, rng))
-    new, reference = _features(window, digest), _features(earlier, digest)
+    mine = [pick for pick in (*window, *earlier) if pick.model_digest == digest]
+    width = mode(pick.embedding.size for pick in mine)  # a network may answer others to odd inputs
+    new, reference = _features(window, digest, width), _features(earlier, digest, width)
     found = Drift(
         upto=upto,
         model_digest=digest,
@@ -190,11 +193,11 @@ def _places(after: int, upto: int, rng: np.random.Generator) -> list[int]:
     return [int(place) for place in np.sort(drawn) + after + 1]
 
 
-def _features(picks: Sequence[Pick], digest: str) -> Features:
-    """Return the model's first prediction of each group, without those that are not finite."""
+def _features(picks: Sequence[Pick], digest: str, width: int) -> Features:
+    """Return the model's first prediction of each group, if finite and of this width."""
     first: dict[str, Pick] = {}
     for pick in picks:
-        if pick.model_digest == digest:
+        if pick.model_digest == digest and pick.embedding.size == width:
             first.setdefault(pick.group, pick)
     if not first:
         return Features(np.zeros(0), np.zeros((0, 0)))

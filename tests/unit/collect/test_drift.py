@@ -149,6 +149,17 @@ def test_samples_of_one_group_count_as_one(windows):
     assert (found.num_new, found.distance) == (1, None)
 
 
+@pytest.mark.parametrize("width", [0, 3])
+def test_an_embedding_of_another_width_is_left_out(windows, width):
+    """After one picture of another size every night ended in numpy's ValueError."""
+    windows.window(100)
+    odd = Answer(value="a", confidence=0.5, embedding=np.ones(width, dtype=np.float32))
+    windows.past.serve([Sample.of(b"odd", "image/png")], [odd], model_digest="a" * 64)
+    windows.window(100)
+    found = windows.window(100)
+    assert (found.num_new, found.num_reference) == (100, 199)  # less the odd one
+
+
 def test_nothing_new_and_an_unknown_start_are_no_drift(windows):
     assert measure_drift(windows.ledger, 5, 5, seed=0) == Drift(upto=5)
     assert measure_drift(windows.ledger, None, 5, seed=0) == Drift(upto=5)
