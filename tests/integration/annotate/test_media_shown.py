@@ -9,6 +9,7 @@ import threading
 import uuid
 import wave
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -38,6 +39,12 @@ EVERY_KIND = """<View>
   <HyperText name="page" value="$page" valueType="url"/>
   <Table name="record" value="$record"/>
   <Audio name="sound" value="$sound"/>
+  <Video name="film" value="$film"/>
+  <Pdf name="paper" value="$paper"/>
+  <Paragraphs name="talk" value="$talk" layout="dialogue"/>
+  <TimeSeries name="series" value="$series" sep="," timeColumn="second">
+    <Channel column="volt"/>
+  </TimeSeries>
   <Choices name="letter" toName="text"><Choice value="a"/></Choices>
 </View>"""
 
@@ -48,6 +55,22 @@ def sound() -> bytes:
     with wave.open(buffer, "wb") as file:
         file.setparams((1, 2, 8000, 0, "NONE", ""))
         file.writeframes(np.random.default_rng(0).integers(-9999, 9999, 8000, "<i2").tobytes())
+    return buffer.getvalue()
+
+
+def film(path) -> bytes:
+    """Two seconds that grow lighter."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"VP80"), 25, (WIDTH + 1, 80))
+    for shade in range(50):
+        writer.write(np.full((80, WIDTH + 1, 3), 5 * shade, np.uint8))
+    writer.release()
+    return path.read_bytes()
+
+
+def paper() -> bytes:
+    """One page."""
+    buffer = io.BytesIO()
+    Image.new("L", (90, 90), 99).save(buffer, "PDF")
     return buffer.getvalue()
 
 
@@ -177,27 +200,36 @@ def test_every_kind_of_file_is_served_as_it_is_and_as_what_it_is(studio, annotat
 
 
 @pytest.mark.parametrize("place", ["upload", "folder", "url"], indirect=True)
-def test_annotators_see_text_tables_pages_and_sounds(place, label_studio, page):
+def test_annotators_see_every_kind(place, label_studio, page, tmp_path):
     studio = LabelStudioBackend.connect(label_studio.url, label_studio.token, place)
     project = studio.ensure(f"kinds {uuid.uuid4().hex[:8]}", EVERY_KIND, None)
     files = {
         f"{NAME}-page.html": Media(b"<p>a <b>bold</b> page</p>", "text/html"),
         f"{NAME}-sound.wav": Media(sound(), "audio/wav"),
         f"{NAME}-file.txt": Media("ein Wort für 🎉".encode(), "text/plain"),
+        f"{NAME}-film.webm": Media(film(tmp_path / "film.webm"), "video/webm"),
+        f"{NAME}-paper.pdf": Media(paper(), "application/pdf"),
+        f"{NAME}-series.txt": Media(b"second,volt\n0,1234\n1,1240\n2,1236\n", "text/csv"),
     }
-    html, wav, txt = studio.publish(project.id, files).values()
-    data = {"text": "שלום <b>& 🎉", "record": {"age": 61}, "page": html, "sound": wav, "file": txt}
-    check_fit(EVERY_KIND, {**data, "page": files[f"{NAME}-page.html"]})
+    found = studio.publish(project.id, files)
+    media = {name.split("-")[1].split(".")[0]: name for name in files}
+    said = [{"author": "Ann", "text": "good morning"}]
+    data = {"text": "שלום <b>& 🎉", "record": {"age": 61}, "talk": said}
+    check_fit(EVERY_KIND, data | {name: files[file] for name, file in media.items()})
+    data |= {name: found[file] for name, file in media.items()}
     fetched = []
     page.on("response", lambda answer: fetched.append((answer.status, answer.url)))
     studio.push(project.id, [_item("", **data)])
     page.goto(f"{project.url}?labeling=1")
     expect(page.get_by_test_id("bottombar-submit-button")).to_be_visible(timeout=60_000)
-    for words in ("שלום <b>& 🎉", "ein Wort für 🎉", "61"):
+    for words in ("שלום <b>& 🎉", "ein Wort für 🎉", "61", "good morning", "1236"):
         expect(page.get_by_text(words).first).to_be_visible()
     expect(page.frame_locator("iframe").get_by_text("bold")).to_be_visible()
+    page.wait_for_function(f"document.querySelector('video').videoWidth == {WIDTH + 1}")
     page.wait_for_timeout(2_000)
-    assert any(status in (200, 206) and f"{NAME}-sound" in url for status, url in fetched)
+    for name in ("sound", "paper"):
+        assert any(status in (200, 206) and f"{NAME}-{name}" in url for status, url in fetched)
+    expect(page.locator('embed[type="application/pdf"]')).to_be_visible()
     assert page.get_by_text("issue loading URL").count() == 0
 
 
