@@ -194,10 +194,10 @@ def _to_do(
 def _rest(loop: Loop, report: Report | None, log: LogSize) -> str:
     if report is not None and log.num_predictions:
         return advice(loop, report)
-    when = f"the next night, at {loop.project.schedule.cron} {loop.project.schedule.timezone}"
+    night = f"flywheel night {quoted(loop.project.directory)}, by hand or as scheduled"
     if log.num_uncollected:
-        return f"{log.num_uncollected} predictions wait for {when}"
-    return f"send traffic to {loop.project.server_page}/predict; {when}, collects it"
+        return f"{log.num_uncollected} predictions wait for the next night: {night}"
+    return f"send traffic to {loop.project.server_page}/predict; the next night collects it: {night}"
 
 
 def _dropped(connection: Connection, number: int | None) -> str:

@@ -226,6 +226,7 @@ def test_a_night_ends_with_its_number_and_the_next_step(flywheel, tmp_path, monk
     monkeypatch.setattr("flywheel.cli.running.run_night", turn)
     done = flywheel("night", tmp_path / "digits")
     assert done.out.startswith("night 1 is done; next: ")
+    assert "the next night collects it: flywheel night " in done.out
     assert done.code == 0
 
 
