@@ -1,8 +1,7 @@
-"""Cost-effectiveness of labeling: cost per answer and label, and expected gain of the next batch.
+"""Cost-effectiveness of labeling: cost per answer and per label.
 
 Costs can be grouped by annotator, campaign, night or slice. Everything that was paid for counts:
-skips, gold samples, and answers that led to no label. The gain of the next batch is extrapolated
-from the learning curve of the nights so far, with an interval.
+skips, gold samples, and answers that led to no label.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from scipy import stats
@@ -21,11 +20,6 @@ from flywheel.records import Array, Estimate, Split
 _TAIL = 0.025
 
 Key = TypeVar("Key", bound=Hashable)
-
-_FEWEST_NIGHTS = 5
-"""nights that a learning curve needs"""
-_LEAST_GROWTH = 1.2
-"""ratio of training rows, last night to smallest, that a learning curve needs"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -114,113 +108,3 @@ def trend(nights: Mapping[int, Expense]) -> Estimate | None:
     half = float(stats.t.isf(_TAIL, len(known) - 2)) * fitted.stderr
     value, low, high = np.expm1([fitted.slope, fitted.slope - half, fitted.slope + half]).tolist()
     return Estimate(value=value, low=low, high=high, num_samples=len(known))
-
-
-class Point(NamedTuple):
-    """One night's candidate, as a point of the learning curve."""
-
-    night: int
-    num_train: int
-    """rows that the candidate was trained on"""
-    metric: Estimate
-    """on the frozen test set"""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Gain:
-    """Expected gain of the next batch."""
-
-    num_labels: int
-    """labels of the batch that train"""
-    money: Estimate | None
-    """cost of these labels"""
-    gain: Estimate | None
-    """improvement of the metric; positive is better"""
-    per_money: Estimate | None
-    """improvement of the metric per unit of the currency"""
-    note: str
-    """why a number is missing; else the data that it rests on"""
-
-
-def expected_gain(
-    points: Sequence[Point], num_labels: int, each: Estimate | None, *, higher_is_better: bool
-) -> Gain:
-    """Return the expected gain of training on `num_labels` more labels, and their cost.
-
-    Formula: metric = a + b log(rows), fitted by least squares; the gain is b log((n + m) / n) at
-    the n rows of the last night. Its 95 % interval is Student's with the slope's standard error:
-    the larger of what the scatter around the line and what the metrics' own intervals give. The
-    ends of the quotient are the ends of the gain divided by those of the money.
-    Source: learning curves are straight in log(rows) over short stretches of their power law.
-
-    Args:
-        points: the nights so far, measured by one metric, oldest first.
-        num_labels: m, labels of the next batch that train.
-        each: cost of one label that trains.
-        higher_is_better: direction of the metric.
-    """
-    money = None if each is None or each.low <= 0 else _scaled(each, num_labels)
-    missing = _missing(points)
-    if missing:
-        return Gain(num_labels=num_labels, money=money, gain=None, per_money=None, note=missing)
-    slope, error = _slope(points)
-    slope *= 1 if higher_is_better else -1
-    half = float(stats.t.isf(_TAIL, len(points) - 2)) * error
-    reach = float(np.log1p(num_labels / points[-1].num_train))
-    gain = Estimate(
-        value=slope * reach,
-        low=(slope - half) * reach,
-        high=(slope + half) * reach,
-        num_samples=len(points),
-    )
-    note = f"from {len(points)} nights, if it goes on as they went"
-    if money is None:
-        note += "; what a label costs has too little data"
-    return Gain(
-        num_labels=num_labels,
-        money=money,
-        gain=gain,
-        per_money=None if money is None else _quotient(gain, money),
-        note=note,
-    )
-
-
-def _missing(points: Sequence[Point]) -> str:
-    """Return why there is no estimate; "" if there is one."""
-    if len(points) < _FEWEST_NIGHTS:
-        return f"not enough nights yet: {len(points)} with a measured candidate, {_FEWEST_NIGHTS} are needed"
-    rows = [point.num_train for point in points]
-    if min(rows) <= 0 or rows[-1] < _LEAST_GROWTH * min(rows):
-        return (
-            f"not enough nights yet: training rows grew from {min(rows):,} to {rows[-1]:,}, a curve "
-            f"needs {_LEAST_GROWTH:g} times as many"
-        )
-    return ""
-
-
-def _slope(points: Sequence[Point]) -> tuple[float, float]:
-    """Return the slope of the metric over log(rows), and its standard error."""
-    logs: Array = np.log([point.num_train for point in points])
-    fitted = stats.linregress(logs, [point.metric.value for point in points])
-    weights = (logs - logs.mean()) / ((logs - logs.mean()) ** 2).sum()
-    widths = np.array([point.metric.high - point.metric.low for point in points])
-    measured = float(np.sqrt(((weights * widths / (2 * stats.norm.isf(_TAIL))) ** 2).sum()))
-    return float(fitted.slope), max(float(fitted.stderr), measured)
-
-
-def _scaled(estimate: Estimate, number: int) -> Estimate:
-    return Estimate(
-        value=estimate.value * number,
-        low=estimate.low * number,
-        high=estimate.high * number,
-        num_samples=estimate.num_samples,
-    )
-
-
-def _quotient(gain: Estimate, money: Estimate) -> Estimate:
-    return Estimate(
-        value=gain.value / money.value,
-        low=gain.low / (money.high if gain.low > 0 else money.low),
-        high=gain.high / (money.low if gain.high > 0 else money.high),
-        num_samples=gain.num_samples,
-    )

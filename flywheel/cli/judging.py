@@ -7,6 +7,7 @@ An approval is answered here, by approve and decline.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -112,6 +113,27 @@ def plan(
 
     with open_loop(directory, creates=False) as loop:
         console.print(plan_table(plan_challenge(loop, discordance)))
+
+
+@judging.command(rich_help_panel="Decisions")
+def assess(
+    directory: Directory = HERE,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON, for programs")] = False,
+) -> None:
+    """Show what each requirement still takes: labels, nights and money."""
+    from flywheel.cli.labels import sheet_parts
+    from flywheel.loop import open_loop
+    from flywheel.report.assess import ahead_sheet, goals_sheet
+    from flywheel.report.assess import assess as forecast
+
+    with open_loop(directory, creates=False) as loop:
+        found = forecast(loop)
+    if as_json:
+        console.say(json.dumps(found.as_json(), indent=1, allow_nan=False))
+        return
+    for sheet in (goals_sheet(found), ahead_sheet(found)):
+        for part in sheet_parts(sheet):
+            console.print(part, highlight=False)
 
 
 @judging.command(rich_help_panel="Decisions")

@@ -27,7 +27,7 @@ def show_labels(loop: Loop, console: Terminal, csv: Path | None) -> None:
         *cost_sheets(facts, currency),
     )
     for sheet in sheets:
-        for part in _shown(sheet):
+        for part in sheet_parts(sheet):
             console.print(part, highlight=False)
     console.print("[bold]Next steps[/]")
     for step in next_steps(facts, quality, project):
@@ -37,7 +37,7 @@ def show_labels(loop: Loop, console: Terminal, csv: Path | None) -> None:
         console.say(f"wrote {csv}")
 
 
-def _shown(sheet: Sheet) -> Iterator[Table | str]:
+def sheet_parts(sheet: Sheet) -> Iterator[Table | str]:
     """Yield heading, table and note of a sheet."""
     yield f"[bold]{escape(sheet.title)}[/]"
     if sheet.rows:

@@ -20,9 +20,6 @@ from flywheel.annotate.cost import Budget, Costed, Costs, read_budget, read_cost
 from flywheel.annotate.evidence import read_compared, slices_of, weigh_evidence, where_biased
 from flywheel.annotate.expense import (
     Expense,
-    Gain,
-    Point,
-    expected_gain,
     expense,
     expenses_by,
     trend,
@@ -32,7 +29,6 @@ from flywheel.annotators.anchoring import Anchoring
 from flywheel.ledger.annotations import newest_labels
 from flywheel.ledger.annotators import Measured, annotator_labels, read_annotators
 from flywheel.ledger.campaigns import Campaign, all_campaigns
-from flywheel.ledger.datasets import get_version
 from flywheel.ledger.history import reported_nights
 from flywheel.ledger.judged import report_of_night
 from flywheel.ledger.nights import current_night_number
@@ -47,7 +43,7 @@ from flywheel.ledger.progress import (
 )
 from flywheel.ledger.reviews import reviewed
 from flywheel.loop import Loop
-from flywheel.records import Estimate, Purpose, Report, Split
+from flywheel.records import Estimate, Purpose, Report
 from flywheel.report.kit.measured import tier_of, tier_prices
 from flywheel.report.night.facts import comparable_reports, thin_out
 
@@ -115,7 +111,6 @@ class LabelingFacts:
     num_disputed: int
     """among the newest annotations"""
     budget: Budget
-    gain: Gain
     tiers: Mapping[str, Estimate]
     """tier of annotators -> cost of an answer of one of them"""
     report: Report | None
@@ -168,7 +163,6 @@ def _facts(read: _Read) -> LabelingFacts:
         disputed=tuple(disputed[:_DISPUTED]),
         num_disputed=len(disputed),
         budget=read_budget(connection, project, read.costs, night, now),
-        gain=_gain(read, whole),
         tiers=tier_prices(read.costs, project.annotators),
         report=read.reports[-1] if read.reports else None,
         written_at=now,
@@ -245,26 +239,6 @@ def _disputed(read: _Read) -> list[Disputed]:
         Disputed(sample_id=key, num_answers=len(annotators[key]), is_reviewed=key in seen)
         for key in left
     ]
-
-
-def _gain(read: _Read, whole: Expense) -> Gain:
-    """Return the expected gain of the next night's labels, of which only a share trains."""
-    labeled = {row.work.sample_id: row.work.split for row in read.costs.rows}
-    splits = [split for key, split in labeled.items() if key in read.labels]
-    share = splits.count(Split.TRAIN) / len(splits) if splits else 1.0
-    number = max(round(read.loop.project.labeling.samples_per_night * share), 1)
-    points = [
-        Point(report.night, get_version(read.connection, report.dataset_id).num_train, entry.metric)
-        for report in read.reports
-        for entry in report.entries
-        if entry.name == "candidate" and entry.metric is not None
-    ]
-    return expected_gain(
-        points,
-        number,
-        whole.money_per_training_label,
-        higher_is_better=not read.reports or read.reports[-1].higher_is_better,
-    )
 
 
 def _night(row: Costed) -> tuple[int, ...]:

@@ -18,7 +18,6 @@ from flywheel.annotators.anchoring import Anchoring
 from flywheel.loop import Loop
 from flywheel.project import Project
 from flywheel.records import Entry, Estimate
-from flywheel.report.kit import text
 from flywheel.report.kit.charts import Ink, canvas, interval_chart, short_name, to_svg
 from flywheel.report.kit.measured import tiers_sheet
 from flywheel.report.kit.pages import put, render
@@ -65,7 +64,6 @@ def next_steps(facts: LabelingFacts, quality: Quality, project: Project) -> list
         *_about_annotators(facts, quality, project),
         *_about_money(facts, project),
         *_about_samples(facts, project),
-        *_about_worth(facts, project),
     ]
     return found or ["No issues: annotators agree, the budgets hold and the queue is moving"]
 
@@ -168,21 +166,6 @@ def _about_samples(facts: LabelingFacts, project: Project) -> Iterator[str]:
                 f"Project {campaign.title!r} was deleted in Label Studio: what it had not finished "
                 "is sent again"
             )
-
-
-def _about_worth(facts: LabelingFacts, project: Project) -> Iterator[str]:
-    gain, currency = facts.gain, project.cost.currency
-    if gain.gain is not None and gain.gain.low > 0 and gain.money is not None:
-        metric = facts.report.metric if facts.report is not None else "the metric"
-        yield (
-            f"The next {gain.num_labels:,} labels that train are expected to bring "
-            f"{text.estimate(gain.gain)} of {metric}, for {text.estimate(gain.money)} {currency}"
-        )
-    elif gain.gain is not None and gain.gain.high <= 0:
-        yield (
-            "More labels have not helped of late: before paying for more, look at what flywheel "
-            "advises on the night's page"
-        )
 
 
 def annotator_frame(facts: LabelingFacts, quality: Quality, flags: list[Flag]) -> pd.DataFrame:

@@ -5,8 +5,6 @@ Every number has its interval, or "not enough data". Nothing is measured here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from flywheel.annotate.cost import Allowance
 from flywheel.annotate.expense import Expense
 from flywheel.annotate.queue import EVERYWHERE, place
@@ -122,7 +120,7 @@ def budget_sheet(facts: LabelingFacts, currency: str) -> Sheet:
 
 
 def cost_sheets(facts: LabelingFacts, currency: str) -> tuple[Sheet, ...]:
-    """Return the cost per label: overall, by slice, by night; and the expected gain of more."""
+    """Return the cost per label: overall, by slice, by night."""
     nights = list(facts.nights.items())[-_NIGHTS_SHOWN:]
     by_night = tuple((str(night), *_expense_cells(expense)) for night, expense in reversed(nights))
     headings = (f"{currency} per label", "minutes per label", "labels", "answers")
@@ -146,7 +144,6 @@ def cost_sheets(facts: LabelingFacts, currency: str) -> tuple[Sheet, ...]:
             rows=by_night,
             note=_trend(facts.trend),
         ),
-        _gain_sheet(facts, currency),
     )
 
 
@@ -266,29 +263,3 @@ def _trend(trend: Estimate | None) -> str:
         return "Not enough nights for a trend yet."
     value, low, high = (f"{100 * change:+.1f}" for change in (trend.value, trend.low, trend.high))
     return f"The cost per label changes by {value} [{low}, {high}] % per night."
-
-
-def _gain_sheet(facts: LabelingFacts, currency: str) -> Sheet:
-    rows = list(_gain_rows(facts, currency))
-    note = f"{facts.gain.note[0].upper()}{facts.gain.note[1:]}."
-    return facts_sheet("gain", "Expected gain of the next batch", rows, note)
-
-
-def _gain_rows(facts: LabelingFacts, currency: str) -> Iterator[tuple[str, str]]:
-    gain = facts.gain
-    metric = facts.report.metric if facts.report is not None else "the metric"
-    yield "the batch", f"{gain.num_labels:,} training labels"
-    yield "cost", f"{text.estimate(gain.money)} {currency}" if gain.money else text.NOT_ENOUGH
-    yield f"gain of {metric}", text.estimate(gain.gain)
-    yield f"gain per 100 {currency}", text.estimate(_times(gain.per_money, 100.0))
-
-
-def _times(estimate: Estimate | None, factor: float) -> Estimate | None:
-    if estimate is None:
-        return None
-    return Estimate(
-        value=estimate.value * factor,
-        low=estimate.low * factor,
-        high=estimate.high * factor,
-        num_samples=estimate.num_samples,
-    )

@@ -15,6 +15,7 @@ from flywheel.annotate.expense import Expense
 from flywheel.collect import LEAST_EFFECT, Drift
 from flywheel.loop import Loop
 from flywheel.records import Estimate, FailureState
+from flywheel.report.assess import Assessment, ahead_sheet, assess, goals_sheet
 from flywheel.report.history import draw_history
 from flywheel.report.kit.charts import (
     Ink,
@@ -195,6 +196,25 @@ def _price_chart(prices: Sequence[tuple[int, Estimate]]) -> str:
     return to_svg(figure, f"Cost per label by the night that requested it, {len(prices)} nights")
 
 
+def _learning(found: Assessment) -> Iterator[tuple[str, str]]:
+    """Draw what was measured with so many labels, and the band of what is expected with more."""
+    if not found.ahead:
+        return
+    figure, axes = canvas(2.8)
+    for number, value in found.points:
+        axes.plot([number, number], [value.low, value.high], color=Ink.CHAMPION, linewidth=1.2)
+        axes.plot([number], [value.value], "o", color=Ink.CHAMPION, markersize=3.5)
+    labels = [number for number, _ in found.ahead]
+    outlooks = [outlook for _, outlook in found.ahead]
+    lows, highs = [one.low for one in outlooks], [one.high for one in outlooks]
+    axes.fill_between(labels, lows, highs, color=Ink.CANDIDATE, alpha=0.15, linewidth=0)
+    axes.plot(labels, [one.middle for one in outlooks], color=Ink.CANDIDATE, linewidth=2)
+    axes.set_xscale("log")
+    axes.set_xlabel("labels that train")
+    axes.set_ylabel(short_name(found.metric))
+    yield "ahead", to_svg(figure, f"{found.metric} by labels, and what is expected with more")
+
+
 def _fix_times_chart(curves: Sequence[tuple[str, FixTimes, Ink]]) -> str:
     """Draw the share of failures fixed within so many days, with its interval."""
     figure, axes = canvas(2.8)
@@ -269,7 +289,7 @@ def write_overview(loop: Loop, labeling: LabelingFacts | None = None) -> Path:
         loop: the project.
         labeling: the labeling facts, if the caller has read them already.
     """
-    facts = read_overview(loop, labeling)
+    facts, assessed = read_overview(loop, labeling), assess(loop)
     report, currency = facts.report, loop.project.cost.currency
     folder = loop.project.state / "reports"
     page = render(
@@ -290,7 +310,9 @@ def write_overview(loop: Loop, labeling: LabelingFacts | None = None) -> Path:
         releases=releases_sheet(facts),
         drift=drift_sheet(facts),
         labeling_page=LABELING_PAGE,
+        goals=goals_sheet(assessed),
+        ahead=ahead_sheet(assessed),
         pages={path.name for path in folder.glob("night-*.html")},
-        charts=draw_overview(facts),
+        charts=draw_overview(facts) | dict(_learning(assessed)),
     )
     return put(folder / OVERVIEW_PAGE, page)

@@ -283,6 +283,7 @@ def test_the_files_of_a_new_project_may_be_shared_and_its_state_may_not(flywheel
         ("rollback", "--reason", "test"),
         ("clean", "--dry-run"),
         ("plan",),
+        ("assess",),
         ("approve", "--name", "a", "--reason", "b"),
     ],
     ids=" ".join,

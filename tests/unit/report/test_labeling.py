@@ -8,7 +8,6 @@ from html.parser import HTMLParser
 import pytest
 
 from flywheel.annotate.cost import Allowance
-from flywheel.annotate.expense import Gain
 from flywheel.annotate.queue import EVERYWHERE
 from flywheel.annotators.anchoring import Anchoring
 from flywheel.ledger.annotators import Measured
@@ -227,16 +226,6 @@ def test_a_deleted_project_is_said_and_has_no_link(advise, facts, loop):
     assert [one.url for one in rows] == [None, "http://127.0.0.1:8780/projects/7/data"]
 
 
-def test_a_gain_is_told_only_when_it_is_sure(advise):
-    note, money = "from 8 nights", near(9.0)
-    sure = Gain(num_labels=27, money=money, gain=near(0.3), per_money=near(0.03), note=note)
-    assert advise(gain=sure)[0].startswith("The next 27 labels that train are expected to bring")
-    unsure = dataclasses.replace(sure, gain=near(0.05))
-    assert "No issues" in advise(gain=unsure)[0]
-    lost = dataclasses.replace(sure, gain=near(-0.3))
-    assert advise(gain=lost)[0].startswith("More labels have not helped of late")
-
-
 def test_budgets_show_what_is_left_or_that_there_is_no_limit(facts):
     budget = dataclasses.replace(
         facts().budget,
@@ -256,9 +245,8 @@ def test_what_is_not_known_of_a_person_is_said(facts):
 
 
 def test_every_cost_of_an_empty_ledger_is_not_enough_data(facts):
-    whole, *_, gain = cost_sheets(facts(), "EUR")
+    whole, *_ = cost_sheets(facts(), "EUR")
     assert dict(whole.rows)["EUR per correct label"] == "not enough data"
-    assert dict(gain.rows)["gain per 100 EUR"] == "not enough data"
 
 
 def test_the_frame_has_numbers_and_leaves_out_what_is_not_known(facts, loop):

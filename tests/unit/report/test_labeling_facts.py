@@ -8,7 +8,7 @@ from sqlalchemy import update
 
 from flywheel.ledger.annotators import Measured, save_annotators
 from flywheel.ledger.tables import labeling_tasks
-from flywheel.records import Estimate, Purpose
+from flywheel.records import Purpose
 from flywheel.report.labeling.facts import read_labeling
 from flywheel.testing import LedgerBuilder
 
@@ -39,7 +39,6 @@ def test_an_empty_ledger_has_nothing_to_tell(read):
     assert (facts.annotators, facts.campaigns, facts.disputed) == ((), (), ())
     assert (facts.whole.money, facts.whole.money_per_label, facts.trend) == (0.0, None, None)
     assert (facts.queue.oldest, facts.report) == (None, None)
-    assert facts.gain.gain is None
 
 
 def test_each_person_has_their_work_their_gold_and_what_is_known_of_them(read, crew):
@@ -122,39 +121,3 @@ def test_nights_are_those_that_asked_and_the_trend_needs_five(read, crew):
     assert list(facts.nights) == [0, 1, 2, 3, 4, 5]
     assert facts.nights[0].num_labels == 8
     assert facts.trend.value == pytest.approx(-0.1, abs=1e-6)
-
-
-@pytest.fixture
-def measured_night(loop, story, judged):
-    """(night, value) -> the stored report of a night whose candidate reached a value."""
-    version = story.version()
-
-    def run(night, value, **changes):
-        grown = dataclasses.replace(version, id=f"{night}" * 64, num_train=100 + 50 * night)
-        known = Estimate(value=value, low=value - 0.01, high=value + 0.01, num_samples=50)
-        entries = tuple(
-            dataclasses.replace(one, metric=known) if one.name == "candidate" else one
-            for one in judged[0].entries
-        )
-        where = {"night": night, "id": f"{night}r" * 32, "dataset_id": grown.id}
-        report = dataclasses.replace(judged[0], entries=entries, **(where | changes))
-        story.past.night()
-        story.past.store(grown, report)
-        story.past.end(night)
-
-    return run
-
-
-def test_the_gain_is_drawn_through_the_candidates_of_all_nights(loop, measured_night):
-    for night in range(6):
-        measured_night(night, 0.5 + 0.01 * night)
-    gain = read_labeling(loop).gain
-    assert 0 < gain.gain.value < gain.gain.high
-    assert gain.gain.num_samples == 6
-    assert gain.num_labels == 8  # all of a night's samples, while nothing says that some test
-
-
-def test_nights_of_another_metric_are_no_part_of_the_curve(loop, measured_night):
-    for night in range(6):
-        measured_night(night, 0.5 + 0.01 * night, metric_id="a" if night < 4 else "b")
-    assert read_labeling(loop).gain.note.startswith("not enough nights yet: 2 with a measured")

@@ -43,7 +43,7 @@ def words(page):
 
 def test_a_fresh_project_says_of_every_section_what_will_be_here(loop):
     page = write_overview(loop).read_text()
-    assert page.count("<h2>") == 7
+    assert page.count("<h2>") == 8
     said = words(page)
     assert len(re.findall("will appear|appears? once|will show|drift needs two nights", said)) >= 8
     assert "flywheel night trains and releases the first model" in said
@@ -51,7 +51,7 @@ def test_a_fresh_project_says_of_every_section_what_will_be_here(loop):
 
 
 def test_a_year_that_has_all_shows_all(page):
-    assert page.count("<svg") == 8
+    assert page.count("<svg") == 9
     assert "ere will be" not in words(page)
 
 

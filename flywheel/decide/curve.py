@@ -1,0 +1,235 @@
+"""The learning curve of a project: how its metric depends on labels, and how many a requirement takes.
+
+The curve is never known, only narrowed down: thousands of curves that the nights so far allow are
+drawn, each weighted by how well it fits, so that every number comes with its interval.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from scipy import special
+
+from flywheel.records import Array, Estimate
+
+FEWEST = 3
+"""measurements with different numbers of labels that a curve needs"""
+
+_DRAWS, _ROUNDS, _KEPT = 4_000, 4, 2_000
+_FREEDOM = 5
+"""of Student's t, from which curves are proposed: its tails are wider than those of what is looked for"""
+_LEAST_WEIGHT = 100
+"""draws that must share the weight before the next round may rely on them"""
+_WIDER = 1.2
+_BIGGEST = 40
+"""measurements that are read at most, evenly thinned out"""
+_NORMAL = 1.959964
+"""half the width of a 95 % interval, in standard deviations"""
+
+# What is drawn, and what is known of it before any night: the logarithm of the loss at the first
+# measurement over the measured one, the logit of the share of it that no label removes, logarithms of
+# the exponent and of the scale over the first number of labels, and of the scatter between nights over
+# the typical error of a measurement.
+_MEAN = np.array([0.0, -2.0, math.log(0.6), 1.0, math.log(0.5)])
+_DEVIATION = np.array([0.5, 2.0, 0.5, 1.0, 1.0])
+_LEAST, _MOST = np.array([-3, -8, -3, -6, -4.0]), np.array([3, 8, 1.2, 8, 3.0])
+
+
+class Outlook(NamedTuple):
+    """What is expected, with 10 and 90 %: a metric, or labels, of which infinity means never."""
+
+    low: float
+    middle: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class LearningCurve:
+    """C curves that the measurements allow, all equally likely."""
+
+    is_power: Array
+    """(C,) whether a curve is a power law, else a saturating one (MMF)"""
+    parameters: Array
+    """(C, 5), see the comment in this module"""
+    first: float
+    """labels of the first measurement"""
+    scale: float
+    """loss at the first measurement"""
+    optimum: float
+    sign: float
+    """1 where a lower metric is better, else -1"""
+
+    def at(self, labels: float, error: float = 0.0) -> Outlook:
+        """Return the metric of a model trained on so many labels, measured with a standard error."""
+        noise = error * np.random.default_rng(0).standard_normal(len(self.parameters))
+        return _outlook(self._values(labels) + noise)
+
+    def gain(self, labels: float, more: float) -> Outlook:
+        """Return by how much the metric improves with more labels; positive is better."""
+        return _outlook(-self.sign * (self._values(labels + more) - self._values(labels)))
+
+    def labels_to(self, value: float) -> Outlook:
+        """Return the labels with which the metric reaches a value."""
+        return _outlook(self._labels(value))
+
+    def chance(self, value: float, labels: float) -> float:
+        """Return the probability, 0..1, that the metric reaches a value with so many labels."""
+        return float((self._labels(value) <= labels).mean())
+
+    def _values(self, labels: float) -> Array:
+        """Return (C,) values of the metric."""
+        rows = self.parameters
+        scales, exponents = self.first * np.exp(rows[:, 3]), np.exp(rows[:, 2])
+        number = max(labels, 1.0)
+        powered, saturated = (
+            family(number, exponents, scales) / family(self.first, exponents, scales)
+            for family in (_power, _saturating)
+        )
+        stays = special.expit(rows[:, 1])
+        shape = stays + (1 - stays) * np.where(self.is_power, powered, saturated)
+        values: Array = self.optimum + self.sign * self.scale * np.exp(rows[:, 0]) * shape
+        return values
+
+    def _labels(self, value: float) -> Array:
+        """Return (C,) labels at which each curve reaches a value; infinity: at none."""
+        rows = self.parameters
+        stays, exponents = special.expit(rows[:, 1]), np.exp(rows[:, 2])
+        scales = self.first * np.exp(rows[:, 3])
+        loss = (value - self.optimum) * self.sign / (self.scale * np.exp(rows[:, 0]))
+        share = (loss - stays) / (1 - stays)
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            powered = (share * _power(self.first, exponents, scales)) ** (-1 / exponents) - scales
+            rest = 1 / (share * _saturating(self.first, exponents, scales)) - 1
+            saturated = scales * np.maximum(rest, 0) ** (1 / (2 * exponents))
+        found = np.where(self.is_power, powered, saturated)
+        return np.where(share > 0, np.maximum(found, 0), np.inf)
+
+
+def fit_curve(
+    measured: Sequence[tuple[int, Estimate]], *, higher_is_better: bool, optimum: float | None
+) -> LearningCurve | None:
+    """Narrow the learning curve down to what the measurements allow.
+
+    Formula: loss(n) = L (s + (1 - s) g(n) / g(n_1)) with g(n) = (n + k)^-b, a power law, or
+    1 / (1 + (n / k)^2b), Morgan, Mercer and Flodin's; both are drawn, weighted by their evidence. A
+    measurement is normal around the curve, with its own error and a scatter between nights that is
+    estimated too. Drawn by population Monte Carlo: importance sampling whose proposal follows the
+    weights of the round before.
+    Source: Mahmood et al., How much more data do I need? (2022) for the families; Cappe et al.,
+    Population Monte Carlo (2004).
+    Departure: a prior over the parameters, so that three nights already give an interval, a wide one.
+
+    Args:
+        measured: labels that a model was trained on, and its metric.
+        higher_is_better: of the metric.
+        optimum: the best value that the metric can have. None: it is 0 for what is never negative and
+            better when lower, 1 for what lies in 0..1 and is better when higher; else it is assumed to
+            lie three times as far beyond the best measured value as the measured ones lie apart.
+
+    Returns:
+        None with fewer than three different numbers of labels.
+    """
+    known = sorted(measured, key=lambda pair: pair[0])
+    known = known[:: math.ceil(len(known) / _BIGGEST)] if known else []
+    if len({labels for labels, _ in known}) < FEWEST:
+        return None
+    labels = np.maximum([float(number) for number, _ in known], 1.0)
+    values = np.array([estimate.value for _, estimate in known])
+    errors = np.array([(one.high - one.low) / (2 * _NORMAL) for _, one in known])
+    typical = max(float(np.median(errors)), 1e-9 * float(np.abs(values).max()), 1e-12)
+    sign = -1.0 if higher_is_better else 1.0
+    if optimum is None:
+        optimum = _usual_optimum(values, sign, typical)
+    losses = sign * (values - optimum)
+    case = _Case(labels, losses, errors, typical, max(float(losses[0]), typical))
+    rng = np.random.default_rng(0)  # the same nights always have the same forecast
+    drawn = [case.draw(family, rng) for family in (_power, _saturating)]
+    evidence = special.softmax([one.evidence for one in drawn])
+    is_power = rng.random(_KEPT) < evidence[0]
+    parameters = np.empty((_KEPT, len(_MEAN)))
+    for mine, one in zip((is_power, ~is_power), drawn, strict=True):
+        parameters[mine] = one.rows[rng.choice(len(one.rows), int(mine.sum()), p=one.weights)]
+    return LearningCurve(
+        is_power=is_power,
+        parameters=parameters,
+        first=float(labels[0]),
+        scale=case.scale,
+        optimum=optimum,
+        sign=sign,
+    )
+
+
+def _usual_optimum(values: Array, sign: float, typical: float) -> float:
+    if values.min() >= 0 and (sign > 0 or values.max() <= 1):
+        return 0.0 if sign > 0 else 1.0
+    apart = max(float(np.ptp(values)), typical)
+    return float((sign * values).min() - 3 * apart) * sign
+
+
+class _Drawn(NamedTuple):
+    rows: Array
+    """(N, 5)"""
+    weights: Array
+    """(N,), which add up to 1"""
+    evidence: float
+    """logarithm, up to a constant that all families share"""
+
+
+class _Case(NamedTuple):
+    """M measurements."""
+
+    labels: Array
+    losses: Array
+    errors: Array
+    typical: float
+    scale: float
+
+    def draw(self, family: Callable[..., Array], rng: np.random.Generator) -> _Drawn:
+        """Draw curves of one family, with their weights."""
+        mean, covariance = _MEAN, np.diag(_DEVIATION**2)
+        size = len(mean)
+        for _ in range(_ROUNDS):
+            root = np.linalg.cholesky(covariance + 1e-9 * np.eye(size))
+            tails = np.sqrt(rng.chisquare(_FREEDOM, (_DRAWS, 1)) / _FREEDOM)
+            steps = rng.standard_normal((_DRAWS, size)) / tails
+            rows = mean + steps @ root.T
+            proposed = -(_FREEDOM + size) / 2 * np.log1p((steps**2).sum(axis=1) / _FREEDOM)
+            logs = self._posterior(rows, family) - proposed + np.log(np.diag(root)).sum()
+            heat, weights = 1.0, special.softmax(logs)
+            while 1 / (weights**2).sum() < _LEAST_WEIGHT:  # few draws fit: first come nearer
+                heat *= 0.7
+                weights = special.softmax(heat * logs)
+            mean = weights @ rows
+            covariance = _WIDER * ((rows - mean).T @ ((rows - mean) * weights[:, None]))
+        evidence = float(special.logsumexp(logs) - math.log(_DRAWS))
+        return _Drawn(np.clip(rows, _LEAST, _MOST), special.softmax(logs), evidence)
+
+    def _posterior(self, rows: Array, family: Callable[..., Array]) -> Array:
+        """Return (N,) logarithms, up to a constant."""
+        prior = -0.5 * (((rows - _MEAN) / _DEVIATION) ** 2).sum(axis=1)
+        ratio, stays, exponent, scale, scatter = np.clip(rows, _LEAST, _MOST).T[..., None]
+        scale = self.labels[0] * np.exp(scale)
+        exponent, share = np.exp(exponent), special.expit(stays)
+        shape = family(self.labels, exponent, scale) / family(self.labels[0], exponent, scale)
+        curves = self.scale * np.exp(ratio) * (share + (1 - share) * shape)
+        variances = self.errors**2 + (self.typical * np.exp(scatter)) ** 2
+        fits = (self.losses - curves) ** 2 / variances + np.log(variances)
+        posterior: Array = prior - 0.5 * fits.sum(axis=1)
+        return posterior
+
+
+def _power(labels: Array | float, exponents: Array, scales: Array) -> Array:
+    return np.asarray((labels + scales) ** -exponents)
+
+
+def _saturating(labels: Array | float, exponents: Array, scales: Array) -> Array:
+    return np.asarray(1 / (1 + (labels / scales) ** (2 * exponents)))
+
+
+def _outlook(values: Array) -> Outlook:
+    found = np.quantile(values, [0.1, 0.5, 0.9], method="inverted_cdf")
+    return Outlook(*(float(one) for one in found))

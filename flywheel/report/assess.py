@@ -1,0 +1,323 @@
+"""What each requirement still takes: labels, nights and money, with what is likely and what is not.
+
+The forecast rests on the nights so far: how many labels each candidate was trained on, and how well it
+did. It goes wrong when production or the model changes; how often it was right is counted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from sqlalchemy import Connection
+
+from flywheel.annotate.cost import read_costs
+from flywheel.annotate.expense import expense
+from flywheel.decide import tightest_bound
+from flywheel.decide.curve import FEWEST, LearningCurve, Outlook, fit_curve
+from flywheel.ledger.annotators import annotator_labels
+from flywheel.ledger.datasets import get_version
+from flywheel.ledger.history import reported_nights, results_of
+from flywheel.ledger.judged import report_of_night
+from flywheel.ledger.nights import current_night_number
+from flywheel.loop import Loop
+from flywheel.metrics.compiled import compile_formula
+from flywheel.records import Estimate, Report
+from flywheel.report.kit import text
+from flywheel.report.kit.tables import Sheet
+from flywheel.report.night.facts import comparable_reports, thin_out
+
+NEXT = 100
+"""labels whose gain is forecast"""
+_NIGHTS = 60
+_CHECKED = 10
+"""forecasts that are compared with the night after them"""
+_FAR = 100
+"""times the labels that there are: what takes more is out of reach"""
+_HALF = 1.959964
+
+Points = list[tuple[int, Estimate]]
+"""labels that a candidate was trained on, and what it was measured at; oldest first"""
+
+
+class Goal(NamedTuple):
+    """A requirement, and what it takes."""
+
+    formula: str
+    bound: float
+    is_upper: bool
+    """whether the value must lie below the bound"""
+    now: Estimate | None
+    """of the newest candidate"""
+    labels: Outlook | None
+    """further labels that train, infinity: out of reach; None: reached, or too few nights to say"""
+    never: float | None
+    """probability, 0..1, that a hundred times the labels do not suffice"""
+    note: str
+    """what it comes to, in a sentence"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Assessment:
+    """What the nights so far say of the nights to come."""
+
+    metric: str
+    goals: tuple[Goal, ...]
+    points: tuple[tuple[int, Estimate], ...]
+    ahead: tuple[tuple[int, Outlook], ...]
+    """labels that train, and the metric that is expected with them: now, and two, four and eight times"""
+    gain: Outlook | None
+    """of the metric, by the next 100 labels that train"""
+    price: Estimate | None
+    """of a label that trains, in `currency`"""
+    currency: str
+    per_night: float
+    """labels that came to train a night, on average"""
+    gpu_hours: float
+    """of training a night, on average"""
+    held: int
+    """nights whose metric lay in the 80 % interval that was forecast the night before"""
+    num_checked: int
+    """nights with such a forecast"""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain values; what is out of reach is null."""
+        plain: dict[str, Any] = _finite(asdict(self))
+        return plain
+
+
+def optimum_of(loop: Loop, formula: str, *, higher_is_better: bool) -> float | None:
+    """Return the best value that a formula can have; None when it has no end."""
+    ends = compile_formula(formula, loop.project.directory).range
+    best = ends[1 if higher_is_better else 0] if ends is not None else math.inf
+    return best if math.isfinite(best) else None
+
+
+def points_of(connection: Connection, reports: Sequence[Report]) -> Points:
+    """Return the labels and the metric of each night's candidate."""
+    return [
+        (get_version(connection, report.dataset_id).num_train, entry.metric)
+        for report in reports
+        for entry in report.entries
+        if entry.name == "candidate" and entry.metric is not None
+    ]
+
+
+def assess(loop: Loop) -> Assessment:
+    """Read the nights so far, and forecast from them."""
+    with loop.ledger.read() as connection:
+        nights = reported_nights(connection, current_night_number(connection))
+        newest = report_of_night(connection, nights[-1]) if nights else None
+        found = comparable_reports(connection, newest, thin_out(nights, _NIGHTS))
+        reports = [one for one in found if newest and one.metric_id == newest.metric_id]
+        points = points_of(connection, reports)
+        watched = _watched(connection, reports)
+        seconds = [dict(row)["train_seconds"] for row in results_of(connection, "retrain").values()]
+        price = _price(loop, connection)
+    settings = loop.project.metric
+    best = optimum_of(loop, settings.optimize, higher_is_better=settings.higher_is_better)
+    curve = fit_curve(points, higher_is_better=settings.higher_is_better, optimum=best)
+    now = points[-1][0] if points else 0
+    held, checked = _checked(points, settings.higher_is_better, best)
+    return Assessment(
+        metric=settings.optimize,
+        goals=tuple(_goals(loop, reports, points, watched)),
+        points=tuple(points),
+        ahead=tuple((times * now, curve.at(times * now)) for times in (1, 2, 4, 8))
+        if curve
+        else (),
+        gain=curve.gain(now, NEXT) if curve else None,
+        price=price,
+        currency=loop.project.cost.currency,
+        per_night=_per_night(points, reports),
+        gpu_hours=float(np.mean(seconds)) / 3600 if seconds else 0.0,
+        held=held,
+        num_checked=checked,
+    )
+
+
+def goals_sheet(found: Assessment) -> Sheet:
+    """Return the table of requirements."""
+    return Sheet(
+        key="goals",
+        title="What each requirement still takes",
+        headings=(
+            "requirement",
+            "now",
+            "further labels",
+            "nights",
+            found.currency,
+            "what that means",
+        ),
+        rows=tuple(_goal_row(found, goal) for goal in found.goals),
+        values=(1, 2, 3, 4),
+        note=_about(found),
+    )
+
+
+def ahead_sheet(found: Assessment) -> Sheet:
+    """Return the table of what more labels are expected to bring."""
+    rows = [
+        (f"{labels:,}", _range(outlook, text.number), _money(found, labels - found.ahead[0][0]))
+        for labels, outlook in found.ahead
+    ]
+    return Sheet(
+        key="ahead",
+        title="What more labels are expected to bring",
+        headings=("labels that train", found.metric, f"further {found.currency}"),
+        rows=tuple(rows),
+        values=(0, 1, 2),
+        caption="What each night's candidate was measured at, and the 80 % band of what is expected.",
+        note="" if rows else _too_few(found.points),
+    )
+
+
+def _goals(
+    loop: Loop, reports: Sequence[Report], points: Points, watched: dict[str, Points]
+) -> Iterator[Goal]:
+    if not reports:
+        return
+    newest, settings = reports[-1], loop.project.metric
+    aims = []
+    if settings.requirement is not None:
+        aims.append(
+            (settings.optimize, settings.requirement, not settings.higher_is_better, points)
+        )
+    aims += [
+        (one.formula, one.bound, one.is_upper, watched[one.formula])
+        for one in newest.watched
+        if one.bound is not None
+    ]
+    for formula, bound, is_upper, known in aims:
+        best = optimum_of(loop, formula, higher_is_better=not is_upper)
+        curve = fit_curve(known, higher_is_better=not is_upper, optimum=best)
+        limit = tightest_bound(newest.entries, higher_is_better=not is_upper)
+        beside = ""
+        if formula == settings.optimize and limit is not None and limit.metric is not None:
+            beside = (
+                f"; the tightest baseline, {limit.name}, is at {text.number(limit.metric.value)}"
+            )
+        yield _goal(
+            Goal(formula, bound, is_upper, known[-1][1] if known else None, None, None, ""),
+            known,
+            curve,
+            beside,
+        )
+
+
+def _goal(goal: Goal, known: Points, curve: LearningCurve | None, beside: str) -> Goal:
+    now = goal.now
+    if now is not None and (now.high < goal.bound if goal.is_upper else now.low > goal.bound):
+        return goal._replace(note="reached: the whole interval is beyond it")
+    if curve is None:
+        return goal._replace(note=_too_few(known))
+    trained = known[-1][0]
+    far = _FAR * trained
+    never = 1 - curve.chance(goal.bound, far)
+    labels = Outlook(
+        *(
+            max(one - trained, 0.0) if one <= far else math.inf
+            for one in curve.labels_to(goal.bound)
+        )
+    )
+    note = "more labels reach it"
+    if never > 0.5:
+        note = f"out of reach with this model, with a probability of {never:.0%}{beside}"
+    elif math.isinf(labels.high):
+        note = f"more labels reach it; with a probability of {never:.0%} a hundred times as many do not"
+    elif labels.middle == 0:
+        note = "as good as reached: label for the test set until the interval says so"
+    return goal._replace(labels=labels, never=never, note=note)
+
+
+def _watched(connection: Connection, reports: Sequence[Report]) -> dict[str, Points]:
+    found: dict[str, Points] = {}
+    for report in reports:
+        for one in report.watched:
+            points = found.setdefault(one.formula, [])
+            if one.candidate is not None:
+                trained = get_version(connection, report.dataset_id).num_train
+                points.append((trained, one.candidate))
+    return found
+
+
+def _price(loop: Loop, connection: Connection) -> Estimate | None:
+    costs = read_costs(connection, loop.project)
+    samples = sorted({row.work.sample_id for row in costs.rows})
+    return expense(costs.rows, annotator_labels(connection, samples)).money_per_training_label
+
+
+def _per_night(points: Points, reports: Sequence[Report]) -> float:
+    if len(points) < 2:
+        return 0.0
+    return max(points[-1][0] - points[0][0], 0) / max(reports[-1].night - reports[0].night, 1)
+
+
+def _checked(points: Points, higher_is_better: bool, best: float | None) -> tuple[int, int]:
+    """Return how many of the last nights lay where the nights before them said."""
+    held = checked = 0
+    for place in range(max(len(points) - _CHECKED, FEWEST), len(points)):
+        curve = fit_curve(points[:place], higher_is_better=higher_is_better, optimum=best)
+        if curve is None:
+            continue
+        labels, came = points[place]
+        outlook = curve.at(labels, (came.high - came.low) / (2 * _HALF))
+        held += outlook.low <= came.value <= outlook.high
+        checked += 1
+    return held, checked
+
+
+def _goal_row(found: Assessment, goal: Goal) -> tuple[str, ...]:
+    name = f"{goal.formula} {'<' if goal.is_upper else '>'} {goal.bound:g}"
+    if goal.labels is None or math.isinf(goal.labels.middle):
+        return name, text.estimate(goal.now), "", "", "", goal.note
+    nights = (
+        "" if found.per_night <= 0 else _range(goal.labels, lambda n: _whole(n / found.per_night))
+    )
+    money = "" if found.price is None else _range(goal.labels, lambda n: _money(found, n))
+    return name, text.estimate(goal.now), _range(goal.labels, _whole), nights, money, goal.note
+
+
+def _range(outlook: Outlook, form: Any) -> str:
+    low, middle, high = (form(value) for value in outlook)
+    return middle if low == high else f"{middle} [{low}, {high}]"
+
+
+def _whole(value: float) -> str:
+    return "out of reach" if math.isinf(value) else f"{math.ceil(value):,}"
+
+
+def _money(found: Assessment, labels: float) -> str:
+    return text.NOT_ENOUGH if found.price is None else _whole(labels * found.price.value)
+
+
+def _about(found: Assessment) -> str:
+    if not found.goals:
+        return (
+            "No requirement is set. Write metric.requirement, the value that the product needs, and this "
+            "says what it takes"
+        )
+    if not found.num_checked:
+        return "In brackets: 10 and 90 %. No forecast has met its night yet"
+    return (
+        f"In brackets: 10 and 90 %. Of the last {found.num_checked} nights {found.held} lay in the 80 % "
+        "interval that was forecast the night before"
+    )
+
+
+def _too_few(points: Sequence[tuple[int, Estimate]]) -> str:
+    have = len({labels for labels, _ in points})
+    return f"not enough nights yet: {have} numbers of labels were measured, {FEWEST} are needed"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        value = value._asdict()
+    if isinstance(value, dict):
+        return {name: _finite(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

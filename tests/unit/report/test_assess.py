@@ -1,0 +1,87 @@
+"""What requirements still take: reached, so many labels, out of reach, or too early to say; never silence."""
+
+import dataclasses
+import json
+
+import pytest
+from worlds.years import open_year
+
+from flywheel.records import Estimate
+from flywheel.report.assess import ahead_sheet, assess, goals_sheet
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    with open_year(tmp_path_factory.mktemp("year"), 30) as loop:
+        return assess(loop)
+
+
+def test_each_requirement_has_labels_nights_and_money_or_says_why_not(found):
+    rows = {row[0]: row for row in goals_sheet(found).rows}
+    _, now, labels, nights, money, means = rows["error_cm.p90 < 1"]
+    assert all("[" in cell for cell in (now, labels, nights, money))
+    assert means == "more labels reach it"
+    assert rows["confidence.mean > 0.5"][2:] == (
+        "",
+        "",
+        "",
+        "reached: the whole interval is beyond it",
+    )
+    assert "out of reach with this model, with a probability of" in rows["latency_ms.p95 < 1.5"][-1]
+    assert "0 numbers of labels were measured, 3 are needed" in rows["recall > 0.9"][-1]
+
+
+def test_no_number_stands_without_its_interval(found):
+    for goal in found.goals:
+        assert goal.labels is None or goal.labels.low <= goal.labels.middle <= goal.labels.high
+    for _, outlook in found.ahead:
+        assert outlook.low < outlook.middle < outlook.high
+    assert [labels // found.ahead[0][0] for labels, _ in found.ahead] == [1, 2, 4, 8]
+
+
+def test_forecasts_are_compared_with_what_came(found):
+    assert 0 <= found.held <= found.num_checked == 10
+    assert f"Of the last 10 nights {found.held} lay in the 80 % interval" in goals_sheet(found).note
+
+
+def test_as_json_nothing_is_infinite(found):
+    plain = json.loads(json.dumps(found.as_json(), allow_nan=False))
+    assert [goal["bound"] for goal in plain["goals"]] == [0.95, 0.5, 1.0, 1.5, 0.9]
+    assert plain["goals"][3]["labels"]["high"] is None
+    assert plain["price"]["low"] < plain["price"]["value"]
+
+
+@pytest.mark.parametrize("nights", [0, 1])
+def test_before_three_nights_it_is_too_early(nights, tmp_path):
+    with open_year(tmp_path, nights) as loop:
+        found = assess(loop)
+    assert all(goal.labels is None and goal.note for goal in found.goals)
+    assert "numbers of labels were measured, 3 are needed" in ahead_sheet(found).note
+    assert found.gain is None
+
+
+@pytest.fixture
+def measured_night(loop, story, judged):
+    """(night, value) -> the stored report of a night whose candidate reached a value."""
+    version = story.version()
+
+    def run(night, value, **changes):
+        grown = dataclasses.replace(version, id=f"{night}" * 64, num_train=100 + 50 * night)
+        known = Estimate(value=value, low=value - 0.01, high=value + 0.01, num_samples=50)
+        entries = tuple(
+            dataclasses.replace(one, metric=known) if one.name == "candidate" else one
+            for one in judged[0].entries
+        )
+        where = {"night": night, "id": f"{night}r" * 32, "dataset_id": grown.id}
+        report = dataclasses.replace(judged[0], entries=entries, **(where | changes))
+        story.past.night()
+        story.past.store(grown, report)
+        story.past.end(night)
+
+    return run
+
+
+def test_nights_of_another_metric_are_no_part_of_the_curve(loop, measured_night):
+    for night in range(6):
+        measured_night(night, 0.5 + 0.01 * night, metric_id="a" if night < 4 else "b")
+    assert [labels for labels, _ in assess(loop).points] == [300, 350]
