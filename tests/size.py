@@ -19,9 +19,9 @@ ROOT = Path(__file__).parents[1]
 PARTS = ("flywheel", "flows")
 
 BUDGET = {
-    "lines of code": 43_400,
-    "lines of docstrings": 10_245,
-    "files": 365,
+    "lines of code": 43_700,
+    "lines of docstrings": 10_310,
+    "files": 360,
     "settings": 100,
     "commands": 33,
 }

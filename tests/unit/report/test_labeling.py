@@ -110,7 +110,7 @@ def test_an_empty_ledger_has_a_page_that_says_what_there_is_too_little_of(loop):
     said = words(path.read_text())
     assert "No annotation has come back yet." in said
     assert "EUR per label not enough data" in said
-    assert "not enough nights yet" in said.lower()
+    assert "not enough nights for a trend" in said.lower()
     assert "No issues" in said
 
 
