@@ -95,7 +95,7 @@ def table(fields: Sequence[str] | None = None, *, unusable: bool = False) -> Sho
     """Show the fields of a JSON object, one a line; every value as text.
 
     Args:
-        fields: those to show, in this order; None shows all, in the order of the sample.
+        fields: those to show, in this order; None shows all, by name.
         unusable: whether annotators may say that the row cannot be judged.
 
     ```python
@@ -233,7 +233,7 @@ def _recording(sample: Sample) -> Media:
 
 def _rows(fields: Sequence[str] | None, sample: Sample) -> list[Mapping[str, str]]:
     row = row_of(sample)
-    names = list(row) if fields is None else fields
+    names = sorted(row) if fields is None else fields  # samples of other senders look alike
     if not row.keys() & set(names):
         raise PayloadError(
             f"sample {sample.id[:12]}: its fields are {', '.join(row)[:80] or 'none'}, of which "

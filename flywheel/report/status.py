@@ -197,7 +197,9 @@ def _rest(loop: Loop, report: Report | None, log: LogSize) -> str:
     night = f"flywheel night {quoted(loop.project.directory)}, by hand or as scheduled"
     if log.num_uncollected:
         return f"{log.num_uncollected} predictions wait for the next night: {night}"
-    return f"send traffic to {loop.project.server_page}/predict; the next night collects it: {night}"
+    return (
+        f"send traffic to {loop.project.server_page}/predict; the next night collects it: {night}"
+    )
 
 
 def _dropped(connection: Connection, number: int | None) -> str:
