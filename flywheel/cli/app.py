@@ -24,7 +24,7 @@ import flows  # noqa: F401
 from flywheel.cli.judging import judging
 from flywheel.cli.label_files import label_files
 from flywheel.cli.simulating import simulating
-from flywheel.cli.terminal import HERE, Folder, complain, console, prepare_streams
+from flywheel.cli.terminal import HERE, AsJson, Folder, complain, console, prepare_streams
 from flywheel.cli.upkeep import upkeep
 from flywheel.errors import FlywheelError, UserError
 from flywheel.private import PRIVATE_MASK
@@ -242,7 +242,7 @@ def label(directory: Folder = HERE) -> None:
 
 
 @app.command(rich_help_panel="Loop")
-def status(directory: Folder = HERE) -> None:
+def status(directory: Folder = HERE, as_json: AsJson = False) -> None:
     """Show servers, release, labeling, budgets and the next step."""
     from flywheel import stack
     from flywheel.cli.printing import print_status
@@ -252,6 +252,10 @@ def status(directory: Folder = HERE) -> None:
 
     with open_loop(directory, creates=False) as loop:
         names = [server.name for server in stack.running(loop.project)]
+        if as_json:
+            silent = silent_servers(loop.project)
+            console.say_json({"running": names, "not_running": silent, "status": status_of(loop)})
+            return
         missing = "" if "worker" in names else "; no worker, so no night begins by itself"
         console.say(
             f"servers       {', '.join(names) or 'none of this project runs here'}{missing}"
@@ -269,6 +273,7 @@ def status(directory: Folder = HERE) -> None:
 def trace(
     sample: Annotated[str, typer.Argument(help="a sample's id, a prefix of it, or a request id")],
     directory: Folder = HERE,
+    as_json: AsJson = False,
 ) -> None:
     """Show the life of a sample, from prediction to release."""
     from flywheel.cli.printing import print_trace
@@ -276,7 +281,11 @@ def trace(
     from flywheel.report import trace as trace_of
 
     with open_loop(directory, creates=False) as loop:
-        print_trace(trace_of(loop, sample), console)
+        events = trace_of(loop, sample)
+    if as_json:
+        console.say_json(events)
+    else:
+        print_trace(events, console)
 
 
 @app.command(rich_help_panel="Loop")
@@ -307,6 +316,7 @@ def nights(
     csv: Annotated[
         Path | None, typer.Option(help="also write all columns", resolve_path=True)
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Show all nights: failures, labels, metric and decisions."""
     from flywheel.cli.printing import night_table
@@ -315,6 +325,9 @@ def nights(
 
     with open_loop(directory, creates=False) as loop, loop.ledger.read() as connection:
         frame = nights_frame(connection)
+        if as_json:
+            console.say_json(frame.reset_index().to_dict("records"))
+            return
         if frame.empty:
             console.say(f"no night yet; next: flywheel night {quoted(directory)}")
             return
@@ -330,13 +343,18 @@ def labels(
     csv: Annotated[
         Path | None, typer.Option(help="also write annotators", resolve_path=True)
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Show annotators, their quality and cost, and the queue."""
     from flywheel.cli.labels import show_labels
     from flywheel.loop import open_loop
+    from flywheel.report.labeling.facts import read_labeling
 
     with open_loop(directory, creates=False) as loop:
-        show_labels(loop, console, csv)
+        if as_json:
+            console.say_json(read_labeling(loop))
+        else:
+            show_labels(loop, console, csv)
 
 
 @app.command(rich_help_panel="Loop")

@@ -7,13 +7,12 @@ An approval is answered here, by approve and decline.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from flywheel.cli.terminal import HERE, Directory, Folder, console
+from flywheel.cli.terminal import HERE, AsJson, Directory, Folder, console
 from flywheel.errors import UserError
 from flywheel.records import Consent, Verdict
 
@@ -105,6 +104,7 @@ def plan(
             show_default="as last measured",
         ),
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Show how many labels and nights it takes to promote a gain."""
     from flywheel.cli.printing import plan_table
@@ -112,13 +112,17 @@ def plan(
     from flywheel.loop.replay import plan_challenge
 
     with open_loop(directory, creates=False) as loop:
-        console.print(plan_table(plan_challenge(loop, discordance)))
+        found = plan_challenge(loop, discordance)
+    if as_json:
+        console.say_json(found)
+    else:
+        console.print(plan_table(found))
 
 
 @judging.command(rich_help_panel="Decisions")
 def assess(
     directory: Directory = HERE,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON, for programs")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show what each requirement still takes: labels, nights and money."""
     from flywheel.cli.labels import sheet_parts
@@ -129,7 +133,7 @@ def assess(
     with open_loop(directory, creates=False) as loop:
         found = forecast(loop)
     if as_json:
-        console.say(json.dumps(found.as_json(), indent=1, allow_nan=False))
+        console.say_json(found)
         return
     for sheet in (goals_sheet(found), ahead_sheet(found)):
         for part in sheet_parts(sheet):

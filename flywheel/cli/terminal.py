@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic_core import to_json
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
@@ -22,6 +23,8 @@ from flywheel.shell import visible
 HERE = Path()
 Folder = Annotated[Path, typer.Argument(help="the folder with flywheel.toml")]
 Directory = Annotated[Path, typer.Option("--directory", "-d", help="the folder with flywheel.toml")]
+
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON, for programs")]
 
 _ERRORS = "flywheel-plain"
 _PLAIN = {"✓": "ok", "✗": "x", "—": "-", "…": "...", "·": "-", "→": "->", "≥": ">=", "±": "+-"}
@@ -48,6 +51,10 @@ class Terminal(Console):
     def say(self, line: str) -> None:
         """Print a line as it is: no markup, no colors, wrapped by the terminal."""
         self.print(line, highlight=False, soft_wrap=True, markup=False, emoji=False)
+
+    def say_json(self, value: object) -> None:
+        """Print records as JSON: times in ISO 8601, what is not a finite number is null."""
+        self.say(to_json(value, indent=1, inf_nan_mode="null").decode())
 
 
 console = Terminal()

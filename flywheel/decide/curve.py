@@ -39,7 +39,8 @@ _DEVIATION = np.array([0.5, 2.0, 0.5, 1.0, 1.0])
 _LEAST, _MOST = np.array([-3, -8, -3, -6, -4.0]), np.array([3, 8, 1.2, 8, 3.0])
 
 
-class Outlook(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Outlook:
     """What is expected, with 10 and 90 %: a metric, or labels, of which infinity means never."""
 
     low: float

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from dataclasses import astuple, dataclass, replace
+from typing import Any
 
 import numpy as np
 from sqlalchemy import Connection
@@ -43,7 +43,8 @@ Points = list[tuple[int, Estimate]]
 """labels that a candidate was trained on, and what it was measured at; oldest first"""
 
 
-class Goal(NamedTuple):
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Goal:
     """A requirement, and what it takes."""
 
     formula: str
@@ -52,11 +53,11 @@ class Goal(NamedTuple):
     """whether the value must lie below the bound"""
     now: Estimate | None
     """of the newest candidate"""
-    labels: Outlook | None
+    labels: Outlook | None = None
     """further labels that train, infinity: out of reach; None: reached, or too few nights to say"""
-    never: float | None
+    never: float | None = None
     """probability, 0..1, that a hundred times the labels do not suffice"""
-    note: str
+    note: str = ""
     """what it comes to, in a sentence"""
 
 
@@ -82,11 +83,6 @@ class Assessment:
     """nights whose metric lay in the 80 % interval that was forecast the night before"""
     num_checked: int
     """nights with such a forecast"""
-
-    def as_json(self) -> dict[str, Any]:
-        """Return plain values; what is out of reach is null."""
-        plain: dict[str, Any] = _finite(asdict(self))
-        return plain
 
 
 def optimum_of(loop: Loop, formula: str, *, higher_is_better: bool) -> float | None:
@@ -201,7 +197,12 @@ def _goals(
                 f"; the tightest baseline, {limit.name}, is at {text.number(limit.metric.value)}"
             )
         yield _goal(
-            Goal(formula, bound, is_upper, known[-1][1] if known else None, None, None, ""),
+            Goal(
+                formula=formula,
+                bound=bound,
+                is_upper=is_upper,
+                now=known[-1][1] if known else None,
+            ),
             known,
             curve,
             beside,
@@ -211,16 +212,16 @@ def _goals(
 def _goal(goal: Goal, known: Points, curve: LearningCurve | None, beside: str) -> Goal:
     now = goal.now
     if now is not None and (now.high < goal.bound if goal.is_upper else now.low > goal.bound):
-        return goal._replace(note="reached: the whole interval is beyond it")
+        return replace(goal, note="reached: the whole interval is beyond it")
     if curve is None:
-        return goal._replace(note=_too_few(known))
+        return replace(goal, note=_too_few(known))
     trained = known[-1][0]
     far = _FAR * trained
     never = 1 - curve.chance(goal.bound, far)
     labels = Outlook(
         *(
             max(one - trained, 0.0) if one <= far else math.inf
-            for one in curve.labels_to(goal.bound)
+            for one in astuple(curve.labels_to(goal.bound))
         )
     )
     note = "more labels reach it"
@@ -230,7 +231,7 @@ def _goal(goal: Goal, known: Points, curve: LearningCurve | None, beside: str) -
         note = f"more labels reach it; with a probability of {never:.0%} a hundred times as many do not"
     elif labels.middle == 0:
         note = "as good as reached: label for the test set until the interval says so"
-    return goal._replace(labels=labels, never=never, note=note)
+    return replace(goal, labels=labels, never=never, note=note)
 
 
 def _watched(connection: Connection, reports: Sequence[Report]) -> dict[str, Points]:
@@ -282,7 +283,7 @@ def _goal_row(found: Assessment, goal: Goal) -> tuple[str, ...]:
 
 
 def _range(outlook: Outlook, form: Any) -> str:
-    low, middle, high = (form(value) for value in outlook)
+    low, middle, high = (form(one) for one in astuple(outlook))
     return middle if low == high else f"{middle} [{low}, {high}]"
 
 
@@ -311,13 +312,3 @@ def _about(found: Assessment) -> str:
 def _too_few(points: Sequence[tuple[int, Estimate]]) -> str:
     have = len({labels for labels, _ in points})
     return f"not enough nights yet: {have} numbers of labels were measured, {FEWEST} are needed"
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, tuple) and hasattr(value, "_asdict"):
-        value = value._asdict()
-    if isinstance(value, dict):
-        return {name: _finite(one) for name, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

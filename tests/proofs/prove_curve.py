@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import astuple
 
 import numpy as np
 
@@ -45,7 +46,7 @@ def lives(number: int, part: float, seed: int) -> list[tuple[float, float, float
             measured.append((night * LABELS, estimate))
         fitted = fit_curve(measured, higher_is_better=True, optimum=1.0)
         assert fitted is not None
-        found.append(tuple(fitted.labels_to(1 - curve(NIGHTS * LABELS))))
+        found.append(astuple(fitted.labels_to(1 - curve(NIGHTS * LABELS))))
     return found
 
 

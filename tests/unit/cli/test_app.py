@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from typing import NamedTuple
@@ -311,3 +312,15 @@ def test_a_folder_with_control_characters_is_one_line(flywheel, tmp_path):
     done = flywheel("status", tmp_path / "a\x1b[31m\nb")
     assert is_one_line(done, 2) or r"\x1b[31m" in done.err
     assert "\x1b" not in done.err
+
+
+@pytest.mark.parametrize("command", [("status",), ("nights",), ("labels",), ("plan",), ("assess",)])
+def test_what_a_command_reads_is_json_for_programs(flywheel, fresh, tmp_path, command):
+    shutil.copytree(fresh, tmp_path / "p", ignore=shutil.ignore_patterns(".flywheel"))
+    where = ["-d"] if command[0] in {"plan", "assess"} else []
+    done = flywheel(*command, "--json", *where, tmp_path / "p")
+    assert done.code == 0
+    found = json.loads(done.out)
+    assert found or command == ("nights",)
+    if command == ("status",):
+        assert found["status"]["to_do"].startswith("no night has run yet")

@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 import pytest
+from pydantic_core import to_json
 from worlds.years import open_year
 
 from flywheel.records import Estimate
@@ -45,7 +46,7 @@ def test_forecasts_are_compared_with_what_came(found):
 
 
 def test_as_json_nothing_is_infinite(found):
-    plain = json.loads(json.dumps(found.as_json(), allow_nan=False))
+    plain = json.loads(to_json(found, inf_nan_mode="null"))
     assert [goal["bound"] for goal in plain["goals"]] == [0.95, 0.5, 1.0, 1.5, 0.9]
     assert plain["goals"][3]["labels"]["high"] is None
     assert plain["price"]["low"] < plain["price"]["value"]
