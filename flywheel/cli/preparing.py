@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 
 import httpx
@@ -22,6 +23,8 @@ def prepare(project: Project) -> None:
     os.environ.update(stack.environment(project))
     # The terminal shows our lines; Prefect's log stays in its dashboard.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    os.environ.setdefault("PREFECT_LOGGING_INTERNAL_LEVEL", "CRITICAL")
+    logging.raiseExceptions = False  # of a server that has gone, the command says a line
     url = os.environ["PREFECT_API_URL"]
     try:
         health = httpx.get(f"{url}/health", timeout=10, trust_env=not is_loopback(url))

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 from rich.markup import escape
 
 from flywheel import stack
@@ -70,7 +71,13 @@ def report_release(project: Project, release: Release) -> None:
 
 
 def _run(flow: Callable[..., Any], directory: Path) -> Any:
-    state = flow(directory=directory, return_state=True)
+    try:
+        state = flow(directory=directory, return_state=True)
+    except httpx.HTTPError as error:  # it answered when the run began
+        raise UnavailableError(
+            f"Prefect no longer answers ({error}). Start it with flywheel up, then run this again to "
+            "resume after the last finished step."
+        ) from error
     if state.is_completed():
         return state
     error = state.result(raise_on_failure=False)

@@ -2,13 +2,17 @@
 
 import io
 from datetime import UTC, datetime
+from pathlib import Path
+from unittest.mock import Mock
 
+import httpx
 import pytest
 from prefect.states import Completed
 
 from flywheel.cli import running
 from flywheel.cli.terminal import Terminal
 from flywheel.collect import Collected
+from flywheel.errors import UnavailableError
 from flywheel.ledger import Ledger
 from flywheel.loop.results import Deployed, Routed
 from flywheel.testing import LedgerBuilder
@@ -66,3 +70,12 @@ def test_a_step_that_could_not_do_all_has_no_tick(shown):
 
 def test_why_a_run_was_left_out_is_said(shown):
     assert "the night of 02:00 [UTC] has been" in shown
+
+
+def test_a_server_that_stops_under_a_run_is_said_in_one_line():
+    """`flywheel down` in mid-night ended the night in a hundred lines of httpx."""
+    flow = Mock(side_effect=httpx.ConnectError("Connection refused"))
+    with pytest.raises(
+        UnavailableError, match=r"no longer answers \(Connection refused\). Start it"
+    ):
+        running._run(flow, Path("here"))
