@@ -73,11 +73,11 @@ def report_release(project: Project, release: Release) -> None:
 def _run(flow: Callable[..., Any], directory: Path) -> Any:
     try:
         state = flow(directory=directory, return_state=True)
-    except httpx.HTTPError as error:  # it answered when the run began
+    except httpx.HTTPError as fault:  # it answered when the run began
         raise UnavailableError(
-            f"Prefect no longer answers ({error}). Start it with flywheel up, then run this again to "
+            f"Prefect no longer answers ({fault}). Start it with flywheel up, then run this again to "
             "resume after the last finished step."
-        ) from error
+        ) from fault
     if state.is_completed():
         return state
     error = state.result(raise_on_failure=False)
