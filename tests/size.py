@@ -19,11 +19,11 @@ ROOT = Path(__file__).parents[1]
 PARTS = ("flywheel", "flows")
 
 BUDGET = {
-    "lines of code": 43_700,
-    "lines of docstrings": 10_310,
-    "files": 360,
+    "lines of code": 43_800,
+    "lines of docstrings": 10_330,
+    "files": 361,
     "settings": 100,
-    "commands": 33,
+    "commands": 34,
 }
 """the most there may be; lower them as the numbers fall"""
 

@@ -122,9 +122,18 @@ def plan(
 @judging.command(rich_help_panel="Decisions")
 def assess(
     directory: Directory = HERE,
+    plan: Annotated[
+        Path | None, typer.Option(help="rank the projects of this file", resolve_path=True)
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what each requirement still takes: labels, nights and money."""
+    """Show what each requirement still takes: labels, nights and money.
+
+    With --plan, before there is a project: impact x feasibility of several.
+    """
+    if plan is not None:
+        _rank(plan, as_json=as_json)
+        return
     from flywheel.cli.labels import sheet_parts
     from flywheel.loop import open_loop
     from flywheel.report.assess import ahead_sheet, goals_sheet
@@ -138,6 +147,21 @@ def assess(
     for sheet in (goals_sheet(found), ahead_sheet(found)):
         for part in sheet_parts(sheet):
             console.print(part, highlight=False)
+
+
+def _rank(plan: Path, *, as_json: bool) -> None:
+    from flywheel.cli.labels import sheet_parts
+    from flywheel.report.proposals import draw_quadrant, proposals_sheet, read_proposals
+
+    ranked = read_proposals(plan)
+    if as_json:
+        console.say_json(ranked)
+        return
+    for part in sheet_parts(proposals_sheet(ranked)):
+        console.print(part, highlight=False)
+    picture = plan.with_suffix(".png")
+    picture.write_bytes(draw_quadrant(ranked))
+    console.say(f"wrote {picture}")
 
 
 @judging.command(rich_help_panel="Decisions")
