@@ -276,7 +276,7 @@ def _tables(subject: Subject, labels: list[Json]) -> dict[str, Array]:
     """For each score a table (answers, labels); scores that are columns of formulas are left out."""
     rows = [subject.task.scores(a, b) for a, b in itertools.product(labels, repeat=2)]
     shape = (len(labels), len(labels))
-    tables = {name: np.array([row[name] for row in rows]).reshape(shape) for name in rows[0]}
+    tables = {name: np.array([row[name] for row in rows], float).reshape(shape) for name in rows[0]}
     return {name: table for name, table in tables.items() if not _is_column(table)}
 
 

@@ -411,9 +411,9 @@ def test_a_law_needs_only_laws_that_run_before_it():
     assert all(order.index(need) < order.index(law) for law in NEEDS for need in NEEDS[law])
 
 
-def test_a_score_may_be_better_when_it_is_lower(template_task):
+def test_a_score_may_be_better_when_it_is_lower_and_may_be_a_truth_value(template_task):
     def scores(answer: str, label: str) -> dict[str, float]:
-        return {"error_digits": abs(int(answer) - int(label))}
+        return {"error_digits": abs(int(answer) - int(label)), "exact": answer == label}
 
     assert check_task(replace(template_task, scores=scores), np.random.default_rng(0)) == []
 
