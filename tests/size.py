@@ -19,9 +19,9 @@ ROOT = Path(__file__).parents[1]
 PARTS = ("flywheel", "flows")
 
 BUDGET = {
-    "lines of code": 43_800,
-    "lines of docstrings": 10_330,
-    "files": 361,
+    "lines of code": 43_940,
+    "lines of docstrings": 10_340,
+    "files": 362,
     "settings": 100,
     "commands": 34,
 }

@@ -138,13 +138,16 @@ def assess(
     from flywheel.loop import open_loop
     from flywheel.report.assess import ahead_sheet, goals_sheet
     from flywheel.report.assess import assess as forecast
+    from flywheel.report.overview.archetype import archetype_sheet
+    from flywheel.report.overview.facts import read_overview
 
     with open_loop(directory, creates=False) as loop:
         found = forecast(loop)
+        archetype = archetype_sheet(loop.project, read_overview(loop), found)
     if as_json:
         console.say_json(found)
         return
-    for sheet in (goals_sheet(found), ahead_sheet(found)):
+    for sheet in (archetype, goals_sheet(found), ahead_sheet(found)):
         for part in sheet_parts(sheet):
             console.print(part, highlight=False)
 

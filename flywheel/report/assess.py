@@ -171,12 +171,17 @@ def ahead_sheet(found: Assessment) -> Sheet:
     )
 
 
+def labels_line(goal: Goal) -> str:
+    """Return the further labels with their interval; "" where nothing can be said, or none suffices."""
+    if goal.labels is None or math.isinf(goal.labels.middle):
+        return ""
+    return _range(goal.labels, _whole)
+
+
 def _goals(
     loop: Loop, reports: Sequence[Report], points: Points, watched: dict[str, Points]
 ) -> Iterator[Goal]:
-    if not reports:
-        return
-    newest, settings = reports[-1], loop.project.metric
+    settings, entries = loop.project.metric, reports[-1].entries if reports else ()
     aims = []
     if settings.requirement is not None:
         aims.append(
@@ -184,13 +189,14 @@ def _goals(
         )
     aims += [
         (one.formula, one.bound, one.is_upper, watched[one.formula])
-        for one in newest.watched
+        for report in reports[-1:]
+        for one in report.watched
         if one.bound is not None
     ]
     for formula, bound, is_upper, known in aims:
         best = optimum_of(loop, formula, higher_is_better=not is_upper)
         curve = fit_curve(known, higher_is_better=not is_upper, optimum=best)
-        limit = tightest_bound(newest.entries, higher_is_better=not is_upper)
+        limit = tightest_bound(entries, higher_is_better=not is_upper)
         beside = ""
         if formula == settings.optimize and limit is not None and limit.metric is not None:
             beside = (
@@ -273,13 +279,14 @@ def _checked(points: Points, higher_is_better: bool, best: float | None) -> tupl
 
 def _goal_row(found: Assessment, goal: Goal) -> tuple[str, ...]:
     name = f"{goal.formula} {'<' if goal.is_upper else '>'} {goal.bound:g}"
-    if goal.labels is None or math.isinf(goal.labels.middle):
+    labels = labels_line(goal)
+    if goal.labels is None or not labels:
         return name, text.estimate(goal.now), "", "", "", goal.note
     nights = (
         "" if found.per_night <= 0 else _range(goal.labels, lambda n: _whole(n / found.per_night))
     )
     money = "" if found.price is None else _range(goal.labels, lambda n: _money(found, n))
-    return name, text.estimate(goal.now), _range(goal.labels, _whole), nights, money, goal.note
+    return name, text.estimate(goal.now), labels, nights, money, goal.note
 
 
 def _range(outlook: Outlook, form: Any) -> str:

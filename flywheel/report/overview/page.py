@@ -34,6 +34,7 @@ from flywheel.report.labeling.page import LABELING_PAGE
 from flywheel.report.labeling.sheets import cost_sheets
 from flywheel.report.night.facts import thin_out
 from flywheel.report.night.steps import advice
+from flywheel.report.overview.archetype import archetype_sheet
 from flywheel.report.overview.facts import FixTimes, OverviewFacts, read_overview
 from flywheel.report.overview.sheets import (
     drift_sheet,
@@ -210,6 +211,8 @@ def _learning(found: Assessment) -> Iterator[tuple[str, str]]:
     axes.fill_between(labels, lows, highs, color=Ink.CANDIDATE, alpha=0.15, linewidth=0)
     axes.plot(labels, [one.middle for one in outlooks], color=Ink.CANDIDATE, linewidth=2)
     axes.set_xscale("log")
+    axes.minorticks_off()
+    axes.set_xticks(labels, [f"{number:,}" for number in labels])
     axes.set_xlabel("labels that train")
     axes.set_ylabel(short_name(found.metric))
     yield "ahead", to_svg(figure, f"{found.metric} by labels, and what is expected with more")
@@ -310,6 +313,7 @@ def write_overview(loop: Loop, labeling: LabelingFacts | None = None) -> Path:
         releases=releases_sheet(facts),
         drift=drift_sheet(facts),
         labeling_page=LABELING_PAGE,
+        archetype=archetype_sheet(loop.project, facts, assessed),
         goals=goals_sheet(assessed),
         ahead=ahead_sheet(assessed),
         pages={path.name for path in folder.glob("night-*.html")},
