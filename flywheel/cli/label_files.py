@@ -35,9 +35,7 @@ class _Format(StrEnum):
 
 @label_files.command(rich_help_panel="Loop")
 def import_labels(
-    path: Annotated[
-        Path, typer.Argument(metavar="FILE", help="a file or folder of labels", resolve_path=True)
-    ],
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="or folder", resolve_path=True)],
     wanted: Annotated[
         _Format | None, typer.Option("--as", help="its format", show_default="found")
     ] = None,

@@ -86,9 +86,7 @@ def report(
 @reading.command(rich_help_panel="Loop")
 def nights(
     directory: Folder = HERE,
-    csv: Annotated[
-        Path | None, typer.Option(help="also write all columns", resolve_path=True)
-    ] = None,
+    csv: Annotated[Path | None, typer.Option(help="also write it here", resolve_path=True)] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show all nights: failures, labels, metric and decisions."""
@@ -113,9 +111,7 @@ def nights(
 @reading.command(rich_help_panel="Loop")
 def labels(
     directory: Folder = HERE,
-    csv: Annotated[
-        Path | None, typer.Option(help="also write annotators", resolve_path=True)
-    ] = None,
+    csv: Annotated[Path | None, typer.Option(help="also write it here", resolve_path=True)] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show annotators, their quality and cost, and the queue."""
