@@ -172,10 +172,15 @@ def pull_labels(night: NightRun) -> PulledLabels:
     )
 
 
-def ingest(night: NightRun) -> Ingested:
-    """Pull annotations and sensor readings, make labels, and write the dataset version they give."""
+def ingest(night: NightRun, before: PulledLabels | None = None) -> Ingested:
+    """Pull annotations and sensor readings, make labels, and write the dataset version they give.
+
+    What the night has read `before` is counted too.
+    """
     loop = night.loop
     pulled = pull_labels(night)
+    if before is not None:
+        pulled = before + pulled
     check_labels(loop)
     settings = loop.project.dataset
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from flywheel.records import Approval, Verdict
 
@@ -47,6 +47,8 @@ class Routed:
     """open samples withdrawn because the serving model is no longer in doubt about them"""
     project_url: str | None
     """address of the labeling project's page"""
+    pulled: PulledLabels | None = None
+    """what came back before the batch was chosen; None: not read then"""
     note: str
 
 
@@ -67,6 +69,15 @@ class PulledLabels:
     num_from_sensors: int
     """labels from sensors, new or changed; these train but never test"""
     note: str
+
+    def __add__(self, later: PulledLabels) -> PulledLabels:
+        """Both together; what stood in the way of the first no longer does."""
+        numbers = {
+            name: value + getattr(later, name)
+            for name, value in asdict(self).items()
+            if name != "note"
+        }
+        return PulledLabels(**numbers, note=later.note)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -37,6 +37,16 @@ from flywheel.loop.routing import route
 from flywheel.records import Verdict
 
 
+def _route(night: NightRun) -> Routed:
+    """Read annotations before the batch is chosen, so that disputes are asked about again tonight."""
+    pulled = gather.pull_labels(replace(night, keeps_results=False))
+    return replace(route(night), pulled=pulled)
+
+
+def _ingest(night: NightRun) -> Ingested:
+    return gather.ingest(night, night.need(ROUTE).pulled)
+
+
 def _evaluate(night: NightRun) -> Evaluated:
     return judge.evaluate(night, night.need(RETRAIN).candidate_digest)
 
@@ -80,8 +90,8 @@ def _release(night: NightRun) -> Released:
 
 DEPLOY = Step(name="deploy", result=Deployed, run=_deploy, minutes=5)
 COLLECT = Step(name="collect", result=Collected, run=gather.collect, minutes=60)
-ROUTE = Step(name="route", result=Routed, run=route, minutes=60)
-INGEST = Step(name="ingest", result=Ingested, run=gather.ingest, minutes=60)
+ROUTE = Step(name="route", result=Routed, run=_route, minutes=60)
+INGEST = Step(name="ingest", result=Ingested, run=_ingest, minutes=60)
 RETRAIN = Step(name="retrain", result=Retrained, run=retrain, minutes=720, needs_gpu=True)
 EVALUATE = Step(name="evaluate", result=Evaluated, run=_evaluate, minutes=120, needs_gpu=True)
 DECIDE = Step(name="decide", result=Decided, run=_decide, minutes=5)

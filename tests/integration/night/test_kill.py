@@ -52,6 +52,7 @@ MEASURED = {
 """fields that differ between two nights that are the same"""
 TALLIES = {
     "collect": {"num_predictions", "num_feedback", "num_failures"},
+    "route": {"pulled"},
     "ingest": {"num_annotations", "num_labels"},
 }
 """what the last run of a step did; what an earlier run stored before it died is not counted"""

@@ -13,7 +13,7 @@ from flywheel.loop import begin_night
 from flywheel.loop.retrain import retrain
 from flywheel.loop.routing import _ask, _rivals, route
 from flywheel.settings.learning import Collect
-from flywheel.testing import blank_challenge
+from flywheel.testing import blank_challenge, draw_points, open_memory, side_of, toy_task
 
 
 def sent(toy):
@@ -135,3 +135,19 @@ def test_a_strategy_of_the_project_that_fails_is_skipped_for_the_built_in_one(op
     assert subject == "route"
     assert "returned a row twice" in why
     assert "chosen by the strategy diverse instead" in why
+
+
+def test_what_comes_back_in_dispute_is_asked_about_again_in_the_same_night(tmp_path):
+    labeling = {"samples_per_night": 8, "annotations_per_sample": 2, "agreement": 2}
+    train = {"device": "cpu", "learning_rate": 0.1, "batch_size": 8, "steps": 20}
+    other = {"left": "right", "right": "left"}
+    with open_memory(toy_task(), tmp_path, train=train, labeling=labeling) as toy:
+        toy.night()
+        for seed, second in ((1, side_of), (2, lambda sample: other[side_of(sample)])):
+            toy.serve(draw_points(40, seed=seed)[0])
+            toy.night()
+            toy.annotate(side_of, by="ann")
+            num_asked = toy.annotate(second, by=f"ben {seed}")
+        night = toy.night()
+    assert night["route"].num_second == night["route"].pulled.num_disputed == num_asked > 0
+    assert night["ingest"].num_annotations == 2 * num_asked
