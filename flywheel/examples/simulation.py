@@ -110,19 +110,45 @@ def simulate(setting: Setting) -> Iterator[Turned]:
 
 
 def at_random(setting: Setting) -> Iterator[Turned]:
-    """The plain recipe on as many labels drawn at random: a fixed number of epochs and nothing else.
+    """The plain recipe on labels drawn at random: a fixed number of epochs and nothing else.
 
-    Each night trains on the labels that the loop would have by then. All of them train, and
-    annotators are paid for as many answers as the settings ask for each.
+    It has a night's answers of the same annotators and asks for nothing but labels: about a sample it asks
+    one after the other until enough are right. So every label is as right as they draw it, none waits, and
+    all of them train.
     """
     school, exams = _school(setting, is_plain=True), _exams(setting)
-    labeling = _settings(setting)["labeling"]
-    wanted = [labeling["samples_per_night"] * night for night in range(setting.num_nights)]
+    wanted, paid = _bought(setting)
     with cpu_threads(school.settings.cpu_threads):
         for number, weights in enumerate(school.at_random(wanted), start=1):
             value, worst = exams.grade(number, weights)
-            paid = wanted[number - 1] * labeling.get("annotations_per_sample", 1)
-            yield Turned(number=number, num_labels=paid, metric=value, trained=value, worst=worst)
+            paid_for = paid[number - 1]
+            yield Turned(
+                number=number, num_labels=paid_for, metric=value, trained=value, worst=worst
+            )
+
+
+def _bought(setting: Setting) -> tuple[list[int], list[int]]:
+    """The right labels that there are by each night, and the answers that these took."""
+    labeling = _settings(setting)["labeling"]
+    each, agreement = labeling.get("annotations_per_sample", 1), labeling.get("agreement", 1)
+    rates, rng = list(_error_rates(setting).values()), np.random.default_rng([setting.seed, 13])
+    labels, answers = [0], [0]
+    for night in range(1, setting.num_nights):
+        number, paid = labels[-1], answers[-1]
+        while paid < night * labeling["samples_per_night"] * each:
+            is_right = rng.random(len(rates)) >= rng.permutation(rates)
+            enough = np.flatnonzero(is_right.cumsum() == agreement)
+            paid += max(int(enough[0]) + 1 if len(enough) else len(rates), each)
+            number += len(enough) > 0
+        labels.append(number)
+        answers.append(paid)
+    return labels, answers
+
+
+def _error_rates(setting: Setting) -> dict[str, float]:
+    """How often each annotator errs, by name."""
+    rates = {name: habits.error_rate for name, habits in setting.demo.annotators.items()}
+    return rates | ({_GUESSER: 1.0} if setting.guesses else {})
 
 
 def all_at_once(setting: Setting) -> Iterator[Turned]:
@@ -295,14 +321,31 @@ def _school(setting: Setting, *, is_plain: bool) -> School:
     if is_plain:
         task = replace(task, augment=None)
         train = train.model_copy(update={"production_share": 0.0, "validation_share": 0.0})
+    nights = [setting.world.traffic(night) for night in range(setting.num_nights - 1)]
+    if is_plain:
+        rng = np.random.default_rng([setting.seed, 14])
+        nights = [_as_drawn(setting, task, arrivals, rng) for arrivals in nights]
     return School(
         task=task,
         settings=train,
         start=list(task.start_data()) if task.start_data else [],
-        nights=[[], *(setting.world.traffic(night) for night in range(setting.num_nights - 1))],
+        nights=[[], *nights],
         seed=setting.seed,
         epochs=_PLAIN_EPOCHS if is_plain else 0,
     )
+
+
+def _as_drawn(
+    setting: Setting, task: Task, arrivals: Sequence[Arrival], rng: np.random.Generator
+) -> list[Arrival]:
+    """The arrivals with the labels that annotators who do not err give them; boxes are never exact."""
+    hand = setting.demo.hand(task, {one.sample.id: one for one in arrivals}.get)
+    drawn, number = [], _settings(setting)["labeling"].get("agreement", 1)
+    for one in arrivals:
+        results = [hand(one.sample.id, False, rng) for _ in range(number)]
+        given = [task.labeling.answer(each, one.sample) for each in results if each is not None]
+        drawn.append(replace(one, truth=task.merge(given)) if given else one)
+    return drawn
 
 
 class _Simulation:
@@ -359,10 +402,7 @@ class _Simulation:
 
     def _annotate(self, rng: np.random.Generator) -> None:
         """Annotators answer what is open, each labeling task by as many as it asks for."""
-        habits = self._setting.demo.annotators
-        rates = {name: habit.error_rate for name, habit in habits.items()}
-        if self._setting.guesses:
-            rates[_GUESSER] = 1.0
+        rates = _error_rates(self._setting)
         backend = self._project.backend
         for number, kept in list(backend.tasks.items()):
             order = [str(name) for name in rng.permutation(list(rates))]

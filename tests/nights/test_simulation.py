@@ -13,6 +13,7 @@ from flywheel.examples.simulation import (
     Arm,
     Setting,
     Turned,
+    _bought,
     all_at_once,
     arms_picture,
     at_random,
@@ -98,6 +99,17 @@ def test_beside_it_are_the_plain_recipe_on_random_labels_and_all_labels_at_once(
     [best] = all_at_once(setting)
     assert nights[0].trained < best.trained <= 1
     assert best.num_labels == 60  # of the one night whose labels are back
+
+
+def test_the_plain_recipe_pays_the_same_annotators_so_that_a_guesser_costs_it_labels_too(setting):
+    labeling = {"samples_per_night": 30, "annotations_per_sample": 2, "agreement": 2}
+    people = dict.fromkeys("abc", setting.demo.annotators["ann"])
+    demo = dataclasses.replace(setting.demo, annotators=people)
+    asks = dataclasses.replace(setting, demo=demo, num_nights=3, changes={"labeling": labeling})
+    assert _bought(asks) == ([0, 30, 60], [0, 60, 120])
+    labels, answers = _bought(dataclasses.replace(asks, guesses=True))
+    assert 40 < labels[-1] < 55
+    assert 120 <= answers[-1] < 124
 
 
 def test_a_world_is_found_by_its_name(toy_demo):
