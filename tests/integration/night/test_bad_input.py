@@ -191,5 +191,5 @@ def test_a_deleted_annotation_takes_its_row_and_no_other_from_the_data_set(annot
 
 
 def test_an_answer_outside_the_class_list_is_recorded_with_its_reason(annotated):
-    [(_, reason)] = [skip for skip in annotated.skips(3) if skip[0].startswith("annot")]
+    [(_, reason)] = [skip for skip in annotated.skips(4) if skip[0].startswith("annot")]
     assert "'neither'" in reason

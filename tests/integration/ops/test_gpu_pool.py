@@ -87,7 +87,7 @@ def test_training_and_scoring_were_runs_of_the_pool_and_nothing_else_was(project
 
 def test_a_run_for_a_night_that_is_over_has_nothing_to_do(project, state):
 
-    late = gpu_step(project.directory, 0, "retrain", return_state=True)
+    late = gpu_step(project.directory, 1, "retrain", return_state=True)
     assert (late.name, late.message) == (
         "Skipped",
         "night 1 is not open, so no run waits for its 'retrain'",
