@@ -18,7 +18,7 @@ from prefect.logging import get_logger, get_run_logger
 
 from flywheel.collect import Collected
 from flywheel.loop import NightRun
-from flywheel.loop.results import Decided, Deployed, Ingested, PulledLabels, Released, Routed
+from flywheel.loop.results import Decided, Deployed, PulledLabels, Released, Routed
 from flywheel.loop.retrain import why_not_early
 from flywheel.loop.routing import spent_budgets
 from flywheel.records import Release
@@ -94,9 +94,9 @@ def _emitted(run: NightRun, result: Any) -> Iterator[Emitted]:
     if isinstance(result, Routed):
         for budget in spent_budgets(run):
             yield Emitted(BUDGET_SPENT, night | {"budget": budget}, {"flywheel.budget": budget})
-    if isinstance(result, PulledLabels | Ingested) and result.num_labels:
+    if isinstance(result, PulledLabels) and result.num_labels:
         yield Emitted(LABELS_COMPLETED, night | {"num_labels": result.num_labels})
-    if isinstance(result, PulledLabels) and not why_not_early(run.loop):
+    if type(result) is PulledLabels and not why_not_early(run.loop):
         yield Emitted(ENOUGH_LABELS, {"enough": run.loop.project.train.enough_labels})
     if isinstance(result, Decided):
         decided = {"decision": result.decision_id, "verdict": str(result.verdict)}

@@ -112,41 +112,34 @@ def simulate(setting: Setting) -> Iterator[Turned]:
 def at_random(setting: Setting) -> Iterator[Turned]:
     """The plain recipe on labels drawn at random: a fixed number of epochs and nothing else.
 
-    It has a night's answers of the same annotators and asks for nothing but labels: about a sample it asks
-    one after the other until enough are right. So every label is as right as they draw it, none waits, and
-    all of them train.
+    It has a night's answers of the same annotators, and asks about a sample until enough are right. So
+    every label is as right as they draw it, nothing else is asked, none waits, and all of them train.
     """
     school, exams = _school(setting, is_plain=True), _exams(setting)
-    wanted, paid = _bought(setting)
+    labeling = _settings(setting)["labeling"]
+    budget = labeling["samples_per_night"] * labeling.get("annotations_per_sample", 1)
+    wanted = _bought(setting, budget, labeling.get("agreement", 1))
     with cpu_threads(school.settings.cpu_threads):
         for number, weights in enumerate(school.at_random(wanted), start=1):
             value, worst = exams.grade(number, weights)
-            paid_for = paid[number - 1]
-            yield Turned(
-                number=number, num_labels=paid_for, metric=value, trained=value, worst=worst
-            )
+            paid = (number - 1) * budget
+            yield Turned(number=number, num_labels=paid, metric=value, trained=value, worst=worst)
 
 
-def _bought(setting: Setting) -> tuple[list[int], list[int]]:
-    """The right labels that there are by each night, and the answers that these took."""
-    labeling = _settings(setting)["labeling"]
-    each, agreement = labeling.get("annotations_per_sample", 1), labeling.get("agreement", 1)
+def _bought(setting: Setting, budget: int, agreement: int) -> list[int]:
+    """The right labels that there are by each night, of a budget of answers a night."""
     rates, rng = list(_error_rates(setting).values()), np.random.default_rng([setting.seed, 13])
-    labels, answers = [0], [0]
-    for night in range(1, setting.num_nights):
-        number, paid = labels[-1], answers[-1]
-        while paid < night * labeling["samples_per_night"] * each:
-            is_right = rng.random(len(rates)) >= rng.permutation(rates)
-            enough = np.flatnonzero(is_right.cumsum() == agreement)
-            paid += max(int(enough[0]) + 1 if len(enough) else len(rates), each)
-            number += len(enough) > 0
-        labels.append(number)
-        answers.append(paid)
-    return labels, answers
+    found, number, paid = list[int](), 0, 0
+    for night in range(setting.num_nights):
+        while paid < night * budget:
+            right = (rng.random(len(rates)) >= rng.permutation(rates)).cumsum()
+            paid += min(int((right < agreement).sum()) + 1, len(rates))
+            number += int(right[-1] >= agreement)
+        found.append(number)
+    return found
 
 
 def _error_rates(setting: Setting) -> dict[str, float]:
-    """How often each annotator errs, by name."""
     rates = {name: habits.error_rate for name, habits in setting.demo.annotators.items()}
     return rates | ({_GUESSER: 1.0} if setting.guesses else {})
 
@@ -318,13 +311,13 @@ def _school(setting: Setting, *, is_plain: bool) -> School:
     sections = _settings(setting)
     task = load_task(sections["project"]["task"], Path.cwd())
     train = Train(**sections.get("train", {}))
-    if is_plain:
-        task = replace(task, augment=None)
-        train = train.model_copy(update={"production_share": 0.0, "validation_share": 0.0})
     nights = [setting.world.traffic(night) for night in range(setting.num_nights - 1)]
     if is_plain:
+        number = sections["labeling"].get("agreement", 1)
         rng = np.random.default_rng([setting.seed, 14])
-        nights = [_as_drawn(setting, task, arrivals, rng) for arrivals in nights]
+        nights = [[_as_drawn(one, setting, task, number, rng) for one in night] for night in nights]
+        task = replace(task, augment=None)
+        train = train.model_copy(update={"production_share": 0.0, "validation_share": 0.0})
     return School(
         task=task,
         settings=train,
@@ -336,16 +329,13 @@ def _school(setting: Setting, *, is_plain: bool) -> School:
 
 
 def _as_drawn(
-    setting: Setting, task: Task, arrivals: Sequence[Arrival], rng: np.random.Generator
-) -> list[Arrival]:
-    """The arrivals with the labels that annotators who do not err give them; boxes are never exact."""
-    hand = setting.demo.hand(task, {one.sample.id: one for one in arrivals}.get)
-    drawn, number = [], _settings(setting)["labeling"].get("agreement", 1)
-    for one in arrivals:
-        results = [hand(one.sample.id, False, rng) for _ in range(number)]
-        given = [task.labeling.answer(each, one.sample) for each in results if each is not None]
-        drawn.append(replace(one, truth=task.merge(given)) if given else one)
-    return drawn
+    one: Arrival, setting: Setting, task: Task, number: int, rng: np.random.Generator
+) -> Arrival:
+    """With the label that so many annotators give it who do not err; boxes are never exact."""
+    hand = setting.demo.hand(task, lambda _: one)
+    results = [hand(one.sample.id, False, rng) for _ in range(number)]
+    given = [task.labeling.answer(each, one.sample) for each in results if each is not None]
+    return replace(one, truth=task.merge(given)) if given else one
 
 
 class _Simulation:

@@ -178,9 +178,7 @@ def ingest(night: NightRun, before: PulledLabels | None = None) -> Ingested:
     What the night has read `before` is counted too.
     """
     loop = night.loop
-    pulled = pull_labels(night)
-    if before is not None:
-        pulled = before + pulled
+    pulled = pull_labels(night) if before is None else before + pull_labels(night)
     check_labels(loop)
     settings = loop.project.dataset
     try:
@@ -199,13 +197,9 @@ def ingest(night: NightRun, before: PulledLabels | None = None) -> Ingested:
     for dropped in (*made.dropped, *made.unreadable):
         _log_skip(night, f"sample {dropped.sample_id}", dropped.reason)
     copies = Counter(dropped.split for dropped in made.dropped if dropped.copy is not None)
+    notes = [pulled.note, _unreadable(made.unreadable), _waiting(made.num_waiting)]
     return Ingested(
-        num_annotations=pulled.num_annotations,
-        num_skipped=pulled.num_skipped,
-        num_deleted=pulled.num_deleted,
-        num_refused=pulled.num_refused,
-        num_labels=pulled.num_labels,
-        num_disputed=pulled.num_disputed,
+        **dataclasses.asdict(pulled) | {"note": "; ".join(filter(None, notes))},
         dataset_id=made.version.id,
         is_new=made.version.created_at >= night.started_at,
         num_train=made.version.num_train,
@@ -213,11 +207,7 @@ def ingest(night: NightRun, before: PulledLabels | None = None) -> Ingested:
         num_dropped=len(made.dropped),
         num_copies_train=copies[Split.TRAIN],
         num_copies_test=copies[Split.TEST],
-        num_from_sensors=pulled.num_from_sensors,
         outcomes=made.outcomes,
-        note="; ".join(
-            filter(None, [pulled.note, _unreadable(made.unreadable), _waiting(made.num_waiting)])
-        ),
     )
 
 

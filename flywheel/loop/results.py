@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
+from flywheel.annotate.pull import sums
 from flywheel.records import Approval, Verdict
 
 
@@ -66,34 +67,19 @@ class PulledLabels:
     """new or changed"""
     num_disputed: int
     """samples whose annotators do not agree; they wait for more answers"""
-    num_from_sensors: int
+    num_from_sensors: int = 0
     """labels from sensors, new or changed; these train but never test"""
     note: str
 
     def __add__(self, later: PulledLabels) -> PulledLabels:
         """Both together; what stood in the way of the first no longer does."""
-        numbers = {
-            name: value + getattr(later, name)
-            for name, value in asdict(self).items()
-            if name != "note"
-        }
-        return PulledLabels(**numbers, note=later.note)
+        return PulledLabels(**sums(self, later) | {"note": later.note})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Ingested:
-    """The annotations that came back, and the dataset version made from them."""
+class Ingested(PulledLabels):
+    """What came back, and the dataset version made from it."""
 
-    num_annotations: int
-    """new or changed"""
-    num_skipped: int
-    num_deleted: int
-    num_refused: int
-    """annotations that are not valid answers of the task; logged with their reasons"""
-    num_labels: int
-    """new or changed"""
-    num_disputed: int
-    """samples whose annotators do not agree; they wait for more answers"""
     dataset_id: str
     is_new: bool
     num_train: int
@@ -104,11 +90,8 @@ class Ingested:
     """training rows among them that are near-duplicates of test rows"""
     num_copies_test: int = 0
     """test rows among them that are near-duplicates of start data"""
-    num_from_sensors: int = 0
-    """labels from sensors, new or changed; these train but never test"""
     outcomes: str = ""
     """how many outcomes train, and how far they are trusted; "" without any"""
-    note: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

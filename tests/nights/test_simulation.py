@@ -102,14 +102,11 @@ def test_beside_it_are_the_plain_recipe_on_random_labels_and_all_labels_at_once(
 
 
 def test_the_plain_recipe_pays_the_same_annotators_so_that_a_guesser_costs_it_labels_too(setting):
-    labeling = {"samples_per_night": 30, "annotations_per_sample": 2, "agreement": 2}
     people = dict.fromkeys("abc", setting.demo.annotators["ann"])
     demo = dataclasses.replace(setting.demo, annotators=people)
-    asks = dataclasses.replace(setting, demo=demo, num_nights=3, changes={"labeling": labeling})
-    assert _bought(asks) == ([0, 30, 60], [0, 60, 120])
-    labels, answers = _bought(dataclasses.replace(asks, guesses=True))
-    assert 40 < labels[-1] < 55
-    assert 120 <= answers[-1] < 124
+    asks = dataclasses.replace(setting, demo=demo, num_nights=3)
+    assert _bought(asks, budget=60, agreement=2) == [0, 30, 60]
+    assert 40 < _bought(dataclasses.replace(asks, guesses=True), budget=60, agreement=2)[-1] < 55
 
 
 def test_a_world_is_found_by_its_name(toy_demo):
