@@ -19,7 +19,7 @@ from flywheel.faults import describe_detail
 from flywheel.settings.base import Section
 from flywheel.settings.judging import Abstain, Gate, Metric, Published
 from flywheel.settings.labeling import AnnotatorSettings, Cost, LabelingSettings, Quality
-from flywheel.settings.learning import Collect, Dataset, Select, Sensors, Train
+from flywheel.settings.learning import Collect, Dataset, DriftSettings, Select, Sensors, Train
 from flywheel.settings.operations import (
     Approval,
     Identity,
@@ -56,6 +56,7 @@ class _Settings(Section):
     storage: Storage = Storage()
     serve: Serve = Serve()
     collect: Collect = Collect()
+    drift: DriftSettings = DriftSettings()
     select: Select = Select()
     labeling: LabelingSettings = LabelingSettings()
     sensors: Sensors = Sensors()

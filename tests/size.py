@@ -19,8 +19,8 @@ ROOT = Path(__file__).parents[1]
 PARTS = ("flywheel", "flows")
 
 BUDGET = {
-    "lines of code": 43_940,
-    "lines of docstrings": 10_340,
+    "lines of code": 43_980,
+    "lines of docstrings": 10_350,
     "files": 362,
     "settings": 100,
     "commands": 34,

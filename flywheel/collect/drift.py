@@ -1,4 +1,4 @@
-"""Measures drift: how far confidence and embeddings have moved since the model was new.
+"""Measures drift: how far confidence, answers and embeddings have moved since the model was new.
 
 Drift may ask for labels; alone it never rolls anything back. The measure is a distance with a
 lower bound, never a p-value: with enough rows every difference is significant, however small.
@@ -20,14 +20,15 @@ from sqlalchemy import Connection
 
 from flywheel.ledger import Ledger
 from flywheel.ledger.windows import Pick, move_watermark, picked, watermark
-from flywheel.records import Array
+from flywheel.records import Array, Json, canonical
 
 LEAST_EFFECT = 0.1
 """smallest KS distance that can raise an alarm: a tenth of production has moved"""
 
-_ALPHA = 0.01
-"""probability of a false alarm in a night in which no feature moved by more than that"""
-_DIRECTIONS = 3
+_PRINCIPAL, _DIRECTIONS = 3, 32
+"""principal components of the embeddings, and directions in all: a shift may lie along none of the first"""
+_CLASSES = 100
+"""different answers, at most, that are compared one by one"""
 _MOST = 5_000
 """predictions read on each side"""
 _FEWEST = 30
@@ -49,11 +50,12 @@ class Drift:
     num_reference: int = 0
     """groups of samples read in the reference"""
     feature: str | None = None
-    """with the highest lower bound: confidence, or direction 1 to 3 of the embeddings"""
+    """with the highest lower bound: confidence, an answer, or a direction of the embeddings"""
     distance: float | None = None
     """Kolmogorov-Smirnov distance, 0..1; None: not enough data"""
     low: float | None = None
-    """its lower bound, which holds for all features together with probability 0.99"""
+    """its lower bound, which holds for all features together but once in `[drift]
+    nights_between_false_alarms`"""
     is_alarm: bool = False
     """whether that bound is above `LEAST_EFFECT`"""
 
@@ -65,6 +67,8 @@ class Features(NamedTuple):
     """(N,)"""
     embeddings: Array
     """(N, D)"""
+    answers: tuple[Json, ...] = ()
+    """N answers that are classes or numbers; (): they are not compared"""
 
 
 class Moved(NamedTuple):
@@ -75,7 +79,9 @@ class Moved(NamedTuple):
     low: float
 
 
-def measure_drift(ledger: Ledger, after: int | None, upto: int, seed: int) -> Drift:
+def measure_drift(
+    ledger: Ledger, after: int | None, upto: int, *, seed: int, alpha: float
+) -> Drift:
     """Compare the predictions in (after, upto] with the first ones of the model that gave them.
 
     The reference of a model is its first windows, 2,000 predictions or more. Their positions are
@@ -106,7 +112,7 @@ def measure_drift(ledger: Ledger, after: int | None, upto: int, seed: int) -> Dr
     )
     if min(found.num_new, found.num_reference) < _FEWEST:
         return found
-    moved = compare(reference, new)
+    moved = compare(reference, new, alpha)
     return dataclasses.replace(
         found,
         feature=moved.feature,
@@ -116,14 +122,16 @@ def measure_drift(ledger: Ledger, after: int | None, upto: int, seed: int) -> Dr
     )
 
 
-def compare(reference: Features, new: Features, alpha: float = _ALPHA) -> Moved:
+def compare(reference: Features, new: Features, alpha: float) -> Moved:
     """Return the feature whose distance has the highest lower bound.
 
     Formula: D = sup |F - G| of two empirical distributions of n and m rows, and the bound
     D - e(n) - e(m), e(n) = sqrt(log(4 K / alpha) / (2 n)), which holds for all K features together
     with probability 1 - alpha. The directions are the first principal components of every other
-    row of the reference. The rows in between are compared, since the rows that a direction was
-    fitted to lie along it by construction.
+    row of the reference, and random ones among rows scaled to unit variance, so that a shift along
+    a small component shows too. The rows in between are compared, since the rows that a direction
+    was fitted to lie along it by construction. Of classes the share of each is a feature, of numbers
+    their distribution.
     Source: Dvoretzky, Kiefer and Wolfowitz 1956 with Massart's constant 1990; Bonferroni.
     """
     features = list(_compared(reference, new))
@@ -148,20 +156,38 @@ def ks_distance(one: Array, other: Array) -> float:
 
 def _compared(reference: Features, new: Features) -> Iterator[tuple[str, Array, Array]]:
     yield "confidence", reference.confidences, new.confidences
+    yield from _answers(reference.answers, new.answers)
     fitted, compared = reference.embeddings[::2], reference.embeddings[1::2]
-    directions = _principal(fitted)
+    directions = _directions(fitted)
     for number in range(directions.shape[1]):
         along = directions[:, number]
         yield f"direction {number + 1} of the embeddings", compared @ along, new.embeddings @ along
 
 
-def _principal(rows: Array) -> Array:
-    """Return (D, K), the K directions in which rows (N, D) vary most."""
+def _answers(before: Sequence[Json], now: Sequence[Json]) -> Iterator[tuple[str, Array, Array]]:
+    """Yield the distribution of numbers, or the share of each class; nothing where there are too many."""
+    known = dict.fromkeys(map(canonical, (*before, *now)))
+    if not before or not now:
+        return
+    if len(known) <= _CLASSES:
+        written = [np.array([canonical(one) for one in answers]) for answers in (before, now)]
+        for name in known:
+            first, second = (np.asarray(one == name, dtype=np.float64) for one in written)
+            yield f"the share of answer {name[:40]}", first, second
+    elif all(isinstance(one, int | float) for one in (*before, *now)):
+        yield "answer", np.asarray(before, dtype=np.float64), np.asarray(now, dtype=np.float64)
+
+
+def _directions(rows: Array) -> Array:
+    """Return (D, K) directions: those in which rows (N, D) vary most, and random ones."""
     width = rows.shape[1]
     centred = rows - rows.mean(axis=0)
-    first = max(width - _DIRECTIONS, 0)
-    _, vectors = linalg.eigh(centred.T @ centred, subset_by_index=[first, width - 1])
-    directions: Array = vectors[:, ::-1]
+    variances, vectors = linalg.eigh(centred.T @ centred / len(rows))
+    principal = vectors[:, ::-1][:, :_PRINCIPAL]
+    number = min(_DIRECTIONS - _PRINCIPAL, width)  # as many as there are say everything
+    scales = np.sqrt(np.maximum(variances, 1e-6 * max(float(variances[-1]), 1e-12)))
+    drawn = np.random.default_rng(0).standard_normal((width, number))
+    directions: Array = np.hstack([principal, (vectors / scales) @ drawn])
     return directions
 
 
@@ -204,4 +230,12 @@ def _features(picks: Sequence[Pick], digest: str, width: int) -> Features:
     confidences = np.array([pick.confidence for pick in first.values()], dtype=np.float64)
     embeddings = np.array([pick.embedding for pick in first.values()], dtype=np.float64)
     usable = np.isfinite(confidences) & np.isfinite(embeddings).all(axis=1)
-    return Features(confidences[usable], embeddings[usable])
+    answers = [pick.answer for pick in first.values()]
+    is_plain = all(isinstance(one, str | int | float) for one in answers)
+    return Features(
+        confidences[usable],
+        embeddings[usable],
+        tuple(one for one, is_kept in zip(answers, usable, strict=True) if is_kept)
+        if is_plain
+        else (),
+    )

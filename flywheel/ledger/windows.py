@@ -60,7 +60,7 @@ class Served(NamedTuple):
 
 
 class Logged(NamedTuple):
-    """What a model said once, without the answer."""
+    """What a model said once."""
 
     model_digest: str
     confidence: float
@@ -244,6 +244,7 @@ class Pick(NamedTuple):
     confidence: float
     embedding: Array
     """(D,) float32"""
+    answer: Json
 
 
 def picked(connection: Connection, places: Sequence[int]) -> list[Pick]:
@@ -254,6 +255,7 @@ def picked(connection: Connection, places: Sequence[int]) -> list[Pick]:
             samples.c.group,
             predictions.c.confidence,
             predictions.c.embedding,
+            predictions.c.answer,
         )
         .join(samples, samples.c.id == predictions.c.sample_id)
         .order_by(predictions.c.seq)
@@ -267,6 +269,7 @@ def picked(connection: Connection, places: Sequence[int]) -> list[Pick]:
                 group=row.group,
                 confidence=row.confidence,
                 embedding=np.frombuffer(row.embedding, dtype="<f4"),
+                answer=row.answer,
             )
             for row in connection.execute(here)
         ]

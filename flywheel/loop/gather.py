@@ -147,7 +147,14 @@ def _drift(night: NightRun) -> Drift:
         before = finished_steps(connection, night.number - 1).get("collect")
     known = from_json(Collected, before.result).drift if before is not None else None
     after = known.upto if known is not None else None if night.number > 1 else 0
-    return measure_drift(loop.ledger, after, upto, loop.project.project.seed)
+    project = loop.project
+    return measure_drift(
+        loop.ledger,
+        after,
+        upto,
+        seed=project.project.seed,
+        alpha=1 / project.drift.nights_between_false_alarms,
+    )
 
 
 def pull_labels(night: NightRun) -> PulledLabels:

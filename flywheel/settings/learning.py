@@ -28,6 +28,13 @@ class Collect(Section):
     """low-confidence predictions waiting that trigger a label-hard-cases run"""
 
 
+class DriftSettings(Section):
+    """Section [drift]."""
+
+    nights_between_false_alarms: int = Field(default=200, ge=10)
+    """on average at least, as long as production stays as it was when the model was new"""
+
+
 class Select(Section):
     """Section [select]."""
 

@@ -175,8 +175,8 @@ def drift_sheet(facts: OverviewFacts) -> Sheet:
         for night, drift in reversed(facts.drift[-_DRIFTS:])
     )
     meaning = (
-        "The distance is the largest share of production that has moved, in confidence or along "
-        "a principal component of the embeddings. The alarm needs a lower bound above "
+        "The distance is the largest share of production that has moved, in confidence, in "
+        "answers or along a direction of the embeddings. The alarm needs a lower bound above "
         f"{LEAST_EFFECT:g}. Drift may request labels; it never rolls back a model by itself."
     )
     return Sheet(
