@@ -22,7 +22,7 @@ BUDGET = {
     "lines of code": 43_980,
     "lines of docstrings": 10_350,
     "files": 362,
-    "settings": 100,
+    "settings": 101,
     "commands": 34,
 }
 """the most there may be; lower them as the numbers fall"""
