@@ -325,7 +325,7 @@ def test_a_night_after_the_list_was_reversed_measures_the_champion_as_it_is(reop
 
 def _reports(compass):
     with compass.loop.ledger.read() as connection:
-        return [report_of_night(connection, 1)]
+        return [report_of_night(connection, 2)]
 
 
 CLASS_LISTS = st.permutations(["east", "north", "west", "south"]).flatmap(
