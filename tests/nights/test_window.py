@@ -216,8 +216,7 @@ def test_a_night_that_asks_an_expert_first_still_draws_from_the_backlog(open_nig
     nights.night()
     nights.project.annotate(side_of, "bob")
     nights.project.annotate(lambda sample: OTHER[side_of(sample)], "eve")
-    nights.night()  # finds out that they disagree
     before = len(nights.drawn())
-    asked = nights.project.night()["route"]
+    asked = nights.project.night()["route"]  # finds out that they disagree, too
     assert asked.num_review
     assert len(nights.drawn()) > before

@@ -236,7 +236,9 @@ def test_annotators_see_every_kind(place, label_studio, page, tmp_path):
 def test_a_text_of_a_megabyte_comes_back_as_it_was_sent(studio, annotators):
     project = studio.ensure(f"long {uuid.uuid4().hex[:8]}", EVERY_KIND, None)
     data = {"text": "für 🎉 مرحبا " * 45_000, "record": {"deep": [1, 2.5, None, True]}}
-    data |= dict.fromkeys(("page", "sound", "file"), "/static/images/logo.png")
+    files = ("page", "sound", "file", "film", "paper", "series")
+    data |= dict.fromkeys(files, "/static/images/logo.png")
+    data |= {"talk": [{"author": "Ann", "text": "good morning"}]}
     check_shown(data)
     studio.push(project.id, [_item("", **data)])
     (row,) = studio.inventory(project.id)

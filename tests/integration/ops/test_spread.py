@@ -68,7 +68,7 @@ def measured(folder):
     evaluate(folder, return_state=True)
     with open_loop(folder) as loop:
         with loop.ledger.read() as connection:
-            [report] = reports_of(connection, [0])
+            [report] = reports_of(connection, [1])
         book, _ = unpack_book(loop.blobs.get(report.scores_digest), report.scores_digest)
     del book["latency"]
     return report, book
