@@ -47,7 +47,7 @@ down:  ## stop the demos' servers
 # sets of servers shared two cores is run once more, by itself: a server on SQLite drops an event now and then.
 test:  ## check, then run every test with real servers
 	@$(MAKE) --no-print-directory -j 2 check .venv-label-studio/.stamp
-	@$(BIN)/pytest -q -n 3 --dist loadfile --no-loadscope-reorder tests/golden tests/unit
+	@$(BIN)/pytest -q -n auto --dist loadfile --no-loadscope-reorder tests/golden tests/unit
 	@$(BIN)/pytest -q -n 4 --dist loadfile --no-loadscope-reorder tests/integration tests/nights || \
 		{ test $$? -eq 1 && $(BIN)/pytest -q --last-failed tests/integration tests/nights; }
 
