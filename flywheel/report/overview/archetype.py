@@ -111,6 +111,8 @@ def _guarantee(report: Report | None) -> str:
     sure = text.percent(found.confidence)
     if found.threshold is None:
         return f"not yet: no threshold keeps it with a confidence of {sure}"
+    if found.threshold <= 0:
+        return f"nothing needs to be deferred: all answers keep it with a confidence of {sure}"
     kept = [point for point in found.curve if point.threshold >= found.threshold]
     share = f", which answers {text.percent(kept[-1].coverage)} of production" if kept else ""
     return (
