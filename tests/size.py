@@ -19,8 +19,8 @@ ROOT = Path(__file__).parents[1]
 PARTS = ("flywheel", "flows")
 
 BUDGET = {
-    "lines of code": 43_980,
-    "lines of docstrings": 10_350,
+    "lines of code": 44_000,
+    "lines of docstrings": 10_355,
     "files": 362,
     "settings": 101,
     "commands": 34,

@@ -99,16 +99,21 @@ class LogSize:
 
     num_predictions: int
     num_uncollected: int
+    num_unsure: int
+    """uncollected ones below the confidence that was asked about"""
 
 
-def measure_log(connection: Connection) -> LogSize:
+def measure_log(connection: Connection, low_confidence: float) -> LogSize:
     """How many predictions there are, and how many came after the last collection."""
     mark = select(watermarks.c.seq).where(watermarks.c.name == "predictions collected")
     collected = connection.execute(mark).scalar() or 0
-    total = select(func.count()).select_from(predictions)
+    total, new = select(func.count()).select_from(predictions), predictions.c.seq > collected
     return LogSize(
         num_predictions=connection.execute(total).scalar_one(),
-        num_uncollected=connection.execute(total.where(predictions.c.seq > collected)).scalar_one(),
+        num_uncollected=connection.execute(total.where(new)).scalar_one(),
+        num_unsure=connection.execute(
+            total.where(new, predictions.c.confidence < low_confidence)
+        ).scalar_one(),
     )
 
 

@@ -36,6 +36,8 @@ from flywheel.ledger.releases import current_release
 from flywheel.loop import Loop
 from flywheel.loop.context import LOOP
 from flywheel.loop.results import Ingested
+from flywheel.loop.retrain import num_new_labels
+from flywheel.project import Project
 from flywheel.records import DatasetVersion, Decision, FailureState, Night, Release, Report
 from flywheel.report.dossier import asked_line
 from flywheel.report.kit import text
@@ -81,6 +83,8 @@ class Status:
     num_sealed: int | None
     """test labels not seen by any decision, as of the last report; None: no report yet"""
     log: LogSize
+    triggers: str
+    """what waits for a run between nights, and how much starts one; one sentence"""
     to_do: str
     """the suggested next step, one sentence"""
 
@@ -98,6 +102,7 @@ class Status:
         if self.approval:
             yield f"approval      {self.approval}"
         yield f"predictions   {_log(self.log)}"
+        yield f"triggers      {self.triggers}"
         yield f"failures      {_counts({state.value: number for state, number in self.failures.items()})}"
         yield f"labeling      {_counts(self.labeling)}"
         yield f"annotators    {self.annotators}"
@@ -120,7 +125,7 @@ def status(loop: Loop) -> Status:
         number = finished.number if finished is not None else None
         steps = finished_steps(connection, under_way.number) if under_way is not None else {}
         labeling = count_labeling(connection)
-        log = measure_log(connection)
+        log = measure_log(connection, loop.project.collect.low_confidence)
         asked = waiting_approval(connection)
         holder = holder_of(connection, LOOP)
         report = report_of_night(connection, number) if number is not None else None
@@ -142,6 +147,7 @@ def status(loop: Loop) -> Status:
             budget=_budget(loop, connection, report),
             num_sealed=report.reuse.num_sealed if report is not None else None,
             log=log,
+            triggers=_triggers(loop.project, log, num_new_labels(loop)),
             to_do=_to_do(loop, connection, newest, labeling, log)
             if under_way is None
             else _unfinished(loop, under_way, holder),
@@ -267,6 +273,16 @@ def _night(night: Night | None, decision: Decision | None) -> str:
 
 def _log(log: LogSize) -> str:
     return f"{log.num_predictions:,} in the log, {log.num_uncollected:,} not yet collected"
+
+
+def _triggers(project: Project, log: LogSize, num_labels: int) -> str:
+    """Return what a scheduled project waits for between two nights."""
+    collect, train = project.collect, project.train
+    return (
+        f"{log.num_unsure:,} of {collect.hard_samples:,} predictions below a confidence of "
+        f"{collect.low_confidence:g} ask annotators between nights; {num_labels:,} of "
+        f"{train.enough_labels:,} new labels train"
+    )
 
 
 def _counts(counts: dict[str, int]) -> str:

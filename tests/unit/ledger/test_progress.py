@@ -93,5 +93,5 @@ def test_what_no_collection_has_read_is_counted(ledger, production):
     production.predict(0.1, 0.2, 0.3)
     with ledger.begin() as connection:
         move_watermark(connection, "predictions collected", 2)
-        log = measure_log(connection)
-    assert (log.num_predictions, log.num_uncollected) == (3, 1)
+        log = measure_log(connection, 0.7)
+    assert (log.num_predictions, log.num_uncollected, log.num_unsure) == (3, 1, 1)
