@@ -18,7 +18,7 @@ from flywheel.errors import SettingsError
 from flywheel.faults import describe_detail
 from flywheel.settings.base import Section
 from flywheel.settings.judging import Abstain, Gate, Metric, Published
-from flywheel.settings.labeling import AnnotatorSettings, Cost, LabelingSettings, Quality
+from flywheel.settings.labeling import AnnotatorSettings, Cost, LabelingSettings, Quality, Value
 from flywheel.settings.learning import Collect, Dataset, DriftSettings, Select, Sensors, Train
 from flywheel.settings.operations import (
     Approval,
@@ -66,6 +66,7 @@ class _Settings(Section):
     annotators: AnnotatorSettings = AnnotatorSettings()
     quality: Quality = Quality()
     cost: Cost = Cost()
+    value: Value = Value()
     published: Annotated[
         tuple[Published, ...], Field(strict=False), AfterValidator(_have_distinct_names)
     ] = ()

@@ -19,10 +19,10 @@ ROOT = Path(__file__).parents[1]
 PARTS = ("flywheel", "flows")
 
 BUDGET = {
-    "lines of code": 44_000,
-    "lines of docstrings": 10_355,
+    "lines of code": 44_050,
+    "lines of docstrings": 10_365,
     "files": 362,
-    "settings": 101,
+    "settings": 103,
     "commands": 34,
 }
 """the most there may be; lower them as the numbers fall"""

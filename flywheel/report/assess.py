@@ -23,6 +23,7 @@ from flywheel.ledger.datasets import get_version
 from flywheel.ledger.history import reported_nights, results_of
 from flywheel.ledger.judged import report_of_night
 from flywheel.ledger.nights import current_night_number
+from flywheel.ledger.predictions import measure_log
 from flywheel.loop import Loop
 from flywheel.metrics.compiled import compile_formula
 from flywheel.records import Estimate, Report
@@ -35,6 +36,7 @@ NEXT = 100
 _NIGHTS = 60
 _CHECKED = 10
 """forecasts that are compared with the night after them"""
+_YEAR = 365
 _FAR = 100
 """times the labels that there are: what takes more is out of reach"""
 _HALF = 1.959964
@@ -72,6 +74,8 @@ class Assessment:
     """labels that train, and the metric that is expected with them: now, and two, four and eight times"""
     gain: Outlook | None
     """of the metric, by the next 100 labels that train"""
+    worth: Outlook | None
+    """what that gain returns a night, in `currency`; None: [value] is not set, or the metric is no share"""
     price: Estimate | None
     """of a label that trains, in `currency`"""
     currency: str
@@ -113,10 +117,12 @@ def assess(loop: Loop) -> Assessment:
         watched = _watched(connection, reports)
         seconds = [dict(row)["train_seconds"] for row in results_of(connection, "retrain").values()]
         price = _price(loop, connection)
+        answers = measure_log(connection, 0.0).num_predictions / max(len(nights), 1)
     settings = loop.project.metric
     best = optimum_of(loop, settings.optimize, higher_is_better=settings.higher_is_better)
     curve = fit_curve(points, higher_is_better=settings.higher_is_better, optimum=best)
     now = points[-1][0] if points else 0
+    gain = curve.gain(now, NEXT) if curve else None
     held, checked = _checked(points, settings.higher_is_better, best)
     return Assessment(
         metric=settings.optimize,
@@ -125,7 +131,8 @@ def assess(loop: Loop) -> Assessment:
         ahead=tuple((times * now, curve.at(times * now)) for times in (1, 2, 4, 8))
         if curve
         else (),
-        gain=curve.gain(now, NEXT) if curve else None,
+        gain=gain,
+        worth=_worth(loop, points, gain, answers),
         price=price,
         currency=loop.project.cost.currency,
         per_night=_per_night(points, reports),
@@ -167,7 +174,7 @@ def ahead_sheet(found: Assessment) -> Sheet:
         rows=tuple(rows),
         values=(0, 1, 2),
         caption="What each night's candidate was measured at, and the 80 % band of what is expected.",
-        note="" if rows else _too_few(found.points),
+        note=_return(found) if rows else _too_few(found.points),
     )
 
 
@@ -275,6 +282,37 @@ def _checked(points: Points, higher_is_better: bool, best: float | None) -> tupl
         held += outlook.low <= came.value <= outlook.high
         checked += 1
     return held, checked
+
+
+def _worth(loop: Loop, points: Points, gain: Outlook | None, answers: float) -> Outlook | None:
+    """Return what a gain is worth a night, where the metric is the share of right answers."""
+    value, metric = loop.project.value, loop.project.metric
+    each = value.right - value.wrong
+    is_share = metric.higher_is_better and all(0 <= one.value <= 1 for _, one in points)
+    if gain is None or each == 0 or not is_share:
+        return None
+    ends = sorted(one * answers * each for one in astuple(gain))
+    return Outlook(*ends)
+
+
+def _return(found: Assessment) -> str:
+    """Return what the next labels cost and return, in sentences."""
+    if found.gain is None:
+        return ""
+    said = f"The next {NEXT} labels that train bring {_range(found.gain, text.number)} of {found.metric}"
+    if found.price is not None:
+        said += f", for {_money(found, NEXT)} {found.currency}"
+    if found.worth is None:
+        return (
+            f"{said}. What that returns needs [value] right and wrong, and a metric that is a share"
+        )
+    said += f", and return {_range(found.worth, text.number)} {found.currency} a night"
+    if found.price is None or found.worth.high <= 0:
+        return said
+    nights = NEXT * found.price.value / found.worth.middle if found.worth.middle > 0 else math.inf
+    if nights > _YEAR:
+        return f"{said}: less than they cost within a year. Stop labeling, or raise the value of an answer"
+    return f"{said}: they have paid for themselves after {_whole(nights)} nights"
 
 
 def _goal_row(found: Assessment, goal: Goal) -> tuple[str, ...]:

@@ -109,6 +109,15 @@ class Quality(Section):
     """of a night's answers, that go to labels which the model contradicts"""
 
 
+class Value(Section):
+    """Section [value]: what one answer in production is worth, in the currency of [cost]."""
+
+    right: float = 0.0
+    """of a right answer"""
+    wrong: float = 0.0
+    """of a wrong one; below 0 where it costs"""
+
+
 class Cost(Section):
     """Section [cost]: what annotators' time is worth, and how much of it may be spent."""
 

@@ -25,6 +25,7 @@ ANNOTATORS = ("ada", "bob", "eve")
 SECTIONS = {
     "project": {"name": "year", "task": "year:task"},
     "metric": {"requirement": 0.95},
+    "value": {"right": 0.02, "wrong": -0.1},
     "cost": {"per_hour": 24.0, "currency": "EUR"},
     "train": {},
 }

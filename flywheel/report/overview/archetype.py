@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from flywheel.decide.curve import Outlook
 from flywheel.decide.vetoes import above, measured
 from flywheel.project import Project
 from flywheel.records import Report
@@ -35,6 +36,12 @@ def _improve(
     _project: Project, facts: OverviewFacts, assessed: Assessment
 ) -> Iterator[tuple[str, str]]:
     yield "Does the model truly improve on the process?", _beside_the_rules(facts.report)
+    yield (
+        "Does that bring value?",
+        "missing: [value] right and wrong, and a metric that is a share"
+        if assessed.worth is None
+        else f"100 labels return {_three(assessed.worth)} {assessed.currency} a night",
+    )
     yield (
         "Does a data flywheel turn: labels saved",
         (
@@ -133,8 +140,12 @@ def _gain(assessed: Assessment) -> str:
     gain = assessed.gain
     if gain is None:
         return "missing: three nights whose candidates were trained on different numbers of labels"
-    middle, low, high = (text.number(one) for one in (gain.middle, gain.low, gain.high))
-    return f"{middle} [{low}, {high}] of {assessed.metric}"
+    return f"{_three(gain)} of {assessed.metric}"
+
+
+def _three(outlook: Outlook) -> str:
+    middle, low, high = map(text.number, (outlook.middle, outlook.low, outlook.high))
+    return f"{middle} [{low}, {high}]"
 
 
 def _price(facts: OverviewFacts, assessed: Assessment) -> str:

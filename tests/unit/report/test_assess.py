@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import pytest
 from pydantic_core import to_json
@@ -50,6 +51,19 @@ def test_as_json_nothing_is_infinite(found):
     assert [goal["bound"] for goal in plain["goals"]] == [0.95, 0.5, 1.0, 1.5, 0.9]
     assert plain["goals"][3]["labels"]["high"] is None
     assert plain["price"]["low"] < plain["price"]["value"]
+
+
+def test_what_the_next_labels_return_is_said_in_money(found):
+    """A right answer is worth 0.02 EUR, and a wrong one costs 0.10."""
+    answers = found.worth.middle / found.gain.middle / 0.12
+    assert 20 < answers < 30  # of a night
+    assert found.worth.low == pytest.approx(found.gain.low * answers * 0.12)
+    assert re.search(
+        r"The next 100 labels that train bring .* for \d+ EUR, and return .* EUR a night: less than they cost",
+        ahead_sheet(found).note,
+    )
+    free = dataclasses.replace(found, worth=None)
+    assert "needs [value] right and wrong" in ahead_sheet(free).note
 
 
 @pytest.mark.parametrize("nights", [0, 1])
