@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 PARTS = ("flywheel", "flows")
 
 BUDGET = {
-    "lines of code": 44_050,
+    "lines of code": 44_070,
     "lines of docstrings": 10_365,
     "files": 362,
     "settings": 103,

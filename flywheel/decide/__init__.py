@@ -4,7 +4,7 @@ from flywheel.decide.challenge import Standing, next_challenges, share_of_alpha,
 from flywheel.decide.decomposition import Term, decompose, tightest_bound
 from flywheel.decide.eprocess import e_value, e_values
 from flywheel.decide.gate import decide
-from flywheel.decide.next_step import next_step
+from flywheel.decide.next_step import goes_back_to, next_step
 from flywheel.decide.plan import Leaning, Planned, plan_gains
 from flywheel.decide.vetoes import condition, significantly_misses
 
@@ -18,6 +18,7 @@ __all__ = [
     "decompose",
     "e_value",
     "e_values",
+    "goes_back_to",
     "next_challenges",
     "next_step",
     "plan_gains",

@@ -20,6 +20,36 @@ from flywheel.decide.vetoes import (
 from flywheel.records import Entry, Estimate, Report, Watched
 from flywheel.settings.judging import Gate, Metric
 
+_PLAN, _COLLECT, _TRAIN = (
+    "planning and set-up",
+    "data collection and labeling",
+    "training and debugging",
+)
+_EDGES = {
+    "Set metric.requirement": _PLAN,
+    "Ask for more": _PLAN,
+    "Get better labels, or revisit": _PLAN,
+    "Work on": _TRAIN,
+    "Tune the model": _TRAIN,
+    "Collect test labels": _COLLECT,
+    "Add training data": _COLLECT,
+    "Label more failures": _COLLECT,
+    "Renew the test set": _COLLECT,
+}
+"""how a next step begins -> the part of the life cycle that it goes back to"""
+
+
+def goes_back_to(step: str) -> str:
+    """Return the part of the life cycle that a next step goes back to.
+
+    Raises:
+        ValueError: it is no step of `next_step`.
+    """
+    for begins, part in _EDGES.items():
+        if step.startswith(begins):
+            return part
+    raise ValueError(f"{step[:40]!r} is no next step. Give what next_step returns")
+
 
 def next_step(report: Report, metric: Metric, gate: Gate) -> str:
     """What to do next: collect, label, tune, add data, renew the test set, or aim higher.

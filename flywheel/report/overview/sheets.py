@@ -9,10 +9,12 @@ from __future__ import annotations
 from datetime import datetime
 
 from flywheel.collect import LEAST_EFFECT
+from flywheel.decide import goes_back_to
+from flywheel.loop import Loop
 from flywheel.records import Decision, FailureState, Report
 from flywheel.report.kit import text
 from flywheel.report.kit.tables import Sheet, facts_sheet
-from flywheel.report.night.steps import drift_line
+from flywheel.report.night.steps import advice, drift_line
 from flywheel.report.overview.facts import NIGHTS, FixTimes, OverviewFacts, Released, Saved
 
 _RELEASES = 20
@@ -191,15 +193,18 @@ def drift_sheet(facts: OverviewFacts) -> Sheet:
     )
 
 
-def nights_rows(facts: OverviewFacts) -> list[tuple[Report, Decision | None, str, str]]:
-    """Return report, decision, candidate and difference of the last nights."""
+def nights_rows(
+    facts: OverviewFacts, loop: Loop
+) -> list[tuple[Report, Decision | None, str, str, str]]:
+    """Return report, decision, candidate, difference and what to go back to of the last nights."""
     rows = []
     for report, decision in facts.recent:
         known = [entry.metric for entry in report.entries if entry.name == "candidate"]
         candidate = "none"
         if report.candidate_digest is not None:
             candidate = text.estimate(known[0] if known else None)
-        rows.append((report, decision, candidate, text.estimate(report.difference)))
+        back = goes_back_to(advice(loop, report))
+        rows.append((report, decision, candidate, text.estimate(report.difference), back))
     return rows
 
 

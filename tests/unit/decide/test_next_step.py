@@ -2,7 +2,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from flywheel.decide.next_step import next_step
+from flywheel.decide.next_step import goes_back_to, next_step
 from flywheel.records import Entry, Estimate, Report, Reuse, Watched
 from flywheel.settings.judging import Gate, Metric
 
@@ -63,7 +63,9 @@ def step():
             entries.append(_entry("requirement", requirement, half=0))
         parts = [_entry(*one, half=half) for one in zip(_PARTS, values, strict=False)]
         report = _report(tuple(entries), tuple(parts), up=up, **others)
-        return next_step(report, Metric(requirement=requirement, higher_is_better=up), Gate())
+        step = next_step(report, Metric(requirement=requirement, higher_is_better=up), Gate())
+        assert goes_back_to(step)  # every step is one of the life cycle's back edges
+        return step
 
     return run
 
@@ -185,3 +187,20 @@ def test_without_a_candidate_the_champion_is_spoken_of():
     parts = (_entry("train", 0.98), _entry("start", 0.97), _entry("seen", 0.70))
     text = next_step(_report(entries, parts, up=True, candidate=None), Metric(), Gate())
     assert "The distribution shift of the champion" in text
+
+
+@pytest.mark.parametrize(
+    ("step", "part"),
+    [
+        ("Set metric.requirement: ...", "planning and set-up"),
+        ("Tune the model: ...", "training and debugging"),
+        ("Label more failures: ...", "data collection and labeling"),
+    ],
+)
+def test_a_step_goes_back_to_a_part_of_the_life_cycle(step, part):
+    assert goes_back_to(step) == part
+
+
+def test_what_is_no_step_goes_back_to_nothing():
+    with pytest.raises(ValueError, match="is no next step"):
+        goes_back_to("Have a break")
