@@ -4,12 +4,15 @@ import io
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime
 
 import pytest
 from rich.table import Table
 
 from flywheel.cli.app import init
+from flywheel.cli.printing import print_trace
 from flywheel.cli.terminal import Terminal
+from flywheel.report import Event
 
 HOSTILE = "\x1b]0;X\x07\x1b[31mRED"
 SHOWN = r"\x1b]0;X\x07\x1b[31mRED"
@@ -22,6 +25,13 @@ def terminal():
 
 def printed(terminal):
     return terminal.file.getvalue()
+
+
+def test_the_life_of_a_sample_sends_nothing_of_its_metadata(terminal):
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    print_trace([Event(at=at, what="prediction", detail=f'{{"scan": "{HOSTILE}"}}')], terminal)
+    assert SHOWN in printed(terminal)
+    assert HOSTILE not in printed(terminal)
 
 
 def test_a_line_is_printed_as_it_is(terminal):

@@ -1,7 +1,10 @@
 """Where a project stands, and the one thing to do next."""
 
+from dataclasses import replace
+
 from flywheel.ledger.judged import close_challenge, open_challenge, report_of_night
 from flywheel.ledger.locks import hold
+from flywheel.ledger.progress import RefusedCount
 from flywheel.loop.context import LOOP
 from flywheel.records import FailureState, Verdict
 from flywheel.report import status
@@ -112,3 +115,14 @@ def test_the_lines_of_an_empty_project_say_so_in_words(loop):
     assert "dataset       no version yet" in lines
     assert "budget        no candidate has been evaluated yet" in lines
     assert "sealed        not counted yet" in lines
+
+
+def test_annotations_that_are_no_answers_are_counted_where_one_looks(shared):
+    found = status(shared.loop)
+    assert not [line for line in found.lines() if line.startswith("refused")]
+    some = replace(found, refused=RefusedCount(num_refused=3, num_again=2, num_set_aside=1))
+    [line] = [line for line in some.lines() if line.startswith("refused")]
+    assert line == (
+        "refused       3 annotations that are no answers, 2 asked again of other annotators; "
+        "1 samples set aside"
+    )

@@ -45,6 +45,14 @@ def test_the_copied_task_refuses_what_it_cannot_read(new_task):
     assert "BytesIO" not in str(caught.value)
 
 
+def test_the_copied_task_decodes_no_picture_that_is_too_large(new_task):
+    file = io.BytesIO()
+    Image.new("1", (13_000, 13_000)).save(file, "PNG")
+    assert len(file.getvalue()) < 100_000
+    with pytest.raises(PayloadError, match="at most 20,000,000 are decoded"):
+        new_task.inputs([Sample.of(file.getvalue(), "image/png")])
+
+
 def test_the_three_addresses_are_there_as_comments_with_their_defaults(tmp_path):
     """Who wanted to move a port had to search for its name."""
     text = (_TEMPLATES / "flywheel.toml").read_text()
