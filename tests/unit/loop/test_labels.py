@@ -104,6 +104,7 @@ def test_a_class_that_is_added_loses_nothing(reopen):
         night = compass.night()
         assert "goes on with the code that it was made with" in night["deploy"].note
         assert champion_of(compass, 2) > 0.9
+        assert night["ingest"].num_train + night["ingest"].num_test >= 64
 
 
 def test_a_rename_is_refused_that_would_lose_or_mix_labels(reopen):
