@@ -142,8 +142,9 @@ def assess(
     from flywheel.report.overview.facts import read_overview
 
     with open_loop(directory, creates=False) as loop:
-        found = forecast(loop)
-        archetype = archetype_sheet(loop.project, read_overview(loop), found)
+        facts = read_overview(loop)
+        found = forecast(loop, facts.labeling.whole)
+        archetype = archetype_sheet(loop.project, facts, found)
     if as_json:
         console.say_json(found)
         return

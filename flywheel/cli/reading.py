@@ -83,6 +83,11 @@ def report(
         console.say(str(write_report(loop, last.number if number is None else number)))
 
 
+def _check_form(csv: Path | None, *, as_json: bool) -> None:
+    if as_json and csv is not None:
+        raise UserError("--csv and --json are two forms of the same table. Give one of them.")
+
+
 @reading.command(rich_help_panel="Loop")
 def nights(
     directory: Folder = HERE,
@@ -94,6 +99,7 @@ def nights(
     from flywheel.loop import open_loop
     from flywheel.report import nights_frame
 
+    _check_form(csv, as_json=as_json)
     with open_loop(directory, creates=False) as loop, loop.ledger.read() as connection:
         frame = nights_frame(connection)
         if as_json:
@@ -119,6 +125,7 @@ def labels(
     from flywheel.loop import open_loop
     from flywheel.report.labeling.facts import read_labeling
 
+    _check_form(csv, as_json=as_json)
     with open_loop(directory, creates=False) as loop:
         if as_json:
             console.say_json(read_labeling(loop))

@@ -6,6 +6,7 @@ Text of others is shown without being obeyed, and a console that knows no UTF-8 
 from __future__ import annotations
 
 import codecs
+import json
 import sys
 from collections.abc import Iterable
 from io import TextIOWrapper
@@ -54,7 +55,8 @@ class Terminal(Console):
 
     def say_json(self, value: object) -> None:
         """Print records as JSON: times in ISO 8601, what is not a finite number is null."""
-        self.say(to_json(value, indent=1, inf_nan_mode="null").decode())
+        plain = json.loads(to_json(value, inf_nan_mode="null"))
+        self.say(json.dumps(plain, indent=1))  # in ASCII, which every console has
 
 
 console = Terminal()

@@ -6,15 +6,13 @@ notices.
 
 from __future__ import annotations
 
-import json
 import math
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flywheel.cli.terminal import HERE, Folder, console
+from flywheel.cli.terminal import HERE, AsJson, Folder, console
 from flywheel.shell import quoted
 
 if TYPE_CHECKING:
@@ -27,7 +25,7 @@ _UNITS = ("kB", "MB", "GB", "TB")
 @upkeep.command(rich_help_panel="Maintenance")
 def doctor(
     directory: Folder = HERE,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    as_json: AsJson = False,
     train: Annotated[
         bool, typer.Option(help="also train twice, to say what twice the steps would bring")
     ] = False,
@@ -39,7 +37,7 @@ def doctor(
     marks = {"ok": "[green]✓[/]", "warn": "[yellow]![/]", "fail": "[red]✗[/]"}
     findings = examine(directory, CHECKS, train=train)
     if as_json:
-        typer.echo(json.dumps([asdict(finding) for finding in findings], indent=1))
+        console.say_json(findings)
     else:
         for finding in findings:
             console.print(f"{marks[finding.status]} {finding.check:<15}", end="")

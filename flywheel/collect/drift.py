@@ -166,11 +166,11 @@ def _compared(reference: Features, new: Features) -> Iterator[tuple[str, Array, 
 
 def _answers(before: Sequence[Json], now: Sequence[Json]) -> Iterator[tuple[str, Array, Array]]:
     """Yield the distribution of numbers, or the share of each class; nothing where there are too many."""
-    known = dict.fromkeys(map(canonical, (*before, *now)))
     if not before or not now:
         return
+    written = [np.array([canonical(one) for one in answers]) for answers in (before, now)]
+    known = dict.fromkeys(np.concatenate(written).tolist())
     if len(known) <= _CLASSES:
-        written = [np.array([canonical(one) for one in answers]) for answers in (before, now)]
         for name in known:
             first, second = (np.asarray(one == name, dtype=np.float64) for one in written)
             yield f"the share of answer {name[:40]}", first, second

@@ -110,6 +110,11 @@ class LearningCurve:
         return np.where(share > 0, np.maximum(found, 0), np.inf)
 
 
+def standard_error(estimate: Estimate) -> float:
+    """Return the standard error that a 95 % interval stands for."""
+    return (estimate.high - estimate.low) / (2 * _NORMAL)
+
+
 def fit_curve(
     measured: Sequence[tuple[int, Estimate]], *, higher_is_better: bool, optimum: float | None
 ) -> LearningCurve | None:
@@ -140,7 +145,7 @@ def fit_curve(
         return None
     labels = np.maximum([float(number) for number, _ in known], 1.0)
     values = np.array([estimate.value for _, estimate in known])
-    errors = np.array([(one.high - one.low) / (2 * _NORMAL) for _, one in known])
+    errors = np.array([standard_error(estimate) for _, estimate in known])
     typical = max(float(np.median(errors)), 1e-9 * float(np.abs(values).max()), 1e-12)
     sign = -1.0 if higher_is_better else 1.0
     if optimum is None:

@@ -60,7 +60,7 @@ class Served(NamedTuple):
 
 
 class Logged(NamedTuple):
-    """What a model said once."""
+    """What a model said once, without the answer."""
 
     model_digest: str
     confidence: float
@@ -236,7 +236,7 @@ _CHUNK = 500  # places in one IN (...): both databases limit the parameters of a
 
 
 class Pick(NamedTuple):
-    """What a model said once, without the answer."""
+    """What a model said once."""
 
     model_digest: str
     group: str

@@ -7,23 +7,20 @@ did. It goes wrong when production or the model changes; how often it was right 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, dataclass, replace
-from typing import Any
 
 import numpy as np
 from sqlalchemy import Connection
 
-from flywheel.annotate.cost import read_costs
-from flywheel.annotate.expense import expense
+from flywheel.annotate.expense import Expense
 from flywheel.decide import tightest_bound
-from flywheel.decide.curve import FEWEST, LearningCurve, Outlook, fit_curve
-from flywheel.ledger.annotators import annotator_labels
+from flywheel.decide.curve import FEWEST, LearningCurve, Outlook, fit_curve, standard_error
 from flywheel.ledger.datasets import get_version
 from flywheel.ledger.history import reported_nights, results_of
 from flywheel.ledger.judged import report_of_night
 from flywheel.ledger.nights import current_night_number
-from flywheel.ledger.predictions import measure_log
+from flywheel.ledger.windows import latest
 from flywheel.loop import Loop
 from flywheel.metrics.compiled import compile_formula
 from flywheel.records import Estimate, Report
@@ -39,7 +36,6 @@ _CHECKED = 10
 _YEAR = 365
 _FAR = 100
 """times the labels that there are: what takes more is out of reach"""
-_HALF = 1.959964
 
 Points = list[tuple[int, Estimate]]
 """labels that a candidate was trained on, and what it was measured at; oldest first"""
@@ -89,51 +85,40 @@ class Assessment:
     """nights with such a forecast"""
 
 
-def optimum_of(loop: Loop, formula: str, *, higher_is_better: bool) -> float | None:
+def _optimum(loop: Loop, formula: str, *, higher_is_better: bool) -> float | None:
     """Return the best value that a formula can have; None when it has no end."""
     ends = compile_formula(formula, loop.project.directory).range
     best = ends[1 if higher_is_better else 0] if ends is not None else math.inf
     return best if math.isfinite(best) else None
 
 
-def points_of(connection: Connection, reports: Sequence[Report]) -> Points:
-    """Return the labels and the metric of each night's candidate."""
-    return [
-        (get_version(connection, report.dataset_id).num_train, entry.metric)
-        for report in reports
-        for entry in report.entries
-        if entry.name == "candidate" and entry.metric is not None
-    ]
-
-
-def assess(loop: Loop) -> Assessment:
-    """Read the nights so far, and forecast from them."""
+def assess(loop: Loop, labeling: Expense) -> Assessment:
+    """Read the nights so far and forecast from them; `labeling` is what all annotations cost."""
     with loop.ledger.read() as connection:
         nights = reported_nights(connection, current_night_number(connection))
         newest = report_of_night(connection, nights[-1]) if nights else None
         found = comparable_reports(connection, newest, thin_out(nights, _NIGHTS))
         reports = [one for one in found if newest and one.metric_id == newest.metric_id]
-        points = points_of(connection, reports)
-        watched = _watched(connection, reports)
+        points, watched = _measured(connection, reports)
         seconds = [dict(row)["train_seconds"] for row in results_of(connection, "retrain").values()]
-        price = _price(loop, connection)
-        answers = measure_log(connection, 0.0).num_predictions / max(len(nights), 1)
+        answers = latest(connection, "predictions") / max(len(nights), 1)
     settings = loop.project.metric
-    best = optimum_of(loop, settings.optimize, higher_is_better=settings.higher_is_better)
-    curve = fit_curve(points, higher_is_better=settings.higher_is_better, optimum=best)
+    up = settings.higher_is_better
+    best = _optimum(loop, settings.optimize, higher_is_better=up)
+    curve = fit_curve(points, higher_is_better=up, optimum=best)
     now = points[-1][0] if points else 0
     gain = curve.gain(now, NEXT) if curve else None
-    held, checked = _checked(points, settings.higher_is_better, best)
+    held, checked = _checked(points, best, higher_is_better=up)
     return Assessment(
         metric=settings.optimize,
-        goals=tuple(_goals(loop, reports, points, watched)),
+        goals=tuple(_goals(loop, reports, points, watched, curve)),
         points=tuple(points),
         ahead=tuple((times * now, curve.at(times * now)) for times in (1, 2, 4, 8))
         if curve
         else (),
         gain=gain,
         worth=_worth(loop, points, gain, answers),
-        price=price,
+        price=labeling.money_per_training_label,
         currency=loop.project.cost.currency,
         per_night=_per_night(points, reports),
         gpu_hours=float(np.mean(seconds)) / 3600 if seconds else 0.0,
@@ -164,7 +149,7 @@ def goals_sheet(found: Assessment) -> Sheet:
 def ahead_sheet(found: Assessment) -> Sheet:
     """Return the table of what more labels are expected to bring."""
     rows = [
-        (f"{labels:,}", _range(outlook, text.number), _money(found, labels - found.ahead[0][0]))
+        (f"{labels:,}", outlook_line(outlook), _money(found, labels - found.ahead[0][0]))
         for labels, outlook in found.ahead
     ]
     return Sheet(
@@ -182,47 +167,42 @@ def labels_line(goal: Goal) -> str:
     """Return the further labels with their interval; "" where nothing can be said, or none suffices."""
     if goal.labels is None or math.isinf(goal.labels.middle):
         return ""
-    return _range(goal.labels, _whole)
+    return outlook_line(goal.labels, _whole)
 
 
 def _goals(
-    loop: Loop, reports: Sequence[Report], points: Points, watched: dict[str, Points]
+    loop: Loop,
+    reports: Sequence[Report],
+    points: Points,
+    watched: dict[str, Points],
+    curve: LearningCurve | None,
 ) -> Iterator[Goal]:
+    """Yield the metric's requirement, if there is one, then every bound; `curve` is the metric's."""
     settings, entries = loop.project.metric, reports[-1].entries if reports else ()
-    aims = []
-    if settings.requirement is not None:
-        aims.append(
-            (settings.optimize, settings.requirement, not settings.higher_is_better, points)
-        )
-    aims += [
-        (one.formula, one.bound, one.is_upper, watched[one.formula])
-        for report in reports[-1:]
-        for one in report.watched
-        if one.bound is not None
-    ]
-    for formula, bound, is_upper, known in aims:
-        best = optimum_of(loop, formula, higher_is_better=not is_upper)
-        curve = fit_curve(known, higher_is_better=not is_upper, optimum=best)
-        limit = tightest_bound(entries, higher_is_better=not is_upper)
+    up, required = settings.higher_is_better, settings.requirement
+    if required is not None:
+        limit = tightest_bound(entries, higher_is_better=up)
         beside = ""
-        if formula == settings.optimize and limit is not None and limit.metric is not None:
+        if limit is not None and limit.metric is not None:
             beside = (
                 f"; the tightest baseline, {limit.name}, is at {text.number(limit.metric.value)}"
             )
-        yield _goal(
-            Goal(
-                formula=formula,
-                bound=bound,
-                is_upper=is_upper,
-                now=known[-1][1] if known else None,
-            ),
-            known,
-            curve,
-            beside,
-        )
+        goal = Goal(formula=settings.optimize, bound=required, is_upper=not up, now=_newest(points))
+        yield _goal(goal, points, curve, beside)
+    for one in (one for report in reports[-1:] for one in report.watched):
+        if one.bound is None:
+            continue
+        known, up = watched[one.formula], not one.is_upper
+        best = _optimum(loop, one.formula, higher_is_better=up)
+        goal = Goal(formula=one.formula, bound=one.bound, is_upper=one.is_upper, now=_newest(known))
+        yield _goal(goal, known, fit_curve(known, higher_is_better=up, optimum=best))
 
 
-def _goal(goal: Goal, known: Points, curve: LearningCurve | None, beside: str) -> Goal:
+def _newest(points: Points) -> Estimate | None:
+    return points[-1][1] if points else None
+
+
+def _goal(goal: Goal, known: Points, curve: LearningCurve | None, beside: str = "") -> Goal:
     now = goal.now
     if now is not None and (now.high < goal.bound if goal.is_upper else now.low > goal.bound):
         return replace(goal, note="reached: the whole interval is beyond it")
@@ -247,21 +227,24 @@ def _goal(goal: Goal, known: Points, curve: LearningCurve | None, beside: str) -
     return replace(goal, labels=labels, never=never, note=note)
 
 
-def _watched(connection: Connection, reports: Sequence[Report]) -> dict[str, Points]:
-    found: dict[str, Points] = {}
+def _measured(
+    connection: Connection, reports: Sequence[Report]
+) -> tuple[Points, dict[str, Points]]:
+    """Return what each night's candidate was measured at: its metric, and every watched formula."""
+    points: Points = []
+    watched: dict[str, Points] = {}
     for report in reports:
+        trained = get_version(connection, report.dataset_id).num_train
+        points += [
+            (trained, entry.metric)
+            for entry in report.entries
+            if entry.name == "candidate" and entry.metric is not None
+        ]
         for one in report.watched:
-            points = found.setdefault(one.formula, [])
+            known = watched.setdefault(one.formula, [])
             if one.candidate is not None:
-                trained = get_version(connection, report.dataset_id).num_train
-                points.append((trained, one.candidate))
-    return found
-
-
-def _price(loop: Loop, connection: Connection) -> Estimate | None:
-    costs = read_costs(connection, loop.project)
-    samples = sorted({row.work.sample_id for row in costs.rows})
-    return expense(costs.rows, annotator_labels(connection, samples)).money_per_training_label
+                known.append((trained, one.candidate))
+    return points, watched
 
 
 def _per_night(points: Points, reports: Sequence[Report]) -> float:
@@ -270,7 +253,7 @@ def _per_night(points: Points, reports: Sequence[Report]) -> float:
     return max(points[-1][0] - points[0][0], 0) / max(reports[-1].night - reports[0].night, 1)
 
 
-def _checked(points: Points, higher_is_better: bool, best: float | None) -> tuple[int, int]:
+def _checked(points: Points, best: float | None, *, higher_is_better: bool) -> tuple[int, int]:
     """Return how many of the last nights lay where the nights before them said."""
     held = checked = 0
     for place in range(max(len(points) - _CHECKED, FEWEST), len(points)):
@@ -278,7 +261,7 @@ def _checked(points: Points, higher_is_better: bool, best: float | None) -> tupl
         if curve is None:
             continue
         labels, came = points[place]
-        outlook = curve.at(labels, (came.high - came.low) / (2 * _HALF))
+        outlook = curve.at(labels, standard_error(came))
         held += outlook.low <= came.value <= outlook.high
         checked += 1
     return held, checked
@@ -299,14 +282,14 @@ def _return(found: Assessment) -> str:
     """Return what the next labels cost and return, in sentences."""
     if found.gain is None:
         return ""
-    said = f"The next {NEXT} labels that train bring {_range(found.gain, text.number)} of {found.metric}"
+    said = f"The next {NEXT} labels that train bring {outlook_line(found.gain)} of {found.metric}"
     if found.price is not None:
         said += f", for {_money(found, NEXT)} {found.currency}"
     if found.worth is None:
         return (
             f"{said}. What that returns needs [value] right and wrong, and a metric that is a share"
         )
-    said += f", and return {_range(found.worth, text.number)} {found.currency} a night"
+    said += f", and return {outlook_line(found.worth)} {found.currency} a night"
     if found.price is None or found.worth.high <= 0:
         return said
     nights = NEXT * found.price.value / found.worth.middle if found.worth.middle > 0 else math.inf
@@ -321,13 +304,16 @@ def _goal_row(found: Assessment, goal: Goal) -> tuple[str, ...]:
     if goal.labels is None or not labels:
         return name, text.estimate(goal.now), "", "", "", goal.note
     nights = (
-        "" if found.per_night <= 0 else _range(goal.labels, lambda n: _whole(n / found.per_night))
+        ""
+        if found.per_night <= 0
+        else outlook_line(goal.labels, lambda n: _whole(n / found.per_night))
     )
-    money = "" if found.price is None else _range(goal.labels, lambda n: _money(found, n))
+    money = "" if found.price is None else outlook_line(goal.labels, lambda n: _money(found, n))
     return name, text.estimate(goal.now), labels, nights, money, goal.note
 
 
-def _range(outlook: Outlook, form: Any) -> str:
+def outlook_line(outlook: Outlook, form: Callable[[float], str] = text.number) -> str:
+    """Return the middle with its interval."""
     low, middle, high = (form(one) for one in astuple(outlook))
     return middle if low == high else f"{middle} [{low}, {high}]"
 

@@ -276,7 +276,6 @@ def _log(log: LogSize) -> str:
 
 
 def _triggers(project: Project, log: LogSize, num_labels: int) -> str:
-    """Return what a scheduled project waits for between two nights."""
     collect, train = project.collect, project.train
     return (
         f"{log.num_unsure:,} of {collect.hard_samples:,} predictions below a confidence of "

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from flywheel.decide.curve import Outlook
 from flywheel.decide.vetoes import above, measured
 from flywheel.project import Project
-from flywheel.records import Report
-from flywheel.report.assess import Assessment, labels_line
+from flywheel.records import Estimate, Report
+from flywheel.report.assess import Assessment, labels_line, outlook_line
 from flywheel.report.kit import text
 from flywheel.report.kit.tables import Sheet
 from flywheel.report.overview.facts import OverviewFacts
@@ -40,7 +39,7 @@ def _improve(
         "Does that bring value?",
         "missing: [value] right and wrong, and a metric that is a share"
         if assessed.worth is None
-        else f"100 labels return {_three(assessed.worth)} {assessed.currency} a night",
+        else f"100 labels return {outlook_line(assessed.worth)} {assessed.currency} a night",
     )
     yield (
         "Does a data flywheel turn: labels saved",
@@ -87,7 +86,7 @@ def _beside_the_rules(report: Report | None) -> str:
     if report is None:
         return "missing: a night with a report"
     up = report.higher_is_better
-    mine = measured(report.entries, "candidate") or measured(report.entries, "champion")
+    mine = _judged(report)
     rules = [
         (one.name, one.metric)
         for one in report.entries
@@ -101,13 +100,15 @@ def _beside_the_rules(report: Report | None) -> str:
     return f"{said}: {text.estimate(mine)} against {text.estimate(best)} of {name}"
 
 
+def _judged(report: Report) -> Estimate | None:
+    return measured(report.entries, "candidate") or measured(report.entries, "champion")
+
+
 def _required(project: Project, report: Report | None) -> str:
     required = project.metric.requirement
     if required is None:
         return "missing: metric.requirement, the value from which it is of use"
-    now = None
-    if report is not None:
-        now = measured(report.entries, "candidate") or measured(report.entries, "champion")
+    now = _judged(report) if report is not None else None
     return f"{project.metric.optimize} {text.number(required)}; now {text.estimate(now)}"
 
 
@@ -140,12 +141,7 @@ def _gain(assessed: Assessment) -> str:
     gain = assessed.gain
     if gain is None:
         return "missing: three nights whose candidates were trained on different numbers of labels"
-    return f"{_three(gain)} of {assessed.metric}"
-
-
-def _three(outlook: Outlook) -> str:
-    middle, low, high = map(text.number, (outlook.middle, outlook.low, outlook.high))
-    return f"{middle} [{low}, {high}]"
+    return f"{outlook_line(gain)} of {assessed.metric}"
 
 
 def _price(facts: OverviewFacts, assessed: Assessment) -> str:

@@ -292,7 +292,8 @@ def write_overview(loop: Loop, labeling: LabelingFacts | None = None) -> Path:
         loop: the project.
         labeling: the labeling facts, if the caller has read them already.
     """
-    facts, assessed = read_overview(loop, labeling), assess(loop)
+    facts = read_overview(loop, labeling)
+    assessed = assess(loop, facts.labeling.whole)
     report, currency = facts.report, loop.project.cost.currency
     folder = loop.project.state / "reports"
     page = render(

@@ -314,6 +314,13 @@ def test_a_folder_with_control_characters_is_one_line(flywheel, tmp_path):
     assert "\x1b" not in done.err
 
 
+@pytest.mark.parametrize("command", ["nights", "labels"])
+def test_two_forms_at_once_are_refused(flywheel, fresh, tmp_path, command):
+    done = flywheel(command, fresh, "--json", "--csv", tmp_path / "table.csv")
+    assert (done.code, "Give one of them" in done.err) == (2, True)
+    assert not (tmp_path / "table.csv").exists()
+
+
 @pytest.mark.parametrize("command", [("status",), ("nights",), ("labels",), ("plan",), ("assess",)])
 def test_what_a_command_reads_is_json_for_programs(flywheel, fresh, tmp_path, command):
     shutil.copytree(fresh, tmp_path / "p", ignore=shutil.ignore_patterns(".flywheel"))

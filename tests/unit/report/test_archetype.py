@@ -16,7 +16,8 @@ def answers(tmp_path_factory):
     found = {}
     for nights in (0, 30):
         with open_year(tmp_path_factory.mktemp("year"), nights) as loop:
-            facts, assessed = read_overview(loop), assess(loop)
+            facts = read_overview(loop)
+            assessed = assess(loop, facts.labeling.whole)
             for kind in ("improve", "augment", "automate"):
                 identity = loop.project.project.model_copy(update={"archetype": kind})
                 project = loop.project.model_copy(update={"project": identity})

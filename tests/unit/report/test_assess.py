@@ -10,12 +10,13 @@ from worlds.years import open_year
 
 from flywheel.records import Estimate
 from flywheel.report.assess import ahead_sheet, assess, goals_sheet
+from flywheel.report.labeling.facts import read_labeling
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     with open_year(tmp_path_factory.mktemp("year"), 30) as loop:
-        return assess(loop)
+        return assess(loop, read_labeling(loop).whole)
 
 
 def test_each_requirement_has_labels_nights_and_money_or_says_why_not(found):
@@ -69,7 +70,7 @@ def test_what_the_next_labels_return_is_said_in_money(found):
 @pytest.mark.parametrize("nights", [0, 1])
 def test_before_three_nights_it_is_too_early(nights, tmp_path):
     with open_year(tmp_path, nights) as loop:
-        found = assess(loop)
+        found = assess(loop, read_labeling(loop).whole)
     assert all(goal.labels is None and goal.note for goal in found.goals)
     assert "numbers of labels were measured, 3 are needed" in ahead_sheet(found).note
     assert found.gain is None
@@ -99,4 +100,4 @@ def measured_night(loop, story, judged):
 def test_nights_of_another_metric_are_no_part_of_the_curve(loop, measured_night):
     for night in range(6):
         measured_night(night, 0.5 + 0.01 * night, metric_id="a" if night < 4 else "b")
-    assert [labels for labels, _ in assess(loop).points] == [300, 350]
+    assert [labels for labels, _ in assess(loop, read_labeling(loop).whole).points] == [300, 350]
