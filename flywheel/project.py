@@ -117,6 +117,11 @@ class Project(_Settings):
         return address(self.serve.host, self.serve.port)
 
     @property
+    def is_external(self) -> bool:
+        """Whether the user's own server answers callers, and not flywheel's."""
+        return self.serve.mode == "external"
+
+    @property
     def prefect_page(self) -> str:
         """Prefect's dashboard, as users' browsers reach it."""
         return (self.links.prefect or self.prefect.url).rstrip("/")

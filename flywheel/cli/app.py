@@ -201,7 +201,8 @@ def up(directory: Folder = HERE) -> None:
     studio = project.labeling.url
     console.say(f"Prefect        {project.prefect.url}  {stack.sign_in(project, 'prefect')}")
     console.say(f"Label Studio   {studio}  {stack.sign_in(project, 'label-studio')}")
-    console.say(f"model server   {project.server_url}")
+    takes = "  takes the predictions of your own server" if project.is_external else ""
+    console.say(f"model server   {project.server_url}{takes}")
     if not resume(project, progress=console.say):
         console.say(f"next: flywheel night {quoted(directory)} runs the loop once")
         console.say(f"      flywheel schedule {quoted(directory)} runs it every night")

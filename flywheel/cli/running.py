@@ -147,8 +147,9 @@ def silent_servers(project: Project) -> list[str]:
     urls = {
         "prefect": project.prefect.url,
         "label-studio": project.labeling.url,
-        "model-server": project.server_url,
     }
+    if not project.is_external:
+        urls["model-server"] = project.server_url
     return [name for name, url in urls.items() if _is_here(url) and not _is_heard(url)]
 
 

@@ -36,11 +36,12 @@ from flywheel.loop.routing import open_studio
 from flywheel.media import PICTURES, describe
 from flywheel.model import pick_device
 from flywheel.pictures import open_picture
-from flywheel.records import Json, Media, Split
+from flywheel.records import Json, Media, Release, Split
 from flywheel.serve import ModelServer, command_token
 
 _GAP = 8
 """pixels between two pictures"""
+_NO_RELEASE = "nothing is released yet; this night trains the first model"
 
 
 def model_server(loop: Loop) -> ModelServer:
@@ -68,6 +69,8 @@ def deploy(night: NightRun) -> Deployed:
     check_labels(night.loop)
     with night.loop.ledger.read() as connection:
         release = current_release(connection)
+    if night.loop.project.is_external:
+        return _deploy_elsewhere(night.loop, release)
     if release is None:
         return _deploy_nothing(night.loop)
     wanted = release.checkpoint_digest
@@ -120,9 +123,20 @@ def _own_note(loop: Loop, digest: str) -> str:
     return load_model(loop.ledger, loop.blobs, loop.task, digest, pick_device("cpu")).note
 
 
+def _deploy_elsewhere(loop: Loop, release: Release | None) -> Deployed:
+    """The result where the user's own server serves: nothing is asked or swapped here."""
+    if release is None:
+        note = f"{_NO_RELEASE}; your own server is to serve it"
+        return Deployed(released_digest=None, serving_digest=None, swapped=False, note=note)
+    wanted = release.checkpoint_digest
+    said = f"release {release.number} is for your own server, which a night does not ask"
+    note = "; ".join(filter(None, [said, _own_note(loop, wanted)]))
+    return Deployed(released_digest=wanted, serving_digest=None, swapped=False, note=note)
+
+
 def _deploy_nothing(loop: Loop) -> Deployed:
     """The result before the first release; a missing server is needed by the release step only."""
-    note = "nothing is released yet; this night trains the first model"
+    note = _NO_RELEASE
     try:
         serving = model_server(loop).digest()
     except UnavailableError as error:

@@ -76,7 +76,7 @@ def release(night: NightRun, digest: str, reason: str) -> Released:
         release_number=pointer.number,
         serving_digest=digest,
         num_fixed=mark_fixed(loop, night.number, digest),
-        note=f"release {pointer.number} serves",
+        note=_said(loop, pointer),
     )
 
 
@@ -127,6 +127,13 @@ def release_checked(
     return _swap(loop, digest, reason, threshold, also)
 
 
+def _said(loop: Loop, pointer: Release) -> str:
+    """What became of a release that was just made."""
+    if loop.project.is_external:
+        return f"release {pointer.number} is for your own server to take"
+    return f"release {pointer.number} serves"
+
+
 def keep(night: NightRun, note: str) -> Released:
     """The result of a night that releases nothing."""
     return _kept(night.loop, note)
@@ -152,7 +159,8 @@ def _swap(
     also: Callable[[Connection], None] = lambda _: None,
 ) -> Release:
     """Activate a checkpoint on the server, check the digest it reports, and move the pointer last."""
-    serving = model_server(loop).activate(digest, threshold)
+    # A server of the user's own takes a release by itself, after the pointer names it.
+    serving = digest if loop.project.is_external else model_server(loop).activate(digest, threshold)
     if serving != digest:
         raise FlywheelError(
             f"{loop.project.server_url} serves {serving} although {digest} was activated. "
@@ -186,8 +194,12 @@ def _canary(loop: Loop, server: ModelServer, digest: str) -> str:
 
     The server answers recent samples with the candidate, unseen by callers. It fails when an answer
     disagrees (`Task.agree`) with that of the evaluated weights, or when the latencies break a
-    requirement of the project.
+    requirement of the project. Where the user's own server serves, the artifact is loaded here, and
+    must answer its stored inputs as it did when it was made.
     """
+    model = load_model(loop.ledger, loop.blobs, loop.task, digest, pick_device("cpu"))
+    if loop.project.is_external:
+        return ""
     with loop.ledger.read() as connection:
         sample_ids = recent_samples(connection, _CANARY_SAMPLES)
         if not sample_ids:  # before the first traffic: labeled samples
@@ -195,7 +207,6 @@ def _canary(loop: Loop, server: ModelServer, digest: str) -> str:
             rows = read_manifest(loop.blobs, version.id)
             sample_ids = [row.sample_id for row in rows[:_CANARY_SAMPLES]]
         samples = load_samples(connection, loop.blobs, sample_ids)
-    model = load_model(loop.ledger, loop.blobs, loop.task, digest, pick_device("cpu"))
     expected = [answer.value for answer in model.answer_samples(samples)]
     answered = server.canary(digest, sample_ids)
     differing = sum(

@@ -64,6 +64,8 @@ class Status:
     holder: str | None
     """host, process id and start time of the process that runs the loop; None: there is none"""
     release: Release | None
+    is_external: bool
+    """whether a server of the user's own is to serve it"""
     changed: str
     """what has changed in the task's code since that model was made; "": nothing"""
     approval: str
@@ -90,7 +92,8 @@ class Status:
 
     def lines(self) -> Iterator[str]:
         """Yield the status as lines of text, for a terminal."""
-        yield f"serves        {_serves(self.release)}"
+        what = "released     " if self.is_external else "serves       "
+        yield f"{what} {_serves(self.release)}"
         if self.changed:
             yield f"code          {self.changed}"
         yield f"last night    {_night(self.last_night, self.decision)}"
@@ -136,6 +139,7 @@ def status(loop: Loop) -> Status:
             finished_steps=tuple(steps),
             holder=holder,
             release=current_release(connection),
+            is_external=loop.project.is_external,
             changed=_changed(loop, current_release(connection)),
             approval=asked_line(loop.project, asked) if asked is not None else "",
             failures=count_failures(connection),
@@ -203,6 +207,8 @@ def _rest(loop: Loop, report: Report | None, log: LogSize) -> str:
     night = f"flywheel night {quoted(loop.project.directory)}, by hand or as scheduled"
     if log.num_uncollected:
         return f"{log.num_uncollected} predictions wait for the next night: {night}"
+    if loop.project.is_external:
+        return f"flywheel import predictions FILE brings in what your server answered; then {night}"
     return (
         f"send traffic to {loop.project.server_page}/predict; the next night collects it: {night}"
     )

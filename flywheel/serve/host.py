@@ -115,7 +115,7 @@ class Host:
         every answer say why.
         """
         release = self._release()
-        if release is None:
+        if release is None or self.project.is_external:
             return
         try:
             self.activate(release.checkpoint_digest, release.threshold, now)
@@ -248,6 +248,11 @@ class Host:
 
     def _current(self) -> Serving:
         serving = self._serving
+        if serving is None and self.project.is_external:
+            raise UnavailableError(
+                "This project's models answer elsewhere ([serve] mode = 'external'). Ask your own "
+                "server, and send its predictions to POST /predictions."
+            )
         if serving is None:
             raise UnavailableError(
                 self.fault or "No model is released yet. Train the first with flywheel night."

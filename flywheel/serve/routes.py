@@ -103,7 +103,7 @@ def _ready(request: Request) -> JSONResponse:
     """Report whether the server can answer and store now; needs no token."""
     faults = list(request.app.state.readiness.faults())
     host = _host(request)
-    if host.digest is None:
+    if host.digest is None and not host.project.is_external:
         why = "no release can be served, GET /model says why"
         faults.insert(0, why if host.fault else "no model is released yet")
     return JSONResponse({"ready": not faults, "faults": faults}, 503 if faults else 200)
@@ -171,7 +171,13 @@ def _index(request: Request) -> HTMLResponse:
     """Show the serving model and links to the pages; self-contained HTML."""
     host = _host(request)
     return HTMLResponse(
-        _index_page(host.project.name, host.served(), host.project.state / "reports", host.fault)
+        _index_page(
+            host.project.name,
+            host.served(),
+            host.project.state / "reports",
+            host.fault,
+            is_external=host.project.is_external,
+        )
     )
 
 
@@ -184,7 +190,12 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def _index_page(name: str, served: Served | None, reports: Path, fault: str | None) -> str:
+_ELSEWHERE = "A server of your own answers callers; this one takes its predictions and feedback."
+
+
+def _index_page(
+    name: str, served: Served | None, reports: Path, fault: str | None, *, is_external: bool = False
+) -> str:
     """Return the index page: pages about all nights first, then the newest nights."""
     names = sorted(path.name for path in reports.glob("*.html"))
     nights = [name for name in reversed(names) if name.startswith("night-")]
@@ -194,7 +205,8 @@ def _index_page(name: str, served: Served | None, reports: Path, fault: str | No
         links.append(f"<li>and {len(nights) - _NIGHTS} earlier ones in {escape(str(reports))}</li>")
     return _PAGE.format(
         name=escape(name),
-        served=_sentence(served) + (f" <strong>{escape(fault)}</strong>" if fault else ""),
+        served=(_ELSEWHERE if is_external else _sentence(served))
+        + (f" <strong>{escape(fault)}</strong>" if fault else ""),
         pages="\n".join(_link(page, _TITLES.get(page, page)) for page in others)
         or "<li>none yet: flywheel night writes them</li>",
         nights="\n".join(links) or "<li>none yet: flywheel night writes the first</li>",

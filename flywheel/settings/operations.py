@@ -128,6 +128,9 @@ class Storage(Section):
 class Serve(Section):
     """Section [serve]."""
 
+    mode: Literal["built-in", "external"] = "built-in"
+    """built-in: flywheel's model server answers your callers; external: a server of your own does, and
+    nights need none of ours (flywheel/intake/README.md)"""
     host: Annotated[str, AfterValidator(_host)] = "127.0.0.1"
     """beyond loopback the server needs FLYWHEEL_SERVER_TOKEN"""
     port: int = Field(default=8700, ge=1, le=65535)

@@ -47,6 +47,9 @@ def label_studio(project: Project, environment: Mapping[str, str]) -> Iterator[F
 def model_server(project: Project, environment: Mapping[str, str]) -> Iterator[Finding]:
     """Whether the model server is this project's, and serves what was released."""
     token = environment.get("FLYWHEEL_SERVER_TOKEN")
+    if project.is_external:
+        yield from _own_server(project)
+        return
     _get(project, f"{project.server_url}/health")
     ready = _get(project, f"{project.server_url}/readyz")
     if ready.status_code == httpx.codes.SERVICE_UNAVAILABLE:
@@ -64,6 +67,23 @@ def model_server(project: Project, environment: Mapping[str, str]) -> Iterator[F
             f"{project.server_url} serves {_short(serving)}, and {_short(released)} was released: "
             f"flywheel down {quoted(project.directory)}, then flywheel up {quoted(project.directory)}",
         )
+
+
+def _own_server(project: Project) -> Iterator[Finding]:
+    """Whether flywheel's server takes predictions; nights do without it where the user's own serves."""
+    try:
+        ready = _get(project, f"{project.server_url}/readyz")
+    except UnavailableError:
+        yield ok(
+            "model server",
+            f"your own serves; {project.server_url} is silent, so nothing comes in by POST "
+            "/predictions: flywheel import predictions FILE needs no server",
+        )
+        return
+    faults = list(_unready(project, ready))
+    yield from faults or [
+        ok("model server", f"your own serves; {project.server_url} takes its predictions")
+    ]
 
 
 def _unready(project: Project, answer: httpx.Response) -> Iterator[Finding]:

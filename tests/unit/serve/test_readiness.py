@@ -82,3 +82,14 @@ def test_a_model_that_is_activated_ends_the_fault(release, serve, project):
     server = serve()
     server.post("/model", json={"digest": whole, "threshold": None})
     assert server.get("/model").json()["fault"] is None
+
+
+def test_a_server_beside_the_users_own_loads_no_model(project, release, serve, predict):
+    release(0.0)
+    external = project.serve.model_copy(update={"mode": "external"})
+    client = serve(project.model_copy(update={"serve": external}))
+    assert client.get("/readyz").json() == {"ready": True, "faults": []}
+    assert client.get("/health").json()["digest"] is None
+    answer = predict(client, 1.0)
+    assert (answer.status_code, "elsewhere" in answer.json()["detail"]) == (503, True)
+    assert "A server of your own" in client.get("/").text

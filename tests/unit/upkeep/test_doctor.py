@@ -264,3 +264,10 @@ def test_a_ledger_from_the_future_means_a_clock_that_jumped(directory):
 def test_an_error_that_is_not_ours_is_not_taken_for_a_finding():
     with pytest.raises(ZeroDivisionError):
         look("a check", lambda: [fail("a check", str(1 / 0))])
+
+
+def test_a_silent_model_server_is_no_fault_where_the_users_own_serves(directory):
+    path = directory / "flywheel.toml"
+    path.write_text(SILENT.replace("port = 9", 'port = 9\nmode = "external"', 1))
+    said = found(directory)["model server"]
+    assert (said.status, "flywheel import predictions" in said.line) == ("ok", True)
