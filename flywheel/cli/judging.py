@@ -125,23 +125,33 @@ def assess(
     plan: Annotated[
         Path | None, typer.Option(help="rank the projects of this file", resolve_path=True)
     ] = None,
+    trains: Annotated[
+        bool, typer.Option("--train", help="first train on parts of the newest training rows")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show what each requirement still takes: labels, nights and money.
+    """Show what each requirement still takes: labels, nights, money and hours of training.
 
-    With --plan, before there is a project: impact x feasibility of several.
+    With --train one night is enough: three models, or four, are trained on parts of its rows, measured
+    and thrown away. With --plan, before there is a project: impact x feasibility of several.
     """
     if plan is not None:
+        if trains:
+            raise UserError("--plan ranks projects that are not there yet. Leave out --train.")
         _rank(plan, as_json=as_json)
         return
     from flywheel.cli.labels import sheet_parts
     from flywheel.loop import open_loop
-    from flywheel.report.assess import ahead_sheet, goals_sheet
     from flywheel.report.assess import assess as forecast
+    from flywheel.report.overview.ahead import ahead_sheet, goals_sheet
     from flywheel.report.overview.archetype import archetype_sheet
     from flywheel.report.overview.facts import read_overview
 
     with open_loop(directory, creates=False) as loop:
+        if trains:
+            from flywheel.loop.probe import probe  # loads the trainers
+
+            probe(loop, (lambda _: None) if as_json else console.say)
         facts = read_overview(loop)
         found = forecast(loop, facts.labeling.whole)
         archetype = archetype_sheet(loop.project, facts, found)

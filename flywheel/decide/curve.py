@@ -73,9 +73,10 @@ class LearningCurve:
         """Return by how much the metric improves with more labels; positive is better."""
         return _outlook(-self.sign * (self._values(labels + more) - self._values(labels)))
 
-    def labels_to(self, value: float) -> Outlook:
-        """Return the labels with which the metric reaches a value."""
-        return _outlook(self._labels(value))
+    def labels_to(self, value: float, error: float = 0.0) -> Outlook:
+        """Return the labels with which the metric reaches a value, known with a standard error."""
+        noise = error * np.random.default_rng(0).standard_normal(len(self.parameters))
+        return _outlook(self._labels(value + noise))
 
     def chance(self, value: float, labels: float) -> float:
         """Return the probability, 0..1, that the metric reaches a value with so many labels."""
@@ -95,8 +96,8 @@ class LearningCurve:
         values: Array = self.optimum + self.sign * self.scale * np.exp(rows[:, 0]) * shape
         return values
 
-    def _labels(self, value: float) -> Array:
-        """Return (C,) labels at which each curve reaches a value; infinity: at none."""
+    def _labels(self, value: float | Array) -> Array:
+        """Return (C,) labels at which each curve reaches a value, or its own; infinity: at none."""
         rows = self.parameters
         stays, exponents = special.expit(rows[:, 1]), np.exp(rows[:, 2])
         scales = self.first * np.exp(rows[:, 3])

@@ -10,6 +10,7 @@ from flywheel.evaluate.evaluation import (
     evaluate,
     latency_fault,
     outcomes_of,
+    values_of,
 )
 from flywheel.evaluate.measure import Rules, measure
 from flywheel.evaluate.production import Population, Returned, production_estimate
@@ -39,4 +40,5 @@ __all__ = [
     "score_models",
     "suggest",
     "unpack_book",
+    "values_of",
 ]

@@ -27,8 +27,10 @@ from flywheel.evaluate.book import (
     pack_book,
     slice_marks,
 )
+from flywheel.evaluate.lines import measured_of
 from flywheel.evaluate.measure import Rules, fresh_outcomes, measure
 from flywheel.evaluate.scoring import Spread, score_entrants
+from flywheel.evaluate.stats import estimate
 from flywheel.ledger.codec import to_json
 from flywheel.metrics.compiled import compile_condition, compile_formula
 from flywheel.metrics.names import short_names
@@ -37,6 +39,7 @@ from flywheel.records import (
     Annotation,
     Array,
     Challenge,
+    Estimate,
     FreshOutcomes,
     ProductionEstimate,
     Report,
@@ -193,6 +196,29 @@ def outcomes_of(
         found.append(
             fresh_outcomes(book, statistic, higher_is_better=rules.metric.higher_is_better)
         )
+    return found
+
+
+def values_of(
+    task: Task, rules: Rules, rows: Rows, models: Mapping[str, Model], *, seed: int
+) -> dict[str, dict[str, Estimate]]:
+    """Per model, the value of the metric and of each required formula that these rows can measure.
+
+    Raises:
+        TaskError: a score is not a finite number.
+    """
+    conditions = [compile_condition(text, rules.directory) for text in rules.metric.require]
+    statistics = [compile_formula(rules.metric.optimize, rules.directory)]
+    statistics += [one.statistic for one in conditions if one.statistic.columns != {LATENCY}]
+    rows = replace(rows, keeps_answers=any(one.needs_answers for one in statistics))
+    part = rows.part(score_entrants(task, rows, models, {}))
+    found: dict[str, dict[str, Estimate]] = {name: {} for name in models}
+    for name in models if rows.samples else ():
+        for statistic in statistics:
+            measured = measured_of(part, name, statistic)
+            known = estimate(statistic, measured, np.random.default_rng(seed))
+            if known is not None:
+                found[name][statistic.text] = known
     return found
 
 

@@ -65,7 +65,7 @@ class Lines:
         part = self.slice_part(name)
         if part is None or entrant not in part.scores:
             return None
-        measured = _measured(part, entrant, statistic)
+        measured = measured_of(part, entrant, statistic)
         return _rounded(estimate(statistic, measured, self._rng("slice", name, entrant)))
 
     def slice_part(self, name: str) -> Part | None:
@@ -82,7 +82,7 @@ class Lines:
         known = None
         if not _lacks(rows, tier, statistic):
             rng = self._rng("tier", tier, name)
-            known = _rounded(estimate(statistic, _measured(rows, tier, statistic), rng))
+            known = _rounded(estimate(statistic, measured_of(rows, tier, statistic), rng))
         samples = {row.partition("/")[0] for row in rows.ids}  # a sample may have several rows
         return TierSlice(tier=tier, name=name, metric=known, num_samples=len(samples))
 
@@ -109,7 +109,7 @@ class Lines:
         if part is None or not {"candidate", "champion"} <= part.scores.keys():
             return None
         candidate, champion = (
-            _measured(part, name, statistic) for name in ("candidate", "champion")
+            measured_of(part, name, statistic) for name in ("candidate", "champion")
         )
         rng = self._rng("gain", statistic.text, *part.ids[:1], str(len(part.ids)))
         known = _rounded(paired_difference(statistic, candidate, champion, rng, tail=tail))
@@ -119,7 +119,7 @@ class Lines:
         rows = self.book.get(part)
         if rows is None or not rows.ids or entrant not in rows.scores:
             return None
-        return None if _lacks(rows, entrant, statistic) else _measured(rows, entrant, statistic)
+        return None if _lacks(rows, entrant, statistic) else measured_of(rows, entrant, statistic)
 
     def _rng(self, *names: str) -> np.random.Generator:
         # crc32, unlike hash(), is the same in every process.
@@ -133,7 +133,8 @@ def _lacks(part: Part, entrant: str, statistic: Statistic) -> bool:
     return bool(missing) and missing <= {CONFIDENCE, LATENCY}
 
 
-def _measured(part: Part, entrant: str, statistic: Statistic) -> Measured:
+def measured_of(part: Part, entrant: str, statistic: Statistic) -> Measured:
+    """What a statistic needs of an entrant on a part."""
     table = part.scores[entrant]
     check_scores(statistic, sorted(table))
     peers = [other for name, other in part.scores.items() if name != entrant]

@@ -12,13 +12,16 @@ import operator
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 
 from flywheel.dataset.outcomes import Trust
 from flywheel.evaluate.scoring import score_one
 from flywheel.evaluate.stats import Measured, estimate, paired_difference
+from flywheel.examples.demos import World
 from flywheel.examples.traffic import Arrival, reactions
+from flywheel.metrics.compiled import compile_formula
 from flywheel.metrics.scores import ScoreTable, Statistic, answer_columns
 from flywheel.model import Model, pick_device
 from flywheel.records import (
@@ -32,10 +35,12 @@ from flywheel.records import (
     Sample,
     Split,
 )
+from flywheel.settings.judging import Metric
 from flywheel.settings.learning import Sensors, Train
 from flywheel.task import Example, Task
 from flywheel.train import TrainingData, train
 
+_EXAM_SAMPLES = 1_000
 _NO_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 _Row = tuple[Sample, Json, str, float]
 """sample, answer, origin and weight of a training row"""
@@ -89,6 +94,33 @@ class Exam:
     def difference(self, one: Measured, other: Measured) -> Estimate | None:
         """The metric of one model minus that of another, paired; None where it is not defined."""
         return paired_difference(self.statistic, one, other, np.random.default_rng(0))
+
+
+class Exams:
+    """Measures models on arrivals that the product never sees, night by night."""
+
+    def __init__(self, world: World, task: Task, metric: Metric) -> None:
+        self._world, self._task = world, task
+        self._statistic = compile_formula(metric.optimize, Path.cwd())
+        self.sign = 1 if metric.higher_is_better else -1
+        self._newest: tuple[int, Sequence[Arrival]] | None = None
+
+    def grade(self, number: int, weights: bytes) -> tuple[float, float]:
+        """The metric on arrivals like those of a night, overall and on the kind where it is worst."""
+        if self._newest is None or self._newest[0] != number:
+            self._newest = number, self._world.truth_set(number - 1, _EXAM_SAMPLES)
+        arrivals = self._newest[1]
+        exam = Exam(task=self._task, arrivals=arrivals, statistic=self._statistic, device="cpu")
+        scores = exam.scores(weights)
+        kinds = np.array([arrival.kind for arrival in arrivals])
+        values = [self._value(scores, kinds == kind) for kind in np.unique(kinds)]
+        overall = self._value(scores, np.ones(len(arrivals), dtype=bool))
+        return overall, min(values, key=lambda value: self.sign * value)
+
+    def _value(self, scores: ScoreTable, part: Array) -> float:
+        """The metric on the arrivals of a part, (N,) bool."""
+        of_part = {name: column[part] for name, column in scores.items()}
+        return float(self._statistic(of_part, np.ones((1, int(part.sum()))))[0])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -19,18 +19,20 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from flywheel.examples.arms import Exam, School
+from flywheel.decide.vetoes import measured
+from flywheel.examples.arms import Exams, School
 from flywheel.examples.demos import Demo, World, find_demo
 from flywheel.examples.traffic import Arrival, reactions
+from flywheel.ledger.datasets import get_version
 from flywheel.ledger.failures import nights_between
+from flywheel.ledger.judged import report_of_night
+from flywheel.ledger.nights import last_night
 from flywheel.ledger.releases import current_release, latest_checkpoint
 from flywheel.loop import begin_night
 from flywheel.loop.steps import STEPS
-from flywheel.metrics.compiled import compile_formula
 from flywheel.metrics.names import name_metric
-from flywheel.metrics.scores import ScoreTable
 from flywheel.model import cpu_threads
-from flywheel.records import Array, FailureState, Verdict
+from flywheel.records import Array, Estimate, FailureState, Split, Verdict
 from flywheel.report.kit.charts import Ink, canvas, to_png
 from flywheel.settings.judging import Metric
 from flywheel.settings.learning import Train
@@ -44,7 +46,6 @@ OURS, RANDOM, PLAIN, ALL = (
     "all labels at once",
 )
 _PLAIN_EPOCHS = 40
-_EXAM_SAMPLES = 1_000
 _GUESSER = "guesser"
 _OUTAGE, _KILL = 0.05, 0.1
 """chance of a night in which Label Studio is down, or which is killed after a random step"""
@@ -68,6 +69,10 @@ class Turned:
     """whether a model was released that is worse than the one before, on the same arrivals"""
     nights_to_fix: float = float("nan")
     """median from a failure seen to the night after which it is fixed in what serves; NaN: none is yet"""
+    num_train: int = 0
+    """labels that the newest model was trained on, those of the start data too"""
+    measured: Estimate | None = None
+    """what the night's own report says of its candidate; None: nothing"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,11 +124,18 @@ def at_random(setting: Setting) -> Iterator[Turned]:
     labeling = _settings(setting)["labeling"]
     budget = labeling["samples_per_night"] * labeling.get("annotations_per_sample", 1)
     wanted = _bought(setting, budget, labeling.get("agreement", 1))
+    num_start = sum(example.split is Split.TRAIN for example in school.start)
     with cpu_threads(school.settings.cpu_threads):
         for number, weights in enumerate(school.at_random(wanted), start=1):
             value, worst = exams.grade(number, weights)
-            paid = (number - 1) * budget
-            yield Turned(number=number, num_labels=paid, metric=value, trained=value, worst=worst)
+            yield Turned(
+                number=number,
+                num_labels=(number - 1) * budget,
+                metric=value,
+                trained=value,
+                worst=worst,
+                num_train=num_start + wanted[number - 1],
+            )
 
 
 def _bought(setting: Setting, budget: int, agreement: int) -> list[int]:
@@ -264,33 +276,6 @@ def arms_picture(arms: Mapping[str, Arm], label: str) -> bytes:
     return to_png(figure)
 
 
-class _Exams:
-    """Measures models on arrivals that the product never sees."""
-
-    def __init__(self, setting: Setting, task: Task, metric: Metric) -> None:
-        self._setting, self._task = setting, task
-        self._statistic = compile_formula(metric.optimize, Path.cwd())
-        self.sign = 1 if metric.higher_is_better else -1
-        self._newest: tuple[int, Sequence[Arrival]] | None = None
-
-    def grade(self, number: int, weights: bytes) -> tuple[float, float]:
-        """The metric on arrivals like those of a night, overall and on the kind where it is worst."""
-        if self._newest is None or self._newest[0] != number:
-            self._newest = number, self._setting.world.truth_set(number - 1, _EXAM_SAMPLES)
-        arrivals = self._newest[1]
-        exam = Exam(task=self._task, arrivals=arrivals, statistic=self._statistic, device="cpu")
-        scores = exam.scores(weights)
-        kinds = np.array([arrival.kind for arrival in arrivals])
-        values = [self._value(scores, kinds == kind) for kind in np.unique(kinds)]
-        overall = self._value(scores, np.ones(len(arrivals), dtype=bool))
-        return overall, min(values, key=lambda value: self.sign * value)
-
-    def _value(self, scores: ScoreTable, part: Array) -> float:
-        """The metric on the arrivals of a part, (N,) bool."""
-        of_part = {name: column[part] for name, column in scores.items()}
-        return float(self._statistic(of_part, np.ones((1, int(part.sum()))))[0])
-
-
 def _settings(setting: Setting) -> dict[str, Any]:
     """The sections of the demo's settings, with what differs."""
     sections = _sections(setting.demo)
@@ -299,11 +284,11 @@ def _settings(setting: Setting) -> dict[str, Any]:
     return sections
 
 
-def _exams(setting: Setting) -> _Exams:
+def _exams(setting: Setting) -> Exams:
     sections = _settings(setting)
     task = load_task(sections["project"]["task"], Path.cwd())
     metric = name_metric(Metric(**sections.get("metric", {})), task.scores)
-    return _Exams(setting, task, metric)
+    return Exams(setting.world, task, metric)
 
 
 def _school(setting: Setting, *, is_plain: bool) -> School:
@@ -343,7 +328,7 @@ class _Simulation:
 
     def __init__(self, setting: Setting, project: MemoryProject) -> None:
         self._setting, self._project = setting, project
-        self._exams = _Exams(setting, project.loop.task, project.loop.project.metric)
+        self._exams = Exams(setting.world, project.loop.task, project.loop.project.metric)
         start = project.loop.task.start_data
         self._arrived: dict[str, Arrival] = {
             example.sample.id: Arrival.of_start(example) for example in (start() if start else ())
@@ -364,6 +349,7 @@ class _Simulation:
             after, worst = self._grade(number, released)
             trained = self._trained()
             value, worst = (after, worst) if trained == released else self._grade(number, trained)
+            num_train, candidate = self._reported()
             yield Turned(
                 number=number,
                 num_labels=self._num_labels,
@@ -373,6 +359,8 @@ class _Simulation:
                 verdict=verdict,
                 is_worse=self._exams.sign * (after - before) < 0,
                 nights_to_fix=self._nights_to_fix(),
+                num_train=num_train,
+                measured=candidate,
             )
 
     def _serve(self, night: int, rng: np.random.Generator) -> None:
@@ -432,6 +420,16 @@ class _Simulation:
         if digest is None:
             return float("nan"), float("nan")
         return self._exams.grade(number, self._project.loop.blobs.get(digest))
+
+    def _reported(self) -> tuple[int, Estimate | None]:
+        """What the newest report's candidate was trained on, and measured at."""
+        with self._project.loop.ledger.read() as connection:
+            night = last_night(connection)
+            report = None if night is None else report_of_night(connection, night.number)
+            if report is None:
+                return 0, None
+            trained = get_version(connection, report.dataset_id).num_train
+        return trained, measured(report.entries, "candidate")
 
     def _nights_to_fix(self) -> float:
         with self._project.loop.ledger.read() as connection:

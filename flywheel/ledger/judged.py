@@ -12,13 +12,21 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, RowMapping, Select, select, update
+from sqlalchemy import Connection, RowMapping, Select, insert, select, update
 
 from flywheel.errors import UnknownIdError
 from flywheel.ledger.codec import from_json, to_json
 from flywheel.ledger.dialects import insert_new
-from flywheel.ledger.tables import approvals, challenges, decisions, openings, reports, rescored
-from flywheel.records import Approval, Challenge, Consent, Decision, Report, Verdict
+from flywheel.ledger.tables import (
+    approvals,
+    challenges,
+    decisions,
+    openings,
+    probes,
+    reports,
+    rescored,
+)
+from flywheel.records import Approval, Challenge, Consent, Decision, Probe, Report, Verdict
 
 
 def add_report(connection: Connection, report: Report) -> None:
@@ -70,6 +78,20 @@ def rescored_reports(connection: Connection, metric_id: str) -> dict[int, Report
     )
     found = (from_json(Report, record) for record in connection.execute(query).scalars())
     return {report.night: report for report in found}
+
+
+def add_probes(connection: Connection, new: Iterable[Probe]) -> None:
+    """Store what was trained to forecast from."""
+    rows = [{"dataset_id": probe.dataset_id, "record": to_json(probe)} for probe in new]
+    connection.execute(insert(probes), rows)
+
+
+def newest_probes(connection: Connection) -> list[Probe]:
+    """What was trained last to forecast from: all of one dataset version; of equal parts the newest."""
+    newest = select(probes.c.dataset_id).order_by(probes.c.seq.desc()).limit(1).scalar_subquery()
+    query = select(probes.c.record).where(probes.c.dataset_id == newest).order_by(probes.c.seq)
+    found = (from_json(Probe, record) for record in connection.execute(query).scalars())
+    return list({(probe.rows, probe.num_train): probe for probe in found}.values())
 
 
 def add_decision(connection: Connection, decision: Decision) -> None:

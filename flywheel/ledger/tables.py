@@ -297,6 +297,15 @@ checkpoints = Table(
     Column("created_at", Utc, nullable=False),
 )
 
+# Models that were trained on parts of a dataset version, only to forecast from.
+probes = Table(
+    "probes",
+    metadata,
+    _sequence(),
+    Column("dataset_id", String(64), nullable=False),
+    Column("record", JSON, nullable=False),
+)
+
 reports = Table(
     "reports",
     metadata,

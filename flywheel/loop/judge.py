@@ -253,13 +253,13 @@ def _evaluation_data(
     answered = {annotation.sample_id for annotation in annotations}
     return EvaluationData(
         test=_tested(loop, rows, labels),
-        start_test=_rows(loop, [row for row in testing if row.origin == "start"]),
-        train=_rows(loop, [row for row in training if row.origin != FAILED]),
-        guarded=_rows(
+        start_test=rows_of(loop, [row for row in testing if row.origin == "start"]),
+        train=rows_of(loop, [row for row in training if row.origin != FAILED]),
+        guarded=rows_of(
             loop, [row for row in rows if row.sample_id in fixed and row.origin not in TRAIN_ONLY]
         ),
         # Unlike the dataset's, these rows may be of samples that cannot be loaded any more.
-        asked=_rows(loop, [row for row in drawn if row.sample_id in answered], leaves_out=True),
+        asked=rows_of(loop, [row for row in drawn if row.sample_id in answered], leaves_out=True),
         annotations=annotations,
         dataset_id=version.id,
         test_set_digest=version.test_set_digest,
@@ -269,7 +269,7 @@ def _evaluation_data(
 def _tested(loop: Loop, rows: list[DatasetRow], labels: _TestLabels) -> Rows:
     """The frozen test set, marked for the challenge that is judged."""
     seen = _seen(rows, labels)
-    return _rows(loop, seen, _marks(loop, seen, labels))
+    return rows_of(loop, seen, _marks(loop, seen, labels))
 
 
 def _seen(rows: list[DatasetRow], labels: _TestLabels) -> list[DatasetRow]:
@@ -295,7 +295,7 @@ def _furthest(
         for one in labels.challenges
     ]
     outcomes = outcomes_of(
-        loop.task, rules_of(loop), _rows(loop, seen), champion, challengers, loop.spread
+        loop.task, rules_of(loop), rows_of(loop, seen), champion, challengers, loop.spread
     )
 
     def part(place: int) -> tuple[float, int]:
@@ -353,7 +353,7 @@ def _fresh(labels: _TestLabels) -> list[str]:
     return [name for name, opening in labels.opened.items() if opening.serves(challenge)]
 
 
-def _rows(
+def rows_of(
     loop: Loop,
     rows: list[DatasetRow],
     marks: Mapping[str, Array] | None = None,

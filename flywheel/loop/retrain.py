@@ -33,7 +33,7 @@ from flywheel.ledger.releases import (
     release_history,
 )
 from flywheel.ledger.samples import StoredSamples, groups_of, load_samples
-from flywheel.loop.context import Loop, NightRun
+from flywheel.loop.context import Loop, NightRun, Progress
 from flywheel.loop.results import Retrained
 from flywheel.model import cpu_threads
 from flywheel.records import (
@@ -72,7 +72,8 @@ def retrain(night: NightRun) -> Retrained:
     champion, start = _warm_start(loop)
     data = training_data(loop, version, rows, champion)
     asked = conformance_samples(loop, manifest)
-    trained = _train(night, replace(data, asked=asked))
+    seed = loop.project.project.seed + night.number
+    trained = train_candidate(loop, replace(data, asked=asked), seed, night.progress)
     ask_elsewhere_once(loop, trained, asked)
     # Weights before their row: a checkpoint in the ledger can then always be loaded.
     loop.blobs.put(trained.card)
@@ -86,22 +87,16 @@ def retrain(night: NightRun) -> Retrained:
     return _retrained(trained.checkpoint, start)
 
 
-def _train(night: NightRun, data: TrainingData) -> Trained:
+def train_candidate(loop: Loop, data: TrainingData, seed: int, progress: Progress) -> Trained:
     """Train with the devices locked, in this process or in several."""
-    loop, settings = night.loop, night.loop.project.train
-    seed = loop.project.project.seed + night.number
+    settings = loop.project.train
     with hold_devices(settings.device, loop.project.name, number=settings.processes) as held:
         if held.descriptors:
             settings = settings.model_copy(update={"device": held.names[0]})
         if settings.processes == 1 or loop.task.trainer is not None:
             with cpu_threads(settings.cpu_threads):
                 return train(
-                    loop.task,
-                    settings,
-                    data,
-                    seed=seed,
-                    now=loop.now(),
-                    progress=night.progress,
+                    loop.task, settings, data, seed=seed, now=loop.now(), progress=progress
                 )
         trainers = Trainers(
             task=loop.project.project.task,
@@ -111,7 +106,7 @@ def _train(night: NightRun, data: TrainingData) -> Trained:
             code=loop.task.code,
         )
         return train_distributed(
-            trainers, settings, data, seed=seed, now=loop.now(), progress=night.progress
+            trainers, settings, data, seed=seed, now=loop.now(), progress=progress
         )
 
 

@@ -285,3 +285,26 @@ class Decision:
     overrides: str | None = None
     """id of the gate's own decision, when a person decided otherwise"""
     created_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Probe:
+    """A model that was trained only to forecast from, and what it was measured at."""
+
+    dataset_id: str
+    """whose training rows it saw, or some of them"""
+    night: int
+    """the last one before"""
+    rows: str
+    """nested: a random part of them; random: those drawn by chance; all: it is the newest candidate"""
+    num_train: int
+    """labels that it was trained on"""
+    num_fixed: int
+    """of them start data, which every part has"""
+    is_start: bool
+    """whether it was measured on start data, since production had too few test labels"""
+    values: dict[str, Estimate]
+    """formula -> its value"""
+    device: str
+    train_seconds: float
+    created_at: datetime

@@ -7,7 +7,7 @@ did. It goes wrong when production or the model changes; how often it was right 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 
 import numpy as np
@@ -18,14 +18,13 @@ from flywheel.decide import tightest_bound
 from flywheel.decide.curve import FEWEST, LearningCurve, Outlook, fit_curve, standard_error
 from flywheel.ledger.datasets import get_version
 from flywheel.ledger.history import reported_nights, results_of
-from flywheel.ledger.judged import report_of_night
+from flywheel.ledger.judged import newest_probes, report_of_night
 from flywheel.ledger.nights import current_night_number
 from flywheel.ledger.windows import latest
 from flywheel.loop import Loop
 from flywheel.metrics.compiled import compile_formula
-from flywheel.records import Estimate, Report
+from flywheel.records import Estimate, Probe, Report
 from flywheel.report.kit import text
-from flywheel.report.kit.tables import Sheet
 from flywheel.report.night.facts import comparable_reports, thin_out
 
 NEXT = 100
@@ -33,7 +32,6 @@ NEXT = 100
 _NIGHTS = 60
 _CHECKED = 10
 """forecasts that are compared with the night after them"""
-_YEAR = 365
 _FAR = 100
 """times the labels that there are: what takes more is out of reach"""
 
@@ -55,8 +53,34 @@ class Goal:
     """further labels that train, infinity: out of reach; None: reached, or too few nights to say"""
     never: float | None = None
     """probability, 0..1, that a hundred times the labels do not suffice"""
+    nights: Outlook | None = None
+    money: Outlook | None = None
+    """in the assessment's `currency`; None: the price of a label is not known"""
+    hours: Outlook | None = None
+    """of training, on the device that trained last; None: nothing has trained"""
     note: str = ""
     """what it comes to, in a sentence"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Training:
+    """What training a candidate took."""
+
+    labels: int
+    seconds: float
+    device: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Saving:
+    """Labels drawn by chance alone beside the mix that the nights train on."""
+
+    drawn: int
+    """by chance; start data is not counted"""
+    value: Estimate
+    """of the metric that they reach"""
+    needs: Outlook
+    """labels of the mix that reach the same"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,6 +90,10 @@ class Assessment:
     metric: str
     goals: tuple[Goal, ...]
     points: tuple[tuple[int, Estimate], ...]
+    parts: tuple[tuple[int, Estimate], ...]
+    """the same of models that were trained on parts of the newest rows, see `flywheel assess --train`"""
+    saving: Saving | None
+    """None: not known"""
     ahead: tuple[tuple[int, Outlook], ...]
     """labels that train, and the metric that is expected with them: now, and two, four and eight times"""
     gain: Outlook | None
@@ -76,9 +104,9 @@ class Assessment:
     """of a label that trains, in `currency`"""
     currency: str
     per_night: float
-    """labels that came to train a night, on average"""
-    gpu_hours: float
-    """of training a night, on average"""
+    """labels that came to train a night, on average; before two nights those that are asked for"""
+    training: tuple[Training, ...]
+    """of the nights so far, oldest first"""
     held: int
     """nights whose metric lay in the 80 % interval that was forecast the night before"""
     num_checked: int
@@ -100,19 +128,24 @@ def assess(loop: Loop, labeling: Expense) -> Assessment:
         found = comparable_reports(connection, newest, thin_out(nights, _NIGHTS))
         reports = [one for one in found if newest and one.metric_id == newest.metric_id]
         points, watched = _measured(connection, reports)
-        seconds = [dict(row)["train_seconds"] for row in results_of(connection, "retrain").values()]
+        training, per_night = _training(connection, reports), _per_night(connection, reports)
+        probes = newest_probes(connection)
         answers = latest(connection, "predictions") / max(len(nights), 1)
     settings = loop.project.metric
     up = settings.higher_is_better
-    best = _optimum(loop, settings.optimize, higher_is_better=up)
-    curve = fit_curve(points, higher_is_better=up, optimum=best)
-    now = points[-1][0] if points else 0
+    metric = compile_formula(settings.optimize, loop.project.directory).text
+    best = _optimum(loop, metric, higher_is_better=up)
+    parts = _parts(points, probes, metric)
+    curve = fit_curve([*parts, *points], higher_is_better=up, optimum=best)
+    now = _trained(points, parts)
     gain = curve.gain(now, NEXT) if curve else None
     held, checked = _checked(points, best, higher_is_better=up)
-    return Assessment(
+    assessed = Assessment(
         metric=settings.optimize,
-        goals=tuple(_goals(loop, reports, points, watched, curve)),
+        goals=tuple(_goals(loop, reports, {metric: points, **watched}, probes, curve)),
         points=tuple(points),
+        parts=tuple(parts),
+        saving=_saving(curve, probes, metric),
         ahead=tuple((times * now, curve.at(times * now)) for times in (1, 2, 4, 8))
         if curve
         else (),
@@ -120,61 +153,21 @@ def assess(loop: Loop, labeling: Expense) -> Assessment:
         worth=_worth(loop, points, gain, answers),
         price=labeling.money_per_training_label,
         currency=loop.project.cost.currency,
-        per_night=_per_night(points, reports),
-        gpu_hours=float(np.mean(seconds)) / 3600 if seconds else 0.0,
+        per_night=per_night or float(loop.project.labeling.samples_per_night),
+        training=training,
         held=held,
         num_checked=checked,
     )
-
-
-def goals_sheet(found: Assessment) -> Sheet:
-    """Return the table of requirements."""
-    return Sheet(
-        key="goals",
-        title="What each requirement still takes",
-        headings=(
-            "requirement",
-            "now",
-            "further labels",
-            "nights",
-            found.currency,
-            "what that means",
-        ),
-        rows=tuple(_goal_row(found, goal) for goal in found.goals),
-        values=(1, 2, 3, 4),
-        note=_about(found),
+    return replace(
+        assessed, goals=tuple(_with_costs(assessed, goal, now) for goal in assessed.goals)
     )
-
-
-def ahead_sheet(found: Assessment) -> Sheet:
-    """Return the table of what more labels are expected to bring."""
-    rows = [
-        (f"{labels:,}", outlook_line(outlook), _money(found, labels - found.ahead[0][0]))
-        for labels, outlook in found.ahead
-    ]
-    return Sheet(
-        key="ahead",
-        title="What more labels are expected to bring",
-        headings=("labels that train", found.metric, f"further {found.currency}"),
-        rows=tuple(rows),
-        values=(0, 1, 2),
-        caption="What each night's candidate was measured at, and the 80 % band of what is expected.",
-        note=_return(found) if rows else _too_few(found.points),
-    )
-
-
-def labels_line(goal: Goal) -> str:
-    """Return the further labels with their interval; "" where nothing can be said, or none suffices."""
-    if goal.labels is None or math.isinf(goal.labels.middle):
-        return ""
-    return outlook_line(goal.labels, _whole)
 
 
 def _goals(
     loop: Loop,
     reports: Sequence[Report],
-    points: Points,
-    watched: dict[str, Points],
+    measured: Mapping[str, Points],
+    probes: Sequence[Probe],
     curve: LearningCurve | None,
 ) -> Iterator[Goal]:
     """Yield the metric's requirement, if there is one, then every bound; `curve` is the metric's."""
@@ -187,28 +180,62 @@ def _goals(
             beside = (
                 f"; the tightest baseline, {limit.name}, is at {text.number(limit.metric.value)}"
             )
-        goal = Goal(formula=settings.optimize, bound=required, is_upper=not up, now=_newest(points))
-        yield _goal(goal, points, curve, beside)
+        metric = next(iter(measured))
+        goal = Goal(formula=settings.optimize, bound=required, is_upper=not up, now=None)
+        parts = _parts(measured[metric], probes, metric)
+        yield _goal(goal, measured[metric], parts, curve, beside)
     for one in (one for report in reports[-1:] for one in report.watched):
         if one.bound is None:
             continue
-        known, up = watched[one.formula], not one.is_upper
+        known, up = measured[one.formula], not one.is_upper
+        parts = _parts(known, probes, one.formula)
         best = _optimum(loop, one.formula, higher_is_better=up)
-        goal = Goal(formula=one.formula, bound=one.bound, is_upper=one.is_upper, now=_newest(known))
-        yield _goal(goal, known, fit_curve(known, higher_is_better=up, optimum=best))
+        goal = Goal(formula=one.formula, bound=one.bound, is_upper=one.is_upper, now=None)
+        fitted = fit_curve([*parts, *known], higher_is_better=up, optimum=best)
+        yield _goal(goal, known, parts, fitted)
 
 
-def _newest(points: Points) -> Estimate | None:
-    return points[-1][1] if points else None
+def _parts(points: Points, probes: Sequence[Probe], formula: str) -> Points:
+    """Return what models of parts of the rows were measured at, if it is what nights are measured on.
+
+    Before the first night with a test set of production that is the start data that is held out.
+    """
+    return [
+        (one.num_train, one.values[formula])
+        for one in probes
+        if formula in one.values
+        and (one.rows == "nested" or (one.rows == "all" and not points))
+        and not (one.is_start and points)
+    ]
 
 
-def _goal(goal: Goal, known: Points, curve: LearningCurve | None, beside: str = "") -> Goal:
-    now = goal.now
+def _trained(points: Points, parts: Points) -> int:
+    """Return the labels of the newest candidate."""
+    return points[-1][0] if points else max((labels for labels, _ in parts), default=0)
+
+
+def _saving(curve: LearningCurve | None, probes: Sequence[Probe], formula: str) -> Saving | None:
+    """Compare labels that were drawn by chance with the mix that the nights train on."""
+    for one in probes:
+        if curve is None or one.rows != "random" or one.is_start or formula not in one.values:
+            continue
+        known = one.values[formula]
+        found = curve.labels_to(known.value, standard_error(known))
+        needs = Outlook(*(max(labels - one.num_fixed, 0.0) for labels in astuple(found)))
+        return Saving(drawn=one.num_train - one.num_fixed, value=known, needs=needs)
+    return None
+
+
+def _goal(
+    goal: Goal, known: Points, parts: Points, curve: LearningCurve | None, beside: str = ""
+) -> Goal:
+    now = (known or parts)[-1][1] if known or parts else None
+    goal = replace(goal, now=now)
     if now is not None and (now.high < goal.bound if goal.is_upper else now.low > goal.bound):
         return replace(goal, note="reached: the whole interval is beyond it")
     if curve is None:
-        return replace(goal, note=_too_few(known))
-    trained = known[-1][0]
+        return replace(goal, note=too_few([*parts, *known]))
+    trained = _trained(known, parts)
     far = _FAR * trained
     never = 1 - curve.chance(goal.bound, far)
     labels = Outlook(
@@ -247,10 +274,59 @@ def _measured(
     return points, watched
 
 
-def _per_night(points: Points, reports: Sequence[Report]) -> float:
-    if len(points) < 2:
+def _training(connection: Connection, reports: Sequence[Report]) -> tuple[Training, ...]:
+    results = results_of(connection, "retrain")
+    rows = [(report, dict(results.get(report.night) or {})) for report in reports]
+    return tuple(
+        Training(
+            labels=get_version(connection, report.dataset_id).num_train,
+            seconds=row["train_seconds"],
+            device=row["device"],
+        )
+        for report, row in rows
+        if row.get("device")
+    )
+
+
+def _with_costs(found: Assessment, goal: Goal, now: int) -> Goal:
+    """Add nights, money and hours to the labels of a goal."""
+    if goal.labels is None:
+        return goal
+    nights = Outlook(*(one / found.per_night for one in astuple(goal.labels)))
+    hours = None
+    if found.training:
+        known = [(one.labels, one.seconds) for one in found.training]
+        counts, seconds = np.array(known, dtype=np.float64).T
+        spread = max(float(counts.var()), 1e-9)
+        # Linear in the labels, which never make training shorter; halfway there is the mean of the way.
+        slope = max(float(np.cov(counts, seconds, bias=True)[0, 1]) / spread, 0.0)
+        first = float(seconds.mean() + slope * (now - counts.mean()))
+        each = (first + slope * one * found.per_night / 2 for one in astuple(nights))
+        hours = Outlook(
+            *(
+                one if math.isinf(one) else one * one_night / 3600
+                for one, one_night in zip(astuple(nights), each, strict=True)
+            )
+        )
+    return replace(
+        goal,
+        nights=nights,
+        money=None if found.price is None else spent(found.price, goal.labels),
+        hours=hours,
+    )
+
+
+def spent(price: Estimate, labels: Outlook) -> Outlook:
+    """Return what labels cost; the interval holds that of the price too."""
+    return Outlook(labels.low * price.low, labels.middle * price.value, labels.high * price.high)
+
+
+def _per_night(connection: Connection, reports: Sequence[Report]) -> float:
+    """Return the labels that came to train a night; 0 before two nights."""
+    if len(reports) < 2:
         return 0.0
-    return max(points[-1][0] - points[0][0], 0) / max(reports[-1].night - reports[0].night, 1)
+    first, last = (get_version(connection, reports[at].dataset_id).num_train for at in (0, -1))
+    return max(last - first, 0) / max(reports[-1].night - reports[0].night, 1)
 
 
 def _checked(points: Points, best: float | None, *, higher_is_better: bool) -> tuple[int, int]:
@@ -278,68 +354,10 @@ def _worth(loop: Loop, points: Points, gain: Outlook | None, answers: float) -> 
     return Outlook(*ends)
 
 
-def _return(found: Assessment) -> str:
-    """Return what the next labels cost and return, in sentences."""
-    if found.gain is None:
-        return ""
-    said = f"The next {NEXT} labels that train bring {outlook_line(found.gain)} of {found.metric}"
-    if found.price is not None:
-        said += f", for {_money(found, NEXT)} {found.currency}"
-    if found.worth is None:
-        return (
-            f"{said}. What that returns needs [value] right and wrong, and a metric that is a share"
-        )
-    said += f", and return {outlook_line(found.worth)} {found.currency} a night"
-    if found.price is None or found.worth.high <= 0:
-        return said
-    nights = NEXT * found.price.value / found.worth.middle if found.worth.middle > 0 else math.inf
-    if nights > _YEAR:
-        return f"{said}: less than they cost within a year. Stop labeling, or raise the value of an answer"
-    return f"{said}: they have paid for themselves after {_whole(nights)} nights"
-
-
-def _goal_row(found: Assessment, goal: Goal) -> tuple[str, ...]:
-    name = f"{goal.formula} {'<' if goal.is_upper else '>'} {goal.bound:g}"
-    labels = labels_line(goal)
-    if goal.labels is None or not labels:
-        return name, text.estimate(goal.now), "", "", "", goal.note
-    nights = (
-        ""
-        if found.per_night <= 0
-        else outlook_line(goal.labels, lambda n: _whole(n / found.per_night))
-    )
-    money = "" if found.price is None else outlook_line(goal.labels, lambda n: _money(found, n))
-    return name, text.estimate(goal.now), labels, nights, money, goal.note
-
-
-def outlook_line(outlook: Outlook, form: Callable[[float], str] = text.number) -> str:
-    """Return the middle with its interval."""
-    low, middle, high = (form(one) for one in astuple(outlook))
-    return middle if low == high else f"{middle} [{low}, {high}]"
-
-
-def _whole(value: float) -> str:
-    return "out of reach" if math.isinf(value) else f"{math.ceil(value):,}"
-
-
-def _money(found: Assessment, labels: float) -> str:
-    return text.NOT_ENOUGH if found.price is None else _whole(labels * found.price.value)
-
-
-def _about(found: Assessment) -> str:
-    if not found.goals:
-        return (
-            "No requirement is set. Write metric.requirement, the value that the product needs, and this "
-            "says what it takes"
-        )
-    if not found.num_checked:
-        return "In brackets: 10 and 90 %. No forecast has met its night yet"
-    return (
-        f"In brackets: 10 and 90 %. Of the last {found.num_checked} nights {found.held} lay in the 80 % "
-        "interval that was forecast the night before"
-    )
-
-
-def _too_few(points: Sequence[tuple[int, Estimate]]) -> str:
+def too_few(points: Sequence[tuple[int, Estimate]]) -> str:
+    """Return why nothing can be forecast, and what to do."""
     have = len({labels for labels, _ in points})
-    return f"not enough nights yet: {have} numbers of labels were measured, {FEWEST} are needed"
+    return (
+        f"not enough nights yet: {have} numbers of labels were measured, {FEWEST} are needed. "
+        "flywheel assess --train measures three more at once"
+    )

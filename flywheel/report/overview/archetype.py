@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from flywheel.decide.vetoes import above, measured
 from flywheel.project import Project
 from flywheel.records import Estimate, Report
-from flywheel.report.assess import Assessment, labels_line, outlook_line
+from flywheel.report.assess import Assessment
 from flywheel.report.kit import text
 from flywheel.report.kit.tables import Sheet
+from flywheel.report.overview.ahead import labels_line, outlook_line
 from flywheel.report.overview.facts import OverviewFacts
 from flywheel.report.overview.sheets import median_line, saved_line
 

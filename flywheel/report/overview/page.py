@@ -15,7 +15,7 @@ from flywheel.annotate.expense import Expense
 from flywheel.collect import LEAST_EFFECT, Drift
 from flywheel.loop import Loop
 from flywheel.records import Estimate, FailureState
-from flywheel.report.assess import Assessment, ahead_sheet, assess, goals_sheet
+from flywheel.report.assess import Assessment, assess
 from flywheel.report.history import draw_history
 from flywheel.report.kit.charts import (
     Ink,
@@ -34,6 +34,7 @@ from flywheel.report.labeling.page import LABELING_PAGE
 from flywheel.report.labeling.sheets import cost_sheets
 from flywheel.report.night.facts import thin_out
 from flywheel.report.night.steps import advice
+from flywheel.report.overview.ahead import ahead_sheet, goals_sheet
 from flywheel.report.overview.archetype import archetype_sheet
 from flywheel.report.overview.facts import FixTimes, OverviewFacts, read_overview
 from flywheel.report.overview.sheets import (
@@ -202,9 +203,10 @@ def _learning(found: Assessment) -> Iterator[tuple[str, str]]:
     if not found.ahead:
         return
     figure, axes = canvas(2.8)
-    for number, value in found.points:
-        axes.plot([number, number], [value.low, value.high], color=Ink.CHAMPION, linewidth=1.2)
-        axes.plot([number], [value.value], "o", color=Ink.CHAMPION, markersize=3.5)
+    for points, mark in ((found.points, "o"), (found.parts, "s")):
+        for number, value in points:
+            axes.plot([number, number], [value.low, value.high], color=Ink.CHAMPION, linewidth=1.2)
+            axes.plot([number], [value.value], mark, color=Ink.CHAMPION, markersize=3.5)
     labels = [number for number, _ in found.ahead]
     outlooks = [outlook for _, outlook in found.ahead]
     lows, highs = [one.low for one in outlooks], [one.high for one in outlooks]

@@ -285,6 +285,7 @@ def test_the_files_of_a_new_project_may_be_shared_and_its_state_may_not(flywheel
         ("clean", "--dry-run"),
         ("plan",),
         ("assess",),
+        ("assess", "--train"),
         ("approve", "--name", "a", "--reason", "b"),
     ],
     ids=" ".join,
@@ -331,3 +332,8 @@ def test_what_a_command_reads_is_json_for_programs(flywheel, fresh, tmp_path, co
     assert found or command == ("nights",)
     if command == ("status",):
         assert found["status"]["to_do"].startswith("no night has run yet")
+
+
+def test_a_plan_is_of_projects_that_cannot_train_yet(flywheel):
+    done = flywheel("assess", "--plan", "plan.toml", "--train")
+    assert (done.code, "Leave out --train" in done.err) == (2, True)

@@ -183,6 +183,15 @@ def test_a_ledger_that_is_there_is_migrated_and_keeps_its_rows(tmp_path, monkeyp
         assert connection.execute(select(watermarks.c.seq)).scalar_one() == 7
 
 
+def test_a_ledger_of_the_baseline_gets_the_tables_that_came_since(tmp_path):
+    with closing(Ledger.open(url(tmp_path))) as ledger, ledger.begin() as connection:
+        connection.execute(text("DROP TABLE probes"))
+        set_revision(connection, "0014")
+    with closing(Ledger.open(url(tmp_path))) as ledger, ledger.read() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, metadata) == []
+
+
 def test_a_database_with_tables_of_others_by_our_names_is_left_alone(tmp_path):
     with closing(sqlite3.connect(tmp_path / "ledger.db")) as other:
         other.execute("CREATE TABLE nights (price)")

@@ -2,15 +2,28 @@
 
 import dataclasses
 import json
+import math
 import re
 
 import pytest
 from pydantic_core import to_json
-from worlds.years import open_year
+from worlds.years import START, open_year
 
-from flywheel.records import Estimate
-from flywheel.report.assess import ahead_sheet, assess, goals_sheet
+from flywheel.decide.curve import fit_curve
+from flywheel.records import Estimate, Probe
+from flywheel.report.assess import _saving, _with_costs, assess
 from flywheel.report.labeling.facts import read_labeling
+from flywheel.report.overview.ahead import ahead_sheet, goals_sheet
+
+PROBE = {
+    "dataset_id": "d",
+    "night": 30,
+    "num_fixed": 100,
+    "is_start": False,
+    "device": "cpu",
+    "train_seconds": 1.0,
+    "created_at": START,
+}
 
 
 @pytest.fixture(scope="module")
@@ -21,15 +34,11 @@ def found(tmp_path_factory):
 
 def test_each_requirement_has_labels_nights_and_money_or_says_why_not(found):
     rows = {row[0]: row for row in goals_sheet(found).rows}
-    _, now, labels, nights, money, means = rows["error_cm.p90 < 1"]
-    assert all("[" in cell for cell in (now, labels, nights, money))
+    _, now, labels, nights, money, hours, means = rows["error_cm.p90 < 1"]
+    assert all("[" in cell for cell in (now, labels, nights, money, hours))
     assert means == "more labels reach it"
-    assert rows["confidence.mean > 0.5"][2:] == (
-        "",
-        "",
-        "",
-        "reached: the whole interval is beyond it",
-    )
+    reached = ("", "", "", "", "reached: the whole interval is beyond it")
+    assert rows["confidence.mean > 0.5"][2:] == reached
     assert "out of reach with this model, with a probability of" in rows["latency_ms.p95 < 1.5"][-1]
     assert "0 numbers of labels were measured, 3 are needed" in rows["recall > 0.9"][-1]
 
@@ -60,7 +69,7 @@ def test_what_the_next_labels_return_is_said_in_money(found):
     assert 20 < answers < 30  # of a night
     assert found.worth.low == pytest.approx(found.gain.low * answers * 0.12)
     assert re.search(
-        r"The next 100 labels that train bring .* for \d+ EUR, and return .* EUR a night: less than they cost",
+        r"The next 100 labels that train bring .* for 28 \[25, 30\] EUR, and return .* EUR a night: less than they cost",
         ahead_sheet(found).note,
     )
     free = dataclasses.replace(found, worth=None)
@@ -101,3 +110,30 @@ def test_nights_of_another_metric_are_no_part_of_the_curve(loop, measured_night)
     for night in range(6):
         measured_night(night, 0.5 + 0.01 * night, metric_id="a" if night < 4 else "b")
     assert [labels for labels, _ in assess(loop, read_labeling(loop).whole).points] == [300, 350]
+
+
+def test_training_is_counted_in_hours_which_grow_with_the_labels(found):
+    """A night trains for 12.3 s."""
+    goal = next(goal for goal in found.goals if goal.formula == "error_cm.p90")
+    assert found.per_night == pytest.approx(6.76, abs=0.01)
+    assert goal.nights.middle == pytest.approx(goal.labels.middle / found.per_night)
+    assert goal.hours.middle == pytest.approx(goal.nights.middle * 12.3 / 3600)
+    assert goals_sheet(found).headings[5] == "hours on cpu"
+    grows = [dataclasses.replace(one, seconds=one.labels / 10) for one in found.training]
+    slower = _with_costs(dataclasses.replace(found, training=tuple(grows)), goal, 396)
+    assert slower.hours.middle > 3 * goal.hours.middle
+    assert math.isinf(slower.hours.high) == math.isinf(goal.labels.high)
+
+
+def test_labels_drawn_by_chance_are_compared_with_those_that_are_chosen(found):
+    curve = fit_curve(found.points, higher_is_better=True, optimum=1.0)
+    reached = found.points[-8][1]
+    random = Probe(**PROBE, rows="random", num_train=396, values={"correct": reached})
+    saving = _saving(curve, [random], "correct")
+    assert (saving.drawn, saving.value) == (296, reached)
+    assert saving.needs.low < saving.needs.middle < saving.needs.high
+    known = dataclasses.replace(found, saving=saving)
+    said = r"296 labels drawn by chance alone reach .*; of the labels as they are chosen it takes [\d,]+ \["
+    assert re.search(said, ahead_sheet(known).note)
+    assert _saving(curve, [dataclasses.replace(random, is_start=True)], "correct") is None
+    assert "flywheel assess --train measures it" in ahead_sheet(found).note

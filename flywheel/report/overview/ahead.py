@@ -1,0 +1,137 @@
+"""The tables of the forecast: what each requirement still takes, and what more labels bring."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import astuple
+
+from flywheel.decide.curve import Outlook
+from flywheel.report.assess import NEXT, Assessment, Goal, spent, too_few
+from flywheel.report.kit import text
+from flywheel.report.kit.tables import Sheet
+
+_YEAR = 365
+
+
+def goals_sheet(found: Assessment) -> Sheet:
+    """Return the table of requirements."""
+    return Sheet(
+        key="goals",
+        title="What each requirement still takes",
+        headings=(
+            "requirement",
+            "now",
+            "further labels",
+            "nights",
+            found.currency,
+            f"hours on {found.training[-1].device}" if found.training else "hours of training",
+            "what that means",
+        ),
+        rows=tuple(_goal_row(goal) for goal in found.goals),
+        values=(1, 2, 3, 4, 5),
+        note=_about(found),
+    )
+
+
+def ahead_sheet(found: Assessment) -> Sheet:
+    """Return the table of what more labels are expected to bring."""
+    rows = [
+        (f"{labels:,}", outlook_line(outlook), _money(found, labels - found.ahead[0][0]))
+        for labels, outlook in found.ahead
+    ]
+    return Sheet(
+        key="ahead",
+        title="What more labels are expected to bring",
+        headings=("labels that train", found.metric, f"further {found.currency}"),
+        rows=tuple(rows),
+        values=(0, 1, 2),
+        caption="What each night's candidate was measured at, squares: models of parts of the newest rows, "
+        "and the 80 % band of what is expected.",
+        note=f"{_return(found)}. {_saving(found)}" if rows else too_few(found.points),
+    )
+
+
+def labels_line(goal: Goal) -> str:
+    """Return the further labels with their interval; "" where nothing can be said, or none suffices."""
+    if goal.labels is None or math.isinf(goal.labels.middle):
+        return ""
+    return outlook_line(goal.labels, _whole)
+
+
+def _return(found: Assessment) -> str:
+    """Return what the next labels cost and return, in sentences."""
+    if found.gain is None:
+        return ""
+    said = f"The next {NEXT} labels that train bring {outlook_line(found.gain)} of {found.metric}"
+    if found.price is not None:
+        said += f", for {_money(found, NEXT)} {found.currency}"
+    if found.worth is None:
+        return (
+            f"{said}. What that returns needs [value] right and wrong, and a metric that is a share"
+        )
+    said += f", and return {outlook_line(found.worth)} {found.currency} a night"
+    if found.price is None or found.worth.high <= 0:
+        return said
+    nights = NEXT * found.price.value / found.worth.middle if found.worth.middle > 0 else math.inf
+    if nights > _YEAR:
+        return f"{said}: less than they cost within a year. Stop labeling, or raise the value of an answer"
+    return f"{said}: they have paid for themselves after {_whole(nights)} nights"
+
+
+def _goal_row(goal: Goal) -> tuple[str, ...]:
+    name = f"{goal.formula} {'<' if goal.is_upper else '>'} {goal.bound:g}"
+    if not labels_line(goal):
+        return name, text.estimate(goal.now), "", "", "", "", goal.note
+    costs = (
+        "" if cost is None else outlook_line(cost, form)
+        for cost, form in ((goal.nights, _whole), (goal.money, _whole), (goal.hours, _hours))
+    )
+    return name, text.estimate(goal.now), labels_line(goal), *costs, goal.note
+
+
+def outlook_line(outlook: Outlook, form: Callable[[float], str] = text.number) -> str:
+    """Return the middle with its interval."""
+    low, middle, high = (form(one) for one in astuple(outlook))
+    return middle if low == high else f"{middle} [{low}, {high}]"
+
+
+def _whole(value: float) -> str:
+    return "out of reach" if math.isinf(value) else f"{math.ceil(value):,}"
+
+
+def _hours(value: float) -> str:
+    return _whole(value) if value >= 10 else f"{value:.2g}"
+
+
+def _money(found: Assessment, labels: float) -> str:
+    if found.price is None:
+        return text.NOT_ENOUGH
+    return outlook_line(spent(found.price, Outlook(labels, labels, labels)), _whole)
+
+
+def _saving(found: Assessment) -> str:
+    if found.saving is None:
+        return (
+            "What choosing labels saves is not known: flywheel assess --train measures it, once 20 chosen "
+            "and 20 random labels train and production has test labels"
+        )
+    drawn, needs = found.saving.drawn, found.saving.needs
+    return (
+        f"{drawn:,} labels drawn by chance alone reach {text.estimate(found.saving.value)}; of the labels "
+        f"as they are chosen it takes {outlook_line(needs, _whole)}"
+    )
+
+
+def _about(found: Assessment) -> str:
+    if not found.goals:
+        return (
+            "No requirement is set. Write metric.requirement, the value that the product needs, and this "
+            "says what it takes"
+        )
+    if not found.num_checked:
+        return "In brackets: 10 and 90 %. No forecast has met its night yet"
+    return (
+        f"In brackets: 10 and 90 %. Of the last {found.num_checked} nights {found.held} lay in the 80 % "
+        "interval that was forecast the night before"
+    )
