@@ -65,12 +65,14 @@ def _inputs_stay(subject: Subject) -> str | None:
 def _answers_repeat(subject: Subject) -> str | None:
     before = {name: value.clone() for name, value in subject.trained.state_dict().items()}
     first, second = subject.ask(subject.trained), subject.ask(subject.trained)
+    after = subject.trained.state_dict()
+    # It is named first: its difference may show only in a layer that follows, or in a week.
+    changed = [name for name, one in before.items() if _differs(one, after[name])]
+    if changed:
+        return f"answering changes {changed[0]!r} of the model; {_CHANGING}"
     place = first_difference(subject.task, first, second)
     if place is None:
-        after = subject.trained.state_dict()
-        # Too slow a change for two answers to differ would still make another model in a week.
-        changed = [name for name, one in before.items() if _differs(one, after[name])]
-        return f"answering changes {changed[0]!r} of the model; {_CHANGING}" if changed else None
+        return None
     inputs = batch_of(subject.task, subject.samples)
     copies = [map_tensors(torch.clone, inputs) for _ in range(2)]
     events = [trace(subject.trained, one, place)[0] for one in copies]
