@@ -305,6 +305,7 @@ def serve(directory: Folder = HERE) -> None:
     """Run the model server in the foreground."""
     from flywheel import stack
     from flywheel.project import load_project
+    from flywheel.report.site import site
     from flywheel.serve import Listeners, run
 
     project = load_project(directory)
@@ -315,7 +316,7 @@ def serve(directory: Folder = HERE) -> None:
         on_hard_samples=hard_samples_event(project.name),
         on_annotations=annotations_event(project.name),
     )
-    run(project, listeners=listeners)
+    run(project, listeners=listeners, site=site)
 
 
 @app.command(rich_help_panel="Project")

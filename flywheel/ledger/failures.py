@@ -285,8 +285,9 @@ def _moved(night: int, state: FailureState) -> Select[tuple[str]]:
     )
 
 
-def _cases() -> Select[Any]:
-    return select(
+def case_columns() -> tuple[Any, ...]:
+    """The columns that `read_case` reads."""
+    return (
         predictions.c.sample_id,
         predictions.c.answer,
         predictions.c.confidence,
@@ -298,13 +299,18 @@ def _cases() -> Select[Any]:
     )
 
 
+def _cases() -> Select[Any]:
+    return select(*case_columns())
+
+
 def _read(connection: Connection, query: Select[Any]) -> list[Case]:
     rows = connection.execute(query).all()
     labels = newest_labels(connection, [row.sample_id for row in rows])
-    return [_case(row, labels.get(row.sample_id)) for row in rows]
+    return [read_case(row, labels.get(row.sample_id)) for row in rows]
 
 
-def _case(row: Row[Any], label: Label | None) -> Case:
+def read_case(row: Row[Any], label: Label | None) -> Case:
+    """The case of a row with `case_columns`, and the label of its sample."""
     signals = sorted((row.signals or {}).items(), key=lambda item: (-item[1], item[0]))
     return Case(
         sample_id=row.sample_id,

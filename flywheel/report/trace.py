@@ -33,6 +33,8 @@ class Event:
     what: str
     """a word of the loop: prediction, feedback, failure, batch, label, release"""
     detail: str
+    links: tuple[tuple[str, str], ...] = ()
+    """words and address of pages about it"""
 
 
 class _Place(NamedTuple):
@@ -64,7 +66,7 @@ def trace(loop: Loop, key: str) -> list[Event]:
         *_served(life, shown),
         *_failed(life),
         *_chosen(life),
-        *map(_posted, life.labeling_tasks),
+        *(_posted(loop, row) for row in life.labeling_tasks),
         *_labeled(life),
         *_versioned(versions),
         *_used(uses, tested),
@@ -122,15 +124,18 @@ def _chosen(life: Life) -> Iterator[Event]:
     yield Event(at=row.created_at, what="batch", detail=detail)
 
 
-def _posted(row: Row[Any]) -> Event:
+def _posted(loop: Loop, row: Row[Any]) -> Event:
+    links: tuple[tuple[str, str], ...] = ()
     if row.sent_at is None:
         detail = f"{row.state}, not sent"
     else:
         detail = f"{row.state}; number {row.external_id} in project {row.external_project}"
+        page = f"{loop.project.label_studio_page}/projects/{row.external_project}/data"
+        links = (("open in Label Studio", f"{page}?task={row.external_id}"),)
     note = f"; {row.note}" if row.note else ""
     why = "" if row.purpose == Purpose.CHOICE.value else f"{row.purpose}: "
     at = row.sent_at or row.created_at
-    return Event(at=at, what="labeling task", detail=f"{why}{detail}{note}")
+    return Event(at=at, what="labeling task", detail=f"{why}{detail}{note}", links=links)
 
 
 def _labeled(life: Life) -> Iterator[Event]:
@@ -202,7 +207,8 @@ def _used(uses: Uses, tested: set[str]) -> Iterator[Event]:
             f"{row.verdict} of {text.digest(row.candidate_digest)}, night {row.night}; "
             f"the sample {part}: {row.reasons[0]}"
         )
-        yield Event(at=row.created_at, what="decision", detail=detail)
+        links = ((f"night {row.night}", f"/pages/nights/{row.night}"),)
+        yield Event(at=row.created_at, what="decision", detail=detail, links=links)
     for row in uses.releases:
         detail = f"{row.number}: {text.digest(row.checkpoint_digest)}, which was trained on it"
         yield Event(at=row.created_at, what="release", detail=detail)

@@ -28,6 +28,7 @@ _VARIABLE = "FLYWHEEL_SERVER_TOKEN"
 _OPEN_PATHS = frozenset({"/health", "/readyz", EVENTS_PATH})
 _CALLERS_PATHS = frozenset({"/predict", "/feedback"})
 """what callers on this machine send without a token"""
+_PAGES = ("/reports/", "/pages/")
 
 
 def required_token(host: str) -> str | None:
@@ -110,7 +111,8 @@ class TokenGate:
 def _is_page(scope: Scope) -> bool:
     """Whether the request reads a page."""
     path = scope["path"]
-    return scope["method"] in {"GET", "HEAD"} and (path == "/" or path.startswith("/reports/"))
+    is_page = path == "/" or path.startswith(_PAGES)
+    return scope["method"] in {"GET", "HEAD"} and is_page
 
 
 def _password(encoded: bytes) -> bytes:

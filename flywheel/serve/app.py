@@ -6,14 +6,14 @@ import errno
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime
 
 import torch
 import uvicorn
 from anyio import to_thread
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect
 from starlette.staticfiles import StaticFiles
@@ -52,6 +52,8 @@ _STATUS = {
     UnavailableError: 503,
 }
 _NO_LISTENERS = Listeners()
+Site = Callable[[Project, Task, Ledger, Blobs], APIRouter]
+"""makes the routes of the pages that show a project; they come from a higher layer"""
 _BACKLOG = 2048
 _MAX_THREADS = 256
 _SPARE_THREADS = 8
@@ -67,6 +69,7 @@ def create_app(
     *,
     listeners: Listeners = _NO_LISTENERS,
     durable: bool = True,
+    site: Site | None = None,
 ) -> FastAPI:
     """Return the model server of a project, with the current release loaded.
 
@@ -85,7 +88,8 @@ def create_app(
     app.state.annotations, app.state.hard_samples = annotations, hard_samples
     app.state.readiness = Readiness(project, ledger)
     app.state.held = Held(project.serve.max_payload_bytes)
-    app.include_router(router)
+    for routes in (*([site(project, task, ledger, blobs)] if site else []), router):
+        app.include_router(routes)
     reports = private_folder(project.state) / "reports"
     reports.mkdir(parents=True, exist_ok=True)
     app.mount("/reports", StaticFiles(directory=reports))
@@ -106,7 +110,9 @@ def create_app(
     return app
 
 
-def run(project: Project, *, listeners: Listeners = _NO_LISTENERS) -> None:
+def run(
+    project: Project, *, listeners: Listeners = _NO_LISTENERS, site: Site | None = None
+) -> None:
     """Serve until SIGTERM or SIGINT; requests in flight are still answered, within 10 seconds.
 
     Raises:
@@ -123,7 +129,7 @@ def run(project: Project, *, listeners: Listeners = _NO_LISTENERS) -> None:
         closing(Ledger.open(project.ledger_url)) as ledger,
     ):
         blobs = Blobs.open(project.blobs_url)
-        app = create_app(project, task, ledger, blobs, listeners=listeners)
+        app = create_app(project, task, ledger, blobs, listeners=listeners, site=site)
         config = uvicorn.Config(
             app,
             access_log=False,

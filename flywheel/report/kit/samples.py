@@ -10,8 +10,9 @@ from __future__ import annotations
 import base64
 import io
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from html import unescape
 from typing import Literal, NamedTuple
 
@@ -43,6 +44,10 @@ _NOT_SHOWN = (*UNREADABLE, FlywheelError, OSError, SyntaxError)
 _TAG = re.compile(r"(?s)<(style|script)\b.*?</\1>|<[^>]*>")
 
 
+Link = Callable[[str, str], str]
+"""sample id and name of a part -> the address of its picture"""
+
+
 class Piece(NamedTuple):
     """A stretch of a text."""
 
@@ -59,7 +64,7 @@ class Part:
     """its name in the task's data"""
     kind: Literal["image", "audio", "text", "table", "note"]
     uri: str = ""
-    """data URI of a picture or sound"""
+    """data URI of a picture or sound, or the address of a picture"""
     pieces: tuple[Piece, ...] = ()
     """of a text or note"""
     rows: tuple[tuple[str, str], ...] = ()
@@ -79,29 +84,39 @@ class Shown:
     """whether answer and label are drawn in the picture; else the page shows them as text"""
 
 
-def show_cases(loop: Loop, cases: Sequence[Case], edge_pixels: int) -> list[Shown]:
+def show_cases(
+    loop: Loop, cases: Sequence[Case], edge_pixels: int, link: Link | None = None
+) -> list[Shown]:
     """Return each case with its sample; the edges of pictures are at most `edge_pixels` long.
 
-    If the task has a drawing function, the picture shows the model's answer and the label.
+    If the task has a drawing function, the picture shows the model's answer and the label. With a
+    `link`, pictures are not made now: a browser asks for those that it shows.
     """
-    return [_show(loop, case, edge_pixels) for case in cases]
+    return [_show(loop, case, edge_pixels, link) for case in cases]
 
 
 def show_sample(
-    task: Task, sample: Sample, answer: Json, label: Json | None, edge_pixels: int
+    task: Task,
+    sample: Sample,
+    answer: Json,
+    label: Json | None,
+    edge_pixels: int,
+    link: Link | None = None,
 ) -> tuple[Part, ...]:
     """Return what a page shows of a sample with an answer.
 
     Raises:
         FlywheelError: the task cannot show it, or its picture is damaged.
     """
+    at = partial(link, sample.id) if link is not None else None
     if task.drawing is not None:
-        drawn = task.drawing(sample, answer, label)
-        return (Part(name="drawing", kind="image", uri=_small(drawn, edge_pixels)),)
+        name = "drawing"
+        uri = at(name) if at else _small(task.drawing(sample, answer, label), edge_pixels)
+        return (Part(name=name, kind="image", uri=uri),)
     shown = task.labeling.data(sample)
     marked = _longest_text(task.labeling.config, shown)
     return tuple(
-        _part(name, value, answer if name == marked else None, edge_pixels)
+        _part(name, value, answer if name == marked else None, edge_pixels, at)
         for name, value in list(shown.items())[:_PARTS]
     )
 
@@ -116,26 +131,34 @@ def data_uri(data: bytes, media_type: str = "image/png") -> str:
     return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
 
 
-def _show(loop: Loop, case: Case, edge_pixels: int) -> Shown:
+def _show(loop: Loop, case: Case, edge_pixels: int, link: Link | None) -> Shown:
     label = case.label.answer if case.label else None
+    answer = label if case.answer is None else case.answer  # of what production never saw
     try:
         with loop.ledger.read() as connection:
             (sample,) = load_samples(connection, loop.blobs, [case.sample_id])
-        parts = show_sample(loop.task, sample, case.answer, label, edge_pixels)
+        parts = show_sample(loop.task, sample, answer, label, edge_pixels, link)
     except _NOT_SHOWN as error:
         fault = str(error) or type(error).__name__
         return Shown(case=case, parts=(), fault=fault, is_drawn=False)
     return Shown(case=case, parts=parts, fault="", is_drawn=loop.task.drawing is not None)
 
 
-def _part(name: str, value: Json | Media, answer: Json | None, edge_pixels: int) -> Part:
+def _part(
+    name: str,
+    value: Json | Media,
+    answer: Json | None,
+    edge_pixels: int,
+    link: Callable[[str], str] | None,
+) -> Part:
     try:
         kind = kind_of(value)
     except PayloadError:  # a type that browsers do not show
         return Part(name=name, kind="note", pieces=(Piece(describe({name: value})),))
     if isinstance(value, Media):
         if kind == "image":
-            return Part(name=name, kind="image", uri=_small(value.payload, edge_pixels))
+            uri = link(name) if link else _small(value.payload, edge_pixels)
+            return Part(name=name, kind="image", uri=uri)
         if kind == "audio" and len(value.payload) <= _SOUND_LIMIT_BYTES:
             return Part(name=name, kind="audio", uri=data_uri(value.payload, type_of(value).name))
         if kind in ("text file", "CSV file"):
