@@ -189,8 +189,8 @@ def test_a_value_outside_of_its_range_is_reported(own):
 
 def test_what_rounding_adds_to_a_value_at_the_end_of_its_range_is_cut_off(own):
     """A weighted mean of 600 s is 600.0000000000001; it ended a night."""
-    above = own("bounded")(counted([1.0 + 1e-15], [1.0]), np.ones((1, 1)))
-    assert above == [1.0]
+    [above] = own("bounded")(counted([1.0 + 1.5e-9], [1.0]), np.ones((1, 1)))
+    assert above == 1.0
 
 
 def test_an_answer_that_is_no_json_is_reported():
