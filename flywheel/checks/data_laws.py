@@ -8,8 +8,8 @@ is checked only for what the loop needs; Label Studio validates the rest.
 from __future__ import annotations
 
 import itertools
-import math
 import re
+import sys
 from types import MappingProxyType
 from xml.etree import ElementTree as ET
 
@@ -228,7 +228,7 @@ def _scores_are_finite(subject: Subject) -> str | None:
         if row.keys() != rows[0].keys():
             return f"scores() has {sorted(row)} once and {sorted(rows[0])} before; keep the names"
         for name, value in row.items():
-            if not isinstance(value, (int, float)) or not math.isfinite(value):
+            if not isinstance(value, (int, float)) or not abs(value) <= sys.float_info.max:
                 return f"score {name!r} is {value!r}; give a finite number"
     return None
 

@@ -16,6 +16,9 @@ from flywheel.checks.subject import STEPS, Law, Subject
 from flywheel.errors import PayloadError
 from flywheel.records import Array, Sample, canonical
 
+_LIKE_NO_OTHER = 5_316_911_940
+"""a seed that no task has"""
+
 
 def _model_is_seeded(subject: Subject) -> str | None:
     one, other = subject.model(), subject.model()
@@ -45,7 +48,14 @@ def _inputs_are_pure(subject: Subject) -> str | None:
     unguarded(subject.task.inputs)(given)
     if given != samples:
         return "inputs() changed a sample; samples are read only"
+    torch.manual_seed(_LIKE_NO_OTHER)
+    drawn = torch.get_rng_state()
     first, second = subject.task.inputs(samples), subject.task.inputs(samples)
+    if not torch.equal(drawn, torch.get_rng_state()):
+        return (
+            "inputs() seeds torch's random numbers or draws from them, which training draws from too; "
+            "use a torch.Generator of its own"
+        )
     if not equal(first, second):
         return "the same samples gave two different tensors; draw variation in augment"
     before = map_tensors(torch.clone, first)

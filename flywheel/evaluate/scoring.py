@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -191,7 +192,7 @@ def score_one(task: Task, sample_id: str, answer: Json, label: Json) -> dict[str
     """
     scores = task.scores(answer, label)
     for name, score in scores.items():
-        if not math.isfinite(score):
+        if not abs(score) <= sys.float_info.max:  # an int of hundreds of digits is not finite, too
             raise TaskError(
                 f"sample {sample_id}: the score {name!r} of the answer {answer!r} is {score}, "
                 "which is not a finite number. Fix the task's scores function"

@@ -6,7 +6,6 @@ be read is left out as a whole; what COCO calls a crowd is no box of one thing a
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +20,7 @@ from flywheel.errors import PayloadError
 from flywheel.label_files.reading import FORMATS, PICTURES, decoded, file_sample, inside, read_json
 from flywheel.label_files.rows import FileRow, LabelFile, LeftOut, Part, field_of, part_of, refuse
 from flywheel.pictures import size_of
-from flywheel.records import Json
+from flywheel.records import Json, is_number
 
 _SLACK = 0.01
 """by which a box of YOLO may reach over its picture, as a share of it: rounding"""
@@ -195,8 +194,7 @@ def _numbers(value: Json, number: int | None = None) -> list[float] | None:
     """Return a list of finite numbers; None for anything else."""
     if not isinstance(value, list) or (number is not None and len(value) != number):
         return None
-    is_number = (isinstance(one, (int, float)) and not isinstance(one, bool) for one in value)
-    return value if all(is_number) and all(map(math.isfinite, value)) else None
+    return value if all(map(is_number, value)) else None
 
 
 def _spanned(polygons: Json) -> list[float] | None:

@@ -11,7 +11,6 @@ has it is whole.
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ import yaml  # type: ignore[import-untyped]
 from flywheel.errors import UserError
 from flywheel.label_files.reading import FORMATS, MEDIA_TYPES
 from flywheel.pictures import size_of
-from flywheel.records import FAILED, DatasetRow, Json, Sample, Split, canonical
+from flywheel.records import FAILED, DatasetRow, Json, Sample, Split, canonical, is_number
 
 Layout = Literal["jsonl", "coco", "yolo"]
 
@@ -118,11 +117,7 @@ def boxes_of(row: DatasetRow) -> list[Box]:
 def _is_box(value: Json) -> bool:
     if not isinstance(value, dict) or not isinstance(value.get("label"), str):
         return False
-    return all(_is_number(value.get(name)) for name in ("x", "y", "width", "height"))
-
-
-def _is_number(value: Json) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return all(is_number(value.get(name)) for name in ("x", "y", "width", "height"))
 
 
 _Pairs = Iterable[tuple[DatasetRow, Sample]]

@@ -10,10 +10,9 @@ from statistics import median
 
 from flywheel.errors import AnnotationError, TaskError
 from flywheel.labeling.config import config, unusable_control
-from flywheel.labeling.places import is_number
 from flywheel.labeling.results import check_usable, listed, values_of
 from flywheel.labeling.views import Shown
-from flywheel.records import Json, Sample, same_json
+from flywheel.records import Json, Sample, is_number, same_json
 from flywheel.task import Labeling
 
 _NUMBER, _WORDS = "number", "words"

@@ -19,13 +19,12 @@ from flywheel.labeling.places import (
     Kind,
     Size,
     has_numbers,
-    is_number,
     percent,
     picture_labeling,
     pixels_at,
 )
 from flywheel.labeling.views import Shown
-from flywheel.records import Array, Json
+from flywheel.records import Array, Json, is_number
 from flywheel.task import Labeling
 
 _LEAST_PIXELS = 0.01

@@ -6,17 +6,16 @@ pixel: a box of the whole picture begins at 0 and is as wide as the picture.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple, TypeGuard
+from typing import NamedTuple
 
 from flywheel.labeling.drawing import draw_marks
 from flywheel.labeling.matching import Element, Matching
 from flywheel.labeling.regions import Marking
 from flywheel.labeling.views import Shown
 from flywheel.pictures import picture_size
-from flywheel.records import Json, Sample
+from flywheel.records import Json, Sample, is_number
 from flywheel.task import Labeling
 
 _DIGITS = 3
@@ -78,16 +77,6 @@ def _shared(size: Size) -> dict[str, Json]:
         "original_height": size.height,
         "image_rotation": 0,
     }
-
-
-def is_number(value: Json) -> TypeGuard[float]:
-    """Whether a value is a finite number that fits a float; True and False are not."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # an int of hundreds of digits
-        return False
 
 
 def has_numbers(value: Json, *names: str) -> bool:

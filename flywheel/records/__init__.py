@@ -23,6 +23,7 @@ from flywheel.records.basics import (
     Webhook,
     canonical,
     content_id,
+    is_number,
     same_json,
 )
 from flywheel.records.judged import (
@@ -117,5 +118,6 @@ __all__ = [
     "Word",
     "canonical",
     "content_id",
+    "is_number",
     "same_json",
 ]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import enum
 import hashlib
 import json
+import sys
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy.typing as npt
 
@@ -49,6 +50,13 @@ def canonical(value: Json) -> str:
 def same_json(one: Json, other: Json) -> bool:
     """Whether two values are equal JSON: 1 and 1.0 are not, and the order of keys is nothing."""
     return canonical(one) == canonical(other)
+
+
+def is_number(value: Json) -> TypeGuard[float]:
+    """Whether a value is a finite number that fits a float; True and False are not."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value) <= sys.float_info.max  # math.isfinite fails on an int of hundreds of digits
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

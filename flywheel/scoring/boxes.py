@@ -10,7 +10,6 @@ of weights.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +18,7 @@ from typing import TypeVar
 import numpy as np
 
 from flywheel.errors import AnnotationError
-from flywheel.records import Array, Json
+from flywheel.records import Array, Json, is_number
 
 _IOUS = tuple(np.linspace(0.5, 0.95, 10).tolist())
 _NUM_RECALLS = 101
@@ -73,8 +72,7 @@ def _check_box(box: Json) -> None:
         )
     for name in (*_SIDES, "confidence"):
         number: Json = box.get(name, 1.0 if name == "confidence" else None)
-        is_number = isinstance(number, (int, float)) and not isinstance(number, bool)
-        if not is_number or not math.isfinite(number):
+        if not is_number(number):
             raise AnnotationError(f"a box has the {name} {number!r:.40}; give a finite number")
     if box["width"] < 0 or box["height"] < 0:
         raise AnnotationError(

@@ -13,7 +13,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from flywheel.errors import AnnotationError
-from flywheel.records import Json, canonical
+from flywheel.records import Json, canonical, is_number
 from flywheel.scoring.boxes import match_boxes, read_boxes
 from flywheel.scoring.classes import number_of, numbered
 
@@ -261,7 +261,7 @@ def _gains(value: Json) -> dict[str, float]:
 
 
 def _number(value: Json) -> float:
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+    if is_number(value):
         return float(value)
     raise AnnotationError(f"{value!r:.60} is no finite number; give one")
 

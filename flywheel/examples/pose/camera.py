@@ -10,7 +10,6 @@ intrinsics would then be silently wrong.
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -19,7 +18,7 @@ from PIL import Image
 
 from flywheel.errors import PayloadError
 from flywheel.pictures import open_picture
-from flywheel.records import Array, Json, Sample
+from flywheel.records import Array, Json, Sample, is_number
 
 IMAGE_PIXELS = 64
 """side of a sample's picture"""
@@ -100,16 +99,6 @@ def rays(pixels: Array, camera: Camera) -> Array:
     """Pixels (..., 2) -> (..., 2), x / z and y / z of the points that are seen there."""
     found: Array = (np.asarray(pixels) - [camera.cx, camera.cy]) / [camera.fx, camera.fy]
     return found
-
-
-def is_number(value: Json) -> bool:
-    """Whether a value is a finite number that fits a float; True and False are not."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # an int of hundreds of digits
-        return False
 
 
 def decode(sample: Sample) -> Array:

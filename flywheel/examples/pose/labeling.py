@@ -22,14 +22,13 @@ from flywheel.examples.pose.camera import (
     IMAGE_PIXELS,
     PICTURE_SCALE,
     Camera,
-    is_number,
     picture,
     project,
 )
 from flywheel.examples.pose.part import Part
 from flywheel.examples.pose.pnp import Marks, check_points, explain, fit, outlier
 from flywheel.examples.pose.posing import Pose, angle_deg, mean_rotation, read_pose, write_pose
-from flywheel.records import Array, Json, Media, Sample
+from flywheel.records import Array, Json, Media, Sample, is_number
 from flywheel.task import Labeling
 
 _SAME_CM, _SAME_DEG = 1.0, 10.0

@@ -16,8 +16,8 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from flywheel.errors import TaskError
-from flywheel.examples.pose.camera import Camera, is_number
-from flywheel.records import Array, Json
+from flywheel.examples.pose.camera import Camera
+from flywheel.records import Array, Json, is_number
 
 _TOLERANCE = 1e-5
 _SAME_RAD = 1e-10

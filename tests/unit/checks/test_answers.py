@@ -155,6 +155,17 @@ def test_inputs_that_two_callers_would_share_are_named(template_task):
     assert "wrote into what it had returned" in MODEL_LAWS["inputs() are pure"](subject)
 
 
+def test_inputs_that_seed_what_training_draws_from_are_named(template_task):
+    """Every step of training would draw the same numbers."""
+
+    def inputs(samples):
+        torch.manual_seed(0)
+        return template_task.inputs(samples)
+
+    subject = Subject(replace(template_task, inputs=inputs), seed=0)
+    assert "inputs() seeds torch's random numbers" in MODEL_LAWS["inputs() are pure"](subject)
+
+
 def test_a_mask_of_infinities_keeps_every_law(template_task):
     class Masked(Network):
         def __init__(self):

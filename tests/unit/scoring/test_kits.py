@@ -1,6 +1,7 @@
 """Ready-made scores: their columns, and what their short names come to."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,9 +11,11 @@ from hypothesis import strategies as st
 from sklearn.metrics import ndcg_score
 
 from flywheel import scoring
-from flywheel.errors import AnnotationError
+from flywheel.errors import AnnotationError, TaskError
+from flywheel.evaluate.scoring import score_one
 from flywheel.metrics.compiled import compile_formula
 from flywheel.metrics.names import has_unit
+from flywheel.testing import toy_task
 
 CUP = {"label": "cup", "x": 10, "y": 10, "width": 20, "height": 20}
 SPAN = {"start": 0, "end": 4, "label": "name"}
@@ -184,3 +187,10 @@ def test_ranks_are_measured_as_by_scikit_learn_and_torchmetrics(seed, torchmetri
 
 def test_where_nothing_is_relevant_every_ranking_scores_0():
     assert set(scoring.ranking()(["a"], []).values()) == {0.0}
+
+
+def test_a_number_of_hundreds_of_digits_is_named_and_ends_nothing():
+    with pytest.raises(AnnotationError, match="is no finite number"):
+        scoring.regression().score(10**400, 1.0)
+    with pytest.raises(TaskError, match="which is not a finite number"):
+        score_one(replace(toy_task(), scores=lambda *_: {"size": 10**400}), "a", "left", "left")
