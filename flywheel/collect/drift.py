@@ -20,7 +20,7 @@ from sqlalchemy import Connection
 
 from flywheel.ledger import Ledger
 from flywheel.ledger.windows import Pick, move_watermark, picked, watermark
-from flywheel.records import Array, Json, canonical
+from flywheel.records import Array, Json, Watch, canonical
 
 LEAST_EFFECT = 0.1
 """smallest KS distance that can raise an alarm: a tenth of production has moved"""
@@ -33,6 +33,8 @@ _MOST = 5_000
 """predictions read on each side"""
 _FEWEST = 30
 """groups needed on each side"""
+MOST_ASKED = 200
+"""samples of a shift that are recorded in a night"""
 _REFERENCE = 2_000
 """predictions that complete the reference of a model"""
 
@@ -57,7 +59,17 @@ class Drift:
     """its lower bound, which holds for all features together but once in `[drift]
     nights_between_false_alarms`"""
     is_alarm: bool = False
-    """whether that bound is above `LEAST_EFFECT`"""
+    """whether that bound is above `LEAST_EFFECT`, or answers fail more often"""
+    excess: float = 0.0
+    """part of the predictions where the feature has moved to that are there because it moved, 0..1"""
+    where: tuple[tuple[str, str], ...] = ()
+    """samples of some of those predictions, and the predictions; only with an alarm"""
+    feedback_upto: int | None = None
+    """position of the last feedback that was read; None: none was"""
+    served: str = ""
+    """digest of the released model, whose answers are watched"""
+    watches: tuple[Watch, ...] = ()
+    """how often answers fail, in all of production and on each slice"""
 
 
 class Features(NamedTuple):
@@ -77,6 +89,13 @@ class Moved(NamedTuple):
     feature: str
     distance: float
     low: float
+    is_there: Array
+    """(N,) of the new rows: whether they lie where there are more of them now"""
+
+    @property
+    def excess(self) -> float:
+        """Part of those rows that are there because it moved, 0..1."""
+        return min(self.distance / max(float(self.is_there.mean()), 1e-9), 1.0)
 
 
 def measure_drift(
@@ -103,7 +122,8 @@ def measure_drift(
         earlier = picked(connection, _places(start, stop, rng))
     mine = [pick for pick in (*window, *earlier) if pick.model_digest == digest]
     width = mode(pick.embedding.size for pick in mine)  # a network may answer others to odd inputs
-    new, reference = _features(window, digest, width), _features(earlier, digest, width)
+    usable, before = _usable(window, digest, width), _usable(earlier, digest, width)
+    new, reference = _features(usable), _features(before)
     found = Drift(
         upto=upto,
         model_digest=digest,
@@ -113,12 +133,17 @@ def measure_drift(
     if min(found.num_new, found.num_reference) < _FEWEST:
         return found
     moved = compare(reference, new, alpha)
+    found = dataclasses.replace(
+        found, feature=moved.feature, distance=moved.distance, low=moved.low
+    )
+    if moved.low <= LEAST_EFFECT:
+        return found
+    there = rng.permutation(np.flatnonzero(moved.is_there))[:MOST_ASKED]
     return dataclasses.replace(
         found,
-        feature=moved.feature,
-        distance=moved.distance,
-        low=moved.low,
-        is_alarm=moved.low > LEAST_EFFECT,
+        is_alarm=True,
+        excess=moved.excess,
+        where=tuple((usable[row].sample_id, usable[row].prediction_id) for row in there),
     )
 
 
@@ -138,20 +163,23 @@ def compare(reference: Features, new: Features, alpha: float) -> Moved:
     share = alpha / len(features)
     found = []
     for name, before, now in features:
-        distance = ks_distance(before, now)
+        distance, edge = ks_distance(before, now)
         slack = _deviation(len(before), share) + _deviation(len(now), share)
-        found.append(Moved(name, distance, max(distance - slack, 0.0)))
+        is_there = now > edge if (now > edge).mean() > (before > edge).mean() else now <= edge
+        found.append(Moved(name, distance, max(distance - slack, 0.0), is_there))
     return max(found, key=lambda moved: (moved.low, moved.distance))
 
 
-def ks_distance(one: Array, other: Array) -> float:
-    """Return sup |F - G| of two empirical distributions; ties are handled."""
+def ks_distance(one: Array, other: Array) -> tuple[float, float]:
+    """Return sup |F - G| of two empirical distributions, and where it is; ties are handled."""
     points = np.concatenate([one, other])
     shares = [
         np.searchsorted(np.sort(values), points, side="right") / len(values)
         for values in (one, other)
     ]
-    return float(np.abs(shares[0] - shares[1]).max())
+    apart = np.abs(shares[0] - shares[1])
+    place = int(apart.argmax())
+    return float(apart[place]), float(points[place])
 
 
 def _compared(reference: Features, new: Features) -> Iterator[tuple[str, Array, Array]]:
@@ -219,23 +247,26 @@ def _places(after: int, upto: int, rng: np.random.Generator) -> list[int]:
     return [int(place) for place in np.sort(drawn) + after + 1]
 
 
-def _features(picks: Sequence[Pick], digest: str, width: int) -> Features:
+def _usable(picks: Sequence[Pick], digest: str, width: int) -> list[Pick]:
     """Return the model's first prediction of each group, if finite and of this width."""
     first: dict[str, Pick] = {}
     for pick in picks:
         if pick.model_digest == digest and pick.embedding.size == width:
             first.setdefault(pick.group, pick)
-    if not first:
+    return [
+        pick
+        for pick in first.values()
+        if np.isfinite(pick.confidence) and np.isfinite(pick.embedding).all()
+    ]
+
+
+def _features(picks: Sequence[Pick]) -> Features:
+    if not picks:
         return Features(np.zeros(0), np.zeros((0, 0)))
-    confidences = np.array([pick.confidence for pick in first.values()], dtype=np.float64)
-    embeddings = np.array([pick.embedding for pick in first.values()], dtype=np.float64)
-    usable = np.isfinite(confidences) & np.isfinite(embeddings).all(axis=1)
-    answers = [pick.answer for pick in first.values()]
+    answers = [pick.answer for pick in picks]
     is_plain = all(isinstance(one, str | int | float) for one in answers)
     return Features(
-        confidences[usable],
-        embeddings[usable],
-        tuple(one for one, is_kept in zip(answers, usable, strict=True) if is_kept)
-        if is_plain
-        else (),
+        np.array([pick.confidence for pick in picks], dtype=np.float64),
+        np.array([pick.embedding for pick in picks], dtype=np.float64),
+        tuple(answers) if is_plain else (),
     )

@@ -2,6 +2,7 @@
 
 from flywheel.decide.challenge import Standing, next_challenges, share_of_alpha, taken_over
 from flywheel.decide.decomposition import Term, decompose, tightest_bound
+from flywheel.decide.edetector import rate_bound, watch
 from flywheel.decide.eprocess import e_value, e_values
 from flywheel.decide.gate import decide
 from flywheel.decide.next_step import goes_back_to, next_step
@@ -22,8 +23,10 @@ __all__ = [
     "next_challenges",
     "next_step",
     "plan_gains",
+    "rate_bound",
     "share_of_alpha",
     "significantly_misses",
     "taken_over",
     "tightest_bound",
+    "watch",
 ]

@@ -118,6 +118,34 @@ def with_feedback(connection: Connection, after: int, upto: int) -> Iterator[Sus
         yield _suspect(row, (row.kind, row.value))
 
 
+class Outcome(NamedTuple):
+    """What came of an answer."""
+
+    sample_id: str
+    group: str
+    failed: bool
+
+
+def outcomes_between(
+    connection: Connection, digest: str, after: int, upto: int, limit: int
+) -> list[Outcome]:
+    """The newest outcomes of a model's answers in the window (after, upto] of the feedback log."""
+    query = (
+        select(predictions.c.sample_id, samples.c.group, feedback.c.value)
+        .join(feedback, feedback.c.prediction_id == predictions.c.id)
+        .join(samples, samples.c.id == predictions.c.sample_id)
+        .where(
+            _between(feedback.c.seq, after, upto),
+            feedback.c.kind == FeedbackKind.OUTCOME.value,
+            predictions.c.model_digest == digest,
+        )
+        .order_by(feedback.c.seq.desc())
+        .limit(limit)
+    )
+    rows = connection.execute(query)
+    return [Outcome(row.sample_id, row.group, row.value is False) for row in rows]
+
+
 def feedback_in_training(
     connection: Connection, kind: FeedbackKind, after: int, upto: int
 ) -> Iterator[Suspect]:
@@ -238,6 +266,8 @@ _CHUNK = 500  # places in one IN (...): both databases limit the parameters of a
 class Pick(NamedTuple):
     """What a model said once."""
 
+    sample_id: str
+    prediction_id: str
     model_digest: str
     group: str
     """of its sample"""
@@ -251,6 +281,8 @@ def picked(connection: Connection, places: Sequence[int]) -> list[Pick]:
     """The predictions at these places, oldest first; a place without one is passed over."""
     query = (
         select(
+            predictions.c.sample_id,
+            predictions.c.id,
             predictions.c.model_digest,
             samples.c.group,
             predictions.c.confidence,
@@ -265,6 +297,8 @@ def picked(connection: Connection, places: Sequence[int]) -> list[Pick]:
         here = query.where(predictions.c.seq.in_(places[start : start + _CHUNK]))
         found += [
             Pick(
+                sample_id=row.sample_id,
+                prediction_id=row.id,
                 model_digest=row.model_digest,
                 group=row.group,
                 confidence=row.confidence,

@@ -42,6 +42,7 @@ from flywheel.records.judged import (
     SliceComparison,
     TierSlice,
     Unmeasured,
+    Watch,
     Watched,
     Word,
 )
@@ -113,6 +114,7 @@ __all__ = [
     "TierSlice",
     "Unmeasured",
     "Verdict",
+    "Watch",
     "Watched",
     "Webhook",
     "Word",

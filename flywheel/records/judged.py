@@ -308,3 +308,21 @@ class Probe:
     device: str
     train_seconds: float
     created_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Watch:
+    """How often the answers of the model that serves fail, by what callers report."""
+
+    name: str
+    """of a slice; "": all of production"""
+    num_reference: int = 0
+    """outcomes when the model was new"""
+    num_reference_failed: int = 0
+    num_new: int = 0
+    """outcomes of this night"""
+    num_new_failed: int = 0
+    stakes: tuple[float, ...] = ()
+    """of the e-detector, one for each bet; (): the reference is not complete"""
+    is_alarm: bool = False
+    """whether they fail more often than when the model was new"""

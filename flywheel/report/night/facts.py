@@ -39,6 +39,14 @@ from flywheel.records import (
 )
 
 _PARENTS = 6
+_CASES, _SHIFTED, _LOOKED_AT = 24, 6, 500
+
+
+def _cases(connection: Connection, night: int) -> tuple[Case, ...]:
+    found = failures_of_night(connection, night, FailureState.SEEN, _LOOKED_AT)
+    moved = [one for one in found if any(signal.name == "shift" for signal in one.signals)]
+    first = moved[:_SHIFTED]
+    return (*first, *(one for one in found if one not in first))[:_CASES]
 
 
 def versions_of(connection: Connection, version_id: str | None) -> tuple[DatasetVersion, ...]:
@@ -56,7 +64,6 @@ def checkpoint_of(connection: Connection, digest: str | None) -> Checkpoint | No
         return None
 
 
-_CASES = 24
 _POINTS = 60
 _RECENT = 10
 _SKIPS = 200
@@ -78,7 +85,7 @@ class NightFacts:
     recent: tuple[tuple[Report, Decision | None], ...]
     """the last ten nights with a report, newest first"""
     cases: tuple[Case, ...]
-    """the night's strongest new failures"""
+    """the night's strongest new failures, six of a shift first"""
     moved: dict[FailureState, int]
     """state -> failures that reached it this night"""
     failures: dict[FailureState, int]
@@ -116,7 +123,7 @@ def read_facts(loop: Loop, number: int) -> NightFacts:
             past=comparable_reports(connection, report, thin_out(nights, _POINTS)),
             num_reports=len(nights),
             recent=_recent(connection, nights[-_RECENT:]),
-            cases=tuple(failures_of_night(connection, number, FailureState.SEEN, _CASES)),
+            cases=_cases(connection, number),
             moved=count_moved(connection, number),
             failures=count_failures(connection),
             labeling=count_labeling(connection),

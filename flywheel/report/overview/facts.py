@@ -386,5 +386,5 @@ def _drift(connection: Connection) -> tuple[tuple[int, Drift], ...]:
     return tuple(
         (night, drift)
         for night, drift in found.items()
-        if drift is not None and drift.distance is not None
+        if drift is not None and (drift.distance is not None or drift.is_alarm)
     )

@@ -179,7 +179,8 @@ def drift_sheet(facts: OverviewFacts) -> Sheet:
     meaning = (
         "The distance is the largest share of production that has moved, in confidence, in "
         "answers or along a direction of the embeddings. The alarm needs a lower bound above "
-        f"{LEAST_EFFECT:g}. Drift may request labels; it never rolls back a model by itself."
+        f"{LEAST_EFFECT:g}, or answers that fail more often than when the model was new. Drift requests "
+        "labels where it is; it never rolls back a model by itself."
     )
     return Sheet(
         key="drift",

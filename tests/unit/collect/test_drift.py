@@ -80,7 +80,9 @@ def test_directions_are_not_compared_on_the_rows_they_were_fitted_to(rng):
 def test_the_distance_is_that_of_the_definition(rng):
     one, other = rng.integers(0, 5, 40).astype(float), rng.integers(1, 6, 30).astype(float)
     slow = max(abs(np.mean(one <= x) - np.mean(other <= x)) for x in range(6))
-    assert ks_distance(one, other) == pytest.approx(slow)
+    distance, edge = ks_distance(one, other)
+    assert distance == pytest.approx(slow)
+    assert abs(np.mean(one <= edge) - np.mean(other <= edge)) == distance
 
 
 def test_no_more_is_read_than_a_bound_and_every_place_may_be(rng):
@@ -129,6 +131,18 @@ def test_a_window_is_compared_with_the_first_ones_of_its_model(windows):
     moved = windows.window(300, shift=2.0)
     assert moved.is_alarm
     assert moved.feature == "direction 1 of the embeddings"
+    assert len(moved.where) == 200
+    assert 0.5 < moved.excess <= 1
+
+
+def test_samples_are_named_that_lie_where_production_has_moved_to(rng):
+    """A fifth moves to the far end of the first direction."""
+    new = drawn(rng, MOST)
+    moves = rng.random(MOST) < 0.2
+    new.embeddings[moves, 0] += 8.0
+    moved = compare(drawn(rng, MOST), new, ALPHA)
+    assert moves[moved.is_there].mean() > 0.85
+    assert moved.excess == pytest.approx(moves[moved.is_there].mean(), abs=0.05)
 
 
 def test_a_new_model_begins_a_reference_of_its_own(windows):
