@@ -337,3 +337,20 @@ def test_what_a_command_reads_is_json_for_programs(flywheel, fresh, tmp_path, co
 def test_a_plan_is_of_projects_that_cannot_train_yet(flywheel):
     done = flywheel("assess", "--plan", "plan.toml", "--train")
     assert (done.code, "Leave out --train" in done.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("code", "command"),
+    [
+        (0, ("status", "PROJECT")),
+        (1, ("doctor", "PROJECT")),  # no server runs
+        (1, ("night", "PROJECT")),
+        (2, ("status", "PROJECT/nowhere")),
+        (2, ("assess", "--wrong")),
+        (2, ("trace", "0123abcd", "PROJECT")),
+    ],
+)
+def test_a_script_knows_by_the_exit_code_what_to_do(flywheel, fresh, code, command):
+    """As flywheel/cli/README.md has it; 130 is in test_stopping.py."""
+    done = flywheel(*(part.replace("PROJECT", str(fresh)) for part in command))
+    assert done.code == code, done.err

@@ -53,7 +53,9 @@ def test_what_the_shift_brought_is_chosen_more_often_and_nothing_is_rolled_back(
     moved = turn(toy, 4, lambda place, is_upper: is_upper and place % 2 == 0)
     with toy.loop.ledger.read() as connection:
         chosen = chosen_of_batch(connection, moved["route"].batch_id, Share.TARGETED, 50)
-    assert sum("shift" in {one.name for one in case.signals} for case in chosen) >= len(chosen) / 2 > 0
+    assert (
+        sum("shift" in {one.name for one in case.signals} for case in chosen) >= len(chosen) / 2 > 0
+    )
     assert not moved["deploy"].swapped
     facts = read_facts(toy.loop, 5)
     assert all("shift" in {one.name for one in case.signals} for case in facts.cases[:6])
