@@ -13,10 +13,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -73,9 +76,7 @@ def at_random(reference: Features, _number: int) -> Detector:
 
 def by_river(reference: Features, number: int) -> Detector:
     """ADWIN on the confidences, at a chance of a false alarm a night as is allowed."""
-    from river.drift import ADWIN  # noqa: PLC0415
-
-    adaptive = ADWIN(delta=1 / (ALLOWED * number))
+    adaptive = import_module("river.drift").ADWIN(delta=1 / (ALLOWED * number))
     for one in reference.confidences:
         adaptive.update(float(one))
 
@@ -91,24 +92,23 @@ def by_river(reference: Features, number: int) -> Detector:
 
 def by_evidently(reference: Features, _number: int) -> Detector:
     """Its preset with all defaults: an alarm where half of the columns drift."""
-    import pandas as pd  # noqa: PLC0415
-    from evidently import DataDefinition, Dataset, Report  # noqa: PLC0415
-    from evidently.presets import DataDriftPreset  # noqa: PLC0415
-
+    evidently, presets = import_module("evidently"), import_module("evidently.presets")
     columns = [f"e{place}" for place in range(WIDTH)]
-    definition = DataDefinition(
+    definition = evidently.DataDefinition(
         numerical_columns=["confidence", *columns], categorical_columns=["answer"]
     )
 
     def table(rows: Features) -> Any:
         frame = pd.DataFrame(rows.embeddings, columns=columns)
         frame["confidence"], frame["answer"] = rows.confidences, rows.answers
-        return Dataset.from_pandas(frame, data_definition=definition)
+        return evidently.Dataset.from_pandas(frame, data_definition=definition)
 
     before = table(reference)
 
     def alarms(new: Features) -> bool:
-        found = Report([DataDriftPreset()]).run(table(new), before).dict()["metrics"]
+        found = (
+            evidently.Report([presets.DataDriftPreset()]).run(table(new), before).dict()["metrics"]
+        )
         counts = next(one["value"] for one in found if "DriftedColumnsCount" in one["metric_name"])
         return bool(counts["share"] >= 0.5)
 
@@ -117,12 +117,9 @@ def by_evidently(reference: Features, _number: int) -> Detector:
 
 def by_alibi(reference: Features, number: int) -> Detector:
     """Online MMD on the embeddings, its expected run time that of the nights allowed."""
-    import torch  # noqa: PLC0415
-    from alibi_detect.cd import MMDDriftOnline  # noqa: PLC0415
-
     torch.manual_seed(0)
     rows = reference.embeddings[:500].astype(np.float32)
-    online = MMDDriftOnline(
+    online = import_module("alibi_detect.cd").MMDDriftOnline(
         rows,
         ert=ALLOWED * number,
         window_size=50,
