@@ -120,6 +120,7 @@ OF_TASK: Mapping[str, Check] = MappingProxyType(
         "augment": _same_shape,
         "loss_not": _losses,
         "drawing": _picture,
+        "embed": anything,
     }
 )
 """function of a Task -> what it must return"""

@@ -186,6 +186,9 @@ class Task:
     drawing: Callable[[Sample, Json | None, Json | None], bytes] | None = None
     """sample, answer, label -> PNG with both drawn over it, None where not known; reports show it
     in place of the labeling's data, so that annotators see what is wrong with an answer"""
+    embed: Callable[[Sequence[Sample]], Any] | None = None
+    """samples -> (N, D), where each lies among the others: of predictions that a server of one's own
+    logged without an embedding; None: the champion embeds them"""
     code: Code | None = field(default=None, repr=False)
     """the source that it was loaded from; `load_task` sets it"""
 

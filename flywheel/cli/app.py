@@ -21,6 +21,7 @@ from typer.core import TyperGroup
 # Both are empty. Loaded before a task, they are ours even if the project has folders of these names.
 import deployments  # noqa: F401
 import flows  # noqa: F401
+from flywheel.cli.doors import doors
 from flywheel.cli.judging import judging
 from flywheel.cli.label_files import label_files
 from flywheel.cli.reading import reading
@@ -56,6 +57,7 @@ app = typer.Typer(
 app.add_typer(reading)
 app.add_typer(judging)
 app.add_typer(label_files)
+app.add_typer(doors)
 app.add_typer(simulating)
 app.add_typer(upkeep)
 

@@ -21,7 +21,7 @@ from sqlalchemy import Connection, Row, RowMapping, Select, func, insert, select
 from flywheel.errors import UnknownIdError
 from flywheel.ledger.annotations import newest_labels
 from flywheel.ledger.dialects import insert_new, keep_commit_order
-from flywheel.ledger.samples import Placed, add_samples, keep_payloads
+from flywheel.ledger.samples import Placed, add_samples, keep_payloads, prediction_id
 from flywheel.ledger.tables import feedback, labels, predictions, samples, watermarks
 from flywheel.records import (
     ANNOTATORS,
@@ -35,6 +35,7 @@ from flywheel.records import (
 )
 
 _EMBEDDING = np.dtype("<f4")
+_ID_CHARACTERS = 32
 _INSERT = insert(predictions)  # built once: every prediction served waits for it
 
 
@@ -59,17 +60,17 @@ def append_predictions(connection: Connection, entries: Sequence[Logged]) -> Non
     connection.execute(_INSERT, [_row(entry.prediction) for entry in entries])
 
 
-def get_prediction(connection: Connection, prediction_id: str) -> Prediction:
+def get_prediction(connection: Connection, request_id: str) -> Prediction:
     """The prediction of a request id.
 
     Raises:
         UnknownIdError: no prediction has it.
     """
-    query = select(predictions).where(predictions.c.id == prediction_id)
+    query = select(predictions).where(predictions.c.id == prediction_id(request_id))
     row = connection.execute(query).mappings().one_or_none()
     if row is None:
         raise UnknownIdError(
-            f"no prediction {prediction_id!r}; send a request_id that /predict has answered"
+            f"no prediction {request_id!r}; send a request_id that /predict has answered"
         )
     return _prediction(row)
 
@@ -117,22 +118,23 @@ def measure_log(connection: Connection, low_confidence: float) -> LogSize:
     )
 
 
-_ID_CHARACTERS = 32
-
-
 def feedback_id(prediction_id: str, kind: FeedbackKind, value: Json) -> str:
     """The id of feedback follows from what it says, so saying it twice changes nothing."""
     text = canonical([prediction_id, kind.value, value])
     return hashlib.sha256(text.encode()).hexdigest()[:_ID_CHARACTERS]
 
 
-def append_feedback(connection: Connection, entries: Sequence[Feedback]) -> None:
-    """Add feedback; what is known already is passed over."""
+def append_feedback(connection: Connection, entries: Sequence[Feedback]) -> int:
+    """Add feedback; what is known already is passed over. How many were new."""
     if not entries:
-        return
+        return 0
     keep_commit_order(connection, feedback)
+    count = select(func.max(feedback.c.seq))
+    before = connection.execute(count).scalar() or 0
     rows = [asdict(entry) | {"kind": entry.kind.value} for entry in entries]
     connection.execute(insert_new(connection, feedback), rows)
+    new = select(func.count()).where(feedback.c.seq > before)
+    return int(connection.execute(new).scalar_one())
 
 
 _CHUNK = 500  # samples in one IN (...): both databases limit the parameters of a statement

@@ -27,6 +27,7 @@ from sqlalchemy import (
 )
 
 from flywheel.ledger import tables
+from flywheel.ledger.door_tables import incomplete
 from flywheel.ledger.engine import Ledger
 from flywheel.ledger.tables import (
     challenges,
@@ -160,6 +161,7 @@ def _forget_predictions(connection: Connection, after: int, last: int, upto: Hor
     for part in _parts(ids):
         outcomes = delete(feedback).where(feedback.c.prediction_id.in_(part))
         num_feedback += connection.execute(outcomes).rowcount
+        connection.execute(delete(incomplete).where(incomplete.c.prediction_id.in_(part)))
         connection.execute(delete(predictions).where(predictions.c.id.in_(part)))
     return Forgotten(predictions=len(ids), feedback=num_feedback)
 
@@ -226,7 +228,7 @@ _BY_SAMPLE = frozenset(
     {
         *("samples", "payloads", "predictions", "feedback", "failures", "transitions", "choices"),
         *("labeling_tasks", "requests", "annotations", "labels", "openings", "skips", "locks"),
-        "trained",
+        *("trained", "incomplete", "early_feedback"),
     }
 )
 """tables with a row for each sample or group, or more; they name blobs by their sample only"""

@@ -221,6 +221,16 @@ def _row(item: Placed, now: datetime) -> dict[str, object]:
     }
 
 
+_ID_CHARACTERS = 32  # width of the ledger's column
+
+
+def prediction_id(request_id: str) -> str:
+    """The id of a prediction in the ledger: the request id, or its hash where it is too long."""
+    if len(request_id) <= _ID_CHARACTERS:
+        return request_id
+    return hashlib.sha256(request_id.encode()).hexdigest()[:_ID_CHARACTERS]
+
+
 _FEWEST_CHARACTERS = 4
 _SHA256_CHARACTERS = 64
 
@@ -232,7 +242,7 @@ def find_sample(connection: Connection, key: str) -> str:
         UnknownIdError: nothing has this id.
         UserError: several samples begin like this.
     """
-    query = select(predictions.c.sample_id).where(predictions.c.id == key)
+    query = select(predictions.c.sample_id).where(predictions.c.id == prediction_id(key))
     of_request = connection.execute(query).scalar()
     if of_request is not None:
         return str(of_request)

@@ -1,6 +1,6 @@
 """The ledger's tables: what happened, in rows that are added and seldom changed.
 
-The modules beside this one read and write them, one subject each. A change here needs a migration
+More of them are in door_tables.py. The modules beside this one read and write them, one subject each. A change here needs a migration
 (flywheel/ledger/migrations); a test compares the two.
 """
 

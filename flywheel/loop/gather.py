@@ -32,6 +32,7 @@ from flywheel.ledger.releases import current_release
 from flywheel.ledger.samples import load_each, load_samples, move_payloads
 from flywheel.ledger.windows import latest, outcomes_between, production_sample
 from flywheel.loop.adoption import read_adopted
+from flywheel.loop.complete import complete_predictions
 from flywheel.loop.context import Loop, NightRun
 from flywheel.loop.labels import check_labels
 from flywheel.loop.results import Deployed, Ingested, PulledLabels
@@ -157,6 +158,8 @@ def collect(night: NightRun) -> Collected:
     """Find the failures since the last collection, and move payloads from the ledger to the blobs."""
     loop = night.loop
     move_payloads(loop.ledger, loop.blobs)
+    if note := complete_predictions(night):
+        _log_skip(night, "predictions", note)
     threshold = loop.project.collect.low_confidence
     found = collect_failures(loop.ledger, threshold, night.number, loop.now(), loop.task.agree)
     return dataclasses.replace(found, drift=_drift(night)) if night.keeps_results else found

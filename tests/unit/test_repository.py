@@ -25,7 +25,7 @@ LAYERS = (
     ("flywheel.loop",),
     ("flywheel.stack", "flywheel.checks", "flywheel.templates"),
     tuple(f"flywheel.{stage}" for stage in STAGES),
-    ("flywheel.artifact",),
+    ("flywheel.artifact", "flywheel.intake"),
     (
         "flywheel.ledger",
         "flywheel.blobs",
@@ -84,6 +84,7 @@ BROAD_EXCEPTS = {
     "flywheel/calls.py::call": "the same function, inside",
     "flywheel/calls.py::blamed": "a user's network may raise anything; it is named",
     "flywheel/checks/asking.py::trace": "a user's network may raise anything; its layer is named",
+    "flywheel/intake/store.py::_fetched": "a file system may raise anything; its row is rejected",
     "flywheel/artifact.py::_load_then": "old code may raise anything; its fault is said",
     "flywheel/artifact.py::fault": "changed code may raise anything; its fault is said",
     "flywheel/select/strategies.py::_checked": "a user's strategy may raise anything; the night goes on",

@@ -1,0 +1,149 @@
+"""Brings a file of predictions or feedback into the ledger, in pieces that a kill does not undo.
+
+How far a file has been read is written in the transaction of the rows themselves. A file that has
+grown goes on where it ended; one that is read again changes nothing, since ids are known.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from flywheel.blobs import Blobs
+from flywheel.errors import UnavailableError
+from flywheel.intake.files import LogFile
+from flywheel.intake.rows import Kind, Reading, Rejected
+from flywheel.intake.store import Placing, Read, Taken, read_rows, take
+from flywheel.ledger import Ledger
+from flywheel.ledger.windows import move_watermark, watermark
+
+_ROWS, _BYTES = 5_000, 16_000_000
+"""of one transaction; payloads of that many bytes are held at once"""
+
+
+@dataclass(kw_only=True, slots=True)
+class Brought:
+    """What became of a file."""
+
+    num_rows: int = 0
+    """read now"""
+    num_before: int = 0
+    """read by earlier runs and passed over"""
+    num_new: int = 0
+    num_known: int = 0
+    num_early: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    """why rows were rejected -> how many"""
+    rejects: Path | None = None
+    """the file of rejected rows; None: there are none"""
+
+
+Progress = Callable[[Brought], None]
+"""called after each piece"""
+
+
+def bring(
+    ledger: Ledger,
+    blobs: Blobs,
+    log: LogFile,
+    kind: Kind,
+    reading: Reading,
+    placing: Placing,
+    *,
+    rejects: Path,
+    again: bool = False,
+    progress: Progress = lambda _: None,
+) -> Brought:
+    """Bring in what is new of a file.
+
+    Args:
+        ledger: of the project.
+        blobs: of the project.
+        log: the file.
+        kind: what it holds.
+        reading: how its rows are read.
+        placing: where payloads are and samples belong.
+        rejects: where rejected rows are appended with their reasons.
+        again: read the whole file, as after a repair of what it names.
+        progress: called after each piece.
+
+    Raises:
+        UserError: the file cannot be read.
+        UnavailableError: the ledger or the blobs cannot be written; run again, it goes on.
+    """
+    mark, done = f"import {log.key}"[:50], Brought()
+    if not again:
+        with ledger.begin() as connection:
+            done.num_before = watermark(connection, mark)
+    with _rejects_file(rejects) as write:
+        for piece, upto in _pieces(log, done.num_before, kind, reading, placing):
+            try:
+                with ledger.begin() as connection:
+                    taken = take(connection, blobs, piece, kind)
+                    # First, so that a kill writes a reject twice rather than never.
+                    write(log, taken.rejected)
+                    move_watermark(connection, mark, upto)
+            except (OSError, SQLAlchemyError) as error:
+                raise UnavailableError(
+                    f"row {upto:,} of {log.address} and those before it cannot be stored: {error}. "
+                    "Free disk space, then run the same command again; it goes on there"
+                ) from error
+            _count(done, taken, len(piece))
+            done.rejects = rejects if done.reasons else None
+            progress(done)
+    return done
+
+
+def _count(done: Brought, taken: Taken, num_rows: int) -> None:
+    done.num_rows += num_rows
+    done.num_new += taken.num_new
+    done.num_known += taken.num_known
+    done.num_early += taken.num_early
+    done.reasons.update(one.reason for one in taken.rejected)
+
+
+def _pieces(
+    log: LogFile, after: int, kind: Kind, reading: Reading, placing: Placing
+) -> Iterator[tuple[list[Read | Rejected], int]]:
+    """The rows in pieces of one transaction each, and the number of the last row of each."""
+    piece: list[Read | Rejected] = []
+    upto, size = after, 0
+    for one in read_rows(log.rows(after), kind, reading, placing):
+        piece.append(one)
+        upto = one.place
+        size += one.size
+        if len(piece) >= _ROWS or size >= _BYTES:
+            yield piece, upto
+            piece, size = [], 0
+    if piece:
+        yield piece, upto
+
+
+@contextmanager
+def _rejects_file(path: Path) -> Iterator[Callable[[LogFile, list[Rejected]], None]]:
+    """Append rejected rows to a file, which is made with the first of them."""
+    files: list[IO[str]] = []
+
+    def write(log: LogFile, rejected: list[Rejected]) -> None:
+        if not rejected:
+            return
+        if not files:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            files.append(path.open("a", encoding="utf-8"))
+        for one in rejected:
+            said = {"file": log.address, "row": one.place, "reason": one.reason, "text": one.text}
+            files[0].write(json.dumps(said) + "\n")
+        files[0].flush()
+
+    try:
+        yield write
+    finally:
+        for file in files:
+            file.close()

@@ -1,0 +1,234 @@
+"""Predictions and feedback that come in bulk: written once, whatever comes twice or in the wrong order.
+
+What came without a confidence or an embedding is complete when a collection has computed it; feedback
+that came before its prediction waits for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from sqlalchemy import Connection, bindparam, delete, func, select, update
+
+from flywheel.ledger.dialects import insert_new, keep_commit_order
+from flywheel.ledger.door_tables import early_feedback, incomplete
+from flywheel.ledger.predictions import Logged, append_feedback, append_predictions
+from flywheel.ledger.tables import predictions
+from flywheel.records import Array, Feedback, FeedbackKind, Json, same_json
+
+_CHUNK = 500  # ids in one IN (...): both databases limit the parameters of a statement
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Arrived:
+    """A prediction as it came in."""
+
+    entry: Logged
+    has_confidence: bool
+    has_embedding: bool
+
+
+class Written(NamedTuple):
+    """What became of the entries of one transaction."""
+
+    num_new: int
+    num_known: int
+    """the same came before"""
+    conflicting: tuple[int, ...]
+    """places of entries whose id is that of another prediction"""
+
+
+def append_arrived(connection: Connection, arrived: Sequence[Arrived]) -> Written:
+    """Add predictions that are not known yet, and the feedback that waited for them."""
+    keep_commit_order(connection, predictions)
+    known = _known(connection, [one.entry.prediction.id for one in arrived])
+    new: dict[str, Arrived] = {}
+    conflicting = []
+    for place, one in enumerate(arrived):
+        prediction = one.entry.prediction
+        before = known.get(prediction.id)
+        if before is None:
+            known[prediction.id] = (prediction.sample_id, prediction.answer)
+            new[prediction.id] = one
+        elif before[0] != prediction.sample_id or not same_json(before[1], prediction.answer):
+            conflicting.append(place)
+    append_predictions(connection, [one.entry for one in new.values()])
+    rows = [
+        {
+            "prediction_id": name,
+            "confidence": not one.has_confidence,
+            "embedding": not one.has_embedding,
+        }
+        for name, one in new.items()
+        if not (one.has_confidence and one.has_embedding)
+    ]
+    if rows:
+        connection.execute(insert_new(connection, incomplete), rows)
+    _release_early(connection, list(new))
+    num_known = len(arrived) - len(new) - len(conflicting)
+    return Written(len(new), num_known, tuple(conflicting))
+
+
+class Heard(NamedTuple):
+    """What became of the feedback of one transaction."""
+
+    num_new: int
+    num_known: int
+    num_early: int
+    """of predictions that are not there yet; it waits for them"""
+
+
+def append_heard(connection: Connection, entries: Sequence[Feedback]) -> Heard:
+    """Add feedback that is not known yet; what came before its prediction waits."""
+    keep_commit_order(connection, predictions)  # a prediction that comes now would not see it
+    there = _known(connection, list({entry.prediction_id for entry in entries}))
+    ready = {entry.id: entry for entry in entries if entry.prediction_id in there}
+    early = {entry.id: entry for entry in entries if entry.prediction_id not in there}
+    num_new = append_feedback(connection, list(ready.values()))
+    if early:
+        rows = [_early_row(entry) for entry in early.values()]
+        connection.execute(insert_new(connection, early_feedback), rows)
+    return Heard(num_new, len(entries) - num_new - len(early), len(early))
+
+
+def num_early(connection: Connection) -> int:
+    """How much feedback waits for its prediction."""
+    return connection.execute(select(func.count()).select_from(early_feedback)).scalar_one()
+
+
+def _known(connection: Connection, ids: Sequence[str]) -> dict[str, tuple[str, Json]]:
+    """id -> sample and answer of the predictions that are there."""
+    found = dict[str, tuple[str, Json]]()
+    columns = (predictions.c.id, predictions.c.sample_id, predictions.c.answer)
+    for start in range(0, len(ids), _CHUNK):
+        query = select(*columns).where(predictions.c.id.in_(ids[start : start + _CHUNK]))
+        for row in connection.execute(query):
+            found[row.id] = (row.sample_id, row.answer)
+    return found
+
+
+def _early_row(entry: Feedback) -> dict[str, Any]:
+    return {
+        "id": entry.id,
+        "prediction_id": entry.prediction_id,
+        "kind": entry.kind.value,
+        "value": entry.value,
+        "source": entry.source,
+        "created_at": entry.created_at,
+    }
+
+
+def _release_early(connection: Connection, ids: Sequence[str]) -> None:
+    """Add the feedback that waited for these predictions."""
+    if connection.execute(select(early_feedback.c.id).limit(1)).first() is None:
+        return
+    for start in range(0, len(ids), _CHUNK):
+        mine = early_feedback.c.prediction_id.in_(ids[start : start + _CHUNK])
+        rows = connection.execute(select(early_feedback).where(mine)).mappings().all()
+        entries = [Feedback(**{**row, "kind": FeedbackKind(row["kind"])}) for row in rows]
+        append_feedback(connection, entries)
+        if rows:
+            connection.execute(delete(early_feedback).where(mine))
+
+
+class Incomplete(NamedTuple):
+    """A prediction of which something is missing."""
+
+    seq: int
+    id: str
+    sample_id: str
+    answer: Json
+    model_digest: str
+    confidence: float | None
+    """None: it is missing"""
+    has_embedding: bool
+
+
+def incomplete_ones(connection: Connection, limit: int, before: int | None) -> list[Incomplete]:
+    """Predictions of which something is missing, newest first, of those `before` a number."""
+    query = (
+        select(
+            predictions.c.seq,
+            predictions.c.id,
+            predictions.c.sample_id,
+            predictions.c.answer,
+            predictions.c.model_digest,
+            predictions.c.confidence,
+            incomplete.c.confidence.label("needs_confidence"),
+            incomplete.c.embedding.label("needs_embedding"),
+        )
+        .join(predictions, predictions.c.id == incomplete.c.prediction_id)
+        .order_by(predictions.c.seq.desc())
+        .limit(limit)
+    )
+    if before is not None:
+        query = query.where(predictions.c.seq < before)
+    return [
+        Incomplete(
+            seq=row.seq,
+            id=row.id,
+            sample_id=row.sample_id,
+            answer=row.answer,
+            model_digest=row.model_digest,
+            confidence=None if row.needs_confidence else row.confidence,
+            has_embedding=not row.needs_embedding,
+        )
+        for row in connection.execute(query)
+    ]
+
+
+def num_incomplete(connection: Connection) -> int:
+    """How many predictions wait for a confidence or an embedding."""
+    return connection.execute(select(func.count()).select_from(incomplete)).scalar_one()
+
+
+class Completed(NamedTuple):
+    """What was computed for a prediction; what is None stays missing."""
+
+    id: str
+    confidence: float | None
+    embedding: Array | None
+
+
+_CONFIDENCE = (
+    update(predictions)
+    .where(predictions.c.id == bindparam("key"))
+    .values(confidence=bindparam("found"))
+)
+_EMBEDDING = (
+    update(predictions)
+    .where(predictions.c.id == bindparam("key"))
+    .values(embedding=bindparam("found"))
+)
+_STILL = (
+    update(incomplete)
+    .where(incomplete.c.prediction_id == bindparam("key"))
+    .values(confidence=bindparam("no_confidence"), embedding=bindparam("no_embedding"))
+)
+
+
+def complete(connection: Connection, found: Sequence[tuple[Incomplete, Completed]]) -> None:
+    """Write what was computed; a prediction that lacks nothing any more is complete."""
+    confidences, embeddings, still, done = [], [], [], []
+    for before, now in found:
+        if now.confidence is not None:
+            confidences.append({"key": now.id, "found": now.confidence})
+        if now.embedding is not None:
+            data = np.asarray(now.embedding, dtype="<f4").tobytes()
+            embeddings.append({"key": now.id, "found": data})
+        no_confidence = before.confidence is None and now.confidence is None
+        no_embedding = not before.has_embedding and now.embedding is None
+        if no_confidence or no_embedding:
+            row = {"no_confidence": no_confidence, "no_embedding": no_embedding}
+            still.append({"key": now.id, **row})
+        else:
+            done.append(now.id)
+    for statement, rows in ((_CONFIDENCE, confidences), (_EMBEDDING, embeddings), (_STILL, still)):
+        if rows:
+            connection.execute(statement, rows)
+    for start in range(0, len(done), _CHUNK):
+        mine = incomplete.c.prediction_id.in_(done[start : start + _CHUNK])
+        connection.execute(delete(incomplete).where(mine))
