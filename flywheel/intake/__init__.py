@@ -1,10 +1,10 @@
 """Predictions and feedback of a server that is not ours: from files, and over HTTP."""
 
-from flywheel.intake.files import LogFile, open_log
+from flywheel.intake.files import LogFile, Row, json_row, open_log
 from flywheel.intake.pieces import Brought, bring
 from flywheel.intake.preview import Preview, look_at
 from flywheel.intake.rows import Kind, Reading, Rejected
-from flywheel.intake.store import Placing, Taken, take
+from flywheel.intake.store import Placing, Taken, pieces_of, read_rows, take
 
 __all__ = [
     "Brought",
@@ -14,9 +14,13 @@ __all__ = [
     "Preview",
     "Reading",
     "Rejected",
+    "Row",
     "Taken",
     "bring",
+    "json_row",
     "look_at",
     "open_log",
+    "pieces_of",
+    "read_rows",
     "take",
 ]

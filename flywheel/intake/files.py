@@ -141,16 +141,21 @@ def _lines(file: IO[bytes]) -> Iterator[bytes]:
 def _json_rows(address: str, after: int) -> Iterator[Row]:
     with _bytes(address) as file:
         for number, line in enumerate(itertools.islice(_lines(file), after, None), after + 1):
-            try:
-                values = from_json(line, allow_inf_nan=False)
-            except ValueError as error:
-                if not line.endswith(b"\n") and len(line) < _LONGEST_LINE:
-                    return  # it is being written
-                blank = not line.strip()
-                yield Row(number, "the line is empty" if blank else _no_json(error), _shown(line))
-                continue
-            is_row = isinstance(values, dict)
-            yield Row(number, values if is_row else "the line is no JSON object", _shown(line))
+            row = json_row(number, line)
+            is_cut = not line.endswith(b"\n") and len(line) < _LONGEST_LINE
+            if is_cut and isinstance(row.values, str):
+                return  # it is being written
+            yield row
+
+
+def json_row(number: int, line: bytes) -> Row:
+    """The row of a line of JSON Lines."""
+    try:
+        values = from_json(line, allow_inf_nan=False)
+    except ValueError as error:
+        return Row(number, _no_json(error) if line.strip() else "the line is empty", _shown(line))
+    is_row = isinstance(values, dict)
+    return Row(number, values if is_row else "the line is no JSON object", _shown(line))
 
 
 def _no_json(error: ValueError) -> str:

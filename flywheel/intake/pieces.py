@@ -20,12 +20,9 @@ from flywheel.blobs import Blobs
 from flywheel.errors import UnavailableError
 from flywheel.intake.files import LogFile
 from flywheel.intake.rows import Kind, Reading, Rejected
-from flywheel.intake.store import Placing, Read, Taken, read_rows, take
+from flywheel.intake.store import Placing, Taken, pieces_of, read_rows, take
 from flywheel.ledger import Ledger
 from flywheel.ledger.windows import move_watermark, watermark
-
-_ROWS, _BYTES = 5_000, 16_000_000
-"""of one transaction; payloads of that many bytes are held at once"""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -83,7 +80,9 @@ def bring(
         with ledger.begin() as connection:
             done.num_before = watermark(connection, mark)
     with _rejects_file(rejects) as write:
-        for piece, upto in _pieces(log, done.num_before, kind, reading, placing):
+        read = read_rows(log.rows(done.num_before), kind, reading, placing)
+        for piece in pieces_of(read):
+            upto = piece[-1].place
             try:
                 with ledger.begin() as connection:
                     taken = take(connection, blobs, piece, kind)
@@ -107,23 +106,6 @@ def _count(done: Brought, taken: Taken, num_rows: int) -> None:
     done.num_known += taken.num_known
     done.num_early += taken.num_early
     done.reasons.update(one.reason for one in taken.rejected)
-
-
-def _pieces(
-    log: LogFile, after: int, kind: Kind, reading: Reading, placing: Placing
-) -> Iterator[tuple[list[Read | Rejected], int]]:
-    """The rows in pieces of one transaction each, and the number of the last row of each."""
-    piece: list[Read | Rejected] = []
-    upto, size = after, 0
-    for one in read_rows(log.rows(after), kind, reading, placing):
-        piece.append(one)
-        upto = one.place
-        size += one.size
-        if len(piece) >= _ROWS or size >= _BYTES:
-            yield piece, upto
-            piece, size = [], 0
-    if piece:
-        yield piece, upto
 
 
 @contextmanager

@@ -39,6 +39,8 @@ from flywheel.records import Feedback, Prediction, Sample
 
 _AT_ONCE = 32
 """payloads that are fetched from addresses at the same time"""
+_ROWS, _BYTES = 5_000, 16_000_000
+"""of one transaction; payloads of that many bytes are held at once"""
 _NO_ROOTS = "names no payload that may be read from here"
 _CERTAIN = 1.0
 """confidence of a prediction whose own is missing, so that it is no suspect until it is known"""
@@ -61,7 +63,7 @@ class Placing:
 
 @dataclass(kw_only=True, slots=True)
 class Taken:
-    """What became of rows."""
+    """What became of rows; those of several pieces are added up."""
 
     num_new: int = 0
     num_known: int = 0
@@ -69,6 +71,13 @@ class Taken:
     num_early: int = 0
     """feedback that waits for its prediction"""
     rejected: list[Rejected] = field(default_factory=list)
+
+    def add(self, other: Taken) -> None:
+        """Count what became of another piece."""
+        self.num_new += other.num_new
+        self.num_known += other.num_known
+        self.num_early += other.num_early
+        self.rejected += other.rejected
 
 
 class Read(NamedTuple):
@@ -107,6 +116,20 @@ def read_rows(
                 piece, do(partial(_filled, placing=placing), parsed), strict=True
             ):
                 yield _arrived(row, found, placing)
+
+
+def pieces_of(read: Iterable[Read | Rejected]) -> Iterator[list[Read | Rejected]]:
+    """The rows in pieces of one transaction each."""
+    piece: list[Read | Rejected] = []
+    size = 0
+    for one in read:
+        piece.append(one)
+        size += one.size
+        if len(piece) >= _ROWS or size >= _BYTES:
+            yield piece
+            piece, size = [], 0
+    if piece:
+        yield piece
 
 
 def take(

@@ -26,7 +26,7 @@ EVENTS_PATH = "/label-studio/events"
 
 _VARIABLE = "FLYWHEEL_SERVER_TOKEN"
 _OPEN_PATHS = frozenset({"/health", "/readyz", EVENTS_PATH})
-_CALLERS_PATHS = frozenset({"/predict", "/feedback"})
+_CALLERS_PATHS = frozenset({"/predict", "/feedback", "/predictions"})
 """what callers on this machine send without a token"""
 _PAGES = ("/reports/", "/pages/")
 

@@ -35,6 +35,7 @@ from flywheel.logs import write_logs
 from flywheel.private import private_folder
 from flywheel.project import Project
 from flywheel.serve.access import TokenGate, command_token, required_token
+from flywheel.serve.bulk import Intake, bulk
 from flywheel.serve.events import Debouncer, Listeners
 from flywheel.serve.host import Host
 from flywheel.serve.log import Readiness
@@ -86,9 +87,12 @@ def create_app(
     app = FastAPI(title=project.name, docs_url=None, redoc_url=None, lifespan=_lifespan)
     app.state.host = host
     app.state.annotations, app.state.hard_samples = annotations, hard_samples
+    app.state.intake = Intake(
+        project=project, ledger=ledger, blobs=blobs, reads=task.inputs, hard_samples=hard_samples
+    )
     app.state.readiness = Readiness(project, ledger)
     app.state.held = Held(project.serve.max_payload_bytes)
-    for routes in (*([site(project, task, ledger, blobs)] if site else []), router):
+    for routes in (*([site(project, task, ledger, blobs)] if site else []), router, bulk):
         app.include_router(routes)
     reports = private_folder(project.state) / "reports"
     reports.mkdir(parents=True, exist_ok=True)

@@ -21,6 +21,10 @@ from flywheel.records import FeedbackKind, Json, Sample, canonical
 
 _MOST_COMMAND_BYTES = 262_144
 _MOST_FEEDBACK_BYTES = 1_000_000
+_LEAST_BULK_BYTES = 16_000_000
+_LINES = frozenset(
+    f"application/{name}" for name in ("jsonl", "x-jsonl", "jsonlines", "x-ndjson", "ndjson")
+)
 _MOST_SECONDS = 120.0
 """until all of a body has come; who sends a byte a minute would hold a connection for ever"""
 _HELD_PAYLOADS = 20
@@ -52,8 +56,28 @@ async def payload_body(request: Request) -> AsyncIterator[bytes]:
 
 async def feedback_body(request: Request) -> AsyncIterator[bytes]:
     """Yield the body of a feedback request; errors as of `payload_body`."""
-    async with _held(request, _MOST_FEEDBACK_BYTES, "Send a smaller correction.") as body:
+    most, advice = _MOST_FEEDBACK_BYTES, "Send a smaller correction."
+    if is_bulk(request):
+        most, advice = _most_bulk(request), "Send fewer lines at once."
+    async with _held(request, most, advice) as body:
         yield body
+
+
+async def bulk_body(request: Request) -> AsyncIterator[bytes]:
+    """Yield a body of JSON Lines; errors as of `payload_body`."""
+    async with _held(request, _most_bulk(request), "Send fewer lines at once.") as body:
+        yield body
+
+
+def is_bulk(request: Request) -> bool:
+    """Whether a body says that it is JSON Lines, a row a line."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return kind in _LINES
+
+
+def _most_bulk(request: Request) -> int:
+    host = request.app.state.host
+    return max(_LEAST_BULK_BYTES, 4 * int(host.project.serve.max_payload_bytes))
 
 
 async def command_body(request: Request) -> AsyncIterator[bytes]:

@@ -12,6 +12,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from flywheel.serve.access import EVENTS_PATH
+from flywheel.serve.bulk import intake_of
 from flywheel.serve.events import Debouncer, check_event
 from flywheel.serve.host import Host, Served
 from flywheel.serve.requests import (
@@ -21,6 +22,7 @@ from flywheel.serve.requests import (
     ModelBody,
     command_body,
     feedback_body,
+    is_bulk,
     payload_body,
     read_command,
     read_sample,
@@ -83,7 +85,9 @@ def _predict(request: Request, body: _Payload) -> JSONResponse:
 
 @router.post("/feedback")
 def _feedback(request: Request, body: _Feedback) -> JSONResponse:
-    """Store feedback on a prediction."""
+    """Store feedback on a prediction; or on many, as JSON Lines."""
+    if is_bulk(request):
+        return intake_of(request).answer("feedback", body)
     given = read_command(request, body, FeedbackBody)
     stored = _host(request).feedback(
         given.request_id, given.kind, given.value, _now(), source=given.source

@@ -131,6 +131,8 @@ class Serve(Section):
     mode: Literal["built-in", "external"] = "built-in"
     """built-in: flywheel's model server answers your callers; external: a server of your own does, and
     nights need none of ours (flywheel/intake/README.md)"""
+    payload_roots: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    """folders and fsspec addresses below which POST /predictions may name payloads; none by default"""
     host: Annotated[str, AfterValidator(_host)] = "127.0.0.1"
     """beyond loopback the server needs FLYWHEEL_SERVER_TOKEN"""
     port: int = Field(default=8700, ge=1, le=65535)

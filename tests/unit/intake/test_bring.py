@@ -200,7 +200,7 @@ def test_a_column_that_is_not_known_ends_it_before_anything_is_stored(loop, tmp_
 
 
 def test_a_kill_between_two_pieces_loses_and_repeats_nothing(bring_in, log, monkeypatch, count):
-    monkeypatch.setattr("flywheel.intake.pieces._ROWS", 4)
+    monkeypatch.setattr("flywheel.intake.store._ROWS", 4)
     calls = []
 
     def die(*args):
