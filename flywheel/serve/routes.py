@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from html import escape
-from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
-from fastapi.responses import HTMLResponse, JSONResponse, Response
+from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from flywheel.serve.access import EVENTS_PATH
 from flywheel.serve.bulk import intake_of
 from flywheel.serve.events import Debouncer, check_event
-from flywheel.serve.host import Host, Served
+from flywheel.serve.host import Host
 from flywheel.serve.requests import (
     CanaryAnswer,
     CanaryBody,
@@ -27,35 +25,6 @@ from flywheel.serve.requests import (
     read_command,
     read_sample,
 )
-
-_TITLES = {
-    "flywheel.html": "overview of all nights",
-    "labeling.html": "labeling: annotators, queue and cost",
-    "story.html": "results of the demo",
-}
-_NIGHTS = 60
-_PAGE = """<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{name}</title>
-<style>
-:root {{ color-scheme: light dark }}
-body {{ font: 16px/1.6 system-ui, sans-serif; max-width: 40em; margin: 2em auto; padding: 0 1em }}
-code {{ overflow-wrap: anywhere }}
-</style>
-<h1>{name}</h1>
-<p>{served}</p>
-<h2>Pages</h2>
-<ul>
-{pages}
-</ul>
-<h2>Nights</h2>
-<ul>
-{nights}
-</ul>
-</html>
-"""
 
 router = APIRouter()
 
@@ -170,21 +139,6 @@ def _metrics(request: Request) -> Response:
     return Response(_host(request).meter.text(), media_type=CONTENT_TYPE_LATEST)
 
 
-@router.get("/")
-def _index(request: Request) -> HTMLResponse:
-    """Show the serving model and links to the pages; self-contained HTML."""
-    host = _host(request)
-    return HTMLResponse(
-        _index_page(
-            host.project.name,
-            host.served(),
-            host.project.state / "reports",
-            host.fault,
-            is_external=host.project.is_external,
-        )
-    )
-
-
 def _host(request: Request) -> Host:
     host: Host = request.app.state.host
     return host
@@ -192,41 +146,3 @@ def _host(request: Request) -> Host:
 
 def _now() -> datetime:
     return datetime.now(UTC)
-
-
-_ELSEWHERE = "A server of your own answers callers; this one takes its predictions and feedback."
-
-
-def _index_page(
-    name: str, served: Served | None, reports: Path, fault: str | None, *, is_external: bool = False
-) -> str:
-    """Return the index page: pages about all nights first, then the newest nights."""
-    names = sorted(path.name for path in reports.glob("*.html"))
-    nights = [name for name in reversed(names) if name.startswith("night-")]
-    others = sorted(set(names) - set(nights), key=lambda name: (name not in _TITLES, name))
-    links = [_link(night, night) for night in nights[:_NIGHTS]]
-    if len(nights) > _NIGHTS:
-        links.append(f"<li>and {len(nights) - _NIGHTS} earlier ones in {escape(str(reports))}</li>")
-    return _PAGE.format(
-        name=escape(name),
-        served=(_ELSEWHERE if is_external else _sentence(served))
-        + (f" <strong>{escape(fault)}</strong>" if fault else ""),
-        pages="\n".join(_link(page, _TITLES.get(page, page)) for page in others)
-        or "<li>none yet: flywheel night writes them</li>",
-        nights="\n".join(links) or "<li>none yet: flywheel night writes the first</li>",
-    )
-
-
-def _link(name: str, title: str) -> str:
-    return f'<li><a href="/reports/{escape(name)}">{escape(title)}</a></li>'
-
-
-def _sentence(served: Served | None) -> str:
-    if served is None:
-        return "No model is released yet: flywheel night trains the first."
-    which = "no release" if served.release is None else f"release {served.release}"
-    below = served.threshold
-    if below is not None:
-        which += f"; its answers below a confidence of {below:g} are deferred"
-    since = served.loaded_at.isoformat(sep=" ", timespec="seconds")
-    return f"Serving model <code>{escape(served.digest)}</code> ({which}) since {escape(since)}."

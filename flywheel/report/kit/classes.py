@@ -7,9 +7,9 @@ All comes from the stored scores of the test set, weighted as the report is. Tho
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,20 +23,19 @@ from flywheel.metrics.compiled import compile_formula
 from flywheel.metrics.scores import ANSWER, LABEL
 from flywheel.records import Array, Estimate, Report
 from flywheel.report.kit import text
-from flywheel.report.kit.charts import Ink, canvas, short_name, to_svg
+from flywheel.report.kit.pages import render
 from flywheel.report.kit.tables import Sheet
 from flywheel.scoring import calibration, confusion_matrix
 from flywheel.scoring.classes import are_classes
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
+Link = Callable[..., str]
+"""filters of samples -> the address of their gallery"""
 _MOST_DRAWN, _MOST_ROWS, _WORST = 12, 20, 10
-"""classes of a drawn matrix, rows of the table of classes, and rows of the worst confusions"""
+"""classes of a matrix, rows of the table of classes, and rows of the worst confusions"""
 _BINS = 10
 _SIDES = ("predicted", "actual")
 _PLACES = {"test": "the frozen test set", "start": "the held-out start data"}
-_MODELS = {"candidate": Ink.CANDIDATE, "champion": Ink.CHAMPION}
+_MODELS = ("candidate", "champion")
 
 
 def stored_part(loop: Loop, report: Report, name: str) -> Part | None:
@@ -132,14 +131,80 @@ def class_sheets(found: Classes | None) -> tuple[Sheet, ...]:
     return (_classes_sheet(found), *confusions, _reliability_sheet(found))
 
 
-def draw_classes(found: Classes | None) -> dict[str, str]:
-    """Return inline SVG by the key of its sheet: a matrix of up to 12 classes, and reliability."""
+def draw_classes(found: Classes | None, link: Link | None = None) -> dict[str, str]:
+    """Return HTML by the key of its sheet: a matrix for each model, and reliability as inline SVG.
+
+    A matrix of more than 12 classes shows those with the most errors. With a `link`, each cell and each
+    point leads to its samples.
+    """
     if found is None:
         return {}
-    drawn = {"reliability": _draw_reliability(found)}
-    if len(found.names) <= _MOST_DRAWN:
-        drawn |= {f"confusions_{model}": _draw_matrix(found, model) for model in found.models}
-    return drawn
+    matrices = {model: _matrix(found, model) for model in found.models}
+    drawn = {
+        f"confusions_{model}": render("matrix.html", matrix=matrix, model=model, link=link)
+        for model, matrix in matrices.items()
+    }
+    points = [point for model in found.models for point in _points(found, model)]
+    return drawn | {
+        "reliability": render("reliability.html", points=points, found=found, link=link)
+    }
+
+
+class Cell(NamedTuple):
+    """A cell of a matrix."""
+
+    answer: str
+    number: int
+    """of samples"""
+    share: float
+    """of the label's weight, 0..1"""
+
+
+class Matrix(NamedTuple):
+    """The K classes of a matrix with the most errors, in the order of all classes."""
+
+    names: tuple[str, ...]
+    rows: tuple[tuple[str, int, tuple[Cell, ...]], ...]
+    """label, its number of samples, and its cells"""
+    num_classes: int
+    """of the task"""
+
+
+def _matrix(found: Classes, model: str) -> Matrix:
+    weight, number = found.matrix(model), len(found.names)
+    answers, labels = found.column(model, "predicted"), found.column(model, "actual")
+    off = weight.copy()
+    np.fill_diagonal(off, 0.0)
+    worst = np.argsort(-(off.sum(axis=0) + off.sum(axis=1)), kind="stable")[:_MOST_DRAWN]
+    shown = sorted(worst.tolist())
+    totals = np.maximum(weight.sum(axis=1), 1e-12)
+    counts = np.zeros((number, number), dtype=np.int64)
+    np.add.at(counts, (labels, answers), 1)
+    rows = tuple(
+        (
+            found.names[row],
+            int(counts[row].sum()),
+            tuple(
+                Cell(found.names[one], int(counts[row, one]), float(weight[row, one] / totals[row]))
+                for one in shown
+            ),
+        )
+        for row in shown
+    )
+    return Matrix(tuple(found.names[one] for one in shown), rows, number)
+
+
+class Point(NamedTuple):
+    """Answers of about one confidence."""
+
+    model: str
+    low: float
+    high: float
+    """ends of the bin"""
+    confidence: float
+    """their mean"""
+    share: Estimate
+    """of them that is right"""
 
 
 def _classes_sheet(found: Classes) -> Sheet:
@@ -214,8 +279,7 @@ def _confusions_sheet(found: Classes, model: str) -> Sheet:
         values=(2, 3),
         rows=tuple(rows),
         note=f"The ones of the most weight; {more:,} other pairs occur." if more else note,
-        caption="Share of each label (row) that is answered as each class (column), in percent; in "
-        "parentheses the number of labels.",
+        caption="Share of each label (row) that is answered as each class (column), in percent.",
     )
 
 
@@ -240,65 +304,13 @@ def _reliability_sheet(found: Classes) -> Sheet:
     )
 
 
-def _draw_matrix(found: Classes, model: str) -> str:
-    from matplotlib.patches import Rectangle  # noqa: PLC0415 - see kit/charts.py
-
-    matrix, number = found.matrix(model), len(found.names)
-    counts = np.bincount(found.column(model, "actual"), minlength=number)
-    totals = matrix.sum(axis=1, keepdims=True)
-    shares = np.divide(matrix, totals, out=np.zeros_like(matrix), where=totals > 0)
-    figure, axes = canvas(1.0 + 0.3 * number)
-    axes.grid(visible=False)
-    for (row, column), share in np.ndenumerate(shares):
-        color = Ink.CANDIDATE if row == column else Ink.REQUIRED
-        corner = (column - 0.48, row - 0.48)
-        axes.add_patch(Rectangle(corner, 0.96, 0.96, color=Ink.GRID, alpha=0.35, linewidth=0))
-        if share > 0:
-            ink = 0.1 + 0.5 * float(share)
-            axes.add_patch(Rectangle(corner, 0.96, 0.96, color=color, alpha=ink, linewidth=0))
-            axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=8)
-    shown = [short_name(name) for name in found.names]
-    axes.set_xticks(
-        range(number), shown, rotation=90 if number > 3 and max(map(len, shown)) > 2 else 0
-    )
-    axes.set_yticks(
-        range(number), [f"{name} ({count})" for name, count in zip(shown, counts, strict=True)]
-    )
-    axes.set_xlim(-0.5, number - 0.5)
-    axes.set_ylim(number - 0.5, -0.5)
-    axes.set_xlabel("answered")
-    return to_svg(figure, f"Confusion matrix of the {model}, {number} classes")
-
-
-def _draw_reliability(found: Classes) -> str:
-    figure, axes = canvas(3.0)
-    axes.plot([0, 1], [0, 1], "--", color=Ink.MUTED, linewidth=1.4)
-    for model in found.models:
-        for confidence, share in _bins(found, model):
-            color = _MODELS[model]
-            axes.plot([confidence] * 2, [share.low, share.high], color=color, linewidth=2)
-            axes.plot([confidence], [share.value], "o", color=color, markersize=6)
-    _legend(figure, found.models)
-    axes.set_xlim(0, 1.02)
-    axes.set_ylim(0, 1.02)
-    axes.set_xlabel("confidence")
-    axes.set_ylabel("share right")
-    return to_svg(figure, f"Reliability of {' and '.join(found.models)} on {found.place}")
-
-
-def _legend(figure: Figure, models: tuple[str, ...]) -> None:
-    axes = figure.axes[0]
-    for model in models:
-        axes.plot([], [], "o", color=_MODELS[model], label=model)
-    figure.legend(loc="outside upper left", ncols=2, frameon=False, labelcolor=Ink.TEXT)
-
-
-def _bins(found: Classes, model: str) -> Iterator[tuple[float, Estimate]]:
-    """Yield mean confidence and share right of each bin with enough samples."""
+def _points(found: Classes, model: str) -> Iterator[Point]:
+    """Yield each bin of confidences with enough samples."""
     sure, right = found.column(model, CONFIDENCE).clip(0, 1), found.right(model)
     places = np.minimum((sure * _BINS).astype(np.int64), _BINS - 1)
-    for place in np.unique(places):
+    for place in np.unique(places).tolist():
         chosen = places == place
         share = found.share(chosen, right)
         if share is not None:
-            yield float(np.average(sure[chosen], weights=found.part.weights[chosen])), share
+            mean = float(np.average(sure[chosen], weights=found.part.weights[chosen]))
+            yield Point(model, place / _BINS, (place + 1) / _BINS, mean, share)

@@ -332,26 +332,31 @@ def write_labeling(loop: Loop, facts: LabelingFacts | None = None) -> Path:
         facts: the labeling facts, if the caller has read them already.
     """
     facts = facts or read_labeling(loop)
+    charts = draw_annotators(facts.annotators, loop.project.labeling.min_reliability)
+    values = labeling_values(loop, facts)
+    page = render("labeling.html", layout="export.html", charts=charts, link=None, **values)
+    return put(loop.project.state / "reports" / LABELING_PAGE, page)
+
+
+def labeling_values(loop: Loop, facts: LabelingFacts) -> dict[str, Any]:
+    """Return what the template shows, but for its charts."""
     quality, project = read_quality(loop), loop.project
     currency = project.cost.currency
-    page = render(
-        "labeling.html",
-        project=project,
-        facts=facts,
-        currency=currency,
-        next_steps=next_steps(facts, quality, project),
-        flags=flags(facts, quality, project),
-        annotators=annotator_sheets(facts, quality, currency),
-        anchoring=anchoring_sheet(quality),
-        campaigns=list(campaign_rows(facts, project)),
-        queue=queue_sheet(facts, project),
-        disputed=disputed_sheet(facts),
-        budget=budget_sheet(facts, currency),
-        costs=cost_sheets(facts, currency),
-        tiers=tiers_sheet(facts.report, facts.tiers, currency) if facts.report else None,
-        charts=draw_annotators(facts.annotators, project.labeling.min_reliability),
-    )
-    return put(project.state / "reports" / LABELING_PAGE, page)
+    return {
+        "project": project,
+        "facts": facts,
+        "currency": currency,
+        "next_steps": next_steps(facts, quality, project),
+        "flags": flags(facts, quality, project),
+        "annotators": annotator_sheets(facts, quality, currency),
+        "anchoring": anchoring_sheet(quality),
+        "campaigns": list(campaign_rows(facts, project)),
+        "queue": queue_sheet(facts, project),
+        "disputed": disputed_sheet(facts),
+        "budget": budget_sheet(facts, currency),
+        "costs": cost_sheets(facts, currency),
+        "tiers": tiers_sheet(facts.report, facts.tiers, currency) if facts.report else None,
+    }
 
 
 def campaign_rows(facts: LabelingFacts, project: Project) -> Iterator[CampaignRow]:

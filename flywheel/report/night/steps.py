@@ -300,7 +300,7 @@ def _deploy_sentence(result: Deployed) -> str:
 
 def _collect_sentence(result: Collected) -> str:
     said = (
-        f"{result.num_failures:,} new failures in {result.num_predictions:,} predictions "
+        f"{result.num_failures:,} new suspects in {result.num_predictions:,} predictions "
         f"and {result.num_feedback:,} feedback"
     )
     is_alarm = result.drift is not None and result.drift.is_alarm

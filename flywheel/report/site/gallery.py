@@ -208,8 +208,10 @@ class TestSet:
 
     def changed(self, change: str) -> Array | None:
         """Return (N,) booleans: where both models changed so; None: one is missing."""
+        if len(self.models) < len(MODELS):
+            return None
         ours, theirs = self.right(MODELS[0]), self.right(MODELS[1])
-        if len(self.models) < len(MODELS) or ours is None or theirs is None:
+        if ours is None or theirs is None:
             return None
         return {
             "fixed": ours & ~theirs,

@@ -17,12 +17,18 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from flywheel.blobs import Blobs
 from flywheel.errors import FlywheelError, UnavailableError, UnknownIdError
 from flywheel.ledger import Ledger
+from flywheel.ledger.judged import find_decision
 from flywheel.ledger.samples import find_sample
 from flywheel.loop import Loop
 from flywheel.project import Project
-from flywheel.report.kit.pages import render
+from flywheel.report.dossier import file_dossier
+from flywheel.report.kit.pages import dossier_place, render
+from flywheel.report.night.page import report_name
+from flywheel.report.overview.page import OVERVIEW_PAGE
 from flywheel.report.site.gallery import find
+from flywheel.report.site.home import annotators, assessment, read_home, releases
 from flywheel.report.site.life import LARGE, SMALL, life, picture
+from flywheel.report.site.night import read_night
 from flywheel.report.site.query import CHANGES, GALLERY, MODELS, STATES, read_query, samples_address
 from flywheel.task import Task
 
@@ -37,7 +43,15 @@ _HEADERS = {
     "Referrer-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-_NAVIGATION = (("samples", "Samples", GALLERY),)
+HOME = "/pages/"
+_NAVIGATION = (
+    ("home", "Overview", HOME),
+    ("samples", "Samples", GALLERY),
+    ("annotators", "Annotators", "/pages/annotators"),
+    ("releases", "Releases", "/pages/releases"),
+    ("assess", "Assess", "/pages/assess"),
+)
+_DIGITS = 9
 
 Page = Callable[..., Response]
 
@@ -60,23 +74,24 @@ def site(project: Project, task: Task, ledger: Ledger, blobs: Blobs) -> APIRoute
 
         router.add_api_route(path, answer, methods=["GET"])
 
+    page("/", lambda _loop, _request: RedirectResponse(HOME, headers=_HEADERS))
+    page(HOME, _home)
+    page("/pages/annotators", _annotators)
+    page("/pages/releases", _releases)
+    page("/pages/assess", _assess)
     page(GALLERY, _samples)
     page("/pages/samples/{sample_id}", _sample)
     page("/pages/samples/{sample_id}/{edge}/{name}", _picture)
+    page("/pages/nights/{number}", _night)
+    page("/pages/decisions/{decision_id}", _dossier)
     page("/pages/{rest:path}", _missing)
     return router
 
 
 def _show(loop: Loop, template: str, here: str, status: int = 200, **values: Any) -> HTMLResponse:
     """Return a page in the frame of the site."""
-    html = render(
-        f"site/{template}",
-        project=loop.project,
-        navigation=_NAVIGATION,
-        here=here,
-        samples=samples_address,
-        **values,
-    )
+    frame = {"project": loop.project, "navigation": _NAVIGATION, "here": here}
+    html = render(template, **frame | {"samples": samples_address} | values)
     return HTMLResponse(html, status, headers=_HEADERS)
 
 
@@ -84,13 +99,13 @@ def _fault(loop: Loop, error: FlywheelError) -> HTMLResponse:
     """Return the page that says what is wrong and where to go on."""
     status = 404 if isinstance(error, UnknownIdError) else 400
     status = 503 if isinstance(error, UnavailableError) else status
-    return _show(loop, "fault.html", "", status, said=str(error))
+    return _show(loop, "site/fault.html", "", status, said=str(error))
 
 
 def _missing(loop: Loop, request: Request) -> HTMLResponse:
     path = request.url.path[:200]
     said = f"There is no page {path}. Choose one of those above."
-    return _show(loop, "fault.html", "", 404, said=said)
+    return _show(loop, "site/fault.html", "", 404, said=said)
 
 
 def _style() -> Response:
@@ -113,7 +128,7 @@ def _samples(loop: Loop, request: Request) -> Response:
     found = find(loop, query)
     return _show(
         loop,
-        "samples.html",
+        "site/samples.html",
         "samples",
         query=query,
         found=found,
@@ -132,7 +147,7 @@ def _sample(loop: Loop, request: Request) -> Response:
         sample_id = find_sample(connection, key)
     if sample_id != key:
         return RedirectResponse(f"{GALLERY}/{sample_id}", headers=_HEADERS)
-    return _show(loop, "sample.html", "samples", one=life(loop, sample_id))
+    return _show(loop, "site/sample.html", "samples", one=life(loop, sample_id))
 
 
 def _picture(loop: Loop, request: Request) -> Response:
@@ -141,4 +156,80 @@ def _picture(loop: Loop, request: Request) -> Response:
     media_type, data = picture(loop, given["sample_id"], given["name"], edge)
     return Response(
         data, media_type=media_type, headers={**_HEADERS, "Cache-Control": "max-age=60"}
+    )
+
+
+def _number(request: Request) -> int:
+    """Return the night of an address.
+
+    Raises:
+        UnknownIdError: it is no number.
+    """
+    given: str = request.path_params["number"]
+    if not (given.isascii() and given.isdecimal()) or len(given) > _DIGITS:
+        raise UnknownIdError(f"{given[:100]!r} is no night. Write its number, such as 3.")
+    return int(given)
+
+
+def _night(loop: Loop, request: Request) -> Response:
+    number = _number(request)
+    page = read_night(loop, number)
+    name = report_name(number)
+    return _show(loop, "site/night.html", "nights", page=page, archive=_archive(loop, name))
+
+
+def _dossier(loop: Loop, request: Request) -> Response:
+    """Lead to the dossier of a decision, which is written when it is first asked for."""
+    with loop.ledger.read() as connection:
+        decision = find_decision(connection, request.path_params["decision_id"])
+    place = dossier_place(decision.id)
+    if not (loop.project.state / "reports" / place).exists():
+        file_dossier(loop, decision.id)
+    return RedirectResponse(f"/reports/{place}", headers=_HEADERS)
+
+
+def _archive(loop: Loop, name: str) -> str:
+    """Return the address of an exported page; "": it has not been written."""
+    return f"/reports/{name}" if (loop.project.state / "reports" / name).exists() else ""
+
+
+def _home(loop: Loop, request: Request) -> Response:
+    before = request.query_params.get("before", "")
+    home = read_home(loop, int(before) if before.isdecimal() and len(before) <= _DIGITS else None)
+    host = getattr(
+        request.app.state, "host", None
+    )  # of the model server, which knows what it loaded
+    fault = host.fault if host is not None else None
+    archive = _archive(loop, OVERVIEW_PAGE)
+    return _show(loop, "site/home.html", "home", home=home, archive=archive, fault=fault)
+
+
+def _annotators(loop: Loop, request: Request) -> Response:
+    del request
+    return _show(
+        loop,
+        "labeling.html",
+        "annotators",
+        layout="site/base.html",
+        charts={},
+        link=lambda name: samples_address(annotator=name),
+        **annotators(loop),
+    )
+
+
+def _releases(loop: Loop, request: Request) -> Response:
+    del request
+    facts, sheets = releases(loop)
+    title = "Releases"
+    return _show(
+        loop, "site/sheets.html", "releases", title=title, sheets=sheets, at=facts.written_at
+    )
+
+
+def _assess(loop: Loop, request: Request) -> Response:
+    del request
+    facts, sheets = assessment(loop)
+    title = "What it still takes"
+    return _show(
+        loop, "site/sheets.html", "assess", title=title, sheets=sheets, at=facts.written_at
     )

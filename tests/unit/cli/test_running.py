@@ -60,7 +60,7 @@ def test_a_step_that_was_done_before_is_named_and_its_old_note_is_not_said_again
 
 
 def test_a_step_that_did_all_has_a_tick(shown):
-    assert "✓ collect  1 new failures in 3 predictions" in shown
+    assert "✓ collect  1 new suspects in 3 predictions" in shown
 
 
 def test_a_step_that_could_not_do_all_has_no_tick(shown):

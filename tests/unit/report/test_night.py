@@ -30,7 +30,7 @@ def test_the_page_opens_with_the_verdict_and_the_reason_that_decided(shared):
 def test_every_step_is_a_line_of_the_table(shared):
     page = night_page(shared.loop, 3)
     assert all(f"\n| {step.name} | " in page for step in STEPS)
-    assert "| collect | 6 new failures in 6 predictions and 3 feedback | 1.5 s |" in page
+    assert "| collect | 6 new suspects in 6 predictions and 3 feedback | 1.5 s |" in page
 
 
 def test_it_links_every_page_that_is_written_and_the_labeling_project(linked):

@@ -97,11 +97,6 @@ def test_no_answer_sees_a_model_with_the_threshold_of_another(server, weights, p
     assert all(one["defer"] == (one["model_digest"] == always) for one in said)
 
 
-def test_the_page_shows_the_threshold(release, serve):
-    release(0.0, threshold=0.75)
-    assert "below a confidence of 0.75 are deferred" in serve().get("/").text
-
-
 def test_the_release_that_the_ledger_stores_is_what_the_next_server_reads(release, ledger, serve):
     digest = release(0.0)
     with ledger.begin() as connection:

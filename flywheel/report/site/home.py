@@ -1,0 +1,173 @@
+"""The pages about the project as a whole: overview, annotators, releases, assess.
+
+What takes longer to read than a page may take is kept for a minute; the page says as of when it is.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from flywheel.ledger.history import decisions_of, night_starts, reports_of
+from flywheel.ledger.progress import count_reviews
+from flywheel.loop import Loop
+from flywheel.records import Decision, Estimate, Report
+from flywheel.report.assess import Assessment, assess
+from flywheel.report.kit.evidence import required_by
+from flywheel.report.kit.tables import Sheet
+from flywheel.report.labeling.facts import LabelingFacts, read_labeling
+from flywheel.report.labeling.page import labeling_values
+from flywheel.report.overview.ahead import ahead_sheet, goals_sheet
+from flywheel.report.overview.archetype import archetype_sheet
+from flywheel.report.overview.facts import OverviewFacts, read_overview
+from flywheel.report.overview.sheets import (
+    drift_sheet,
+    fix_times_sheet,
+    releases_sheet,
+    saved_sheet,
+    slices_sheet,
+)
+from flywheel.report.site.night import NightPage, progress
+from flywheel.report.status import Status, status
+
+_NIGHTS = 15
+_KEPT_SECONDS = 60.0
+
+
+class NightRow(NamedTuple):
+    """A night in the list."""
+
+    number: int
+    decision: Decision | None
+    candidate: Estimate | None
+    difference: Estimate | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Home:
+    """Everything that the overview shows."""
+
+    status: Status
+    running: NightPage | None
+    """a night that has begun and not finished"""
+    nights: tuple[NightRow, ...]
+    """newest first"""
+    older: int | None
+    """where the next nights begin; None: there are no more"""
+    num_nights: int
+    report: Report | None
+    """of the newest night with one"""
+    required: float | None
+    standing: str
+    """whether what serves is good enough, in a sentence"""
+    num_expert: int
+    """samples that wait for the experts"""
+
+
+def read_home(loop: Loop, before: int | None = None) -> Home:
+    """Read the overview; of the nights those before one."""
+    now = status(loop)
+    with loop.ledger.read() as connection:
+        numbers = [number for number, _ in night_starts(connection)]
+        known = [number for number in numbers if before is None or number < before]
+        shown = known[-_NIGHTS:]
+        reports = {report.night: report for report in reports_of(connection, shown)}
+        decisions = decisions_of(connection, shown)
+        newest = reports_of(connection, numbers[-_NIGHTS:])[-1:]
+        experts = count_reviews(connection).get("sent", 0)
+    report = newest[0] if newest else None
+    return Home(
+        status=now,
+        running=progress(loop),
+        nights=tuple(
+            _night(number, reports.get(number), decisions.get(number)) for number in shown[::-1]
+        ),
+        older=shown[0] if len(known) > len(shown) else None,
+        num_nights=len(numbers),
+        report=report,
+        required=required_by(report) if report else None,
+        standing=_standing(report),
+        num_expert=experts,
+    )
+
+
+def _night(number: int, report: Report | None, decision: Decision | None) -> NightRow:
+    entries = report.entries if report is not None else ()
+    candidate = next((one.metric for one in entries if one.name == "candidate"), None)
+    return NightRow(number, decision, candidate, report.difference if report is not None else None)
+
+
+def _standing(report: Report | None) -> str:
+    """Say whether the metric in production reaches the requirement."""
+    if report is None or report.production is None:
+        return "Not enough data: it is estimated from labels of the probability share."
+    required, known = required_by(report), report.production.estimate
+    if required is None:
+        return "No requirement is set. Add metric.requirement to flywheel.toml."
+    low, high = known.low, known.high
+    if not report.higher_is_better:
+        low, high, required = -high, -low, -required
+    if low >= required:
+        return "Good enough: the whole interval reaches the requirement."
+    if high < required:
+        return "Not good enough: the whole interval misses the requirement."
+    return "Open: the requirement lies within the interval. More labels will settle it."
+
+
+class _Kept:
+    """Values that are made at most once a minute for each ledger."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._values: dict[tuple[str, int], tuple[float, Any]] = {}
+
+    def get(self, loop: Loop, name: str, make: Callable[[], Any]) -> Any:
+        with self._lock:  # two who ask at the same time do the work once
+            key = (name, id(loop.ledger))
+            at, value = self._values.get(key, (-_KEPT_SECONDS, None))
+            if time.monotonic() - at > _KEPT_SECONDS:
+                value = make()
+                self._values[key] = (time.monotonic(), value)
+            return value
+
+
+_KEPT = _Kept()
+
+
+def annotators(loop: Loop) -> Mapping[str, Any]:
+    """Return what the page of annotators shows."""
+    values: Mapping[str, Any] = _KEPT.get(
+        loop, "annotators", lambda: labeling_values(loop, read_labeling(loop))
+    )
+    return values
+
+
+def _overview(loop: Loop) -> tuple[OverviewFacts, Assessment]:
+    def make() -> tuple[OverviewFacts, Assessment]:
+        labeling: LabelingFacts = annotators(loop)["facts"]
+        return read_overview(loop, labeling), assess(loop, labeling.whole)
+
+    found: tuple[OverviewFacts, Assessment] = _KEPT.get(loop, "overview", make)
+    return found
+
+
+def releases(loop: Loop) -> tuple[OverviewFacts, tuple[Sheet, ...]]:
+    """Return which model served when, how fast failures were fixed, and drift since."""
+    facts, _ = _overview(loop)
+    return facts, (releases_sheet(facts), fix_times_sheet(facts), drift_sheet(facts))
+
+
+def assessment(loop: Loop) -> tuple[OverviewFacts, tuple[Sheet, ...]]:
+    """Return what it still takes, and what choosing the samples has brought."""
+    facts, assessed = _overview(loop)
+    sheets = (
+        goals_sheet(assessed),
+        ahead_sheet(assessed),
+        archetype_sheet(loop.project, facts, assessed),
+        saved_sheet(facts.saved),
+        slices_sheet(facts),
+    )
+    return facts, sheets
