@@ -11,7 +11,7 @@ export PYTHONDONTWRITEBYTECODE :=
 QUIET := { grep -v -E "^(WARNING: Location .* is ignored|Looking in)" || true; }
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-messages demo-pose demo-shapes demo-tumours down test check bench prove clean
+.PHONY: help setup demo demo-details demo-messages demo-pose demo-shapes demo-tumours down test check bench prove clean
 
 help:  ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +23,10 @@ demo:  ## run the digits demo: servers, traffic, labels, nights
 	@echo "make demo: about 6 minutes on two cores, of them 1 to install; run again, it goes on where it stopped"
 	@$(MAKE) --no-print-directory -j 2 .venv/.demo .venv-label-studio/.stamp
 	@$(BIN)/flywheel demo $(if $(FRESH),--fresh)
+
+demo-details:  ## run the details demo: spans of text, scikit-learn, four nights
+	@$(MAKE) --no-print-directory -j 2 .venv/.stamp .venv-label-studio/.stamp
+	@$(BIN)/flywheel demo details $(if $(FRESH),--fresh)
 
 demo-messages:  ## run the messages demo: text to a support desk, four nights
 	@$(MAKE) --no-print-directory -j 2 .venv/.demo .venv-label-studio/.stamp
@@ -41,7 +45,7 @@ demo-tumours:  ## run the tumours demo: rows of a table, scikit-learn, four nigh
 	@$(BIN)/flywheel demo tumours $(if $(FRESH),--fresh)
 
 down:  ## stop the demos' servers
-	@for name in digits messages pose shapes tumours; do if test -d demo/$$name; then $(BIN)/flywheel demo $$name --down; fi; done
+	@for name in digits details messages pose shapes tumours; do if test -d demo/$$name; then $(BIN)/flywheel demo $$name --down; fi; done
 
 # The files that take longest come first, else one core would end with them alone. What failed while four
 # sets of servers shared two cores is run once more, by itself: a server on SQLite drops an event now and then.

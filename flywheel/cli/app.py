@@ -324,7 +324,7 @@ def serve(directory: Folder = HERE) -> None:
 @app.command(rich_help_panel="Project")
 def demo(
     name: Annotated[
-        str, typer.Argument(help="digits, messages, pose, shapes or tumours")
+        str, typer.Argument(help="digits, details, messages, pose, shapes or tumours")
     ] = "digits",
     nights: Annotated[
         int | None, typer.Option(min=1, help="nights to run", show_default="the demo's own")

@@ -27,7 +27,7 @@ _SHOWN = 12
 @simulating.command(rich_help_panel="Project")
 def simulate(
     name: Annotated[
-        str, typer.Argument(help="digits, messages, pose, shapes or tumours")
+        str, typer.Argument(help="digits, details, messages, pose, shapes or tumours")
     ] = "digits",
     nights: Annotated[int, typer.Option(min=1, help="of each arm")] = 20,
     seeds: Annotated[int, typer.Option(min=1, help="paired: all arms get the same")] = 3,
@@ -37,7 +37,7 @@ def simulate(
 ) -> None:
     """Turn the loop for many nights in memory, against labels drawn at random.
 
-    On one core a night of one arm takes 6 seconds (messages, tumours), 20 (digits, shapes) or 3 minutes
+    On one core a night of one arm takes 6 seconds (details, messages, tumours), 20 (digits, shapes) or 3 minutes
     (pose). Arms and seeds run side by side, one on each core.
     """
     from flywheel.examples import simulation

@@ -18,7 +18,7 @@ from flywheel.examples.traffic import Arrival
 from flywheel.records import Json
 from flywheel.task import Task
 
-DEMOS = ("digits", "messages", "pose", "shapes", "tumours")
+DEMOS = ("digits", "details", "messages", "pose", "shapes", "tumours")
 
 
 class World(Protocol):

@@ -14,6 +14,7 @@ TARGETS = (
     "help",
     "setup",
     "demo",
+    "demo-details",
     "demo-messages",
     "demo-pose",
     "demo-shapes",

@@ -52,22 +52,25 @@ def write_message(kind: str, intent: str, rng: np.random.Generator, *, typos: fl
     manner = "chat_" if kind == "chat" else ""
     parts.insert(0, _one(known[f"{manner}greetings"], rng))
     parts.append(_one(known[f"{manner}closings"], rng))
-    return _mistyped(" ".join(_filled(part, rng) for part in parts if part), typos, rng)
+    filled = ("".join(text for text, _ in filled_parts(part, rng)) for part in parts if part)
+    return _mistyped(" ".join(filled), typos, rng)
 
 
-def _filled(template: str, rng: np.random.Generator) -> str:
-    """The text of a template: slots first, since a choice may hold one."""
+def filled_parts(template: str, rng: np.random.Generator) -> Iterator[tuple[str, str]]:
+    """The text of a template in parts, each with the slot that it fills; empty: with none."""
     known = phrases()
     values = {
-        "{product}": _one(known["products"], rng),
-        "{day}": _one(known["days"], rng),
-        "{name}": f"{_one(known['names'], rng)} {chr(rng.integers(65, 91))}.",
-        "{order}": f"{rng.integers(100_000, 1_000_000)}",
-        "{amount}": f"{rng.integers(5, 200)}.{rng.integers(100):02d} EUR",
+        "product": _one(known["products"], rng),
+        "day": _one(known["days"], rng),
+        "name": f"{_one(known['names'], rng)} {chr(rng.integers(65, 91))}.",
+        "order": f"{rng.integers(100_000, 1_000_000)}",
+        "amount": f"{rng.integers(5, 200)}.{rng.integers(100):02d} EUR",
     }
-    for slot, value in values.items():
-        template = template.replace(slot, value)
-    return _CHOICE.sub(lambda found: _one(found[1].split("|"), rng), template)
+    for slot in values:  # slots first, since a choice may hold one
+        template = template.replace(f"{{{slot}}}", f"\0{slot}\0")
+    chosen = _CHOICE.sub(lambda found: _one(found[1].split("|"), rng), template)
+    for number, part in enumerate(chosen.split("\0")):
+        yield (values[part], part) if number % 2 else (part, "")
 
 
 def _mistyped(text: str, chance: float, rng: np.random.Generator) -> str:

@@ -1,4 +1,4 @@
-"""Boxes and rows of a table, each from a first model to a second night: servers and answers are real.
+"""Boxes, spans and rows of a table, each from a first model to a second night: servers and answers are real.
 
 Annotators are simulated: they sign up in Label Studio and submit there what they draw or choose, nearly
 right. What they know is the world's truth; all else is what a user of the example gets.
@@ -57,7 +57,7 @@ def configured(demo: Demo, small: SmallProject) -> None:
     (small.directory / "flywheel.toml").write_text(text + places)
 
 
-@pytest.fixture(scope="module", params=["tumours", "shapes"])
+@pytest.fixture(scope="module", params=["tumours", "shapes", "details"])
 def story(request, servers, label_studio, new_project) -> Story:
     """The first model, a day of production, a night that asks, answers, and a night that learns."""
     demo, rng = find_demo(request.param), np.random.default_rng(0)
@@ -130,6 +130,7 @@ def test_the_second_night_trains_on_these_labels(story):
 def test_metric_and_requirements_are_in_the_report_of_the_verdict(story):
     metric, required, formula, bound = {
         "tumours": ("f1", 0.95, "recall", 0.95),
+        "details": ("f1", 0.95, "latency_ms.p95", 50.0),
         "shapes": ("map", 0.8, "latency_ms.p95", 50.0),
     }[story.demo.name]
     report = story.report
