@@ -51,6 +51,7 @@ class Seen(NamedTuple):
     place: int
     """of its newest prediction in the log; 0: production never saw it"""
     model_digest: str
+    prediction_id: str
     at: datetime
     """of that prediction, else of the sample"""
 
@@ -203,6 +204,7 @@ def cases_of(connection: Connection, sample_ids: Sequence[str]) -> dict[str, See
             *case_columns(),
             predictions.c.seq,
             predictions.c.model_digest,
+            predictions.c.id,
             predictions.c.created_at,
         )
         .select_from(predictions)
@@ -213,7 +215,11 @@ def cases_of(connection: Connection, sample_ids: Sequence[str]) -> dict[str, See
     known = newest_labels(connection, sample_ids)
     found = {
         row.sample_id: Seen(
-            read_case(row, known.get(row.sample_id)), row.seq, row.model_digest, row.created_at
+            read_case(row, known.get(row.sample_id)),
+            row.seq,
+            row.model_digest,
+            row.id,
+            row.created_at,
         )
         for row in connection.execute(query)
     }
@@ -221,7 +227,7 @@ def cases_of(connection: Connection, sample_ids: Sequence[str]) -> dict[str, See
         samples.c.id.in_([key for key in sample_ids if key not in found])
     )
     for row in connection.execute(others):
-        found[row.id] = Seen(_unseen(row.id, known.get(row.id)), 0, "", row.created_at)
+        found[row.id] = Seen(_unseen(row.id, known.get(row.id)), 0, "", "", row.created_at)
     return found
 
 

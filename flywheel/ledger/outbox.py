@@ -56,6 +56,7 @@ class Asked:
     num_annotators: int
     priority: float
     """0..1, 1 is labeled first"""
+    note: str = ""
 
 
 class Waiting(NamedTuple):
@@ -114,7 +115,7 @@ def enqueue(connection: Connection, asked: Iterable[Asked], night: int, now: dat
             "num_annotators": asking.num_annotators,
             "priority": asking.priority,
             "state": "waiting",
-            "note": "",
+            "note": asking.note,
             "shown": False,
             "night": night,
             "created_at": now,

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from importlib.resources import files
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
-from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
 from flywheel.blobs import Blobs
 from flywheel.errors import FlywheelError, UnavailableError, UnknownIdError
@@ -30,6 +31,8 @@ from flywheel.report.site.home import annotators, assessment, read_home, release
 from flywheel.report.site.life import LARGE, SMALL, life, picture
 from flywheel.report.site.night import read_night
 from flywheel.report.site.query import CHANGES, GALLERY, MODELS, STATES, read_query, samples_address
+from flywheel.report.site.sending import Selection, take
+from flywheel.serve.requests import command_body, read_command
 from flywheel.task import Task
 
 POLICY = (
@@ -79,6 +82,7 @@ def site(project: Project, task: Task, ledger: Ledger, blobs: Blobs) -> APIRoute
     page("/pages/annotators", _annotators)
     page("/pages/releases", _releases)
     page("/pages/assess", _assess)
+    router.add_api_route("/pages/send", partial(_send, loop), methods=["POST"])
     page(GALLERY, _samples)
     page("/pages/samples/{sample_id}", _sample)
     page("/pages/samples/{sample_id}/{edge}/{name}", _picture)
@@ -233,3 +237,9 @@ def _assess(loop: Loop, request: Request) -> Response:
     return _show(
         loop, "site/sheets.html", "assess", title=title, sheets=sheets, at=facts.written_at
     )
+
+
+def _send(
+    loop: Loop, request: Request, body: Annotated[bytes, Depends(command_body)]
+) -> JSONResponse:
+    return JSONResponse(take(loop, read_command(request, body, Selection)))

@@ -18,12 +18,14 @@ from flywheel.ledger import browse
 from flywheel.ledger.failures import count_failures, count_moved
 from flywheel.ledger.releases import current_release
 from flywheel.ledger.tables import annotations, failures, payloads, predictions
+from flywheel.ledger.windows import move_watermark
 from flywheel.loop import begin_night
 from flywheel.loop.steps import STEPS
 from flywheel.records import Answer, FailureState, Sample
 from flywheel.report.site import home, site
 from flywheel.report.site.query import Query, read_query
 from flywheel.scoring import classification
+from flywheel.serve.requests import Held
 from flywheel.task import Labeling
 from flywheel.testing import LedgerBuilder, draw_points, open_memory, side_of, toy_task
 
@@ -31,6 +33,7 @@ from flywheel.testing import LedgerBuilder, draw_points, open_memory, side_of, t
 def client_of(loop):
     app = FastAPI()
     app.include_router(site(loop.project, loop.task, loop.ledger, loop.blobs))
+    app.state.held = Held(1_000)
     return TestClient(app)
 
 
@@ -384,3 +387,37 @@ def test_a_payload_that_was_cleaned_away_is_said(odd):
     client = client_of(loop)
     assert client.get("/pages/samples").text.count("not shown: ") == 2
     assert "not shown: " in client.get(f"/pages/samples/{ids[0]}").text
+
+
+def test_a_selection_is_queued_as_json_and_says_what_was_left_out(odd):
+    loop, ids = odd
+    client = client_of(loop)
+    with loop.ledger.begin() as connection:
+        move_watermark(connection, "selected", 10)
+    asked = {"what": "annotate", "sample_ids": [ids[0], "f" * 64], "reason": HOSTILE.split("|")[0]}
+    found = client.post("/pages/send", json=asked).json()
+    assert found["queued"] == [ids[0]]
+    assert found["left_out"] == {"f" * 64: "production has not seen it"}
+    assert "chosen by hand: &lt;script&gt;" in client.get(f"/pages/samples/{ids[0]}").text
+    wrong = client.post("/pages/send", json=asked | {"what": "review"}).json()
+    assert wrong["left_out"][ids[0]] == "it has no label"
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {},
+        {"what": "delete", "sample_ids": ["f" * 64], "reason": "why"},
+        {"what": "annotate", "sample_ids": ["x"], "reason": "why"},
+        {"what": "annotate", "sample_ids": [], "reason": "why"},
+        {"what": "annotate", "sample_ids": ["f" * 64], "reason": " "},
+        {"what": "annotate", "sample_ids": ["f" * 64] * 201, "reason": "why"},
+    ],
+)
+def test_a_selection_that_makes_no_sense_is_refused(client, asked):
+    assert client.post("/pages/send", json=asked).status_code == 422
+
+
+def test_a_form_of_another_site_is_refused(client):
+    asked = {"what": "annotate", "sample_ids": "f" * 64, "reason": "why"}
+    assert client.post("/pages/send", data=asked).status_code == 415

@@ -99,7 +99,12 @@ def test_a_password_changes_nothing_and_reads_no_metrics(guarded, predict):
     assert guarded.post("/model", json={}, auth=password).status_code == 401
 
 
-COMMANDS = [("POST", "/model"), ("POST", "/model/canary"), ("PUT", "/model"), ("POST", "/new")]
+COMMANDS = [
+    ("POST", "/model"),
+    ("POST", "/model/canary"),
+    ("PUT", "/model"),
+    ("POST", "/pages/send"),
+]
 CALLS = [("POST", "/predict"), ("POST", "/feedback"), *COMMANDS[:2]]
 
 
