@@ -47,6 +47,8 @@ class Logged:
     group: str
     split: Split
     prediction: Prediction
+    has_payload: bool = True
+    """False: the payload is not in `sample`, and in the blobs already"""
 
 
 def append_predictions(connection: Connection, entries: Sequence[Logged]) -> None:
@@ -56,7 +58,7 @@ def append_predictions(connection: Connection, entries: Sequence[Logged]) -> Non
     keep_commit_order(connection, predictions)
     placed = [Placed(entry.sample, entry.group, entry.split) for entry in entries]
     add_samples(connection, placed, entries[0].prediction.created_at)
-    keep_payloads(connection, (entry.sample for entry in entries))
+    keep_payloads(connection, (entry.sample for entry in entries if entry.has_payload))
     connection.execute(_INSERT, [_row(entry.prediction) for entry in entries])
 
 

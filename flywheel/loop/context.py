@@ -34,6 +34,7 @@ from flywheel.ledger.nights import (
     night_of_slot,
     open_night,
 )
+from flywheel.ledger.segments import log_folder, take_in
 from flywheel.metrics.names import name_metric
 from flywheel.private import private_folder
 from flywheel.project import Project, load_project
@@ -227,9 +228,20 @@ def open_loop(
     ledger = _open_ledger(project.ledger_url, patience_seconds, creates=creates)
     try:
         blobs = Blobs.open(project.blobs_url, creates=creates)
+        _take_in(ledger, project, must=creates)
         yield Loop(project=project, task=task, ledger=ledger, blobs=blobs, now=now)
     finally:
         ledger.close()
+
+
+def _take_in(ledger: Ledger, project: Project, *, must: bool) -> None:
+    """Add what the model server has stored since; what only reads goes on without it."""
+    try:
+        take_in(ledger, log_folder(project))
+    except UnavailableError as error:
+        if must:
+            raise
+        _LOGGER.warning("%s. The newest predictions are not shown", error)
 
 
 def _open_ledger(url: str, patience: float, *, creates: bool) -> Ledger:

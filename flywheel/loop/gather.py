@@ -30,6 +30,7 @@ from flywheel.ledger.judged import last_challenge
 from flywheel.ledger.nights import add_skip, finished_steps
 from flywheel.ledger.releases import current_release
 from flywheel.ledger.samples import load_each, load_samples, move_payloads
+from flywheel.ledger.segments import log_folder, take_in
 from flywheel.ledger.windows import latest, outcomes_between, production_sample
 from flywheel.loop.adoption import read_adopted
 from flywheel.loop.complete import complete_predictions
@@ -157,6 +158,7 @@ def _deploy_nothing(loop: Loop) -> Deployed:
 def collect(night: NightRun) -> Collected:
     """Find the failures since the last collection, and move payloads from the ledger to the blobs."""
     loop = night.loop
+    take_in(loop.ledger, log_folder(loop.project))
     move_payloads(loop.ledger, loop.blobs)
     if note := complete_predictions(night):
         _log_skip(night, "predictions", note)

@@ -11,25 +11,37 @@ from typing import Any
 import numpy as np
 
 from flywheel import batches
-from flywheel.errors import FlywheelError, PayloadError, TaskError, UnavailableError
+from flywheel.errors import FlywheelError, PayloadError, UnavailableError
+from flywheel.logs import about
 from flywheel.model import Model
-from flywheel.records import Answer, Array, Prediction, Sample, canonical
+from flywheel.records import Answer, Array, Prediction, Sample
 from flywheel.task import Task
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+@dataclass(kw_only=True, slots=True, eq=False)
 class Question:
-    """One decoded request."""
+    """One request, decoded before its batch is answered."""
 
     id: str
     sample: Sample
-    task: Task
-    """which decoded it"""
-    inputs: Any
-    """output of `task.inputs` for this sample alone"""
     asked_at: datetime
     asked_seconds: float
     """of the monotonic clock"""
+    task: Task | None = None
+    """which decoded it; None: it is not decoded yet"""
+    inputs: Any = None
+    """output of `task.inputs` for this sample alone"""
+
+    def decode(self, task: Task) -> None:
+        """Decode the sample, unless this task has.
+
+        Raises:
+            PayloadError: the task cannot read it.
+        """
+        if self.task is not task:
+            with about(request_id=self.id):
+                self.inputs = task.inputs([self.sample])
+            self.task = task
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -55,17 +67,12 @@ class Serving:
 
 
 def answer_together(serving: Serving, questions: Sequence[Question]) -> list[Answered]:
-    """Return the answers of one model to questions of equal shape, in order.
+    """Return the answers of one model to decoded questions of equal shape, in order.
 
     Raises:
         TaskError: the task returned another number of answers, or one that is not JSON.
     """
-    task = serving.model.task
-    inputs = [
-        # Decoded again if another model has begun to serve, with other code, since it was asked.
-        question.inputs if question.task is task else task.inputs([question.sample])
-        for question in questions
-    ]
+    inputs = [question.inputs for question in questions]
     answers = serving.model.answer(batches.join(inputs))
     now = time.perf_counter()
     return [
@@ -76,6 +83,7 @@ def answer_together(serving: Serving, questions: Sequence[Question]) -> list[Ans
 
 def shape_of(question: Question) -> Hashable:
     """Return what must be equal within a batch; a trainer's model reads each sample by itself."""
+    assert question.task is not None  # noqa: S101  it is decoded
     return question.id if question.task.trainer else batches.shape_of(question.inputs)
 
 
@@ -94,17 +102,7 @@ def finite(answer: Answer) -> tuple[float, Array, str | None]:
 
     A non-finite number sets the confidence to 0.0, so that the prediction is collected as a
     suspect.
-
-    Raises:
-        TaskError: the answer is not JSON.
     """
-    try:
-        canonical(answer.value)
-    except (TypeError, ValueError) as error:
-        raise TaskError(
-            f"The answer {answer.value!r} is not JSON ({error}). "
-            "Let task.answers return finite numbers, strings, lists and dicts."
-        ) from error
     embedding = np.asarray(answer.embedding, dtype=np.float32).reshape(-1)
     if not np.isfinite(answer.confidence):
         fault = f"confidence {answer.confidence} is not finite, stored as 0.0"

@@ -16,6 +16,7 @@ from anyio import to_thread
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect
+from starlette.routing import Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -41,7 +42,7 @@ from flywheel.serve.host import Host
 from flywheel.serve.log import Readiness
 from flywheel.serve.metrics import LedgerMetrics, Measured
 from flywheel.serve.requests import Held
-from flywheel.serve.routes import router
+from flywheel.serve.routes import predict, router
 from flywheel.task import Task, load_task
 from flywheel.web import is_loopback_host
 
@@ -56,8 +57,6 @@ _NO_LISTENERS = Listeners()
 Site = Callable[[Project, Task, Ledger, Blobs], APIRouter]
 """makes the routes of the pages that show a project; they come from a higher layer"""
 _BACKLOG = 2048
-_MAX_THREADS = 256
-_SPARE_THREADS = 8
 _GRACE_SECONDS = 10
 """that requests in flight have to end once the server is asked to; the body of one may never come"""
 
@@ -94,6 +93,9 @@ def create_app(
     app.state.held = Held(project.serve.max_payload_bytes)
     for routes in (*([site(project, task, ledger, blobs)] if site else []), router, bulk):
         app.include_router(routes)
+    # Asked before FastAPI's route of the same name, which is there to be described: resolving its
+    # dependencies takes longer than a small network.
+    app.router.routes.insert(0, Route("/predict", predict, methods=["POST"]))
     reports = private_folder(project.state) / "reports"
     reports.mkdir(parents=True, exist_ok=True)
     app.mount("/reports", StaticFiles(directory=reports))
@@ -175,17 +177,15 @@ def _debouncers(
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Provide a thread per request of a full batch, since each waits in a thread for the batch."""
+    """End what the server began, once no request is left."""
     host: Host = app.state.host
-    limiter = to_thread.current_default_thread_limiter()
-    wanted = min(_MAX_THREADS, host.project.serve.max_batch + _SPARE_THREADS)
-    limiter.total_tokens = max(limiter.total_tokens, wanted)
     try:
         yield
     finally:  # also when a second signal interrupts the shutdown
         for debouncer in (app.state.hard_samples, app.state.annotations):
             if debouncer is not None:
                 debouncer.close()
+        await to_thread.run_sync(host.close)
 
 
 def _answer_fault(request: Request, error: Exception) -> JSONResponse:

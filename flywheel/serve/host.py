@@ -5,14 +5,17 @@ All public methods are thread-safe. Times are arguments; the routes read the clo
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -33,8 +36,8 @@ from flywheel.ledger.engine import project_id
 from flywheel.ledger.predictions import Logged, append_feedback, feedback_id, get_prediction
 from flywheel.ledger.releases import current_release, release_history
 from flywheel.ledger.samples import group_of, load_samples, split_of
+from flywheel.ledger.segments import Entry, log_folder
 from flywheel.ledger.tables import predictions
-from flywheel.logs import about
 from flywheel.model import Model, pick_device
 from flywheel.project import Project
 from flywheel.records import Feedback, FeedbackKind, Json, Release, Sample
@@ -47,9 +50,9 @@ from flywheel.serve.answers import (
     finite,
     shape_of,
 )
+from flywheel.serve.batching import Batches, attempt
 from flywheel.serve.events import Debouncer
-from flywheel.serve.grouped import Groups
-from flywheel.serve.log import Entry, PredictionLog, durably
+from flywheel.serve.log import PredictionLog, durably
 from flywheel.serve.metrics import Meter
 from flywheel.serve.requests import CanaryAnswer
 from flywheel.task import Task
@@ -57,6 +60,8 @@ from flywheel.task import Task
 _LOGGER = logging.getLogger(__name__)
 _MOST_DECODED = 4
 """samples decoded at once, since a picture may need a hundred times the bytes of its file"""
+_SLOW_SECONDS = 0.001
+"""of decoding, above which it pays to do it in a thread of its own"""
 _CANNOT_SERVE = (UnknownIdError, DamagedError, TaskError)
 
 
@@ -100,12 +105,31 @@ class Host:
         self.fault: str | None = None
         """why an earlier release serves, or none; None: the current one does"""
         self._swapping = threading.Lock()
-        self._decoding = threading.BoundedSemaphore(min(_MOST_DECODED, os.cpu_count() or 1))
-        self._groups = Groups[Question, Answered](
-            fault=answering_fault, most=project.serve.max_batch, alike=shape_of
+        self._decoders = ThreadPoolExecutor(
+            min(_MOST_DECODED, os.cpu_count() or 1), thread_name_prefix="decode"
         )
-        self._log = PredictionLog(ledger, blobs) if durable else None
+        self._decodes_slowly = False
+        self._batches = Batches[Question, Answered](
+            self._answer, self._finish, fault=answering_fault, most=project.serve.max_batch
+        )
+        self._log = PredictionLog(ledger, blobs, log_folder(project)) if durable else None
         self._hard_samples = hard_samples
+
+    def flush(self) -> None:
+        """Take what waits in the log into the ledger, before it is asked about what has just come.
+
+        Raises:
+            UnavailableError: the ledger cannot be written.
+        """
+        if self._log is not None:
+            self._log.flush()
+
+    def close(self) -> None:
+        """Answer what waits, take the log into the ledger, and end all threads."""
+        self._batches.close()
+        self._decoders.shutdown()
+        if self._log is not None:
+            self._log.close()
 
     def start(self, now: datetime) -> None:
         """Load the current release; without one the server starts without a model.
@@ -141,10 +165,8 @@ class Host:
                     return release
         return None
 
-    def predict(self, sample: Sample, now: datetime) -> Answered:
+    async def predict(self, sample: Sample, now: datetime) -> Answered:
         """Answer one sample; on return, payload and prediction are stored durably.
-
-        Concurrent requests form a group, and one of them works for all.
 
         Raises:
             PayloadError: the task cannot read the sample.
@@ -152,20 +174,13 @@ class Host:
             FlywheelError: the model failed.
         """
         task = self._current().model.task
-        request_id = uuid4().hex
-        with about(request_id=request_id):
-            question = self._decode(task, request_id, sample, now)
-            turn = self._groups.join(question)  # waits while another group is answered
-            if turn.leads:
-                with turn:
-                    # Read the model once, so that a swap cannot fall within a group.
-                    batch = answer_together(self._current(), turn.items)
-                    turn.pass_on()  # the next group is answered while this one is stored
-                    entries = [self._place(answered) for answered in batch]
-                    self._store(entries)
-                    self._count(batch)
-                    turn.results = batch
-            return turn.result()
+        question = Question(
+            id=uuid4().hex, sample=sample, asked_at=now, asked_seconds=time.perf_counter()
+        )
+        if self._decodes_slowly:  # beside the model, and several at once
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._decoders, self._decode, task, question)
+        return await self._batches.ask(question)
 
     def feedback(
         self, request_id: str, kind: FeedbackKind, value: Json, now: datetime, *, source: str = ""
@@ -184,9 +199,11 @@ class Host:
             source=source,
             created_at=now,
         )
-        with durably(self._ledger) as connection:
-            get_prediction(connection, request_id)
-            append_feedback(connection, [entry])
+        try:
+            self._append_feedback(entry)
+        except UnknownIdError:
+            self.flush()
+            self._append_feedback(entry)
         self.meter.feedback(kind.value)
         return entry
 
@@ -217,6 +234,7 @@ class Host:
             UnknownIdError: there are no weights with this digest, or no sample with an id.
             TaskError: the weights do not fit the task's network.
         """
+        self.flush()
         with self._ledger.read() as connection:
             samples = load_samples(connection, self._blobs, sample_ids)
         serving = self._serving  # asked itself, so that a night sees what callers get
@@ -259,17 +277,57 @@ class Host:
             )
         return serving
 
-    def _decode(self, task: Task, request_id: str, sample: Sample, now: datetime) -> Question:
-        with self._decoding:
-            inputs = task.inputs([sample])
-        return Question(
-            id=request_id,
-            sample=sample,
-            task=task,
-            inputs=inputs,
-            asked_at=now,
-            asked_seconds=time.perf_counter(),
-        )
+    def _append_feedback(self, entry: Feedback) -> None:
+        with durably(self._ledger) as connection:
+            get_prediction(connection, entry.prediction_id)
+            append_feedback(connection, [entry])
+
+    def _answer(self, questions: Sequence[Question]) -> list[Answered | Exception]:
+        """Answers or errors to a batch: one forward pass for all whose inputs have equal shapes."""
+        serving = self._current()  # read once, so that a swap cannot fall within a batch
+        errors = self._decode_all(serving.model.task, questions)
+        found = dict[int, Answered | Exception]()
+        alike: dict[Hashable, list[int]] = {}
+        for place, (question, error) in enumerate(zip(questions, errors, strict=True)):
+            if error is None:
+                alike.setdefault(shape_of(question), []).append(place)
+            else:
+                found[place] = error
+        for places in alike.values():
+            together = partial(answer_together, serving)
+            answers: Sequence[Answered | Exception] | Exception = attempt(
+                together, [questions[place] for place in places]
+            )
+            if isinstance(answers, Exception):
+                if not isinstance(answers, FlywheelError):
+                    _LOGGER.error("the model failed for %d callers", len(places), exc_info=answers)
+                answers = [answering_fault(answers) for _ in places]
+            found.update(zip(places, answers, strict=True))
+        return [found[place] for place in range(len(questions))]
+
+    def _decode_all(self, task: Task, questions: Sequence[Question]) -> list[Exception | None]:
+        """Decode what is not decoded yet, several at once where it takes long; the error of each."""
+        decode = partial(attempt, partial(self._decode, task))
+        found: list[Exception | None] = []
+        for place, question in enumerate(questions):
+            if self._decodes_slowly:
+                return found + list(self._decoders.map(decode, questions[place:]))
+            found.append(decode(question))
+        return found
+
+    def _decode(self, task: Task, question: Question) -> None:
+        if question.task is not task:
+            began = time.perf_counter()
+            question.decode(task)
+            self._decodes_slowly = time.perf_counter() - began > _SLOW_SECONDS
+
+    def _finish(self, found: Sequence[Answered | Exception]) -> Sequence[Answered | Exception]:
+        """Store the answers of a batch; errors stay as they are."""
+        batch = [one for one in found if isinstance(one, Answered)]
+        if batch:
+            self._store([self._place(answered) for answered in batch])
+            self._count(batch)
+        return found
 
     def _place(self, answered: Answered) -> Entry:
         """Return the log entry of a prediction, with group and split of its sample."""

@@ -1,7 +1,8 @@
 """Stores predictions and feedback durably before they are acknowledged.
 
-Concurrent batches share one transaction, and so one wait for the disk (group commit). When the
-disk fails, callers get an error and retry; the server needs no restart afterwards.
+A batch of predictions is one write to a file and one wait for the disk; the ledger takes them in a
+moment later. When the disk fails, callers get an error and retry; the server needs no restart
+afterwards. While only the ledger fails, predictions are answered and wait for it.
 
 Whether the server can do its work now: a model serves, and what it answers is stored. A disk that is
 full, or a folder that is gone, is noticed by writing to it.
@@ -9,12 +10,12 @@ full, or a folder that is gone, is noticed by writing to it.
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -24,30 +25,38 @@ from sqlalchemy.exc import SQLAlchemyError
 from flywheel.blobs import Blobs
 from flywheel.errors import FlywheelError, UnavailableError
 from flywheel.ledger import Ledger
-from flywheel.ledger.nights import add_skip
-from flywheel.ledger.predictions import Logged, append_predictions
 from flywheel.ledger.samples import is_small
+from flywheel.ledger.segments import Entry, Segment, take_in, waiting_bytes
+from flywheel.private import private_folder
 from flywheel.project import Project
-from flywheel.serve.grouped import Groups
 
-_MOST_BATCHES = 64
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Entry:
-    """One prediction to store in the ledger."""
-
-    row: Logged
-    fault: str | None
-    """what was not finite in the answer; stored as the reason of a skip"""
+_LOGGER = logging.getLogger(__name__)
+_QUIET_SECONDS = 0.2
+"""without a new prediction, after which the ledger takes in those that wait: it costs as much as
+answering, so it is done between bursts"""
+_OLD_SECONDS = 10.0
+"""after which it is done under load too"""
+_FULL_BYTES = 64_000_000
+"""of one segment, from which on it does not wait either"""
+_MOST_WAITING_BYTES = 2_000_000_000
 
 
 class PredictionLog:
-    """Stores batches of predictions, several of them in one transaction."""
+    """Stores batches of predictions in a segment; a thread takes what is there into the ledger.
 
-    def __init__(self, ledger: Ledger, blobs: Blobs) -> None:
-        self._ledger, self._blobs = ledger, blobs
-        self._groups = Groups[Sequence[Entry], None](fault=_storing_fault, most=_MOST_BATCHES)
+    What an earlier process left in the folder is taken in as well.
+    """
+
+    def __init__(self, ledger: Ledger, blobs: Blobs, folder: Path) -> None:
+        self._ledger, self._blobs, self._folder = ledger, blobs, folder
+        self._segment: Segment | None = None
+        self._appending, self._taking_in = threading.Lock(), threading.Lock()
+        self._is_new, self._is_closing = threading.Event(), threading.Event()
+        self._left = waiting_bytes(folder) if folder.exists() else 0
+        if self._left:
+            self._is_new.set()
+        self._thread = threading.Thread(target=self._keep_taking_in, name="log", daemon=True)
+        self._thread.start()
 
     def write(self, batch: Sequence[Entry]) -> None:
         """Store a batch; on return, its payloads and rows survive a power failure.
@@ -55,32 +64,92 @@ class PredictionLog:
         Raises:
             UnavailableError: they could not be stored.
         """
-        turn = self._groups.join(batch)
-        if turn.leads:
-            with turn:
-                self._commit([entry for entries in turn.items for entry in entries])
-                turn.results = [None] * len(turn.items)
-        turn.result()
-
-    def _commit(self, entries: Sequence[Entry]) -> None:
-        self._store_large([entry.row.sample.payload for entry in entries])
-        with durably(self._ledger) as connection:
-            append_predictions(connection, [entry.row for entry in entries])
-            for entry in entries:
-                if entry.fault is not None:
-                    prediction = entry.row.prediction
-                    subject = f"prediction {prediction.id}"
-                    add_skip(connection, subject, entry.fault, None, prediction.created_at)
-
-    def _store_large(self, payloads: Sequence[bytes]) -> None:
-        """Store payloads too large for the ledger as blobs, before the rows that refer to them."""
         try:
-            self._blobs.put_all(payload for payload in payloads if not is_small(payload))
+            self._blobs.put_all(
+                payload
+                for payload in (entry.row.sample.payload for entry in batch)
+                if not is_small(payload)
+            )
+            with self._appending:
+                self._append(batch)
         except OSError as error:
             raise UnavailableError(
-                f"The payload cannot be stored: {error}. "
-                "Free disk space or repair the folder of storage.blobs, then send this again."
+                f"The prediction cannot be stored: {error}. Free disk space, or repair the project's "
+                "state folder and that of storage.blobs, then send this again."
             ) from error
+        self._is_new.set()
+
+    def flush(self) -> None:
+        """Take all that is stored into the ledger now.
+
+        Raises:
+            UnavailableError: the ledger cannot be written; all that is stored stays.
+        """
+        with self._taking_in, _failing(self._ledger):
+            if self._segment is not None and self._segment.size:
+                self._begin_another(Segment(private_folder(self._folder)))
+            take_in(self._ledger, self._folder)
+            self._left = 0
+
+    def close(self) -> None:
+        """Take in what is stored, and stop; what the ledger does not take now stays for later."""
+        self._is_closing.set()
+        self._is_new.set()
+        self._thread.join()
+        self._begin_another(None)
+        with self._taking_in, suppress(FlywheelError), _failing(self._ledger):
+            take_in(self._ledger, self._folder)
+
+    def _begin_another(self, segment: Segment | None) -> None:
+        """Append to another segment, made beforehand so that no caller waits for that."""
+        with self._appending:
+            ended, self._segment = self._segment, segment
+            if ended is not None:
+                self._left += ended.size
+                ended.close()
+
+    def _append(self, batch: Sequence[Entry]) -> None:
+        if self._left > _MOST_WAITING_BYTES:
+            raise UnavailableError(
+                f"{self._left:,} bytes of predictions wait for the ledger, which cannot be written. "
+                "Repair it, see GET /readyz, then send this again."
+            )
+        if self._segment is None:
+            self._segment = Segment(private_folder(self._folder))
+        try:
+            self._segment.append(batch)
+        except OSError:
+            self._segment.close()
+            self._segment = None  # the next batch begins another one
+            raise
+
+    def _keep_taking_in(self) -> None:
+        failed = ""
+        while not self._is_closing.is_set():
+            self._is_new.wait()
+            if failed:
+                self._is_closing.wait(_OLD_SECONDS)
+            else:
+                self._wait_for_quiet()
+            self._is_new.clear()
+            try:
+                self.flush()
+                failed = ""
+            except FlywheelError as error:
+                if str(error) != failed:
+                    failed = str(error)
+                    _LOGGER.warning("%s Predictions wait in %s.", failed, self._folder)
+                self._is_new.set()
+
+    def _wait_for_quiet(self) -> None:
+        latest = time.monotonic() + _OLD_SECONDS
+        while time.monotonic() < latest:
+            segment = self._segment
+            size = segment.size if segment is not None else 0
+            if self._is_closing.wait(_QUIET_SECONDS) or size > _FULL_BYTES:
+                return
+            if segment is self._segment and (segment is None or segment.size == size):
+                return
 
 
 @contextmanager
@@ -90,10 +159,15 @@ def durably(ledger: Ledger) -> Iterator[Connection]:
     Raises:
         UnavailableError: the ledger's disk or database server failed.
     """
+    with _failing(ledger), ledger.begin() as connection:
+        yield connection
+
+
+@contextmanager
+def _failing(ledger: Ledger) -> Iterator[None]:
     try:
         _must_be_there(ledger)
-        with ledger.begin() as connection:
-            yield connection
+        yield
     except (UnavailableError, SQLAlchemyError, OSError) as error:
         ledger.close()  # the next transaction reconnects
         cause = error.__cause__ or error
@@ -109,14 +183,6 @@ def _must_be_there(ledger: Ledger) -> None:
     url = ledger.engine.url
     if url.get_backend_name() == "sqlite" and url.database:
         Path(url.database).stat()
-
-
-def _storing_fault(error: BaseException) -> FlywheelError:
-    if isinstance(error, UnavailableError):
-        return UnavailableError(str(error))
-    return FlywheelError(
-        f"The prediction could not be stored: {error!r}. See the server's log, then send it again."
-    )
 
 
 _FRESH_SECONDS = 2.0

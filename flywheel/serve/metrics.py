@@ -62,6 +62,7 @@ class Meter:
             buckets=_SECONDS,
             registry=registry,
         )
+        self._series = dict[tuple[str, int], tuple[Counter, Histogram]]()
         self._sizes = Histogram(
             "flywheel_batch_size",
             "Predictions that shared one forward pass.",
@@ -86,8 +87,13 @@ class Meter:
 
     def request(self, endpoint: str, status: int, seconds: float) -> None:
         """Count an answered request."""
-        self._requests.labels(endpoint, str(status)).inc()
-        self._seconds.labels(endpoint).observe(seconds)
+        found = self._series.get((endpoint, status))
+        if found is None:  # kept, since looking it up by its labels takes as long as counting
+            made = self._requests.labels(endpoint, str(status)), self._seconds.labels(endpoint)
+            found = self._series.setdefault((endpoint, status), made)
+        number, duration = found
+        number.inc()
+        duration.observe(seconds)
 
     def stored(self, batch: Sequence[Answered]) -> None:
         """Count a stored batch."""

@@ -10,7 +10,7 @@ import asyncio
 import json
 import zlib
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Annotated, TypeVar
 
 from fastapi import HTTPException, Request
@@ -41,17 +41,15 @@ class Held:
         self.size = 0
 
 
-async def payload_body(request: Request) -> AsyncIterator[bytes]:
-    """Yield the body of a prediction request, unpacked.
+def payload_body(request: Request) -> AbstractAsyncContextManager[bytes]:
+    """Return the body of a prediction request, unpacked; it counts as held within the block.
 
     Raises:
         HTTPException: 413 if it is longer than serve.max_payload_bytes, 415 for an encoding that
             is not known, 400 for one that is damaged, 503 while others hold too many bytes.
     """
     most: int = request.app.state.host.project.serve.max_payload_bytes
-    advice = "Send a smaller payload, or raise serve.max_payload_bytes."
-    async with _held(request, most, advice) as body:
-        yield body
+    return _held(request, most, "Send a smaller payload, or raise serve.max_payload_bytes.")
 
 
 async def feedback_body(request: Request) -> AsyncIterator[bytes]:

@@ -28,16 +28,15 @@ from flywheel.serve.requests import (
 
 router = APIRouter()
 
-_Payload = Annotated[bytes, Depends(payload_body)]
 _Feedback = Annotated[bytes, Depends(feedback_body)]
 _Command = Annotated[bytes, Depends(command_body)]
 
 
 @router.post("/predict")
-def _predict(request: Request, body: _Payload) -> JSONResponse:
+async def predict(request: Request) -> Response:
     """Answer the payload in the body."""
-    sample = read_sample(request, body)
-    answered = _host(request).predict(sample, _now())
+    async with payload_body(request) as body:
+        answered = await _host(request).predict(read_sample(request, body), _now())
     prediction = answered.prediction
     return JSONResponse(
         {
@@ -56,6 +55,7 @@ def _predict(request: Request, body: _Payload) -> JSONResponse:
 def _feedback(request: Request, body: _Feedback) -> JSONResponse:
     """Store feedback on a prediction; or on many, as JSON Lines."""
     if is_bulk(request):
+        _host(request).flush()
         return intake_of(request).answer("feedback", body)
     given = read_command(request, body, FeedbackBody)
     stored = _host(request).feedback(

@@ -33,6 +33,7 @@ from flywheel.errors import FlywheelError, UnavailableError, UserError
 from flywheel.ledger import Ledger
 from flywheel.ledger.locks import hold
 from flywheel.ledger.retention import mentioned, named_payloads, needed_blobs
+from flywheel.ledger.segments import log_folder, take_in
 from flywheel.project import Project
 from flywheel.stack.credentials import credentials_file
 from flywheel.upkeep.dumps import copy_sqlite, dump, dump_name, is_sqlite
@@ -259,6 +260,7 @@ def back_up(
         write_archive(target) as writer,
         tempfile.TemporaryDirectory(dir=target.parent, prefix=".flywheel-") as scratch,
     ):
+        take_in(ledger, log_folder(project))
         copied = Path(scratch) / dump_name(project.ledger_url)
         payloads, others, maybe = dump(ledger, copied, _names)
         writer.add_file(copied.name, copied)

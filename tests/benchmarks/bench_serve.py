@@ -1,8 +1,11 @@
-"""What the durable log costs: predictions a second with it and without, over real HTTP.
+"""What the durable log costs, and how the server compares with one that keeps nothing, over HTTP.
 
-Run it from the repository: `python -m tests.benchmarks.bench_serve [seconds for each cell]`.
-Server and client are processes of their own; rounds alternate between the two servers, so
-that a busy machine slows both alike. The ratios carry over to other machines, the rest not.
+Run it from the repository: `python tests/benchmarks/bench_serve.py [seconds for each cell]`. Servers
+and client are processes of their own; rounds go through the servers in turn, so that a busy machine
+slows all alike. The ratios carry over to other machines, the rest does not: `ratio` is the median of
+the rounds' ratios to the server without a log, `of bests` that of the least disturbed round of each. LitServe (another model
+server, same model, batch size and workers, no log) is measured where BENCH_LITSERVE names a Python
+that has it: `python -m venv V; V/bin/pip install litserve`, and torch beside it.
 """
 
 # It prints for people, and its client processes must not load torch.
@@ -10,7 +13,9 @@ that a busy machine slows both alike. The ratios carry over to other machines, t
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import json
 import os
 import socket
 import statistics
@@ -18,45 +23,71 @@ import struct
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import httpx
-from sqlalchemy import insert
+import psutil
 
 ROOT = Path(__file__).parents[2]
 TOYS = ROOT / "tests" / "toys"
-CONCURRENCY = (1, 16)
-ROUNDS = 5
+CONCURRENCY = (1, 16, 64)
+ROUNDS = 10
+MAX_BATCH = 64
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
+PLAIN, DURABLE, LITSERVE = "no log", "durable", "LitServe"
+PEER = os.environ.get("BENCH_LITSERVE", "")
+
+
+class Cell(NamedTuple):
+    """What a server did in one round."""
+
+    rate: float
+    """predictions a second"""
+    p50_ms: float
+    p99_ms: float
+    cpu: float
+    """seconds of the server's processes for a thousand predictions"""
 
 
 def main() -> None:
     """Measure and print the table."""
-    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 3.0
+    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 5.0
+    names = [PLAIN, DURABLE, *([LITSERVE] if PEER else [])]
+    if not PEER:
+        print("LitServe is left out: BENCH_LITSERVE names no Python that has it.")
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
-        urls = {
-            durable: stack.enter_context(_server(Path(folder) / durable, durable))
-            for durable in ("durable", "nothing")
+        servers = {
+            name: stack.enter_context(_server(Path(folder) / name.replace(" ", "-"), name))
+            for name in names
         }
-        print(f"{'callers':>8} {'no log/s':>9} {'durable/s':>10} {'ratio':>6}   (of each round)")
+        print(
+            f"{'callers':>7} {'server':>9} {'/s':>7} {'p50 ms':>7} {'p99 ms':>7} "
+            f"{'CPU s/1000':>10} {'RSS MB':>7} {'ratio':>6} {'of bests':>9}"
+        )
         for callers in CONCURRENCY:
-            rates: dict[str, list[float]] = {name: [] for name in urls}
-            for _ in range(ROUNDS):
-                for name, url in urls.items():
-                    rates[name].append(_measured(url, callers, seconds / ROUNDS))
-            _print_row(callers, rates["nothing"], rates["durable"])
-            print(f"{'':>8} one wait for this disk: {_wait_ms(Path(folder)):.1f} ms")
+            cells: dict[str, list[Cell]] = {name: [] for name in names}
+            for round_number in range(ROUNDS):
+                for name in names if round_number % 2 else reversed(names):
+                    cells[name].append(_measured(*servers[name], callers, seconds / ROUNDS))
+            for name in names:
+                _print_row(callers, name, cells, servers[name][1])
+            print(f"{'':>7} one wait for this disk: {_wait_ms(Path(folder)):.2f} ms")
 
 
-def _print_row(callers: int, plain: list[float], durable: list[float]) -> None:
-    ratios = [with_log / without for with_log, without in zip(durable, plain, strict=True)]
+def _print_row(
+    callers: int, name: str, cells: dict[str, list[Cell]], process: psutil.Process
+) -> None:
+    found = cells[name]
+    ratios = [mine.rate / plain.rate for mine, plain in zip(found, cells[PLAIN], strict=True)]
+    rate, p50, p99, cpu = (statistics.median(column) for column in zip(*found, strict=True))
+    best = max(cell.rate for cell in found) / max(cell.rate for cell in cells[PLAIN])
     print(
-        f"{callers:>8} {statistics.median(plain):>9.0f} {statistics.median(durable):>10.0f} "
-        f"{statistics.median(ratios):>6.2f}   ({min(ratios):.2f} to {max(ratios):.2f})"
+        f"{callers:>7} {name:>9} {rate:>7.0f} {p50:>7.2f} {p99:>7.2f} {cpu:>10.3f} "
+        f"{_memory(process) / 1e6:>7.0f} {statistics.median(ratios):>6.2f} {best:>9.2f}"
     )
 
 
@@ -73,68 +104,134 @@ def _wait_ms(folder: Path) -> float:
 
 
 @contextlib.contextmanager
-def _server(folder: Path, mode: str) -> Iterator[str]:
+def _server(folder: Path, name: str) -> Iterator[tuple[str, psutil.Process]]:
     folder.mkdir()
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     text = f'[project]\nname = "bench"\ntask = "pair_task:task"\n[serve]\nport = {port}\n'
-    (folder / "flywheel.toml").write_text(text + '[train]\ndevice = "cpu"\n')
-    process = subprocess.Popen(_again("--serve", str(folder), mode), cwd=ROOT)
+    text += f"max_batch = {MAX_BATCH}\n[train]\ndevice = 'cpu'\n"
+    (folder / "flywheel.toml").write_text(text)
+    command = [sys.executable, str(Path(__file__)), "--serve", str(folder), name]
+    if name == LITSERVE:
+        command = [PEER, str(Path(__file__).with_name("serve_peer.py")), str(port), str(MAX_BATCH)]
+    process = subprocess.Popen(command, cwd=folder)
     try:
         url = f"http://127.0.0.1:{port}"
         _wait_for(url, process)
-        yield url
+        yield url, psutil.Process(process.pid)
     finally:
-        process.terminate()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for one in _family(psutil.Process(process.pid)):
+                one.terminate()
         process.wait()
 
 
-def _again(*arguments: str) -> list[str]:
-    return [sys.executable, str(Path(__file__)), *arguments]
+def _family(process: psutil.Process) -> list[psutil.Process]:
+    return [process, *process.children(recursive=True)]
+
+
+def _memory(process: psutil.Process) -> float:
+    return sum(one.memory_info().rss for one in _family(process))
+
+
+def _cpu(process: psutil.Process) -> float:
+    return sum(sum(one.cpu_times()[:2]) for one in _family(process))
 
 
 def _wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
     while process.poll() is None:
         with contextlib.suppress(httpx.TransportError):
-            httpx.get(f"{url}/health")
-            return
+            if httpx.get(f"{url}/health", timeout=5).is_success:
+                return
         time.sleep(0.1)
     raise SystemExit("the server ended by itself; its message is above")
 
 
-def _measured(url: str, callers: int, seconds: float) -> float:
-    """Predictions a second, counted in a client process of its own."""
-    command = _again("--send", url, str(callers), str(seconds))
-    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
-    return float(done.stdout)
+def _measured(url: str, process: psutil.Process, callers: int, seconds: float) -> Cell:
+    """One round against one server, from a client process of its own."""
+    peer = str(int("--serve" not in process.cmdline()))
+    command = [sys.executable, str(Path(__file__)), "--send", url, str(callers), str(seconds), peer]
+    before = _cpu(process)
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    number, elapsed, p50, p99 = json.loads(done.stdout)
+    if peer == "0":
+        _wait_for_rest(process)
+    return Cell(number / elapsed, p50, p99, (_cpu(process) - before) / number * 1e3)
 
 
-def _send(url: str, callers: int, seconds: float) -> None:
-    """The client process: as many threads as callers, each with its own connection."""
-    counts = [0] * callers
-    end = time.perf_counter() + seconds
+def _wait_for_rest(process: psutil.Process) -> None:
+    """Wait until the server does nothing, as when it takes its log in; its CPU seconds count."""
+    before = -1.0
+    while (now := _cpu(process)) - before > 0.05:
+        before = now
+        time.sleep(0.5)
 
-    def call(place: int) -> None:
-        headers = {"Content-Type": "application/x-pair"}
-        with httpx.Client(base_url=url, headers=headers) as client:
-            while time.perf_counter() < end:
-                payload = os.urandom(3) + b"\x3f" + struct.pack("<f", 0.9)  # a new sample each
-                client.post("/predict", content=payload).raise_for_status()
-                counts[place] += 1
 
-    threads = [threading.Thread(target=call, args=(place,)) for place in range(callers)]
+class _Caller(asyncio.Protocol):
+    """One connection that asks again as soon as it has its answer; httpx would be slower than a server."""
+
+    def __init__(self, end: float, waits: list[float], *, is_json: bool) -> None:
+        self._end, self._waits, self._is_json = end, waits, is_json
+        self.done = asyncio.get_running_loop().create_future()
+        self._data = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+        self._ask()
+
+    def _ask(self) -> None:
+        value = struct.unpack("<f", os.urandom(3) + b"\x3f")[0]  # a new sample each
+        if self._is_json:
+            body, kind = json.dumps({"pair": [value, 0.9]}).encode(), b"application/json"
+        else:
+            body, kind = struct.pack("<2f", value, 0.9), b"application/x-pair"
+        self._start = time.perf_counter()
+        self._transport.write(  # type: ignore[attr-defined]
+            b"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: %b\r\n"
+            b"Content-Length: %d\r\n\r\n%b" % (kind, len(body), body)
+        )
+
+    def data_received(self, data: bytes) -> None:
+        self._data += data
+        head, _, body = self._data.partition(b"\r\n\r\n")
+        length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0] or 1 << 30)
+        if len(body) < length:
+            return
+        assert self._data.startswith(b"HTTP/1.1 200"), self._data
+        self._data = b""
+        now = time.perf_counter()
+        self._waits.append(now - self._start)
+        if now < self._end:
+            self._ask()
+        else:
+            self._transport.close()
+            self.done.set_result(None)
+
+
+async def _send(url: str, callers: int, seconds: float, *, is_json: bool) -> None:
+    """The client process: as many connections as callers."""
+    loop, waits = asyncio.get_running_loop(), list[float]()
     start = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    print(sum(counts) / (time.perf_counter() - start))
+    address = httpx.URL(url)
+    made = [
+        await loop.create_connection(
+            lambda: _Caller(start + seconds, waits, is_json=is_json),
+            address.host,
+            address.port or 80,
+        )
+        for _ in range(callers)
+    ]
+    await asyncio.gather(*(caller.done for _, caller in made))
+    elapsed = time.perf_counter() - start
+    quantiles = statistics.quantiles(waits, n=100)
+    print(json.dumps([len(waits), elapsed, quantiles[49] * 1e3, quantiles[98] * 1e3]))
 
 
 def _serve(folder: Path, mode: str) -> None:
     """The server process, with or without the log."""
     import torch
     import uvicorn
+    from sqlalchemy import insert
 
     from flywheel.blobs import Blobs
     from flywheel.ledger import Ledger
@@ -148,12 +245,12 @@ def _serve(folder: Path, mode: str) -> None:
     project = load_project(folder)
     task = load_task(project.project.task, TOYS)
     ledger, blobs = Ledger.open(project.ledger_url), Blobs.open(project.blobs_url)
-    digest = blobs.put(weights_of(task.model()))
+    digest = blobs.put(weights_of(task.network()))
     with ledger.begin() as connection:
         connection.execute(insert(checkpoints), {"digest": digest, "record": {}, "created_at": NOW})
         row = {"number": 1, "checkpoint_digest": digest, "reason": "benchmark", "created_at": NOW}
         connection.execute(insert(releases), row)
-    app = create_app(project, task, ledger, blobs, durable=mode == "durable")
+    app = create_app(project, task, ledger, blobs, durable=mode == DURABLE)
     uvicorn.run(app, port=project.serve.port, access_log=False, log_level="warning")
 
 
@@ -161,6 +258,10 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--serve"]:
         _serve(Path(sys.argv[2]), sys.argv[3])
     elif sys.argv[1:2] == ["--send"]:
-        _send(sys.argv[2], int(sys.argv[3]), float(sys.argv[4]))
+        import uvloop
+
+        uvloop.run(
+            _send(sys.argv[2], int(sys.argv[3]), float(sys.argv[4]), is_json=sys.argv[5] == "1")
+        )
     else:
         main()

@@ -21,6 +21,7 @@ from flywheel.errors import FlywheelError
 from flywheel.ledger import Ledger
 from flywheel.ledger.predictions import get_prediction
 from flywheel.ledger.samples import load_samples
+from flywheel.ledger.segments import log_folder, take_in
 from flywheel.ledger.tables import checkpoints, feedback, predictions, releases
 from flywheel.model import weights_of
 from flywheel.project import load_project
@@ -135,6 +136,7 @@ def test_a_kill_9_loses_nothing_that_was_acknowledged(start, project, ledger):
     acknowledged = send_until_killed(start(), project.server_url)
     assert 200 <= len(acknowledged) < 2000
     blobs = Blobs.open(project.blobs_url)
+    take_in(ledger, log_folder(project))
     with ledger.read() as connection:
         with_feedback = set(connection.execute(select(feedback.c.prediction_id)).scalars())
         for request_id, has_feedback in acknowledged:
@@ -148,6 +150,7 @@ def test_after_a_kill_9_the_next_server_goes_on_with_the_released_model(
     start, project, released, ledger
 ):
     send_until_killed(start(), project.server_url)
+    take_in(ledger, log_folder(project))
     with ledger.read() as connection:
         before = len(connection.execute(select(predictions.c.id)).all())
     start()

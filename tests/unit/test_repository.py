@@ -80,6 +80,7 @@ ALLOWED = {"constraints.txt", "Makefile", "LICENSE", "CHANGELOG.md", "CONTRIBUTI
 
 # "path::function": why it must catch whatever comes.
 BROAD_EXCEPTS = {
+    "flywheel/serve/batching.py::attempt": "a user's model may raise anything; its callers get it",
     "flywheel/calls.py::guard": "a user's function may raise anything; it is named",
     "flywheel/calls.py::call": "the same function, inside",
     "flywheel/calls.py::blamed": "a user's network may raise anything; it is named",
@@ -92,7 +93,6 @@ BROAD_EXCEPTS = {
     "flywheel/task.py::_load_module": "a user's module may raise anything; its line is told",
     "flywheel/task.py::load_task": "a user's task() may raise anything; its line is told",
 }
-
 NOT_TORCH = ("collect", "select", "annotate", "dataset", "decide")
 LIGHT = ("flywheel.cli.scheduling", "flows.registration.registry", "flows.helpers.worker")
 """they start often, or live long"""

@@ -16,6 +16,7 @@ from sqlalchemy import insert
 
 from flywheel.blobs import Blobs
 from flywheel.ledger import Ledger
+from flywheel.ledger.segments import log_folder, take_in
 from flywheel.ledger.tables import checkpoints, releases
 from flywheel.model import weights_of
 from flywheel.project import load_project
@@ -59,8 +60,28 @@ def task():
     return load_task("pair_task:task", TOYS)
 
 
+class CurrentLedger(Ledger):
+    """Takes in what the server has stored before it is read, as every command does."""
+
+    folder = None
+
+    @contextmanager
+    def read(self):
+        if self.folder is not None:
+            take_in(self, self.folder)
+        with super().read() as connection:
+            yield connection
+
+
 @pytest.fixture
 def ledger(project):
+    with closing(CurrentLedger.open(project.ledger_url)) as ledger:
+        ledger.folder = log_folder(project)
+        yield ledger
+
+
+@pytest.fixture
+def servers_ledger(project):
     with closing(Ledger.open(project.ledger_url)) as ledger:
         yield ledger
 
@@ -133,12 +154,12 @@ def running(app):
 
 
 @pytest.fixture
-def serve(project, task, ledger, blobs):
+def serve(project, task, servers_ledger, blobs):
     """Options of create_app -> a client of the running app that has the token of this machine."""
     with ExitStack() as stack:
 
         def start(settings=project, **options):
-            app = create_app(settings, task, ledger, blobs, **options)
+            app = create_app(settings, task, servers_ledger, blobs, **options)
             client = stack.enter_context(running(app))
             if "FLYWHEEL_SERVER_TOKEN" not in os.environ:  # a test of it sends it by itself
                 client.headers["Authorization"] = f"Bearer {command_token(settings)}"

@@ -70,8 +70,8 @@ def test_new_paths_make_no_new_series(server):
     assert scrape(server)["flywheel_http_requests_total", "other", "404"] == 2
 
 
-def test_a_ledger_that_cannot_be_read_leaves_the_traffic_shown(server, ledger, monkeypatch):
-    monkeypatch.setattr(ledger, "read", _broken)
+def test_a_ledger_that_cannot_be_read_leaves_the_traffic_shown(server, servers_ledger, monkeypatch):
+    monkeypatch.setattr(servers_ledger, "read", _broken)
     found = scrape(server)
     assert found[("flywheel_ledger_up",)] == 0
     assert ("flywheel_predictions_stored_total",) in found
