@@ -19,6 +19,8 @@ from flywheel.project import Project
 
 DIRECTORY_VARIABLE = "FLYWHEEL_DIRECTORY"
 """environment variable of a project's own worker: the only folder that its runs may be for"""
+OWN_ID = "Project id"
+"""how the line begins that says in a deployment's description whose it is"""
 _FOLDER = files("deployments")
 _VARIABLE = re.compile(r"\{\{\s*\$(FLYWHEEL_\w+)\s*\}\}")
 
@@ -57,7 +59,7 @@ def deployment_manifest(project: Project, own_id: str = "") -> dict[str, Any]:
     ]
     for deployment in manifest["deployments"]:
         if own_id:
-            deployment["description"] += f"\nProject id: `{own_id}`\n"
+            deployment["description"] += f"\n{OWN_ID}: `{own_id}`\n"
         if stack.is_own(project, deployment["work_pool"]["name"]):
             deployment["work_pool"] = {"name": deployment["work_pool"]["name"]}
     return manifest

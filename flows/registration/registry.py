@@ -1,12 +1,13 @@
 """Registers a project with Prefect's server: deployments, automations, work pools, notifications.
 
 The files of deployments/ are registered, found again and removed. What can be refused is refused
-before anything is changed. A project is identified by its directory.
+before anything is changed. A project is identified by its directory and the id of its ledger.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -27,7 +28,7 @@ from flows.registration.automations import (
     register_automations,
     remove_automations,
 )
-from flows.registration.manifests import deployment_manifest
+from flows.registration.manifests import OWN_ID, deployment_manifest
 from flows.registration.pools import check_pools, make_pools, remove_pools
 from flows.registration.server import ask_server
 from flywheel import stack
@@ -35,6 +36,7 @@ from flywheel.errors import RefusedError, SettingsError
 from flywheel.project import FILE_NAME, Project, secret
 from flywheel.shell import quoted
 
+_OWN_ID = re.compile(rf"^{OWN_ID}: `(\w+)`$", re.MULTILINE)
 _TAG = "flywheel"  # every deployment in deployments/prefect.yaml has it
 _PAGE = 200
 _TIMEOUT_SECONDS = 10.0
@@ -152,12 +154,17 @@ def remove(project: Project, *, but_named: str | None = None) -> list[str]:
 
 
 def _check_name(client: SyncPrefectClient, project: Project, *, has_moved: bool) -> None:
-    others = {
-        _directory(found)
-        for found in _deployments(client)
-        if found.name == project.name and _directory(found) != project.directory
-    }
-    for directory in sorted(others):
+    named = [found for found in _deployments(client) if found.name == project.name]
+    for found in [found for found in named if _directory(found) == project.directory]:
+        theirs, ours = _own_id(found), stack.own_id(project)
+        if theirs not in ("", ours) and not has_moved:
+            raise SettingsError(
+                f"project.name = {project.name!r} is scheduled on this Prefect server by a project in "
+                f"a folder of the same name, with the id {theirs}, where this one has {ours}; write "
+                "another name, or, if its ledger was made anew here, run flywheel schedule "
+                f"{quoted(project.directory)} --moved"
+            )
+    for directory in sorted({_directory(found) for found in named} - {project.directory}):
         is_there = (directory / FILE_NAME).exists()
         if has_moved and not is_there:
             continue
@@ -229,7 +236,10 @@ def _content(found: DeploymentResponse) -> dict[str, Any]:
 
 
 def _of(client: SyncPrefectClient, project: Project) -> list[DeploymentResponse]:
-    return [found for found in _deployments(client) if _directory(found) == project.directory]
+    """The deployments of a project; a folder of the same name on another machine has its own."""
+    found = [one for one in _deployments(client) if _directory(one) == project.directory]
+    ids = {"", stack.own_id(project)} if any(map(_own_id, found)) else {""}
+    return [one for one in found if _own_id(one) in ids]
 
 
 def _deployments(client: SyncPrefectClient) -> list[DeploymentResponse]:
@@ -242,6 +252,12 @@ def _deployments(client: SyncPrefectClient) -> list[DeploymentResponse]:
 
 def _directory(deployment: DeploymentResponse) -> Path:
     return Path(str(deployment.parameters.get("directory", "")))
+
+
+def _own_id(deployment: DeploymentResponse) -> str:
+    """The id that stands at the end of its description; empty where none does."""
+    found = _OWN_ID.search(deployment.description or "")
+    return found[1] if found else ""
 
 
 def _name(client: SyncPrefectClient, deployment: DeploymentResponse) -> str:

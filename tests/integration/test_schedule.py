@@ -18,6 +18,7 @@ import pytest
 from asking import post, wait_for
 from PIL import Image
 
+from flows.registration.registry import remove
 from flows.registration.server import planned
 from flywheel import stack
 from flywheel.cli.scheduling import register, resume, unregister
@@ -285,6 +286,17 @@ def test_a_name_that_another_folder_has_is_refused(project, tmp_path):
     reported = f"'nightjar' is scheduled on this Prefect server for {project.directory}"
     with pytest.raises(SettingsError, match=re.escape(reported)):
         register(other, progress=print)
+    assert inventory(project) == before
+
+
+def test_a_folder_of_the_same_name_on_another_machine_is_another_project(project, monkeypatch):
+    """Both were one to a Prefect server that they share: the second replaced the first's nights."""
+    before = inventory(project)
+    with monkeypatch.context() as there:
+        there.setattr(stack, "own_id", lambda _: "0f" * 16)
+        with pytest.raises(SettingsError, match="by a project in a folder of the same name"):
+            register(project, progress=print)
+        assert remove(project) == []
     assert inventory(project) == before
 
 
