@@ -25,6 +25,7 @@ from flywheel.ledger.codec import from_json, to_json
 from flywheel.ledger.releases import card_of
 from flywheel.ledger.renames import Renamer
 from flywheel.ledger.samples import load_each
+from flywheel.logged import LoggedModel, name_in_log
 from flywheel.model import Model, has_grown, isolated
 from flywheel.records import Answer, Json, Sample, canonical
 from flywheel.sources import (
@@ -148,6 +149,8 @@ def load_model(
         TaskError: they do not fit the task's network, or answer otherwise than they did.
     """
     weights, rename = blobs.get(digest), ledger.rename
+    if name_in_log(weights) is not None:
+        return LoggedModel(ledger, task, weights, device)
     card, fault = read_card(ledger, blobs, digest)
     if card is None:
         return Model(task, weights, device, note=fault, rename=rename if rename.pairs else None)
@@ -162,11 +165,13 @@ def warm_start(ledger: Ledger, blobs: Blobs, task: Task, digest: str) -> tuple[b
     start. A network of which some tensors have more rows keeps those that it had, unless a list,
     such as that of the classes, has changed elsewhere than at its end.
     """
+    weights = blobs.get(digest)
+    if name_in_log(weights) is not None:
+        return None, "from a fresh network, since the champion's weights are not here"
     try:
         champion = load_model(ledger, blobs, task, digest, torch.device("cpu"))
     except TaskError as error:
         return None, f"from a fresh network, since the champion cannot be asked: {error}"
-    weights = blobs.get(digest)
     if not champion.is_then:
         return weights, ""
     with torch.random.fork_rng(devices=[]):

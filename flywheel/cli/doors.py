@@ -100,6 +100,29 @@ def import_log(
         raise typer.Exit(1)
 
 
+@doors.command(rich_help_panel="Decisions")
+def champion(
+    model: Annotated[
+        Path | None, typer.Argument(help="the folder that training left", resolve_path=True)
+    ] = None,
+    answers: Annotated[
+        str, typer.Option(help="name in the log of a model whose weights are not yours to have")
+    ] = "",
+    directory: Directory = HERE,
+) -> None:
+    """Register the model that serves today: the one that candidates must beat."""
+    from flywheel.cli.running import report_release
+    from flywheel.loop import open_loop
+    from flywheel.loop.submit import register_champion
+
+    if (model is None) == (not answers):
+        raise UserError("a champion is a folder or --answers NAME. Give one of them")
+    with open_loop(directory) as loop:
+        released = register_champion(loop, model or answers)
+        report_release(loop.project, released)
+    console.say(f"release {released.number} is {released.checkpoint_digest[:12]}, the champion")
+
+
 def _reading(
     loop: Loop, columns: Sequence[str], ignored: Sequence[str], zone: str | None, *, are_texts: bool
 ) -> Reading:

@@ -25,6 +25,7 @@ from flywheel.ledger.samples import Placed, add_samples, keep_payloads, predicti
 from flywheel.ledger.tables import feedback, labels, predictions, samples, watermarks
 from flywheel.records import (
     ANNOTATORS,
+    Array,
     Feedback,
     FeedbackKind,
     Json,
@@ -137,6 +138,35 @@ def append_feedback(connection: Connection, entries: Sequence[Feedback]) -> int:
     connection.execute(insert_new(connection, feedback), rows)
     new = select(func.count()).where(feedback.c.seq > before)
     return int(connection.execute(new).scalar_one())
+
+
+class LoggedAnswer(NamedTuple):
+    """What production answered to a sample."""
+
+    answer: Json
+    confidence: float
+    embedding: Array
+    is_of_model: bool
+    """whether the model that was asked about gave it"""
+
+
+def logged_answers(
+    connection: Connection, sample_ids: Sequence[str], models: Sequence[str]
+) -> dict[str, LoggedAnswer]:
+    """The newest answer of some models to each sample; of samples without one, that of any model."""
+    found = dict[str, LoggedAnswer]()
+    columns = [predictions.c[name] for name in ("sample_id", "answer", "confidence", "embedding")]
+    query = select(*columns, predictions.c.model_digest).order_by(predictions.c.seq)
+    for start in range(0, len(sample_ids), _CHUNK):
+        here = predictions.c.sample_id.in_(sample_ids[start : start + _CHUNK])
+        for row in connection.execute(query.where(here)):
+            is_of_model = row.model_digest in models
+            before = found.get(row.sample_id)
+            if is_of_model or before is None or not before.is_of_model:
+                place = np.frombuffer(row.embedding, dtype=_EMBEDDING).astype(np.float32)
+                one = LoggedAnswer(row.answer, row.confidence, place, is_of_model)
+                found[row.sample_id] = one
+    return found
 
 
 _CHUNK = 500  # samples in one IN (...): both databases limit the parameters of a statement

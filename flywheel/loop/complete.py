@@ -28,6 +28,7 @@ from flywheel.ledger.intake import (
 from flywheel.ledger.releases import current_release
 from flywheel.ledger.samples import load_each
 from flywheel.ledger.windows import watermark
+from flywheel.logged import LoggedModel
 from flywheel.loop.context import Loop, NightRun
 from flywheel.model import Model, cpu_threads, pick_device
 from flywheel.records import Answer, Array, Failure, FailureState, Sample
@@ -45,7 +46,8 @@ def complete_predictions(night: NightRun) -> str:
     champion = None
     if number and release is not None:
         device = pick_device("cpu")
-        champion = load_model(loop.ledger, loop.blobs, loop.task, release.checkpoint_digest, device)
+        found = load_model(loop.ledger, loop.blobs, loop.task, release.checkpoint_digest, device)
+        champion = None if isinstance(found, LoggedModel) else found
     if number and (champion is not None or loop.task.embed is not None):
         with cpu_threads(loop.project.train.cpu_threads):
             _complete_all(night, champion)
@@ -53,9 +55,7 @@ def complete_predictions(night: NightRun) -> str:
         left, early = num_incomplete(connection), num_early(connection)
     notes = []
     if left:
-        why = (
-            "nothing is released that could compute it" if release is None else "see their samples"
-        )
+        why = "see their samples" if champion is not None else "no champion can compute them"
         notes.append(f"{left:,} predictions have no confidence or embedding: {why}")
     if early:
         notes.append(f"{early:,} feedback waits for a prediction with its request id")

@@ -18,7 +18,7 @@ from flywheel.annotate import PullResult, label_from_sensors, make_labels, pull,
 from flywheel.artifact import differences, load_model, read_card, stored_inputs
 from flywheel.collect import MOST_ASKED, Collected, Drift, measure_drift
 from flywheel.collect import collect as collect_failures
-from flywheel.dataset import CopiesError, Copy, Dropped, make_version
+from flywheel.dataset import CopiesError, Copy, Dropped, VersionMade, make_version
 from flywheel.decide import rate_bound, watch
 from flywheel.decide.challenge import labels_to_open
 from flywheel.errors import BusyError, FlywheelError, RefusedError, UnavailableError, UserError
@@ -285,20 +285,7 @@ def ingest(night: NightRun, before: PulledLabels | None = None) -> Ingested:
     loop = night.loop
     pulled = pull_labels(night) if before is None else before + pull_labels(night)
     check_labels(loop)
-    settings = loop.project.dataset
-    try:
-        made = make_version(
-            loop.ledger,
-            loop.blobs,
-            loop.task,
-            settings,
-            now=loop.now(),
-            night=night.number,
-            least=_least(loop),
-            outcomes=loop.project.sensors.outcomes,
-        )
-    except CopiesError as error:
-        raise UserError(f"{error}. {_pair_of(loop, error.pair)}") from error
+    made = write_version(loop, night.number)
     for dropped in (*made.dropped, *made.unreadable):
         _log_skip(night, f"sample {dropped.sample_id}", dropped.reason)
     copies = Counter(dropped.split for dropped in made.dropped if dropped.copy is not None)
@@ -314,6 +301,27 @@ def ingest(night: NightRun, before: PulledLabels | None = None) -> Ingested:
         num_copies_test=copies[Split.TEST],
         outcomes=made.outcomes,
     )
+
+
+def write_version(loop: Loop, night: int) -> VersionMade:
+    """The dataset version of all labels that there are.
+
+    Raises:
+        UserError: start data is held out of which a copy trains.
+    """
+    try:
+        return make_version(
+            loop.ledger,
+            loop.blobs,
+            loop.task,
+            loop.project.dataset,
+            now=loop.now(),
+            night=night,
+            least=_least(loop),
+            outcomes=loop.project.sensors.outcomes,
+        )
+    except CopiesError as error:
+        raise UserError(f"{error}. {_pair_of(loop, error.pair)}") from error
 
 
 def _least(loop: Loop) -> int:

@@ -48,6 +48,7 @@ from flywheel.ledger.judged import (
 )
 from flywheel.ledger.releases import current_release, get_checkpoint
 from flywheel.ledger.samples import groups_of, load_each, load_samples
+from flywheel.logged import LoggedModel
 from flywheel.loop.context import Loop, NightRun
 from flywheel.loop.production import estimate_production
 from flywheel.loop.results import Decided, Evaluated
@@ -114,6 +115,8 @@ def evaluate(night: NightRun, candidate_digest: str | None) -> Evaluated:
         if champion is not None and len(labels.challenges) > 1:
             labels = _furthest(loop, rows, labels, champion, held.names[0])
         data = _evaluation_data(loop, rows, labels, version)
+        if isinstance(champion, LoggedModel):
+            data = _as_logged(data, champion)
         with loop.ledger.read() as connection:
             on_trust = words(connection, loop.task, project, _fresh(labels))
         contest = Contest(
@@ -263,6 +266,26 @@ def _evaluation_data(
         annotations=annotations,
         dataset_id=version.id,
         test_set_digest=version.test_set_digest,
+    )
+
+
+def _as_logged(data: EvaluationData, champion: LoggedModel) -> EvaluationData:
+    """The data on which a champion can be measured of which there are only logged answers."""
+    parts = (data.test, data.start_test, data.train, data.guarded)
+    known = champion.known([key for rows in parts for key in rows.ids])
+    test, start, train, guarded = (_among(rows, known) for rows in parts)
+    return replace(data, test=test, start_test=start, train=train, guarded=guarded)
+
+
+def _among(rows: Rows, ids: set[str]) -> Rows:
+    places = [place for place, key in enumerate(rows.ids) if key in ids]
+    return replace(
+        rows,
+        samples=[rows.samples[place] for place in places],
+        answers=[rows.answers[place] for place in places],
+        weights=None if rows.weights is None else [rows.weights[place] for place in places],
+        groups=None if rows.groups is None else [rows.groups[place] for place in places],
+        marks={name: mark[places] for name, mark in rows.marks.items()},
     )
 
 

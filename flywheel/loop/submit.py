@@ -1,4 +1,4 @@
-"""Takes in a model that was trained elsewhere: the next night judges it as it judges its own."""
+"""Takes in models that were trained elsewhere: a candidate, which the next night judges, or the champion."""
 
 from __future__ import annotations
 
@@ -11,13 +11,19 @@ from flywheel.errors import TaskError, UnknownIdError, UserError
 from flywheel.ledger.datasets import add_trained, find_version, latest_version, read_manifest
 from flywheel.ledger.releases import add_checkpoint, get_checkpoint
 from flywheel.ledger.samples import groups_of
+from flywheel.logged import answers_of
 from flywheel.loop.context import Loop, between_nights
+from flywheel.loop.gather import write_version
+from flywheel.loop.release import hold_release, release_checked
 from flywheel.loop.retrain import ask_elsewhere_once, conformance_samples
 from flywheel.model import Model, isolated, pick_device
-from flywheel.records import Checkpoint, DatasetVersion, Split, content_id
+from flywheel.records import Checkpoint, DatasetVersion, Release, Split, content_id
 from flywheel.task import Task
 from flywheel.train import SUBMITTED, Trained
 from flywheel.trainers.base import pack
+
+REGISTERED = "registered as champion"
+"""reason of the release, and beginning of the recipe, of a model that served before"""
 
 
 def submit(loop: Loop, folder: Path, trained_on: str = "") -> Checkpoint:
@@ -54,7 +60,8 @@ def submit(loop: Loop, folder: Path, trained_on: str = "") -> Checkpoint:
             raise UserError(
                 "there is no dataset version yet. Run the first night with flywheel night"
             )
-        trained = _described(loop, artifact, version)
+        seen = f"on the {version.num_train} training rows of dataset {version.id[:12]}"
+        trained = _described(loop, artifact, version, f"{SUBMITTED}, {seen}")
         manifest = read_manifest(loop.blobs, version.id)
         ids = [row.sample_id for row in manifest if row.split is Split.TRAIN]
         loop.blobs.put(trained.card)
@@ -63,6 +70,49 @@ def submit(loop: Loop, folder: Path, trained_on: str = "") -> Checkpoint:
             add_checkpoint(connection, trained.checkpoint)
             add_trained(connection, groups_of(connection, ids).values(), night.number)
     return trained.checkpoint
+
+
+def register_champion(loop: Loop, model: Path | str) -> Release:
+    """Release a model that serves already, trained by others: the first one to beat.
+
+    Args:
+        loop: of the project.
+        model: what the task's trainer loads, as of `submit`; or, as a text, the name by which the log
+            knows a model whose weights are not here, whose answers are the logged ones.
+
+    Raises:
+        UserError: the model is known already, or flywheel's own server would have to serve a name.
+        TaskError: the folder holds no model of the task, or it does not answer.
+        BusyError: a night runs.
+        UnavailableError: flywheel's own server, which shall serve it, does not answer.
+    """
+    if isinstance(model, str) and not loop.project.is_external:
+        raise UserError(
+            f"flywheel's model server cannot serve {model!r}, of which there are only answers. Write "
+            "[serve] mode = 'external', or name the folder of the model"
+        )
+    artifact = answers_of(model) if isinstance(model, str) else _artifact(loop.task, model)
+    digest = content_id(artifact)
+    with between_nights(loop) as night, hold_release(loop):
+        with loop.ledger.read() as connection:
+            known, version = _known(connection, digest), latest_version(connection)
+        if known is not None:
+            raise UserError(
+                f"this model is known as {digest[:12]} since {known.created_at:%Y-%m-%d}. See flywheel "
+                "status for what is released, and flywheel rollback for the one before"
+            )
+        version = version or write_version(loop, night.number).version
+        if isinstance(model, str):
+            recipe = f"{REGISTERED}, the answers of {model!r} in the log"
+            checkpoint = _checkpoint(loop, artifact, version, recipe, None)
+        else:
+            trained = _described(loop, artifact, version, REGISTERED)
+            loop.blobs.put(trained.card)
+            checkpoint = trained.checkpoint
+        loop.blobs.put(artifact)
+        with loop.ledger.begin() as connection:
+            add_checkpoint(connection, checkpoint)
+        return release_checked(loop, digest, REGISTERED, None)
 
 
 def _known(connection: Connection, digest: str) -> Checkpoint | None:
@@ -86,25 +136,31 @@ def _artifact(task: Task, folder: Path) -> bytes:
     return files[0].read_bytes()
 
 
-def _described(loop: Loop, artifact: bytes, version: DatasetVersion) -> Trained:
+def _described(loop: Loop, artifact: bytes, version: DatasetVersion, recipe: str) -> Trained:
     """The model with its card; it has answered stored samples, here and in another process."""
     device = pick_device(loop.project.train.device)
     samples = conformance_samples(loop, read_manifest(loop.blobs, version.id))
     with isolated():
         card = make_card(loop.task, steady_answers(Model(loop.task, artifact, device), samples))
-    checkpoint = Checkpoint(
+    checkpoint = _checkpoint(loop, artifact, version, recipe, card)
+    trained = Trained(weights=artifact, card=card, checkpoint=checkpoint)
+    ask_elsewhere_once(loop, trained, samples)
+    return trained
+
+
+def _checkpoint(
+    loop: Loop, artifact: bytes, version: DatasetVersion, recipe: str, card: bytes | None
+) -> Checkpoint:
+    return Checkpoint(
         digest=content_id(artifact),
         parent_digest=None,
         dataset_id=version.id,
         seed=0,
         settings={},
-        device=device.type,
+        device=pick_device(loop.project.train.device).type,
         losses=(),
-        recipe=f"{SUBMITTED}, on the {version.num_train} training rows of dataset {version.id[:12]}",
+        recipe=recipe,
         train_seconds=0.0,
-        card_digest=content_id(card),
+        card_digest=None if card is None else content_id(card),
         created_at=loop.now(),
     )
-    trained = Trained(weights=artifact, card=card, checkpoint=checkpoint)
-    ask_elsewhere_once(loop, trained, samples)
-    return trained

@@ -26,13 +26,9 @@ LAYERS = (
     ("flywheel.stack", "flywheel.checks", "flywheel.templates"),
     tuple(f"flywheel.{stage}" for stage in STAGES),
     ("flywheel.artifact", "flywheel.intake"),
-    (
-        "flywheel.ledger",
-        "flywheel.blobs",
-        "flywheel.model",
-        "flywheel.gpu",
-        "flywheel.annotators",
-        "flywheel.metrics",
+    ("flywheel.logged",),
+    tuple(
+        f"flywheel.{part}" for part in ("ledger", "blobs", "model", "gpu", "annotators", "metrics")
     ),
     ("flywheel.ready",),
     (
