@@ -1,5 +1,8 @@
 """Servers on this machine are reached without a proxy; elsewhere the message names it."""
 
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
+
 import httpx
 import pytest
 
@@ -103,3 +106,22 @@ def test_the_model_server_on_this_machine_is_asked_without_the_proxy(monkeypatch
     ModelServer("http://[::1]:8700").digest()
     ModelServer("http://10.0.0.5:8700").digest()
     assert asked == {"http://[::1]:8700/model": False, "http://10.0.0.5:8700/model": True}
+
+
+class _Answering(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def log_message(self, *_):
+        pass
+
+
+def test_label_studio_on_this_machine_is_asked_without_the_proxy(monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    with HTTPServer(("127.0.0.1", 0), _Answering) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        assert Client.connect(url, "t" * 40, sleep=lambda _: None).url == url
+        server.shutdown()

@@ -153,6 +153,18 @@ def test_the_task_reads_what_annotators_drew(into, drawn):
     }
 
 
+def test_a_task_that_takes_nothing_drawn_as_an_answer_takes_it_from_a_file_too(into, drawn):
+    labeling = replace(
+        into.task.labeling,
+        result=lambda answer, _: [region(answer)] if answer else [],
+        answer=lambda result, _: result[0]["value"]["choices"][0] if result else "",
+        empty_is_answer=True,
+    )
+    task = replace(names_task(into, "left", ""), inputs=zeros, labeling=labeling)
+    found = understand(drawn(["left"], [""]), replace(into, task=task))
+    assert ([row.answer for row in found.rows], found.left_out) == (["left", ""], {})
+
+
 def test_answers_are_counted_by_their_kind(points, into):
     path, _ = points()
     rows = understand(open_labels(path), into).rows

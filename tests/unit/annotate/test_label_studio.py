@@ -338,10 +338,16 @@ def test_who_changed_an_annotation_answers_for_it(editor, updated, who):
     row["annotations"][0] |= {"updated_by": editor, "updated_at": f"2026-03-01T{updated}"}
     body = {"tasks": [row], "total": 1}
     users = [{"id": number, "email": f"{number}"} for number in (1, 7)]
-    answers = {"/api/users/": users}
-    studio = _connect(lambda asked: httpx.Response(200, json=answers.get(asked.url.path, body)))
-    (task,) = studio.changed_since(1, START)
+    answers, included = {"/api/users/": users}, list[str]()
+
+    def answer(asked):
+        included.append(asked.url.params.get("include", ""))
+        return httpx.Response(200, json=answers.get(asked.url.path, body))
+
+    (task,) = _connect(answer).changed_since(1, START)
     assert task.annotations[0].annotator == f"{who}"
+    # Label Studio leaves out what is not asked for.
+    assert any("annotations.updated_by" in columns.split(",") for columns in included)
 
 
 def test_an_annotation_has_an_id_that_no_restarted_server_gives_again():

@@ -11,7 +11,7 @@ from flywheel.ledger.failures import failures_of
 from flywheel.ledger.progress import count_refused
 from flywheel.ledger.requests import answers_open
 from flywheel.ledger.reviews import how_asked
-from flywheel.ledger.tables import requests
+from flywheel.ledger.tables import requests, skips
 from flywheel.records import FailureState, Purpose
 
 NO_ANSWERS = [[], [{"value": {"choices": ["a", "b"]}}]]
@@ -48,6 +48,9 @@ def test_another_annotator_is_asked_at_once_and_the_answer_labels(
     """It was refused once and forgotten: the labeling task was done, the failure queued for ever."""
     studio.answer(sample_id, *result)
     assert pull_now() == PullResult(num_refused=1)
+    with letters.ledger.read() as connection:
+        reason = connection.execute(select(skips.c.reason)).scalar_one()
+    assert ("choose one" in reason) if result else ("Labeling(empty_is_answer=True)" in reason)
     assert studio.tasks[studio.find(sample_id)].num_annotators == 2
     assert (letters.tasks()[sample_id][0], counted()) == ("sent", (1, 1, 0))
     assert pull_now() == PullResult()  # asked once, however often it is read

@@ -1,11 +1,14 @@
 import dataclasses
+from contextlib import closing
 
 import pytest
 
 from flywheel.errors import BusyError, RefusedError, UnavailableError
+from flywheel.ledger import Ledger
 from flywheel.ledger.locks import hold
 from flywheel.ledger.requests import ask_more
 from flywheel.records import Media, Purpose, Webhook
+from flywheel.testing import LedgerBuilder
 
 LOST = UnavailableError("the answer got lost")
 
@@ -31,6 +34,21 @@ def test_sending_twice_sends_once(letters, studio, send_now):
     first, second = send_now(), send_now()
     assert (first.num_sent, second.num_sent) == (2, 0)
     assert len(studio.tasks) == 2
+
+
+def test_another_project_of_the_same_name_sends_nothing_into_ours(
+    letters, tmp_path, studio, send_now
+):
+    """Both were "my-project": "20 sent" twice, and 20 there."""
+    letters.choose(b"x1")
+    send_now()
+    (tmp_path / "other").mkdir()
+    with closing(Ledger.open(f"sqlite:///{tmp_path}/other/ledger.db")) as ledger:
+        other = dataclasses.replace(letters, past=LedgerBuilder(ledger), ledger=ledger)
+        other.choose(b"x2")
+        with pytest.raises(RefusedError, match="share no queue"):
+            send_now(ledger=ledger)
+    assert [item.sample_id for item in studio.items] == [*letters.tasks()]
 
 
 def test_an_item_says_what_annotators_and_the_queue_need(letters, studio, send_now):

@@ -5,6 +5,7 @@ from dataclasses import replace
 from flywheel.ledger.judged import close_challenge, open_challenge, report_of_night
 from flywheel.ledger.locks import hold
 from flywheel.ledger.progress import RefusedCount
+from flywheel.ledger.requests import ask_again
 from flywheel.loop.context import LOOP
 from flywheel.records import FailureState, Verdict
 from flywheel.report import status
@@ -117,9 +118,16 @@ def test_the_lines_of_an_empty_project_say_so_in_words(loop):
     assert "sealed        not counted yet" in lines
 
 
-def test_annotations_that_are_no_answers_are_counted_where_one_looks(shared):
-    found = status(shared.loop)
+def test_annotations_that_are_no_answers_are_counted_where_one_looks(four_nights):
+    found = status(four_nights.loop)
     assert not [line for line in found.lines() if line.startswith("refused")]
+    four_nights.predict(b"\x99")
+    four_nights.gather(5)
+    [sample_id] = [choice.sample_id for choice in four_nights.batch.choices]
+    four_nights.past.answer(sample_id, "ada", refused="two choices where one is allowed")
+    with four_nights.loop.ledger.begin() as connection:
+        ask_again(connection, [sample_id], four_nights.now())
+    assert status(four_nights.loop).refused == (1, 1, 0)
     some = replace(found, refused=RefusedCount(num_refused=3, num_again=2, num_set_aside=1))
     [line] = [line for line in some.lines() if line.startswith("refused")]
     assert line == (

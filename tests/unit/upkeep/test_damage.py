@@ -94,8 +94,34 @@ def test_a_back_up_is_one_that_a_restore_takes_or_there_is_none(
     assert "refused" in outcomes
 
 
-def test_flipped_bytes_in_a_ledger_are_a_finding_of_the_doctor(past, make_copy, read_files):
+@pytest.mark.parametrize("row", ["nights SET started_at = 'no time'", "reports SET record = '{'"])
+def test_rows_that_hold_what_nobody_wrote_are_no_back_up(past, row, tmp_path):
+    """The file is whole to SQLite; reading it ended in a traceback."""
+    with closing(sqlite3.connect(past.folder / ".flywheel/ledger.db")) as connection:
+        assert connection.execute(f"UPDATE {row}").rowcount > 0
+        connection.commit()
+    with pytest.raises(DamagedError, match="so no back-up was made"):
+        back_up(load_project(past.folder), tmp_path / "kept", now=now)
+    assert not (tmp_path / "kept").exists()
+
+
+def test_forty_flipped_bytes_that_opening_does_not_read_are_a_finding_of_the_doctor(past):
     """The doctor said: the ledger opens."""
+    path = past.folder / ".flywheel/ledger.db"
+    with closing(sqlite3.connect(path)) as connection:
+        (size,) = connection.execute("PRAGMA page_size").fetchone()
+        query = "SELECT rootpage FROM sqlite_master WHERE name = 'predictions'"
+        start = size * (connection.execute(query).fetchone()[0] - 1)
+    data = path.read_bytes()
+    page = flipped(data[start : start + size], 1, 40)
+    path.write_bytes(data[:start] + page + data[start + size :])
+    Ledger.open(past.loop.project.ledger_url).close()
+    finding, *_ = machine.ledger(past.loop.project)
+    assert finding.status == "fail"
+    assert "is damaged or cannot be read" in finding.line
+
+
+def test_flipped_bytes_in_a_ledger_are_a_finding_of_the_doctor(past, make_copy, read_files):
     files = read_files(past.folder)
     for seed in range(8):
         damaged = flipped(files[".flywheel/ledger.db"], seed, 400)
