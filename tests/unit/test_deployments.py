@@ -8,6 +8,7 @@ import pytest
 import yaml
 from prefect import Flow
 from prefect.client.schemas.schedules import CronSchedule
+from prefect.utilities.schema_tools import ValidationError, validate
 
 from flows.registration.manifests import (
     DIRECTORY_VARIABLE,
@@ -16,6 +17,7 @@ from flows.registration.manifests import (
     project_values,
     run_environment,
 )
+from flows.registration.pools import _template
 from flywheel.errors import RefusedError
 from flywheel.project import Project
 from flywheel.settings.learning import Train
@@ -93,6 +95,9 @@ def test_a_pool_of_our_own_takes_no_job_variables():
     alone = PROJECT.model_copy(update={"workers": Workers()})
     pools = [entry["work_pool"] for entry in deployment_manifest(alone)["deployments"]]
     assert {tuple(pool) for pool in pools} == {("name",)}
+    for wanted in ({"command": "touch x"}, {"env": {"PYTHONSTARTUP": "x.py"}}):
+        with pytest.raises(ValidationError, match="Additional properties are not allowed"):
+            validate(wanted, _template()["variables"], raise_on_error=True)
 
 
 def test_every_deployment_names_the_project_by_its_id():

@@ -105,7 +105,7 @@ COMMANDS = [
     ("PUT", "/model"),
     ("POST", "/pages/send"),
 ]
-CALLS = [("POST", "/predict"), ("POST", "/feedback"), *COMMANDS[:2]]
+CALLS = [("POST", f"/{path}") for path in ("predict", "predictions", "feedback")] + COMMANDS
 
 
 @pytest.fixture
