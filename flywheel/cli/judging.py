@@ -15,6 +15,7 @@ import typer
 from flywheel.cli.terminal import HERE, AsJson, Directory, Folder, console
 from flywheel.errors import UserError
 from flywheel.records import Consent, Verdict
+from flywheel.shell import quoted
 
 judging = typer.Typer()
 metric = typer.Typer(
@@ -143,7 +144,8 @@ def assess(
     from flywheel.cli.labels import sheet_parts
     from flywheel.loop import open_loop
     from flywheel.report.assess import assess as forecast
-    from flywheel.report.overview.ahead import ahead_sheet, goals_sheet
+    from flywheel.report.night.steps import advice
+    from flywheel.report.overview.ahead import ahead_sheet, goals_sheet, steps_sheet
     from flywheel.report.overview.archetype import archetype_sheet
     from flywheel.report.overview.facts import read_overview
 
@@ -155,12 +157,23 @@ def assess(
         facts = read_overview(loop)
         found = forecast(loop, facts.labeling.whole)
         archetype = archetype_sheet(loop.project, facts, found)
+        step = (
+            advice(loop, facts.report)
+            if facts.report
+            else f"a first night: flywheel night {quoted(directory)}"
+        )
     if as_json:
         console.say_json(found)
         return
-    for sheet in (archetype, goals_sheet(found), ahead_sheet(found)):
+    for sheet in (
+        archetype,
+        goals_sheet(found),
+        steps_sheet(found),
+        ahead_sheet(found),
+    ):
         for part in sheet_parts(sheet):
             console.print(part, highlight=False)
+    console.say(f"next step: {step}")
 
 
 def _rank(plan: Path, *, as_json: bool) -> None:

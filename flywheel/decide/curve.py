@@ -32,11 +32,13 @@ _NORMAL = 1.959964
 
 # What is drawn, and what is known of it before any night: the logarithm of the loss at the first
 # measurement over the measured one, the logit of the share of it that no label removes, logarithms of
-# the exponent and of the scale over the first number of labels, and of the scatter between nights over
-# the typical error of a measurement.
-_MEAN = np.array([0.0, -2.0, math.log(0.6), 1.0, math.log(0.5)])
-_DEVIATION = np.array([0.5, 2.0, 0.5, 1.0, 1.0])
-_LEAST, _MOST = np.array([-3, -8, -3, -6, -4.0]), np.array([3, 8, 1.2, 8, 3.0])
+# the exponent, of the scale over the first number of labels, and of the scatter between nights over the
+# typical error of a measurement, and the error that all measurements share.
+_MEAN = np.array([0.0, -3.0, 0.0, 0.0, math.log(0.5), 0.0])
+_DEVIATION = np.array([0.5, 3.0, 0.5, 1.5, 1.0, 1.0])
+_LEAST, _MOST = np.array([-3, -8, -3, -6, -4.0, -4]), np.array([3, 8, 1.2, 8, 3.0, 4])
+_SHARED = 0.5
+"""part of the variance of a measurement that is the test set's own: nights have most of it in common"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +54,10 @@ class Outlook:
 class LearningCurve:
     """C curves that the measurements allow, all equally likely."""
 
-    is_power: Array
-    """(C,) whether a curve is a power law, else a saturating one (MMF)"""
+    family: Array
+    """(C,) number of its family in `_FAMILIES`"""
     parameters: Array
-    """(C, 5), see the comment in this module"""
+    """(C, 6), see the comment in this module"""
     first: float
     """labels of the first measurement"""
     scale: float
@@ -78,6 +80,10 @@ class LearningCurve:
         noise = error * np.random.default_rng(0).standard_normal(len(self.parameters))
         return _outlook(self._labels(value + noise))
 
+    def at_loss(self, value: float, share: float) -> float:
+        """Return the value whose distance from the optimum is a share of another value's."""
+        return self.optimum + share * (value - self.optimum)
+
     def chance(self, value: float, labels: float) -> float:
         """Return the probability, 0..1, that the metric reaches a value with so many labels."""
         return float((self._labels(value) <= labels).mean())
@@ -85,30 +91,25 @@ class LearningCurve:
     def _values(self, labels: float) -> Array:
         """Return (C,) values of the metric."""
         rows = self.parameters
-        scales, exponents = self.first * np.exp(rows[:, 3]), np.exp(rows[:, 2])
-        number = max(labels, 1.0)
-        powered, saturated = (
-            family(number, exponents, scales) / family(self.first, exponents, scales)
-            for family in (_power, _saturating)
-        )
+        more = max(labels - self.first, 0.0) / (self.first * np.exp(rows[:, 3]))
+        shapes = np.stack([shape.of(more, np.exp(rows[:, 2])) for shape in _FAMILIES])
         stays = special.expit(rows[:, 1])
-        shape = stays + (1 - stays) * np.where(self.is_power, powered, saturated)
+        shape = stays + (1 - stays) * shapes[self.family, np.arange(len(rows))]
         values: Array = self.optimum + self.sign * self.scale * np.exp(rows[:, 0]) * shape
         return values
 
     def _labels(self, value: float | Array) -> Array:
         """Return (C,) labels at which each curve reaches a value, or its own; infinity: at none."""
         rows = self.parameters
-        stays, exponents = special.expit(rows[:, 1]), np.exp(rows[:, 2])
-        scales = self.first * np.exp(rows[:, 3])
+        stays = special.expit(rows[:, 1])
         loss = (value - self.optimum) * self.sign / (self.scale * np.exp(rows[:, 0]))
-        share = (loss - stays) / (1 - stays)
+        share = np.minimum(
+            (loss - stays) / (1 - stays), 1.0
+        )  # more loss than at first: it is reached
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            powered = (share * _power(self.first, exponents, scales)) ** (-1 / exponents) - scales
-            rest = 1 / (share * _saturating(self.first, exponents, scales)) - 1
-            saturated = scales * np.maximum(rest, 0) ** (1 / (2 * exponents))
-        found = np.where(self.is_power, powered, saturated)
-        return np.where(share > 0, np.maximum(found, 0), np.inf)
+            found = np.stack([one.when(share, np.exp(rows[:, 2])) for one in _FAMILIES])
+            more = found[self.family, np.arange(len(rows))] * self.first * np.exp(rows[:, 3])
+        return np.where(share > 0, self.first + more, np.inf)
 
 
 def standard_error(estimate: Estimate) -> float:
@@ -121,11 +122,13 @@ def fit_curve(
 ) -> LearningCurve | None:
     """Narrow the learning curve down to what the measurements allow.
 
-    Formula: loss(n) = L (s + (1 - s) g(n) / g(n_1)) with g(n) = (n + k)^-b, a power law, or
-    1 / (1 + (n / k)^2b), Morgan, Mercer and Flodin's; both are drawn, weighted by their evidence. A
-    measurement is normal around the curve, with its own error and a scatter between nights that is
-    estimated too. Drawn by population Monte Carlo: importance sampling whose proposal follows the
-    weights of the round before.
+    Formula: loss(n) = L (s + (1 - s) g((n - n_1) / k)) with g(x) = (1 + x)^-b, a power law with an
+    offset, 1 / (1 + x^2b), Morgan, Mercer and Flodin's, or exp(-x^b), which ends where all kinds are
+    known; all are drawn, weighted by their evidence. Labels count from the first measurement, since what
+    was there before, start data above all, may be worth more or less. A measurement is normal around the
+    curve, with its own error, half of whose variance all share, and a scatter between nights that is
+    estimated too. Drawn by population Monte Carlo: importance sampling whose proposal follows the weights
+    of the round before.
     Source: Mahmood et al., How much more data do I need? (2022) for the families; Cappe et al.,
     Population Monte Carlo (2004).
     Departure: a prior over the parameters, so that three nights already give an interval, a wide one.
@@ -154,14 +157,15 @@ def fit_curve(
     losses = sign * (values - optimum)
     case = _Case(labels, losses, errors, typical, max(float(losses[0]), typical))
     rng = np.random.default_rng(0)  # the same nights always have the same forecast
-    drawn = [case.draw(family, rng) for family in (_power, _saturating)]
+    drawn = [case.draw(family.of, rng) for family in _FAMILIES]
     evidence = special.softmax([one.evidence for one in drawn])
-    is_power = rng.random(_KEPT) < evidence[0]
+    family = rng.choice(len(drawn), _KEPT, p=evidence)
     parameters = np.empty((_KEPT, len(_MEAN)))
-    for mine, one in zip((is_power, ~is_power), drawn, strict=True):
+    for number, one in enumerate(drawn):
+        mine = family == number
         parameters[mine] = one.rows[rng.choice(len(one.rows), int(mine.sum()), p=one.weights)]
     return LearningCurve(
-        is_power=is_power,
+        family=family,
         parameters=parameters,
         first=float(labels[0]),
         scale=case.scale,
@@ -179,7 +183,7 @@ def _usual_optimum(values: Array, sign: float, typical: float) -> float:
 
 class _Drawn(NamedTuple):
     rows: Array
-    """(N, 5)"""
+    """(N, 6)"""
     weights: Array
     """(N,), which add up to 1"""
     evidence: float
@@ -218,23 +222,31 @@ class _Case(NamedTuple):
     def _posterior(self, rows: Array, family: Callable[..., Array]) -> Array:
         """Return (N,) logarithms, up to a constant."""
         prior = -0.5 * (((rows - _MEAN) / _DEVIATION) ** 2).sum(axis=1)
-        ratio, stays, exponent, scale, scatter = np.clip(rows, _LEAST, _MOST).T[..., None]
-        scale = self.labels[0] * np.exp(scale)
-        exponent, share = np.exp(exponent), special.expit(stays)
-        shape = family(self.labels, exponent, scale) / family(self.labels[0], exponent, scale)
-        curves = self.scale * np.exp(ratio) * (share + (1 - share) * shape)
-        variances = self.errors**2 + (self.typical * np.exp(scatter)) ** 2
+        ratio, stays, exponent, scale, scatter, shared = np.clip(rows, _LEAST, _MOST).T[..., None]
+        more = (self.labels - self.labels[0]) / (self.labels[0] * np.exp(scale))
+        share = special.expit(stays)
+        curves = self.scale * np.exp(ratio) * (share + (1 - share) * family(more, np.exp(exponent)))
+        curves = curves + math.sqrt(_SHARED) * self.errors * shared
+        variances = (1 - _SHARED) * self.errors**2 + (self.typical * np.exp(scatter)) ** 2
         fits = (self.losses - curves) ** 2 / variances + np.log(variances)
         posterior: Array = prior - 0.5 * fits.sum(axis=1)
         return posterior
 
 
-def _power(labels: Array | float, exponents: Array, scales: Array) -> Array:
-    return np.asarray((labels + scales) ** -exponents)
+class _Family(NamedTuple):
+    """A shape, which is 1 at the first measurement and falls to 0."""
+
+    of: Callable[[Array, Array], Array]
+    """labels over the scale, exponents -> shape"""
+    when: Callable[[Array, Array], Array]
+    """shape, exponents -> labels over the scale"""
 
 
-def _saturating(labels: Array | float, exponents: Array, scales: Array) -> Array:
-    return np.asarray(1 / (1 + (labels / scales) ** (2 * exponents)))
+_FAMILIES = (
+    _Family(lambda x, b: (1 + x) ** -b, lambda y, b: y ** (-1 / b) - 1),
+    _Family(lambda x, b: 1 / (1 + x ** (2 * b)), lambda y, b: (1 / y - 1) ** (1 / (2 * b))),
+    _Family(lambda x, b: np.exp(-(x**b)), lambda y, b: (-np.log(y)) ** (1 / b)),
+)
 
 
 def _outlook(values: Array) -> Outlook:

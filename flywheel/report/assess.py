@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 from flywheel.annotate.expense import Expense
 from flywheel.decide import tightest_bound
 from flywheel.decide.curve import FEWEST, LearningCurve, Outlook, fit_curve, standard_error
+from flywheel.evaluate.book import LATENCY
 from flywheel.ledger.datasets import get_version
 from flywheel.ledger.history import reported_nights, results_of
 from flywheel.ledger.judged import newest_probes, report_of_night
@@ -34,6 +35,8 @@ _CHECKED = 10
 """forecasts that are compared with the night after them"""
 _FAR = 100
 """times the labels that there are: what takes more is out of reach"""
+
+_NO_LABELS = "labels do not change it: take a smaller network, or a faster machine"
 
 Points = list[tuple[int, Estimate]]
 """labels that a candidate was trained on, and what it was measured at; oldest first"""
@@ -96,6 +99,8 @@ class Assessment:
     """None: not known"""
     ahead: tuple[tuple[int, Outlook], ...]
     """labels that train, and the metric that is expected with them: now, and two, four and eight times"""
+    steps: tuple[tuple[float, Outlook], ...]
+    """values of the metric with 3/4, 1/2, 1/4 and 1/10 of the loss of now, and further labels to each"""
     gain: Outlook | None
     """of the metric, by the next 100 labels that train"""
     worth: Outlook | None
@@ -149,6 +154,7 @@ def assess(loop: Loop, labeling: Expense) -> Assessment:
         ahead=tuple((times * now, curve.at(times * now)) for times in (1, 2, 4, 8))
         if curve
         else (),
+        steps=tuple(_steps(curve, now)) if curve else (),
         gain=gain,
         worth=_worth(loop, points, gain, answers),
         price=labeling.money_per_training_label,
@@ -191,6 +197,9 @@ def _goals(
         parts = _parts(known, probes, one.formula)
         best = _optimum(loop, one.formula, higher_is_better=up)
         goal = Goal(formula=one.formula, bound=one.bound, is_upper=one.is_upper, now=None)
+        if compile_formula(one.formula, loop.project.directory).columns == {LATENCY}:
+            yield _goal(goal, known, parts, None, _NO_LABELS)
+            continue
         fitted = fit_curve([*parts, *known], higher_is_better=up, optimum=best)
         yield _goal(goal, known, parts, fitted)
 
@@ -234,16 +243,10 @@ def _goal(
     if now is not None and (now.high < goal.bound if goal.is_upper else now.low > goal.bound):
         return replace(goal, note="reached: the whole interval is beyond it")
     if curve is None:
-        return replace(goal, note=too_few([*parts, *known]))
+        return replace(goal, note=beside if beside == _NO_LABELS else too_few([*parts, *known]))
     trained = _trained(known, parts)
-    far = _FAR * trained
-    never = 1 - curve.chance(goal.bound, far)
-    labels = Outlook(
-        *(
-            max(one - trained, 0.0) if one <= far else math.inf
-            for one in astuple(curve.labels_to(goal.bound))
-        )
-    )
+    never = 1 - curve.chance(goal.bound, _FAR * trained)
+    labels = _further(curve.labels_to(goal.bound), trained)
     note = "more labels reach it"
     if never > 0.5:
         note = f"out of reach with this model, with a probability of {never:.0%}{beside}"
@@ -252,6 +255,21 @@ def _goal(
     elif labels.middle == 0:
         note = "as good as reached: label for the test set until the interval says so"
     return replace(goal, labels=labels, never=never, note=note)
+
+
+def _further(labels: Outlook, trained: int) -> Outlook:
+    """Return the labels beyond those that trained; too many are out of reach."""
+    far = _FAR * trained
+    return Outlook(
+        *(max(one - trained, 0.0) if one <= far else math.inf for one in astuple(labels))
+    )
+
+
+def _steps(curve: LearningCurve, trained: int) -> Iterator[tuple[float, Outlook]]:
+    now = curve.at(trained).middle
+    for share in (0.75, 0.5, 0.25, 0.1):
+        value = curve.at_loss(now, share)
+        yield value, _further(curve.labels_to(value), trained)
 
 
 def _measured(
@@ -318,7 +336,12 @@ def _with_costs(found: Assessment, goal: Goal, now: int) -> Goal:
 
 def spent(price: Estimate, labels: Outlook) -> Outlook:
     """Return what labels cost; the interval holds that of the price too."""
-    return Outlook(labels.low * price.low, labels.middle * price.value, labels.high * price.high)
+    prices = (price.low, price.value, price.high)
+    costs = (
+        math.inf if math.isinf(number) else number * each
+        for number, each in zip(astuple(labels), prices, strict=True)
+    )
+    return Outlook(*costs)
 
 
 def _per_night(connection: Connection, reports: Sequence[Report]) -> float:

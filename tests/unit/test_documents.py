@@ -24,7 +24,7 @@ READMES = [
 MODULES = [path for part in PARTS for path in sorted((ROOT / part).rglob("*.py"))]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SHOWS = re.compile(">>>|```python")
-UNREAD = {"archetype"}
+UNREAD: set[str] = set()
 """settings that no code reads yet"""
 
 

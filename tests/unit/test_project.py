@@ -239,3 +239,8 @@ def test_a_host_or_address_that_cannot_be_is_refused(tmp_path, line):
     (tmp_path / "flywheel.toml").write_text(text)
     with pytest.raises(SettingsError, match=r"is no (host|web address)"):
         load_project(tmp_path)
+
+
+def test_an_unknown_archetype_names_the_three(faults):
+    (said,) = faults(least=LEAST + 'archetype = "replace"\n')
+    assert all(f"'{one}'" in said for one in ("improve", "augment", "automate"))

@@ -48,7 +48,32 @@ def ahead_sheet(found: Assessment) -> Sheet:
         values=(0, 1, 2),
         caption="What each night's candidate was measured at, squares: models of parts of the newest rows, "
         "and the 80 % band of what is expected.",
-        note=f"{_return(found)}. {_saving(found)}" if rows else too_few(found.points),
+        note=f"{_return(found)}. {_saving(found)}"
+        if rows
+        else too_few([*found.parts, *found.points]),
+    )
+
+
+def steps_sheet(found: Assessment) -> Sheet:
+    """Return the table of what accuracy costs, which rises steeply."""
+    rows = [
+        (
+            text.number(value),
+            outlook_line(labels, _whole),
+            "" if found.price is None else outlook_line(spent(found.price, labels), _whole),
+        )
+        for value, labels in found.steps
+    ]
+    return Sheet(
+        key="steps",
+        title="What accuracy costs",
+        headings=(found.metric, "further labels", found.currency),
+        rows=tuple(rows),
+        values=(0, 1, 2),
+        note="With 3/4, 1/2, 1/4 and 1/10 of what is missing to the best value now. A product that needs less "
+        "costs less: see abstention"
+        if rows
+        else too_few([*found.parts, *found.points]),
     )
 
 
@@ -71,12 +96,16 @@ def _return(found: Assessment) -> str:
             f"{said}. What that returns needs [value] right and wrong, and a metric that is a share"
         )
     said += f", and return {outlook_line(found.worth)} {found.currency} a night"
-    if found.price is None or found.worth.high <= 0:
+    if found.worth.high <= 0:
+        return f"{said}: none, since [value] right is below wrong"
+    if found.price is None:
         return said
-    nights = NEXT * found.price.value / found.worth.middle if found.worth.middle > 0 else math.inf
-    if nights > _YEAR:
+    cost = NEXT * found.price.value
+    ends = reversed(astuple(found.worth))
+    nights = Outlook(*(cost / one if one > 0 else math.inf for one in ends))
+    if nights.middle > _YEAR:
         return f"{said}: less than they cost within a year. Stop labeling, or raise the value of an answer"
-    return f"{said}: they have paid for themselves after {_whole(nights)} nights"
+    return f"{said}: they have paid for themselves after {outlook_line(nights, _nights)} nights"
 
 
 def _goal_row(goal: Goal) -> tuple[str, ...]:
@@ -100,6 +129,10 @@ def _whole(value: float) -> str:
     return "out of reach" if math.isinf(value) else f"{math.ceil(value):,}"
 
 
+def _nights(value: float) -> str:
+    return "never" if math.isinf(value) else _whole(value)
+
+
 def _hours(value: float) -> str:
     return _whole(value) if value >= 10 else f"{value:.2g}"
 
@@ -112,10 +145,13 @@ def _money(found: Assessment, labels: float) -> str:
 
 def _saving(found: Assessment) -> str:
     if found.saving is None:
-        return (
-            "What choosing labels saves is not known: flywheel assess --train measures it, once 20 chosen "
-            "and 20 random labels train and production has test labels"
+        why = (
+            "fewer than 20 of either kind trained when flywheel assess --train last ran: random labels "
+            "test first"
+            if found.parts
+            else "flywheel assess --train measures it, once 20 of either kind train"
         )
+        return f"What chosen labels save against random ones is not known: {why}"
     drawn, needs = found.saving.drawn, found.saving.needs
     return (
         f"{drawn:,} labels drawn by chance alone reach {text.estimate(found.saving.value)}; of the labels "

@@ -34,7 +34,7 @@ from flywheel.report.labeling.page import LABELING_PAGE
 from flywheel.report.labeling.sheets import cost_sheets
 from flywheel.report.night.facts import thin_out
 from flywheel.report.night.steps import advice
-from flywheel.report.overview.ahead import ahead_sheet, goals_sheet
+from flywheel.report.overview.ahead import ahead_sheet, goals_sheet, steps_sheet
 from flywheel.report.overview.archetype import archetype_sheet
 from flywheel.report.overview.facts import FixTimes, OverviewFacts, read_overview
 from flywheel.report.overview.sheets import (
@@ -319,6 +319,7 @@ def write_overview(loop: Loop, labeling: LabelingFacts | None = None) -> Path:
         archetype=archetype_sheet(loop.project, facts, assessed),
         goals=goals_sheet(assessed),
         ahead=ahead_sheet(assessed),
+        steps=steps_sheet(assessed),
         pages={path.name for path in folder.glob("night-*.html")},
         charts=draw_overview(facts) | dict(_learning(assessed)),
     )

@@ -188,9 +188,22 @@ def drift_sheet(facts: OverviewFacts) -> Sheet:
         headings=("night", "distance", "lower bound", "moved most", "new / reference", ""),
         values=(1, 2, 4),
         rows=rows,
-        note=f"{said[0].upper()}{said[1:]}. {_alarms(alarms)}{meaning}",
+        note=f"{said[0].upper()}{said[1:]}. {_outcomes(facts)}{_alarms(alarms)}{meaning}",
         caption="Distance between each night's predictions and those when its model was new, down to "
         "its lower bound. Red dashed: the smallest drift that matters.",
+    )
+
+
+def _outcomes(facts: OverviewFacts) -> str:
+    """Say how often answers fail, by outcomes of the newest night."""
+    watches = facts.drift[-1][1].watches if facts.drift else ()
+    known = [one for one in watches if one.stakes and not one.name]
+    if not known:
+        return ""
+    one = known[0]
+    return (
+        f"By their outcomes {one.num_new_failed:,} of {one.num_new:,} answers failed, against "
+        f"{one.num_reference_failed:,} of {one.num_reference:,} when the model was new. "
     )
 
 

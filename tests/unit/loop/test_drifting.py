@@ -1,5 +1,7 @@
 """A shift where answers fail: it is noticed on its slice, and its samples are asked about first."""
 
+from dataclasses import replace
+
 import pytest
 
 from flywheel.ledger.failures import chosen_of_batch, failures_in
@@ -59,6 +61,16 @@ def test_what_the_shift_brought_is_chosen_more_often_and_nothing_is_rolled_back(
     assert not moved["deploy"].swapped
     facts = read_facts(toy.loop, 5)
     assert all("shift" in {one.name for one in case.signals} for case in facts.cases[:6])
+
+
+def test_without_slices_all_of_production_is_watched(toy):
+    toy = replace(toy, loop=replace(toy.loop, task=replace(toy.loop.task, slices={})))
+    for number in (1, 2, 3):
+        night = draw_points(150, seed=number)[0]
+        for place, prediction in enumerate(toy.serve(night)):
+            toy.give_feedback(prediction, FeedbackKind.OUTCOME, number < 3 or place % 3 > 0)
+        done = toy.night()
+    assert [(one.name, one.is_alarm) for one in done["collect"].drift.watches] == [("", True)]
 
 
 def test_a_night_that_is_run_again_counts_the_same_outcomes(toy):
