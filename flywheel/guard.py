@@ -27,15 +27,23 @@ class Guard:
     """ASGI middleware: 400 for a foreign `Host`, 403 for what another site's page wants changed.
 
     `pages` are the addresses by which users reach the server; loopback names are always allowed.
+    `origins` are other sites whose pages may ask.
     Without `checks_host` every name is allowed, for a server that asks other machines for a token.
     """
 
-    def __init__(self, app: App, pages: Iterable[str] = (), *, checks_host: bool = True) -> None:
+    def __init__(
+        self,
+        app: App,
+        pages: Iterable[str] = (),
+        *,
+        origins: Iterable[str] = (),
+        checks_host: bool = True,
+    ) -> None:
         addresses = [urlsplit(page) for page in pages]
         names = frozenset(address.hostname or "" for address in addresses)
         self._app = app
         self._names = LOOPBACK | names if checks_host else None
-        self._own = frozenset(same for page in pages for same in origins_of(page))
+        self._own = frozenset(same for page in pages for same in origins_of(page)).union(origins)
 
     async def __call__(
         self,

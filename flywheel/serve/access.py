@@ -25,7 +25,7 @@ EVENTS_PATH = "/label-studio/events"
 """where Label Studio sends its events, with their own secret"""
 
 _VARIABLE = "FLYWHEEL_SERVER_TOKEN"
-_OPEN_PATHS = frozenset({"/health", "/readyz", EVENTS_PATH})
+_OPEN_PATHS = frozenset({"/health", "/healthz", "/readyz", EVENTS_PATH})
 _CALLERS_PATHS = frozenset({"/predict", "/feedback", "/predictions"})
 """what callers on this machine send without a token"""
 _PAGES = ("/reports/", "/pages/")

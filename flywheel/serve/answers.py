@@ -65,6 +65,10 @@ class Serving:
     """confidence below which an answer defers; None: never"""
     loaded_at: datetime
 
+    def defers(self, confidence: float) -> bool:
+        """Whether an answer of this confidence defers."""
+        return self.threshold is not None and confidence < self.threshold
+
 
 def answer_together(serving: Serving, questions: Sequence[Question]) -> list[Answered]:
     """Return the answers of one model to decoded questions of equal shape, in order.
@@ -125,5 +129,5 @@ def _answered(question: Question, answer: Answer, serving: Serving, latency_ms: 
         model_digest=serving.model.digest,
         created_at=question.asked_at,
     )
-    defer = serving.threshold is not None and confidence < serving.threshold
+    defer = serving.defers(confidence)
     return Answered(sample=question.sample, prediction=prediction, defer=defer, fault=fault)

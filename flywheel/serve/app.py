@@ -9,12 +9,14 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime
+from functools import partial
 
 import torch
 import uvicorn
 from anyio import to_thread
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 from starlette.staticfiles import StaticFiles
@@ -24,11 +26,7 @@ from flywheel.blobs import Blobs
 from flywheel.errors import (
     BusyError,
     FlywheelError,
-    PayloadError,
     SettingsError,
-    TaskError,
-    UnavailableError,
-    UnknownIdError,
 )
 from flywheel.guard import Guard
 from flywheel.ledger import Ledger
@@ -37,22 +35,19 @@ from flywheel.private import private_folder
 from flywheel.project import Project
 from flywheel.serve.access import TokenGate, command_token, required_token
 from flywheel.serve.bulk import Intake, bulk
+from flywheel.serve.connections import Connection
+from flywheel.serve.description import describe
 from flywheel.serve.events import Debouncer, Listeners
 from flywheel.serve.host import Host
 from flywheel.serve.log import Readiness
 from flywheel.serve.metrics import LedgerMetrics, Measured
-from flywheel.serve.requests import Held
-from flywheel.serve.routes import predict, router
+from flywheel.serve.predicting import KEY_HEADER, Repeats, predict
+from flywheel.serve.requests import METADATA_HEADER, Held, status_of
+from flywheel.serve.routes import router
 from flywheel.task import Task, load_task
 from flywheel.web import is_loopback_host
 
 _LOGGER = logging.getLogger(__name__)
-_STATUS = {
-    UnknownIdError: 404,
-    PayloadError: 422,
-    TaskError: 422,
-    UnavailableError: 503,
-}
 _NO_LISTENERS = Listeners()
 Site = Callable[[Project, Task, Ledger, Blobs], APIRouter]
 """makes the routes of the pages that show a project; they come from a higher layer"""
@@ -84,11 +79,13 @@ def create_app(
     host.start(datetime.now(UTC))
     # No /docs: that page loads its scripts from the internet.
     app = FastAPI(title=project.name, docs_url=None, redoc_url=None, lifespan=_lifespan)
+    app.openapi = partial(describe, app)  # type: ignore[method-assign]
     app.state.host = host
     app.state.annotations, app.state.hard_samples = annotations, hard_samples
     app.state.intake = Intake(
         project=project, ledger=ledger, blobs=blobs, reads=task.inputs, hard_samples=hard_samples
     )
+    app.state.repeats = Repeats(host, ledger)
     app.state.readiness = Readiness(project, ledger)
     app.state.held = Held(project.serve.max_payload_bytes)
     for routes in (*([site(project, task, ledger, blobs)] if site else []), router, bulk):
@@ -102,18 +99,33 @@ def create_app(
     app.add_exception_handler(FlywheelError, _answer_fault)
     app.add_exception_handler(ClientDisconnect, _answer_disconnected)
     app.add_exception_handler(Exception, _answer_unexpected)
+    _add_middleware(app, project, token)
+    host.meter.registry.register(LedgerMetrics(ledger, lambda: host.digest))
+    return app
+
+
+def _add_middleware(app: FastAPI, project: Project, token: str | None) -> None:
+    """Add what each request passes, from the inside out."""
     app.add_middleware(_HeadAsGet)
     app.add_middleware(
         TokenGate, token=token or command_token(project) or "", commands_only=token is None
     )
+    origins = project.serve.cors_origins
+    if origins:
+        headers = ["Authorization", "Content-Type", KEY_HEADER, METADATA_HEADER]
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=headers,
+        )
     # Other machines need the token, so there any name will do, such as that of a proxy.
     pages = [page for page in _pages(project) if page is not None]
-    app.add_middleware(Guard, pages=pages, checks_host=is_loopback_host(project.serve.host))
+    is_local = is_loopback_host(project.serve.host)
+    app.add_middleware(Guard, pages=pages, origins=origins, checks_host=is_local)
     app.add_middleware(
-        Measured, meter=host.meter
+        Measured, meter=app.state.host.meter
     )  # added last, so outermost: rejected requests are counted too
-    host.meter.registry.register(LedgerMetrics(ledger, lambda: host.digest))
-    return app
 
 
 def run(
@@ -141,6 +153,7 @@ def run(
             access_log=False,
             log_level="warning",
             timeout_graceful_shutdown=_GRACE_SECONDS,
+            http=Connection,
         )
         server = uvicorn.Server(config)
         write_logs(project.name)  # after uvicorn has installed its handlers
@@ -190,7 +203,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 def _answer_fault(request: Request, error: Exception) -> JSONResponse:
     """Answer an error of ours with the HTTP status of its class."""
-    status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 500)
+    status = status_of(error) if isinstance(error, FlywheelError) else 500
     if status >= 500:
         _LOGGER.warning("%s %s: %s", request.method, request.url.path, error)
     return JSONResponse({"detail": str(error)}, status)

@@ -40,7 +40,7 @@ from flywheel.ledger.segments import Entry, log_folder
 from flywheel.ledger.tables import predictions
 from flywheel.model import Model, pick_device
 from flywheel.project import Project
-from flywheel.records import Feedback, FeedbackKind, Json, Release, Sample
+from flywheel.records import Feedback, FeedbackKind, Json, Prediction, Release, Sample
 from flywheel.serve.answers import (
     Answered,
     Question,
@@ -165,7 +165,7 @@ class Host:
                     return release
         return None
 
-    async def predict(self, sample: Sample, now: datetime) -> Answered:
+    async def predict(self, sample: Sample, now: datetime, *, request_id: str = "") -> Answered:
         """Answer one sample; on return, payload and prediction are stored durably.
 
         Raises:
@@ -175,12 +175,20 @@ class Host:
         """
         task = self._current().model.task
         question = Question(
-            id=uuid4().hex, sample=sample, asked_at=now, asked_seconds=time.perf_counter()
+            id=request_id or uuid4().hex,
+            sample=sample,
+            asked_at=now,
+            asked_seconds=time.perf_counter(),
         )
         if self._decodes_slowly:  # beside the model, and several at once
             loop = asyncio.get_running_loop()
             await loop.run_in_executor(self._decoders, self._decode, task, question)
         return await self._batches.ask(question)
+
+    def answered_again(self, sample: Sample, prediction: Prediction) -> Answered:
+        """Return a prediction that was stored earlier, as it would be answered now."""
+        defer = self._current().defers(prediction.confidence)
+        return Answered(sample=sample, prediction=prediction, defer=defer, fault=None)
 
     def feedback(
         self, request_id: str, kind: FeedbackKind, value: Json, now: datetime, *, source: str = ""

@@ -52,7 +52,9 @@ class PredictionLog:
         self._segment: Segment | None = None
         self._appending, self._taking_in = threading.Lock(), threading.Lock()
         self._is_new, self._is_closing = threading.Event(), threading.Event()
-        self._left = waiting_bytes(folder) if folder.exists() else 0
+        self._left = waiting_bytes(folder)
+        with suppress(FlywheelError):  # else the thread tries again
+            self.flush()
         if self._left:
             self._is_new.set()
         self._thread = threading.Thread(target=self._keep_taking_in, name="log", daemon=True)

@@ -33,6 +33,7 @@ _ENDPOINTS = (
     "/predict",
     "/feedback",
     "/health",
+    "/healthz",
     "/readyz",
     "/model",
     "/model/canary",

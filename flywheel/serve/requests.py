@@ -17,6 +17,13 @@ from fastapi import HTTPException, Request
 from pydantic import BaseModel, ConfigDict, Field, StrictStr, ValidationError, model_validator
 from pydantic_core import from_json
 
+from flywheel.errors import (
+    FlywheelError,
+    PayloadError,
+    TaskError,
+    UnavailableError,
+    UnknownIdError,
+)
 from flywheel.records import FeedbackKind, Json, Sample, canonical
 
 _MOST_COMMAND_BYTES = 262_144
@@ -50,6 +57,11 @@ def payload_body(request: Request) -> AbstractAsyncContextManager[bytes]:
     """
     most: int = request.app.state.host.project.serve.max_payload_bytes
     return _held(request, most, "Send a smaller payload, or raise serve.max_payload_bytes.")
+
+
+def many_body(request: Request) -> AbstractAsyncContextManager[bytes]:
+    """Return a body of many payloads; errors as of `payload_body`."""
+    return _held(request, _most_bulk(request), "Send fewer payloads at once.")
 
 
 async def feedback_body(request: Request) -> AsyncIterator[bytes]:
@@ -182,8 +194,15 @@ _FORMS = ("multipart/", "application/x-www-form-urlencoded")  # a payload in the
 _MAX_MEDIA_TYPE_CHARACTERS = 100  # width of the ledger's column
 _MAX_CANARY_SAMPLES = 1000
 _SHOWN_FAULTS = 10
-_METADATA_HEADER = "X-Sample-Metadata"
+METADATA_HEADER = "X-Sample-Metadata"
 _EXAMPLE = '{"session": "a7"}'
+
+_STATUS = {
+    UnknownIdError: 404,
+    PayloadError: 422,
+    TaskError: 422,
+    UnavailableError: 503,
+}
 
 Body = TypeVar("Body", bound=BaseModel)
 
@@ -242,23 +261,36 @@ class CanaryAnswer(_Body):
 
 
 def read_sample(request: Request, body: bytes) -> Sample:
-    """Return the sample of a request.
+    """Return the sample of a request; errors as of `sample_of`."""
+    media_type = request.headers.get("content-type", "").strip()
+    return sample_of(body, media_type, request.headers.get(METADATA_HEADER))
+
+
+def sample_of(payload: bytes, media_type: Json, metadata: str | None) -> Sample:
+    """Return the sample of a payload and what was sent with it.
 
     Raises:
         HTTPException: 415 without a media type, 422 without a payload or with invalid metadata.
     """
-    media_type = request.headers.get("content-type", "").strip()
-    is_form = media_type.lower().startswith(_FORMS)
-    if is_form or not 0 < len(media_type) <= _MAX_MEDIA_TYPE_CHARACTERS:
+    is_form = str(media_type).lower().startswith(_FORMS)
+    if (
+        not isinstance(media_type, str)
+        or is_form
+        or not 0 < len(media_type) <= _MAX_MEDIA_TYPE_CHARACTERS
+    ):
         raise HTTPException(
             415,
-            f"Content-Type is {media_type[:200]!r}. Send the payload itself as the body, and its media "
+            f"Content-Type is {str(media_type)[:200]!r}. Send the payload itself as the body, and its media "
             f"type, such as image/png, in 1 to {_MAX_MEDIA_TYPE_CHARACTERS} characters.",
         )
-    if not body:
+    if not payload:
         raise HTTPException(422, "The body has 0 bytes. Send the payload itself as the body.")
-    header = request.headers.get(_METADATA_HEADER)
-    return Sample.of(body, media_type, None if header is None else _metadata(header))
+    return Sample.of(payload, media_type, None if metadata is None else _metadata(metadata))
+
+
+def status_of(error: FlywheelError) -> int:
+    """Return the HTTP status of an error of ours."""
+    return next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 500)
 
 
 def read_command(request: Request, body: bytes, kind: type[Body]) -> Body:
@@ -325,7 +357,7 @@ def _metadata(header: str) -> dict[str, Json]:
 def _bad_metadata(header: str, reason: str) -> HTTPException:
     return HTTPException(
         422,
-        f"{_METADATA_HEADER} is {header[:200]!r}: {reason}. "
+        f"{METADATA_HEADER} is {header[:200]!r}: {reason}. "
         f"Send a JSON object such as {_EXAMPLE}, or leave the header out.",
     )
 

@@ -13,6 +13,7 @@ from flywheel.serve.access import EVENTS_PATH
 from flywheel.serve.bulk import intake_of
 from flywheel.serve.events import Debouncer, check_event
 from flywheel.serve.host import Host
+from flywheel.serve.predicting import predict
 from flywheel.serve.requests import (
     CanaryAnswer,
     CanaryBody,
@@ -21,9 +22,7 @@ from flywheel.serve.requests import (
     command_body,
     feedback_body,
     is_bulk,
-    payload_body,
     read_command,
-    read_sample,
 )
 
 router = APIRouter()
@@ -32,23 +31,7 @@ _Feedback = Annotated[bytes, Depends(feedback_body)]
 _Command = Annotated[bytes, Depends(command_body)]
 
 
-@router.post("/predict")
-async def predict(request: Request) -> Response:
-    """Answer the payload in the body."""
-    async with payload_body(request) as body:
-        answered = await _host(request).predict(read_sample(request, body), _now())
-    prediction = answered.prediction
-    return JSONResponse(
-        {
-            "request_id": prediction.id,
-            "sample_id": prediction.sample_id,
-            "answer": prediction.answer,
-            "confidence": prediction.confidence,
-            "defer": answered.defer,
-            "model_digest": prediction.model_digest,
-            "latency_ms": prediction.latency_ms,
-        }
-    )
+router.post("/predict")(predict)
 
 
 @router.post("/feedback")
@@ -65,6 +48,7 @@ def _feedback(request: Request, body: _Feedback) -> JSONResponse:
 
 
 @router.get("/health")
+@router.get("/healthz")
 def _health(request: Request) -> JSONResponse:
     """Report the project, its id and the digest of the serving model; needs no token."""
     host = _host(request)

@@ -17,6 +17,7 @@ from flywheel.settings.base import Section, web_address
 from flywheel.web import is_ipv6
 
 _Address = Annotated[str, AfterValidator(web_address)]
+_Origin = Annotated[str, Field(pattern=r"^https?://[^/*\s]+$")]
 _POOL = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 
 
@@ -139,6 +140,8 @@ class Serve(Section):
     public_url: _Address | None = None
     """address by which a Label Studio on another machine reaches the model server, to notify it of
     annotations; beside each other they need none"""
+    cors_origins: Annotated[tuple[_Origin, ...], Field(strict=False)] = ()
+    """sites such as https://app.example.com whose pages may ask the model server; none by default"""
     max_payload_bytes: int = Field(default=10_000_000, gt=0)
     max_batch: int = Field(default=64, ge=1, le=4096)
     """samples that one forward pass takes together"""

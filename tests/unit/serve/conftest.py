@@ -134,10 +134,10 @@ class Server(uvicorn.Server):
 
 
 @contextmanager
-def running(app):
+def running(app, http="auto"):
     """A client of the app, over real HTTP."""
     listener = socket.create_server(("127.0.0.1", 0))
-    server = Server(uvicorn.Config(app, log_level="critical", lifespan="on"))
+    server = Server(uvicorn.Config(app, log_level="critical", lifespan="on", http=http))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     while not hasattr(server, "_end"):
@@ -158,9 +158,9 @@ def serve(project, task, servers_ledger, blobs):
     """Options of create_app -> a client of the running app that has the token of this machine."""
     with ExitStack() as stack:
 
-        def start(settings=project, **options):
+        def start(settings=project, http="auto", **options):
             app = create_app(settings, task, servers_ledger, blobs, **options)
-            client = stack.enter_context(running(app))
+            client = stack.enter_context(running(app, http))
             if "FLYWHEEL_SERVER_TOKEN" not in os.environ:  # a test of it sends it by itself
                 client.headers["Authorization"] = f"Bearer {command_token(settings)}"
             return client
@@ -173,6 +173,11 @@ def server(release, serve):
     """A client of a server whose model adds 0."""
     release(0.0)
     return serve()
+
+
+@pytest.fixture
+def pairs():
+    return pair
 
 
 @pytest.fixture

@@ -84,7 +84,7 @@ def test_a_payload_that_the_task_cannot_read_is_422_with_the_task_s_words(server
         (b"", HEADERS, 422, "0 bytes"),
         (b"12345678", {}, 415, "image/png"),
         (b"12345678", {"Content-Type": "x/" + "y" * 200}, 415, "1 to 100"),
-        (b"12345678", {"Content-Type": "Multipart/form-data; boundary=b"}, 415, "payload itself"),
+        (b"12345678", {"Content-Type": "Multipart/form-data; boundary=b"}, 400, "boundary"),
         (b"12345678", {"Content-Type": "application/x-www-form-urlencoded"}, 415, "payload itself"),
         (b"12345678", HEADERS | {"X-Sample-Metadata": "[1]"}, 422, "not an object"),
         (b"12345678", HEADERS | {"X-Sample-Metadata": "{"}, 422, "'{'"),
