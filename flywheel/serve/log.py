@@ -227,7 +227,8 @@ class Readiness:
 
 
 def _folders(project: Project) -> Iterator[tuple[str, Path]]:
-    """The folders of the ledger and of the blobs, those that are on this machine."""
+    """The state folder, where the log is, and those of ledger and blobs that are on this machine."""
+    yield "the state folder", project.state
     url = make_url(project.ledger_url)
     if url.get_backend_name() == "sqlite" and url.database:
         yield "the ledger's folder", Path(url.database).parent

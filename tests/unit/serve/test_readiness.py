@@ -23,17 +23,32 @@ def test_without_a_model_nothing_can_be_answered(serve):
     assert (answer.status_code, answer.json()["faults"]) == (503, ["no model is released yet"])
 
 
+def full(_descriptor):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 def test_a_full_disk_is_not_ready_while_health_is_well(server, monkeypatch):
     """The server was well while every prediction was 503."""
-
-    def full(_descriptor):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
     monkeypatch.setattr("flywheel.serve.log.os.fsync", full)
     answer = server.get("/readyz")
     assert answer.status_code == 503
     assert "the blobs' folder cannot be written: No space left on device" in answer.json()["faults"]
     assert server.get("/health").status_code == 200
+
+
+def test_the_disk_of_the_log_is_tried_where_ledger_and_blobs_are_elsewhere(
+    project, release, serve, monkeypatch
+):
+    release(0.0)
+    elsewhere = {"ledger": "postgresql://elsewhere", "blobs": "s3://elsewhere"}
+    storage = project.storage.model_copy(update=elsewhere)
+    server = serve(project.model_copy(update={"storage": storage}))
+    assert server.get("/readyz").status_code == 200
+    monkeypatch.setattr("flywheel.serve.log._FRESH_SECONDS", -1.0)
+    monkeypatch.setattr("flywheel.serve.log.os.fsync", full)
+    assert server.get("/readyz").json()["faults"] == [
+        "the state folder cannot be written: No space left on device"
+    ]
 
 
 def test_a_ledger_that_is_gone_is_not_ready_and_comes_back(server, project, monkeypatch):
