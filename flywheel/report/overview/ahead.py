@@ -45,7 +45,7 @@ def ahead_sheet(found: Assessment) -> Sheet:
         title="What more labels are expected to bring",
         headings=("labels that train", found.metric, f"further {found.currency}"),
         rows=tuple(rows),
-        values=(0, 1, 2),
+        values=(1, 2),
         caption="What each night's candidate was measured at, squares: models of parts of the newest rows, "
         "and the 80 % band of what is expected.",
         note=f"{_return(found)}. {_saving(found)}"
@@ -69,7 +69,7 @@ def steps_sheet(found: Assessment) -> Sheet:
         title="What accuracy costs",
         headings=(found.metric, "further labels", found.currency),
         rows=tuple(rows),
-        values=(0, 1, 2),
+        values=(1, 2),
         note="With 3/4, 1/2, 1/4 and 1/10 of what is missing to the best value now. A product that needs less "
         "costs less: see abstention"
         if rows
@@ -105,7 +105,7 @@ def _return(found: Assessment) -> str:
     nights = Outlook(*(cost / one if one > 0 else math.inf for one in ends))
     if nights.middle > _YEAR:
         return f"{said}: less than they cost within a year. Stop labeling, or raise the value of an answer"
-    return f"{said}: they have paid for themselves after {outlook_line(nights, _nights)} nights"
+    return f"{said}: they have paid for themselves after {outlook_line(nights, _whole)} nights"
 
 
 def _goal_row(goal: Goal) -> tuple[str, ...]:
@@ -126,11 +126,7 @@ def outlook_line(outlook: Outlook, form: Callable[[float], str] = text.number) -
 
 
 def _whole(value: float) -> str:
-    return "out of reach" if math.isinf(value) else f"{math.ceil(value):,}"
-
-
-def _nights(value: float) -> str:
-    return "never" if math.isinf(value) else _whole(value)
+    return "never" if math.isinf(value) else f"{math.ceil(value):,}"
 
 
 def _hours(value: float) -> str:
@@ -165,9 +161,10 @@ def _about(found: Assessment) -> str:
             "No requirement is set. Write metric.requirement, the value that the product needs, and this "
             "says what it takes"
         )
+    said = "In brackets: 10 and 90 %; never: a hundred times the labels do not suffice"
     if not found.num_checked:
-        return "In brackets: 10 and 90 %. No forecast has met its night yet"
+        return f"{said}. No forecast has met its night yet"
     return (
-        f"In brackets: 10 and 90 %. Of the last {found.num_checked} nights {found.held} lay in the 80 % "
-        "interval that was forecast the night before"
+        f"{said}. Of the last {found.num_checked} nights {found.held} lay in the 80 % interval that was "
+        "forecast the night before"
     )
