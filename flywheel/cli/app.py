@@ -271,11 +271,14 @@ def rollback(
     """Release the previous model again."""
     from flywheel.cli.running import report_release
     from flywheel.loop import open_loop
-    from flywheel.loop.release import roll_back
+    from flywheel.loop.release import roll_back, said_of
 
     with open_loop(directory, creates=False) as loop:
         released = roll_back(loop, f"roll-back: {reason}")
         report_release(loop.project, released)
+        if loop.project.is_external:
+            console.say(f"{released.checkpoint_digest[:12]} again: {said_of(loop, released)}")
+            return
     console.say(f"release {released.number} serves {released.checkpoint_digest[:12]} again")
 
 

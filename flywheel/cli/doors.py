@@ -123,6 +123,32 @@ def champion(
     console.say(f"release {released.number} is {released.checkpoint_digest[:12]}, the champion")
 
 
+@doors.command(rich_help_panel="Decisions")
+def export_release(
+    to: Annotated[str, typer.Argument(metavar="FOLDER", help="or an fsspec address")],
+    number: Annotated[
+        int | None, typer.Option("--release", help="its number", show_default="the current one")
+    ] = None,
+    directory: Directory = HERE,
+) -> None:
+    """Write the artifact of a release, with a manifest of digests, for a server of your own."""
+    from flywheel.handover import write_release
+    from flywheel.ledger.releases import release_history
+    from flywheel.loop import open_loop
+
+    with open_loop(directory, creates=False) as loop:
+        with loop.ledger.read() as connection:
+            known = {one.number: one for one in release_history(connection)}
+        wanted = known.get(max(known, default=0) if number is None else number)
+        if wanted is None:
+            raise UserError(
+                f"{loop.project.name} has no release {number or 1}. See flywheel status for what is "
+                "released, and run flywheel night for the first one"
+            )
+        artifact = loop.blobs.get(wanted.checkpoint_digest)
+        console.say(f"wrote {write_release(loop.project, wanted, artifact, to)}")
+
+
 def _reading(
     loop: Loop, columns: Sequence[str], ignored: Sequence[str], zone: str | None, *, are_texts: bool
 ) -> Reading:

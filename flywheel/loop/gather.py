@@ -23,6 +23,7 @@ from flywheel.decide import rate_bound, watch
 from flywheel.decide.challenge import labels_to_open
 from flywheel.errors import BusyError, FlywheelError, RefusedError, UnavailableError, UserError
 from flywheel.faults import UNREADABLE
+from flywheel.handover import advance, describe_handover
 from flywheel.ledger.codec import from_json
 from flywheel.ledger.engine import project_id
 from flywheel.ledger.failures import add_failures
@@ -135,14 +136,16 @@ def _own_note(loop: Loop, digest: str) -> str:
 
 
 def _deploy_elsewhere(loop: Loop, release: Release | None) -> Deployed:
-    """The result where the user's own server serves: nothing is asked or swapped here."""
+    """The result where the user's own server serves: how far it has come with the release."""
     if release is None:
         note = f"{_NO_RELEASE}; your own server is to serve it"
         return Deployed(released_digest=None, serving_digest=None, swapped=False, note=note)
-    wanted = release.checkpoint_digest
-    said = f"release {release.number} is for your own server, which a night does not ask"
+    wanted, serving, said = release.checkpoint_digest, None, ""
+    if advanced := advance(loop.project, loop.ledger, loop.blobs, loop.now()):
+        said = describe_handover(*advanced, loop.now())
+        serving = wanted if advanced[1].verified_at is not None else None
     note = "; ".join(filter(None, [said, _own_note(loop, wanted)]))
-    return Deployed(released_digest=wanted, serving_digest=None, swapped=False, note=note)
+    return Deployed(released_digest=wanted, serving_digest=serving, swapped=False, note=note)
 
 
 def _deploy_nothing(loop: Loop) -> Deployed:

@@ -15,8 +15,10 @@ from sqlalchemy import Connection
 from flywheel.artifact import load_model
 from flywheel.errors import FlywheelError, UserError
 from flywheel.evaluate import Rows, answered_right, latency_fault
+from flywheel.handover import advance, begin_handover, describe_handover
 from flywheel.ledger.datasets import read_manifest
 from flywheel.ledger.failures import failures_in, move_failures, num_moved
+from flywheel.ledger.handovers import get_handover
 from flywheel.ledger.judged import report_of_night
 from flywheel.ledger.locks import hold
 from flywheel.ledger.releases import add_release, current_release, release_history
@@ -76,7 +78,7 @@ def release(night: NightRun, digest: str, reason: str) -> Released:
         release_number=pointer.number,
         serving_digest=digest,
         num_fixed=mark_fixed(loop, night.number, digest),
-        note=_said(loop, pointer),
+        note=said_of(loop, pointer),
     )
 
 
@@ -127,11 +129,14 @@ def release_checked(
     return _swap(loop, digest, reason, threshold, also)
 
 
-def _said(loop: Loop, pointer: Release) -> str:
+def said_of(loop: Loop, pointer: Release) -> str:
     """What became of a release that was just made."""
-    if loop.project.is_external:
-        return f"release {pointer.number} is for your own server to take"
-    return f"release {pointer.number} serves"
+    if not loop.project.is_external:
+        return f"release {pointer.number} serves"
+    with loop.ledger.read() as connection:
+        handover = get_handover(connection, pointer.number)
+    assert handover is not None  # noqa: S101  it was begun with the release
+    return describe_handover(pointer, handover, loop.now())
 
 
 def keep(night: NightRun, note: str) -> Released:
@@ -169,7 +174,12 @@ def _swap(
     # The pointer moves last: a crash before this commit leaves the old release in force.
     with loop.ledger.begin() as connection:
         also(connection)
-        return add_release(connection, digest, reason[:_REASON], loop.now(), threshold)
+        made = add_release(connection, digest, reason[:_REASON], loop.now(), threshold)
+        if loop.project.is_external:
+            begin_handover(connection, loop.project, made)
+    if loop.project.is_external:
+        advance(loop.project, loop.ledger, loop.blobs, loop.now())
+    return made
 
 
 def _earlier_threshold(loop: Loop, current: Release) -> float | None:

@@ -12,10 +12,12 @@ from typing import Any
 from sqlalchemy import Connection
 
 from flywheel.artifact import read_card
+from flywheel.handover import describe_handover
 from flywheel.ledger.campaigns import labeling_projects
 from flywheel.ledger.codec import from_json
 from flywheel.ledger.datasets import latest_version
 from flywheel.ledger.failures import count_failures
+from flywheel.ledger.handovers import get_handover
 from flywheel.ledger.history import get_night
 from flywheel.ledger.judged import (
     get_decision,
@@ -66,6 +68,8 @@ class Status:
     release: Release | None
     is_external: bool
     """whether a server of the user's own is to serve it"""
+    handover: str
+    """how far that server has come with it, one sentence; "": it is not such a one's"""
     changed: str
     """what has changed in the task's code since that model was made; "": nothing"""
     approval: str
@@ -94,6 +98,8 @@ class Status:
         """Yield the status as lines of text, for a terminal."""
         what = "released     " if self.is_external else "serves       "
         yield f"{what} {_serves(self.release)}"
+        if self.handover:
+            yield f"handover      {self.handover}"
         if self.changed:
             yield f"code          {self.changed}"
         yield f"last night    {_night(self.last_night, self.decision)}"
@@ -140,6 +146,7 @@ def status(loop: Loop) -> Status:
             holder=holder,
             release=current_release(connection),
             is_external=loop.project.is_external,
+            handover=_handover(loop, connection),
             changed=_changed(loop, current_release(connection)),
             approval=asked_line(loop.project, asked) if asked is not None else "",
             failures=count_failures(connection),
@@ -156,6 +163,14 @@ def status(loop: Loop) -> Status:
             if under_way is None
             else _unfinished(loop, under_way, holder),
         )
+
+
+def _handover(loop: Loop, connection: Connection) -> str:
+    release = current_release(connection)
+    if release is None or not loop.project.is_external:
+        return ""
+    found = get_handover(connection, release.number)
+    return "" if found is None else describe_handover(release, found, loop.now())
 
 
 def _last_finished(connection: Connection, newest: Night | None) -> Night | None:

@@ -34,7 +34,7 @@ from flywheel.logs import write_logs
 from flywheel.private import private_folder
 from flywheel.project import Project
 from flywheel.serve.access import TokenGate, command_token, required_token
-from flywheel.serve.bulk import Intake, bulk
+from flywheel.serve.bulk import Announcer, Intake, bulk
 from flywheel.serve.connections import Connection
 from flywheel.serve.description import describe
 from flywheel.serve.events import Debouncer, Listeners
@@ -192,9 +192,11 @@ def _debouncers(
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     """End what the server began, once no request is left."""
     host: Host = app.state.host
+    announcer = Announcer(app.state.intake)
     try:
         yield
     finally:  # also when a second signal interrupts the shutdown
+        announcer.close()
         for debouncer in (app.state.hard_samples, app.state.annotations):
             if debouncer is not None:
                 debouncer.close()

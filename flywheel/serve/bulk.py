@@ -1,4 +1,4 @@
-"""Predictions and feedback of other servers in bulk: JSON Lines over HTTP, each row stored once.
+"""What passes between another server and us over HTTP: predictions and feedback in bulk, and releases.
 
 The same rows as `flywheel import` reads, and the same code. Sending a body again changes nothing, so
 that a caller who heard no answer sends it again.
@@ -6,26 +6,35 @@ that a caller who heard no answer sends it again.
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, HTTPException, Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
+from sqlalchemy.exc import SQLAlchemyError
 
 from flywheel.blobs import Blobs
+from flywheel.errors import FlywheelError
+from flywheel.handover import keep_trying, manifest_of
 from flywheel.intake import Kind, Placing, Reading, Row, Taken, json_row, pieces_of, read_rows, take
 from flywheel.ledger import Ledger
+from flywheel.ledger.handovers import get_handover
 from flywheel.ledger.intake import Arrived
+from flywheel.ledger.releases import current_release
 from flywheel.project import Project
-from flywheel.records import Sample
+from flywheel.records import Release, Sample
 from flywheel.serve.events import Debouncer
 from flywheel.serve.log import durably
 from flywheel.serve.requests import bulk_body, is_bulk
 
 bulk = APIRouter()
 
+_LOGGER = logging.getLogger(__name__)
+_LOOK_SECONDS = 5.0
 _SHOWN = 100
 """rejected rows that an answer names"""
 
@@ -95,6 +104,65 @@ def _predictions(request: Request, body: Annotated[bytes, Depends(bulk_body)]) -
             "object a line, as application/jsonl.",
         )
     return intake_of(request).answer("predictions", body)
+
+
+@bulk.get("/release")
+def _release(request: Request) -> JSONResponse:
+    """Report what is released: digests of its files, and how far it has been handed over."""
+    release, artifact = _released(request)
+    intake = intake_of(request)
+    with intake.ledger.read() as connection:
+        handover = get_handover(connection, release.number)
+    now = datetime.now(UTC)
+    return JSONResponse(
+        manifest_of(intake.project, release, artifact)
+        | {
+            "artifact": handover.address if handover else None,
+            "state": handover.state(now) if handover else None,
+            "fault": handover.fault if handover else "",
+        }
+    )
+
+
+@bulk.get("/release/artifact")
+def _artifact(request: Request) -> Response:
+    """Return the bytes of the released artifact, whose SHA-256 is the digest."""
+    release, artifact = _released(request)
+    kind = "application/x-tar" if artifact[257:262] == b"ustar" else "application/octet-stream"
+    return Response(artifact, 200, {"ETag": f'"{release.checkpoint_digest}"'}, kind)
+
+
+def _released(request: Request) -> tuple[Release, bytes]:
+    intake = intake_of(request)
+    with intake.ledger.read() as connection:
+        release = current_release(connection)
+    if release is None:
+        raise HTTPException(
+            404, "Nothing is released yet. Run flywheel night or flywheel champion."
+        )
+    return release, intake.blobs.get(release.checkpoint_digest)
+
+
+class Announcer:
+    """Tries the hand-over of a release again, in the background, until its server reports it."""
+
+    def __init__(self, intake: Intake) -> None:
+        self._intake, self._ended = intake, threading.Event()
+        self._thread = threading.Thread(target=self._run, name="announcer", daemon=True)
+        if intake.project.is_external:
+            self._thread.start()
+
+    def close(self) -> None:
+        """End it; a try that is under way ends by itself."""
+        self._ended.set()
+
+    def _run(self) -> None:
+        intake = self._intake
+        while not self._ended.wait(_LOOK_SECONDS):
+            try:
+                keep_trying(intake.project, intake.ledger, intake.blobs, lambda: datetime.now(UTC))
+            except (FlywheelError, SQLAlchemyError, OSError) as error:
+                _LOGGER.warning("the hand-over of the release waits: %s", error)
 
 
 def intake_of(request: Request) -> Intake:

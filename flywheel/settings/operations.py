@@ -132,6 +132,14 @@ class Serve(Section):
     mode: Literal["built-in", "external"] = "built-in"
     """built-in: flywheel's model server answers your callers; external: a server of your own does, and
     nights need none of ours (flywheel/intake/README.md)"""
+    handover: str | None = None
+    """folder or fsspec address where the artifact of each release is written, for a server of your own"""
+    announce_url: _Address | None = None
+    """webhook of your own server, which hears of releases; FLYWHEEL_RELEASE_SECRET signs them"""
+    health_url: _Address | None = None
+    """where your own server reports, as JSON, the digest of the release that it serves"""
+    verify_hours: float = Field(default=24.0, gt=0, le=24 * 30)
+    """until a release that your own server does not report is overdue"""
     payload_roots: Annotated[tuple[str, ...], Field(strict=False)] = ()
     """folders and fsspec addresses below which POST /predictions may name payloads; none by default"""
     host: Annotated[str, AfterValidator(_host)] = "127.0.0.1"

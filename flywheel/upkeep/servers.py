@@ -20,6 +20,7 @@ from flywheel.annotate import LabelStudioBackend
 from flywheel.artifact import load_model, read_card
 from flywheel.blobs import Blobs
 from flywheel.errors import UnavailableError
+from flywheel.handover import advance, describe_handover
 from flywheel.ledger import Ledger
 from flywheel.ledger.releases import current_release
 from flywheel.model import pick_device
@@ -71,6 +72,7 @@ def model_server(project: Project, environment: Mapping[str, str]) -> Iterator[F
 
 def _own_server(project: Project) -> Iterator[Finding]:
     """Whether flywheel's server takes predictions; nights do without it where the user's own serves."""
+    yield from _handed_over(project)
     try:
         ready = _get(project, f"{project.server_url}/readyz")
     except UnavailableError:
@@ -84,6 +86,19 @@ def _own_server(project: Project) -> Iterator[Finding]:
     yield from faults or [
         ok("model server", f"your own serves; {project.server_url} takes its predictions")
     ]
+
+
+def _handed_over(project: Project) -> Iterator[Finding]:
+    """Whether the user's own server has taken what was released."""
+    if _released(project) is None:
+        return
+    with closing(Ledger.open(project.ledger_url)) as ledger:
+        now = datetime.now(UTC)
+        advanced = advance(project, ledger, Blobs.open(project.blobs_url), now)
+    if advanced is not None:
+        state = advanced[1].state(now)
+        finding = {"verified": ok, "overdue": fail}.get(state, warn)
+        yield finding("release", describe_handover(*advanced, now))
 
 
 def _unready(project: Project, answer: httpx.Response) -> Iterator[Finding]:

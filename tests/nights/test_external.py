@@ -33,7 +33,7 @@ def test_nights_train_and_release_without_a_model_server(project):
     assert first["deploy"].released_digest is None
     assert first["release"].release_number == 1
     assert second["deploy"].released_digest == first["release"].serving_digest
-    assert "your own server" in second["deploy"].note
+    assert "release 1 is announced" in second["deploy"].note
 
 
 def test_going_back_asks_no_server_either(project):

@@ -25,7 +25,7 @@ LAYERS = (
     ("flywheel.loop",),
     ("flywheel.stack", "flywheel.checks", "flywheel.templates"),
     tuple(f"flywheel.{stage}" for stage in STAGES),
-    ("flywheel.artifact", "flywheel.intake"),
+    ("flywheel.artifact", "flywheel.intake", "flywheel.handover"),
     ("flywheel.logged",),
     tuple(
         f"flywheel.{part}" for part in ("ledger", "blobs", "model", "gpu", "annotators", "metrics")

@@ -1,6 +1,7 @@
 """flywheel import, as it is typed: it shows what it understood, and stores each row once."""
 
 import json
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -10,6 +11,7 @@ from flywheel.cli import main
 from flywheel.cli.starter import write_starter
 from flywheel.ledger.predictions import measure_log
 from flywheel.loop import open_loop
+from flywheel.model import weights_of
 
 
 @pytest.fixture
@@ -105,3 +107,44 @@ def test_answers_that_are_none_of_the_task_are_named(flywheel, log):
     row = json.loads(log.read_text().splitlines()[0])
     write_lines(log, [row | {"answer": {"x": 1}}])
     assert "is no answer of the task" in flywheel("predictions", log, *OPTIONS, "--dry-run")[1]
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, directory):
+    """Run any command; its status and what it printed."""
+
+    def go(*arguments):
+        monkeypatch.setattr("sys.argv", ["flywheel", *map(str, arguments), "-d", str(directory)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        return ended.value.code or 0, said.err + said.out
+
+    return go
+
+
+def test_a_champion_is_registered_and_its_release_exported(run, directory, tmp_path, monkeypatch):
+    monkeypatch.setattr("flywheel.cli.running.report_release", lambda *_: None)
+    settings = directory / "flywheel.toml"
+    settings.write_text(settings.read_text() + '\n[serve]\nmode = "external"\n')
+    folder = tmp_path / "model"
+    folder.mkdir()
+    with open_loop(directory) as loop:
+        (folder / "w.safetensors").write_bytes(weights_of(loop.task.network()))
+    status, said = run("champion", folder)
+    assert (status, "release 1 is" in said) == (0, True), said
+    status, said = run("export-release", tmp_path / "out")
+    place = Path(said.split("wrote ")[1].strip())
+    manifest = json.loads((place / "manifest.json").read_text())
+    assert (status, manifest["release"], manifest["files"][0]["name"]) == (
+        0,
+        1,
+        "network.safetensors",
+    )
+    assert "has no release 7" in run("export-release", tmp_path / "out", "--release", 7)[1]
+
+
+def test_a_champion_is_one_thing(run):
+    assert "Give one of them" in run("champion")[1]
+    assert "only answers" in run("champion", "--answers", "resnet-3")[1]

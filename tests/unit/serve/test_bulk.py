@@ -2,6 +2,7 @@
 
 import base64
 import gzip
+import hashlib
 import json
 import struct
 import time
@@ -132,3 +133,14 @@ def test_a_server_that_others_reach_wants_its_token(serve, project, monkeypatch,
     assert client.post("/predictions", content=lines(rows), headers=LINES).status_code == 401
     headers = LINES | {"Authorization": "Bearer secret"}
     assert client.post("/predictions", content=lines(rows), headers=headers).status_code == 200
+
+
+def test_a_release_can_be_pulled(serve, release):
+    client = serve()
+    assert client.get("/release").status_code == 404
+    digest = release(1.0)
+    said = client.get("/release").json()
+    artifact = client.get("/release/artifact")
+    assert said["digest"] == digest == hashlib.sha256(artifact.content).hexdigest()
+    assert [file["name"] for file in said["files"]] == ["network.safetensors"]
+    assert artifact.headers["ETag"] == f'"{digest}"'
