@@ -35,6 +35,8 @@ bulk = APIRouter()
 
 _LOGGER = logging.getLogger(__name__)
 _LOOK_SECONDS = 5.0
+_MOST_LINES = 100_000
+"""of a body; each costs time and memory for its reason, also one that holds nothing"""
 _SHOWN = 100
 """rejected rows that an answer names"""
 
@@ -55,8 +57,13 @@ class Intake:
         """Store the rows of a body, and say what became of them.
 
         Raises:
+            HTTPException: 413 for too many lines, before any is read.
             UnavailableError: they cannot be stored; those of earlier pieces may be.
         """
+        if body.count(b"\n") > _MOST_LINES:
+            raise HTTPException(
+                413, f"The body has more than {_MOST_LINES:,} lines. Send fewer lines at once."
+            )
         taken = self._take(kind, body)
         said = {
             "new": taken.num_new,

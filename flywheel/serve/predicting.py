@@ -108,6 +108,11 @@ async def predict(request: Request) -> JSONResponse:
         async with payload_body(request) as body:
             return JSONResponse(_said(await repeats.answer(read_sample(request, body), key)))
     async with many_body(request) as body:
+        mark = b"--" + _boundary(media_type) if is_form else b"\n"
+        if body.count(mark) > _MOST_ITEMS + 1:  # before each becomes an object
+            raise HTTPException(
+                422, f"The body has more than {_MOST_ITEMS:,} payloads. Send fewer at once."
+            )
         samples = list(_parts(body, media_type) if is_form else _lines(body))
         if not 0 < len(samples) <= _MOST_ITEMS:
             raise HTTPException(
@@ -209,9 +214,7 @@ def _payload(row: Mapping[str, Any]) -> tuple[bytes, str]:
 
 def _parts(body: bytes, media_type: str) -> Sequence[Callable[[], Sample]]:
     """The parts of a form, each a payload with its Content-Type."""
-    message = Message()
-    message["Content-Type"] = media_type
-    boundary = str(message.get_param("boundary") or "").encode("latin-1", "replace")
+    boundary = _boundary(media_type)
     first, *parts = (b"\r\n" + body).split(b"\r\n--" + boundary)
     if not boundary or first.strip() or not parts or not parts[-1].startswith(b"--"):
         raise HTTPException(
@@ -219,6 +222,12 @@ def _parts(body: bytes, media_type: str) -> Sequence[Callable[[], Sample]]:
             "The body is no multipart/form-data with the boundary of its Content-Type. Send it whole.",
         )
     return [partial(_sample_of_part, part) for part in parts[:-1]]
+
+
+def _boundary(media_type: str) -> bytes:
+    message = Message()
+    message["Content-Type"] = media_type
+    return str(message.get_param("boundary") or "").encode("latin-1", "replace")
 
 
 def _sample_of_part(part: bytes) -> Sample:

@@ -144,3 +144,10 @@ def test_a_release_can_be_pulled(serve, release):
     assert said["digest"] == digest == hashlib.sha256(artifact.content).hexdigest()
     assert [file["name"] for file in said["files"]] == ["network.safetensors"]
     assert artifact.headers["ETag"] == f'"{digest}"'
+
+
+@pytest.mark.parametrize("path", ["/predictions", "/feedback"])
+def test_a_body_of_millions_of_lines_is_refused_before_one_is_read(serve, path):
+    """8 MB of lines of one letter took 41 s and half a gigabyte."""
+    refused = serve().post(path, content=b"x\n" * 4_000_000, headers=LINES, timeout=10)
+    assert (refused.status_code, "100,000 lines" in refused.json()["detail"]) == (413, True)

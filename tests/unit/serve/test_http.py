@@ -55,6 +55,19 @@ def test_of_which_none_can_be_answered_is_an_error_itself(server):
     assert "1,001 payloads" in many.json()["detail"]
 
 
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b"\n" * 8_000_000, LINES["Content-Type"]),
+        (b"--b\r\n" * 2_000_000, "multipart/form-data; boundary=b"),
+    ],
+    ids=["lines", "form"],
+)
+def test_millions_of_payloads_are_refused_before_each_becomes_an_object(server, body, kind):
+    refused = server.post("/predict", content=body, headers={"Content-Type": kind}, timeout=10)
+    assert (refused.status_code, "more than 1,000" in refused.json()["detail"]) == (422, True)
+
+
 def test_the_files_of_a_form_are_answered_in_order(server, pairs):
     tricky = pairs(-0.0)[:4] + b"\r\n-\r"
     values = [("a", pairs(5.0)), ("b", tricky), ("c", pairs(7.0))]
