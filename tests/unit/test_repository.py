@@ -45,7 +45,7 @@ LAYERS = (
     ("flywheel.metrics.parse",),
     ("flywheel.trainers", "flywheel.returns"),
     ("flywheel.label_files",),
-    ("flywheel.media",),
+    ("flywheel.media", "flywheel.client"),
     ("flywheel.pictures", "flywheel.sources", "flywheel.calls", "flywheel.batches"),
     ("flywheel.data_files",),
     (
