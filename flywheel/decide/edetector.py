@@ -14,7 +14,7 @@ from scipy import stats
 from flywheel.decide.eprocess import log_factors
 from flywheel.records import FreshOutcomes, Watch
 
-FEWEST = 100
+FEWEST = 200
 """outcomes of a model that complete its reference"""
 _UNSURE = 0.01
 """chance that the rate of the reference is above what it is taken for"""

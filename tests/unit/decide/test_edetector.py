@@ -17,11 +17,11 @@ def nights(rng, rate, number, before=NEW, each=50):
 
 
 def test_the_first_outcomes_are_the_reference_and_bet_on_nothing():
-    first = watch(Watch(name=""), [True] * 9 + [False] * 51, 200)
-    second = watch(first, [False] * 60, 200)
-    assert (second.num_reference, second.num_reference_failed) == (120, 9)
+    first = watch(Watch(name=""), [True] * 9 + [False] * 101, 200)
+    second = watch(first, [False] * 110, 200)
+    assert (second.num_reference, second.num_reference_failed) == (220, 9)
     assert (first.stakes, second.stakes, second.is_alarm) == ((), (), False)
-    assert watch(second, [False], 200).num_reference == 120 >= FEWEST
+    assert watch(second, [False], 200).num_reference == 220 >= FEWEST
 
 
 @pytest.mark.parametrize("rate", [0.05, 0.1, 0.15])
@@ -56,6 +56,6 @@ def test_a_night_without_outcomes_changes_nothing_but_the_counts():
 
 def test_the_reference_is_taken_for_no_better_than_it_may_be():
     assert 0.1 < rate_bound(NEW) < 0.17
-    assert rate_bound(Watch(name="", num_reference=100, num_reference_failed=100)) == 1
-    always = Watch(name="", num_reference=100, num_reference_failed=100)
+    assert rate_bound(Watch(name="", num_reference=200, num_reference_failed=200)) == 1
+    always = Watch(name="", num_reference=200, num_reference_failed=200)
     assert not watch(always, [True] * 50, 200).is_alarm

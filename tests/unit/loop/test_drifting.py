@@ -77,5 +77,5 @@ def test_a_night_that_is_run_again_counts_the_same_outcomes(toy):
     for number in (1, 2):
         turn(toy, number, lambda place, _: place % 20 == 0)
     first = turn(toy, 3, lambda place, _: place % 20 == 0)["collect"].drift
-    assert {one.name: one.num_reference for one in first.watches}[""] == 150
+    assert {one.name: one.num_reference for one in first.watches}[""] == 300
     assert {one.name: one.num_new for one in first.watches}[""] == 150
