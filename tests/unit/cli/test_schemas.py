@@ -120,7 +120,8 @@ def inside(value, schema, root, where):
 def test_the_schemas_are_those_of_the_records():
     if os.environ.get("FLYWHEEL_GOLDEN") == "write":
         FILE.write_text(json.dumps(generated(), indent=1) + "\n", encoding="utf-8")
-    assert json.loads(FILE.read_text(encoding="utf-8")) == generated()
+    stored = json.loads(FILE.read_text(encoding="utf-8"))
+    assert stored == generated(), "run FLYWHEEL_GOLDEN=write pytest tests/unit/cli/test_schemas.py"
 
 
 @pytest.fixture(scope="module")
