@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
+import numpy as np
 from sqlalchemy import Connection, String, cast, func, or_, select
 
 from flywheel.ledger.annotations import newest_labels
@@ -27,7 +28,7 @@ from flywheel.ledger.tables import (
     transitions,
 )
 from flywheel.ledger.windows import latest
-from flywheel.records import FailureState, Label
+from flywheel.records import Array, FailureState, Label
 
 _SCANNED = 20_000
 """rows of an index that one window reads at most"""
@@ -252,3 +253,22 @@ def annotators_of(connection: Connection, sample_ids: Sequence[str]) -> dict[str
     for row in connection.execute(query.where(given.c.sample_id.in_(sample_ids))):
         found.setdefault(row.sample_id, set()).add(row.annotator)
     return found
+
+
+class Embedded(NamedTuple):
+    """Where a model places a sample."""
+
+    sample_id: str
+    model_digest: str
+    embedding: Array
+    """(D,) float32"""
+
+
+def newest_embeddings(connection: Connection, limit: int) -> list[Embedded]:
+    """The newest predictions with their embeddings, the newest first."""
+    columns = (predictions.c.sample_id, predictions.c.model_digest, predictions.c.embedding)
+    query = select(*columns).order_by(predictions.c.seq.desc()).limit(limit)
+    return [
+        Embedded(row.sample_id, row.model_digest, np.frombuffer(row.embedding, dtype="<f4"))
+        for row in connection.execute(query)
+    ]

@@ -1,7 +1,7 @@
 """The whole life of one sample in time order, from its first prediction to the release.
 
-Every query uses an index; only dataset versions are scanned, and only those made after the sample
-had its first label.
+Every query uses an index; of the dataset versions since the sample had its first label, so many are
+read as it takes to find where it entered, changed and left.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row
 
 from flywheel.blobs import Blobs
-from flywheel.errors import FlywheelError
+from flywheel.errors import FlywheelError, UnknownIdError
 from flywheel.faults import UNREADABLE
 from flywheel.ledger.history import Life, Uses, read_life, uses_of, versions_since
 from flywheel.ledger.samples import find_sample, load_samples
@@ -23,6 +24,10 @@ from flywheel.loop import Loop
 from flywheel.media import describe
 from flywheel.records import IMPORTED, SENSOR, FailureState, Json, Purpose, Share, Split, canonical
 from flywheel.report.kit import text
+from flywheel.report.night.facts import thin_out
+
+_READ = 40
+"""dataset versions that are read first, evenly spaced"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -158,14 +163,52 @@ def _labeled(life: Life) -> Iterator[Event]:
 def _places(
     connection: Connection, blobs: Blobs, life: Life
 ) -> list[tuple[str, datetime, _Place | None]]:
-    """Return every version since the first label, oldest first, and the sample's row in it."""
+    """Return every version since the first label, oldest first, and the sample's row in it.
+
+    Of many versions some are read; between two that differ, halves are, until the change is found. What
+    changed and was taken back between two that agree is not seen, nor is a version that is gone.
+    """
     if not life.labels:
         return []
-    versions = versions_since(connection, life.labels[0].created_at)
-    found = [
-        (row.id, row.created_at, _place(blobs.get(row.id), row, life.sample.id)) for row in versions
+    versions = versions_since(connection, life.labels[0].created_at)[::-1]
+    found: dict[int, _Place | None] = {}
+    gone = set[int]()
+
+    def read(number: int) -> None:
+        row = versions[number]
+        try:
+            found[number] = _place(blobs.get(row.id), row, life.sample.id)
+        except UnknownIdError:
+            found[number] = None
+            gone.add(number)
+
+    def fill(low: int, high: int) -> None:
+        if high - low < 2:
+            return
+        if not {low, high} & gone and _content(found[low]) == _content(found[high]):
+            for number in range(low + 1, high):
+                place = found[low]
+                found[number] = place and place._replace(version_id=versions[number].id)
+            return
+        middle = (low + high) // 2
+        read(middle)
+        fill(low, middle)
+        fill(middle, high)
+
+    marks = thin_out(range(len(versions)), _READ)
+    for number in marks:
+        read(number)
+    for low, high in pairwise(marks):
+        fill(low, high)
+    return [
+        (row.id, row.created_at, found[number])
+        for number, row in enumerate(versions)
+        if number not in gone
     ]
-    return found[::-1]
+
+
+def _content(place: _Place | None) -> tuple[Split, str] | None:
+    return (place.split, canonical(place.answer)) if place is not None else None
 
 
 def _place(manifest: bytes, version: Row[Any], sample_id: str) -> _Place | None:
@@ -187,7 +230,7 @@ def _versioned(versions: Iterable[tuple[str, datetime, _Place | None]]) -> Itera
     for version_id, made_at, place in versions:
         # When labels revert to an earlier state, that older version is used again.
         newest = made_at if newest is None else max(newest, made_at)
-        now = (place.split, canonical(place.answer)) if place is not None else None
+        now = _content(place)
         if now != before:
             inside = f"in {text.digest(version_id)}"
             said = f"no longer {inside}"

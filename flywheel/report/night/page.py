@@ -315,7 +315,8 @@ def _budget(budget: Budget, currency: str) -> str:
 def _links(
     loop: Loop, number: int, decision: Decision | None, done: dict[str, tuple[Any, float]]
 ) -> str:
-    """Return links to the pages that have been written."""
+    """Return links to the night on the site, and to the pages that have been written."""
+    site = f"{loop.project.server_page}/pages/nights/{number}"
     pages = [
         ("the whole report", report_name(number)),
         ("overview of all nights", OVERVIEW_PAGE),
@@ -324,7 +325,8 @@ def _links(
     if decision is not None:
         pages.append(("the dossier of the decision", dossier_place(decision.id)))
     folder = loop.project.state / "reports"
-    links = [
+    links = [f"- {markdown.link('the night, with the samples behind every number', site)}"]
+    links += [
         f"- {markdown.link(title, address(loop.project, name))}"
         for title, name in pages
         if (folder / name).exists()
@@ -332,4 +334,4 @@ def _links(
     url = done["route"][0].project_url if "route" in done else None
     if url is not None:
         links.append(f"- {markdown.link('the labeling project', url)}")
-    return "## Links\n\n" + "\n".join(links) if links else ""
+    return "## Links\n\n" + "\n".join(links)

@@ -185,7 +185,7 @@ def drift_sheet(facts: OverviewFacts) -> Sheet:
     return Sheet(
         key="drift",
         title="Drift",
-        headings=("night", "distance", "lower bound", "moved most", "new / reference", ""),
+        headings=("night", "distance", "lower bound", "moved most", "new / reference", "alarm"),
         values=(1, 2, 4),
         rows=rows,
         note=f"{said[0].upper()}{said[1:]}. {_outcomes(facts)}{_alarms(alarms)}{meaning}",

@@ -305,7 +305,8 @@ def _model(test: TestSet, query: Query) -> str:
 def _said(test: TestSet) -> Mapping[str, list[str]]:
     found = {model: test.names(model)[0] for model in test.models}
     found["label"] = test.names(test.models[0])[1]
-    return {who: names for who, names in found.items() if names}
+    is_drawn = {who for who, names in found.items() if names and names[0][:1] in ("[", "{")}
+    return {who: names for who, names in found.items() if names and who not in is_drawn}
 
 
 def _chosen(test: TestSet, query: Query) -> Array:

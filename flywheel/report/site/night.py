@@ -21,7 +21,7 @@ from flywheel.loop import Loop
 from flywheel.loop.context import LOOP
 from flywheel.loop.steps import STEPS, step_results
 from flywheel.metrics.names import has_unit
-from flywheel.records import Decision, Estimate, FailureState, Night, Report
+from flywheel.records import Array, Decision, Estimate, FailureState, Night, Report
 from flywheel.report.kit.challenge import budget_sheet, error_sheet
 from flywheel.report.kit.classes import class_sheets, draw_classes
 from flywheel.report.kit.measured import measured_sheets, production_line
@@ -219,26 +219,28 @@ def _histograms(test: TestSet, night: int) -> Iterator[tuple[str, tuple[Bar, ...
         usable = values[np.isfinite(values)]
         if not len(usable):
             continue
-        low, reach, end = (float(np.quantile(usable, share)) for share in (0.0, 0.95, 1.0))
-        edges = [*np.linspace(low, max(reach, low + 1e-9), _BINS), max(end, reach) + 1e-9]
-        counts, _ = np.histogram(usable, edges)
         yield (
             name,
             tuple(
-                Bar(
-                    a,
-                    b,
-                    int(n),
-                    samples_address(test=night, score=name, low=_ceil(a), high=_ceil(b)),
-                )
-                for a, b, n in zip(edges[:-1], edges[1:], counts, strict=True)
+                Bar(low, high, number, samples_address(test=night, score=name, low=low, high=high))
+                for low, high, number in _bars(usable)
             ),
         )
 
 
-def _ceil(value: float) -> float:
-    """Return a number short enough for an address."""
-    return float(f"{value:.6g}")
+def _bars(values: Array) -> Iterator[tuple[float, float, int]]:
+    """Yield ends and number of each bar: one for each value where they are few, as of counts."""
+    different, numbers = np.unique(values, return_counts=True)
+    if len(different) <= _BINS:
+        for value, number in zip(different.tolist(), numbers.tolist(), strict=True):
+            yield value, value, number
+        return
+    low, reach, end = (float(np.quantile(values, share)) for share in (0.0, 0.95, 1.0))
+    # Cut to what an address shows, so that a bar and its gallery hold the same samples.
+    inner = [float(f"{edge:.6g}") for edge in np.linspace(low, max(reach, low), _BINS)][1:]
+    edges = [low, *inner, end]
+    counts, _ = np.histogram(values, edges)
+    yield from zip(edges[:-1], edges[1:], counts.tolist(), strict=True)
 
 
 def _sheets(report: Report, decision: Decision | None, test: TestSet | None) -> tuple[Sheet, ...]:

@@ -29,6 +29,7 @@ from flywheel.report.overview.page import OVERVIEW_PAGE
 from flywheel.report.site.gallery import find
 from flywheel.report.site.home import annotators, assessment, read_home, releases
 from flywheel.report.site.life import LARGE, SMALL, life, picture
+from flywheel.report.site.map import read_map
 from flywheel.report.site.night import read_night
 from flywheel.report.site.query import CHANGES, GALLERY, MODELS, STATES, read_query, samples_address
 from flywheel.report.site.sending import Selection, take
@@ -50,6 +51,7 @@ HOME = "/pages/"
 _NAVIGATION = (
     ("home", "Overview", HOME),
     ("samples", "Samples", GALLERY),
+    ("map", "Map", "/pages/map"),
     ("annotators", "Annotators", "/pages/annotators"),
     ("releases", "Releases", "/pages/releases"),
     ("assess", "Assess", "/pages/assess"),
@@ -79,6 +81,7 @@ def site(project: Project, task: Task, ledger: Ledger, blobs: Blobs) -> APIRoute
 
     page("/", lambda _loop, _request: RedirectResponse(HOME, headers=_HEADERS))
     page(HOME, _home)
+    page("/pages/map", _map)
     page("/pages/annotators", _annotators)
     page("/pages/releases", _releases)
     page("/pages/assess", _assess)
@@ -206,6 +209,11 @@ def _home(loop: Loop, request: Request) -> Response:
     fault = host.fault if host is not None else None
     archive = _archive(loop, OVERVIEW_PAGE)
     return _show(loop, "site/home.html", "home", home=home, archive=archive, fault=fault)
+
+
+def _map(loop: Loop, request: Request) -> Response:
+    del request
+    return _show(loop, "site/map.html", "map", map=read_map(loop))
 
 
 def _annotators(loop: Loop, request: Request) -> Response:

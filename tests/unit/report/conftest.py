@@ -3,11 +3,14 @@
 import shutil
 
 import pytest
+from sqlalchemy import select
 from worlds import figures
 from worlds.colors import START, VERDICTS, Story, open_colors, write_nights
 from worlds.figures import digest_of
+from worlds.pages import client_of, open_turned
 
 from flywheel.ledger.judged import get_decision, report_of_night
+from flywheel.ledger.tables import predictions
 from flywheel.loop.replay import Exhibit
 from flywheel.records import Verdict
 from flywheel.report import step_page, write_dossier, write_report
@@ -123,3 +126,24 @@ def many_nights(tmp_path_factory):
                 )
                 story.past.end(night)
         yield story
+
+
+@pytest.fixture(scope="session")
+def turned(tmp_path_factory):
+    """A project after five real nights."""
+    with open_turned(tmp_path_factory.mktemp("turned")) as loop:
+        yield loop
+
+
+@pytest.fixture(scope="session")
+def client(turned):
+    """A client of its site."""
+    return client_of(turned)
+
+
+@pytest.fixture(scope="session")
+def rows(turned):
+    """Its predictions, newest first."""
+    with turned.ledger.read() as connection:
+        query = select(predictions).order_by(predictions.c.seq.desc())
+        return connection.execute(query).all()

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from worlds.colors import HOUR
 
 from flywheel.errors import UnknownIdError, UserError
 from flywheel.ledger.annotations import save_annotations
@@ -10,6 +11,7 @@ from flywheel.ledger.datasets import add_version
 from flywheel.ledger.outbox import set_aside
 from flywheel.records import Purpose, content_id
 from flywheel.report import trace
+from flywheel.testing import row_of
 
 
 def told(loop, key):
@@ -151,3 +153,38 @@ def test_going_back_to_an_old_dataset_version_is_told_after_the_newer_one(story)
 
 def test_every_detail_is_one_line_whatever_people_wrote(shared, sample_id):
     assert all("\n" not in event.detail for event in trace(shared.loop, sample_id))
+
+
+def test_of_many_versions_few_are_read_and_every_change_is_found(loop, story, monkeypatch):
+    prediction = story.predict(b"3")
+    past = story.past
+    past.label([prediction.sample_id], answer="red")
+    others = [row_of(f"{number:064x}") for number in range(300)]
+    for number in range(300):
+        mine = [row_of(prediction.sample_id, "red" if number < 211 else "blue")]
+        past.now += HOUR
+        past.version([*others[: number + 1], *(mine if 17 <= number < 280 else [])])
+    reads, get = [], type(loop.blobs).get
+    monkeypatch.setattr(
+        type(loop.blobs), "get", lambda self, key: reads.append(key) or get(self, key)
+    )
+    details = [detail for what, detail in told(loop, prediction.id) if what == "dataset version"]
+    assert [detail.partition(": ")[2] or detail[:9] for detail in details] == [
+        "train, red",
+        "train, blue",
+        "no longer",
+    ]
+    assert len(reads) < 80
+
+
+def test_a_version_whose_manifest_is_gone_is_passed_over(loop, story):
+    prediction = story.predict(b"3")
+    story.past.label([prediction.sample_id], answer="red")
+    kept, gone = (
+        story.past.version([row_of(prediction.sample_id, "red"), row_of(f"{n:064x}")])
+        for n in range(2)
+    )
+    place = loop.project.state / "blobs" / gone.id[:2] / gone.id
+    place.unlink()
+    details = [detail for what, detail in told(loop, prediction.id) if what == "dataset version"]
+    assert details == [f"in {kept.id[:12]}: train, red"]

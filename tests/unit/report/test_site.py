@@ -8,84 +8,19 @@ from urllib.parse import parse_qsl, urlencode
 
 import numpy as np
 import pytest
-from fastapi import FastAPI
-from fastapi.testclient import TestClient
 from sqlalchemy import delete, select
 from worlds import figures
 from worlds.colors import HOSTILE
+from worlds.pages import client_of, walk
 
 from flywheel.ledger import browse
-from flywheel.ledger.failures import count_failures, count_moved
-from flywheel.ledger.releases import current_release
-from flywheel.ledger.tables import annotations, failures, payloads, predictions
+from flywheel.ledger.failures import count_moved
+from flywheel.ledger.tables import annotations, failures, payloads
 from flywheel.ledger.windows import move_watermark
-from flywheel.loop import begin_night
-from flywheel.loop.steps import STEPS
 from flywheel.records import Answer, FailureState, Sample
-from flywheel.report.site import home, site
 from flywheel.report.site.query import Query, read_query
-from flywheel.scoring import classification
-from flywheel.serve.requests import Held
 from flywheel.task import Labeling
-from flywheel.testing import LedgerBuilder, draw_points, open_memory, side_of, toy_task
-
-
-def client_of(loop):
-    app = FastAPI()
-    app.include_router(site(loop.project, loop.task, loop.ledger, loop.blobs))
-    app.state.held = Held(1_000)
-    return TestClient(app)
-
-
-def ids_on(page):
-    return list(dict.fromkeys(re.findall(r'href="/pages/samples/([0-9a-f]{64})"', page)))
-
-
-def walk(client, address):
-    """The samples on all pages of a gallery, in order."""
-    found = []
-    while address:
-        page = client.get(address)
-        assert page.status_code == 200, page.text
-        found += ids_on(page.text)
-        more = re.search(r'rel="next" href="([^"]+)"', page.text)
-        address = html.unescape(more[1]) if more else None
-    return found
-
-
-@pytest.fixture(scope="session")
-def turned(tmp_path_factory):
-    """Three real nights of the toy task, whose scores know its classes."""
-    task = dataclasses.replace(toy_task(), scores=classification(["left", "right"]))
-    with open_memory(task, tmp_path_factory.mktemp("turned"), **SECTIONS) as project:
-        project.night()
-        for night in range(3):
-            points, _ = draw_points(120, night)
-            project.serve(points)
-            project.night()
-            project.annotate(side_of, by="ada")
-        project.night()
-        yield project.loop
-
-
-SECTIONS = {
-    "labeling": {"samples_per_night": 40, "probability_share": 0.6},
-    "train": {"steps": 60, "device": "cpu"},
-    "metric": {"optimize": "correct"},
-}
-
-
-@pytest.fixture(scope="session")
-def client(turned):
-    return client_of(turned)
-
-
-@pytest.fixture(scope="session")
-def rows(turned):
-    """Every prediction, newest first."""
-    with turned.ledger.read() as connection:
-        query = select(predictions).order_by(predictions.c.seq.desc())
-        return connection.execute(query).all()
+from flywheel.testing import LedgerBuilder, draw_points, open_memory, toy_task
 
 
 def test_the_gallery_pages_through_every_sample_once_the_newest_first(client, rows):
@@ -191,113 +126,6 @@ def test_fixed_broken_both_and_neither_make_up_the_test_set(client):
     names = ("fixed", "broken", "neither", "both")
     parts = [walk(client, f"/pages/samples?test=4&change={name}") for name in names]
     assert sorted(chain(*parts)) == sorted(walk(client, "/pages/samples?test=4"))
-
-
-def test_every_cell_of_the_matrix_leads_to_as_many_samples_as_it_says(client):
-    page = client.get("/pages/nights/4").text
-    cells = re.findall(
-        r'<a href="([^"]+)" aria-label="label (\w+), answered (\w+): (\d+) samples">', page
-    )
-    everyone = len(walk(client, "/pages/samples?test=4"))
-    assert sum(int(number) for *_, number in cells) == 2 * everyone  # candidate and champion
-    for address, _, _, number in cells:
-        assert len(walk(client, html.unescape(address))) == int(number)
-
-
-def test_what_changed_between_the_models_leads_to_its_samples(client):
-    page = client.get("/pages/nights/4").text
-    found = re.findall(r'<b><a href="([^"]+change=\w+)">(\d+)</a></b>', page)
-    assert found
-    for address, number in found:
-        assert len(walk(client, html.unescape(address))) == int(number)
-
-
-def test_the_slices_classes_points_and_suspects_of_a_night_lead_to_samples(client):
-    page = client.get("/pages/nights/4").text
-    for part in ("slice=upper", "label=left", "?low=", "state="):
-        address = re.search(rf'href="([^"]*{re.escape(part)}[^"]*)"', page)[1]
-        assert walk(client, html.unescape(address))
-
-
-def test_a_night_that_runs_and_one_that_stopped_say_so(tmp_path):
-    with open_memory(toy_task(), tmp_path, **SECTIONS) as project:
-        client = client_of(project.loop)
-        with begin_night(project.loop) as night:
-            for step in STEPS[:2]:
-                night.do(step)
-            running = client.get("/pages/nights/1").text
-        stopped = client.get("/pages/nights/1").text
-    assert "Night 1 is running</b>: step route" in running
-    assert '<progress value="2" max="8"' in running
-    assert "Night 1 has stopped</b> before its step route" in stopped
-
-
-@pytest.mark.parametrize("number", ["0", "99", "x", "99999999999999999999"])
-def test_a_night_that_never_was_is_a_page_that_says_so(client, number):
-    answer = client.get(f"/pages/nights/{number}")
-    assert answer.status_code == 404
-    assert "no night" in html.unescape(answer.text)
-
-
-def test_the_overview_says_what_serves_and_leads_on(client, turned):
-    answer = client.get("/")
-    assert answer.url.path == "/pages/"
-    with turned.ledger.read() as connection:
-        counts = count_failures(connection)
-        release = current_release(connection)
-    assert release.checkpoint_digest[:12] in answer.text
-    for state, number in counts.items():
-        link = re.search(
-            rf'href="([^"]*state={state.value.replace(" ", "[+]")})">([\d,]+)<', answer.text
-        )
-        assert (link is None) == (number == 0)
-        if link is not None:
-            assert len(walk(client, html.unescape(link[1]))) == number == int(link[2])
-    nights = re.findall(r'href="(/pages/nights/\d+)"', answer.text)
-    assert nights == [f"/pages/nights/{night}" for night in (5, 4, 3, 2, 1)]
-    assert all(client.get(night).status_code == 200 for night in nights)
-
-
-def test_the_nights_are_paged(client, monkeypatch):
-    monkeypatch.setattr(home, "_NIGHTS", 2)
-    found, address = [], "/pages/"
-    while address:
-        page = client.get(address).text
-        found += map(int, re.findall(r">night (\d+)</a>", page))
-        more = re.search(r'rel="next" href="([^"]+)"', page)
-        address = more and more[1]
-    assert found == [5, 4, 3, 2, 1]
-
-
-def test_every_page_of_the_navigation_is_there_and_says_where_one_is(client):
-    page = client.get("/pages/").text
-    for address, name in re.findall(r'<li><a href="([^"]+)"[^>]*>(\w+)</a></li>', page):
-        answer = client.get(address)
-        assert answer.status_code == 200
-        assert f'aria-current="page">{name}</a>' in answer.text
-
-
-def test_an_annotator_leads_to_what_they_answered(client, turned):
-    address = re.search(r'href="([^"]+)">ada</a>', client.get("/pages/annotators").text)[1]
-    with turned.ledger.read() as connection:
-        answered = set(connection.execute(select(annotations.c.sample_id)).scalars())
-    assert set(walk(client, address)) == answered
-
-
-def test_an_empty_project_says_what_comes_first(tmp_path):
-    with open_memory(toy_task(), tmp_path) as project:
-        client = client_of(project.loop)
-        assert "No night has run yet" in client.get("/pages/").text
-        assert "No sample matches" in client.get("/pages/samples").text
-        for name in ("annotators", "releases", "assess"):
-            assert client.get(f"/pages/{name}").status_code == 200
-
-
-def test_the_dossier_of_a_decision_is_written_when_it_is_asked_for(client, turned):
-    address = re.search(r'href="(/pages/decisions/\w+)"', client.get("/pages/nights/4").text)[1]
-    answer = client.get(address, follow_redirects=False)
-    assert (turned.project.state / answer.headers["location"].removeprefix("/")).exists()
-    assert client.get("/pages/decisions/feed", follow_redirects=False).status_code == 404
 
 
 def test_an_address_says_the_query_and_nothing_else():

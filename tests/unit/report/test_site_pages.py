@@ -1,0 +1,161 @@
+"""The site's nights, overview, map and the pages beside them: what each number leads to."""
+
+import html
+import re
+
+import numpy as np
+import pytest
+from sqlalchemy import select
+from worlds.pages import SECTIONS, client_of, ids_on, walk
+
+from flywheel.ledger.failures import count_failures
+from flywheel.ledger.releases import current_release
+from flywheel.ledger.tables import annotations
+from flywheel.loop import begin_night
+from flywheel.loop.steps import STEPS
+from flywheel.report.site import home
+from flywheel.report.site.map import _placed
+from flywheel.report.site.night import _bars
+from flywheel.testing import open_memory, toy_task
+
+
+def test_every_cell_of_the_matrix_leads_to_as_many_samples_as_it_says(client):
+    page = client.get("/pages/nights/4").text
+    cells = re.findall(
+        r'<a href="([^"]+)" aria-label="\d+ %, label (\w+), answered (\w+): (\d+) samples">', page
+    )
+    everyone = len(walk(client, "/pages/samples?test=4"))
+    assert sum(int(number) for *_, number in cells) == 2 * everyone  # candidate and champion
+    for address, _, _, number in cells:
+        assert len(walk(client, html.unescape(address))) == int(number)
+
+
+def test_what_changed_between_the_models_leads_to_its_samples(client):
+    page = client.get("/pages/nights/4").text
+    found = re.findall(r'<b><a href="([^"]+change=\w+)">(\d+)</a></b>', page)
+    assert found
+    for address, number in found:
+        assert len(walk(client, html.unescape(address))) == int(number)
+
+
+def test_the_slices_classes_points_and_suspects_of_a_night_lead_to_samples(client):
+    page = client.get("/pages/nights/4").text
+    for part in ("slice=upper", "label=left", "?low=", "state="):
+        address = re.search(rf'href="([^"]*{re.escape(part)}[^"]*)"', page)[1]
+        assert walk(client, html.unescape(address))
+
+
+def test_a_night_that_runs_and_one_that_stopped_say_so(tmp_path):
+    with open_memory(toy_task(), tmp_path, **SECTIONS) as project:
+        client = client_of(project.loop)
+        with begin_night(project.loop) as night:
+            for step in STEPS[:2]:
+                night.do(step)
+            running = client.get("/pages/nights/1").text
+        stopped = client.get("/pages/nights/1").text
+    assert "Night 1 is running</b>: step route" in running
+    assert '<progress value="2" max="8"' in running
+    assert "Night 1 has stopped</b> before its step route" in stopped
+
+
+@pytest.mark.parametrize("number", ["0", "99", "x", "99999999999999999999"])
+def test_a_night_that_never_was_is_a_page_that_says_so(client, number):
+    answer = client.get(f"/pages/nights/{number}")
+    assert answer.status_code == 404
+    assert "no night" in html.unescape(answer.text)
+
+
+def test_the_overview_says_what_serves_and_leads_on(client, turned):
+    answer = client.get("/")
+    assert answer.url.path == "/pages/"
+    with turned.ledger.read() as connection:
+        counts = count_failures(connection)
+        release = current_release(connection)
+    assert release.checkpoint_digest[:12] in answer.text
+    for state, number in counts.items():
+        link = re.search(
+            rf'href="([^"]*state={state.value.replace(" ", "[+]")})">([\d,]+)<', answer.text
+        )
+        assert (link is None) == (number == 0)
+        if link is not None:
+            assert len(walk(client, html.unescape(link[1]))) == number == int(link[2])
+    nights = re.findall(r'href="(/pages/nights/\d+)"', answer.text)
+    assert nights == [f"/pages/nights/{night}" for night in (5, 4, 3, 2, 1)]
+    assert all(client.get(night).status_code == 200 for night in nights)
+
+
+def test_the_nights_are_paged(client, monkeypatch):
+    monkeypatch.setattr(home, "_NIGHTS", 2)
+    found, address = [], "/pages/"
+    while address:
+        page = client.get(address).text
+        found += map(int, re.findall(r">night (\d+)</a>", page))
+        more = re.search(r'rel="next" href="([^"]+)"', page)
+        address = more and more[1]
+    assert found == [5, 4, 3, 2, 1]
+
+
+def test_every_page_of_the_navigation_is_there_and_says_where_one_is(client):
+    page = client.get("/pages/").text
+    for address, name in re.findall(r'<li><a href="([^"]+)"[^>]*>(\w+)</a></li>', page):
+        answer = client.get(address)
+        assert answer.status_code == 200
+        assert f'aria-current="page">{name}</a>' in answer.text
+
+
+def test_an_annotator_leads_to_what_they_answered(client, turned):
+    address = re.search(r'href="([^"]+)">ada</a>', client.get("/pages/annotators").text)[1]
+    with turned.ledger.read() as connection:
+        answered = set(connection.execute(select(annotations.c.sample_id)).scalars())
+    assert set(walk(client, address)) == answered
+
+
+def test_the_map_places_every_sample_of_the_newest_model_and_leads_to_it(client, turned, rows):
+    page = client.get("/pages/map").text
+    newest = {row.sample_id for row in rows if row.model_digest == rows[0].model_digest}
+    assert set(ids_on(page)) == newest
+    counts = re.findall(r"(other|suspect|chosen|labeled): (\d+)", page)
+    assert sum(int(number) for _, number in counts) == len(newest)
+    places = re.findall(r'cx="([\d.]+)" cy="([\d.]+)" r="[45]"', page.partition('class="map"')[2])
+    xs, ys = (np.array(column, dtype=float) for column in zip(*places, strict=True))
+    assert (xs.min(), xs.max(), ys.min(), ys.max()) == (10, 890, 10, 590)
+
+
+def test_two_directions_hold_all_of_a_plane_whatever_it_lies_in():
+    rng = np.random.default_rng(0)
+    plane = rng.normal(size=(200, 2)) * (5, 1) @ np.linalg.qr(rng.normal(size=(9, 2)))[0].T
+    places, held = _placed(plane.astype(np.float32))
+    assert held == pytest.approx(1.0)
+    assert places.shape == (200, 2)
+    wide, _ = _placed(plane[:5].astype(np.float32))  # fewer samples than dimensions
+    tall, _ = _placed(np.repeat(plane[:5], 3, axis=0).astype(np.float32))
+    assert np.corrcoef(wide[:, 0], tall[::3, 0])[0, 1] ** 2 == pytest.approx(1.0, abs=1e-6)
+    assert _placed(np.ones((5, 3)))[1] == 0.0
+
+
+@pytest.mark.parametrize(
+    "values", [np.repeat(np.arange(4.0), 3), np.random.default_rng(0).gamma(1, size=99)]
+)
+def test_bars_hold_every_value_once_and_counts_have_one_each(values):
+    bars = list(_bars(values))
+    assert sum(number for _, _, number in bars) == len(values)
+    assert len(bars) <= 10
+    for low, high, number in bars[:-1]:
+        inside = (values >= low) & ((values < high) | (low == high) & (values == low))
+        assert inside.sum() == number
+
+
+def test_an_empty_project_says_what_comes_first(tmp_path):
+    with open_memory(toy_task(), tmp_path) as project:
+        client = client_of(project.loop)
+        assert "No night has run yet" in client.get("/pages/").text
+        assert "No sample matches" in client.get("/pages/samples").text
+        for name in ("map", "annotators", "releases", "assess"):
+            assert client.get(f"/pages/{name}").status_code == 200
+
+
+def test_the_dossier_of_a_decision_is_written_when_it_is_asked_for(client, turned):
+    address = re.search(r'href="(/pages/decisions/\w+)"', client.get("/pages/nights/4").text)[1]
+    answer = client.get(address, follow_redirects=False)
+    assert (turned.project.state / answer.headers["location"].removeprefix("/")).exists()
+    assert client.get("/pages/decisions/feed", follow_redirects=False).status_code == 404
