@@ -27,6 +27,8 @@ _PACKAGE = "__init__"
 _MOST_CHARACTERS = 100_000
 """a longer constant is data, not a class list"""
 _MOST_FILES = 100
+_NAMED = 3
+"""changed modules that a message names"""
 _ALWAYS = ("torch", "numpy")
 _SCALARS = (str, bytes, int, float, bool, type(None))
 
@@ -120,7 +122,8 @@ def describe_changes(then: Code, now: Code) -> list[str]:
         if then.modules.get(key) != now.modules.get(key)
     ]
     if changed:
-        found.append(f"the source of {', '.join(changed)} has changed")
+        more = f" and {len(changed) - _NAMED} more" if len(changed) > _NAMED else ""
+        found.append(f"the source of {', '.join(changed[:_NAMED])}{more} has changed")
     for name in sorted({*then.versions, *now.versions}):
         old, new = then.versions.get(name), now.versions.get(name)
         if old != new and old is not None and new is not None:
