@@ -90,11 +90,14 @@ def test_nights_of_the_real_loop_follow_each_other(setting):
     assert [night.number for night in nights] == [1, 2]
     assert nights[0].num_labels == 0 < nights[1].num_labels <= 16
     assert all(night.worst <= night.trained <= 1 for night in nights)
+    assert nights[0].num_train == 24 <= nights[1].num_train <= 32  # the start data and answers
+    assert nights[0].measured is None  # no label from production tests yet
 
 
 def test_beside_it_are_the_plain_recipe_on_random_labels_and_all_labels_at_once(setting):
     nights = list(at_random(setting))
     assert [(night.number, night.num_labels) for night in nights] == [(1, 0), (2, 8)]
+    assert [night.num_train for night in nights] == [24, 32]
     assert nights[0].trained != nights[1].trained
     [best] = all_at_once(setting)
     assert nights[0].trained < best.trained <= 1

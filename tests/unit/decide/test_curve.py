@@ -6,6 +6,7 @@ from dataclasses import astuple
 import numpy as np
 import pytest
 from proofs.prove_curve import LABELS, NIGHTS, lives
+from proofs.prove_forecast import forecasts, level_of
 
 from flywheel.decide.curve import fit_curve
 from flywheel.records import Estimate
@@ -92,3 +93,30 @@ def test_measurements_without_an_error_are_taken():
     assert fit_curve(points, higher_is_better=False, optimum=0.0).at(60).middle == pytest.approx(
         0.1, abs=0.03
     )
+
+
+def test_real_nights_are_compared_with_the_level_that_they_reached():
+    """A project of messages whose error falls by half every 100 labels, from 300 of start data on."""
+    run = [
+        {
+            "num_train": 300 + 40 * night,
+            "trained": 1 - 0.08 * 0.5 ** (0.4 * night),
+            "measured": None
+            if night < 2
+            else {
+                "value": 1 - 0.08 * 0.5 ** (0.4 * night),
+                "low": 0.9,
+                "high": 1.0,
+                "num_samples": 90,
+            },
+        }
+        for night in range(16)
+    ]
+    level, aim = level_of(run, up=True)
+    assert aim == 300 + 0.8 * 600
+    assert level == pytest.approx(1 - 0.08 * 0.5**4.8, abs=1e-4)
+    [(low, middle, high, truth, now)] = forecasts([run], "messages", 0.4)
+    assert low <= truth <= high
+    assert low <= middle <= high
+    assert now == 460
+    assert forecasts([run], "messages", 0.1) == []
