@@ -17,7 +17,7 @@ from flywheel.ledger.dialects import insert_new, keep_commit_order
 from flywheel.ledger.door_tables import early_feedback, incomplete
 from flywheel.ledger.predictions import Logged, append_feedback, append_predictions
 from flywheel.ledger.tables import predictions
-from flywheel.records import Array, Feedback, FeedbackKind, Json, same_json
+from flywheel.records import Array, Feedback, Json, same_json
 
 _CHUNK = 500  # ids in one IN (...): both databases limit the parameters of a statement
 
@@ -67,7 +67,6 @@ def append_arrived(connection: Connection, arrived: Sequence[Arrived]) -> Writte
     ]
     if rows:
         connection.execute(insert_new(connection, incomplete), rows)
-    _release_early(connection, list(new))
     num_known = len(arrived) - len(new) - len(conflicting)
     return Written(len(new), num_known, tuple(conflicting))
 
@@ -119,19 +118,6 @@ def _early_row(entry: Feedback) -> dict[str, Any]:
         "source": entry.source,
         "created_at": entry.created_at,
     }
-
-
-def _release_early(connection: Connection, ids: Sequence[str]) -> None:
-    """Add the feedback that waited for these predictions."""
-    if connection.execute(select(early_feedback.c.id).limit(1)).first() is None:
-        return
-    for start in range(0, len(ids), _CHUNK):
-        mine = early_feedback.c.prediction_id.in_(ids[start : start + _CHUNK])
-        rows = connection.execute(select(early_feedback).where(mine)).mappings().all()
-        entries = [Feedback(**{**row, "kind": FeedbackKind(row["kind"])}) for row in rows]
-        append_feedback(connection, entries)
-        if rows:
-            connection.execute(delete(early_feedback).where(mine))
 
 
 class Incomplete(NamedTuple):

@@ -16,11 +16,12 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from sqlalchemy import Connection, Row, RowMapping, Select, func, insert, select
+from sqlalchemy import Connection, Row, RowMapping, Select, delete, func, insert, select
 
 from flywheel.errors import UnknownIdError
 from flywheel.ledger.annotations import newest_labels
 from flywheel.ledger.dialects import insert_new, keep_commit_order
+from flywheel.ledger.door_tables import early_feedback
 from flywheel.ledger.samples import Placed, add_samples, keep_payloads, prediction_id
 from flywheel.ledger.tables import feedback, labels, predictions, samples, watermarks
 from flywheel.records import (
@@ -61,6 +62,20 @@ def append_predictions(connection: Connection, entries: Sequence[Logged]) -> Non
     add_samples(connection, placed, entries[0].prediction.created_at)
     keep_payloads(connection, (entry.sample for entry in entries if entry.has_payload))
     connection.execute(_INSERT, [_row(entry.prediction) for entry in entries])
+    _release_early(connection, [entry.prediction.id for entry in entries])
+
+
+def _release_early(connection: Connection, ids: Sequence[str]) -> None:
+    """Add the feedback that came before these predictions."""
+    if connection.execute(select(early_feedback.c.id).limit(1)).first() is None:
+        return
+    for start in range(0, len(ids), _CHUNK):
+        mine = early_feedback.c.prediction_id.in_(ids[start : start + _CHUNK])
+        rows = connection.execute(select(early_feedback).where(mine)).mappings().all()
+        entries = [Feedback(**{**row, "kind": FeedbackKind(row["kind"])}) for row in rows]
+        append_feedback(connection, entries)
+        if rows:
+            connection.execute(delete(early_feedback).where(mine))
 
 
 def get_prediction(connection: Connection, request_id: str) -> Prediction:
@@ -121,9 +136,9 @@ def measure_log(connection: Connection, low_confidence: float) -> LogSize:
     )
 
 
-def feedback_id(prediction_id: str, kind: FeedbackKind, value: Json) -> str:
+def feedback_id(request_id: str, kind: FeedbackKind, value: Json) -> str:
     """The id of feedback follows from what it says, so saying it twice changes nothing."""
-    text = canonical([prediction_id, kind.value, value])
+    text = canonical([prediction_id(request_id), kind.value, value])
     return hashlib.sha256(text.encode()).hexdigest()[:_ID_CHARACTERS]
 
 
@@ -134,7 +149,11 @@ def append_feedback(connection: Connection, entries: Sequence[Feedback]) -> int:
     keep_commit_order(connection, feedback)
     count = select(func.max(feedback.c.seq))
     before = connection.execute(count).scalar() or 0
-    rows = [asdict(entry) | {"kind": entry.kind.value} for entry in entries]
+    rows = [
+        asdict(entry)
+        | {"kind": entry.kind.value, "prediction_id": prediction_id(entry.prediction_id)}
+        for entry in entries
+    ]
     connection.execute(insert_new(connection, feedback), rows)
     new = select(func.count()).where(feedback.c.seq > before)
     return int(connection.execute(new).scalar_one())

@@ -151,3 +151,27 @@ def test_a_body_of_millions_of_lines_is_refused_before_one_is_read(serve, path):
     """8 MB of lines of one letter took 41 s and half a gigabyte."""
     refused = serve().post(path, content=b"x\n" * 4_000_000, headers=LINES, timeout=10)
     assert (refused.status_code, "100,000 lines" in refused.json()["detail"]) == (413, True)
+
+
+def test_bulk_feedback_on_what_our_own_server_answered_waits_for_the_ledger(
+    serve, release, predict, ledger
+):
+    """Its predictions are in a file at first: feedback that came at once was left waiting."""
+    release(0.0)
+    client = serve()
+    key = predict(client, 1.0).json()["request_id"]
+    said = lines([{"id": key, "kind": "outcome", "value": False}])
+    answer = client.post("/feedback", content=said, headers=LINES).json()
+    assert answer["new"] + answer["early"] == 1
+    body = {"request_id": key, "kind": "rating", "value": 0.5}
+    assert client.post("/feedback", json=body).status_code == 200
+    assert count(ledger, feedback) == 2
+
+
+def test_one_feedback_on_a_long_request_id_is_stored(serve, pairs, ledger):
+    key, client = "0c9a6b4e-5f0d-4a55-9ad3-1f4f9b1c2d3e", serve()
+    client.post("/predictions", content=lines([row(pairs, 1, id=key)]), headers=LINES)
+    body = {"request_id": key, "kind": "outcome", "value": False}
+    assert client.post("/feedback", json=body).status_code == 200
+    said = lines([{"id": key, "kind": "outcome", "value": False}])
+    assert client.post("/feedback", content=said, headers=LINES).json()["known"] == 1
