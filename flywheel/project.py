@@ -26,6 +26,7 @@ from flywheel.settings.operations import (
     Links,
     Notify,
     Prefect,
+    Releasing,
     Retention,
     Schedule,
     Serve,
@@ -76,6 +77,7 @@ class _Settings(Section):
     prefect: Prefect = Prefect()
     workers: Workers = Workers()
     links: Links = Links()
+    release: Releasing = Releasing()
     approval: Approval = Approval()
     notify: Notify = Notify()
     retention: Retention = Retention()

@@ -282,6 +282,24 @@ def rollback(
     console.say(f"release {released.number} serves {released.checkpoint_digest[:12]} again")
 
 
+@app.command(rich_help_panel="Loop")
+def rollout(
+    action: Annotated[str, typer.Argument(help="promote or abort")],
+    reason: Annotated[str, typer.Option(help="stored with the release")],
+    directory: Folder = HERE,
+) -> None:
+    """Release the candidate on live traffic now, or stop it: the champion answers all."""
+    from flywheel.loop import open_loop
+    from flywheel.loop.release import end_rollout_now
+    from flywheel.loop.rollout import describe_rollout
+
+    if action not in ("promote", "abort"):
+        raise UserError(f"{action!r} is no action on a rollout. Write promote or abort.")
+    with open_loop(directory, creates=False) as loop:
+        ended = end_rollout_now(loop, "promote" if action == "promote" else "abort", reason)
+        console.say(describe_rollout(ended, loop.now()))
+
+
 @app.command(rich_help_panel="Project")
 def schedule(
     directory: Folder = HERE,

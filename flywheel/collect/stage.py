@@ -22,6 +22,7 @@ from flywheel.ledger.failures import add_failures
 from flywheel.ledger.windows import (
     Suspect,
     count_between,
+    disputed,
     latest,
     low_confidence,
     move_watermark,
@@ -125,6 +126,10 @@ def collect(
         failures = _failures(suspects, threshold, agree, now)
         num_failures += add_failures(connection, failures, night, now)
         num_feedback += count_between(connection, "feedback", after, upto)
+    for connection, after, upto in _pieces(ledger, "shadows"):
+        num_failures += add_failures(
+            connection, _disputed(connection, after, upto, now), night, now
+        )
     return Collected(
         num_predictions=num_predictions, num_feedback=num_feedback, num_failures=num_failures
     )
@@ -143,6 +148,25 @@ def _pieces(ledger: Ledger, log: str) -> Iterator[tuple[Connection, int, int]]:
             upto = min(after + _PIECE, end)
             yield connection, after, upto
             move_watermark(connection, mark, upto)
+
+
+def _disputed(connection: Connection, after: int, upto: int, now: datetime) -> list[Failure]:
+    """Failures where a candidate in the shadow answered otherwise than the champion.
+
+    shadow_disagreement: the confidence of the surer of the two; both cannot be right.
+    """
+    return [
+        Failure(
+            sample_id=suspect.sample_id,
+            prediction_id=suspect.prediction_id,
+            signals=(
+                Signal(name="shadow_disagreement", strength=min(max(suspect.confidence, 0.0), 1.0)),
+            ),
+            state=FailureState.SEEN,
+            created_at=now,
+        )
+        for suspect in disputed(connection, after, upto)
+    ]
 
 
 def _failures(

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
-from flywheel.decide.eprocess import log_factors
+from flywheel.metrics.eprocess import log_factors
 from flywheel.records import FreshOutcomes, Watch
 
 FEWEST = 200

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flywheel.decide.eprocess import log_factors
+from flywheel.metrics.eprocess import log_factors
 from flywheel.records import Array, FreshOutcomes
 
 _FUTURES = 200

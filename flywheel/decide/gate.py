@@ -11,7 +11,6 @@ from datetime import datetime
 from typing import NamedTuple
 
 from flywheel.decide.challenge import gives_up, taken_over
-from flywheel.decide.eprocess import e_value
 from flywheel.decide.forecast import Forecast, forecast
 from flywheel.decide.vetoes import (
     above,
@@ -23,6 +22,7 @@ from flywheel.decide.vetoes import (
     vetoes,
 )
 from flywheel.errors import SettingsError
+from flywheel.metrics.eprocess import e_value
 from flywheel.records import (
     Challenge,
     Decision,

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from flywheel.decide.eprocess import log_factors
+from flywheel.metrics.eprocess import log_factors
 from flywheel.records import Array, FreshOutcomes
 
 _POWER = 0.8

@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from flywheel.decide.eprocess import e_value
+from flywheel.metrics.eprocess import e_value
 from flywheel.records import Entry, Estimate, FreshOutcomes, Report, Watched
 from flywheel.settings.judging import Gate
 

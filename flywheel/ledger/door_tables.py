@@ -1,9 +1,9 @@
-"""The ledger's tables of what passes between a server of the user's own and the loop; see tables.py."""
+"""The ledger's tables of what servers send, and of candidates on live traffic; see tables.py."""
 
-from sqlalchemy import JSON, Boolean, Column, ForeignKey, Index, Integer, String, Table
+from sqlalchemy import JSON, Boolean, Column, Float, ForeignKey, Index, Integer, String, Table
 
-from flywheel.ledger.dialects import Utc
-from flywheel.ledger.tables import metadata
+from flywheel.ledger.dialects import Answers, Utc
+from flywheel.ledger.tables import metadata, sequence
 
 # Predictions that came without a confidence or an embedding, until a collection computes them.
 incomplete = Table(
@@ -39,4 +39,43 @@ handovers = Table(
     Column("fault", String(500), nullable=False),  # of the last try
     Column("tries", Integer, nullable=False),  # since the last that succeeded
     Column("tried_at", Utc),
+)
+
+# Candidates on live traffic: one row each, changed while its stages last (ledger/rollouts.py).
+rollouts = Table(
+    "rollouts",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("digest", String(64), nullable=False),
+    Column("threshold", Float),
+    Column("champion_digest", String(64), nullable=False),
+    Column("reason", String(500), nullable=False),
+    Column("stages", JSON, nullable=False),
+    Column("min_requests", Integer, nullable=False),
+    Column("limits", JSON, nullable=False),
+    Column("stage", Integer, nullable=False),
+    Column("stage_began_at", Utc, nullable=False),
+    Column("counts", JSON, nullable=False),
+    Column("state", String(20), nullable=False),
+    Column("note", String(500), nullable=False),
+    Column("marked", Boolean, nullable=False),  # whether failures that it fixes are marked
+    Column("created_at", Utc, nullable=False),
+    Column("finished_at", Utc),
+)
+
+# What a candidate answered in the shadow, beside the prediction that the caller got.
+shadows = Table(
+    "shadows",
+    metadata,
+    sequence(),
+    Column("prediction_id", String(32), nullable=False),
+    Column("rollout", Integer, ForeignKey("rollouts.number"), nullable=False),
+    Column("role", String(10), nullable=False),  # shadow
+    Column("answer", Answers),  # of the candidate; none where it failed
+    Column("confidence", Float, nullable=False),
+    Column("latency_ms", Float, nullable=False),
+    Column("differs", Boolean, nullable=False),
+    Column("fault", String(500), nullable=False),
+    Column("created_at", Utc, nullable=False),
+    Index("ix_shadows_prediction_id", "prediction_id"),
 )

@@ -17,6 +17,9 @@ from flywheel.ledger.dialects import insert_new
 from flywheel.ledger.tables import checkpoints, releases
 from flywheel.records import Checkpoint, Release
 
+RELEASE_LOCK = "the release"
+"""held for the short time that a change of the release takes"""
+
 
 def add_checkpoint(connection: Connection, checkpoint: Checkpoint) -> None:
     """Store a checkpoint's record, once for each digest."""

@@ -24,10 +24,11 @@ from sqlalchemy import (
     func,
     or_,
     select,
+    update,
 )
 
 from flywheel.ledger import tables
-from flywheel.ledger.door_tables import incomplete
+from flywheel.ledger.door_tables import incomplete, shadows
 from flywheel.ledger.engine import Ledger
 from flywheel.ledger.tables import (
     challenges,
@@ -162,6 +163,8 @@ def _forget_predictions(connection: Connection, after: int, last: int, upto: Hor
         outcomes = delete(feedback).where(feedback.c.prediction_id.in_(part))
         num_feedback += connection.execute(outcomes).rowcount
         connection.execute(delete(incomplete).where(incomplete.c.prediction_id.in_(part)))
+        unsaid = update(shadows).where(shadows.c.prediction_id.in_(part)).values(answer=None)
+        connection.execute(unsaid)  # the rows stay: a watermark counts them
         connection.execute(delete(predictions).where(predictions.c.id.in_(part)))
     return Forgotten(predictions=len(ids), feedback=num_feedback)
 

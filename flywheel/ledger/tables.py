@@ -35,7 +35,7 @@ metadata = MetaData(
 _Sequence = BigInteger().with_variant(Integer, "sqlite")
 
 
-def _sequence() -> Column[int]:
+def sequence() -> Column[int]:
     """Rows in the order in which they became durable; what watermarks count."""
     return Column("seq", _Sequence, primary_key=True, autoincrement=True)
 
@@ -51,7 +51,7 @@ identity = Table("identity", metadata, Column("id", String(32), primary_key=True
 renames = Table(
     "renames",
     metadata,
-    _sequence(),
+    sequence(),
     Column("old", JSON, nullable=False),
     Column("new", JSON, nullable=False),
     Column("at", Utc, nullable=False),
@@ -79,7 +79,7 @@ payloads = Table(
 predictions = Table(
     "predictions",
     metadata,
-    _sequence(),
+    sequence(),
     Column("id", String(32), nullable=False, unique=True),
     _sample(),
     Column("answer", Answers, nullable=False),
@@ -94,7 +94,7 @@ predictions = Table(
 feedback = Table(
     "feedback",
     metadata,
-    _sequence(),
+    sequence(),
     Column("id", String(32), nullable=False, unique=True),
     Column("prediction_id", String(32), ForeignKey("predictions.id"), nullable=False),
     Column("kind", String(20), nullable=False),
@@ -126,7 +126,7 @@ failures = Table(
 transitions = Table(
     "transitions",
     metadata,
-    _sequence(),
+    sequence(),
     _sample(),
     Column("state", String(20), nullable=False),
     Column("night", Integer),
@@ -179,7 +179,7 @@ campaigns = Table(
 labeling_tasks = Table(
     "labeling_tasks",
     metadata,
-    _sequence(),
+    sequence(),
     _sample(),
     Column("purpose", String(20), nullable=False),  # choice, gold or review
     Column("campaign", Integer, ForeignKey("campaigns.id")),  # none while it waits
@@ -217,7 +217,7 @@ adopted = Table(
 requests = Table(
     "requests",
     metadata,
-    _sequence(),
+    sequence(),
     _sample(),
     Column("purpose", String(20), nullable=False),
     Column("num_annotators", Integer, nullable=False),  # asked on top
@@ -265,7 +265,7 @@ annotators = Table(
 labels = Table(
     "labels",
     metadata,
-    _sequence(),
+    sequence(),
     _sample(),
     Column("answer", Answers(none_as_null=True)),  # NULL: withdrawn
     Column("reliability", Float, nullable=False),
@@ -278,7 +278,7 @@ labels = Table(
 dataset_versions = Table(
     "dataset_versions",
     metadata,
-    _sequence(),
+    sequence(),
     Column("id", String(64), nullable=False, unique=True),
     Column("parent_id", String(64)),
     Column("num_train", Integer, nullable=False),
@@ -301,7 +301,7 @@ checkpoints = Table(
 probes = Table(
     "probes",
     metadata,
-    _sequence(),
+    sequence(),
     Column("dataset_id", String(64), nullable=False),
     Column("record", JSON, nullable=False),
 )
@@ -309,7 +309,7 @@ probes = Table(
 reports = Table(
     "reports",
     metadata,
-    _sequence(),
+    sequence(),
     Column("id", String(64), nullable=False, unique=True),
     Column("night", Integer, nullable=False),
     Column("record", JSON, nullable=False),
@@ -328,7 +328,7 @@ rescored = Table(
 decisions = Table(
     "decisions",
     metadata,
-    _sequence(),
+    sequence(),
     Column("id", String(64), nullable=False, unique=True),
     Column("night", Integer, nullable=False),
     Column("report_id", String(64), ForeignKey("reports.id"), nullable=False),
@@ -435,7 +435,7 @@ steps = Table(
 skips = Table(
     "skips",
     metadata,
-    _sequence(),
+    sequence(),
     Column("subject", String(200), nullable=False),
     Column("reason", String(500), nullable=False),
     Column("night", Integer),

@@ -23,10 +23,11 @@ from sqlalchemy import (
 )
 
 from flywheel.ledger.adopted import is_brought
+from flywheel.ledger.door_tables import shadows
 from flywheel.ledger.tables import choices, feedback, predictions, samples, trained, watermarks
 from flywheel.records import Array, FeedbackKind, Json, Split
 
-_LOGS = {"predictions": predictions, "feedback": feedback}
+_LOGS = {"predictions": predictions, "feedback": feedback, "shadows": shadows}
 _SUSPECT = tuple(predictions.c[name] for name in ("id", "sample_id", "answer", "confidence"))
 
 
@@ -104,6 +105,19 @@ def low_confidence(
     )
     for row in connection.execute(query.order_by(predictions.c.seq)):
         yield _suspect(row, None)
+
+
+def disputed(connection: Connection, after: int, upto: int) -> Iterator[Suspect]:
+    """Predictions with which a candidate in the shadow disagreed; the confidence is the larger one."""
+    query = (
+        select(*_SUSPECT, shadows.c.confidence.label("other"))
+        .join(shadows, shadows.c.prediction_id == predictions.c.id)
+        .where(_between(shadows.c.seq, after, upto), shadows.c.differs)
+        .order_by(shadows.c.seq)
+    )
+    for row in connection.execute(query):
+        suspect = _suspect(row, None)
+        yield suspect._replace(confidence=max(suspect.confidence, row.other))
 
 
 def with_feedback(connection: Connection, after: int, upto: int) -> Iterator[Suspect]:

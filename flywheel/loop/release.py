@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 from sqlalchemy import Connection
 
@@ -21,7 +22,13 @@ from flywheel.ledger.failures import failures_in, move_failures, num_moved
 from flywheel.ledger.handovers import get_handover
 from flywheel.ledger.judged import report_of_night
 from flywheel.ledger.locks import hold
-from flywheel.ledger.releases import add_release, current_release, release_history
+from flywheel.ledger.releases import (
+    RELEASE_LOCK,
+    add_release,
+    current_release,
+    release_history,
+)
+from flywheel.ledger.rollouts import Rollout, last_rollout, mark_rollout, running_rollout
 from flywheel.ledger.samples import load_samples
 from flywheel.ledger.windows import recent_samples
 from flywheel.loop.context import Loop, NightRun
@@ -29,12 +36,12 @@ from flywheel.loop.gather import model_server
 from flywheel.loop.judge import rules_of
 from flywheel.loop.results import Released
 from flywheel.loop.retrain import newest_version
+from flywheel.loop.rollout import describe_rollout, start_rollout, stop_rollout, wants_rollout
 from flywheel.model import pick_device
 from flywheel.records import TRAIN_ONLY, FailureState, Release
 from flywheel.serve import ModelServer
 
 _CANARY_SAMPLES = 32
-_LOCK = "the release"
 _PATIENCE_SECONDS = 120.0
 _REASON = 500
 """width of the column of reasons"""
@@ -47,7 +54,7 @@ def hold_release(loop: Loop) -> Iterator[None]:
     Raises:
         BusyError: another process has held the lock for two minutes.
     """
-    with hold(loop.ledger, _LOCK, loop.now, patience_seconds=_PATIENCE_SECONDS):
+    with hold(loop.ledger, RELEASE_LOCK, loop.now, patience_seconds=_PATIENCE_SECONDS):
         yield
 
 
@@ -73,6 +80,9 @@ def release(night: NightRun, digest: str, reason: str) -> Released:
     fault = _canary(loop, model_server(loop), digest)
     if fault:
         return _kept(loop, f"the canary failed, the old release keeps serving: {fault}")
+    if history and wants_rollout(loop) and history[-1].checkpoint_digest != digest:
+        rollout = start_rollout(loop, history[-1], digest, reason, threshold)
+        return _kept(loop, describe_rollout(rollout, loop.now()))
     pointer = _swap(loop, digest, reason, threshold)
     return Released(
         release_number=pointer.number,
@@ -98,6 +108,49 @@ def roll_back(loop: Loop, reason: str) -> Release:
                 "See flywheel status for what serves"
             )
         return _swap(loop, current.previous_digest, reason, _earlier_threshold(loop, current))
+
+
+def end_rollout_now(loop: Loop, action: Literal["promote", "abort"], reason: str) -> Rollout:
+    """Release the candidate of the rollout under way now, or stop it: the champion answers all.
+
+    Raises:
+        UserError: there is none.
+        BusyError: another process is changing the release.
+    """
+    with hold_release(loop):
+        with loop.ledger.read() as connection:
+            running = running_rollout(connection)
+        if running is None:
+            raise UserError(
+                f"{loop.project.name} has no rollout under way. See flywheel status for what serves"
+            )
+        if action == "promote":
+            _swap(
+                loop,
+                running.digest,
+                f"{running.reason}; promoted by hand: {reason}",
+                running.threshold,
+            )
+        else:
+            with loop.ledger.begin() as connection:
+                stop_rollout(connection, f"aborted by hand: {reason}", loop.now())
+    with loop.ledger.read() as connection:
+        found = last_rollout(connection)
+    assert found is not None  # noqa: S101  it was read above
+    return found
+
+
+def mark_promoted(night: NightRun) -> None:
+    """Mark the failures that a rollout's candidate fixes, once it has been released by the server."""
+    with night.loop.ledger.read() as connection:
+        rollout = last_rollout(connection)
+        current = current_release(connection)
+    if rollout is None or rollout.marked or rollout.state != "promoted":
+        return
+    if current is not None and current.checkpoint_digest == rollout.digest:
+        mark_fixed(night.loop, night.number, rollout.digest)
+    with night.loop.ledger.begin() as connection:
+        mark_rollout(connection, rollout)
 
 
 def release_checked(
@@ -174,6 +227,7 @@ def _swap(
     # The pointer moves last: a crash before this commit leaves the old release in force.
     with loop.ledger.begin() as connection:
         also(connection)
+        stop_rollout(connection, f"released: {reason}", loop.now(), digest)
         made = add_release(connection, digest, reason[:_REASON], loop.now(), threshold)
         if loop.project.is_external:
             begin_handover(connection, loop.project, made)

@@ -64,6 +64,7 @@ def _deploy(night: NightRun) -> Deployed:
         except UnavailableError as error:
             unsettled = f"; an approval waits: {error}"
         deployed = gather.deploy(night)
+        releasing.mark_promoted(night)
     if settled is None:
         return replace(deployed, note=f"{deployed.note}{unsettled}")
     released = settled.released.number if settled.released is not None else None

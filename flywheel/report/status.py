@@ -35,10 +35,12 @@ from flywheel.ledger.progress import (
     count_refused,
 )
 from flywheel.ledger.releases import current_release
+from flywheel.ledger.rollouts import last_rollout
 from flywheel.loop import Loop
 from flywheel.loop.context import LOOP
 from flywheel.loop.results import Ingested
 from flywheel.loop.retrain import num_new_labels
+from flywheel.loop.rollout import describe_rollout
 from flywheel.project import Project
 from flywheel.records import DatasetVersion, Decision, FailureState, Night, Release, Report
 from flywheel.report.dossier import asked_line
@@ -72,6 +74,8 @@ class Status:
     """how far that server has come with it, one sentence; "": it is not such a one's"""
     changed: str
     """what has changed in the task's code since that model was made; "": nothing"""
+    rollout: str
+    """where a candidate on live traffic is, or how the last one ended; "": there was none"""
     approval: str
     """the decision that waits for approval, one sentence; "": there is none"""
     failures: dict[FailureState, int]
@@ -108,6 +112,8 @@ class Status:
             what = "under way    " if self.holder else "unfinished   "
             by = f"; run by {self.holder}" if self.holder else "; no process runs it"
             yield f"{what} night {self.under_way.number}; done: {done}{by}"
+        if self.rollout:
+            yield f"rollout       {self.rollout}"
         if self.approval:
             yield f"approval      {self.approval}"
         yield f"predictions   {_log(self.log)}"
@@ -136,6 +142,7 @@ def status(loop: Loop) -> Status:
         labeling = count_labeling(connection)
         log = measure_log(connection, loop.project.collect.low_confidence)
         asked = waiting_approval(connection)
+        rolled = last_rollout(connection)
         holder = holder_of(connection, LOOP)
         report = report_of_night(connection, number) if number is not None else None
         return Status(
@@ -148,6 +155,7 @@ def status(loop: Loop) -> Status:
             is_external=loop.project.is_external,
             handover=_handover(loop, connection),
             changed=_changed(loop, current_release(connection)),
+            rollout=describe_rollout(rolled, loop.now()) if rolled is not None else "",
             approval=asked_line(loop.project, asked) if asked is not None else "",
             failures=count_failures(connection),
             labeling=labeling,

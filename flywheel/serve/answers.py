@@ -31,6 +31,8 @@ class Question:
     """which decoded it; None: it is not decoded yet"""
     inputs: Any = None
     """output of `task.inputs` for this sample alone"""
+    is_candidates: bool = False
+    """a rollout lets the candidate answer it"""
 
     def decode(self, task: Task) -> None:
         """Decode the sample, unless this task has.

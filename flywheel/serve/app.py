@@ -41,7 +41,7 @@ from flywheel.serve.events import Debouncer, Listeners
 from flywheel.serve.host import Host
 from flywheel.serve.log import Readiness
 from flywheel.serve.metrics import LedgerMetrics, Measured
-from flywheel.serve.predicting import KEY_HEADER, Repeats, predict
+from flywheel.serve.predicting import CALLER_HEADER, KEY_HEADER, Repeats, predict
 from flywheel.serve.requests import METADATA_HEADER, Held, status_of
 from flywheel.serve.routes import router
 from flywheel.task import Task, load_task
@@ -77,6 +77,8 @@ def create_app(
     annotations, hard_samples = _debouncers(project, listeners)
     host = Host(project, task, ledger, blobs, hard_samples=hard_samples, durable=durable)
     host.start(datetime.now(UTC))
+    if not project.is_external:
+        host.follow_rollouts(datetime.now(UTC))
     # No /docs: that page loads its scripts from the internet.
     app = FastAPI(title=project.name, docs_url=None, redoc_url=None, lifespan=_lifespan)
     app.openapi = partial(describe, app)  # type: ignore[method-assign]
@@ -112,7 +114,7 @@ def _add_middleware(app: FastAPI, project: Project, token: str | None) -> None:
     )
     origins = project.serve.cors_origins
     if origins:
-        headers = ["Authorization", "Content-Type", KEY_HEADER, METADATA_HEADER]
+        headers = ["Authorization", "Content-Type", CALLER_HEADER, KEY_HEADER, METADATA_HEADER]
         app.add_middleware(
             CORSMiddleware,
             allow_origins=origins,

@@ -123,6 +123,8 @@ def attempt(step: Callable[[Item], Result], given: Item) -> Result | Exception:
         return step(given)
     except Exception as error:  # noqa: BLE001  it is the caller's, in whose thread it does not run
         return error
+    except SystemExit as error:
+        return RuntimeError(f"the code of the task ended with exit status {error.code}")
 
 
 def _settle(tickets: Sequence[_Ticket[Any, Any]], found: Sequence[Any]) -> None:

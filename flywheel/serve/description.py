@@ -77,6 +77,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
     predict["parameters"] = [
         _header("X-Sample-Metadata", "a JSON object: scene, session, device"),
         _header("Idempotency-Key", "the same key and payload again get the same answer"),
+        _header("X-Caller-Key", "a canary answers all requests with the same key with one model"),
         _header("Content-Encoding", "gzip or deflate"),
     ]
     predict["responses"]["200"] = {

@@ -5,17 +5,13 @@ All public methods are thread-safe. Times are arguments; the routes read the clo
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import os
 import threading
 import time
-from collections.abc import Hashable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -35,6 +31,7 @@ from flywheel.ledger import Ledger
 from flywheel.ledger.engine import project_id
 from flywheel.ledger.predictions import Logged, append_feedback, feedback_id, get_prediction
 from flywheel.ledger.releases import current_release, release_history
+from flywheel.ledger.rollouts import running_rollout
 from flywheel.ledger.samples import group_of, load_samples, split_of
 from flywheel.ledger.segments import Entry, log_folder
 from flywheel.ledger.tables import predictions
@@ -45,23 +42,19 @@ from flywheel.serve.answers import (
     Answered,
     Question,
     Serving,
-    answer_together,
     answering_fault,
     finite,
-    shape_of,
 )
-from flywheel.serve.batching import Batches, attempt
+from flywheel.serve.asking import Asking
+from flywheel.serve.batching import Batches
 from flywheel.serve.events import Debouncer
 from flywheel.serve.log import PredictionLog, durably
 from flywheel.serve.metrics import Meter
 from flywheel.serve.requests import CanaryAnswer
+from flywheel.serve.rollout import Rollouts
 from flywheel.task import Task
 
 _LOGGER = logging.getLogger(__name__)
-_MOST_DECODED = 4
-"""samples decoded at once, since a picture may need a hundred times the bytes of its file"""
-_SLOW_SECONDS = 0.001
-"""of decoding, above which it pays to do it in a thread of its own"""
 _CANNOT_SERVE = (UnknownIdError, DamagedError, TaskError)
 
 
@@ -105,14 +98,12 @@ class Host:
         self.fault: str | None = None
         """why an earlier release serves, or none; None: the current one does"""
         self._swapping = threading.Lock()
-        self._decoders = ThreadPoolExecutor(
-            min(_MOST_DECODED, os.cpu_count() or 1), thread_name_prefix="decode"
-        )
-        self._decodes_slowly = False
-        self._batches = Batches[Question, Answered](
-            self._answer, self._finish, fault=answering_fault, most=project.serve.max_batch
-        )
         self._log = PredictionLog(ledger, blobs, log_folder(project)) if durable else None
+        self._rollouts = Rollouts(ledger, load=self._load, serve=self._swap, flush=self.flush)
+        self._asking = Asking(self._current, self._rollouts)
+        self._batches = Batches[Question, Answered](
+            self._asking.answer, self._finish, fault=answering_fault, most=project.serve.max_batch
+        )
         self._hard_samples = hard_samples
 
     def flush(self) -> None:
@@ -126,8 +117,9 @@ class Host:
 
     def close(self) -> None:
         """Answer what waits, take the log into the ledger, and end all threads."""
+        self._rollouts.close()
         self._batches.close()
-        self._decoders.shutdown()
+        self._asking.close()
         if self._log is not None:
             self._log.close()
 
@@ -152,6 +144,23 @@ class Host:
             )
             _LOGGER.critical("%s", self.fault)
 
+    def follow_rollouts(self, now: datetime) -> None:
+        """Follow rollouts, if the project wants any or one is under way."""
+        wanted = self.project.release
+        with self._ledger.read() as connection:
+            is_under_way = running_rollout(connection) is not None
+        if wanted.shadow or wanted.canary or is_under_way:
+            with suppress(FlywheelError):
+                self._rollouts.step(now)
+            self._rollouts.start()
+
+    def _swap(self, serving: Serving) -> Serving | None:
+        """Serve a model that is loaded already; return what served before."""
+        with self._swapping:
+            before, self._serving = self._serving, serving
+            self.fault = None
+        return before
+
     def _start_earlier(self, damaged: Release, now: datetime) -> Release | None:
         """Serve the newest earlier release that can be loaded; None when there is none."""
         with self._ledger.read() as connection:
@@ -165,8 +174,12 @@ class Host:
                     return release
         return None
 
-    async def predict(self, sample: Sample, now: datetime, *, request_id: str = "") -> Answered:
+    async def predict(
+        self, sample: Sample, now: datetime, *, request_id: str = "", caller: str = ""
+    ) -> Answered:
         """Answer one sample; on return, payload and prediction are stored durably.
+
+        A rollout answers each `caller` with one model; without one, each group of samples.
 
         Raises:
             PayloadError: the task cannot read the sample.
@@ -180,9 +193,14 @@ class Host:
             asked_at=now,
             asked_seconds=time.perf_counter(),
         )
-        if self._decodes_slowly:  # beside the model, and several at once
-            loop = asyncio.get_running_loop()
-            await loop.run_in_executor(self._decoders, self._decode, task, question)
+        live = self._rollouts.live
+        if live is not None and live.rollout.now.kind == "canary":
+            if not caller:
+                self._rollouts.count("no key")
+                caller = group_of(sample.metadata, sample.id, self.project.dataset.group)
+            question.is_candidates = live.takes(caller)
+            task = live.serving.model.task if question.is_candidates else task
+        await self._asking.decode(task, question)
         return await self._batches.ask(question)
 
     def answered_again(self, sample: Sample, prediction: Prediction) -> Answered:
@@ -290,51 +308,15 @@ class Host:
             get_prediction(connection, entry.prediction_id)
             append_feedback(connection, [entry])
 
-    def _answer(self, questions: Sequence[Question]) -> list[Answered | Exception]:
-        """Answers or errors to a batch: one forward pass for all whose inputs have equal shapes."""
-        serving = self._current()  # read once, so that a swap cannot fall within a batch
-        errors = self._decode_all(serving.model.task, questions)
-        found = dict[int, Answered | Exception]()
-        alike: dict[Hashable, list[int]] = {}
-        for place, (question, error) in enumerate(zip(questions, errors, strict=True)):
-            if error is None:
-                alike.setdefault(shape_of(question), []).append(place)
-            else:
-                found[place] = error
-        for places in alike.values():
-            together = partial(answer_together, serving)
-            answers: Sequence[Answered | Exception] | Exception = attempt(
-                together, [questions[place] for place in places]
-            )
-            if isinstance(answers, Exception):
-                if not isinstance(answers, FlywheelError):
-                    _LOGGER.error("the model failed for %d callers", len(places), exc_info=answers)
-                answers = [answering_fault(answers) for _ in places]
-            found.update(zip(places, answers, strict=True))
-        return [found[place] for place in range(len(questions))]
-
-    def _decode_all(self, task: Task, questions: Sequence[Question]) -> list[Exception | None]:
-        """Decode what is not decoded yet, several at once where it takes long; the error of each."""
-        decode = partial(attempt, partial(self._decode, task))
-        found: list[Exception | None] = []
-        for place, question in enumerate(questions):
-            if self._decodes_slowly:
-                return found + list(self._decoders.map(decode, questions[place:]))
-            found.append(decode(question))
-        return found
-
-    def _decode(self, task: Task, question: Question) -> None:
-        if question.task is not task:
-            began = time.perf_counter()
-            question.decode(task)
-            self._decodes_slowly = time.perf_counter() - began > _SLOW_SECONDS
-
     def _finish(self, found: Sequence[Answered | Exception]) -> Sequence[Answered | Exception]:
         """Store the answers of a batch; errors stay as they are."""
         batch = [one for one in found if isinstance(one, Answered)]
         if batch:
             self._store([self._place(answered) for answered in batch])
             self._count(batch)
+            live = self._rollouts.live
+            if live is not None:
+                self._rollouts.note(live, batch)
         return found
 
     def _place(self, answered: Answered) -> Entry:

@@ -39,6 +39,8 @@ from flywheel.serve.requests import (
 )
 
 KEY_HEADER = "Idempotency-Key"
+CALLER_HEADER = "X-Caller-Key"
+_MOST_CALLER_CHARACTERS = 200
 _MOST_ITEMS = 1_000
 _MOST_KEY_CHARACTERS = 200
 _MOST_KNOWN = 50_000
@@ -53,7 +55,7 @@ class Repeats:
         self._host, self._ledger = host, ledger
         self._known: OrderedDict[str, asyncio.Future[Answered]] = OrderedDict()
 
-    async def answer(self, sample: Sample, key: str) -> Answered:
+    async def answer(self, sample: Sample, key: str, caller: str) -> Answered:
         """Return the answer that the key has had, else ask the model; without a key always ask.
 
         Raises:
@@ -62,11 +64,11 @@ class Repeats:
         """
         now = datetime.now(UTC)
         if not key:
-            return await self._host.predict(sample, now)
+            return await self._host.predict(sample, now, caller=caller)
         name = hashlib.sha256(f"idempotency key {key}".encode()).hexdigest()[:32]
         given = self._known.get(name)
         if given is None:
-            ask = partial(self._host.predict, sample, now, request_id=name)
+            ask = partial(self._host.predict, sample, now, request_id=name, caller=caller)
             given = self._known[name] = asyncio.ensure_future(self._once(name, sample, ask))
             given.add_done_callback(partial(self._forget_failed, name))
             while len(self._known) > _MOST_KNOWN:
@@ -101,12 +103,13 @@ class Repeats:
 async def predict(request: Request) -> JSONResponse:
     """Answer the payload in the body, or each of many in JSON Lines or multipart."""
     repeats: Repeats = request.app.state.repeats
-    key = _key(request)
+    key, caller = _key(request), request.headers.get(CALLER_HEADER, "")[:_MOST_CALLER_CHARACTERS]
     media_type = request.headers.get("content-type", "")
     is_form = media_type.strip().lower().startswith("multipart/form-data")
     if not is_form and not is_bulk(request):
         async with payload_body(request) as body:
-            return JSONResponse(_said(await repeats.answer(read_sample(request, body), key)))
+            answered = await repeats.answer(read_sample(request, body), key, caller)
+            return JSONResponse(_said(answered))
     async with many_body(request) as body:
         mark = b"--" + _boundary(media_type) if is_form else b"\n"
         if body.count(mark) > _MOST_ITEMS + 1:  # before each becomes an object
@@ -121,7 +124,7 @@ async def predict(request: Request) -> JSONResponse:
         most = request.app.state.host.project.serve.max_payload_bytes
         answers = await asyncio.gather(
             *(
-                _answer_item(repeats, make, most, f"{key}/{number}" if key else "")
+                _answer_item(repeats, make, most, f"{key}/{number}" if key else "", caller)
                 for number, make in enumerate(samples)
             )
         )
@@ -130,10 +133,10 @@ async def predict(request: Request) -> JSONResponse:
 
 
 async def _answer_item(
-    repeats: Repeats, make: Callable[[], Sample], most: int, key: str
+    repeats: Repeats, make: Callable[[], Sample], most: int, key: str, caller: str
 ) -> dict[str, Any]:
     try:
-        return _said(await repeats.answer(_within(make(), most), key))
+        return _said(await repeats.answer(_within(make(), most), key, caller))
     except HTTPException as error:
         return {"status": error.status_code, "detail": error.detail}
     except FlywheelError as error:

@@ -1,7 +1,7 @@
 """Where and when it runs, who is notified, and what is kept.
 
-Sections [project], [storage], [serve], [schedule], [prefect], [workers], [links], [approval],
-[notify] and [retention].
+Sections [project], [storage], [serve], [schedule], [prefect], [workers], [links], [release],
+[approval], [notify] and [retention].
 """
 
 from __future__ import annotations
@@ -46,6 +46,47 @@ class Links(Section):
     prefect: _Address | None = None
     label_studio: _Address | None = None
     model_server: _Address | None = None
+
+
+def _duration(text: str) -> str:
+    if not re.fullmatch(r"[1-9][0-9]{0,4}[smhd]", text):
+        raise ValueError('is no duration; write one such as "90s", "30m", "2h" or "1d"')
+    return text
+
+
+def seconds_of(duration: str) -> float:
+    """Return the seconds of a duration such as 2h."""
+    return int(duration[:-1]) * {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}[duration[-1]]
+
+
+_Duration = Annotated[str, AfterValidator(_duration)]
+_Share = Annotated[float, Field(gt=0, le=1)]
+
+
+def _growing(shares: tuple[float, ...]) -> tuple[float, ...]:
+    if list(shares) != sorted(set(shares)):
+        raise ValueError("does not grow; write shares such as [0.05, 0.25, 1.0]")
+    return shares
+
+
+class Releasing(Section):
+    """Section [release]: how a promoted candidate meets live traffic before it is released.
+
+    Without `shadow` and `canary` it is released at once, after it has answered recent samples.
+    """
+
+    shadow: _Duration | None = None
+    """how long it answers unseen, beside the champion"""
+    shadow_share: _Share = 1.0
+    """of the traffic that it answers then"""
+    canary: Annotated[tuple[_Share, ...], Field(strict=False), AfterValidator(_growing)] = ()
+    """shares of callers that it answers, one stage after the other"""
+    canary_stage: _Duration = "1h"
+    """how long each of them lasts at least"""
+    min_requests: int = Field(default=500, ge=1)
+    """that it must have answered in a stage; with fewer the stage goes on"""
+    max_disagreement: float = Field(default=0.5, gt=0, lt=1)
+    """share of requests in the shadow on which it may differ from the champion"""
 
 
 class Approval(Section):

@@ -20,7 +20,7 @@ from rich.table import Table
 from scipy import stats
 
 from flywheel.decide.challenge import Standing, next_challenges
-from flywheel.decide.eprocess import e_value
+from flywheel.metrics.eprocess import e_value
 from flywheel.records import Array, Challenge, FreshOutcomes
 from flywheel.select.sampling import inclusion_probabilities, poisson_sample
 from flywheel.settings.judging import Gate

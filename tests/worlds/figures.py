@@ -8,9 +8,9 @@ import numpy as np
 from PIL import Image
 
 from flywheel import records
-from flywheel.decide.eprocess import e_value
 from flywheel.errors import PayloadError
 from flywheel.loop import results
+from flywheel.metrics.eprocess import e_value
 from flywheel.task import Labeling, Task
 from flywheel.testing import blank_checkpoint, blank_report, estimate, open_memory
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from flywheel.decide.eprocess import e_values
 from flywheel.decide.forecast import Forecast, forecast
+from flywheel.metrics.eprocess import e_values
 from flywheel.records import FreshOutcomes
 
 ALPHA = 0.017

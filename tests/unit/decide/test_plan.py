@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from flywheel.decide.eprocess import e_value
 from flywheel.decide.plan import Leaning, labels_for_gain, plan_gains
+from flywheel.metrics.eprocess import e_value
 from flywheel.records import FreshOutcomes
 
 

@@ -185,7 +185,7 @@ def test_a_ledger_that_is_there_is_migrated_and_keeps_its_rows(tmp_path, monkeyp
 
 def test_a_ledger_of_the_baseline_gets_the_tables_that_came_since(tmp_path):
     with closing(Ledger.open(url(tmp_path))) as ledger, ledger.begin() as connection:
-        for name in ("probes", "incomplete", "early_feedback", "handovers"):
+        for name in ("probes", "incomplete", "early_feedback", "handovers", "shadows", "rollouts"):
             connection.execute(text(f"DROP TABLE {name}"))
         set_revision(connection, "0014")
     with closing(Ledger.open(url(tmp_path))) as ledger, ledger.read() as connection:

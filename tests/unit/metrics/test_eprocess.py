@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from flywheel.decide.eprocess import e_value, e_values
 from flywheel.errors import TaskError
+from flywheel.metrics.eprocess import e_value, e_values, rate_evidence
 from flywheel.records import FreshOutcomes
 
 
@@ -189,3 +189,18 @@ def test_impossible_outcomes_are_refused(
 ):  # fmt: skip
     with pytest.raises(error, match=message):
         e_value(outcomes(gains, scales, is_bounded=is_bounded), min_gain)
+
+
+@pytest.mark.parametrize(("num_bad", "number"), [(0, 0), (0, 5), (3, 7), (40, 40), (30, 2_000)])
+def test_evidence_of_a_rate_is_that_of_its_requests_one_by_one(outcomes, num_bad, number):
+    gains = [1.0] * num_bad + [0.0] * (number - num_bad)
+    assert rate_evidence(num_bad, number, 0.1) == pytest.approx(e_value(outcomes(gains), 0.1))
+
+
+def test_a_rate_at_its_limit_is_stopped_as_seldom_as_was_said_however_often_one_looks():
+    rng = np.random.default_rng(7)
+    stopped = 0
+    for bad in rng.random((300, 400)) < 0.1:
+        total = np.cumsum(bad)
+        stopped += any(rate_evidence(int(total[n]), n + 1, 0.1) >= 20 for n in range(0, 400, 5))
+    assert stopped / 300 <= 0.05

@@ -124,3 +124,17 @@ def _checked(outcomes: FreshOutcomes, min_gain: float) -> tuple[Array, Array]:
             "constant of the draw divided by the label's own inclusion probability"
         )
     return gains - min_gain, scales
+
+
+def rate_evidence(num_bad: int, number: int, limit: float) -> float:
+    """Evidence that something happens at a rate above `limit`, from counts; 1 says nothing.
+
+    The e-process of `e_values` for gains of 1 and 0, so it may be looked at after every request. While
+    the rate is at most `limit`, it ever reaches 1/alpha with probability at most alpha.
+    """
+    both = FreshOutcomes(gains=(1.0, 0.0), scales=(1.0, 1.0), is_bounded=True, num_new=0)
+    logs, _ = log_factors(both, limit)
+    stakes = num_bad * logs[:, 0] + (number - num_bad) * logs[:, 1]
+    largest = stakes.max()
+    evidence = largest + math.log(float(np.mean(np.exp(stakes - largest))))
+    return math.exp(min(evidence, _LARGEST_LOG))
