@@ -28,7 +28,7 @@ from sqlalchemy import (
 )
 
 from flywheel.ledger import tables
-from flywheel.ledger.door_tables import incomplete, shadows
+from flywheel.ledger.door_tables import early_feedback, incomplete, shadows
 from flywheel.ledger.engine import Ledger
 from flywheel.ledger.tables import (
     challenges,
@@ -101,6 +101,8 @@ def horizon(
 def forget(ledger: Ledger, upto: Horizon) -> Forgotten:
     """Drop predictions with their feedback, then samples that are left without any, in pieces."""
     gone = Forgotten()
+    with ledger.begin() as connection:  # its prediction will not come any more
+        connection.execute(delete(early_feedback).where(early_feedback.c.created_at < upto.before))
     for after, last in _windows(ledger, upto):
         with ledger.begin() as connection:
             gone = _sum(gone, _forget_predictions(connection, after, last, upto))

@@ -86,7 +86,7 @@ def release(night: NightRun, digest: str, reason: str) -> Released:
     pointer = _swap(loop, digest, reason, threshold)
     return Released(
         release_number=pointer.number,
-        serving_digest=digest,
+        serving_digest=_serving(loop, pointer),
         num_fixed=mark_fixed(loop, night.number, digest),
         note=said_of(loop, pointer),
     )
@@ -180,6 +180,16 @@ def release_checked(
             f"{fault}. The canary cannot be skipped: fix the model server or the candidate"
         )
     return _swap(loop, digest, reason, threshold, also)
+
+
+def _serving(loop: Loop, pointer: Release) -> str | None:
+    """What serves after a release; None where the user's own server has not reported it yet."""
+    if not loop.project.is_external:
+        return pointer.checkpoint_digest
+    with loop.ledger.read() as connection:
+        handover = get_handover(connection, pointer.number)
+    is_verified = handover is not None and handover.verified_at is not None
+    return pointer.checkpoint_digest if is_verified else None
 
 
 def said_of(loop: Loop, pointer: Release) -> str:

@@ -129,6 +129,7 @@ class Released:
     release_number: int | None
     """None: nothing was released"""
     serving_digest: str | None
+    """None: nothing yet, or a server of the user's own has not reported the release yet"""
     num_fixed: int
     """failures that the released model now answers correctly"""
     waits: Approval | None = None

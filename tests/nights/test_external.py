@@ -32,7 +32,8 @@ def test_nights_train_and_release_without_a_model_server(project):
     first, second = project.night(), project.night()
     assert first["deploy"].released_digest is None
     assert first["release"].release_number == 1
-    assert second["deploy"].released_digest == first["release"].serving_digest
+    assert first["release"].serving_digest is None
+    assert second["deploy"].released_digest == first["retrain"].candidate_digest
     assert "release 1 is announced" in second["deploy"].note
 
 
