@@ -10,7 +10,7 @@ import re
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from flywheel.cron import cron_fault
 from flywheel.settings.base import Section, web_address
@@ -194,6 +194,17 @@ class Serve(Section):
     max_payload_bytes: int = Field(default=10_000_000, gt=0)
     max_batch: int = Field(default=64, ge=1, le=4096)
     """samples that one forward pass takes together"""
+
+    @model_validator(mode="after")
+    def _is_used(self) -> Serve:
+        theirs = ("handover", "announce_url", "health_url")
+        given = [name for name in theirs if getattr(self, name) is not None]
+        if given and self.mode == "built-in":
+            raise ValueError(
+                f"{' and '.join(given)} would not be used: flywheel's own server takes releases by "
+                'itself; write mode = "external" where a server of your own answers, or leave it out'
+            )
+        return self
 
 
 class Schedule(Section):

@@ -244,3 +244,8 @@ def test_a_host_or_address_that_cannot_be_is_refused(tmp_path, line):
 def test_an_unknown_archetype_names_the_three(faults):
     (said,) = faults(least=LEAST + 'archetype = "replace"\n')
     assert all(f"'{one}'" in said for one in ("improve", "augment", "automate"))
+
+
+def test_what_only_a_server_of_ones_own_needs_is_no_setting_of_ours(faults):
+    (fault,) = faults('[serve]\nhealth_url = "http://127.0.0.1:9/health"')
+    assert fault.startswith("[serve] health_url would not be used")

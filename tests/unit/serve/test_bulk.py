@@ -175,3 +175,20 @@ def test_one_feedback_on_a_long_request_id_is_stored(serve, pairs, ledger):
     assert client.post("/feedback", json=body).status_code == 200
     said = lines([{"id": key, "kind": "outcome", "value": False}])
     assert client.post("/feedback", content=said, headers=LINES).json()["known"] == 1
+
+
+def test_a_server_beside_the_users_own_hands_releases_over_in_the_background(
+    serve, project, release, ledger, monkeypatch
+):
+    monkeypatch.setattr("flywheel.serve.bulk._LOOK_SECONDS", 0.02)
+    digest = release(1.0)
+    theirs = {"mode": "external", "handover": "out"}
+    client = serve(project.model_copy(update={"serve": project.serve.model_copy(update=theirs)}))
+    end = time.monotonic() + 20
+    while client.get("/release").json()["artifact"] is None:
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    said = client.get("/release").json()
+    assert (said["digest"], said["state"], said["fault"]) == (digest, "announced", "")
+    (place,) = (project.directory / "out").iterdir()
+    assert (place / "manifest.json").exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import threading
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
@@ -12,11 +13,15 @@ from typing import NamedTuple
 import pytest
 
 from flows.registration.health import CHECKS as PREFECT
+from flywheel.blobs import Blobs
 from flywheel.cli.starter import write_starter
+from flywheel.handover import begin_handover
 from flywheel.ledger import Ledger
 from flywheel.ledger.nights import open_night
+from flywheel.ledger.releases import add_checkpoint, add_release
 from flywheel.private import private_folder
 from flywheel.project import load_project
+from flywheel.testing import blank_checkpoint
 from flywheel.upkeep import examine, machine, servers
 from flywheel.upkeep.finding import fail, look
 
@@ -271,3 +276,17 @@ def test_a_silent_model_server_is_no_fault_where_the_users_own_serves(directory)
     path.write_text(SILENT.replace("port = 9", 'port = 9\nmode = "external"', 1))
     said = found(directory)["model server"]
     assert (said.status, "flywheel import predictions" in said.line) == ("ok", True)
+
+
+def test_a_release_that_their_server_never_reported_fails_after_its_deadline(directory):
+    path = directory / "flywheel.toml"
+    path.write_text(SILENT.replace("port = 9", 'port = 9\nmode = "external"', 1))
+    project = load_project(directory)
+    private_folder(project.state)
+    with closing(Ledger.open(project.ledger_url)) as ledger, ledger.begin() as connection:
+        digest = Blobs.open(project.blobs_url).put(b"weights")
+        add_checkpoint(connection, blank_checkpoint(digest=digest))
+        made = add_release(connection, digest, "by hand", datetime.now(UTC) - timedelta(days=2))
+        begin_handover(connection, project, made)
+    said = [one for one in servers.model_server(project, {}) if one.check == "release"]
+    assert [(one.status, "release 1 is overdue" in one.line) for one in said] == [("fail", True)]
