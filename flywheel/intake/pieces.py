@@ -75,7 +75,8 @@ def bring(
         UserError: the file cannot be read.
         UnavailableError: the ledger or the blobs cannot be written; run again, it goes on.
     """
-    mark, done = f"import {log.key}"[:50], Brought()
+    # Of the kind too: one log may hold predictions and what became of them.
+    mark, done = f"import {kind[0]} {log.key}"[:50], Brought()
     if not again:
         with ledger.begin() as connection:
             done.num_before = watermark(connection, mark)

@@ -169,7 +169,7 @@ def read_feedback(row: Mapping[str, Any], reading: Reading) -> Feedback:
     """
     given = fields_of(row, "feedback", reading)
     try:
-        kind = FeedbackKind(given.get("kind", ""))
+        kind = FeedbackKind(given.get("kind", FeedbackKind.OUTCOME))
     except ValueError:
         _reject(f"kind is none of {', '.join(FeedbackKind)}")
     about, value = _id(given), _value(kind, given.get("value"), reading)

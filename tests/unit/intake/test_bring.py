@@ -168,6 +168,16 @@ def test_feedback_that_comes_before_its_prediction_waits_for_it(bring_in, tmp_pa
     assert (again.num_new, again.num_early, count(feedback)) == (0, 1, 1)
 
 
+def test_one_log_may_hold_predictions_and_what_became_of_them(bring_in, tmp_path, count):
+    """The second import took the watermark of the first, and read nothing."""
+    path = write_lines(tmp_path / "log.jsonl", [prediction(n, worked=n > 2) for n in range(5)])
+    bring_in(path, ignored=("worked",))
+    columns = {"worked": "value"}
+    ignored = ("input", "answer", "confidence", "model")
+    done = bring_in(path, "feedback", columns=columns, ignored=ignored)
+    assert (done.num_new, done.reasons.total(), count(feedback)) == (5, 0, 5)
+
+
 def test_what_came_without_a_confidence_is_marked(bring_in, tmp_path, loop):
     rows = [prediction(1), prediction(2, confidence=None), prediction(3, embedding=[1.0])]
     bring_in(write_lines(tmp_path / "log.jsonl", rows))
