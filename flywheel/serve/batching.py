@@ -1,7 +1,7 @@
 """Dynamic batching: requests that come while the model works form the next batch.
 
-There is no batching delay, and no thread for a caller. Two threads take turns: while one stores what
-the model has answered, the other asks it about all that has come meanwhile.
+There is no batching delay, and no thread for a caller. While one thread asks the model about all that
+has come, another stores what it answered before.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _LOGGER = logging.getLogger(__name__)
-_THREADS = 2
 
 
 class _Ticket(NamedTuple, Generic[Item, Result]):
@@ -29,12 +28,16 @@ class _Ticket(NamedTuple, Generic[Item, Result]):
     future: asyncio.Future[Result]
 
 
+_Batch = tuple[Sequence[_Ticket[Item, Result]], Sequence[Result | Exception]]
+
+
 class Batches(Generic[Item, Result]):
     """Serves items in batches of at most `most`.
 
     `work` makes of the items a result or an error each, in one thread at a time. `finish` gets these,
-    and returns what is given to the callers; it may run beside the next `work`. What either raises is
-    raised by all callers of the batch, converted by `fault` to an exception of each.
+    and returns what is given to the callers; under load it runs beside the next `work`, for several
+    batches at once. What either raises is raised by all callers it was for, converted by `fault` to an
+    exception of each.
     """
 
     def __init__(
@@ -47,10 +50,11 @@ class Batches(Generic[Item, Result]):
     ) -> None:
         self._work, self._finish, self._fault, self._most = work, finish, fault, most
         self._waiting: SimpleQueue[_Ticket[Item, Result] | None] = SimpleQueue()
-        self._turn = threading.Lock()
+        self._worked: SimpleQueue[_Batch[Item, Result] | None] = SimpleQueue()
+        self._is_finishing = False
         self._threads = [
-            threading.Thread(target=self._serve, name="batches", daemon=True)
-            for _ in range(_THREADS)
+            threading.Thread(target=target, name="batches", daemon=True)
+            for target in (self._keep_working, self._keep_finishing)
         ]
         for thread in self._threads:
             thread.start()
@@ -72,14 +76,29 @@ class Batches(Generic[Item, Result]):
         for thread in self._threads:
             thread.join()
 
-    def _serve(self) -> None:
-        while True:
-            with self._turn:
-                tickets = self._take()
-                if not tickets:
-                    return
-                found = self._attempt(self._work, [ticket.item for ticket in tickets])
+    def _keep_working(self) -> None:
+        while tickets := self._take():
+            found = self._attempt(self._work, [ticket.item for ticket in tickets])
+            if self._waiting.empty() and self._worked.empty() and not self._is_finishing:
+                # No one else waits: a change of threads would take longer than to finish it here.
+                self._deliver(tickets, self._attempt(self._finish, found))
+            else:
+                self._worked.put((tickets, found))
+        self._worked.put(None)
+
+    def _keep_finishing(self) -> None:
+        while batch := self._worked.get():
+            self._is_finishing = True
+            tickets, found = list(batch[0]), list(batch[1])
+            while not self._worked.empty():
+                more = self._worked.get()
+                if more is None:
+                    self._worked.put(None)  # for the next look
+                    break
+                tickets += more[0]  # all that has been worked at meanwhile waits for the disk once
+                found += more[1]
             self._deliver(tickets, self._attempt(self._finish, found))
+            self._is_finishing = False
 
     def _take(self) -> list[_Ticket[Item, Result]]:
         """Wait for an item, and take those that wait behind it; nothing once the queue is closed."""
@@ -93,7 +112,7 @@ class Batches(Generic[Item, Result]):
                 ticket = self._waiting.get_nowait()
             except Empty:
                 return tickets
-        self._waiting.put(None)  # for the other thread, and for the next look
+        self._waiting.put(None)  # for the next look
         return tickets
 
     def _attempt(

@@ -35,7 +35,7 @@ import psutil
 ROOT = Path(__file__).parents[2]
 TOYS = ROOT / "tests" / "toys"
 CONCURRENCY = (1, 16, 64)
-ROUNDS = 10
+ROUNDS = 6
 MAX_BATCH = 64
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 PLAIN, DURABLE, LITSERVE = "no log", "durable", "LitServe"

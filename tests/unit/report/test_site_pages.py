@@ -2,6 +2,7 @@
 
 import html
 import re
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from worlds.pages import SECTIONS, client_of, ids_on, walk
 
 from flywheel.ledger.failures import count_failures
 from flywheel.ledger.releases import current_release
+from flywheel.ledger.rollouts import Rollout, Stage, begin_rollout
 from flywheel.ledger.tables import annotations
 from flywheel.loop import begin_night
 from flywheel.loop.steps import STEPS
@@ -159,3 +161,27 @@ def test_the_dossier_of_a_decision_is_written_when_it_is_asked_for(client, turne
     answer = client.get(address, follow_redirects=False)
     assert (turned.project.state / answer.headers["location"].removeprefix("/")).exists()
     assert client.get("/pages/decisions/feed", follow_redirects=False).status_code == 404
+
+
+def test_a_rollout_under_way_is_shown_on_the_overview_with_its_numbers(tmp_path):
+    now = datetime.now(UTC)
+    rollout = Rollout(
+        number=0,
+        digest="d" * 64,
+        threshold=None,
+        champion_digest="c" * 64,
+        reason="decision 1",
+        stages=(Stage(kind="canary", share=0.05, seconds=3600.0),),
+        min_requests=500,
+        limits={},
+        stage=0,
+        stage_began_at=now,
+        counts={"requests": 12, "no key": 3},
+        created_at=now,
+    )
+    with open_memory(toy_task(), tmp_path, **SECTIONS) as project:
+        with project.loop.ledger.begin() as connection:
+            begin_rollout(connection, rollout)
+        page = client_of(project.loop).get("/pages/").text
+    assert "On live traffic.</b> Rollout 1 of dddddddddddd: canary 5%, stage 1 of 1" in page
+    assert "12 of 500 requests, of these 3 no key" in page

@@ -83,27 +83,38 @@ def test_results_that_do_not_match_are_an_error_and_no_caller_waits_for_ever():
 
 
 def test_the_next_batch_is_worked_at_while_one_is_finished():
-    both, is_finishing = threading.Barrier(2, timeout=30), threading.Event()
+    both = threading.Barrier(2, timeout=30)
 
     def work(items):
-        if is_finishing.is_set():
+        if items == [2]:
             both.wait()
         return items
 
     def finish(found):
-        if not is_finishing.is_set():
-            is_finishing.set()
+        if found[0] == 1:
             both.wait()
         return found
 
     async def ask():
-        first = asyncio.create_task(batches.ask(1))
-        await asyncio.get_running_loop().run_in_executor(None, is_finishing.wait, 30)
-        return [await batches.ask(2), await first]
+        return await asyncio.gather(batches.ask(1), batches.ask(2))
 
-    batches = Batches(work, finish, fault=fault, most=9)
-    assert asyncio.run(ask()) == [2, 1]
+    batches = Batches(work, finish, fault=fault, most=1)
+    assert asyncio.run(ask()) == [1, 2]
     batches.close()
+
+
+def test_those_who_wait_alone_change_no_thread():
+    threads = []
+    batches = Batches(
+        lambda items: threads.append(threading.get_ident()) or items,
+        lambda found: threads.append(threading.get_ident()) or found,
+        fault=fault,
+        most=9,
+    )
+    for number in range(5):
+        assert asyncio.run(batches.ask(number)) == number
+    batches.close()
+    assert len(set(threads)) == 1
 
 
 def test_many_callers_all_get_their_own_result():
