@@ -126,7 +126,7 @@ def _online_mmd(rows: bytes) -> Any:
         ert=ALLOWED * _THINNED,
         window_size=2 * _THINNED,
         backend="pytorch",
-        n_bootstraps=2 * ALLOWED * _THINNED,
+        n_bootstraps=ALLOWED * _THINNED + 100,
         verbose=False,
     )
 
