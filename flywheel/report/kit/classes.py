@@ -35,7 +35,7 @@ _MOST_DRAWN, _MOST_ROWS, _WORST = 12, 20, 10
 _BINS = 10
 _SIDES = ("predicted", "actual")
 _PLACES = {"test": "the frozen test set", "start": "the held-out start data"}
-_MODELS = ("candidate", "champion")
+MODELS = ("candidate", "champion")
 
 
 def stored_part(loop: Loop, report: Report, name: str) -> Part | None:
@@ -98,7 +98,7 @@ def read_classes(loop: Loop, report: Report) -> Classes | None:
     for name, place in _PLACES.items():
         part = stored_part(loop, report, name)
         tables = {} if part is None else part.scores
-        models = [one for one in _MODELS if {*keys, CONFIDENCE} <= tables.get(one, {}).keys()]
+        models = [one for one in MODELS if {*keys, CONFIDENCE} <= tables.get(one, {}).keys()]
         if part is None or not models:
             continue
         columns = np.array([[tables[model][key] for key in keys] for model in models])

@@ -1,35 +1,29 @@
 """Writes the report of a night: one self-contained HTML file, and one Markdown page for Prefect.
 
-For each quantity with a unit in the metric the HTML draws the distribution of the errors from the
-stored scores, since a mean hides whether a few answers are far off or all are slightly off. The
+The
 Markdown is small enough for the event limit of Prefect: one chart, and tables of a few rows. Nothing
 is measured here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from sqlalchemy import Connection
 
 from flywheel.annotate.cost import Budget, read_budget, read_costs
-from flywheel.evaluate import Part
 from flywheel.ledger.history import get_night, reported_nights
 from flywheel.ledger.judged import get_decision, report_of_night
 from flywheel.ledger.progress import count_labeling
 from flywheel.loop import Loop
 from flywheel.loop.steps import STEPS, step_results
-from flywheel.metrics.compiled import compile_condition, compile_formula
-from flywheel.metrics.names import has_unit
-from flywheel.records import Array, Decision, Report, Verdict
+from flywheel.records import Decision, Report, Verdict
 from flywheel.report.history import draw_history, history_png
 from flywheel.report.kit import markdown, text
 from flywheel.report.kit.challenge import budget_sheet, error_sheet
-from flywheel.report.kit.charts import Ink, canvas, short_name, to_svg
-from flywheel.report.kit.classes import class_sheets, draw_classes, read_classes, stored_part
+from flywheel.report.kit.classes import class_sheets, draw_classes, read_classes
+from flywheel.report.kit.distributions import draw_distributions
 from flywheel.report.kit.evidence import draw_loss, draw_report
 from flywheel.report.kit.measured import annotators_sheet, measured_sheets, production_line
 from flywheel.report.kit.pages import address, dossier_place, put, render
@@ -40,81 +34,6 @@ from flywheel.report.labeling.sheets import allowance_cells
 from flywheel.report.night.facts import NightFacts, comparable_reports, read_facts
 from flywheel.report.night.steps import advice, summarize
 from flywheel.report.overview.page import OVERVIEW_PAGE, write_overview
-
-_COLORS = {"candidate": Ink.CANDIDATE, "champion": Ink.CHAMPION}
-_DASHES = ("-.", ":", "--")
-_SHOWN = 0.95
-"""quantile of the models' scores at which the axis ends; outliers would squeeze the rest"""
-
-
-def draw_distributions(loop: Loop, report: Report) -> dict[str, str]:
-    """Return inline SVG of each quantity with a unit in the metric's formulas, by its name.
-
-    Latency is left out, since it has samples of its own. Empty if the report's scores are missing
-    or were changed: replaying its decision reports that; a page is written without the charts.
-    """
-    part = stored_part(loop, report, "test")
-    if part is None:
-        return {}
-    return {
-        name: _draw(part, name, bounds)
-        for name, bounds in _quantities(loop, report).items()
-        if any(name in part.scores.get(model, {}) for model in _COLORS)
-    }
-
-
-def _quantities(loop: Loop, report: Report) -> dict[str, list[float]]:
-    """Map each score with a unit in the metric's formulas to the bounds set on it."""
-    settings, directory = report.metric_settings, loop.project.directory
-    found: dict[str, list[float]] = {}
-    for formula in (settings["optimize"], *settings["ignore"]):
-        for name in sorted(compile_formula(formula, directory).columns):
-            found.setdefault(name, [])
-    for required in settings["require"]:
-        condition = compile_condition(required, directory)
-        for name in sorted(condition.statistic.columns):
-            found.setdefault(name, []).append(condition.bound)
-    return {name: bounds for name, bounds in found.items() if has_unit(name)}
-
-
-def _draw(part: Part, name: str, bounds: list[float]) -> str:
-    """Draw the share of production (y) with a score of at most x, a line per model or baseline."""
-    figure, axes = canvas(2.8)
-    known = {who: table[name] for who, table in part.scores.items() if name in table}
-    others = [who for who in known if who not in _COLORS]
-    for who, (values, shares) in _curves(known, part.weights):
-        is_model = who in _COLORS
-        style = "-" if is_model else _DASHES[others.index(who) % len(_DASHES)]
-        color, width = _COLORS.get(who, Ink.MUTED), 2.0 if is_model else 1.2
-        axes.step(
-            values, shares, style, where="post", color=color, linewidth=width, label=short_name(who)
-        )
-    for bound in bounds:
-        axes.axvline(bound, color=Ink.REQUIRED, linewidth=1.4, linestyle="--")
-    models = np.concatenate([values for who, values in known.items() if who in _COLORS])
-    axes.set_xlim(min(0.0, float(models.min())), max(_reach(models), *bounds, 1e-9) * 1.05)
-    axes.set_ylim(0, 1.02)
-    axes.set_xlabel(name)
-    axes.set_ylabel("share of production below")
-    figure.legend(
-        loc="outside upper left", ncols=2, frameon=False, labelcolor=Ink.TEXT, handlelength=1.6
-    )
-    return to_svg(figure, f"Distribution of {name} over {len(part.ids)} test samples")
-
-
-def _reach(values: Array) -> float:
-    return float(np.quantile(values, _SHOWN))
-
-
-def _curves(
-    known: Mapping[str, Array], weights: Array
-) -> Iterator[tuple[str, tuple[Array, Array]]]:
-    """Yield weighted empirical CDFs: name, sorted values, and the share at or below each."""
-    for who, values in known.items():
-        order = np.argsort(values, kind="stable")
-        shares = np.cumsum(weights[order]) / weights.sum()
-        yield who, (np.append(values[order[:1]], values[order]), np.append(0.0, shares))
-
 
 _EDGE_PIXELS = 160
 _MEANING = {

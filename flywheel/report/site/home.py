@@ -44,6 +44,8 @@ class NightRow(NamedTuple):
     decision: Decision | None
     candidate: Estimate | None
     difference: Estimate | None
+    metric: str
+    """where it is another one than that of the newest night; "": it is the same"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,7 +85,8 @@ def read_home(loop: Loop, before: int | None = None) -> Home:
         status=now,
         running=progress(loop),
         nights=tuple(
-            _night(number, reports.get(number), decisions.get(number)) for number in shown[::-1]
+            _night(number, reports.get(number), decisions.get(number), report)
+            for number in shown[::-1]
         ),
         older=shown[0] if len(known) > len(shown) else None,
         num_nights=len(numbers),
@@ -94,10 +97,14 @@ def read_home(loop: Loop, before: int | None = None) -> Home:
     )
 
 
-def _night(number: int, report: Report | None, decision: Decision | None) -> NightRow:
-    entries = report.entries if report is not None else ()
-    candidate = next((one.metric for one in entries if one.name == "candidate"), None)
-    return NightRow(number, decision, candidate, report.difference if report is not None else None)
+def _night(
+    number: int, report: Report | None, decision: Decision | None, newest: Report | None
+) -> NightRow:
+    if report is None or newest is None:
+        return NightRow(number, decision, None, None, "")
+    candidate = next((one.metric for one in report.entries if one.name == "candidate"), None)
+    metric = "" if report.metric_id == newest.metric_id else report.metric
+    return NightRow(number, decision, candidate, report.difference, metric)
 
 
 def _standing(report: Report | None) -> str:

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from flywheel.errors import UnknownIdError
-from flywheel.evaluate.scoring import CONFIDENCE
 from flywheel.ledger.failures import count_moved
 from flywheel.ledger.history import get_night
 from flywheel.ledger.judged import get_decision, report_of_night
@@ -20,10 +19,10 @@ from flywheel.ledger.requests import answers_asked
 from flywheel.loop import Loop
 from flywheel.loop.context import LOOP
 from flywheel.loop.steps import STEPS, step_results
-from flywheel.metrics.names import has_unit
-from flywheel.records import Array, Decision, Estimate, FailureState, Night, Report
+from flywheel.records import Decision, Estimate, FailureState, Night, Report
 from flywheel.report.kit.challenge import budget_sheet, error_sheet
 from flywheel.report.kit.classes import class_sheets, draw_classes
+from flywheel.report.kit.distributions import draw_distributions
 from flywheel.report.kit.measured import measured_sheets, production_line
 from flywheel.report.kit.tables import Sheet
 from flywheel.report.night.steps import advice, falls_short, summarize
@@ -31,7 +30,7 @@ from flywheel.report.site.gallery import TestSet, read_test_set
 from flywheel.report.site.query import CHANGES, samples_address
 
 _SKIPS = 50
-_BINS = 10
+_CLASSES = 30
 
 
 class Done(NamedTuple):
@@ -51,15 +50,6 @@ class Row(NamedTuple):
     address: str
     num_samples: int
     cells: tuple[Estimate | None, ...]
-
-
-class Bar(NamedTuple):
-    """Samples whose score lies in a range."""
-
-    low: float
-    high: float
-    number: int
-    address: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,10 +80,12 @@ class NightPage:
     """HTML of the matrices and of reliability"""
     classes: tuple[Row, ...]
     slices: tuple[Row, ...]
-    histograms: Mapping[str, tuple[Bar, ...]]
-    """score of the judged model -> its bars"""
+    distributions: Mapping[str, str]
+    """HTML by the quantity with a unit"""
     sheets: tuple[Sheet, ...]
     """all other measurements, which fold"""
+    num_classes: int
+    """of the task; `classes` has those with the most errors"""
     models: tuple[str, ...]
     place: str
     """what the models were compared on"""
@@ -135,8 +127,9 @@ def read_night(loop: Loop, number: int) -> NightPage:
         drawn=draw_classes(found, link),
         classes=tuple(_classes(test, number)) if test else (),
         slices=tuple(_slices(test, number)) if test else (),
-        histograms=dict(_histograms(test, number)) if test else {},
+        distributions=draw_distributions(loop, report, link) if report else {},
         sheets=_sheets(report, decision, test) if report else (),
+        num_classes=len(found.names) if found is not None else 0,
         models=test.models if test else (),
         place=found.place if found is not None else "the frozen test set",
     )
@@ -185,14 +178,14 @@ def _changes(test: TestSet, night: int) -> Iterator[tuple[str, str, int, str]]:
 
 
 def _classes(test: TestSet, night: int) -> Iterator[Row]:
-    """Yield recall and precision of every class, the one with the most errors first."""
+    """Yield recall and precision of the classes with the most errors, the one with most first."""
     found = test.classes
     if found is None:
         return
     judged = found.models[0]
     labels, wrong = found.column(judged, "actual"), ~found.right(judged)
     errors = np.bincount(labels, wrong, len(found.names))
-    for place in np.argsort(-errors, kind="stable").tolist():
+    for place in np.argsort(-errors, kind="stable")[:_CLASSES].tolist():
         name = found.names[place]
         cells = tuple(
             found.share(found.column(model, side) == place, found.right(model))
@@ -209,38 +202,6 @@ def _slices(test: TestSet, night: int) -> Iterator[Row]:
         cells = (part.candidate, part.champion, part.difference)
         has_samples = f"slice/{part.name}" in test.part.marks
         yield Row(part.name, address if has_samples else "", part.num_samples, cells)
-
-
-def _histograms(test: TestSet, night: int) -> Iterator[tuple[str, tuple[Bar, ...]]]:
-    """Yield the judged model's scores that have a unit, in bars of equal width; the last takes the tail."""
-    for name, values in test.part.scores.get(test.models[0], {}).items():
-        if values.dtype == object or name == CONFIDENCE or not has_unit(name):
-            continue
-        usable = values[np.isfinite(values)]
-        if not len(usable):
-            continue
-        yield (
-            name,
-            tuple(
-                Bar(low, high, number, samples_address(test=night, score=name, low=low, high=high))
-                for low, high, number in _bars(usable)
-            ),
-        )
-
-
-def _bars(values: Array) -> Iterator[tuple[float, float, int]]:
-    """Yield ends and number of each bar: one for each value where they are few, as of counts."""
-    different, numbers = np.unique(values, return_counts=True)
-    if len(different) <= _BINS:
-        for value, number in zip(different.tolist(), numbers.tolist(), strict=True):
-            yield value, value, number
-        return
-    low, reach, end = (float(np.quantile(values, share)) for share in (0.0, 0.95, 1.0))
-    # Cut to what an address shows, so that a bar and its gallery hold the same samples.
-    inner = [float(f"{edge:.6g}") for edge in np.linspace(low, max(reach, low), _BINS)][1:]
-    edges = [low, *inner, end]
-    counts, _ = np.histogram(values, edges)
-    yield from zip(edges[:-1], edges[1:], counts.tolist(), strict=True)
 
 
 def _sheets(report: Report, decision: Decision | None, test: TestSet | None) -> tuple[Sheet, ...]:

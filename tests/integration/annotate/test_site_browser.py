@@ -2,7 +2,10 @@
 
 import dataclasses
 import re
+import shutil
 import socket
+import subprocess
+import tarfile
 import threading
 import time
 import uuid
@@ -62,6 +65,22 @@ def answer_all(loop, annotators):
         annotators.annotate(row.external_id, result)
 
 
+@pytest.fixture(scope="session")
+def axe(tmp_path_factory):
+    """The script of axe-core, which finds what a screen reader or a keyboard cannot use."""
+    npm, folder = shutil.which("npm"), tmp_path_factory.mktemp("axe")
+    if npm is None:
+        pytest.skip("no npm here, which brings axe-core")
+    asked = [npm, "pack", "--silent", "axe-core@4.14.1"]
+    done = subprocess.run(
+        asked, cwd=folder, capture_output=True, text=True, check=False, timeout=120
+    )
+    if done.returncode:
+        pytest.skip(f"npm brings no axe-core: {done.stderr[-200:]}")
+    with tarfile.open(folder / done.stdout.strip()) as packed:
+        return packed.extractfile("package/axe.min.js").read().decode()
+
+
 @contextmanager
 def serving(loop):
     """The address of the model server with its site."""
@@ -82,8 +101,8 @@ def serving(loop):
 
 def test_a_cell_of_the_matrix_leads_to_a_life_and_to_label_studio(turned, page, label_studio):
     faults = []
-    page.on("console", lambda said: faults.append(said.text) if said.type == "error" else None)
     with serving(turned) as url:
+        page.on("console", lambda said: faults.append(said) if said.type == "error" else None)
         page.goto(url)
         page.get_by_role("link", name="night 5").click()
         cell = page.locator(".matrix td.right a").first
@@ -94,12 +113,37 @@ def test_a_cell_of_the_matrix_leads_to_a_life_and_to_label_studio(turned, page, 
         page.locator("a.whole").first.press("Enter")  # by keyboard
         expect(page).to_have_url(re.compile(rf"/pages/samples/{_ID}$"))
         expect(page.locator(".life b", has_text="annotation")).not_to_have_count(0)
-        assert faults == []  # the policy lets the site's own files through
+        ours = [one.text for one in faults if one.location["url"].startswith(url)]
+        assert ours == []  # the policy lets the site's own files through
         page.get_by_role("link", name="open in Label Studio").first.click()
         page.wait_for_url(
             re.compile(rf"{re.escape(label_studio.url)}/projects/\d+/data.*task=\d+"),
             wait_until="commit",
         )
+
+
+def test_no_page_has_a_serious_fault_for_a_screen_reader(turned, page, axe):
+    with turned.ledger.read() as connection:
+        sample = connection.execute(select(choices.c.sample_id)).scalars().first()
+    paths = ("", "samples", "samples?test=5&label=left", f"samples/{sample}", "nights/5", "map")
+    paths += ("annotators", "releases", "assess", "samples?low=x")
+    found = []
+    with serving(turned) as url:
+        for width, scheme in ((1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")):
+            looked = page.context.browser.new_context(
+                viewport={"width": width, "height": 900}, color_scheme=scheme, bypass_csp=True
+            ).new_page()
+            for path in paths:
+                looked.goto(f"{url}/pages/{path}")
+                looked.add_script_tag(content=axe)
+                found += [
+                    f"{width} {scheme} {path}: {one['id']}: {one['nodes'][0]['html']}"
+                    for one in looked.evaluate("axe.run()")["violations"]
+                    if one["impact"] in ("serious", "critical")
+                ]
+                if looked.evaluate("document.documentElement.scrollWidth") > width:
+                    found.append(f"{path}: wider than {width} pixels")
+    assert found == []
 
 
 def test_ticked_samples_are_queued_with_the_token_and_not_without(turned, page):

@@ -3,6 +3,7 @@
 import dataclasses
 import html
 import re
+from contextlib import closing
 from itertools import chain
 from urllib.parse import parse_qsl, urlencode
 
@@ -13,8 +14,9 @@ from worlds import figures
 from worlds.colors import HOSTILE
 from worlds.pages import client_of, walk
 
-from flywheel.ledger import browse
+from flywheel.ledger import Ledger, browse
 from flywheel.ledger.failures import count_moved
+from flywheel.ledger.renames import add_rename
 from flywheel.ledger.tables import annotations, failures, payloads
 from flywheel.ledger.windows import move_watermark
 from flywheel.records import Answer, FailureState, Sample
@@ -249,3 +251,15 @@ def test_a_selection_that_makes_no_sense_is_refused(client, asked):
 def test_a_form_of_another_site_is_refused(client):
     asked = {"what": "annotate", "sample_ids": "f" * 64, "reason": "why"}
     assert client.post("/pages/send", data=asked).status_code == 415
+
+
+def test_a_renamed_class_is_found_by_its_new_name(tmp_path):
+    with open_memory(toy_task(), tmp_path) as project:
+        past = LedgerBuilder(project.loop.ledger, project.loop.blobs)
+        (made,) = past.predict(0.5, answer="sinistral")
+        with project.loop.ledger.begin() as connection:
+            add_rename(connection, "sinistral", "left", past.now)
+        with closing(Ledger.open(project.loop.project.ledger_url)) as ledger:
+            client = client_of(dataclasses.replace(project.loop, ledger=ledger))
+            assert walk(client, "/pages/samples?answer=left") == [made.sample_id]
+            assert walk(client, "/pages/samples?answer=sinistral") == []

@@ -1,5 +1,6 @@
 """The site's nights, overview, map and the pages beside them: what each number leads to."""
 
+import dataclasses
 import html
 import re
 from datetime import UTC, datetime
@@ -9,6 +10,7 @@ import pytest
 from sqlalchemy import select
 from worlds.pages import SECTIONS, client_of, ids_on, walk
 
+from flywheel.evaluate.book import Part, pack_book
 from flywheel.ledger.failures import count_failures
 from flywheel.ledger.releases import current_release
 from flywheel.ledger.rollouts import Rollout, Stage, begin_rollout
@@ -17,8 +19,8 @@ from flywheel.loop import begin_night
 from flywheel.loop.steps import STEPS
 from flywheel.report.site import home
 from flywheel.report.site.map import _placed
-from flywheel.report.site.night import _bars
-from flywheel.testing import open_memory, toy_task
+from flywheel.scoring import classification
+from flywheel.testing import LedgerBuilder, blank_report, open_memory, toy_task
 
 
 def test_every_cell_of_the_matrix_leads_to_as_many_samples_as_it_says(client):
@@ -135,18 +137,6 @@ def test_two_directions_hold_all_of_a_plane_whatever_it_lies_in():
     assert _placed(np.ones((5, 3)))[1] == 0.0
 
 
-@pytest.mark.parametrize(
-    "values", [np.repeat(np.arange(4.0), 3), np.random.default_rng(0).gamma(1, size=99)]
-)
-def test_bars_hold_every_value_once_and_counts_have_one_each(values):
-    bars = list(_bars(values))
-    assert sum(number for _, _, number in bars) == len(values)
-    assert len(bars) <= 10
-    for low, high, number in bars[:-1]:
-        inside = (values >= low) & ((values < high) | (low == high) & (values == low))
-        assert inside.sum() == number
-
-
 def test_an_empty_project_says_what_comes_first(tmp_path):
     with open_memory(toy_task(), tmp_path) as project:
         client = client_of(project.loop)
@@ -185,3 +175,46 @@ def test_a_rollout_under_way_is_shown_on_the_overview_with_its_numbers(tmp_path)
         page = client_of(project.loop).get("/pages/").text
     assert "On live traffic.</b> Rollout 1 of dddddddddddd: canary 5%, stage 1 of 1" in page
     assert "12 of 500 requests, of these 3 no key" in page
+
+
+def test_two_thousand_classes_are_a_page_too(tmp_path):
+    names = [f"kind {number}" for number in range(2_000)]
+    task = dataclasses.replace(toy_task(), scores=classification(names))
+    with open_memory(task, tmp_path) as project:
+        past = LedgerBuilder(project.loop.ledger, project.loop.blobs)
+        rng = np.random.default_rng(0)
+        actual = np.arange(4_000) % 2_000
+        predicted = (actual + (rng.random(4_000) < 0.2)) % 2_000
+        table = {
+            "predicted": predicted.astype(float),
+            "actual": actual.astype(float),
+            "correct": (predicted == actual).astype(float),
+            "confidence": rng.uniform(0.5, 1, 4_000),
+        }
+        part = Part(
+            ids=tuple(f"{n:064x}" for n in range(4_000)),
+            weights=np.ones(4_000),
+            clusters=np.arange(4_000),
+            scores={"candidate": table, "champion": table},
+        )
+        digest = project.loop.blobs.put(pack_book({"test": part}, {"night": 1}))
+        past.night()
+        past.store(blank_report(night=1, scores_digest=digest))
+        past.end(1)
+        page = client_of(project.loop).get("/pages/nights/1").text
+    assert page.count('class="matrix"') == 2
+    assert "The 12 of 2,000 classes with the most errors" in page
+    assert "The 30 of 2,000 classes with the most errors" in page
+    assert len(page) < 200_000
+
+
+def test_nights_of_another_metric_say_so(tmp_path):
+    with open_memory(toy_task(), tmp_path) as project:
+        past = LedgerBuilder(project.loop.ledger, project.loop.blobs)
+        for night, metric in ((1, "f1"), (2, "correct")):
+            past.night()
+            report = blank_report(night=night, metric=metric, metric_id=metric, id=metric)
+            past.store(report)
+            past.end(night)
+        page = client_of(project.loop).get("/pages/").text
+    assert page.count("by another metric, f1") == 1
