@@ -109,8 +109,9 @@ def test_an_honest_one_gets_a_better_model_promoted_once_gold_has_vouched_for_he
 
 
 def test_without_gold_questions_the_promotion_is_held():
-    course = run(0, 12, is_wrong=False, gold_share=0.0)
-    assert "PROMOTE" not in course.verdicts[1:]
+    """Else night 3 releases a model that is right on .70 of the points, where the first is on .91."""
+    course = run(0, 12, is_wrong=True, gold_share=0.0)
+    assert (course.worse, course.verdicts[1:].count("PROMOTE")) == ([], 0)
     assert any("eve alone gave" in reason for reason in course.reasons)
 
 
