@@ -107,13 +107,20 @@ class Collected:
 
 
 def collect(
-    ledger: Ledger, threshold: float, night: int, now: datetime, agree: Agree = same_json
+    ledger: Ledger,
+    threshold: float,
+    night: int,
+    now: datetime,
+    agree: Agree = same_json,
+    *,
+    shadows_upto: int | None = None,
 ) -> Collected:
     """Record the failures among the predictions and feedback since the watermarks.
 
     A prediction is suspect when its confidence is under the threshold, or when feedback
     contradicts it, however late the feedback comes. `agree` is the task's: whether a correction
-    and an answer are the same.
+    and an answer are the same. Answers of the shadow are read up to `shadows_upto`, whose predictions
+    the ledger has by then.
     """
     num_predictions = num_feedback = num_failures = 0
     for connection, after, upto in _pieces(ledger, "predictions"):
@@ -126,7 +133,7 @@ def collect(
         failures = _failures(suspects, threshold, agree, now)
         num_failures += add_failures(connection, failures, night, now)
         num_feedback += count_between(connection, "feedback", after, upto)
-    for connection, after, upto in _pieces(ledger, "shadows"):
+    for connection, after, upto in _pieces(ledger, "shadows", shadows_upto):
         num_failures += add_failures(
             connection, _disputed(connection, after, upto, now), night, now
         )
@@ -135,10 +142,13 @@ def collect(
     )
 
 
-def _pieces(ledger: Ledger, log: str) -> Iterator[tuple[Connection, int, int]]:
+def _pieces(
+    ledger: Ledger, log: str, end: int | None = None
+) -> Iterator[tuple[Connection, int, int]]:
     """Yield windows (after, upto] of a log, each in a transaction that also moves the watermark."""
-    with ledger.read() as connection:
-        end = latest(connection, log)
+    if end is None:
+        with ledger.read() as connection:
+            end = latest(connection, log)
     mark = f"{log} collected"
     while True:
         with ledger.begin() as connection:

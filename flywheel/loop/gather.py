@@ -161,12 +161,22 @@ def _deploy_nothing(loop: Loop) -> Deployed:
 def collect(night: NightRun) -> Collected:
     """Find the failures since the last collection, and move payloads from the ledger to the blobs."""
     loop = night.loop
+    with loop.ledger.read() as connection:
+        # Read first: their predictions are in the log by then, and in the ledger after the next line.
+        shadows_upto = latest(connection, "shadows")
     take_in(loop.ledger, log_folder(loop.project))
     move_payloads(loop.ledger, loop.blobs)
     if note := complete_predictions(night):
         _log_skip(night, "predictions", note)
     threshold = loop.project.collect.low_confidence
-    found = collect_failures(loop.ledger, threshold, night.number, loop.now(), loop.task.agree)
+    found = collect_failures(
+        loop.ledger,
+        threshold,
+        night.number,
+        loop.now(),
+        loop.task.agree,
+        shadows_upto=shadows_upto,
+    )
     return dataclasses.replace(found, drift=_drift(night)) if night.keeps_results else found
 
 

@@ -99,7 +99,7 @@ class Host:
         """why an earlier release serves, or none; None: the current one does"""
         self._swapping = threading.Lock()
         self._log = PredictionLog(ledger, blobs, log_folder(project)) if durable else None
-        self._rollouts = Rollouts(ledger, load=self._load, serve=self._swap, flush=self.flush)
+        self._rollouts = Rollouts(ledger, load=self._load, serve=self._swap)
         self._asking = Asking(self._current, self._rollouts)
         self._batches = Batches[Question, Answered](
             self._asking.answer, self._finish, fault=answering_fault, most=project.serve.max_batch

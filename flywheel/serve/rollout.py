@@ -86,10 +86,9 @@ class Rollouts:
         *,
         load: Callable[[str], Model],
         serve: Callable[[Serving], Serving | None],
-        flush: Callable[[], None],
     ) -> None:
         self.live: Live | None = None
-        self._ledger, self._load, self._serve, self._flush = ledger, load, serve, flush
+        self._ledger, self._load, self._serve = ledger, load, serve
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
         self._found: list[Shadowed] = []
@@ -144,7 +143,6 @@ class Rollouts:
         with self._lock:
             counts, self._counts = self._counts, Counter()
             found, self._found = self._found, []
-        self._flush()  # outcomes are about predictions that may wait in the log
         with self._ledger.begin() as connection:
             rollout = running_rollout(connection, locks=True)
             if rollout is None or rollout.number != live.rollout.number:

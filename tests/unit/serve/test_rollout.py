@@ -12,7 +12,9 @@ from flywheel.ledger.door_tables import shadows
 from flywheel.ledger.failures import failures_in
 from flywheel.ledger.releases import current_release
 from flywheel.ledger.rollouts import Rollout, Stage, begin_rollout, last_rollout
+from flywheel.ledger.segments import take_in
 from flywheel.ledger.tables import checkpoints, predictions
+from flywheel.ledger.windows import latest
 from flywheel.model import Model
 from flywheel.records import FailureState
 from flywheel.serve.rollout import Live, broken_guardrail, waits_for
@@ -119,6 +121,28 @@ def test_disagreement_in_the_shadow_is_a_failure_that_collect_finds(
         (failure,) = failures_in(connection, FailureState.SEEN)
     assert failure.sample_id == sample_id
     assert [(one.name, one.strength) for one in failure.signals] == [("shadow_disagreement", 0.75)]
+
+
+def test_disagreement_about_a_prediction_that_still_waits_is_not_passed_over(
+    serve, begin, weights, predict, servers_ledger, ledger, state, monkeypatch
+):
+    monkeypatch.setattr("flywheel.serve.log._QUIET_SECONDS", 60.0)
+    begin(weights(0.5), ("shadow", 1.0), min_requests=1_000)
+    server = serve()
+    with servers_ledger.read() as connection:
+        upto = latest(connection, "shadows")
+    predict(server, 20.0)
+    wait_until(lambda: counted(servers_ledger, shadows) == 1)
+    assert counted(servers_ledger, predictions) == 0
+    now = datetime.now(UTC)
+    assert collect(servers_ledger, 0.5, 1, now, shadows_upto=upto).num_failures == 0
+    take_in(servers_ledger, ledger.folder)
+    assert collect(servers_ledger, 0.5, 1, now).num_failures == 1
+
+
+def counted(ledger, table):
+    with ledger.read() as connection:
+        return connection.execute(select(func.count()).select_from(table)).scalar_one()
 
 
 def test_a_candidate_that_fails_in_the_shadow_is_counted_and_stopped_only(
