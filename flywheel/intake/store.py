@@ -39,8 +39,9 @@ from flywheel.records import Feedback, Prediction, Sample
 
 _AT_ONCE = 32
 """payloads that are fetched from addresses at the same time"""
-_ROWS, _BYTES = 5_000, 16_000_000
-"""of one transaction; payloads of that many bytes are held at once"""
+_ROWS, _BYTES = 10_000, 16_000_000
+"""of one transaction; payloads of that many bytes are held at once. Ids are in no order, so that each
+transaction writes nearly every page of their index: few large ones write much less"""
 _NO_ROOTS = "names no payload that may be read from here"
 _CERTAIN = 1.0
 """confidence of a prediction whose own is missing, so that it is no suspect until it is known"""

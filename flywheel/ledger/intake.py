@@ -20,6 +20,8 @@ from flywheel.ledger.tables import predictions
 from flywheel.records import Array, Feedback, Json, same_json
 
 _CHUNK = 500  # ids in one IN (...): both databases limit the parameters of a statement
+_MANY, _CACHE_KIB = 1_000, 65_536
+"""rows of a transaction for which SQLite keeps more pages than its 2 MB, which it would write twice"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,6 +46,8 @@ class Written(NamedTuple):
 def append_arrived(connection: Connection, arrived: Sequence[Arrived]) -> Written:
     """Add predictions that are not known yet, and the feedback that waited for them."""
     keep_commit_order(connection, predictions)
+    if connection.dialect.name == "sqlite" and len(arrived) >= _MANY:
+        connection.exec_driver_sql(f"PRAGMA cache_size = -{_CACHE_KIB}")
     known = _known(connection, [one.entry.prediction.id for one in arrived])
     new: dict[str, Arrived] = {}
     conflicting = []
