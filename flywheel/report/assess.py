@@ -38,6 +38,8 @@ _FAR = 100
 
 _NO_LABELS = "labels do not change it: take a smaller network, or a faster machine"
 
+_ON_START = "on start data, and production may be harder: "
+
 Points = list[tuple[int, Estimate]]
 """labels that a candidate was trained on, and what it was measured at; oldest first"""
 
@@ -95,6 +97,8 @@ class Assessment:
     points: tuple[tuple[int, Estimate], ...]
     parts: tuple[tuple[int, Estimate], ...]
     """the same of models that were trained on parts of the newest rows, see `flywheel assess --train`"""
+    is_start: bool
+    """whether these were measured on start data, since production had no test labels"""
     saving: Saving | None
     """None: not known"""
     ahead: tuple[tuple[int, Outlook], ...]
@@ -150,6 +154,7 @@ def assess(loop: Loop, labeling: Expense) -> Assessment:
         goals=tuple(_goals(loop, reports, {metric: points, **watched}, probes, curve)),
         points=tuple(points),
         parts=tuple(parts),
+        is_start=bool(parts) and any(one.is_start for one in probes),
         saving=_saving(curve, probes, metric),
         ahead=tuple((times * now, curve.at(times * now)) for times in (1, 2, 4, 8))
         if curve
@@ -189,7 +194,7 @@ def _goals(
         metric = next(iter(measured))
         goal = Goal(formula=settings.optimize, bound=required, is_upper=not up, now=None)
         parts = _parts(measured[metric], probes, metric)
-        yield _goal(goal, measured[metric], parts, curve, beside)
+        yield _on_start(_goal(goal, measured[metric], parts, curve, beside), parts, probes)
     for one in (one for report in reports[-1:] for one in report.watched):
         if one.bound is None:
             continue
@@ -201,7 +206,13 @@ def _goals(
             yield _goal(goal, known, parts, None, _NO_LABELS)
             continue
         fitted = fit_curve([*parts, *known], higher_is_better=up, optimum=best)
-        yield _goal(goal, known, parts, fitted)
+        yield _on_start(_goal(goal, known, parts, fitted), parts, probes)
+
+
+def _on_start(goal: Goal, parts: Points, probes: Sequence[Probe]) -> Goal:
+    """Say where a goal rests on start data alone."""
+    is_start = bool(parts) and any(probe.is_start for probe in probes)
+    return replace(goal, note=_ON_START + goal.note) if is_start else goal
 
 
 def _parts(points: Points, probes: Sequence[Probe], formula: str) -> Points:
@@ -371,7 +382,7 @@ def _worth(loop: Loop, points: Points, gain: Outlook | None, answers: float) -> 
     value, metric = loop.project.value, loop.project.metric
     each = value.right - value.wrong
     is_share = metric.higher_is_better and all(0 <= one.value <= 1 for _, one in points)
-    if gain is None or each == 0 or not is_share:
+    if gain is None or each == 0 or answers == 0 or not is_share:
         return None
     ends = sorted(one * answers * each for one in astuple(gain))
     return Outlook(*ends)

@@ -36,6 +36,11 @@ def goals_sheet(found: Assessment) -> Sheet:
 
 def ahead_sheet(found: Assessment) -> Sheet:
     """Return the table of what more labels are expected to bring."""
+    start = (
+        "All of this is of start data that is held out: production has no test labels yet. "
+        if found.is_start
+        else ""
+    )
     rows = [
         (f"{labels:,}", outlook_line(outlook), _money(found, labels - found.ahead[0][0]))
         for labels, outlook in found.ahead
@@ -48,7 +53,7 @@ def ahead_sheet(found: Assessment) -> Sheet:
         values=(1, 2),
         caption="What each night's candidate was measured at, squares: models of parts of the newest rows, "
         "and the 80 % band of what is expected.",
-        note=f"{_return(found)}. {_saving(found)}"
+        note=f"{start}{_return(found)}. {_saving(found)}"
         if rows
         else too_few([*found.parts, *found.points]),
     )
@@ -92,9 +97,7 @@ def _return(found: Assessment) -> str:
     if found.price is not None:
         said += f", for {_money(found, NEXT)} {found.currency}"
     if found.worth is None:
-        return (
-            f"{said}. What that returns needs [value] right and wrong, and a metric that is a share"
-        )
+        return f"{said}. What that returns needs [value] right and wrong, answers in production, and a metric that is a share"
     said += f", and return {outlook_line(found.worth)} {found.currency} a night"
     if found.worth.high <= 0:
         return f"{said}: none, since [value] right is below wrong"

@@ -10,6 +10,7 @@ from flywheel.loop.probe import _parts, probe
 from flywheel.records import Split
 from flywheel.report.assess import assess
 from flywheel.report.labeling.facts import read_labeling
+from flywheel.report.overview.ahead import ahead_sheet
 from flywheel.testing import draw_points, open_memory, row_of, toy_task
 
 TRAIN = {"device": "cpu", "learning_rate": 0.1, "batch_size": 8, "steps": 30}
@@ -41,6 +42,10 @@ def test_after_one_night_there_is_a_forecast(open_toy):
     later = forecast(open_toy)
     assert [labels for labels, _ in later.ahead] == [24, 48, 96, 192]
     assert later.goals[0].labels is not None
+    assert later.is_start
+    assert later.goals[0].note.startswith("on start data, and production may be harder: ")
+    assert "production has no test labels yet" in ahead_sheet(later).note
+    assert later.worth is None  # no answer has been given yet
     assert later.goals[0].hours.low <= later.goals[0].hours.high
 
 
