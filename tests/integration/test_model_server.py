@@ -20,6 +20,8 @@ from flywheel.blobs import Blobs
 from flywheel.errors import FlywheelError
 from flywheel.ledger import Ledger
 from flywheel.ledger.predictions import get_prediction
+from flywheel.ledger.releases import current_release
+from flywheel.ledger.rollouts import Rollout, Stage, begin_rollout, last_rollout
 from flywheel.ledger.samples import load_samples
 from flywheel.ledger.segments import log_folder, take_in
 from flywheel.ledger.tables import checkpoints, feedback, predictions, releases
@@ -185,3 +187,53 @@ def test_a_body_that_never_comes_does_not_keep_a_server_from_ending(project, sta
         time.sleep(0.5)
         process.terminate()
         assert process.wait(30) in {0, -signal.SIGTERM}
+
+
+def test_a_canary_goes_on_after_a_kill_9_and_is_released(start, project, released, ledger):
+    network = load_task("pair_task:task", project.directory).model()
+    network.bias.data.fill_(0.5)
+    candidate = Blobs.open(project.blobs_url).put(weights_of(network))
+    now = datetime.now(UTC)
+    limits = {"errors": 0.1, "deferred": 0.5, "slow": 0.5, "slow_ms": 60_000.0}
+    rollout = Rollout(
+        number=0,
+        digest=candidate,
+        threshold=None,
+        champion_digest=released,
+        reason="decision 1",
+        stages=(
+            Stage(kind="shadow", share=1.0, seconds=0),
+            Stage(kind="canary", share=1.0, seconds=0),
+        ),
+        min_requests=10,
+        limits=limits | {"differing": 0.9999, "outcomes": 0.9},
+        stage=0,
+        stage_began_at=now,
+        created_at=now,
+    )
+    with ledger.begin() as connection:
+        row = {"digest": candidate, "record": {}, "created_at": now}
+        connection.execute(insert(checkpoints), row)
+        begin_rollout(connection, rollout)
+    process = start()
+    with httpx.Client(base_url=project.server_url, timeout=30) as client:
+        predict_until(client, ledger, lambda found: found.stage == 1)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    start()
+    with httpx.Client(base_url=project.server_url, timeout=30) as client:
+        predict_until(client, ledger, lambda found: found.state == "promoted")
+    assert ModelServer(project.server_url).digest() == candidate
+    with ledger.read() as connection:
+        assert current_release(connection).checkpoint_digest == candidate
+
+
+def predict_until(client, ledger, is_so):
+    """Send until the rollout in the ledger is where it should be."""
+    give_up = time.monotonic() + 60
+    while time.monotonic() < give_up:
+        assert send(client, 20.0 + time.monotonic() % 1)[0]
+        with ledger.read() as connection:
+            if is_so(last_rollout(connection)):
+                return
+    raise AssertionError("the rollout did not go on")

@@ -180,6 +180,8 @@ def test_labels_of_a_fresh_project_say_that_nobody_has_answered(flywheel, fresh)
         (["trace", "0123abcd"], "0123abcd"),
         (["report"], "flywheel night"),
         (["rollback", "--reason", "test"], "no earlier release"),
+        (["rollout", "abort", "--reason", "test"], "has no rollout under way"),
+        (["rollout", "stop", "--reason", "test"], "Write promote or abort"),
     ],
 )
 def test_before_the_first_night_there_is_nothing_to_tell(flywheel, arguments, said, fresh):
@@ -282,6 +284,7 @@ def test_the_files_of_a_new_project_may_be_shared_and_its_state_may_not(flywheel
         ("report",),
         ("trace", "0123abcd"),
         ("rollback", "--reason", "test"),
+        ("rollout", "abort", "--reason", "test"),
         ("clean", "--dry-run"),
         ("plan",),
         ("assess",),
