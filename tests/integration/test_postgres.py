@@ -36,7 +36,20 @@ from flywheel.ledger.requests import (
     finish_requests,
     open_requests,
 )
+from flywheel.ledger.rollouts import (
+    Rollout,
+    Shadowed,
+    Stage,
+    add_counts,
+    add_shadowed,
+    begin_rollout,
+    end_rollout,
+    next_stage,
+    outcomes_since,
+    running_rollout,
+)
 from flywheel.ledger.samples import Placed, add_samples
+from flywheel.ledger.segments import Entry, Segment, take_in
 from flywheel.ledger.tables import metadata, predictions, samples
 from flywheel.records import (
     Annotation,
@@ -370,3 +383,65 @@ def _given(entry, person, seconds, *, skipped=False):
         updated_at=NOW,
     )
     return Returned(annotation=annotation, refused=None, labeling_task="1/5")
+
+
+def test_segments_are_taken_in_once_by_several_at_once(ledger, url, tmp_path):
+    for part in range(8):
+        segment = Segment(tmp_path)
+        entries = [Entry(row=logged(f"{part}-{n}"), fault="nan") for n in range(50)]
+        segment.append(entries)
+        segment.close()
+    with closing(Ledger.open(url)) as other:
+        threads = [
+            threading.Thread(target=take_in, args=(one, tmp_path))
+            for one in (ledger, other, ledger)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert list(tmp_path.iterdir()) == []
+    with ledger.read() as connection:
+        assert connection.execute(select(func.count()).select_from(predictions)).scalar_one() == 400
+
+
+def test_a_rollout_is_counted_moved_on_and_ended(ledger):
+    now = datetime.now(UTC)
+    stages = (
+        Stage(kind="shadow", share=1.0, seconds=1),
+        Stage(kind="canary", share=0.5, seconds=1),
+    )
+    planned = Rollout(
+        number=0,
+        digest="d" * 64,
+        threshold=None,
+        champion_digest="c" * 64,
+        reason="r",
+        stages=stages,
+        min_requests=1,
+        limits={"errors": 0.1},
+        stage=0,
+        stage_began_at=now,
+        created_at=now,
+    )
+    said = Shadowed(
+        prediction_id="p",
+        answer=None,
+        confidence=0.0,
+        latency_ms=1.0,
+        differs=False,
+        fault="failed",
+        created_at=now,
+    )
+    with ledger.begin() as connection:
+        begun = begin_rollout(connection, planned)
+        add_counts(connection, begun, {"requests": 3})
+        add_counts(connection, running_rollout(connection, locks=True), {"requests": 4, "slow": 1})
+        add_shadowed(connection, begun, [said])
+    with ledger.begin() as connection:
+        found = running_rollout(connection, locks=True)
+        assert (found.counts, found.stages) == ({"requests": 7, "slow": 1}, stages)
+        assert outcomes_since(connection, found.digest, now) == (0, 0)
+        next_stage(connection, found, now)
+        end_rollout(connection, running_rollout(connection), "aborted", "bad", now)
+        assert running_rollout(connection) is None
