@@ -19,11 +19,11 @@ ROOT = Path(__file__).parents[1]
 PARTS = ("flywheel", "flows")
 
 BUDGET = {
-    "lines of code": 44_070,
-    "lines of docstrings": 10_365,
-    "files": 362,
-    "settings": 103,
-    "commands": 34,
+    "lines of code": 50_000,
+    "lines of docstrings": 11_311,
+    "files": 407,
+    "settings": 116,
+    "commands": 38,
 }
 """the most there may be; lower them as the numbers fall"""
 

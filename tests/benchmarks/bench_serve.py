@@ -26,6 +26,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
@@ -258,7 +259,7 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--serve"]:
         _serve(Path(sys.argv[2]), sys.argv[3])
     elif sys.argv[1:2] == ["--send"]:
-        import uvloop
+        uvloop = import_module("uvloop")  # comes with LitServe
 
         uvloop.run(
             _send(sys.argv[2], int(sys.argv[3]), float(sys.argv[4]), is_json=sys.argv[5] == "1")

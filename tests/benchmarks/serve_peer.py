@@ -6,15 +6,17 @@ Run it by `bench_serve.py`, in a Python that has litserve: `serve_peer.py PORT M
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from pathlib import Path
 
-import litserve
 import torch
 
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "toys")]
 
 import pair_task  # noqa: E402  found by the path above
+
+litserve = import_module("litserve")  # of that Python, not of ours
 
 
 class Pairs(litserve.LitAPI):

@@ -158,13 +158,13 @@ def _broken_laws(task, parts, first=lambda pixels: pixels):
 WHOLE_PARTS = st.lists(st.sampled_from(WHOLE), min_size=0, max_size=4)
 
 
-@settings(max_examples=100)
+@settings(max_examples=5)
 @given(parts=WHOLE_PARTS)
 def test_whole_networks_keep_every_law(template_task, parts):
     assert _broken_laws(template_task, parts) == {}
 
 
-@settings(max_examples=30)
+@settings(max_examples=12)
 @given(
     before=WHOLE_PARTS,
     after=WHOLE_PARTS,
@@ -176,7 +176,7 @@ def test_the_part_that_breaks_a_law_is_named_wherever_it_stands(template_task, b
     assert f"'parts.{len(before)}" in _broken_laws(template_task, parts).get(law, "")
 
 
-@settings(max_examples=10)
+@settings(max_examples=4)
 @given(parts=WHOLE_PARTS, first=st.sampled_from(WRITING))
 def test_a_network_that_writes_into_its_inputs_is_named(template_task, parts, first):
     assert "forward() of Network" in _broken_laws(template_task, parts, first).get(WRITES, "")

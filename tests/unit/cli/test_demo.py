@@ -124,6 +124,6 @@ def test_the_metric_is_revisited_after_its_night_and_the_file_says_so(turned):
 
 def test_a_demo_that_is_none_is_told_with_those_there_are():
     with pytest.raises(
-        UserError, match=r"'letters' is not a demo\. Write digits or messages or pose"
+        UserError, match=r"'letters' is not a demo\. Write digits or details or messages or pose"
     ):
         find_demo("letters")

@@ -8,7 +8,7 @@ from flywheel.cli import main
 @pytest.mark.parametrize(
     ("words", "answer"),
     [
-        (["letters"], "'letters' is not a demo. Write digits or messages or"),
+        (["letters"], "'letters' is not a demo. Write digits or details or messages or"),
         (
             ["messages", "--world", "moon"],
             "'moon' is not a world of messages. Write long-tail or everything-moved.",
