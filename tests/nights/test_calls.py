@@ -289,6 +289,7 @@ def test_every_function_of_a_task_is_called_through_the_guard():
         augment=fails(),
         loss_not=fails(),
         drawing=fails(),
+        embed=fails(),
         agree=fails(),
         merge=fails(),
     )

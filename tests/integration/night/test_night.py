@@ -112,9 +112,9 @@ def test_a_worse_candidate_is_rejected_and_the_night_completes(small, annotators
 def test_a_finished_step_is_not_run_again(small, monkeypatch):
     collections = []
 
-    def collect(*arguments):
+    def collect(*arguments, **options):
         collections.append(arguments)
-        return collect_failures(*arguments)
+        return collect_failures(*arguments, **options)
 
     monkeypatch.setattr("flywheel.loop.gather.collect_failures", collect)
     with monkeypatch.context() as broken:
