@@ -141,7 +141,8 @@ def test_metric_and_requirements_are_in_the_report_of_the_verdict(story):
     assert entries["requirement"].value == required
     [watched] = report.watched
     assert (watched.formula, watched.bound) == (formula, bound)
-    assert watched.candidate is not None
+    # of eight labels drawn at random none may be of the class that recall is about
+    assert watched.candidate is not None or "not defined on these" in watched.note
     page = (story.small.directory / ".flywheel/reports/night-0003.html").read_text("utf-8")
     assert all(text in page for text in (story.decision.verdict, metric, formula))
 

@@ -220,5 +220,5 @@ def test_a_page_fits_its_screen_and_decodes_its_pictures(run, directory, look, n
 
 
 def test_the_server_leads_to_the_overview_of_its_site(run, directory, look):
-    page, _ = look(directory[1], 390, "Suspects by state")
+    page, _ = look(directory[1], 390, "What waits")
     assert page.url.endswith("/pages/")
