@@ -231,13 +231,13 @@ def _write_durably(files: dict[Path, bytes]) -> None:
         if len(drafts) > _FEW:
             os.sync()  # writes all of them in one go, and the waits below find nothing left to do
         for path, draft in drafts.items():
-            _sync(draft)
+            sync(draft)
             draft.replace(path)
     finally:
         for draft in drafts.values():
             draft.unlink(missing_ok=True)  # a full disk must not fill up with drafts
     for folder in folders:
-        _sync(folder)
+        sync(folder)
 
 
 def _is_kept(path: Path) -> bool:
@@ -262,7 +262,7 @@ def _changed(info: dict[str, Any]) -> datetime | None:
     return None
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Make the contents of a file, or the names in a folder, durable."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 PARTS = ("flywheel", "flows")
 
 BUDGET = {
-    "lines of code": 50_000,
+    "lines of code": 49_986,
     "lines of docstrings": 11_311,
     "files": 407,
     "settings": 116,

@@ -22,7 +22,7 @@ from pydantic_core import from_json
 from flywheel.errors import UserError
 from flywheel.ledger.predictions import feedback_id
 from flywheel.ledger.samples import prediction_id
-from flywheel.records import Array, Feedback, FeedbackKind, Json, canonical
+from flywheel.records import Array, Feedback, FeedbackKind, Json, canonical, is_number
 
 Kind = Literal["predictions", "feedback"]
 
@@ -249,8 +249,7 @@ def _number(given: Mapping[str, Any], name: str, most: float) -> float | None:
         return None
     if isinstance(value, str):
         value = _parsed_number(value)
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if is_number and 0 <= value <= most and math.isfinite(value):
+    if is_number(value) and 0 <= value <= most:
         return float(value)
     _reject(f"{name} is no number in 0..1" if most == 1 else f"{name} is no number from 0 up")
 

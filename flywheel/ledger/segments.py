@@ -29,6 +29,7 @@ import numpy as np
 from sqlalchemy import Connection, select
 from sqlalchemy.exc import DataError, IntegrityError
 
+from flywheel.blobs import sync
 from flywheel.ledger.dialects import keep_commit_order
 from flywheel.ledger.engine import Ledger
 from flywheel.ledger.nights import add_skip
@@ -66,7 +67,7 @@ class Segment:
         # Locked before it has its name: a segment without a lock is one that may be removed.
         fcntl.flock(self._file, fcntl.LOCK_EX)
         draft.rename(self.path)
-        _sync_folder(folder)
+        sync(folder)
         self._inode = os.fstat(self._file).st_ino
         self.size = 0
 
@@ -274,11 +275,3 @@ def _lock(file: int) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-def _sync_folder(folder: Path) -> None:
-    file = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)

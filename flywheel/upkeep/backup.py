@@ -28,7 +28,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic_core import from_json
 from sqlalchemy import Connection
 
-from flywheel.blobs import Blobs
+from flywheel.blobs import Blobs, sync
 from flywheel.errors import FlywheelError, UnavailableError, UserError
 from flywheel.ledger import Ledger
 from flywheel.ledger.locks import hold
@@ -130,7 +130,7 @@ def write_archive(target: Path) -> Iterator[Writer]:
         draft.mkdir(mode=0o700)
         yield Writer(draft)
         draft.rename(target)
-        _sync_folder(target.parent)
+        sync(target.parent)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 
@@ -195,14 +195,6 @@ class _Hashing:
         data = self._file.read(size)
         self.digest.update(data)
         return data
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 BACKUP_LOCK = "the back-up"

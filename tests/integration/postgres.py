@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, text
 from sqlalchemy.exc import OperationalError
 
 
@@ -26,6 +26,15 @@ class PostgresServer:
     port: int
     programs: Path
     """the folder of initdb, postgres and, mostly, of pg_dump"""
+
+
+def new_database(server: PostgresServer, name: str) -> str:
+    """Make an empty database; return its address for SQLAlchemy."""
+    engine = create_engine(f"{server.url}/postgres", isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    engine.dispose()
+    return f"{server.url}/{name}"
 
 
 def find_programs() -> Path | None:

@@ -13,7 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, func, select, text
+from postgres import new_database
+from sqlalchemy import func, select
 from worlds.logs import outcome, prediction, write_lines
 
 from flywheel.blobs import Blobs
@@ -52,12 +53,7 @@ bring(
 @pytest.fixture
 def url(postgres_server, request):
     """A new database."""
-    name = f"intake{abs(hash(request.node.nodeid))}"
-    engine = create_engine(f"{postgres_server.url}/postgres", isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    engine.dispose()
-    return f"{postgres_server.url}/{name}"
+    return new_database(postgres_server, f"intake{abs(hash(request.node.nodeid))}")
 
 
 @pytest.fixture

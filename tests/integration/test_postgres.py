@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import create_engine, func, select, text
+from postgres import new_database
+from sqlalchemy import func, select, text
 
 from flywheel.collect import collect
 from flywheel.collect import stage as collect_stage
@@ -82,12 +83,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 @pytest.fixture
 def url(postgres_server, request):
     """A new database."""
-    name = f"db{abs(hash(request.node.nodeid))}"
-    engine = create_engine(f"{postgres_server.url}/postgres", isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    engine.dispose()
-    return f"{postgres_server.url}/{name}"
+    return new_database(postgres_server, f"db{abs(hash(request.node.nodeid))}")
 
 
 @pytest.fixture

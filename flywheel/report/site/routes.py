@@ -6,7 +6,7 @@ escaped by the templates.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from importlib.resources import files
@@ -24,7 +24,9 @@ from flywheel.loop import Loop
 from flywheel.project import Project
 from flywheel.report.dossier import file_dossier
 from flywheel.report.kit.pages import dossier_place, render
+from flywheel.report.kit.tables import Sheet
 from flywheel.report.night.page import report_name
+from flywheel.report.overview.facts import OverviewFacts
 from flywheel.report.overview.page import OVERVIEW_PAGE
 from flywheel.report.site.gallery import find
 from flywheel.report.site.home import annotators, assessment, read_home, releases
@@ -231,20 +233,18 @@ def _annotators(loop: Loop, request: Request) -> Response:
 
 def _releases(loop: Loop, request: Request) -> Response:
     del request
-    facts, sheets = releases(loop)
-    title = "Releases"
-    return _show(
-        loop, "site/sheets.html", "releases", title=title, sheets=sheets, at=facts.written_at
-    )
+    return _sheets(loop, "releases", "Releases", *releases(loop))
 
 
 def _assess(loop: Loop, request: Request) -> Response:
     del request
-    facts, sheets = assessment(loop)
-    title = "What it still takes"
-    return _show(
-        loop, "site/sheets.html", "assess", title=title, sheets=sheets, at=facts.written_at
-    )
+    return _sheets(loop, "assess", "What it still takes", *assessment(loop))
+
+
+def _sheets(
+    loop: Loop, here: str, title: str, facts: OverviewFacts, sheets: Sequence[Sheet]
+) -> HTMLResponse:
+    return _show(loop, "site/sheets.html", here, title=title, sheets=sheets, at=facts.written_at)
 
 
 def _send(

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 import httpx
 import pytest
-from sqlalchemy import create_engine, text
+from postgres import new_database
 
 from flywheel.annotate import LabelStudioBackend
 from flywheel.annotate.backend import NewLabelingTask, task_data
@@ -33,10 +33,7 @@ CONFIG = """<View>
 def database(postgres_server, label_studio_template):
     """Settings of a new database, and the dump that fills it; the dump may not be there yet."""
     name = f"ls{uuid.uuid4().hex[:8]}"
-    engine = create_engine(f"{postgres_server.url}/postgres", isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    engine.dispose()
+    new_database(postgres_server, name)
     settings = {
         "DJANGO_DB": "postgresql",
         "POSTGRE_HOST": "127.0.0.1",

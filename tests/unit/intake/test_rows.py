@@ -76,6 +76,8 @@ REJECTED = [
     ({"confidence": True}, "confidence is no number"),
     ({"confidence": float("nan")}, "confidence is no number"),
     ({"latency_ms": -1}, "latency_ms is no number"),
+    ({"latency_ms": 10**400}, "latency_ms is no number"),
+    ({"confidence": 10**400}, "confidence is no number"),
     ({"embedding": [1, "x"]}, "embedding is no list"),
     ({"embedding": [[1.0]]}, "embedding is no list"),
     ({"embedding": []}, "embedding is no list"),
