@@ -112,7 +112,7 @@ def _no_space(_descriptor):
 def test_a_new_folder_is_made_durable_with_the_blob_in_it(folder, monkeypatch):
     """Only the inner folder was: a power cut could take it with all that it held."""
     blobs, synced = Blobs.open(str(folder)), []
-    monkeypatch.setattr("flywheel.blobs._sync", synced.append)
+    monkeypatch.setattr("flywheel.blobs.sync", synced.append)
     digest = blobs.put(b"payload")
     assert {folder, folder / digest[:2]} <= set(synced)
 
