@@ -220,3 +220,18 @@ def test_classes_in_another_order_elsewhere_are_named(template_task, monkeypatch
     ]
     monkeypatch.setattr(answer_laws, "ask_elsewhere", lambda *_: Fresh({"cpu": reversed_}, [], ""))
     assert "the classes have another order there" in ANSWER_LAWS[STORED](subject)
+
+
+@pytest.mark.parametrize(("shift", "names_it"), [(0.5, True), (0.001, False)])
+def test_another_device_that_answers_otherwise_is_named(
+    template_task, monkeypatch, shift, names_it
+):
+    """A GPU may round otherwise; it may not know less than the CPU does."""
+    subject = Subject(template_task, 0, Source("template:task", Path()))
+    here = subject.ask(subject.trained)
+    there = [replace(one, confidence=abs(one.confidence - shift)) for one in here]
+    found = Fresh({"cpu": here, "cuda": there}, [], "")
+    monkeypatch.setattr(answer_laws, "ask_elsewhere", lambda *_: found)
+    assert (
+        "on cuda the model answers otherwise" in (ANSWER_LAWS[STORED](subject) or "")
+    ) is names_it
