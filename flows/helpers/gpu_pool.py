@@ -19,6 +19,7 @@ from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 from prefect.utilities.urls import url_for
 
+from flows.registration.manifests import deployment_name
 from flywheel.errors import FlywheelError, SettingsError, UnavailableError
 from flywheel.loop import NightRun, Step
 from flywheel.shell import quoted
@@ -50,15 +51,14 @@ class GpuPool:
         """
         project = run.loop.project
         parameters = {"directory": str(project.directory), "night": run.number, "step": step}
+        name = deployment_name(project.name, "gpu-step")
         try:
             # Prefect types its sync calls as maybe coroutines.
-            begun: Any = run_deployment(
-                f"gpu-step/{project.name}", parameters=parameters, timeout=0
-            )
+            begun: Any = run_deployment(name, parameters=parameters, timeout=0)
         except ObjectNotFound as error:
             raise SettingsError(
                 f"workers.gpu_pool = {project.workers.gpu_pool!r}, but there is no deployment "
-                f"gpu-step/{project.name}; run flywheel schedule {quoted(project.directory)}"
+                f"{name}; run flywheel schedule {quoted(project.directory)}"
             ) from error
         run_id: UUID = begun.id
         return run_id

@@ -29,7 +29,7 @@ from prefect.utilities.annotations import quote
 from flows.helpers.events import emit
 from flows.helpers.gpu_pool import GpuPool, do_in_pool
 from flows.helpers.spread import spreading
-from flows.registration.manifests import form_address
+from flows.registration.manifests import deployment_name, form_address
 from flywheel.errors import UnavailableError
 from flywheel.ledger.judged import get_decision, report_of_night
 from flywheel.loop import Loop, NightRun, Step
@@ -38,11 +38,11 @@ from flywheel.loop.results import Decided, Released
 from flywheel.loop.steps import PULL_LABELS, RELEASE, STEPS
 from flywheel.records import Approval
 from flywheel.report import (
-    address,
     baseline_rows,
     file_dossier,
     night_page,
     step_page,
+    summarize,
     write_report,
 )
 from flywheel.report.dossier import write_asked_dossier
@@ -80,7 +80,9 @@ def _plan_deadline(loop: Loop, waits: Approval) -> UUID | None:
     """
     with get_client(sync_client=True) as client:
         try:
-            deployment = client.read_deployment_by_name(f"release/{loop.project.name}")
+            deployment = client.read_deployment_by_name(
+                deployment_name(loop.project.name, "release")
+            )
         except ObjectNotFound:
             return None
         client.create_flow_run_from_deployment(
@@ -104,25 +106,25 @@ def publish_report(night: NightRun) -> None:
     with loop.ledger.read() as connection:
         decision = get_decision(connection, night.number)
         report = report_of_night(connection, night.number)
-    path = write_report(loop, night.number)
+    write_report(loop, night.number)
     if decision is not None:
         file_dossier(loop, decision.id)
     create_markdown_artifact(
         key=f"{project.name}-night",
         markdown=night_page(loop, night.number),
-        description=f"{project.name}, night {night.number}: what happened",
+        description=f"night {night.number}: what happened",
     )
     if report is not None:
         create_table_artifact(
             key=f"{project.name}-baselines",
             table=baseline_rows(report),
-            description=f"{project.name}, night {night.number}: {report.metric} of all models",
+            description=f"night {night.number}: {report.metric} of all models",
         )
     create_link_artifact(
-        link=address(project, path.name),
-        link_text=f"report of night {night.number}",
+        link=f"{project.server_page}/pages/nights/{night.number}",
+        link_text=f"night {night.number}, with the samples behind every number",
         key=f"{project.name}-report",
-        description=f"{project.name}, night {night.number}: the page with every number",
+        description=f"night {night.number} on the site of {project.name}",
     )
     tag_run("flywheel", project.name, *([decision.verdict.value] if decision else []))
 
@@ -147,7 +149,7 @@ RETRY_SECONDS = (2, 10, 60)
 def do(night: NightRun, step: Step[Result]) -> Result:
     """Run a step as a Prefect task; one that is done already is not run again."""
     # Quoted: Prefect would otherwise walk through the whole project looking for futures.
-    result: Result = TASKS[step.name](quote(night))
+    result: Result = TASKS[step.name](quote(night)).result()
     return result
 
 
@@ -177,18 +179,20 @@ def _prefect_task(step: Step[Any]) -> Any:
         cache_policy=NO_CACHE,
         persist_result=False,
     )
-    def run(under_way: NightRun) -> Any:
+    def run(under_way: NightRun) -> State[Any]:
         is_new = not under_way.keeps_results or under_way.result(step) is None
         result = _do_where_it_belongs(under_way, step)
         if is_new:  # a night that goes on has emitted the events of its finished steps
             emit(under_way, result)
-        project = under_way.loop.project.name
+        with under_way.loop.ledger.read() as connection:
+            report = report_of_night(connection, under_way.number)
+        said = summarize(step.name, result, report)
         create_markdown_artifact(
-            key=f"{project}-{step.name}",
+            key=f"{under_way.loop.project.name}-{step.name}",
             markdown=step_page(under_way, step.name, result),
-            description=f"{project}, night {under_way.number}: {step.name}",
+            description=f"night {under_way.number}: {said}",
         )
-        return result
+        return Completed(message=said, data=result)  # the tabs Logs and Task Runs show it
 
     return run
 

@@ -30,6 +30,11 @@ def form_address(project: Project, deployment: UUID) -> str:
     return f"{project.prefect_page}/deployments/deployment/{deployment}/run"
 
 
+def deployment_name(project_name: str, flow: str) -> str:
+    """The name by which Prefect finds the deployment of a flow, such as nightly/digits-nightly."""
+    return f"{flow}/{project_name}-{flow}"
+
+
 def project_values(project: Project) -> dict[str, Any]:
     """The variables that follow from the settings."""
     return {
@@ -42,6 +47,8 @@ def project_values(project: Project) -> dict[str, Any]:
         "FLYWHEEL_GPUS": project.train.processes,  # one each
         "FLYWHEEL_PREFECT": project.prefect_page,
         "FLYWHEEL_SERVER": project.server_page,
+        "FLYWHEEL_HARD_SAMPLES": project.collect.hard_samples,
+        "FLYWHEEL_ENOUGH_LABELS": project.train.enough_labels,
         "FLYWHEEL_LATE_SECONDS": 60 * project.notify.late_minutes,
         "FLYWHEEL_STUCK_SECONDS": project.notify.stuck_seconds,
     }

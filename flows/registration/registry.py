@@ -51,7 +51,7 @@ class Registered:
     pools: list[str]
     """names of the pools made now"""
     deployments: dict[str, str]
-    """by name, such as nightly/digits"""
+    """by name, such as nightly/digits-nightly"""
     automations: dict[str, str]
     """by name"""
     notifies: bool
@@ -113,7 +113,7 @@ def register(project: Project) -> Registered:
 
 
 def registered(project: Project) -> list[str]:
-    """Names of the deployments of the project's directory, such as nightly/digits."""
+    """Names of the deployments of the project's directory, such as nightly/digits-nightly."""
     with get_client(sync_client=True) as client:
         return sorted(_name(client, found) for found in _of(client, project))
 
@@ -141,11 +141,11 @@ def remove(project: Project, *, but_named: str | None = None) -> list[str]:
     gone = []
     with get_client(sync_client=True) as client:
         names = {project.name}  # also when an earlier call was cut off after the deployments
-        for found in [found for found in _of(client, project) if found.name != but_named]:
+        for found in [one for one in _of(client, project) if _project(one) != but_named]:
             gone.append(_name(client, found))
-            names.add(found.name)
+            names.add(_project(found))
             client.delete_deployment(found.id)
-        for name in names - {but_named} - {found.name for found in _deployments(client)}:
+        for name in names - {but_named} - set(map(_project, _deployments(client))):
             # The server would keep an automation whose deployment is deleted, and fail each time.
             remove_automations(client, name)
             identity = project.project.model_copy(update={"name": name})
@@ -154,7 +154,7 @@ def remove(project: Project, *, but_named: str | None = None) -> list[str]:
 
 
 def _check_name(client: SyncPrefectClient, project: Project, *, has_moved: bool) -> None:
-    named = [found for found in _deployments(client) if found.name == project.name]
+    named = [found for found in _deployments(client) if _project(found) == project.name]
     for found in [found for found in named if _directory(found) == project.directory]:
         theirs, ours = _own_id(found), stack.own_id(project)
         if theirs not in ("", ours) and not has_moved:
@@ -207,8 +207,11 @@ def _deploy(project: Project) -> None:
 
 
 def _wanted_names(after: dict[str, DeploymentResponse], project: Project) -> set[str]:
-    flows = {entry["entrypoint"] for entry in deployment_manifest(project)["deployments"]}
-    return {name for name, found in after.items() if found.entrypoint in flows}
+    wanted = {
+        (entry["entrypoint"], entry["name"])
+        for entry in deployment_manifest(project)["deployments"]
+    }
+    return {name for name, found in after.items() if (found.entrypoint, found.name) in wanted}
 
 
 def _change(before: DeploymentResponse | None, now: DeploymentResponse, is_wanted: bool) -> str:
@@ -252,6 +255,12 @@ def _deployments(client: SyncPrefectClient) -> list[DeploymentResponse]:
 
 def _directory(deployment: DeploymentResponse) -> Path:
     return Path(str(deployment.parameters.get("directory", "")))
+
+
+def _project(deployment: DeploymentResponse) -> str:
+    """The project's name, which stands before the flow's; earlier versions wrote no flow."""
+    flow = str(deployment.entrypoint).rpartition(".")[2].replace("_", "-")
+    return deployment.name.removesuffix(f"-{flow}")
 
 
 def _own_id(deployment: DeploymentResponse) -> str:

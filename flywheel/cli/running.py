@@ -23,12 +23,13 @@ from flywheel.cli.preparing import prepare
 from flywheel.cli.terminal import Terminal
 from flywheel.errors import FlywheelError, UnavailableError
 from flywheel.ledger import Ledger
+from flywheel.ledger.judged import report_of_night
 from flywheel.ledger.locks import hold
 from flywheel.ledger.nights import current_night_number
 from flywheel.loop.context import LOOP, utc_now
 from flywheel.loop.steps import STEPS, step_results
 from flywheel.project import Project
-from flywheel.records import Release
+from flywheel.records import Release, Report
 from flywheel.report import falls_short, summarize
 
 
@@ -123,9 +124,10 @@ def _show_steps(
             last_look = ended.is_set()
             with ledger.read() as connection:
                 done = step_results(connection, night)
+                report = report_of_night(connection, night)
             for name in [name for name in done if name not in shown]:
                 shown.add(name)
-                console.print(_step_line(name, *done[name]))
+                console.print(_step_line(name, *done[name], report))
             waiting = next((step.name for step in STEPS if step.name not in shown), "report")
             spinner.update(f"night {night}: {waiting} …")
             if last_look:
@@ -133,9 +135,10 @@ def _show_steps(
             ended.wait(0.3)
 
 
-def _step_line(name: str, result: Any, seconds: float) -> str:
+def _step_line(name: str, result: Any, seconds: float, report: Report | None) -> str:
     mark = "[yellow]![/]" if falls_short(result) else "[green]✓[/]"
-    return f"  {mark} {name:<9}{escape(summarize(name, result))}  [dim]{seconds:.1f} s[/]"
+    said = escape(summarize(name, result, report))
+    return f"  {mark} {name:<9}{said}  [dim]{seconds:.1f} s[/]"
 
 
 _HERE = {"localhost", "127.0.0.1", "::1"}

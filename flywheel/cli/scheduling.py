@@ -129,9 +129,10 @@ def _print_registered(project: Project, done: Registered, progress: Say) -> None
         "release": "when an approval is answered, or at its deadline",
         "gpu-step": "when a night needs the GPU",
     }
+    width = max(map(len, done.deployments), default=0)
     for name, change in sorted(done.deployments.items()):
         flow = name.partition("/")[0]
-        progress(f"{name:<32} {change:<9} {starts.get(flow, 'manually')}")
+        progress(f"{name:<{width}} {change:<9} {starts.get(flow, 'manually')}")
     changes = list(done.automations.values())
     counts = ", ".join(f"{changes.count(change)} {change}" for change in sorted(set(changes)))
     progress(f"automations      {counts}")

@@ -140,7 +140,7 @@ def test_all_is_registered_and_said(project):
     assert len(deployments(project)) == 9
     assert len(automations(project)) == 11
     assert "automations      11 created" in said
-    assert "gpu-step/watchdog" in said
+    assert "gpu-step/watchdog-gpu-step" in said
     assert "notifications    off" not in said
 
 
@@ -295,7 +295,7 @@ def test_a_project_moves_to_a_pool_of_the_team_and_leaves_it_as_it_was(project, 
     said = []
     register(moved, progress=said.append)
     assert {d["work_pool_name"] for d in deployments(project)} == {"team"}
-    assert any("gpu-step/watchdog" in line and "removed" in line for line in said)
+    assert any("gpu-step/watchdog-gpu-step" in line and "removed" in line for line in said)
     assert any("set FLYWHEEL_NOTIFY_URL" in line for line in said)
     assert len(automations(project)) == 4
     assert [p["name"] for p in api(project, "/work_pools/filter") if "watchdog" in p["name"]] == []

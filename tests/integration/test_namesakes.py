@@ -78,7 +78,7 @@ def ended(project, run_id):
 def test_a_night_by_the_worker_and_one_by_hand_run_our_flows_and_the_projects_task(project):
     assert "import sibling" in (project.directory / "my_task.py").read_text()
     api = f"{project.prefect.url}/api"
-    deployment = get(f"{api}/deployments/name/nightly/namesake")
+    deployment = get(f"{api}/deployments/name/nightly/namesake-nightly")
     begun = post(f"{api}/deployments/{deployment['id']}/create_flow_run", {})["id"]
     run = wait_for(lambda: ended(project, begun))
     assert run["state_type"] == "COMPLETED", run["state"]

@@ -304,7 +304,7 @@ def test_unscheduling_takes_all_of_one_project_and_nothing_of_another(project, m
     other = make("owl")
     flywheel("schedule", other)
     before = inventory(other)
-    assert "nightly/nightjar: removed" in flywheel("unschedule", project)
+    assert "nightly/nightjar-nightly: removed" in flywheel("unschedule", project)
     assert not any(inventory(project).values())
     assert inventory(other) == before
 

@@ -67,6 +67,14 @@ def runs(automations, deployments):
     }
 
 
+def test_each_says_what_it_waits_for_since_prefect_shows_a_custom_trigger(automations):
+    for automation in automations.values():
+        assert automation.description.startswith("Waits ")
+        assert "{{" not in automation.description
+        for event in automation.trigger.expect:
+            assert event in automation.description or event.startswith("prefect.")
+
+
 def test_three_events_start_runs(automations, deployments):
     assert runs(automations, deployments) == {
         events.HARD_SAMPLES_WAITING: "label-hard-cases",

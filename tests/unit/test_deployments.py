@@ -13,6 +13,7 @@ from prefect.utilities.schema_tools import ValidationError, validate
 from flows.registration.manifests import (
     DIRECTORY_VARIABLE,
     deployment_manifest,
+    deployment_name,
     entrypoints,
     project_values,
     run_environment,
@@ -31,7 +32,7 @@ PROJECT = Project(
     schedule=Schedule(cron="0 2 * * *", timezone="Europe/Berlin"),
     workers=Workers(gpu_pool="gpus"),
 )
-PAGES = "http://127.0.0.1:8700/reports/"
+PAGES = "http://127.0.0.1:8700/pages/"
 
 
 DEPLOYMENTS = {
@@ -142,7 +143,9 @@ def test_a_run_that_meets_another_waits_only_for_what_no_later_one_brings(flow, 
 
 @each
 def test_a_project_has_names_tags_and_pool_of_its_own(entry):
-    assert (entry["name"], entry["tags"]) == ("digits", ["flywheel", "digits"])
+    flow = flow_of(entry).name
+    assert f"{flow}/{entry['name']}" == deployment_name("digits", flow)
+    assert entry["tags"] == ["flywheel", "digits"]
     pool = "gpus" if "gpu_step" in entry["entrypoint"] else "flywheel-digits"
     assert entry["work_pool"]["name"] == pool
     assert entry["parameters"] == {"directory": "/projects/digits"}

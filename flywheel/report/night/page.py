@@ -26,7 +26,7 @@ from flywheel.report.kit.classes import class_sheets, draw_classes, read_classes
 from flywheel.report.kit.distributions import draw_distributions
 from flywheel.report.kit.evidence import draw_loss, draw_report
 from flywheel.report.kit.measured import annotators_sheet, measured_sheets, production_line
-from flywheel.report.kit.pages import address, dossier_place, put, render
+from flywheel.report.kit.pages import address, put, render
 from flywheel.report.kit.samples import data_uri, show_cases
 from flywheel.report.labeling.facts import read_labeling
 from flywheel.report.labeling.page import LABELING_PAGE, write_labeling
@@ -99,7 +99,7 @@ def _step_rows(facts: NightFacts) -> list[tuple[str, str, float | None]]:
     for name in (step.name for step in STEPS):
         if name in facts.steps:
             result, seconds = facts.steps[name]
-            rows.append((name, summarize(name, result), seconds))
+            rows.append((name, summarize(name, result, facts.report), seconds))
         else:
             rows.append((name, "not done", None))
     return rows
@@ -139,7 +139,7 @@ def night_page(loop: Loop, number: int) -> str:
         markdown.plain(because),
         *(_measured(loop, report, chart) if report is not None else ()),
         f"## What the night did\n\nBegan {night.started_at:%Y-%m-%d %H:%M} UTC.",
-        _steps(done),
+        _steps(done, report),
         labeling,
         _links(loop, number, decision, done),
     ]
@@ -199,9 +199,9 @@ def _chart(connection: Connection, report: Report) -> str:
     return f"![{markdown.plain(title)}]({data_uri(picture)})"
 
 
-def _steps(done: dict[str, tuple[Any, float]]) -> str:
+def _steps(done: dict[str, tuple[Any, float]], report: Report | None) -> str:
     rows = [
-        [name, markdown.plain(summarize(name, result)), text.duration(seconds)]
+        [name, markdown.plain(summarize(name, result, report)), text.duration(seconds)]
         for name, (result, seconds) in done.items()
     ]
     rows += [[step.name, "not done", "-"] for step in STEPS if step.name not in done]
@@ -234,22 +234,18 @@ def _budget(budget: Budget, currency: str) -> str:
 def _links(
     loop: Loop, number: int, decision: Decision | None, done: dict[str, tuple[Any, float]]
 ) -> str:
-    """Return links to the night on the site, and to the pages that have been written."""
-    site = f"{loop.project.server_page}/pages/nights/{number}"
+    """Return links to the site, and to the night's report as a file if it has been written."""
+    site = f"{loop.project.server_page}/pages/"
     pages = [
-        ("the whole report", report_name(number)),
-        ("overview of all nights", OVERVIEW_PAGE),
-        ("labeling: quality, cost, queue", LABELING_PAGE),
+        ("the night, with the samples behind every number", f"{site}nights/{number}"),
+        ("overview of all nights", site),
+        ("labeling: quality, cost, queue", f"{site}annotators"),
     ]
     if decision is not None:
-        pages.append(("the dossier of the decision", dossier_place(decision.id)))
-    folder = loop.project.state / "reports"
-    links = [f"- {markdown.link('the night, with the samples behind every number', site)}"]
-    links += [
-        f"- {markdown.link(title, address(loop.project, name))}"
-        for title, name in pages
-        if (folder / name).exists()
-    ]
+        pages.append(("the dossier of the decision", f"{site}decisions/{decision.id}"))
+    if (loop.project.state / "reports" / report_name(number)).exists():
+        pages.append(("the report, as a file", address(loop.project, report_name(number))))
+    links = [f"- {markdown.link(title, url)}" for title, url in pages]
     url = done["route"][0].project_url if "route" in done else None
     if url is not None:
         links.append(f"- {markdown.link('the labeling project', url)}")

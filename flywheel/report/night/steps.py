@@ -23,6 +23,7 @@ from flywheel.loop.results import (
     Deployed,
     Evaluated,
     Ingested,
+    PulledLabels,
     Released,
     Retrained,
     Routed,
@@ -31,7 +32,7 @@ from flywheel.records import Decision, FailureState, Report, Share, Watch
 from flywheel.report.kit import markdown, tables, text
 from flywheel.report.kit.challenge import budget_sheet, error_sheet, evidence_of
 from flywheel.report.kit.charts import loss_picture
-from flywheel.report.kit.classes import class_sheets, read_classes
+from flywheel.report.kit.classes import MODELS, class_sheets, read_classes
 from flywheel.report.kit.evidence import evidence_picture
 from flywheel.report.kit.measured import (
     annotators_sheet,
@@ -93,13 +94,16 @@ _SKIPS = 20
 
 def step_page(run: NightRun, name: str, result: Any) -> str:
     """Return the Markdown page of a finished step."""
-    shown = _SHOWN.get(name)
-    body = _any_page(run, result) if shown is None else shown.page(run, result)
-    return f"# {markdown.plain(name)} · night {run.number}\n\n{body}\n"
+    body = _SHOWN[name].page(run, result)
+    site = f"{run.loop.project.server_page}/pages/nights/{run.number}"
+    night = markdown.link(f"night {run.number}", site)
+    return f"# {markdown.plain(name)} · {night}\n\n{body}\n"
 
 
-def summarize(name: str, result: Any) -> str:
-    """Return the result of a step in one sentence."""
+def summarize(name: str, result: Any, report: Report | None) -> str:
+    """Return the result of a step in one sentence; that of evaluate is in the night's report."""
+    if isinstance(result, Evaluated) and report is not None:
+        return _measured(report)
     return _SHOWN[name].sentence(result)
 
 
@@ -278,7 +282,7 @@ def _release_page(run: NightRun, result: Released) -> str:
 
 
 def _any_page(_run: NightRun, result: Any) -> str:
-    """Return the fields of a result, for a step without a page of its own."""
+    """Return the fields of a result."""
     return markdown.facts(
         [(field.name, getattr(result, field.name)) for field in dataclasses.fields(result)]
     )
@@ -326,21 +330,32 @@ def _route_sentence(result: Routed) -> str:
         + "".join(f", {number} {what}" for number, what in others if number)
         + f"; {result.num_sent} sent, {result.num_waiting} wait"
     )
-    return f"{said}; {result.note}" if result.note else said
+    return _with_note(said, result.note)
 
 
 def _ingest_sentence(result: Ingested) -> str:
+    version = (
+        f"{text.digest(result.dataset_id)}: {result.num_train:,} train, {result.num_test:,} test"
+    )
+    return _with_note(f"{_pulled(result)}; dataset version {version}", result.note)
+
+
+def _pulled_sentence(result: PulledLabels) -> str:
+    return _with_note(_pulled(result), result.note)
+
+
+def _pulled(result: PulledLabels) -> str:
     sensors = f", {result.num_from_sensors} from sensors" if result.num_from_sensors else ""
     refused = (
         f", {result.num_refused} refused (why is on its page in Prefect)"
         if result.num_refused
         else ""
     )
-    said = (
-        f"{result.num_annotations} annotations{refused}, {result.num_labels} labels{sensors}; dataset version "
-        f"{text.digest(result.dataset_id)}: {result.num_train:,} train, {result.num_test:,} test"
-    )
-    return f"{said}; {result.note}" if result.note else said
+    return f"{result.num_annotations} annotations{refused}, {result.num_labels} labels{sensors}"
+
+
+def _with_note(said: str, note: str) -> str:
+    return f"{said}; {note}" if note else said
 
 
 def _retrain_sentence(result: Retrained) -> str:
@@ -352,6 +367,17 @@ def _retrain_sentence(result: Retrained) -> str:
 
 def _evaluate_sentence(result: Evaluated) -> str:
     return f"report {text.digest(result.report_id)}"
+
+
+def _measured(report: Report) -> str:
+    """Return the metric of both models, with intervals."""
+    places = {"frozen test set": report.entries, "held-out start data": report.start_entries}
+    for place, entries in places.items():
+        known = [one for one in entries if one.name in MODELS and one.metric is not None]
+        if known:
+            said = ", ".join(f"{one.name} {text.estimate(one.metric)}" for one in known)
+            return f"{report.metric} on the {place}: {said}"
+    return f"{report.metric}: {text.NOT_ENOUGH}"
 
 
 def _decide_sentence(result: Decided) -> str:
@@ -381,5 +407,6 @@ _SHOWN: Mapping[str, _Shown] = {
     "evaluate": _Shown(_evaluate_sentence, evaluate_page),
     "decide": _Shown(_decide_sentence, decide_page),
     "release": _Shown(_release_sentence, _release_page),
+    "pull-labels": _Shown(_pulled_sentence, _any_page),
 }
-"""by step name, see flywheel.loop.steps.STEPS"""
+"""by step name, see flywheel.loop.steps.STEPS and PULL_LABELS"""

@@ -20,6 +20,7 @@ from prefect.client.orchestration import get_client
 
 from flows.nightly import nightly
 from flywheel.errors import FlywheelError
+from flywheel.loop.steps import STEPS
 from flywheel.serve import ModelServer
 from flywheel.task import load_function
 
@@ -171,6 +172,18 @@ def test_a_run_is_named_and_tagged_by_what_it_came_to(run):
     assert {"flywheel", "shown", found.state.name} <= set(found.tags)
 
 
+def test_every_step_says_what_it_did_and_its_log_shows_it(run, prefect_server, look):
+    found, _ = run
+    asked = {"flow_runs": {"id": {"any_": [str(found.id)]}}}
+    with get_client(sync_client=True) as client:
+        steps = client.request("POST", "/task_runs/filter", json=asked).json()
+    said = {one["name"].partition("-")[0]: one["state"]["message"] for one in steps}
+    assert said.keys() == {step.name for step in STEPS}
+    assert all(said.values())
+    page, _ = look(f"{prefect_server}/runs/flow-run/{found.id}", 1000, "new suspects")
+    page.get_by_text(said["collect"]).first.wait_for(timeout=20_000)
+
+
 def test_every_artifact_is_far_below_the_limit_of_events(run):
     _, artifacts = run
     assert {"shown-night", "shown-baselines", "shown-report", "shown-collect"} <= set(artifacts)
@@ -181,7 +194,7 @@ def test_every_address_in_the_summary_answers(run):
     _, artifacts = run
     text = artifacts["shown-night"]["data"] + artifacts["shown-report"]["data"]
     found = set(re.findall(r"\((https?://[^)\s]+)\)", text))
-    # report, overview, labeling, dossier, the night on the site, Label Studio
+    # on the site the night, the overview, annotators and the dossier; the report; Label Studio
     assert len(found) == 6
     for url in found:
         assert httpx.get(url, follow_redirects=True).status_code == 200, url

@@ -57,7 +57,7 @@ def test_a_trusted_correction_trains_and_a_bad_one_is_set_aside(night):
     (row,) = read_manifest(run.loop.blobs, result.dataset_id)
     assert (row.origin, row.answer, row.weight) == ("sensor", 4.0, 0.8)
     assert (result.num_from_sensors, result.num_train, result.num_test) == (1, 1, 0)
-    assert "0 labels, 1 from sensors; dataset" in summarize("ingest", result)
+    assert "0 labels, 1 from sensors; dataset" in summarize("ingest", result, None)
     with run.loop.ledger.read() as connection:
         assert [why for _, why in skips_of(connection, 0) if "'left' is not an answer" in why]
 
@@ -71,7 +71,7 @@ def test_a_step_run_again_labels_nothing_twice(night):
 def test_without_trust_nothing_changes(night):
     result = ingest(night(""))
     assert (result.num_from_sensors, result.num_train) == (0, 0)
-    assert "sensors" not in summarize("ingest", result)
+    assert "sensors" not in summarize("ingest", result, None)
 
 
 @pytest.fixture

@@ -33,10 +33,10 @@ def test_every_step_is_a_line_of_the_table(shared):
     assert "| collect | 6 new suspects in 6 predictions and 3 feedback | 1.5 s |" in page
 
 
-def test_it_links_every_page_that_is_written_and_the_labeling_project(linked):
+def test_it_links_the_site_the_report_that_is_written_and_the_labeling_project(linked):
     page = night_page(linked.loop, 3)
-    for name in ("night-0003.html", "flywheel.html", "labeling.html"):
-        assert f"](http://127.0.0.1:8700/reports/{name})" in page
+    for name in ("pages/nights/3", "pages/", "pages/annotators", "reports/night-0003.html"):
+        assert f"](http://127.0.0.1:8700/{name})" in page
     assert "[the labeling project](http://127.0.0.1:8780/projects/7/data)" in page
 
 

@@ -3,7 +3,7 @@
 import base64
 import io
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,10 +11,10 @@ from markdown_it import MarkdownIt
 from PIL import Image
 
 from flywheel.ledger.nights import add_skip
-from flywheel.loop.results import Deployed, Retrained
-from flywheel.loop.steps import STEPS
+from flywheel.loop.results import Deployed, Evaluated, PulledLabels, Retrained
+from flywheel.loop.steps import PULL_LABELS, STEPS
 from flywheel.records import Media
-from flywheel.report import step_page
+from flywheel.report import step_page, summarize
 from flywheel.report.night.steps import _SHOWN
 
 _PICTURE = re.compile(r"!\[[^\]]*\]\(data:image/\w+;base64,([^)]*)\)")
@@ -33,8 +33,24 @@ def rendered(page):
 
 
 def test_every_step_has_a_page_that_names_the_step_and_the_night(pages):
-    assert tuple(pages) == tuple(step.name for step in STEPS) == tuple(_SHOWN)
-    assert all(page.startswith(f"# {name} · night 4\n") for name, page in pages.items())
+    assert tuple(pages) == tuple(step.name for step in STEPS)
+    night = "[night 4](http://127.0.0.1:8700/pages/nights/4)"
+    assert all(page.startswith(f"# {name} · {night}\n") for name, page in pages.items())
+
+
+@pytest.mark.parametrize("step", [*STEPS, PULL_LABELS], ids=lambda step: step.name)
+def test_every_step_says_in_a_sentence_what_it_did(step):
+    """Prefect shows it in its tabs Logs and Task Runs."""
+    assert step.name in _SHOWN
+
+
+def test_evaluate_says_the_metric_of_both_models_and_not_the_id_of_a_report(judged):
+    result = Evaluated(report_id=judged[0].id)
+    said = summarize("evaluate", result, judged[0])
+    assert re.fullmatch(
+        r"\w+ on the frozen test set: candidate \S+ \[.+\], champion \S+ \[.+\]", said
+    )
+    assert judged[0].id[:12] in summarize("evaluate", result, None)
 
 
 def test_collect_shows_counts_signals_and_the_strongest_failures(pages):
@@ -184,13 +200,13 @@ def test_a_server_that_serves_nothing_yet_is_said_in_words(story):
     assert "| **note** | nothing is released yet |" in page
 
 
-@dataclass(frozen=True)
-class Extra:
-    num_rows: int
-
-
-def test_a_step_without_a_page_of_its_own_shows_its_fields(story):
-    assert "| **num\\_rows** | 3 |" in step_page(story.run(1), "extra", Extra(num_rows=3))
+def test_what_came_back_between_nights_is_shown_field_by_field(story):
+    counts = dict.fromkeys(("skipped", "deleted", "refused", "labels", "disputed"), 0)
+    pulled = PulledLabels(
+        num_annotations=3, note="", **{f"num_{name}": number for name, number in counts.items()}
+    )
+    assert "| **num\\_annotations** | 3 |" in step_page(story.run(1), "pull-labels", pulled)
+    assert summarize("pull-labels", pulled, None) == "3 annotations, 0 labels"
 
 
 def test_the_sheet_of_tiers_is_on_the_page_of_the_step(step_pages):
