@@ -29,6 +29,13 @@ _OPEN_PATHS = frozenset({"/health", "/healthz", "/readyz", EVENTS_PATH})
 _CALLERS_PATHS = frozenset({"/predict", "/feedback", "/predictions"})
 """what callers on this machine send without a token"""
 _PAGES = ("/reports/", "/pages/")
+PAGE_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; img-src 'self' data:; media-src data:; "
+    "style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+}
+"""of a written page: it shows its own pictures and sounds, and runs and loads nothing"""
 
 
 def required_token(host: str) -> str | None:

@@ -15,7 +15,7 @@ import torch
 import uvicorn
 from anyio import to_thread
 from fastapi import APIRouter, FastAPI, Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.routing import Route
@@ -33,7 +33,7 @@ from flywheel.ledger import Ledger
 from flywheel.logs import write_logs
 from flywheel.private import private_folder
 from flywheel.project import Project
-from flywheel.serve.access import TokenGate, command_token, required_token
+from flywheel.serve.access import PAGE_HEADERS, TokenGate, command_token, required_token
 from flywheel.serve.bulk import Announcer, Intake, bulk
 from flywheel.serve.connections import Connection
 from flywheel.serve.description import describe
@@ -97,13 +97,23 @@ def create_app(
     app.router.routes.insert(0, Route("/predict", predict, methods=["POST"]))
     reports = private_folder(project.state) / "reports"
     reports.mkdir(parents=True, exist_ok=True)
-    app.mount("/reports", StaticFiles(directory=reports))
+    app.mount("/reports", _Reports(directory=reports))
     app.add_exception_handler(FlywheelError, _answer_fault)
     app.add_exception_handler(ClientDisconnect, _answer_disconnected)
     app.add_exception_handler(Exception, _answer_unexpected)
     _add_middleware(app, project, token)
     host.meter.registry.register(LedgerMetrics(ledger, lambda: host.digest))
     return app
+
+
+class _Reports(StaticFiles):
+    """The written pages, whose policy lets none of them run or load anything."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        """Return a file of the folder."""
+        response = await super().get_response(path, scope)
+        response.headers.update(PAGE_HEADERS)
+        return response
 
 
 def _add_middleware(app: FastAPI, project: Project, token: str | None) -> None:

@@ -35,6 +35,7 @@ from flywheel.report.site.map import read_map
 from flywheel.report.site.night import read_night
 from flywheel.report.site.query import CHANGES, GALLERY, MODELS, STATES, read_query, samples_address
 from flywheel.report.site.sending import Selection, take
+from flywheel.serve.access import PAGE_HEADERS
 from flywheel.serve.requests import command_body, read_command
 from flywheel.task import Task
 
@@ -44,9 +45,8 @@ POLICY = (
 )
 """charts of the exported pages have styles of their own; no script stands in a page"""
 _HEADERS = {
+    **PAGE_HEADERS,
     "Content-Security-Policy": POLICY,
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
 HOME = "/pages/"

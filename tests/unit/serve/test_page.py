@@ -14,6 +14,14 @@ def test_a_report_is_served_as_it_is(reports, server):
     assert server.get("/reports/night-0002.html").text == "<h1>night 2</h1>"
 
 
+def test_nothing_in_a_report_runs_or_loads(reports, server):
+    policy = server.get("/reports/night-0001.html").headers["content-security-policy"]
+    allowed = dict(part.strip().split(" ", 1) for part in policy.split(";"))
+    assert allowed["default-src"] == "'none'"
+    assert not {"script-src", "connect-src", "frame-src"} & allowed.keys()
+    assert allowed["img-src"] == "'self' data:"
+
+
 def test_a_report_written_after_the_start_is_served_too(server, project):
     assert server.get("/reports/night-0003.html").status_code == 404
     folder = project.state / "reports"
