@@ -144,9 +144,15 @@ def draw_classes(found: Classes | None, link: Link | None = None) -> dict[str, s
         f"confusions_{model}": render("matrix.html", matrix=matrix, model=model, link=link)
         for model, matrix in matrices.items()
     }
-    points = [point for model in found.models for point in _points(found, model)]
     return drawn | {
-        "reliability": render("reliability.html", points=points, found=found, link=link)
+        "reliability": render(
+            "points.html",
+            title=f"Reliability of {' and '.join(found.models)} on {found.place}",
+            axes=("confidence", "share right"),
+            models=found.models,
+            points=[point for model in found.models for point in _points(found, model, link)],
+            is_curve=False,
+        )
     }
 
 
@@ -194,17 +200,17 @@ def _matrix(found: Classes, model: str) -> Matrix:
     return Matrix(tuple(found.names[one] for one in shown), rows, number)
 
 
-class Point(NamedTuple):
-    """Answers of about one confidence."""
+class Spot(NamedTuple):
+    """A point of a chart whose two axes are shares."""
 
     model: str
-    low: float
-    high: float
-    """ends of the bin"""
-    confidence: float
-    """their mean"""
+    x: float
+    """0..1"""
     share: Estimate
-    """of them that is right"""
+    """on the other axis"""
+    said: str
+    address: str
+    """of its samples; "": it leads nowhere"""
 
 
 def _classes_sheet(found: Classes) -> Sheet:
@@ -304,13 +310,20 @@ def _reliability_sheet(found: Classes) -> Sheet:
     )
 
 
-def _points(found: Classes, model: str) -> Iterator[Point]:
-    """Yield each bin of confidences with enough samples."""
+def _points(found: Classes, model: str, link: Link | None) -> Iterator[Spot]:
+    """Yield the share that is right for each bin of confidences with enough samples."""
     sure, right = found.column(model, CONFIDENCE).clip(0, 1), found.right(model)
     places = np.minimum((sure * _BINS).astype(np.int64), _BINS - 1)
     for place in np.unique(places).tolist():
         chosen = places == place
         share = found.share(chosen, right)
-        if share is not None:
-            mean = float(np.average(sure[chosen], weights=found.part.weights[chosen]))
-            yield Point(model, place / _BINS, (place + 1) / _BINS, mean, share)
+        if share is None:
+            continue
+        low, high = place / _BINS, (place + 1) / _BINS
+        said = (
+            f"{model}: of {share.num_samples} answers with confidence {low:.1f} to {high:.1f} the share "
+            f"right is {text.estimate(share)}"
+        )
+        mean = float(np.average(sure[chosen], weights=found.part.weights[chosen]))
+        address = link(model=model, low=low, high=high) if link else ""
+        yield Spot(model, mean, share, said, address)

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from sqlalchemy import Connection
@@ -37,6 +36,7 @@ from flywheel.metrics.scores import ANSWER, LABEL
 from flywheel.records import Array, FailureState, Json, Report
 from flywheel.report.kit import text
 from flywheel.report.kit.classes import Classes, read_classes, stored_part
+from flywheel.report.kit.detection import KINDS, Detections, read_detections
 from flywheel.report.kit.samples import Shown, show_cases
 from flywheel.report.site.life import SMALL, picture_address
 from flywheel.report.site.query import ANY, MODELS, Query
@@ -185,6 +185,8 @@ class TestSet:
     part: Part
     classes: Classes | None
     """None: the task has none"""
+    boxes: Detections | None
+    """the same of a detector"""
     models: tuple[str, ...]
 
     def names(self, model: str) -> tuple[list[str], list[str]]:
@@ -258,7 +260,9 @@ def _test_set(asked: _ByReport) -> TestSet | None:
     if part is None:
         return None
     models = tuple(one for one in MODELS if part.scores.get(one))
-    return TestSet(report=report, part=part, classes=classes, models=models)
+    return TestSet(
+        report=report, part=part, classes=classes, boxes=read_detections(part), models=models
+    )
 
 
 def _of_test_set(loop: Loop, query: Query, night: int) -> Gallery:
@@ -275,8 +279,7 @@ def _of_test_set(loop: Loop, query: Query, night: int) -> Gallery:
         )
     rows = np.flatnonzero(_chosen(test, query))
     if query.score:
-        order = test.part.scores[_model(test, query)][query.score][rows]
-        rows = rows[np.argsort(-order, kind="stable")]
+        rows = rows[np.argsort(-_values(test, query)[rows], kind="stable")]
     first = query.start or 0
     page = rows[first : first + PAGE].tolist()
     ids = [test.part.ids[row] for row in page]
@@ -314,19 +317,16 @@ def _chosen(test: TestSet, query: Query) -> Array:
     model, part = _model(test, query), test.part
     keep = np.ones(len(part.ids), dtype=bool)
     answers, labels = test.names(model)
-    for wanted, names in ((query.answer, answers), (query.label, labels)):
+    label = "" if query.score in KINDS else query.label  # else it is the class of the boxes
+    for wanted, names in ((query.answer, answers), (label, labels)):
         if wanted:
             keep &= np.array([one == wanted for one in names] or [False] * len(keep), dtype=bool)
     if query.slice:
         keep &= _column(part.marks, f"slice/{query.slice}", "slice")
-    if query.low is not None or query.high is not None:
-        values: Any = _column(part.scores[model], query.score or CONFIDENCE, "score")
-        low, high = query.low, query.high
-        keep &= (values >= (-np.inf if low is None else low)) & (
-            values <= (np.inf if high is None else high)
-        )
-    elif query.score:
-        _column(part.scores[model], query.score, "score")
+    if query.score or query.low is not None or query.high is not None:
+        values = _values(test, query)
+        low = -np.inf if query.low is None else query.low
+        keep &= (values >= low) & (values <= (np.inf if query.high is None else query.high))
     if query.change:
         changed = test.changed(query.change)
         if changed is None:
@@ -335,6 +335,16 @@ def _chosen(test: TestSet, query: Query) -> Array:
             )
         keep &= changed
     return keep
+
+
+def _values(test: TestSet, query: Query) -> Array:
+    """Return (N,) what `low` and `high` bound: a score, or the largest box within them; NaN: it has none."""
+    model = _model(test, query)
+    if query.score in KINDS and test.boxes is not None and model in test.boxes.models:
+        bounds = {"low": query.low, "high": query.high}
+        given = {name: value for name, value in bounds.items() if value is not None}
+        return test.boxes.largest(model, query.score, query.label, **given)
+    return _column(test.part.scores[model], query.score or CONFIDENCE, "score")
 
 
 def _column(table: Mapping[str, Array], name: str, kind: str) -> Array:

@@ -22,6 +22,7 @@ from flywheel.loop.steps import STEPS, step_results
 from flywheel.records import Decision, Estimate, FailureState, Night, Report
 from flywheel.report.kit.challenge import budget_sheet, error_sheet
 from flywheel.report.kit.classes import class_sheets, draw_classes
+from flywheel.report.kit.detection import draw_detections
 from flywheel.report.kit.distributions import draw_distributions
 from flywheel.report.kit.measured import measured_sheets, production_line
 from flywheel.report.kit.tables import Sheet
@@ -77,7 +78,7 @@ class NightPage:
     changes: tuple[tuple[str, str, int, str], ...]
     """fixed, broken, neither and both: name, words, number of samples, address"""
     drawn: Mapping[str, str]
-    """HTML of the matrices and of reliability"""
+    """HTML of the matrices and of reliability, or of a detector's curve and sizes"""
     classes: tuple[Row, ...]
     slices: tuple[Row, ...]
     distributions: Mapping[str, str]
@@ -115,7 +116,7 @@ def read_night(loop: Loop, number: int) -> NightPage:
         holder=holder,
         decision=decision,
         report=report,
-        steps=tuple(_steps(results)),
+        steps=tuple(_steps(results, report)),
         next_step=advice(loop, report) if report else "",
         kept=_kept(decision, results),
         seconds=sum(seconds for _, seconds in results.values()),
@@ -124,12 +125,12 @@ def read_night(loop: Loop, number: int) -> NightPage:
         skips=skips,
         production=production_line(report) if report else "",
         changes=tuple(_changes(test, number)) if test else (),
-        drawn=draw_classes(found, link),
+        drawn=draw_classes(found, link) | draw_detections(test.boxes if test else None, link),
         classes=tuple(_classes(test, number)) if test else (),
         slices=tuple(_slices(test, number)) if test else (),
         distributions=draw_distributions(loop, report, link) if report else {},
         sheets=_sheets(report, decision, test) if report else (),
-        num_classes=len(found.names) if found is not None else 0,
+        num_classes=_num_classes(test),
         models=test.models if test else (),
         place=found.place if found is not None else "the frozen test set",
     )
@@ -153,11 +154,11 @@ def _state(night: Night, holder: str | None) -> str:
     return "running" if holder is not None else "stopped"
 
 
-def _steps(results: Mapping[str, tuple[Any, float]]) -> Iterator[Done]:
+def _steps(results: Mapping[str, tuple[Any, float]], report: Report | None) -> Iterator[Done]:
     for name in (step.name for step in STEPS):
         if name in results:
             result, seconds = results[name]
-            yield Done(name, summarize(name, result), seconds, falls_short(result))
+            yield Done(name, summarize(name, result, report), seconds, falls_short(result))
         else:
             yield Done(name, "not done", None, falls_short=False)
 
@@ -180,6 +181,10 @@ def _changes(test: TestSet, night: int) -> Iterator[tuple[str, str, int, str]]:
 def _classes(test: TestSet, night: int) -> Iterator[Row]:
     """Yield recall and precision of the classes with the most errors, the one with most first."""
     found = test.classes
+    if test.boxes is not None:
+        for row in test.boxes.classes():
+            address = samples_address(test=night, score=row.kind, label=row.name)
+            yield Row(row.name, address, row.num_boxes, row.cells)
     if found is None:
         return
     judged = found.models[0]
@@ -194,6 +199,12 @@ def _classes(test: TestSet, night: int) -> Iterator[Row]:
         )
         number = int((labels == place).sum())
         yield Row(name, samples_address(test=night, label=name), number, cells)
+
+
+def _num_classes(test: TestSet | None) -> int:
+    if test is not None and test.boxes is not None:
+        return len(test.boxes.names)
+    return len(test.classes.names) if test is not None and test.classes is not None else 0
 
 
 def _slices(test: TestSet, night: int) -> Iterator[Row]:
