@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
+    from matplotlib.backend_bases import FigureCanvasBase
     from matplotlib.figure import Figure
 
 
@@ -100,11 +101,14 @@ def short_name(name: str) -> str:
 
 def to_svg(figure: Figure, title: str) -> str:
     """Return inline SVG with `title` as its description for screen readers."""
+    from matplotlib.backends.backend_svg import FigureCanvasSVG  # noqa: PLC0415 - see above
+
     text = io.StringIO()
     nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
     with _styled(), warnings.catch_warnings():
         # The font is only used to measure text; the browser draws it in its own.
         warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
+        _lay_out(FigureCanvasSVG(figure))
         figure.savefig(text, format="svg", metadata=nothing)
     svg = text.getvalue()
     svg = svg[svg.index("<svg") :]
@@ -116,12 +120,23 @@ def to_svg(figure: Figure, title: str) -> str:
     return svg
 
 
+def _lay_out(canvas: FigureCanvasBase) -> None:
+    """Find the places of all parts; without this, savefig draws the figure twice to find them."""
+    figure = canvas.figure
+    if (engine := figure.get_layout_engine()) is not None:
+        engine.execute(figure)
+        figure.set_layout_engine(None)
+
+
 def to_png(figure: Figure) -> bytes:
     """Return PNG on white, for pages that show no SVG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 - see above
+
     figure.set_facecolor("white")
     figure.patch.set_alpha(1.0)  # the dashboard may be dark
     data = io.BytesIO()
     with _styled():
+        _lay_out(FigureCanvasAgg(figure))
         figure.savefig(data, format="png", metadata={"Software": None})
     return data.getvalue()
 
