@@ -8,6 +8,8 @@ from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
+from worlds.code import nodes
+
 ROOT = Path(__file__).parents[2]
 PRODUCT = ("flywheel", "flows", "deployments")
 
@@ -19,7 +21,6 @@ NOT_IMPORTED = {
     "prefect-kubernetes": "the worker that Prefect starts for a pool of type kubernetes",
     "accelerate": "the Trainer of transformers asks for it",
     "mypy": "a program",
-    "pytest-xdist": "a plug-in of pytest",
     "ruff": "a program",
     "pandas-stubs": "mypy reads it",
     "types-psutil": "mypy reads it",
@@ -52,7 +53,7 @@ def imported(*folders):
     own = {*PRODUCT, "_typeshed", *(path.stem for path in tests)}
     found = {}
     for path in files:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in nodes(path):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom):
                 names = [node.module]

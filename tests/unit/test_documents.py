@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from worlds.code import nodes
 
 from flywheel.cli.app import app
 from flywheel.project import Project
@@ -118,7 +119,7 @@ def test_every_setting_is_read():
     read = {
         node.attr
         for path in MODULES
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in nodes(path)
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)
     }
     unread = sorted(f"{owner}.{name}" for owner, name in settings() if name not in read)

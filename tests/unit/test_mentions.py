@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from worlds.code import nodes
 
 ROOT = Path(__file__).parents[2]
 OWN = r"(?:flywheel|flows|deployments|docker|tests)"
@@ -62,11 +63,10 @@ def is_there(module):
 
 @cache
 def named(file):
-    tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
-    nodes = list(ast.walk(tree))
-    names = {node.name for node in nodes if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
-    names |= {node.id for node in nodes if isinstance(node, ast.Name)}
-    return names | {alias.name for n in nodes if isinstance(n, ast.ImportFrom) for alias in n.names}
+    found = nodes(ROOT / file)
+    names = {node.name for node in found if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+    names |= {node.id for node in found if isinstance(node, ast.Name)}
+    return names | {alias.name for n in found if isinstance(n, ast.ImportFrom) for alias in n.names}
 
 
 def missing(line):

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from worlds.code import nodes, tree
 
 ROOT = Path(__file__).parents[2]
 
@@ -109,16 +110,6 @@ def name_of(path: Path) -> str:
 
 
 NAMES = {name_of(path): path for path in PRODUCT}
-
-
-@cache
-def tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"))
-
-
-@cache
-def nodes(path: Path) -> list[ast.AST]:
-    return list(ast.walk(tree(path)))
 
 
 def place(path: Path, node: ast.AST | None = None) -> str:

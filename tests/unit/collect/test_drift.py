@@ -41,7 +41,7 @@ def alarms(rng, number, shift, rounds):
     return np.mean([one.low > LEAST_EFFECT for one in found])
 
 
-@pytest.mark.parametrize("number", [100, 1_000, 10_000, 100_000])
+@pytest.mark.parametrize("number", [100, 1_000, 100_000])
 def test_without_drift_a_window_of_any_size_alarms_no_more_often_than_alpha(rng, number):
     assert alarms(rng, number, shift=0.0, rounds=20) <= 0.01
 

@@ -58,21 +58,18 @@ def filled(request, memory_of, points):
     return memory.loop
 
 
-def test_the_champion_computes_confidence_and_embedding(filled):
+def test_the_champion_computes_confidence_and_embedding_and_a_suspect_of_before_is_a_failure(
+    filled,
+):
     with filled.ledger.read() as connection:
         first, last = (get_prediction(connection, f"r{number}") for number in (0, 19))
         assert num_incomplete(connection) == 0
         release = current_release(connection)
+        failed = set(connection.execute(select(failures.c.sample_id)).scalars())
     assert release is not None
     assert (len(first.embedding), first.confidence > 0.5) == (2, True)
     assert last.confidence < 0.5
-
-
-def test_a_suspect_that_was_collected_before_is_a_failure_all_the_same(filled):
-    with filled.ledger.read() as connection:
-        found = get_prediction(connection, "r19")
-        rows = connection.execute(select(failures)).all()
-    assert found.sample_id in {row.sample_id for row in rows}
+    assert last.sample_id in failed
 
 
 def test_the_task_embeds_where_nothing_is_released(memory_of, points):

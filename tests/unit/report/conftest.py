@@ -8,12 +8,15 @@ from worlds import figures
 from worlds.colors import START, VERDICTS, Story, open_colors, write_nights
 from worlds.figures import digest_of
 from worlds.pages import client_of, open_turned
+from worlds.years import open_year
 
 from flywheel.ledger.judged import get_decision, report_of_night
 from flywheel.ledger.tables import predictions
 from flywheel.loop.replay import Exhibit
 from flywheel.records import Verdict
 from flywheel.report import step_page, write_dossier, write_report
+from flywheel.report.assess import assess
+from flywheel.report.overview.facts import read_overview
 
 
 @pytest.fixture
@@ -126,6 +129,25 @@ def many_nights(tmp_path_factory):
                 )
                 story.past.end(night)
         yield story
+
+
+@pytest.fixture(scope="session")
+def month(tmp_path_factory):
+    """A project after 30 whole nights, for tests that change nothing."""
+    with open_year(tmp_path_factory.mktemp("month"), 30) as loop:
+        yield loop
+
+
+@pytest.fixture(scope="session")
+def facts_of_month(month):
+    """What the page about its nights is made of."""
+    return read_overview(month)
+
+
+@pytest.fixture(scope="session")
+def assessed(month, facts_of_month):
+    """What its requirements still take."""
+    return assess(month, facts_of_month.labeling.whole)
 
 
 @pytest.fixture(scope="session")

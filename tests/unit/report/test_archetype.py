@@ -11,18 +11,18 @@ from flywheel.report.overview.facts import read_overview
 
 
 @pytest.fixture(scope="module")
-def answers(tmp_path_factory):
+def answers(month, facts_of_month, assessed, tmp_path_factory):
     """(archetype, nights) -> question: answer."""
-    found = {}
-    for nights in (0, 30):
-        with open_year(tmp_path_factory.mktemp("year"), nights) as loop:
-            facts = read_overview(loop)
-            assessed = assess(loop, facts.labeling.whole)
-            for kind in ("improve", "augment", "automate"):
-                identity = loop.project.project.model_copy(update={"archetype": kind})
-                project = loop.project.model_copy(update={"project": identity})
-                found[kind, nights] = dict(archetype_sheet(project, facts, assessed).rows)
-    return lambda kind, nights: found[kind, nights]
+    with open_year(tmp_path_factory.mktemp("year"), 0) as loop:
+        facts = read_overview(loop)
+        known = {0: (facts, assess(loop, facts.labeling.whole)), 30: (facts_of_month, assessed)}
+
+    def run(kind, nights):
+        identity = month.project.project.model_copy(update={"archetype": kind})
+        project = month.project.model_copy(update={"project": identity})
+        return dict(archetype_sheet(project, *known[nights]).rows)
+
+    return run
 
 
 @pytest.mark.parametrize("kind", ["improve", "augment", "automate"])

@@ -27,10 +27,9 @@ PROBE = {
 }
 
 
-@pytest.fixture(scope="module")
-def found(tmp_path_factory):
-    with open_year(tmp_path_factory.mktemp("year"), 30) as loop:
-        return assess(loop, read_labeling(loop).whole)
+@pytest.fixture
+def found(assessed):
+    return assessed
 
 
 def test_each_requirement_has_labels_nights_and_money_or_says_why_not(found):

@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -40,11 +41,24 @@ class _Handler(BaseHTTPRequestHandler):
         """Quiet."""
 
 
-@pytest.fixture
-def server() -> Iterator[SmallServer]:
+@contextmanager
+def _serving() -> Iterator[SmallServer]:
     with SmallServer() as small:
         thread = threading.Thread(target=small.serve_forever, args=(0.01,))
         thread.start()
         yield small
         small.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def server() -> Iterator[SmallServer]:
+    with _serving() as small:
+        yield small
+
+
+@pytest.fixture(scope="module")
+def busy_server() -> Iterator[SmallServer]:
+    """One for all tests of a file, which send to it once and look at what it got."""
+    with _serving() as small:
+        yield small

@@ -42,7 +42,7 @@ def test_nights_and_seeds_differ(world):
 
 def test_traffic_never_holds_a_scan_of_the_start_data(world):
     start = {scan for part in digits.start_scans() for scan in part}
-    assert not any(start & set(_scans(world.traffic(night))) for night in range(8))
+    assert not any(start & set(_scans(world.traffic(night))) for night in (0, 1, 2, 4, 6, 9, 15))
 
 
 def test_every_scan_outside_the_start_data_arrives_one_night():

@@ -48,29 +48,39 @@ def test_nothing_sent_has_no_accuracy(server):
     )
 
 
-def test_counts_are_those_that_the_server_got(server):
-    sent = send(_arrivals(100, 100), server.url, rng=_rng())
-    kinds = [body["kind"] for body in server.bodies("/feedback")]
+@pytest.fixture(scope="module")
+def much_sent(busy_server):
+    """What is said of 600 arrivals that were answered right and 200 that were not."""
+    return send(_arrivals(600, 200), busy_server.url, rng=_rng())
+
+
+@pytest.fixture(scope="module")
+def feedback(much_sent, busy_server):
+    """Number of an arrival and what came back about it."""
+    bodies = busy_server.bodies("/feedback")
+    return [(int(body["request_id"].split()[1]), body) for body in bodies]
+
+
+def test_counts_are_those_that_the_server_got(much_sent, feedback):
+    sent, kinds = much_sent, [body["kind"] for _, body in feedback]
     assert kinds.count("outcome") == sent.num_outcomes
     assert kinds.count("correction") == sent.num_corrections > 0
 
 
-def test_about_60_percent_get_an_outcome_and_2_percent_of_those_are_wrong(server):
-    sent = send(_arrivals(1000, 0), server.url, rng=_rng())
-    outcomes = [body["value"] for body in server.bodies("/feedback")]
-    assert 0.55 < sent.num_outcomes / 1000 < 0.65
+def test_about_60_percent_get_an_outcome_and_2_percent_of_those_are_wrong(feedback):
+    outcomes = [body["value"] for number, body in feedback if number < 600]
+    assert 0.55 < len(outcomes) / 600 < 0.65
     assert 0.005 < np.mean([value is False for value in outcomes]) < 0.04
 
 
-def test_only_wrong_answers_are_corrected_and_with_the_truth(server):
-    send(_arrivals(200, 200), server.url, rng=_rng())
-    corrections = [b for b in server.bodies("/feedback") if b["kind"] == "correction"]
-    assert all(int(b["request_id"].split()[1]) >= 200 for b in corrections)
-    assert {b["value"] for b in corrections} == {"8"}
+def test_only_wrong_answers_are_corrected_and_with_the_truth(feedback):
+    corrected = [(number, body) for number, body in feedback if body["kind"] == "correction"]
+    assert all(number >= 600 for number, _ in corrected)
+    assert {body["value"] for _, body in corrected} == {"8"}
 
 
 def test_one_seed_gives_one_feedback(server):
-    first, second = (send(_arrivals(50, 50), server.url, rng=_rng()) for _ in range(2))
+    first, second = (send(_arrivals(15, 15), server.url, rng=_rng()) for _ in range(2))
     bodies = server.bodies("/feedback")
     half = len(bodies) // 2
     assert first == second
