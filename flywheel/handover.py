@@ -29,13 +29,13 @@ from sqlalchemy import Connection
 from flywheel.blobs import Blobs
 from flywheel.errors import FlywheelError, UserError
 from flywheel.ledger import Ledger
-from flywheel.ledger.handovers import (
+from flywheel.ledger.releases import (
     Handover,
+    current_release,
     keep_handover,
     named_since,
     open_handover,
 )
-from flywheel.ledger.releases import current_release
 from flywheel.logged import name_in_log
 from flywheel.project import Project, secret
 from flywheel.records import Json, Release

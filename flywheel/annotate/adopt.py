@@ -22,8 +22,14 @@ from flywheel.errors import RefusedError, UserError
 from flywheel.label_files import LeftOut
 from flywheel.label_files.studio import choose_input, sample_of
 from flywheel.ledger import Ledger
-from flywheel.ledger.adopted import Adopted, add_adopted, adopted_tasks
-from flywheel.ledger.annotations import Returned, drop_annotations, save_annotations
+from flywheel.ledger.annotations import (
+    Adopted,
+    Returned,
+    add_adopted,
+    adopted_tasks,
+    drop_annotations,
+    save_annotations,
+)
 from flywheel.ledger.campaigns import all_campaigns
 from flywheel.ledger.nights import add_skip, current_night_number
 from flywheel.ledger.samples import Placed, add_samples, group_of, load_each, sides_of

@@ -1,7 +1,8 @@
 """Annotations as the annotators left them, and which of them the consensus has not read yet.
 
 An annotation that vanished keeps its row, with the time at which that was noticed. The file also reads
-what annotators answered next to what the model had said, and whether they saw it.
+what annotators answered next to what the model had said, and whether they saw it. Annotations of a
+project in Label Studio that is not ours count too: `adopted` says which samples they are about.
 """
 
 from __future__ import annotations
@@ -11,14 +12,28 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, and_, case, delete, func, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    and_,
+    case,
+    delete,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 
-from flywheel.ledger.tables import annotations as given
+from flywheel.ledger.codec import from_row, to_row
+from flywheel.ledger.dialects import in_parts
+from flywheel.ledger.tables import adopted, choices, labeling_tasks, labels, predictions
 from flywheel.ledger.tables import annotations as table
-from flywheel.ledger.tables import choices, labeling_tasks, labels, predictions
-from flywheel.records import Annotation, Json, Label, Purpose
+from flywheel.records import IMPORTED, Annotation, Json, Label, Purpose
 
-_CHUNK = 500
 STANDS = (table.c.deleted_at.is_(None), table.c.refused.is_(None), table.c.skipped.is_(False))
 """conditions on annotations that are answers: not deleted, not refused, not skipped"""
 
@@ -67,9 +82,7 @@ def save_annotations(
     saved, deleted = list[Returned](), list[str]()
     for labeling_task, (sample_id, purpose, returned) in by_task.items():
         known = {
-            key: row
-            for key, row in stored.get(sample_id, {}).items()
-            if row.purpose == purpose.value
+            key: row for key, row in stored.get(sample_id, {}).items() if row.purpose == purpose
         }
         saved += [
             item
@@ -107,7 +120,7 @@ def unsettled_samples(connection: Connection) -> dict[str, bool]:
 
     True where one may make a label; those on gold samples only measure annotators.
     """
-    makes_label = case((table.c.purpose != Purpose.GOLD.value, 1), else_=0)
+    makes_label = case((table.c.purpose != Purpose.GOLD, 1), else_=0)
     query = (
         select(table.c.sample_id, func.max(makes_label).label("makes_label"))
         .where(table.c.settled.is_(False))
@@ -119,63 +132,43 @@ def unsettled_samples(connection: Connection) -> dict[str, bool]:
 
 def settle(connection: Connection, sample_ids: Sequence[str]) -> None:
     """The consensus has taken in all annotations of these samples."""
-    for start in range(0, len(sample_ids), _CHUNK):
-        mine = table.c.sample_id.in_(sample_ids[start : start + _CHUNK])
+    for part in in_parts(sample_ids):
+        mine = table.c.sample_id.in_(part)
         connection.execute(update(table).where(mine).values(settled=True))
 
 
 def annotations_of(connection: Connection, sample_ids: Sequence[str]) -> list[Annotation]:
     """The answers that stand, oldest first: not deleted, not refused, not skipped, not on gold."""
-    found: list[Annotation] = []
-    for start in range(0, len(sample_ids), _CHUNK):
-        query = select(table).where(
-            table.c.sample_id.in_(sample_ids[start : start + _CHUNK]),
-            *STANDS,
-            table.c.purpose != Purpose.GOLD.value,
-        )
-        rows = connection.execute(query.order_by(table.c.updated_at, table.c.id))
-        found.extend(annotation_of(row) for row in rows)
-    return found
+    query = select(table).where(*STANDS, table.c.purpose != Purpose.GOLD)
+    query = query.order_by(table.c.updated_at, table.c.id)
+    return [
+        from_row(Annotation, row)
+        for part in in_parts(sample_ids)
+        for row in connection.execute(query.where(table.c.sample_id.in_(part)))
+    ]
 
 
 def newest_labels(connection: Connection, sample_ids: Sequence[str]) -> dict[str, Label]:
     """The newest label of each sample that has one; its answer is None when it was withdrawn."""
     found: dict[str, Label] = {}
-    for start in range(0, len(sample_ids), _CHUNK):
-        chunk = labels.c.sample_id.in_(sample_ids[start : start + _CHUNK])
-        newest = select(func.max(labels.c.seq)).where(chunk).group_by(labels.c.sample_id)
+    for part in in_parts(sample_ids):
+        newest = newest_of_each(labels.c.sample_id.in_(part))
         for row in connection.execute(select(labels).where(labels.c.seq.in_(newest))):
-            found[row.sample_id] = Label(
-                sample_id=row.sample_id,
-                answer=row.answer,
-                reliability=row.reliability,
-                num_annotations=row.num_annotations,
-                source=row.source,
-            )
+            found[row.sample_id] = from_row(Label, row)
     return found
+
+
+def newest_of_each(*conditions: ColumnElement[bool]) -> Select[Any]:
+    """The `seq` of each sample's newest label."""
+    return select(func.max(labels.c.seq)).where(*conditions).group_by(labels.c.sample_id)
 
 
 def _stored(connection: Connection, sample_ids: Sequence[str]) -> dict[str, dict[str, Row[Any]]]:
     found: dict[str, dict[str, Row[Any]]] = {}
-    for start in range(0, len(sample_ids), _CHUNK):
-        chunk = table.c.sample_id.in_(sample_ids[start : start + _CHUNK])
-        for row in connection.execute(select(table).where(chunk)):
+    for part in in_parts(sample_ids):
+        for row in connection.execute(select(table).where(table.c.sample_id.in_(part))):
             found.setdefault(row.sample_id, {})[row.id] = row
     return found
-
-
-def annotation_of(row: Row[Any]) -> Annotation:
-    """The record of a row."""
-    return Annotation(
-        id=row.id,
-        sample_id=row.sample_id,
-        annotator=row.annotator,
-        answer=row.answer,
-        skipped=row.skipped,
-        lead_time_seconds=row.lead_time_seconds,
-        updated_at=row.updated_at,
-        purpose=Purpose(row.purpose),
-    )
 
 
 def _move(connection: Connection, labeling_task: str, known: Sequence[Row[Any]]) -> None:
@@ -197,24 +190,12 @@ def _is_news(item: Returned, known: Row[Any] | None, *, only_later: bool) -> boo
 
 def _save(connection: Connection, item: Returned, is_known: bool) -> None:
     annotation = item.annotation
-    values = {
-        "sample_id": annotation.sample_id,
-        "purpose": annotation.purpose.value,
-        "labeling_task": item.labeling_task,
-        "annotator": annotation.annotator,
-        "answer": annotation.answer,
-        "skipped": annotation.skipped,
-        "refused": item.refused,
-        "deleted_at": None,
-        "lead_time_seconds": annotation.lead_time_seconds,
-        "updated_at": annotation.updated_at,
-        "settled": False,
-    }
+    here = {"labeling_task": item.labeling_task, "refused": item.refused}
+    values = to_row(table, annotation, **here, deleted_at=None, settled=False)
     if is_known:
-        mine = table.c.id == annotation.id
-        connection.execute(update(table).where(mine).values(values))
+        connection.execute(update(table).where(table.c.id == annotation.id).values(values))
     else:
-        connection.execute(insert(table), {"id": annotation.id, **values})
+        connection.execute(insert(table), values)
 
 
 class Look(NamedTuple):
@@ -231,29 +212,53 @@ class Look(NamedTuple):
 
 def recent_looks(connection: Connection, limit: int) -> list[Look]:
     """The newest answers that stand on samples that were chosen, oldest first."""
-    table = given.c
+    asked = labeling_tasks.c
+    mine = and_(asked.sample_id == table.c.sample_id, asked.purpose == table.c.purpose)
+    said = predictions.c.answer.label("model_answer")
     query = (
-        select(
-            table.sample_id,
-            table.annotator,
-            table.answer,
-            predictions.c.answer.label("model_answer"),
-            labeling_tasks.c.shown,
-        )
-        .join(
-            labeling_tasks,
-            and_(
-                labeling_tasks.c.sample_id == table.sample_id,
-                labeling_tasks.c.purpose == table.purpose,
-            ),
-        )
-        .join(choices, choices.c.sample_id == table.sample_id)
+        select(table.c.sample_id, table.c.annotator, table.c.answer, said, asked.shown)
+        .join(labeling_tasks, mine)
+        .join(choices, choices.c.sample_id == table.c.sample_id)
         .join(predictions, predictions.c.id == choices.c.prediction_id)
-        .where(
-            table.purpose == Purpose.CHOICE.value,
-            *STANDS,
-        )
-        .order_by(table.updated_at.desc(), table.id.desc())
+        .where(table.c.purpose == Purpose.CHOICE, *STANDS)
+        .order_by(table.c.updated_at.desc(), table.c.id.desc())
         .limit(limit)
     )
-    return [Look(**row) for row in connection.execute(query).mappings()][::-1]
+    return [from_row(Look, row) for row in connection.execute(query)][::-1]
+
+
+class Adopted(NamedTuple):
+    """A labeling task of another project."""
+
+    external_id: int
+    sample_id: str
+    data_digest: str
+    """of its data as they were when the sample was read"""
+
+
+def adopted_tasks(connection: Connection, project: int) -> dict[int, Adopted]:
+    """The labeling tasks of a project whose samples are known, by external id."""
+    rows = connection.execute(select(adopted).where(adopted.c.project == project))
+    return {row.external_id: from_row(Adopted, row) for row in rows}
+
+
+def add_adopted(connection: Connection, project: int, new: Iterable[Adopted]) -> None:
+    """Store which samples labeling tasks are about; the newest counts."""
+    rows = [{"project": project, **one._asdict()} for one in new]
+    for row in rows:
+        mine = (adopted.c.project == project, adopted.c.external_id == row["external_id"])
+        connection.execute(delete(adopted).where(*mine))
+    if rows:
+        connection.execute(insert(adopted), rows)
+
+
+def is_brought(sample_id: ColumnElement[str]) -> ColumnElement[bool]:
+    """The condition that a sample came with its label, or is asked about in another project.
+
+    What annotators say about a sample of the start data changes nothing.
+    """
+    came = labels.c.source.in_(("start", IMPORTED))
+    return or_(
+        exists().where(labels.c.sample_id == sample_id, came),
+        exists().where(adopted.c.sample_id == sample_id),
+    )

@@ -8,13 +8,14 @@ bounded number of rows or sums up in the database.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, case, delete, func, insert, select
 
-from flywheel.ledger.annotations import STANDS, annotation_of, newest_labels
+from flywheel.ledger.annotations import STANDS, newest_labels
+from flywheel.ledger.codec import from_row, to_row
 from flywheel.ledger.tables import annotations as given
 from flywheel.ledger.tables import annotators, labeling_tasks, samples
 from flywheel.records import ANNOTATORS, Annotation, Purpose, Split
@@ -40,28 +41,25 @@ def recent_annotations(connection: Connection, limit: int) -> list[Annotation]:
     """The newest answers that stand, gold ones included, oldest first."""
     query = (
         select(given)
-        .where(
-            *STANDS,
-        )
+        .where(*STANDS)
         .order_by(given.c.updated_at.desc(), given.c.id.desc())
         .limit(limit)
     )
-    return [annotation_of(row) for row in connection.execute(query)][::-1]
+    return [from_row(Annotation, row) for row in connection.execute(query)][::-1]
 
 
 def save_annotators(connection: Connection, measured: Sequence[Measured], now: datetime) -> None:
     """Replace the measured reliability of all annotators."""
     connection.execute(delete(annotators))
-    rows = [{**asdict(annotator), "measured_at": now} for annotator in measured]
+    rows = [to_row(annotators, annotator, measured_at=now) for annotator in measured]
     if rows:
         connection.execute(insert(annotators), rows)
 
 
 def read_annotators(connection: Connection) -> list[Measured]:
     """The measured reliability of all annotators when labels were last made; by name."""
-    columns = [annotators.c[one.name] for one in fields(Measured)]
-    rows = connection.execute(select(*columns).order_by(annotators.c.annotator)).mappings()
-    return [Measured(**row) for row in rows]
+    rows = connection.execute(select(annotators).order_by(annotators.c.annotator))
+    return [from_row(Measured, row) for row in rows]
 
 
 class Work(NamedTuple):
@@ -97,15 +95,15 @@ def recent_work(connection: Connection, limit: int) -> list[Work]:
             given.c.labeling_task,
             asked.campaign,
             asked.night,
-            given.c.lead_time_seconds,
+            given.c.lead_time_seconds.label("seconds"),
             given.c.skipped,
             given.c.refused,
             given.c.deleted_at,
-            given.c.updated_at,
+            given.c.updated_at.label("at"),
         )
         .join(samples, samples.c.id == given.c.sample_id)
         .outerjoin(labeling_tasks, mine)
-        .where(given.c.purpose != Purpose.ADOPTED.value)  # nobody here asked or pays for it
+        .where(given.c.purpose != Purpose.ADOPTED)  # nobody here asked or pays for it
         .order_by(given.c.updated_at.desc(), given.c.id.desc())
         .limit(limit)
     )
@@ -125,17 +123,12 @@ def annotator_labels(connection: Connection, sample_ids: Sequence[str]) -> dict[
 def _work(row: Row[Any]) -> Work:
     campaign = (row.labeling_task or "").partition("/")[0]
     is_given = not row.skipped and row.deleted_at is None
-    return Work(
-        annotator=row.annotator,
-        sample_id=row.sample_id,
-        purpose=Purpose(row.purpose),
-        split=Split(row.split),
+    return from_row(
+        Work,
+        row,
         campaign=int(campaign) if campaign.isdecimal() else row.campaign,
-        night=row.night,
-        seconds=row.lead_time_seconds,
         is_given=is_given,
         is_answer=is_given and row.refused is None,
-        at=row.updated_at,
     )
 
 
@@ -183,15 +176,7 @@ def spent_since(
         .group_by(given.c.annotator)
         .order_by(given.c.annotator)
     )
-    return [
-        Spent(
-            annotator=row.annotator,
-            num_annotations=int(row.num_annotations),
-            num_timed=int(row.num_timed),
-            seconds=float(row.seconds),
-        )
-        for row in connection.execute(query)
-    ]
+    return [from_row(Spent, row, seconds=float(row.seconds)) for row in connection.execute(query)]
 
 
 def _counted(

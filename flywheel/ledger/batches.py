@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, Subquery, func, insert, select
 
+from flywheel.ledger.annotations import newest_of_each
+from flywheel.ledger.codec import from_row, to_row
 from flywheel.ledger.outbox import Asked, enqueue
 from flywheel.ledger.samples import groups_of
 from flywheel.ledger.tables import (
@@ -56,35 +58,11 @@ class BatchSize(NamedTuple):
 
 def add_batch(connection: Connection, batch: Batch) -> None:
     """Store a batch, and for each sample the labeling task that is to be sent."""
-    row = {
-        "id": batch.id,
-        "night": batch.night,
-        "population": batch.population,
-        "mean_confidence": batch.mean_confidence,
-        "least_probability": batch.least_probability,
-        "challengers": list(batch.challengers),
-        "champion_digest": batch.champion_digest,
-        "least_differing": batch.least_differing,
-        "created_at": batch.created_at,
-    }
-    connection.execute(insert(batches), row)
+    connection.execute(insert(batches), to_row(batches, batch))
     if not batch.choices:
         return
-    connection.execute(
-        insert(choices),
-        [
-            {
-                "sample_id": choice.sample_id,
-                "batch_id": batch.id,
-                "prediction_id": choice.prediction_id,
-                "share": choice.share.value,
-                "reason": choice.reason,
-                "priority": choice.priority,
-                "inclusion_probability": choice.inclusion_probability,
-            }
-            for choice in batch.choices
-        ],
-    )
+    rows = [to_row(choices, choice, batch_id=batch.id) for choice in batch.choices]
+    connection.execute(insert(choices), rows)
     asked = (
         Asked(
             sample_id=choice.sample_id,
@@ -114,7 +92,7 @@ def batch_since(connection: Connection, night: int, since: datetime) -> BatchSiz
     return BatchSize(
         id=row.id,
         population=row.population,
-        num_chosen={share: chosen.count(share.value) for share in Share},
+        num_chosen={share: chosen.count(share) for share in Share},
     )
 
 
@@ -127,12 +105,7 @@ def has_batch(connection: Connection, night: int) -> bool:
 def origins(connection: Connection) -> dict[str, Origin]:
     """How each sample that was ever chosen was drawn."""
     query = select(choices.c.sample_id, choices.c.share, choices.c.inclusion_probability)
-    return {
-        row.sample_id: Origin(
-            share=Share(row.share), inclusion_probability=row.inclusion_probability
-        )
-        for row in connection.execute(query)
-    }
+    return {row.sample_id: from_row(Origin, row) for row in connection.execute(query)}
 
 
 def drawn_samples(connection: Connection) -> list[DrawnSample]:
@@ -142,19 +115,16 @@ def drawn_samples(connection: Connection) -> list[DrawnSample]:
         .join(batches, batches.c.id == choices.c.batch_id)
         .join(samples, samples.c.id == choices.c.sample_id)
         .outerjoin(trained, trained.c.group == samples.c.group)
-        .where(choices.c.share == Share.PROBABILITY.value, trained.c.group.is_(None))
+        .where(choices.c.share == Share.PROBABILITY, trained.c.group.is_(None))
         .order_by(batches.c.night.desc(), choices.c.sample_id)
     )
-    return [
-        DrawnSample(row.sample_id, row.group, Split(row.split), row.night)
-        for row in connection.execute(query)
-    ]
+    return [from_row(DrawnSample, row) for row in connection.execute(query)]
 
 
 def asked_samples(connection: Connection) -> set[str]:
     """The chosen samples that annotators are still to label."""
     query = select(labeling_tasks.c.sample_id).where(
-        labeling_tasks.c.purpose == Purpose.CHOICE.value,
+        labeling_tasks.c.purpose == Purpose.CHOICE,
         labeling_tasks.c.state.in_(("waiting", "sent")),
     )
     return set(connection.execute(query).scalars())
@@ -182,7 +152,7 @@ def targeted_of(connection: Connection, night: int) -> list[str]:
     query = (
         select(choices.c.sample_id)
         .join(batches, batches.c.id == choices.c.batch_id)
-        .where(batches.c.night == night, choices.c.share == Share.TARGETED.value)
+        .where(batches.c.night == night, choices.c.share == Share.TARGETED)
         .order_by(choices.c.sample_id)
     )
     return list(connection.execute(query).scalars())
@@ -270,11 +240,7 @@ def labeled_choices(connection: Connection, since_night: int) -> list[LabeledCho
     Labels that were withdrawn are out, and so are those of sensors.
     """
     chosen = _chosen_since(since_night)
-    newest = (
-        select(func.max(labels.c.seq))
-        .where(labels.c.sample_id.in_(select(chosen.c.sample_id)))
-        .group_by(labels.c.sample_id)
-    )
+    newest = newest_of_each(labels.c.sample_id.in_(select(chosen.c.sample_id)))
     query = (
         select(
             chosen,
@@ -290,27 +256,17 @@ def labeled_choices(connection: Connection, since_night: int) -> list[LabeledCho
         .where(labels.c.seq.in_(newest), labels.c.answer.is_not(None), labels.c.source != SENSOR)
         .order_by(chosen.c.sample_id)
     )
-    rows = connection.execute(query).mappings()
-    names = LabeledChoice.__dataclass_fields__
-    return [
-        LabeledChoice(**{name: row[name] for name in names} | {"share": Share(row["share"])})
-        for row in rows
-    ]
+    return [from_row(LabeledChoice, row) for row in connection.execute(query)]
 
 
 def draws_since(connection: Connection, since_night: int) -> list[Drawn]:
     """The draws from new production of all batches from a night on, oldest first."""
     query = (
-        select(
-            batches.c.id.label("batch_id"),
-            batches.c.night,
-            batches.c.population,
-            batches.c.mean_confidence,
-        )
+        select(batches, batches.c.id.label("batch_id"))
         .where(batches.c.night >= since_night, batches.c.population > 0)
         .order_by(batches.c.night, batches.c.created_at, batches.c.id)
     )
-    return [Drawn(**row) for row in connection.execute(query).mappings()]
+    return [from_row(Drawn, row) for row in connection.execute(query)]
 
 
 def unanswered_draws(connection: Connection, since_night: int) -> dict[str, float]:
@@ -319,9 +275,8 @@ def unanswered_draws(connection: Connection, since_night: int) -> dict[str, floa
     Their annotators gave no answer of the task, skipped them or did not agree.
     """
     chosen = _chosen_since(since_night)
-    newest = select(func.max(labels.c.seq)).group_by(labels.c.sample_id)
     labeled = select(labels.c.sample_id).where(
-        labels.c.seq.in_(newest), labels.c.answer.is_not(None), labels.c.source != SENSOR
+        labels.c.seq.in_(newest_of_each()), labels.c.answer.is_not(None), labels.c.source != SENSOR
     )
     query = (
         select(chosen.c.batch_id, func.sum(1.0 / chosen.c.inclusion_probability).label("mass"))
@@ -329,7 +284,7 @@ def unanswered_draws(connection: Connection, since_night: int) -> dict[str, floa
         .where(
             chosen.c.inclusion_probability.is_not(None),
             chosen.c.sample_id.not_in(labeled),
-            labeling_tasks.c.purpose == Purpose.CHOICE.value,
+            labeling_tasks.c.purpose == Purpose.CHOICE,
             labeling_tasks.c.state.in_(("done", "refused")),
         )
         .group_by(chosen.c.batch_id)

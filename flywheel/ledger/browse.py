@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-import numpy as np
-from sqlalchemy import Connection, String, cast, func, or_, select
+from sqlalchemy import Connection, Select, String, cast, func, or_, select
 
 from flywheel.ledger.annotations import newest_labels
+from flywheel.ledger.codec import from_row
 from flywheel.ledger.failures import Case, case_columns, read_case
+from flywheel.ledger.predictions import read_embedding
 from flywheel.ledger.renames import read_renames
 from flywheel.ledger.tables import annotations as given
 from flywheel.ledger.tables import (
@@ -110,11 +111,7 @@ def predicted(
         query = query.where(predictions.c.confidence.between(*confidences))
     if name:
         query = query.where(_names(connection, predictions.c.answer, name))
-    rows = connection.execute(query.order_by(predictions.c.seq.desc()).limit(_ROWS)).all()
-    found = [(int(row.seq), str(row.sample_id)) for row in rows]
-    if len(found) == _ROWS:
-        return Window(found, found[-1][0])
-    return Window(found, floor + 1 if floor > after else None)
+    return _walked(connection, query.order_by(predictions.c.seq.desc()), floor, after)
 
 
 def labeled(connection: Connection, start: int | None, name: str) -> Window:
@@ -125,27 +122,32 @@ def labeled(connection: Connection, start: int | None, name: str) -> Window:
     query = select(labels.c.seq, labels.c.sample_id).where(
         labels.c.seq > floor, labels.c.seq <= top, _names(connection, labels.c.answer, name)
     )
-    rows = connection.execute(query.order_by(labels.c.seq.desc()).limit(_ROWS)).all()
+    return _walked(connection, query.order_by(labels.c.seq.desc()), floor, 0)
+
+
+def _walked(connection: Connection, query: Select[Any], floor: int, end: int) -> Window:
+    """The rows of an index above a floor; the next window begins below, unless that is the end."""
+    rows = connection.execute(query.limit(_ROWS))
     found = [(int(row.seq), str(row.sample_id)) for row in rows]
     if len(found) == _ROWS:
         return Window(found, found[-1][0])
-    return Window(found, floor + 1 if floor else None)
+    return Window(found, floor + 1 if floor > end else None)
 
 
 def failing(connection: Connection, start: int | None, state: FailureState | None) -> Window:
     """Failures in a state, the strongest first; of any state, the newest first."""
     if state is None:
-        seen = transitions.c.state == FailureState.SEEN.value
+        seen = transitions.c.state == FailureState.SEEN
         query = select(transitions.c.sample_id).where(seen).order_by(transitions.c.seq.desc())
     else:
-        query = select(failures.c.sample_id).where(failures.c.state == state.value)
+        query = select(failures.c.sample_id).where(failures.c.state == state)
         query = query.order_by(failures.c.strength.desc(), failures.c.sample_id)
     return _part(connection, query, start)
 
 
 def moved(connection: Connection, start: int | None, night: int, state: FailureState) -> Window:
     """Failures that reached a state in a night."""
-    mine = (transitions.c.night == night, transitions.c.state == state.value)
+    mine = (transitions.c.night == night, transitions.c.state == state)
     query = select(transitions.c.sample_id).where(*mine).order_by(transitions.c.seq)
     return _part(connection, query, start)
 
@@ -195,33 +197,23 @@ def cases_of(connection: Connection, sample_ids: Sequence[str]) -> dict[str, See
 
     One that production never saw, as of the start data, has no answer and place 0.
     """
-    newest = (
-        select(func.max(predictions.c.seq))
-        .where(predictions.c.sample_id.in_(sample_ids))
-        .group_by(predictions.c.sample_id)
-    )
+    newest = select(func.max(predictions.c.seq)).where(predictions.c.sample_id.in_(sample_ids))
     query = (
         select(
             *case_columns(),
-            predictions.c.seq,
+            predictions.c.seq.label("place"),
             predictions.c.model_digest,
-            predictions.c.id,
-            predictions.c.created_at,
+            predictions.c.id.label("prediction_id"),
+            predictions.c.created_at.label("at"),
         )
         .select_from(predictions)
         .outerjoin(failures, failures.c.sample_id == predictions.c.sample_id)
         .outerjoin(choices, choices.c.sample_id == predictions.c.sample_id)
-        .where(predictions.c.seq.in_(newest))
+        .where(predictions.c.seq.in_(newest.group_by(predictions.c.sample_id)))
     )
     known = newest_labels(connection, sample_ids)
     found = {
-        row.sample_id: Seen(
-            read_case(row, known.get(row.sample_id)),
-            row.seq,
-            row.model_digest,
-            row.id,
-            row.created_at,
-        )
+        row.sample_id: from_row(Seen, row, case=read_case(row, known.get(row.sample_id)))
         for row in connection.execute(query)
     }
     others = select(samples.c.id, samples.c.created_at).where(
@@ -269,6 +261,6 @@ def newest_embeddings(connection: Connection, limit: int) -> list[Embedded]:
     columns = (predictions.c.sample_id, predictions.c.model_digest, predictions.c.embedding)
     query = select(*columns).order_by(predictions.c.seq.desc()).limit(limit)
     return [
-        Embedded(row.sample_id, row.model_digest, np.frombuffer(row.embedding, dtype="<f4"))
+        from_row(Embedded, row, embedding=read_embedding(row.embedding))
         for row in connection.execute(query)
     ]

@@ -6,10 +6,11 @@ A campaign whose project was deleted is lost and gives back what it had not fini
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from sqlalchemy import Connection, Row, and_, exists, func, insert, or_, select, update
+from sqlalchemy import Connection, and_, exists, func, insert, or_, select, update
 
+from flywheel.ledger.codec import from_row
 from flywheel.ledger.outbox import wait_again
 from flywheel.ledger.tables import campaigns, labeling_tasks, requests
 from flywheel.records import Purpose
@@ -50,11 +51,11 @@ def all_campaigns(connection: Connection) -> list[Campaign]:
         .subquery()
     )
     query = (
-        select(campaigns, func.coalesce(filled.c.number, 0).label("number"))
+        select(campaigns, func.coalesce(filled.c.number, 0).label("num_labeling_tasks"))
         .outerjoin(filled, filled.c.campaign == campaigns.c.id)
         .order_by(campaigns.c.id)
     )
-    return [_campaign(row) for row in connection.execute(query)]
+    return [from_row(Campaign, row) for row in connection.execute(query)]
 
 
 def begin_campaign(connection: Connection, audience: str, title: str, now: datetime) -> Campaign:
@@ -97,14 +98,3 @@ def labeling_projects(connection: Connection) -> list[int]:
         for one in all_campaigns(connection)
         if one.is_used and one.audience == EVERYONE
     ]
-
-
-def _campaign(row: Row[Any]) -> Campaign:
-    return Campaign(
-        id=row.id,
-        audience=row.audience,
-        title=row.title,
-        external_project=row.external_project,
-        state=row.state,
-        num_labeling_tasks=int(row.number),
-    )

@@ -1,4 +1,4 @@
-"""Frozen records to JSON and back, by their annotations alone: a new field needs no new code.
+"""Frozen records to JSON or a row and back, by their fields alone: a new field needs no new code.
 
 pydantic reads and checks. It does not write: it spells UTC as Z and lets NaN pass, and stored
 bytes, of which hashes are made, must stay as they are.
@@ -16,6 +16,7 @@ from typing import Any, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
+from sqlalchemy import Row, Table
 
 from flywheel.records import Json
 
@@ -63,6 +64,19 @@ def from_json(kind: type[T], value: Json) -> T:
     except ValidationError as error:
         raise ValueError(_reason(kind, error.errors()[0])) from error
     return cast("T", read)
+
+
+def to_row(table: Table, record: Any, /, **others: Any) -> dict[str, Any]:
+    """The row of a table whose columns are the fields of a record; `others` are not, or differ."""
+    names = table.c.keys()
+    return {name: getattr(record, name) for name in names if hasattr(record, name)} | others
+
+
+def from_row(kind: type[T], row: Row[Any], /, **others: Any) -> T:
+    """The record, or named tuple, whose fields are columns of a row; `others` are not, or differ."""
+    columns = row._mapping  # noqa: SLF001  # SQLAlchemy's public name for it
+    names = getattr(kind, "_fields", None) or getattr(kind, "__dataclass_fields__")  # noqa: B009
+    return kind(**{name: columns[name] for name in names if name not in others} | others)
 
 
 @functools.cache  # making an adapter costs more than a thousand readings

@@ -9,17 +9,16 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, insert, select
+from sqlalchemy import Connection, delete, insert, select
 
 from flywheel.blobs import Blobs
 from flywheel.errors import UnknownIdError, UserError
-from flywheel.ledger.dialects import insert_new
+from flywheel.ledger.annotations import newest_of_each
+from flywheel.ledger.codec import from_row
+from flywheel.ledger.dialects import in_parts, insert_new
 from flywheel.ledger.tables import dataset_versions, labels, samples, trained
 from flywheel.records import DatasetRow, DatasetVersion, Label, Split, canonical
-
-_CHUNK = 500  # groups in one IN (...): both databases limit the parameters of a statement
 
 
 def add_labels(connection: Connection, new: Iterable[Label], now: datetime) -> None:
@@ -31,14 +30,13 @@ def add_labels(connection: Connection, new: Iterable[Label], now: datetime) -> N
 
 def current_labels(connection: Connection) -> list[tuple[Label, Split]]:
     """The newest label of each sample that has not been withdrawn, with the sample's split."""
-    newest = select(func.max(labels.c.seq)).group_by(labels.c.sample_id)
     query = (
         select(labels, samples.c.split)
         .join(samples, samples.c.id == labels.c.sample_id)
-        .where(labels.c.seq.in_(newest), labels.c.answer.is_not(None))
+        .where(labels.c.seq.in_(newest_of_each()), labels.c.answer.is_not(None))
         .order_by(labels.c.sample_id)
     )
-    return [(_label(row), Split(row.split)) for row in connection.execute(query)]
+    return [(from_row(Label, row), row.split) for row in connection.execute(query)]
 
 
 def has_start_data(connection: Connection) -> bool:
@@ -64,7 +62,7 @@ def add_version(connection: Connection, version: DatasetVersion) -> None:
     known = select(dataset_versions).where(dataset_versions.c.id == version.id)
     row = connection.execute(known).first()
     if row is not None:  # labels went back to what they were: its row moves to the end
-        version = _version(row)
+        version = from_row(DatasetVersion, row)
         connection.execute(delete(dataset_versions).where(dataset_versions.c.id == version.id))
     connection.execute(insert(dataset_versions), asdict(version))
 
@@ -79,7 +77,7 @@ def get_version(connection: Connection, version_id: str) -> DatasetVersion:
     row = connection.execute(query).first()
     if row is None:
         raise UnknownIdError(f"no dataset version {version_id}; flywheel status names the newest")
-    return _version(row)
+    return from_row(DatasetVersion, row)
 
 
 def find_version(connection: Connection, prefix: str) -> DatasetVersion:
@@ -103,14 +101,14 @@ def find_version(connection: Connection, prefix: str) -> DatasetVersion:
         )
     if len(rows) > 1:
         raise UserError(f"{prefix!r} begins several dataset versions; give more characters")
-    return _version(rows[0])
+    return from_row(DatasetVersion, rows[0])
 
 
 def latest_version(connection: Connection) -> DatasetVersion | None:
     """The newest version."""
     query = select(dataset_versions).order_by(dataset_versions.c.seq.desc()).limit(1)
     row = connection.execute(query).first()
-    return None if row is None else _version(row)
+    return None if row is None else from_row(DatasetVersion, row)
 
 
 def add_trained(connection: Connection, groups: Iterable[str], night: int) -> None:
@@ -122,27 +120,11 @@ def add_trained(connection: Connection, groups: Iterable[str], night: int) -> No
 
 def trained_groups(connection: Connection, groups: Iterable[str]) -> set[str]:
     """Those of some groups that any model was trained on."""
-    names, found = sorted(set(groups)), set[str]()
-    for start in range(0, len(names), _CHUNK):
-        query = select(trained.c.group).where(trained.c.group.in_(names[start : start + _CHUNK]))
+    found = set[str]()
+    for part in in_parts(sorted(set(groups))):
+        query = select(trained.c.group).where(trained.c.group.in_(part))
         found.update(connection.execute(query).scalars())
     return found
-
-
-def _version(row: Row[Any]) -> DatasetVersion:
-    fields = dict(row._mapping)  # noqa: SLF001  # SQLAlchemy's public name for it
-    del fields["seq"]
-    return DatasetVersion(**fields)
-
-
-def _label(row: Row[Any]) -> Label:
-    return Label(
-        sample_id=row.sample_id,
-        answer=row.answer,
-        reliability=row.reliability,
-        num_annotations=row.num_annotations,
-        source=row.source,
-    )
 
 
 def _manifest_row(fields: dict[str, object]) -> DatasetRow:

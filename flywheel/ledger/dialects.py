@@ -1,4 +1,4 @@
-"""What SQLite and PostgreSQL do differently: times with a zone, and two statements.
+"""What SQLite and PostgreSQL do differently: times with a zone, two statements, long lists of ids.
 
 Times have their zone in Python and are stored in UTC.
 """
@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import functools
 import zlib
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import (
     JSON,
@@ -24,6 +25,8 @@ from sqlalchemy import (
     select,
 )
 from sqlalchemy.dialects import postgresql, sqlite
+
+T = TypeVar("T")
 
 RENAME = "flywheel_rename"
 """where a ledger's dialect keeps the renamer of answers"""
@@ -73,6 +76,12 @@ def keep_commit_order(connection: Connection, table: Table) -> None:
     if connection.dialect.name == "postgresql":
         key = zlib.crc32(f"flywheel/{table.name}".encode())
         connection.execute(select(func.pg_advisory_xact_lock(cast(key, BigInteger))))
+
+
+def in_parts(ids: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Parts that fit in one IN (...): both databases limit the parameters of a statement."""
+    for start in range(0, len(ids), 500):
+        yield ids[start : start + 500]
 
 
 def insert_new(connection: Connection, table: Table) -> Insert:

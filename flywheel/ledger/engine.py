@@ -29,7 +29,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, func, inse
 from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError, OperationalError
 
 from flywheel.errors import DamagedError, SettingsError, UnavailableError
-from flywheel.ledger import door_tables
+from flywheel.ledger import serving_tables
 from flywheel.ledger.dialects import RENAME
 from flywheel.ledger.renames import Renamer, read_renames
 from flywheel.ledger.tables import identity
@@ -293,7 +293,7 @@ def _migrate(engine: Engine) -> None:
             connection.execute(select(func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
         context = MigrationContext.configure(connection)
         if context.get_current_revision() is None:
-            door_tables.incomplete.metadata.create_all(connection, checkfirst=False)
+            serving_tables.incomplete.metadata.create_all(connection, checkfirst=False)
             draw_identity(connection)
             context.stamp(ScriptDirectory.from_config(config), "head")
             return

@@ -15,13 +15,13 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, func, insert, select, update
 
-from flywheel.ledger.adopted import is_brought
-from flywheel.ledger.annotations import newest_labels
+from flywheel.ledger.annotations import is_brought, newest_labels
+from flywheel.ledger.codec import from_row, to_row
+from flywheel.ledger.dialects import in_parts
 from flywheel.ledger.tables import choices, failures, predictions, samples, transitions
 from flywheel.records import Failure, FailureState, Json, Label, Share, Signal, Split
 
 _ORDER = {state: place for place, state in enumerate(FailureState)}
-_CHUNK = 500  # ids in one IN (...): both databases limit the parameters of a statement
 
 
 def add_failures(
@@ -33,7 +33,8 @@ def add_failures(
     for failure in found:
         earlier = known.get(failure.sample_id)
         if earlier is None:
-            connection.execute(insert(failures), _row(failure))
+            row = to_row(failures, failure, signals=_signals(failure))
+            connection.execute(insert(failures), row)
             _note(connection, [failure.sample_id], failure.state, night, now)
             known[failure.sample_id] = failure
             new += 1
@@ -46,9 +47,8 @@ def add_failures(
 def set_signals(connection: Connection, known: Iterable[Failure]) -> None:
     """Give failures that are known the signals that they have now."""
     for failure in known:
-        row = _row(failure)
         mine = failures.c.sample_id == failure.sample_id
-        values = {"signals": row["signals"], "strength": row["strength"]}
+        values = {"signals": _signals(failure), "strength": failure.strength}
         connection.execute(update(failures).where(mine).values(values))
 
 
@@ -75,7 +75,7 @@ def move_failures(
 
 def num_moved(connection: Connection, state: FailureState, night: int) -> int:
     """The number of failures that reached a state in a night, over all its runs."""
-    mine = (transitions.c.state == state.value, transitions.c.night == night)
+    mine = (transitions.c.state == state, transitions.c.night == night)
     return connection.execute(select(func.count()).where(*mine)).scalar_one()
 
 
@@ -85,7 +85,7 @@ def nights_between(connection: Connection, first: FailureState, last: FailureSta
     query = (
         select(ended.c.night - began.c.night)
         .join(began, began.c.sample_id == ended.c.sample_id)
-        .where(began.c.state == first.value, ended.c.state == last.value)
+        .where(began.c.state == first, ended.c.state == last)
     )
     return [wait for wait in connection.execute(query).scalars() if wait is not None]
 
@@ -117,8 +117,8 @@ def _unchosen(state: FailureState, split: Split) -> Select[Any]:
         .join(samples, samples.c.id == failures.c.sample_id)
         .outerjoin(choices, choices.c.sample_id == failures.c.sample_id)
         .where(
-            failures.c.state == state.value,
-            samples.c.split == split.value,
+            failures.c.state == state,
+            samples.c.split == split,
             choices.c.sample_id.is_(None),  # one that was withdrawn is not chosen again
             ~is_brought(failures.c.sample_id),
         )
@@ -127,23 +127,20 @@ def _unchosen(state: FailureState, split: Split) -> Select[Any]:
 
 def failures_in(connection: Connection, state: FailureState) -> list[Failure]:
     """All failures in a state."""
-    query = select(failures).where(failures.c.state == state.value).order_by(failures.c.sample_id)
+    query = select(failures).where(failures.c.state == state).order_by(failures.c.sample_id)
     return [_failure(row) for row in connection.execute(query)]
 
 
 def count_failures(connection: Connection) -> dict[FailureState, int]:
     """How many failures are in each state."""
-    query = select(failures.c.state, func.count().label("number")).group_by(failures.c.state)
-    counts = {FailureState(row.state): int(row.number) for row in connection.execute(query)}
-    return {state: counts.get(state, 0) for state in FailureState}
+    return _by_state(connection, select(failures.c.state, func.count().label("number")))
 
 
 def failures_of(connection: Connection, sample_ids: list[str]) -> dict[str, Failure]:
     """The failures of these samples; those that never failed are missing."""
     found: dict[str, Failure] = {}
-    for start in range(0, len(sample_ids), _CHUNK):
-        chunk = sample_ids[start : start + _CHUNK]
-        query = select(failures).where(failures.c.sample_id.in_(chunk))
+    for part in in_parts(sample_ids):
+        query = select(failures).where(failures.c.sample_id.in_(part))
         found.update((row.sample_id, _failure(row)) for row in connection.execute(query))
     return found
 
@@ -164,9 +161,9 @@ def _move(
     night: int | None,
     now: datetime,
 ) -> None:
-    for start in range(0, len(sample_ids), _CHUNK):
-        mine = failures.c.sample_id.in_(sample_ids[start : start + _CHUNK])
-        connection.execute(update(failures).where(mine).values(state=state.value))
+    for part in in_parts(sample_ids):
+        mine = failures.c.sample_id.in_(part)
+        connection.execute(update(failures).where(mine).values(state=state))
     _note(connection, sample_ids, state, night, now)
 
 
@@ -182,26 +179,13 @@ def _note(
         connection.execute(insert(transitions), rows)
 
 
-def _row(failure: Failure) -> dict[str, object]:
-    return {
-        "sample_id": failure.sample_id,
-        "prediction_id": failure.prediction_id,
-        "signals": {signal.name: signal.strength for signal in failure.signals},
-        "strength": failure.strength,
-        "state": failure.state.value,
-        "created_at": failure.created_at,
-    }
+def _signals(failure: Failure) -> dict[str, float]:
+    return {signal.name: signal.strength for signal in failure.signals}
 
 
 def _failure(row: Row[Any]) -> Failure:
-    signals = row.signals.items()
-    return Failure(
-        sample_id=row.sample_id,
-        prediction_id=row.prediction_id,
-        signals=tuple(Signal(name=name, strength=strength) for name, strength in signals),
-        state=FailureState(row.state),
-        created_at=row.created_at,
-    )
+    signals = tuple(Signal(name=name, strength=value) for name, value in row.signals.items())
+    return from_row(Failure, row, signals=signals)
 
 
 _SIGNALS_READ = 5_000
@@ -250,7 +234,7 @@ def chosen_of_batch(connection: Connection, batch_id: str, share: Share, limit: 
         .select_from(choices)
         .join(predictions, predictions.c.id == choices.c.prediction_id)
         .outerjoin(failures, failures.c.sample_id == choices.c.sample_id)
-        .where(choices.c.batch_id == batch_id, choices.c.share == share.value)
+        .where(choices.c.batch_id == batch_id, choices.c.share == share)
         .order_by(choices.c.priority.desc(), choices.c.sample_id)
     )
     return _read(connection, query.limit(limit))
@@ -270,19 +254,18 @@ def count_signals(connection: Connection, night: int) -> dict[str, int]:
 
 def count_moved(connection: Connection, night: int) -> dict[FailureState, int]:
     """The number of failures that reached each state in a night."""
-    query = (
-        select(transitions.c.state, func.count().label("number"))
-        .where(transitions.c.night == night)
-        .group_by(transitions.c.state)
-    )
-    counts = {FailureState(row.state): int(row.number) for row in connection.execute(query)}
+    query = select(transitions.c.state, func.count().label("number"))
+    return _by_state(connection, query.where(transitions.c.night == night))
+
+
+def _by_state(connection: Connection, query: Select[Any]) -> dict[FailureState, int]:
+    counts = {row.state: row.number for row in connection.execute(query.group_by("state"))}
     return {state: counts.get(state, 0) for state in FailureState}
 
 
 def _moved(night: int, state: FailureState) -> Select[tuple[str]]:
-    return select(transitions.c.sample_id).where(
-        transitions.c.night == night, transitions.c.state == state.value
-    )
+    mine = (transitions.c.night == night, transitions.c.state == state)
+    return select(transitions.c.sample_id).where(*mine)
 
 
 def case_columns() -> tuple[Any, ...]:
@@ -312,14 +295,10 @@ def _read(connection: Connection, query: Select[Any]) -> list[Case]:
 def read_case(row: Row[Any], label: Label | None) -> Case:
     """The case of a row with `case_columns`, and the label of its sample."""
     signals = sorted((row.signals or {}).items(), key=lambda item: (-item[1], item[0]))
-    return Case(
-        sample_id=row.sample_id,
-        answer=row.answer,
-        confidence=row.confidence,
+    return from_row(
+        Case,
+        row,
         signals=tuple(Signal(name=name, strength=strength) for name, strength in signals),
-        state=FailureState(row.state) if row.state else None,
-        share=Share(row.share) if row.share else None,
         reason=row.reason or "",
-        inclusion_probability=row.inclusion_probability,
         label=label if label is not None and label.answer is not None else None,
     )

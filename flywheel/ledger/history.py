@@ -15,14 +15,13 @@ from sqlalchemy import Connection, Row, Select, func, select
 
 from flywheel.errors import UnknownIdError
 from flywheel.ledger import tables
-from flywheel.ledger.codec import from_json
+from flywheel.ledger.codec import from_json, from_row
 from flywheel.ledger.datasets import get_version
 from flywheel.ledger.judged import read_decision
-from flywheel.ledger.nights import read_night
+from flywheel.ledger.serving_tables import checkpoints, releases
 from flywheel.ledger.tables import (
     batches,
     campaigns,
-    checkpoints,
     choices,
     dataset_versions,
     decisions,
@@ -32,7 +31,6 @@ from flywheel.ledger.tables import (
     labels,
     nights,
     predictions,
-    releases,
     reports,
     samples,
     steps,
@@ -54,7 +52,7 @@ def get_night(connection: Connection, number: int) -> Night:
             "there was none yet; flywheel night runs the first" if last is None else f"1..{last}"
         )
         raise UnknownIdError(f"no night {number} in the ledger; nights: {known}")
-    return read_night(row)
+    return from_row(Night, row)
 
 
 def reported_nights(connection: Connection, upto: int) -> list[int]:
@@ -79,7 +77,7 @@ def decisions_of(
     query = select(decisions).where(decisions.c.night.in_(numbers)).order_by(decisions.c.seq)
     if by_gate:
         query = query.where(decisions.c.overrides.is_(None))
-    return {row["night"]: read_decision(row) for row in connection.execute(query).mappings()}
+    return {row.night: read_decision(row) for row in connection.execute(query)}
 
 
 def ancestry(connection: Connection, version_id: str, limit: int) -> list[DatasetVersion]:
@@ -123,7 +121,7 @@ def moves_by_night(connection: Connection) -> dict[int, dict[FailureState, int]]
     )
     found: dict[int, dict[FailureState, int]] = {}
     for row in connection.execute(query):
-        found.setdefault(int(row.night), {})[FailureState(row.state)] = int(row.number)
+        found.setdefault(int(row.night), {})[row.state] = int(row.number)
     return found
 
 
@@ -140,7 +138,7 @@ def newest_failures(connection: Connection, limit: int) -> dict[str, FailureStat
     """Sample -> state that it has now, of the failures that were seen last."""
     seen = (
         select(transitions.c.sample_id)
-        .where(transitions.c.state == FailureState.SEEN.value)
+        .where(transitions.c.state == FailureState.SEEN)
         .order_by(transitions.c.seq.desc())
         .limit(limit)
         .subquery()
@@ -148,7 +146,7 @@ def newest_failures(connection: Connection, limit: int) -> dict[str, FailureStat
     query = select(failures.c.sample_id, failures.c.state).join(
         seen, seen.c.sample_id == failures.c.sample_id
     )
-    return {row.sample_id: FailureState(row.state) for row in connection.execute(query)}
+    return {row.sample_id: row.state for row in connection.execute(query)}
 
 
 def _times(
@@ -157,7 +155,7 @@ def _times(
     """When samples first reached a state, of its newest transitions."""
     query = (
         select(transitions.c.sample_id, transitions.c.at)
-        .where(transitions.c.night >= since_night, transitions.c.state == state.value)
+        .where(transitions.c.night >= since_night, transitions.c.state == state)
         .order_by(transitions.c.seq.desc())
         .limit(limit)
     )

@@ -8,18 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
 from sqlalchemy import Connection, bindparam, delete, func, select, update
 
-from flywheel.ledger.dialects import insert_new, keep_commit_order
-from flywheel.ledger.door_tables import early_feedback, incomplete
-from flywheel.ledger.predictions import Logged, append_feedback, append_predictions
+from flywheel.ledger.codec import from_row, to_row
+from flywheel.ledger.dialects import in_parts, insert_new, keep_commit_order
+from flywheel.ledger.predictions import (
+    Logged,
+    append_feedback,
+    append_predictions,
+    write_embedding,
+)
+from flywheel.ledger.serving_tables import early_feedback, incomplete
 from flywheel.ledger.tables import predictions
 from flywheel.records import Array, Feedback, Json, same_json
 
-_CHUNK = 500  # ids in one IN (...): both databases limit the parameters of a statement
 _MANY, _CACHE_KIB = 1_000, 65_536
 """rows of a transaction for which SQLite keeps more pages than its 2 MB, which it would write twice"""
 
@@ -92,7 +96,7 @@ def append_heard(connection: Connection, entries: Sequence[Feedback]) -> Heard:
     early = {entry.id: entry for entry in entries if entry.prediction_id not in there}
     num_new = append_feedback(connection, list(ready.values()))
     if early:
-        rows = [_early_row(entry) for entry in early.values()]
+        rows = [to_row(early_feedback, entry) for entry in early.values()]
         connection.execute(insert_new(connection, early_feedback), rows)
     return Heard(num_new, len(entries) - num_new - len(early), len(early))
 
@@ -106,22 +110,10 @@ def _known(connection: Connection, ids: Sequence[str]) -> dict[str, tuple[str, J
     """id -> sample and answer of the predictions that are there."""
     found = dict[str, tuple[str, Json]]()
     columns = (predictions.c.id, predictions.c.sample_id, predictions.c.answer)
-    for start in range(0, len(ids), _CHUNK):
-        query = select(*columns).where(predictions.c.id.in_(ids[start : start + _CHUNK]))
-        for row in connection.execute(query):
+    for part in in_parts(ids):
+        for row in connection.execute(select(*columns).where(predictions.c.id.in_(part))):
             found[row.id] = (row.sample_id, row.answer)
     return found
-
-
-def _early_row(entry: Feedback) -> dict[str, Any]:
-    return {
-        "id": entry.id,
-        "prediction_id": entry.prediction_id,
-        "kind": entry.kind.value,
-        "value": entry.value,
-        "source": entry.source,
-        "created_at": entry.created_at,
-    }
 
 
 class Incomplete(NamedTuple):
@@ -141,12 +133,7 @@ def incomplete_ones(connection: Connection, limit: int, before: int | None) -> l
     """Predictions of which something is missing, newest first, of those `before` a number."""
     query = (
         select(
-            predictions.c.seq,
-            predictions.c.id,
-            predictions.c.sample_id,
-            predictions.c.answer,
-            predictions.c.model_digest,
-            predictions.c.confidence,
+            *(predictions.c[name] for name in Incomplete._fields if name in predictions.c),
             incomplete.c.confidence.label("needs_confidence"),
             incomplete.c.embedding.label("needs_embedding"),
         )
@@ -157,12 +144,9 @@ def incomplete_ones(connection: Connection, limit: int, before: int | None) -> l
     if before is not None:
         query = query.where(predictions.c.seq < before)
     return [
-        Incomplete(
-            seq=row.seq,
-            id=row.id,
-            sample_id=row.sample_id,
-            answer=row.answer,
-            model_digest=row.model_digest,
+        from_row(
+            Incomplete,
+            row,
             confidence=None if row.needs_confidence else row.confidence,
             has_embedding=not row.needs_embedding,
         )
@@ -183,16 +167,9 @@ class Completed(NamedTuple):
     embedding: Array | None
 
 
-_CONFIDENCE = (
-    update(predictions)
-    .where(predictions.c.id == bindparam("key"))
-    .values(confidence=bindparam("found"))
-)
-_EMBEDDING = (
-    update(predictions)
-    .where(predictions.c.id == bindparam("key"))
-    .values(embedding=bindparam("found"))
-)
+_MINE = update(predictions).where(predictions.c.id == bindparam("key"))
+_CONFIDENCE = _MINE.values(confidence=bindparam("found"))
+_EMBEDDING = _MINE.values(embedding=bindparam("found"))
 _STILL = (
     update(incomplete)
     .where(incomplete.c.prediction_id == bindparam("key"))
@@ -207,7 +184,7 @@ def complete(connection: Connection, found: Sequence[tuple[Incomplete, Completed
         if now.confidence is not None:
             confidences.append({"key": now.id, "found": now.confidence})
         if now.embedding is not None:
-            data = np.asarray(now.embedding, dtype="<f4").tobytes()
+            data = write_embedding(now.embedding)
             embeddings.append({"key": now.id, "found": data})
         no_confidence = before.confidence is None and now.confidence is None
         no_embedding = not before.has_embedding and now.embedding is None
@@ -219,6 +196,5 @@ def complete(connection: Connection, found: Sequence[tuple[Incomplete, Completed
     for statement, rows in ((_CONFIDENCE, confidences), (_EMBEDDING, embeddings), (_STILL, still)):
         if rows:
             connection.execute(statement, rows)
-    for start in range(0, len(done), _CHUNK):
-        mine = incomplete.c.prediction_id.in_(done[start : start + _CHUNK])
-        connection.execute(delete(incomplete).where(mine))
+    for part in in_parts(done):
+        connection.execute(delete(incomplete).where(incomplete.c.prediction_id.in_(part)))

@@ -9,34 +9,22 @@ is kept. One approval is open at a time and is answered once.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, RowMapping, Select, insert, select, update
+from sqlalchemy import Connection, Row, Select, insert, select, update
 
 from flywheel.errors import UnknownIdError
-from flywheel.ledger.codec import from_json, to_json
+from flywheel.ledger.codec import from_json, from_row, to_json, to_row
 from flywheel.ledger.dialects import insert_new
-from flywheel.ledger.tables import (
-    approvals,
-    challenges,
-    decisions,
-    openings,
-    probes,
-    reports,
-    rescored,
-)
-from flywheel.records import Approval, Challenge, Consent, Decision, Probe, Report, Verdict
+from flywheel.ledger.serving_tables import approvals, probes
+from flywheel.ledger.tables import challenges, decisions, openings, reports, rescored
+from flywheel.records import Approval, Challenge, Consent, Decision, Probe, Report
 
 
 def add_report(connection: Connection, report: Report) -> None:
     """Store a report, once for each id."""
-    row = {
-        "id": report.id,
-        "night": report.night,
-        "record": to_json(report),
-        "created_at": report.created_at,
-    }
+    row = to_row(reports, report, record=to_json(report))
     connection.execute(insert_new(connection, reports), row)
 
 
@@ -96,20 +84,7 @@ def newest_probes(connection: Connection) -> list[Probe]:
 
 def add_decision(connection: Connection, decision: Decision) -> None:
     """Store a decision, once for each id; its report must be there."""
-    row = {
-        "id": decision.id,
-        "night": decision.night,
-        "report_id": decision.report_id,
-        "verdict": decision.verdict.value,
-        "reasons": list(decision.reasons),
-        "e_value": decision.e_value,
-        "needed_e_value": decision.needed_e_value,
-        "closes_challenge": decision.closes_challenge,
-        "gate_settings": decision.gate_settings,
-        "overrides": decision.overrides,
-        "created_at": decision.created_at,
-    }
-    connection.execute(insert_new(connection, decisions), row)
+    connection.execute(insert_new(connection, decisions), to_row(decisions, decision))
 
 
 def get_decision(connection: Connection, night: int) -> Decision | None:
@@ -124,7 +99,7 @@ def find_decision(connection: Connection, start: str) -> Decision:
         UnknownIdError: none does, or several do.
     """
     query = select(decisions).where(decisions.c.id.startswith(start, autoescape=True)).limit(2)
-    rows = connection.execute(query).mappings().all()
+    rows = connection.execute(query).all()
     if len(rows) != 1 or not start:
         number = "several decisions begin" if rows else "no decision begins"
         raise UnknownIdError(f"{number} with {start!r}; flywheel report NIGHT shows a night's id")
@@ -139,28 +114,15 @@ def last_decision_on(connection: Connection, digest: str) -> Decision | None:
 
 
 def _last(connection: Connection, query: Select[Any]) -> Decision | None:
-    row = connection.execute(query.order_by(decisions.c.seq.desc()).limit(1)).mappings().first()
+    row = connection.execute(query.order_by(decisions.c.seq.desc()).limit(1)).first()
     return None if row is None else read_decision(row)
 
 
-def read_decision(row: RowMapping) -> Decision:
+def read_decision(row: Row[Any]) -> Decision:
     """The decision of a row of its table."""
-    return Decision(
-        id=row["id"],
-        night=row["night"],
-        report_id=row["report_id"],
-        verdict=Verdict(row["verdict"]),
-        reasons=tuple(row["reasons"]),
-        e_value=row["e_value"],
-        needed_e_value=row["needed_e_value"],
-        closes_challenge=row["closes_challenge"],
-        gate_settings=dict(row["gate_settings"]),
-        overrides=row["overrides"],
-        created_at=row["created_at"],
-    )
+    return from_row(Decision, row, reasons=tuple(row.reasons))
 
 
-_CHALLENGE = [column for column in challenges.c if column.name != "closed_night"]
 _ORDER = (challenges.c.generation, challenges.c.number)
 
 
@@ -182,15 +144,8 @@ def open_challenge(
 ) -> None:
     """Store a challenge, and the labels that it sees from this night on; twice changes nothing."""
     connection.execute(insert_new(connection, challenges), asdict(challenge))
-    rows = [
-        {
-            "sample_id": sample_id,
-            "generation": challenge.generation,
-            "number": challenge.number,
-            "night": night,
-        }
-        for sample_id in sample_ids
-    ]
+    opening = Opening(challenge.generation, challenge.number, night)._asdict()
+    rows = [{"sample_id": sample_id, **opening} for sample_id in sample_ids]
     if rows:
         connection.execute(insert_new(connection, openings), rows)
 
@@ -207,23 +162,21 @@ def close_challenge(connection: Connection, challenge: Challenge, night: int) ->
 
 def last_challenge(connection: Connection) -> Challenge | None:
     """The newest challenge, open or closed; None before the first."""
-    query = select(*_CHALLENGE).order_by(*(column.desc() for column in _ORDER)).limit(1)
-    row = connection.execute(query).mappings().first()
-    return None if row is None else Challenge(**row)
+    query = select(challenges).order_by(*(column.desc() for column in _ORDER)).limit(1)
+    row = connection.execute(query).first()
+    return None if row is None else from_row(Challenge, row)
 
 
 def open_challenges(connection: Connection) -> tuple[Challenge, ...]:
     """The challenges that are not decided or given up, oldest first."""
-    query = select(*_CHALLENGE).where(challenges.c.closed_night.is_(None)).order_by(*_ORDER)
-    return tuple(Challenge(**row) for row in connection.execute(query).mappings())
+    query = select(challenges).where(challenges.c.closed_night.is_(None)).order_by(*_ORDER)
+    return tuple(from_row(Challenge, row) for row in connection.execute(query))
 
 
 def all_openings(connection: Connection) -> dict[str, Opening]:
     """Sample id -> its opening, for every label that a decision has seen."""
-    return {
-        row.sample_id: Opening(row.generation, row.number, row.night)
-        for row in connection.execute(select(openings))
-    }
+    rows = connection.execute(select(openings))
+    return {row.sample_id: from_row(Opening, row) for row in rows}
 
 
 def labels_in_use(connection: Connection, opened: Mapping[str, Opening]) -> set[str]:
@@ -266,15 +219,15 @@ def answer(connection: Connection, approval: Approval) -> None:
 def waiting_approval(connection: Connection) -> Approval | None:
     """The question that waits for an answer."""
     query = select(approvals).where(approvals.c.answer.is_(None))
-    row = connection.execute(query).mappings().first()
-    return None if row is None else _approval(row)
+    row = connection.execute(query).first()
+    return None if row is None else from_row(Approval, row)
 
 
 def last_approval(connection: Connection) -> Approval | None:
     """The question that was asked last."""
     query = select(approvals).order_by(approvals.c.night.desc(), approvals.c.asked_at.desc())
-    row = connection.execute(query.limit(1)).mappings().first()
-    return None if row is None else _approval(row)
+    row = connection.execute(query.limit(1)).first()
+    return None if row is None else from_row(Approval, row)
 
 
 def find_approval(connection: Connection, start: str) -> Approval:
@@ -284,17 +237,11 @@ def find_approval(connection: Connection, start: str) -> Approval:
         UnknownIdError: no decision, or more than one, matches.
     """
     about = approvals.c.decision_id.startswith(start, autoescape=True)
-    rows = connection.execute(select(approvals).where(about).limit(2)).mappings().all()
+    rows = connection.execute(select(approvals).where(about).limit(2)).all()
     if len(rows) != 1 or not start:
         number = "several approvals are" if rows else "no approval is"
         raise UnknownIdError(
             f"{number} wanted of a decision that begins with {start!r}; "
             "flywheel status shows what waits"
         )
-    return _approval(rows[0])
-
-
-def _approval(row: RowMapping) -> Approval:
-    found = Approval(**row)
-    reply = None if found.answer is None else Consent(found.answer)
-    return replace(found, at_deadline=Consent(found.at_deadline), answer=reply)
+    return from_row(Approval, rows[0])

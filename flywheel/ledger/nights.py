@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from sqlalchemy import Connection, Row, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, delete, func, insert, or_, select, update
 
+from flywheel.ledger.codec import from_row
 from flywheel.ledger.tables import nights, skips, steps
 from flywheel.records import Json, Night
 
@@ -57,18 +58,13 @@ def night_of_slot(connection: Connection, slot: datetime, now: datetime) -> Nigh
     had = or_(nights.c.slot == slot, (slot <= seen) & (seen <= now))
     query = select(nights).where(seen.is_not(None), had).order_by(nights.c.number).limit(1)
     row = connection.execute(query).first()
-    return None if row is None else read_night(row)
+    return None if row is None else from_row(Night, row)
 
 
 def last_night(connection: Connection) -> Night | None:
     """The newest night, finished or not."""
     row = connection.execute(select(nights).order_by(nights.c.number.desc()).limit(1)).first()
-    return None if row is None else read_night(row)
-
-
-def read_night(row: Row[Any]) -> Night:
-    """The night of a row of its table."""
-    return Night(**row._mapping)  # noqa: SLF001  # SQLAlchemy's public name for it
+    return None if row is None else from_row(Night, row)
 
 
 def current_night_number(connection: Connection) -> int:
@@ -91,10 +87,7 @@ def finish_night(connection: Connection, number: int, now: datetime) -> None:
 def finished_steps(connection: Connection, night: int) -> dict[str, FinishedStep]:
     """The steps of a night that are done, by name, in the order in which they finished."""
     query = select(steps).where(steps.c.night == night).order_by(steps.c.finished_at)
-    return {
-        row.name: FinishedStep(row.name, row.result, row.seconds)
-        for row in connection.execute(query)
-    }
+    return {row.name: from_row(FinishedStep, row) for row in connection.execute(query)}
 
 
 def last_time_of(connection: Connection, step: str) -> datetime | None:
@@ -106,16 +99,8 @@ def last_time_of(connection: Connection, step: str) -> datetime | None:
 def finish_step(connection: Connection, night: int, step: FinishedStep, now: datetime) -> None:
     """Record that a step is done, and its result; done again, the new result counts."""
     connection.execute(delete(steps).where(steps.c.night == night, steps.c.name == step.name))
-    connection.execute(
-        insert(steps),
-        {
-            "night": night,
-            "name": step.name,
-            "result": step.result,
-            "seconds": step.seconds,
-            "finished_at": now,
-        },
-    )
+    row = {**step._asdict(), "night": night, "finished_at": now}
+    connection.execute(insert(steps), row)
 
 
 def add_skip(

@@ -8,14 +8,13 @@ open labeling tasks in the queue, and the facts that they follow from.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    RowMapping,
     String,
     bindparam,
     cast,
@@ -29,6 +28,8 @@ from sqlalchemy import (
 )
 
 from flywheel.ledger.annotations import STANDS
+from flywheel.ledger.codec import from_row
+from flywheel.ledger.dialects import in_parts
 from flywheel.ledger.failures import see_again
 from flywheel.ledger.nights import add_skip, current_night_number
 from flywheel.ledger.tables import annotations as given
@@ -44,7 +45,6 @@ from flywheel.records import Json, Purpose, Share
 
 _GONE = "/gone"
 """behind the place of an answer whose labeling task is not there any more"""
-CHUNK = 500  # ids in one IN (...): both databases limit the parameters of a statement
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,20 +108,8 @@ class Sent(NamedTuple):
 
 def enqueue(connection: Connection, asked: Iterable[Asked], night: int, now: datetime) -> None:
     """Let samples wait to be sent, at the expense of a night; one purpose at a time each."""
-    rows = [
-        {
-            "sample_id": asking.sample_id,
-            "purpose": asking.purpose.value,
-            "num_annotators": asking.num_annotators,
-            "priority": asking.priority,
-            "state": "waiting",
-            "note": asking.note,
-            "shown": False,
-            "night": night,
-            "created_at": now,
-        }
-        for asking in asked
-    ]
+    new = {"state": "waiting", "shown": False, "night": night, "created_at": now}
+    rows = [asdict(asking) | new for asking in asked]
     if rows:
         connection.execute(insert(labeling_tasks), rows)
 
@@ -151,13 +139,9 @@ def waiting(connection: Connection) -> list[Waiting]:
         .where(table.state == "waiting")
         .order_by(table.priority.desc(), table.sample_id)
     )
-    rows = map(dict, connection.execute(query).mappings())
     return [
-        Waiting(
-            **row
-            | {"purpose": Purpose(row["purpose"]), "num_annotators": max(row["num_annotators"], 1)}
-        )
-        for row in rows
+        from_row(Waiting, row, num_annotators=max(row.num_annotators, 1))
+        for row in connection.execute(query)
     ]
 
 
@@ -187,7 +171,7 @@ def num_waiting(connection: Connection) -> int:
 def plan(connection: Connection, planned: Mapping[tuple[str, Purpose], Planned]) -> None:
     """Give labeling tasks that wait their campaign, their key and whether the answer is shown."""
     rows = [
-        {"sample": sample_id, "why": purpose.value}
+        {"sample": sample_id, "why": purpose}
         | {bound: getattr(place, name) for name, bound in _PLANNED.items()}
         for (sample_id, purpose), place in planned.items()
     ]
@@ -249,9 +233,8 @@ def set_aside(
 
 def send_again(connection: Connection, keys: Sequence[str]) -> None:
     """Let labeling tasks that are no longer there wait again, in the campaign that they had."""
-    for start in range(0, len(keys), CHUNK):
-        mine = labeling_tasks.c.key.in_(keys[start : start + CHUNK])
-        wait_again(connection, mine, in_place=True)
+    for part in in_parts(keys):
+        wait_again(connection, labeling_tasks.c.key.in_(part), in_place=True)
 
 
 def wait_again(connection: Connection, which: ColumnElement[bool], *, in_place: bool) -> int:
@@ -286,17 +269,16 @@ def sent_by_key(
     """The labeling tasks of these keys, of one campaign or of any; unknown ones are missing."""
     found: dict[str, Sent] = {}
     mine = true() if campaign is None else labeling_tasks.c.campaign == campaign
-    for start in range(0, len(keys), CHUNK):
-        query = _SENT.where(mine, labeling_tasks.c.key.in_(keys[start : start + CHUNK]))
-        rows = connection.execute(query).mappings()
-        found.update((row["key"], _sent(row)) for row in rows)
+    for part in in_parts(keys):
+        query = _SENT.where(mine, labeling_tasks.c.key.in_(part))
+        found.update((row.key, from_row(Sent, row)) for row in connection.execute(query))
     return found
 
 
 def sent_in(connection: Connection, campaign: int) -> list[Sent]:
     """Every labeling task that was planned for a campaign."""
     query = _SENT.where(labeling_tasks.c.campaign == campaign).order_by(labeling_tasks.c.seq)
-    return [_sent(row) for row in connection.execute(query).mappings()]
+    return [from_row(Sent, row) for row in connection.execute(query)]
 
 
 def num_sent_since(connection: Connection, since: datetime) -> int:
@@ -306,10 +288,6 @@ def num_sent_since(connection: Connection, since: datetime) -> int:
 
 
 _SENT = select(*(labeling_tasks.c[name] for name in Sent._fields))
-
-
-def _sent(row: RowMapping) -> Sent:
-    return Sent(**dict(row) | {"purpose": Purpose(row["purpose"])})
 
 
 class Place(NamedTuple):
@@ -354,21 +332,7 @@ def open_places(connection: Connection) -> list[Place]:
         .where(table.state.in_(("waiting", "sent")))
         .order_by(table.seq)
     )
-    return [
-        Place(
-            sample_id=row.sample_id,
-            purpose=Purpose(row.purpose),
-            key=row.key,
-            external_project=row.external_project,
-            external_id=row.external_id,
-            priority=row.priority,
-            place=row.place,
-            created_at=row.created_at,
-            share=Share(row.share) if row.share else None,
-            is_leaving=bool(row.note),
-        )
-        for row in connection.execute(query)
-    ]
+    return [from_row(Place, row, is_leaving=bool(row.note)) for row in connection.execute(query)]
 
 
 def move_places(
@@ -378,7 +342,7 @@ def move_places(
     if priorities:
         mine = (
             labeling_tasks.c.sample_id == bindparam("sample"),
-            labeling_tasks.c.purpose == Purpose.CHOICE.value,
+            labeling_tasks.c.purpose == Purpose.CHOICE,
         )
         rows = [{"sample": key, "value": value} for key, value in priorities.items()]
         moved = update(labeling_tasks).where(*mine).values(priority=bindparam("value"))
@@ -388,12 +352,8 @@ def move_places(
 
 def withdraw(connection: Connection, sample_ids: list[str], note: str, now: datetime) -> None:
     """Close labeling tasks that are no longer needed; their failures are merely seen again."""
-    for start in range(0, len(sample_ids), CHUNK):
-        part = sample_ids[start : start + CHUNK]
-        task = (
-            labeling_tasks.c.sample_id.in_(part),
-            labeling_tasks.c.purpose == Purpose.CHOICE.value,
-        )
+    for part in in_parts(sample_ids):
+        task = (labeling_tasks.c.sample_id.in_(part), labeling_tasks.c.purpose == Purpose.CHOICE)
         gone = {"state": "withdrawn", "note": note[:500]}
         connection.execute(update(labeling_tasks).where(*task).values(gone))
     see_again(connection, sample_ids, current_night_number(connection), now)

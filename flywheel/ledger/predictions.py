@@ -16,13 +16,14 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from sqlalchemy import Connection, Row, RowMapping, Select, delete, func, insert, select
+from sqlalchemy import Connection, Row, Select, delete, func, insert, select
 
 from flywheel.errors import UnknownIdError
 from flywheel.ledger.annotations import newest_labels
-from flywheel.ledger.dialects import insert_new, keep_commit_order
-from flywheel.ledger.door_tables import early_feedback
+from flywheel.ledger.codec import from_row, to_row
+from flywheel.ledger.dialects import in_parts, insert_new, keep_commit_order
 from flywheel.ledger.samples import Placed, add_samples, keep_payloads, prediction_id
+from flywheel.ledger.serving_tables import early_feedback
 from flywheel.ledger.tables import feedback, labels, predictions, samples, watermarks
 from flywheel.records import (
     ANNOTATORS,
@@ -61,19 +62,20 @@ def append_predictions(connection: Connection, entries: Sequence[Logged]) -> Non
     placed = [Placed(entry.sample, entry.group, entry.split) for entry in entries]
     add_samples(connection, placed, entries[0].prediction.created_at)
     keep_payloads(connection, (entry.sample for entry in entries if entry.has_payload))
-    connection.execute(_INSERT, [_row(entry.prediction) for entry in entries])
-    _release_early(connection, [entry.prediction.id for entry in entries])
+    made = [entry.prediction for entry in entries]
+    rows = [to_row(predictions, one, embedding=write_embedding(one.embedding)) for one in made]
+    connection.execute(_INSERT, rows)
+    _release_early(connection, [one.id for one in made])
 
 
 def _release_early(connection: Connection, ids: Sequence[str]) -> None:
     """Add the feedback that came before these predictions."""
     if connection.execute(select(early_feedback.c.id).limit(1)).first() is None:
         return
-    for start in range(0, len(ids), _CHUNK):
-        mine = early_feedback.c.prediction_id.in_(ids[start : start + _CHUNK])
-        rows = connection.execute(select(early_feedback).where(mine)).mappings().all()
-        entries = [Feedback(**{**row, "kind": FeedbackKind(row["kind"])}) for row in rows]
-        append_feedback(connection, entries)
+    for part in in_parts(ids):
+        mine = early_feedback.c.prediction_id.in_(part)
+        rows = connection.execute(select(early_feedback).where(mine)).all()
+        append_feedback(connection, [from_row(Feedback, row) for row in rows])
         if rows:
             connection.execute(delete(early_feedback).where(mine))
 
@@ -85,31 +87,22 @@ def get_prediction(connection: Connection, request_id: str) -> Prediction:
         UnknownIdError: no prediction has it.
     """
     query = select(predictions).where(predictions.c.id == prediction_id(request_id))
-    row = connection.execute(query).mappings().one_or_none()
+    row = connection.execute(query).one_or_none()
     if row is None:
         raise UnknownIdError(
             f"no prediction {request_id!r}; send a request_id that /predict has answered"
         )
-    return _prediction(row)
+    return from_row(Prediction, row, embedding=read_embedding(row.embedding))
 
 
-def _row(prediction: Prediction) -> dict[str, Any]:
-    return {
-        "id": prediction.id,
-        "sample_id": prediction.sample_id,
-        "answer": prediction.answer,
-        "confidence": prediction.confidence,
-        "embedding": np.asarray(prediction.embedding, dtype=_EMBEDDING).tobytes(),
-        "latency_ms": prediction.latency_ms,
-        "model_digest": prediction.model_digest,
-        "created_at": prediction.created_at,
-    }
+def write_embedding(embedding: Array) -> bytes:
+    """An embedding as it is stored: (D,) float32, little endian."""
+    return np.asarray(embedding, dtype=_EMBEDDING).tobytes()
 
 
-def _prediction(row: RowMapping) -> Prediction:
-    fields = {name: value for name, value in row.items() if name != "seq"}
-    embedding = np.frombuffer(row["embedding"], dtype=_EMBEDDING).astype(np.float32)
-    return Prediction(**fields | {"embedding": embedding})
+def read_embedding(stored: bytes) -> Array:
+    """The embedding of its bytes: (D,) float32."""
+    return np.frombuffer(stored, dtype=_EMBEDDING).astype(np.float32)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -176,19 +169,16 @@ def logged_answers(
     found = dict[str, LoggedAnswer]()
     columns = [predictions.c[name] for name in ("sample_id", "answer", "confidence", "embedding")]
     query = select(*columns, predictions.c.model_digest).order_by(predictions.c.seq)
-    for start in range(0, len(sample_ids), _CHUNK):
-        here = predictions.c.sample_id.in_(sample_ids[start : start + _CHUNK])
-        for row in connection.execute(query.where(here)):
+    for part in in_parts(sample_ids):
+        for row in connection.execute(query.where(predictions.c.sample_id.in_(part))):
             is_of_model = row.model_digest in models
             before = found.get(row.sample_id)
             if is_of_model or before is None or not before.is_of_model:
-                place = np.frombuffer(row.embedding, dtype=_EMBEDDING).astype(np.float32)
-                one = LoggedAnswer(row.answer, row.confidence, place, is_of_model)
-                found[row.sample_id] = one
+                place = read_embedding(row.embedding)
+                found[row.sample_id] = from_row(
+                    LoggedAnswer, row, embedding=place, is_of_model=is_of_model
+                )
     return found
-
-
-_CHUNK = 500  # samples in one IN (...): both databases limit the parameters of a statement
 
 
 class Outcome(NamedTuple):
@@ -202,15 +192,15 @@ class Outcome(NamedTuple):
 
 def newest_outcomes(connection: Connection, limit: int) -> list[Outcome]:
     """The newest outcomes on samples that may train, each sample once, newest first."""
-    query = _query().where(samples.c.split == Split.TRAIN.value)
+    query = _query().where(samples.c.split == Split.TRAIN)
     return _each_once(connection.execute(query.limit(limit)))
 
 
 def outcomes_of(connection: Connection, sample_ids: Sequence[str]) -> list[Outcome]:
     """The newest outcome of each of these samples that has one."""
     found: list[Outcome] = []
-    for start in range(0, len(sample_ids), _CHUNK):
-        here = predictions.c.sample_id.in_(sample_ids[start : start + _CHUNK])
+    for part in in_parts(sample_ids):
+        here = predictions.c.sample_id.in_(part)
         found += _each_once(connection.execute(_query().where(here)))
     return found
 
@@ -220,7 +210,7 @@ def _query() -> Select[Any]:
         select(predictions.c.sample_id, predictions.c.answer, feedback.c.value)
         .join(predictions, predictions.c.id == feedback.c.prediction_id)
         .join(samples, samples.c.id == predictions.c.sample_id)
-        .where(feedback.c.kind == FeedbackKind.OUTCOME.value)
+        .where(feedback.c.kind == FeedbackKind.OUTCOME)
         .order_by(feedback.c.seq.desc())
     )
 
@@ -282,16 +272,16 @@ def _feedback_on(connection: Connection, sample_ids: Sequence[str]) -> list[Row[
         feedback.c.value,
     ).join(feedback, feedback.c.prediction_id == predictions.c.id)
     rows: list[Row[Any]] = []
-    for start in range(0, len(sample_ids), _CHUNK):
-        chunk = predictions.c.sample_id.in_(sample_ids[start : start + _CHUNK])
-        rows += connection.execute(query.where(chunk).order_by(feedback.c.seq))
+    for part in in_parts(sample_ids):
+        here = predictions.c.sample_id.in_(part)
+        rows += connection.execute(query.where(here).order_by(feedback.c.seq))
     return rows
 
 
 def _is_claim(row: Row[Any], agree: Agree) -> bool:
     """Whether feedback says that the answer is wrong; a correction says so when it differs."""
-    if row.kind == FeedbackKind.OUTCOME.value:
+    if row.kind == FeedbackKind.OUTCOME:
         return row.value is False
-    if row.kind == FeedbackKind.RATING.value:
+    if row.kind == FeedbackKind.RATING:
         return bool(row.value < 0.5)
     return not agree(row.value, row.answer)

@@ -13,7 +13,8 @@ from typing import NamedTuple
 from sqlalchemy import Connection, case, func, select
 
 from flywheel.ledger import tables
-from flywheel.ledger.annotations import STANDS, newest_labels
+from flywheel.ledger.annotations import STANDS, newest_labels, newest_of_each
+from flywheel.ledger.codec import from_row
 from flywheel.ledger.requests import REFUSED
 from flywheel.ledger.tables import annotations as given
 from flywheel.ledger.tables import choices, labeling_tasks, labels, samples
@@ -64,33 +65,23 @@ def count_annotators(connection: Connection) -> list[AnnotatorCount]:
             num_answers.label("num_answers"),
             func.sum(case((table.skipped, 1), else_=0)).label("num_skipped"),
             func.sum(case((is_refused, 1), else_=0)).label("num_refused"),
-            func.avg(table.lead_time_seconds).label("seconds"),
+            func.avg(table.lead_time_seconds).label("mean_lead_time_seconds"),
         )
         .where(table.deleted_at.is_(None))
         .group_by(table.annotator)
         .order_by(num_answers.desc(), table.annotator)
     )
-    return [
-        AnnotatorCount(
-            annotator=row.annotator,
-            num_answers=int(row.num_answers),
-            num_skipped=int(row.num_skipped),
-            num_refused=int(row.num_refused),
-            mean_lead_time_seconds=None if row.seconds is None else float(row.seconds),
-        )
-        for row in connection.execute(query)
-    ]
+    return [from_row(AnnotatorCount, row) for row in connection.execute(query)]
 
 
 def count_labels_since(connection: Connection, moment: datetime | None) -> int:
     """Samples not drawn to test whose label, given by annotators, is newer than a moment."""
-    newest = select(func.max(labels.c.seq)).group_by(labels.c.sample_id)
     stands = (
-        labels.c.seq.in_(newest),
+        labels.c.seq.in_(newest_of_each()),
         labels.c.answer.is_not(None),
         labels.c.source == ANNOTATORS,
-        samples.c.split == Split.TRAIN.value,
-        func.coalesce(choices.c.share, "") != Share.PROBABILITY.value,
+        samples.c.split == Split.TRAIN,
+        func.coalesce(choices.c.share, "") != Share.PROBABILITY,
     )
     of = labels.join(samples).outerjoin(choices, choices.c.sample_id == labels.c.sample_id)
     query = select(func.count()).select_from(of).where(*stands)
@@ -101,9 +92,10 @@ def count_labels_since(connection: Connection, moment: datetime | None) -> int:
 
 def measure_agreement(connection: Connection) -> Agreement | None:
     """The agreement over all labels that stand; None when no label is of two annotators or more."""
-    newest = select(func.max(labels.c.seq)).group_by(labels.c.sample_id)
     query = select(func.avg(labels.c.reliability), func.count()).where(
-        labels.c.seq.in_(newest), labels.c.answer.is_not(None), labels.c.num_annotations >= 2
+        labels.c.seq.in_(newest_of_each()),
+        labels.c.answer.is_not(None),
+        labels.c.num_annotations >= 2,
     )
     mean, number = connection.execute(query).one()
     if not number:
@@ -200,7 +192,7 @@ def count_reviews(connection: Connection) -> dict[str, int]:
     table = labeling_tasks.c
     query = (
         select(table.state, func.count().label("number"))
-        .where(table.purpose == Purpose.REVIEW.value)
+        .where(table.purpose == Purpose.REVIEW)
         .group_by(table.state)
     )
     return {row.state: int(row.number) for row in connection.execute(query)}
@@ -210,10 +202,7 @@ def gold_answers(connection: Connection, limit: int) -> list[GoldAnswer]:
     """The newest answers on gold samples whose label still stands."""
     query = (
         select(given.c.annotator, given.c.sample_id, given.c.answer)
-        .where(
-            given.c.purpose == Purpose.GOLD.value,
-            *STANDS,
-        )
+        .where(given.c.purpose == Purpose.GOLD, *STANDS)
         .order_by(given.c.updated_at.desc(), given.c.id.desc())
         .limit(limit)
     )

@@ -2,19 +2,21 @@
 
 The weights are a blob of the checkpoint's digest. Adding a checkpoint twice changes nothing. The
 release pointer is a log: its last row is what serves, and a rollback is a new row that names an
-old checkpoint.
+old checkpoint. A release for a server of the user's own has a hand-over, which says how far it has come.
 """
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 
-from sqlalchemy import Connection, Row, insert, select
+from sqlalchemy import Connection, func, insert, select, update
 
 from flywheel.errors import UnknownIdError
-from flywheel.ledger.codec import from_json, to_json
+from flywheel.ledger.codec import from_json, from_row, to_json, to_row
 from flywheel.ledger.dialects import insert_new
-from flywheel.ledger.tables import checkpoints, releases
+from flywheel.ledger.serving_tables import checkpoints, handovers, releases
+from flywheel.ledger.tables import predictions
 from flywheel.records import Checkpoint, Release
 
 RELEASE_LOCK = "the release"
@@ -23,11 +25,7 @@ RELEASE_LOCK = "the release"
 
 def add_checkpoint(connection: Connection, checkpoint: Checkpoint) -> None:
     """Store a checkpoint's record, once for each digest."""
-    row = {
-        "digest": checkpoint.digest,
-        "record": to_json(checkpoint),
-        "created_at": checkpoint.created_at,
-    }
+    row = to_row(checkpoints, checkpoint, record=to_json(checkpoint))
     connection.execute(insert_new(connection, checkpoints), row)
 
 
@@ -85,8 +83,7 @@ def add_release(
         threshold=threshold,
         created_at=now,
     )
-    row = {name: getattr(release, name) for name in releases.c.keys()}  # noqa: SIM118
-    connection.execute(insert(releases).values(row))
+    connection.execute(insert(releases), to_row(releases, release))
     return release
 
 
@@ -94,13 +91,69 @@ def current_release(connection: Connection) -> Release | None:
     """What serves; None before the first release."""
     query = select(releases).order_by(releases.c.number.desc()).limit(1)
     row = connection.execute(query).first()
-    return None if row is None else _release(row)
+    return None if row is None else from_row(Release, row)
 
 
 def release_history(connection: Connection) -> list[Release]:
     """Every release, the first one first."""
-    return [_release(row) for row in connection.execute(select(releases).order_by("number"))]
+    rows = connection.execute(select(releases).order_by("number"))
+    return [from_row(Release, row) for row in rows]
 
 
-def _release(row: Row[tuple[object, ...]]) -> Release:
-    return Release(**row._mapping)  # noqa: SLF001  # SQLAlchemy's public name for it
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Handover:
+    """A release on its way; verified once the server reports it."""
+
+    release: int
+    due_at: datetime
+    """from when an unverified one is overdue"""
+    address: str | None = None
+    """where the artifact was written"""
+    announced_at: datetime | None = None
+    """when the webhook took it"""
+    verified_at: datetime | None = None
+    """since when it is reported to serve"""
+    fault: str = ""
+    """of the last try"""
+    tries: int = 0
+    """since the last that succeeded"""
+    tried_at: datetime | None = None
+
+    def state(self, now: datetime) -> str:
+        """Verified, announced or overdue."""
+        if self.verified_at is not None:
+            return "verified"
+        return "overdue" if now >= self.due_at else "announced"
+
+
+def open_handover(connection: Connection, release: Release, due_at: datetime) -> Handover:
+    """The hand-over of a release, begun where it is new."""
+    row = asdict(Handover(release=release.number, due_at=due_at))
+    connection.execute(insert_new(connection, handovers), row)
+    found = get_handover(connection, release.number)
+    assert found is not None  # noqa: S101  it was just written
+    return found
+
+
+def get_handover(connection: Connection, number: int) -> Handover | None:
+    """The hand-over of a release; None where it has none."""
+    query = select(handovers).where(handovers.c.release == number)
+    row = connection.execute(query).one_or_none()
+    return None if row is None else from_row(Handover, row)
+
+
+def keep_handover(connection: Connection, now: Handover) -> None:
+    """Write how far a hand-over has come."""
+    row = asdict(replace(now, fault=now.fault[:500]))
+    mine = handovers.c.release == now.release
+    connection.execute(update(handovers).where(mine).values(**row))
+
+
+def named_since(connection: Connection, since: datetime) -> dict[str, int]:
+    """The models that predictions made since a time name, with the number of theirs."""
+    query = (
+        select(predictions.c.model_digest, func.count().label("number"))
+        .where(predictions.c.created_at > since)
+        .group_by(predictions.c.model_digest)
+    )
+    return {row.model_digest: row.number for row in connection.execute(query)}

@@ -6,10 +6,12 @@ purpose of the request, since experts answer some purposes and their answers cos
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
+    Column,
     ColumnElement,
     Connection,
     Select,
@@ -25,6 +27,7 @@ from sqlalchemy import (
     update,
 )
 
+from flywheel.ledger.codec import from_row
 from flywheel.ledger.failures import see_again
 from flywheel.ledger.nights import current_night_number
 from flywheel.ledger.outbox import num_elsewhere, set_aside, wait_again
@@ -56,33 +59,29 @@ def answers_open(connection: Connection) -> dict[Purpose, int]:
     query = (
         select(asked.purpose, func.sum(left).label("left")).where(is_open).group_by(asked.purpose)
     )
-    return {Purpose(row.purpose): int(row.left) for row in connection.execute(query) if row.left}
+    return {row.purpose: int(row.left) for row in connection.execute(query) if row.left}
 
 
 def asked_in(connection: Connection, night: int) -> dict[Purpose, int]:
     """The answers that a night asked for so far; what was withdrawn is given back."""
-    asked = (
-        select(
-            labeling_tasks.c.purpose,
-            func.sum(labeling_tasks.c.num_annotators).label("num_annotators"),
-        )
-        .where(
-            labeling_tasks.c.night == night,
-            labeling_tasks.c.state.not_in(("refused", "withdrawn")),
-        )
-        .group_by(labeling_tasks.c.purpose)
-    )
-    more = (
-        select(requests.c.purpose, func.sum(requests.c.num_annotators).label("num_annotators"))
-        .where(requests.c.night == night)
-        .group_by(requests.c.purpose)
-    )
-    total: dict[Purpose, int] = {}
-    for query in (asked, more):
-        for row in connection.execute(query):
-            purpose = Purpose(row.purpose)
-            total[purpose] = total.get(purpose, 0) + int(row.num_annotators)
-    return total
+    total: Counter[Purpose] = Counter()
+    for query in (_posted(night), _additional(night, requests.c.purpose)):
+        total.update({row.why: int(row.num_annotators) for row in connection.execute(query)})
+    return dict(total)
+
+
+def _posted(night: int) -> Select[Any]:
+    """The annotators asked with a night's labeling tasks, by purpose."""
+    purpose, number = labeling_tasks.c.purpose, func.sum(labeling_tasks.c.num_annotators)
+    stands = labeling_tasks.c.state.not_in(("refused", "withdrawn"))
+    query = select(purpose.label("why"), number.label("num_annotators"))
+    return query.where(labeling_tasks.c.night == night, stands).group_by(purpose)
+
+
+def _additional(night: int, why: Column[Any]) -> Select[Any]:
+    """The annotators that a night asked for later, by a column of the requests."""
+    number = func.sum(requests.c.num_annotators).label("num_annotators")
+    return select(why.label("why"), number).where(requests.c.night == night).group_by(why)
 
 
 def _requested(*conditions: ColumnElement[bool]) -> Any:
@@ -107,11 +106,13 @@ def _given() -> Any:
 
 def _same(number: Select[Any], table: Table) -> Any:
     """A number of each labeling task, from another table."""
-    mine = (
-        table.c.sample_id == labeling_tasks.c.sample_id,
-        table.c.purpose == labeling_tasks.c.purpose,
-    )
-    return number.where(*mine).correlate(labeling_tasks).scalar_subquery()
+    return number.where(_is_same(table.c)).correlate(labeling_tasks).scalar_subquery()
+
+
+def _is_same(other: Any) -> ColumnElement[bool]:
+    """Whether columns of another table are about a labeling task."""
+    asked = labeling_tasks.c
+    return and_(other.sample_id == asked.sample_id, other.purpose == asked.purpose)
 
 
 class Request(NamedTuple):
@@ -132,29 +133,10 @@ def answers_asked(connection: Connection, night: int) -> int:
 
 def asked_besides(connection: Connection, night: int) -> dict[str, int]:
     """Answers that a night asked for in addition to its batch, by purpose or reason."""
-    purposes = (
-        select(
-            labeling_tasks.c.purpose.label("why"),
-            func.sum(labeling_tasks.c.num_annotators).label("num_annotators"),
-        )
-        .where(
-            labeling_tasks.c.night == night,
-            labeling_tasks.c.purpose != Purpose.CHOICE.value,
-            labeling_tasks.c.state.not_in(("refused", "withdrawn")),
-        )
-        .group_by(labeling_tasks.c.purpose)
-    )
-    reasons = (
-        select(
-            requests.c.reason.label("why"),
-            func.sum(requests.c.num_annotators).label("num_annotators"),
-        )
-        .where(requests.c.night == night)
-        .group_by(requests.c.reason)
-    )
+    besides = _posted(night).where(labeling_tasks.c.purpose != Purpose.CHOICE)
     return {
         row.why: int(row.num_annotators)
-        for query in (purposes, reasons)
+        for query in (besides, _additional(night, requests.c.reason))
         for row in connection.execute(query)
     }
 
@@ -171,7 +153,7 @@ def ask_more(
     rows = [
         {
             "sample_id": sample_id,
-            "purpose": purpose.value,
+            "purpose": purpose,
             "num_annotators": 1,
             "reason": reason,
             "night": night,
@@ -185,7 +167,7 @@ def ask_more(
     lost = select(campaigns.c.id).where(campaigns.c.state == "lost")
     gone = and_(
         labeling_tasks.c.sample_id.in_(sample_ids),
-        labeling_tasks.c.purpose == purpose.value,
+        labeling_tasks.c.purpose == purpose,
         labeling_tasks.c.state == "done",
         labeling_tasks.c.campaign.in_(lost),
     )
@@ -202,7 +184,7 @@ def ask_again(connection: Connection, sample_ids: list[str], now: datetime) -> N
     for row in _refused_on(connection, sample_ids):
         if row.num_refused < _MOST_REFUSED:
             for _ in range(row.num_refused - row.num_asked):
-                ask_more(connection, [row.sample_id], Purpose(row.purpose), REFUSED, night, now)
+                ask_more(connection, [row.sample_id], row.purpose, REFUSED, night, now)
             continue
         note = f"{row.num_refused} annotators gave no answer of the task, the last one: {row.why}"
         set_aside(connection, {row.key: note}, now)
@@ -211,7 +193,7 @@ def ask_again(connection: Connection, sample_ids: list[str], now: datetime) -> N
             update(requests).where(*done, requests.c.done_at.is_(None)).values(done_at=now)
         )
         queued = select(failures.c.sample_id).where(
-            failures.c.sample_id == row.sample_id, failures.c.state == FailureState.QUEUED.value
+            failures.c.sample_id == row.sample_id, failures.c.state == FailureState.QUEUED
         )
         see_again(connection, list(connection.execute(queued).scalars()), night, now)
 
@@ -231,7 +213,7 @@ def _refused_on(connection: Connection, sample_ids: list[str]) -> Any:
         _same(asked, requests).label("num_asked"),
     ).where(
         task.sample_id.in_(sample_ids),
-        task.purpose != Purpose.GOLD.value,
+        task.purpose != Purpose.GOLD,
         task.state.in_(("sent", "done")),
         task.key.is_not(None),
     )
@@ -281,17 +263,11 @@ def open_requests(connection: Connection) -> list[Request]:
             table.external_id,
             (table.num_annotators + wanted.c.more - num_elsewhere()).label("num_annotators"),
         )
-        .join(
-            wanted,
-            and_(table.sample_id == wanted.c.sample_id, table.purpose == wanted.c.purpose),
-        )
+        .join(wanted, _is_same(wanted.c))
         .where(table.external_id.is_not(None), table.state.in_(("sent", "done")))
         .order_by(wanted.c.seq)
     )
-    return [
-        Request(**row | {"purpose": Purpose(row["purpose"])})
-        for row in map(dict, connection.execute(query).mappings())
-    ]
+    return [from_row(Request, row) for row in connection.execute(query)]
 
 
 def annotators_wanted(connection: Connection, campaign: int) -> dict[str, int]:
@@ -300,16 +276,7 @@ def annotators_wanted(connection: Connection, campaign: int) -> dict[str, int]:
     Those who answered elsewhere do not count.
     """
     table = labeling_tasks.c
-    more = (
-        select(func.coalesce(func.sum(requests.c.num_annotators), 0))
-        .where(
-            requests.c.sample_id == table.sample_id,
-            requests.c.purpose == table.purpose,
-            requests.c.done_at.is_not(None),
-        )
-        .correlate(labeling_tasks)
-        .scalar_subquery()
-    )
+    more = _requested(requests.c.done_at.is_not(None))
     num_annotators = (table.num_annotators + more - num_elsewhere()).label("num_annotators")
     query = select(table.key, num_annotators)
     rows = connection.execute(query.where(table.campaign == campaign, table.key.is_not(None)))
@@ -319,16 +286,10 @@ def annotators_wanted(connection: Connection, campaign: int) -> dict[str, int]:
 def finish_requests(connection: Connection, done: list[Request], now: datetime) -> None:
     """Mark requests as done: Label Studio asks these annotators now, their labeling tasks are open again."""
     for request in done:
-        mine = (
-            requests.c.sample_id == request.sample_id,
-            requests.c.purpose == request.purpose.value,
+        mine, task = (
+            and_(table.c.sample_id == request.sample_id, table.c.purpose == request.purpose)
+            for table in (requests, labeling_tasks)
         )
-        requested = update(requests).where(
-            *mine, requests.c.seq <= request.seq, requests.c.done_at.is_(None)
-        )
-        connection.execute(requested.values(done_at=now))
-        task = (
-            labeling_tasks.c.sample_id == request.sample_id,
-            labeling_tasks.c.purpose == request.purpose.value,
-        )
-        connection.execute(update(labeling_tasks).where(*task).values(state="sent"))
+        still = (requests.c.seq <= request.seq, requests.c.done_at.is_(None))
+        connection.execute(update(requests).where(mine, *still).values(done_at=now))
+        connection.execute(update(labeling_tasks).where(task).values(state="sent"))

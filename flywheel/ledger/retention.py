@@ -27,17 +27,24 @@ from sqlalchemy import (
     update,
 )
 
-from flywheel.ledger import tables
-from flywheel.ledger.door_tables import early_feedback, incomplete, shadows
+from flywheel.ledger.dialects import in_parts
 from flywheel.ledger.engine import Ledger
+from flywheel.ledger.serving_tables import (
+    approvals,
+    checkpoints,
+    early_feedback,
+    incomplete,
+    releases,
+    shadows,
+)
 from flywheel.ledger.tables import (
     challenges,
-    checkpoints,
+    dataset_versions,
+    decisions,
     feedback,
     metadata,
     payloads,
     predictions,
-    releases,
     reports,
     samples,
     watermarks,
@@ -131,7 +138,7 @@ def forgettable(connection: Connection, upto: Horizon) -> Forgotten:
 def forgettable_among(connection: Connection, upto: Horizon, ids: Sequence[str]) -> set[str]:
     """Those of the samples that `forget` would drop."""
     found: set[str] = set()
-    for part in _parts(ids):
+    for part in in_parts(ids):
         query = select(samples.c.id).where(samples.c.id.in_(part), _unnamed(upto))
         found.update(connection.execute(query).scalars())
     return found
@@ -161,7 +168,7 @@ def _forget_predictions(connection: Connection, after: int, last: int, upto: Hor
     query = select(predictions.c.id).where(window).with_for_update()
     ids = list(connection.execute(query).scalars())
     num_feedback = 0
-    for part in _parts(ids):
+    for part in in_parts(ids):
         outcomes = delete(feedback).where(feedback.c.prediction_id.in_(part))
         num_feedback += connection.execute(outcomes).rowcount
         connection.execute(delete(incomplete).where(incomplete.c.prediction_id.in_(part)))
@@ -175,12 +182,10 @@ def _forget_samples(connection: Connection, upto: Horizon) -> Forgotten:
     query = select(samples.c.id).where(_unnamed(upto)).limit(_PIECE).with_for_update()
     ids = list(connection.execute(query).scalars())
     size = 0
-    for part in _parts(ids):
+    for part in in_parts(ids):
         mine = payloads.c.sample_id.in_(part)
-        size += (
-            connection.execute(select(func.sum(func.length(payloads.c.data))).where(mine)).scalar()
-            or 0
-        )
+        lengths = select(func.sum(func.length(payloads.c.data))).where(mine)
+        size += connection.execute(lengths).scalar() or 0
         connection.execute(delete(payloads).where(mine))
         connection.execute(delete(samples).where(samples.c.id.in_(part)))
     return Forgotten(samples=len(ids), payload_bytes=size)
@@ -219,11 +224,6 @@ def _named(sample_id: ColumnElement[Any]) -> ColumnElement[bool]:
     return or_(*(exists().where(column == sample_id) for column in columns))
 
 
-def _parts(ids: Sequence[str]) -> Iterator[Sequence[str]]:
-    for start in range(0, len(ids), 500):
-        yield ids[start : start + 500]
-
-
 def _sum(one: Forgotten, other: Forgotten) -> Forgotten:
     return Forgotten._make(a + b for a, b in zip(one, other, strict=True))
 
@@ -237,7 +237,6 @@ _BY_SAMPLE = frozenset(
     }
 )
 """tables with a row for each sample or group, or more; they name blobs by their sample only"""
-_CHUNK = 500
 
 
 def named_payloads(connection: Connection) -> Iterator[str]:
@@ -254,15 +253,15 @@ def named_payloads(connection: Connection) -> Iterator[str]:
 def samples_among(connection: Connection, digests: Sequence[str]) -> set[str]:
     """Those of the digests that are samples."""
     found: set[str] = set()
-    for start in range(0, len(digests), _CHUNK):
-        query = select(samples.c.id).where(samples.c.id.in_(digests[start : start + _CHUNK]))
+    for part in in_parts(digests):
+        query = select(samples.c.id).where(samples.c.id.in_(part))
         found.update(connection.execute(query).scalars())
     return found
 
 
 def needed_blobs(connection: Connection) -> set[str]:
     """Manifests of versions, scores of reports, and weights that serve or have served."""
-    versions = connection.execute(select(tables.dataset_versions.c.id)).scalars()
+    versions = connection.execute(select(dataset_versions.c.id)).scalars()
     scores = connection.execute(select(reports.c.record["scores_digest"].as_string())).scalars()
     served = connection.execute(select(releases.c.checkpoint_digest)).scalars()
     return {*versions, *scores, *served}
@@ -300,16 +299,13 @@ def _under_way(connection: Connection) -> set[str]:
     found = {digest for row in connection.execute(open_ones) for digest in row}
     judged = select(reports.c.record).order_by(reports.c.seq.desc()).limit(1)
     found.update(_digests(connection.execute(judged)))
-    approvals = metadata.tables.get("approvals")
-    if approvals is not None:
-        decisions = tables.decisions
-        waits = (
-            select(reports.c.record)
-            .join(decisions, decisions.c.report_id == reports.c.id)
-            .join(approvals, approvals.c.decision_id == decisions.c.id)
-            .where(approvals.c.answer.is_(None))
-        )
-        found.update(_digests(connection.execute(waits)))
+    waits = (
+        select(reports.c.record)
+        .join(decisions, decisions.c.report_id == reports.c.id)
+        .join(approvals, approvals.c.decision_id == decisions.c.id)
+        .where(approvals.c.answer.is_(None))
+    )
+    found.update(_digests(connection.execute(waits)))
     return found
 
 

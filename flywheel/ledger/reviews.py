@@ -8,7 +8,8 @@ from typing import NamedTuple
 from sqlalchemy import Connection, exists, select
 
 from flywheel.ledger.annotations import newest_labels
-from flywheel.ledger.outbox import CHUNK
+from flywheel.ledger.codec import from_row
+from flywheel.ledger.dialects import in_parts
 from flywheel.ledger.requests import REFUSED
 from flywheel.ledger.tables import choices, labeling_tasks, labels, predictions, requests, samples
 from flywheel.records import ANNOTATORS, Json, Purpose, Share, Split
@@ -43,7 +44,7 @@ def gold_candidates(connection: Connection, min_reliability: float) -> tuple[lis
     """
     was_gold = exists().where(
         labeling_tasks.c.sample_id == labels.c.sample_id,
-        labeling_tasks.c.purpose == Purpose.GOLD.value,
+        labeling_tasks.c.purpose == Purpose.GOLD,
     )
     trusted = (
         labels.c.source == ANNOTATORS,
@@ -65,16 +66,15 @@ def how_asked(connection: Connection, sample_ids: Sequence[str]) -> dict[str, As
     """How far annotators have been asked about chosen samples."""
     found: dict[str, Asking] = {}
     table = labeling_tasks.c
-    for start in range(0, len(sample_ids), CHUNK):
-        part = sample_ids[start : start + CHUNK]
+    for part in in_parts(sample_ids):
         query = select(table.sample_id, table.state, table.num_annotators).where(
-            table.sample_id.in_(part), table.purpose == Purpose.CHOICE.value
+            table.sample_id.in_(part), table.purpose == Purpose.CHOICE
         )
         for row in connection.execute(query):
             found[row.sample_id] = Asking(state=row.state, num_annotators=row.num_annotators)
         more = select(requests.c.sample_id, requests.c.num_annotators).where(
             requests.c.sample_id.in_(part),
-            requests.c.purpose == Purpose.CHOICE.value,
+            requests.c.purpose == Purpose.CHOICE,
             requests.c.reason != REFUSED,  # in place of an annotation that does not count
         )
         for row in connection.execute(more):
@@ -88,10 +88,9 @@ def how_asked(connection: Connection, sample_ids: Sequence[str]) -> dict[str, As
 def reviewed(connection: Connection, sample_ids: Sequence[str]) -> set[str]:
     """Those of the samples that went to the experts already."""
     found: set[str] = set()
-    for start in range(0, len(sample_ids), CHUNK):
+    for part in in_parts(sample_ids):
         query = select(labeling_tasks.c.sample_id).where(
-            labeling_tasks.c.sample_id.in_(sample_ids[start : start + CHUNK]),
-            labeling_tasks.c.purpose == Purpose.REVIEW.value,
+            labeling_tasks.c.sample_id.in_(part), labeling_tasks.c.purpose == Purpose.REVIEW
         )
         found.update(connection.execute(query).scalars())
     return found
@@ -105,7 +104,7 @@ def doubtable(connection: Connection, limit: int) -> list[Held]:
     """
     was_reviewed = exists().where(
         labeling_tasks.c.sample_id == labels.c.sample_id,
-        labeling_tasks.c.purpose == Purpose.REVIEW.value,
+        labeling_tasks.c.purpose == Purpose.REVIEW,
     )
     query = (
         select(labels.c.sample_id, predictions.c.answer, predictions.c.confidence)
@@ -114,8 +113,8 @@ def doubtable(connection: Connection, limit: int) -> list[Held]:
         .join(predictions, predictions.c.id == choices.c.prediction_id)
         .where(
             labels.c.source == ANNOTATORS,
-            samples.c.split == Split.TRAIN.value,
-            choices.c.share == Share.TARGETED.value,
+            samples.c.split == Split.TRAIN,
+            choices.c.share == Share.TARGETED,
             ~was_reviewed,
         )
         .order_by(labels.c.seq.desc())
@@ -124,13 +123,7 @@ def doubtable(connection: Connection, limit: int) -> list[Held]:
     said = {row.sample_id: row for row in connection.execute(query)}
     newest = newest_labels(connection, list(said))
     return [
-        Held(
-            sample_id=key,
-            label=newest[key].answer,
-            reliability=newest[key].reliability,
-            answer=row.answer,
-            confidence=row.confidence,
-        )
+        from_row(Held, row, label=newest[key].answer, reliability=newest[key].reliability)
         for key, row in said.items()
         if newest[key].answer is not None
     ]
@@ -139,11 +132,11 @@ def doubtable(connection: Connection, limit: int) -> list[Held]:
 def logged_answers(connection: Connection, sample_ids: Sequence[str]) -> dict[str, Json]:
     """What the model said when each sample was chosen."""
     found: dict[str, Json] = {}
-    for start in range(0, len(sample_ids), CHUNK):
+    for part in in_parts(sample_ids):
         query = (
             select(choices.c.sample_id, predictions.c.answer)
             .join(predictions, predictions.c.id == choices.c.prediction_id)
-            .where(choices.c.sample_id.in_(sample_ids[start : start + CHUNK]))
+            .where(choices.c.sample_id.in_(part))
         )
         found.update((row.sample_id, row.answer) for row in connection.execute(query))
     return found

@@ -7,13 +7,14 @@ rollout is, so that a stage survives all of them. At most one is under way.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
 
 from sqlalchemy import Connection, func, insert, select, update
 
-from flywheel.ledger.door_tables import rollouts, shadows
+from flywheel.ledger.codec import to_row
+from flywheel.ledger.serving_tables import rollouts, shadows
 from flywheel.ledger.tables import feedback, predictions
 from flywheel.records import FeedbackKind, Json
 
@@ -91,12 +92,7 @@ class Shadowed:
 def begin_rollout(connection: Connection, rollout: Rollout) -> Rollout:
     """Add a rollout; its number follows from those before it."""
     before = connection.execute(select(func.max(rollouts.c.number))).scalar() or 0
-    row = {name: getattr(rollout, name) for name in rollouts.c.keys()}  # noqa: SIM118
-    stages = [
-        {"kind": one.kind, "share": one.share, "seconds": one.seconds} for one in rollout.stages
-    ]
-    row |= {"number": before + 1, "stages": stages, "limits": dict(rollout.limits)}
-    row |= {"counts": dict(rollout.counts), "reason": rollout.reason[:_NOTE]}
+    row = asdict(replace(rollout, number=before + 1, reason=rollout.reason[:_NOTE]))
     connection.execute(insert(rollouts), row)
     found = last_rollout(connection)
     assert found is not None  # noqa: S101  it was just written
@@ -156,17 +152,7 @@ def _change(connection: Connection, rollout: Rollout, **values: Any) -> None:
 def add_shadowed(connection: Connection, rollout: Rollout, found: Sequence[Shadowed]) -> None:
     """Store what a candidate answered unseen."""
     rows = [
-        {
-            "prediction_id": one.prediction_id,
-            "rollout": rollout.number,
-            "role": "shadow",
-            "answer": one.answer,
-            "confidence": one.confidence,
-            "latency_ms": one.latency_ms,
-            "differs": one.differs,
-            "fault": one.fault[:_NOTE],
-            "created_at": one.created_at,
-        }
+        to_row(shadows, one, rollout=rollout.number, role="shadow", fault=one.fault[:_NOTE])
         for one in found
     ]
     if rows:
@@ -178,7 +164,7 @@ def outcomes_since(connection: Connection, digest: str, since: datetime | None) 
     query = (
         select(feedback.c.value)
         .join(predictions, predictions.c.id == feedback.c.prediction_id)
-        .where(feedback.c.kind == FeedbackKind.OUTCOME.value, predictions.c.model_digest == digest)
+        .where(feedback.c.kind == FeedbackKind.OUTCOME, predictions.c.model_digest == digest)
         .order_by(feedback.c.seq.desc())
         .limit(_MOST_OUTCOMES)
     )

@@ -15,11 +15,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, overload
 
-from sqlalchemy import Connection, Row, delete, select
+from sqlalchemy import Connection, Row, Select, delete, select
 
 from flywheel.blobs import Blobs
 from flywheel.errors import FlywheelError, UnavailableError, UnknownIdError, UserError
-from flywheel.ledger.dialects import insert_new
+from flywheel.ledger.codec import from_row, to_row
+from flywheel.ledger.dialects import in_parts, insert_new
 from flywheel.ledger.engine import Ledger
 from flywheel.ledger.tables import payloads, predictions, samples
 from flywheel.records import Json, Sample, Split, canonical
@@ -46,10 +47,11 @@ def keep_payloads(connection: Connection, samples: Iterable[Sample]) -> None:
 
 def kept_payloads(connection: Connection, sample_ids: Sequence[str]) -> dict[str, bytes]:
     """The payloads that are still in the ledger; all others are in the blobs by then."""
-    query = select(payloads.c.sample_id, payloads.c.data).where(
-        payloads.c.sample_id.in_(sample_ids)
-    )
-    return {row.sample_id: row.data for row in connection.execute(query)}
+    return {
+        row.sample_id: row.data
+        for part in in_parts(sample_ids)
+        for row in connection.execute(select(payloads).where(payloads.c.sample_id.in_(part)))
+    }
 
 
 def move_payloads(ledger: Ledger, blobs: Blobs) -> int:
@@ -73,9 +75,6 @@ def move_payloads(ledger: Ledger, blobs: Blobs) -> int:
         num_moved += len(rows)
 
 
-_CHUNK = 500
-
-
 class Placed(NamedTuple):
     """A sample with its group and the split that the group belongs to."""
 
@@ -86,7 +85,10 @@ class Placed(NamedTuple):
 
 def add_samples(connection: Connection, placed: Iterable[Placed], now: datetime) -> None:
     """Store the rows of samples that are not known yet, and no payloads."""
-    rows = [_row(item, now) for item in placed]
+    rows = [
+        to_row(samples, one.sample, group=one.group, split=one.split, created_at=now)
+        for one in placed
+    ]
     if rows:
         connection.execute(insert_new(connection, samples), rows)
 
@@ -97,19 +99,14 @@ def load_samples(connection: Connection, blobs: Blobs, sample_ids: Sequence[str]
     Raises:
         UnknownIdError: the ledger or the blobs do not hold one of them.
     """
-    rows = _rows(connection, sample_ids)
+    rows = _rows(connection, select(samples), sample_ids)
     missing = next((key for key in sample_ids if key not in rows), None)
     if missing is not None:
         raise UnknownIdError(f"no sample {missing} in the ledger; flywheel trace takes a known id")
-    payloads = _kept(connection, sample_ids)
+    payloads = kept_payloads(connection, sample_ids)
     payloads |= blobs.get_all([key for key in rows if key not in payloads])
     return [
-        Sample(
-            id=key,
-            payload=payloads[key],
-            media_type=rows[key].media_type,
-            metadata=dict(rows[key].metadata),
-        )
+        from_row(Sample, rows[key], payload=payloads[key], metadata=dict(rows[key].metadata))
         for key in sample_ids
     ]
 
@@ -176,48 +173,23 @@ def load_each(
 
 def groups_of(connection: Connection, sample_ids: Sequence[str]) -> dict[str, str]:
     """The group of each sample."""
-    found = dict[str, str]()
-    for start in range(0, len(sample_ids), _CHUNK):
-        mine = samples.c.id.in_(sample_ids[start : start + _CHUNK])
-        rows = connection.execute(select(samples.c.id, samples.c.group).where(mine))
-        found |= {row.id: row.group for row in rows}
-    return found
+    query = select(samples.c.id, samples.c.group)
+    return {key: row.group for key, row in _rows(connection, query, sample_ids).items()}
 
 
 def sides_of(connection: Connection, sample_ids: Sequence[str]) -> dict[str, Split]:
     """The split of each sample that is known."""
-    found = dict[str, Split]()
-    for start in range(0, len(sample_ids), _CHUNK):
-        mine = samples.c.id.in_(sample_ids[start : start + _CHUNK])
-        rows = connection.execute(select(samples.c.id, samples.c.split).where(mine))
-        found |= {row.id: Split(row.split) for row in rows}
-    return found
+    query = select(samples.c.id, samples.c.split)
+    return {key: row.split for key, row in _rows(connection, query, sample_ids).items()}
 
 
-def _kept(connection: Connection, sample_ids: Sequence[str]) -> dict[str, bytes]:
-    found: dict[str, bytes] = {}
-    for start in range(0, len(sample_ids), _CHUNK):
-        found |= kept_payloads(connection, sample_ids[start : start + _CHUNK])
-    return found
-
-
-def _rows(connection: Connection, sample_ids: Sequence[str]) -> dict[str, Row[Any]]:
-    found = {}
-    for start in range(0, len(sample_ids), _CHUNK):
-        query = select(samples).where(samples.c.id.in_(sample_ids[start : start + _CHUNK]))
-        for row in connection.execute(query):
-            found[row.id] = row
-    return found
-
-
-def _row(item: Placed, now: datetime) -> dict[str, object]:
+def _rows(
+    connection: Connection, query: Select[Any], sample_ids: Sequence[str]
+) -> dict[str, Row[Any]]:
     return {
-        "id": item.sample.id,
-        "media_type": item.sample.media_type,
-        "metadata": item.sample.metadata,
-        "group": item.group,
-        "split": item.split.value,
-        "created_at": now,
+        row.id: row
+        for part in in_parts(sample_ids)
+        for row in connection.execute(query.where(samples.c.id.in_(part)))
     }
 
 

@@ -25,15 +25,19 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import numpy as np
 from sqlalchemy import Connection, select
 from sqlalchemy.exc import DataError, IntegrityError
 
 from flywheel.blobs import sync
-from flywheel.ledger.dialects import keep_commit_order
+from flywheel.ledger.dialects import in_parts, keep_commit_order
 from flywheel.ledger.engine import Ledger
 from flywheel.ledger.nights import add_skip
-from flywheel.ledger.predictions import Logged, append_predictions
+from flywheel.ledger.predictions import (
+    Logged,
+    append_predictions,
+    read_embedding,
+    write_embedding,
+)
 from flywheel.ledger.samples import is_small
 from flywheel.ledger.tables import predictions
 from flywheel.project import Project
@@ -43,8 +47,6 @@ _LOGGER = logging.getLogger(__name__)
 _HEAD = struct.Struct("<II")
 _SIZE = struct.Struct("<I")
 _BLOCK_BYTES = 8_000_000  # taken in with one transaction
-_CHUNK = 500
-_EMBEDDING = np.dtype("<f4")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -167,9 +169,9 @@ def _add_new(connection: Connection, entries: Sequence[Entry]) -> int:
     """Add what the ledger does not hold; the lock comes first, so that two do not add the same."""
     keep_commit_order(connection, predictions)
     ids, known = [entry.row.prediction.id for entry in entries], set[str]()
-    for start in range(0, len(ids), _CHUNK):
-        here = predictions.c.id.in_(ids[start : start + _CHUNK])
-        known.update(connection.execute(select(predictions.c.id).where(here)).scalars())
+    for part in in_parts(ids):
+        here = select(predictions.c.id).where(predictions.c.id.in_(part))
+        known.update(connection.execute(here).scalars())
     new = [entry for entry in entries if entry.row.prediction.id not in known]
     append_predictions(connection, [entry.row for entry in new])
     for entry in new:
@@ -183,7 +185,7 @@ def _frame(entries: Sequence[Entry]) -> bytes:
     heads, parts = [], list[bytes]()
     for entry in entries:
         sample, made = entry.row.sample, entry.row.prediction
-        embedding = np.asarray(made.embedding, dtype=_EMBEDDING).tobytes()
+        embedding = write_embedding(made.embedding)
         payload = sample.payload if is_small(sample.payload) else None
         parts += (embedding, payload or b"")
         sizes = len(embedding), None if payload is None else len(payload)
@@ -204,7 +206,7 @@ def _entries(body: bytes) -> Iterator[Entry]:
     place = _SIZE.size + size
     for head in json.loads(body[_SIZE.size : place]):
         *said, num_embedding, num_payload = head
-        embedding = np.frombuffer(body[place : place + num_embedding], dtype=_EMBEDDING)
+        embedding = read_embedding(body[place : place + num_embedding])
         place += num_embedding
         payload = None if num_payload is None else body[place : place + num_payload]
         place += num_payload or 0

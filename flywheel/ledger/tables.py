@@ -1,14 +1,18 @@
 """The ledger's tables: what happened, in rows that are added and seldom changed.
 
-More of them are in door_tables.py. The modules beside this one read and write them, one subject each. A change here needs a migration
-(flywheel/ledger/migrations); a test compares the two.
+Those of models and of servers are in serving_tables.py. The modules beside this one read
+and write them, one subject each. A change here needs a migration (flywheel/ledger/migrations); a test
+compares the two.
 """
+
+import enum
 
 from sqlalchemy import (
     JSON,
     BigInteger,
     Boolean,
     Column,
+    Enum,
     Float,
     ForeignKey,
     Index,
@@ -21,6 +25,7 @@ from sqlalchemy import (
 )
 
 from flywheel.ledger.dialects import Answers, Utc
+from flywheel.records import FailureState, FeedbackKind, Purpose, Share, Split, Verdict
 
 metadata = MetaData(
     naming_convention={
@@ -40,8 +45,14 @@ def sequence() -> Column[int]:
     return Column("seq", _Sequence, primary_key=True, autoincrement=True)
 
 
-def _sample() -> Column[str]:
-    return Column("sample_id", String(64), ForeignKey("samples.id"), nullable=False)
+def one_of(kind: type[enum.StrEnum], length: int) -> Enum:
+    """A text in the database, in Python one of a few words."""
+    values = [word.value for word in kind]
+    return Enum(kind, native_enum=False, length=length, values_callable=lambda _: values)
+
+
+def _sample(*, index: bool = False) -> Column[str]:
+    return Column("sample_id", String(64), ForeignKey("samples.id"), nullable=False, index=index)
 
 
 # One row: which project this ledger is of.
@@ -64,7 +75,7 @@ samples = Table(
     Column("media_type", String(100), nullable=False),
     Column("metadata", JSON, nullable=False),
     Column("group", String(200), nullable=False),  # never crosses a split
-    Column("split", String(10), nullable=False),  # test: its group can only ever test
+    Column("split", one_of(Split, 10), nullable=False),  # test: its group can only ever test
     Column("created_at", Utc, nullable=False),
 )
 
@@ -81,14 +92,13 @@ predictions = Table(
     metadata,
     sequence(),
     Column("id", String(32), nullable=False, unique=True),
-    _sample(),
+    _sample(index=True),
     Column("answer", Answers, nullable=False),
     Column("confidence", Float, nullable=False),
     Column("embedding", LargeBinary, nullable=False),  # float32, little endian
     Column("latency_ms", Float, nullable=False),
     Column("model_digest", String(64), nullable=False),
     Column("created_at", Utc, nullable=False),
-    Index("ix_predictions_sample_id", "sample_id"),
 )
 
 feedback = Table(
@@ -96,12 +106,11 @@ feedback = Table(
     metadata,
     sequence(),
     Column("id", String(32), nullable=False, unique=True),
-    Column("prediction_id", String(32), ForeignKey("predictions.id"), nullable=False),
-    Column("kind", String(20), nullable=False),
+    Column("prediction_id", String(32), ForeignKey("predictions.id"), nullable=False, index=True),
+    Column("kind", one_of(FeedbackKind, 20), nullable=False),
     Column("value", Answers, nullable=False),
     Column("source", String(100), nullable=False, server_default=""),  # as the caller names it
     Column("created_at", Utc, nullable=False),
-    Index("ix_feedback_prediction_id", "prediction_id"),
 )
 
 watermarks = Table(
@@ -118,7 +127,7 @@ failures = Table(
     Column("prediction_id", String(32), ForeignKey("predictions.id"), nullable=False),
     Column("signals", JSON, nullable=False),  # name -> strength
     Column("strength", Float, nullable=False),  # of all signals together
-    Column("state", String(20), nullable=False),
+    Column("state", one_of(FailureState, 20), nullable=False),
     Column("created_at", Utc, nullable=False),
     Index("ix_failures_state", "state", "strength"),
 )
@@ -127,19 +136,17 @@ transitions = Table(
     "transitions",
     metadata,
     sequence(),
-    _sample(),
-    Column("state", String(20), nullable=False),
-    Column("night", Integer),
+    _sample(index=True),
+    Column("state", one_of(FailureState, 20), nullable=False),
+    Column("night", Integer, index=True),
     Column("at", Utc, nullable=False),
-    Index("ix_transitions_sample_id", "sample_id"),
-    Index("ix_transitions_night", "night"),
 )
 
 batches = Table(
     "batches",
     metadata,
     Column("id", String(64), primary_key=True),
-    Column("night", Integer, nullable=False),  # whose budget it spends
+    Column("night", Integer, nullable=False, index=True),  # whose budget it spends
     Column("population", Integer, nullable=False),
     Column("mean_confidence", Float),  # of that population
     Column("least_probability", Float),  # that any of it had of being drawn
@@ -147,20 +154,18 @@ batches = Table(
     Column("champion_digest", String(64)),
     Column("least_differing", Float),  # that any sample on which one differs had
     Column("created_at", Utc, nullable=False),
-    Index("ix_batches_night", "night"),
 )
 
 choices = Table(
     "choices",
     metadata,
     Column("sample_id", String(64), ForeignKey("samples.id"), primary_key=True),
-    Column("batch_id", String(64), ForeignKey("batches.id"), nullable=False),
+    Column("batch_id", String(64), ForeignKey("batches.id"), nullable=False, index=True),
     Column("prediction_id", String(32), ForeignKey("predictions.id"), nullable=False),
-    Column("share", String(20), nullable=False),
+    Column("share", one_of(Share, 20), nullable=False),
     Column("reason", String(500), nullable=False),
     Column("priority", Float, nullable=False),
     Column("inclusion_probability", Float),
-    Index("ix_choices_batch_id", "batch_id"),
 )
 
 # A project in Label Studio that we fill until it is full; experts have their own.
@@ -181,25 +186,24 @@ labeling_tasks = Table(
     metadata,
     sequence(),
     _sample(),
-    Column("purpose", String(20), nullable=False),  # choice, gold or review
+    Column("purpose", one_of(Purpose, 20), nullable=False),  # choice, gold or review
     Column("campaign", Integer, ForeignKey("campaigns.id")),  # none while it waits
     Column("key", String(64), unique=True),  # of the sample in this campaign
     Column("external_id", Integer),
-    Column("state", String(20), nullable=False),  # waiting, sent, done, refused or withdrawn
+    # waiting, sent, done, refused or withdrawn
+    Column("state", String(20), nullable=False, index=True),
     Column("note", String(500), nullable=False, default=""),
     Column("num_annotators", Integer, nullable=False),  # asked in all
     Column("shown", Boolean, nullable=False),  # whether they see the model's answer
     Column("priority", Float, nullable=False),  # its own, without ageing
     Column("place", Float),  # in the queue, as Label Studio has it
     Column("data", JSON(none_as_null=True)),  # as it was sent
-    Column("night", Integer, nullable=False),  # whose budget asked for it
+    Column("night", Integer, nullable=False, index=True),  # whose budget asked for it
     Column("created_at", Utc, nullable=False),
     Column("sent_at", Utc),
     Column("seen_at", Utc),  # Label Studio's own time of the change that was read last
     UniqueConstraint("sample_id", "purpose", name="uq_labeling_tasks_sample_id_purpose"),
-    Index("ix_labeling_tasks_state", "state"),
     Index("ix_labeling_tasks_campaign", "campaign", "external_id"),
-    Index("ix_labeling_tasks_night", "night"),
 )
 
 # Labeling tasks of a project that is not ours, whose annotations count too.
@@ -208,9 +212,8 @@ adopted = Table(
     metadata,
     Column("project", Integer, primary_key=True, autoincrement=False),
     Column("external_id", Integer, primary_key=True, autoincrement=False),
-    _sample(),
+    _sample(index=True),
     Column("data_digest", String(32), nullable=False),  # of its data, which may be edited
-    Index("ix_adopted_sample_id", "sample_id"),
 )
 
 # Answers asked for after a labeling task had been sent: a second opinion, say.
@@ -218,23 +221,21 @@ requests = Table(
     "requests",
     metadata,
     sequence(),
-    _sample(),
-    Column("purpose", String(20), nullable=False),
+    _sample(index=True),
+    Column("purpose", one_of(Purpose, 20), nullable=False),
     Column("num_annotators", Integer, nullable=False),  # asked on top
     Column("reason", String(500), nullable=False),
-    Column("night", Integer, nullable=False),
+    Column("night", Integer, nullable=False, index=True),
     Column("at", Utc, nullable=False),
     Column("done_at", Utc),  # once Label Studio asks them
-    Index("ix_requests_night", "night"),
-    Index("ix_requests_sample_id", "sample_id"),
 )
 
 annotations = Table(
     "annotations",
     metadata,
     Column("id", String(64), primary_key=True),
-    _sample(),
-    Column("purpose", String(20), nullable=False),  # of its labeling task
+    _sample(index=True),
+    Column("purpose", one_of(Purpose, 20), nullable=False),  # of its labeling task
     Column("labeling_task", String(40)),  # campaign/external id
     Column("annotator", String(200), nullable=False),
     Column("answer", Answers(none_as_null=True)),
@@ -242,11 +243,9 @@ annotations = Table(
     Column("refused", String(500)),  # why the annotation is no answer of the task
     Column("deleted_at", Utc),
     Column("lead_time_seconds", Float),
-    Column("updated_at", Utc, nullable=False),
-    Column("settled", Boolean, nullable=False),  # false until the consensus has taken it in
-    Index("ix_annotations_sample_id", "sample_id"),
-    Index("ix_annotations_settled", "settled"),
-    Index("ix_annotations_updated_at", "updated_at"),
+    Column("updated_at", Utc, nullable=False, index=True),
+    # false until the consensus has taken it in
+    Column("settled", Boolean, nullable=False, index=True),
 )
 
 # What each person's answers showed of them, as of the last time that labels were made.
@@ -266,13 +265,12 @@ labels = Table(
     "labels",
     metadata,
     sequence(),
-    _sample(),
+    _sample(index=True),
     Column("answer", Answers(none_as_null=True)),  # NULL: withdrawn
     Column("reliability", Float, nullable=False),
     Column("num_annotations", Integer, nullable=False),
     Column("source", String(20), nullable=False),  # annotators, sensor, imported or start
     Column("created_at", Utc, nullable=False),
-    Index("ix_labels_sample_id", "sample_id"),
 )
 
 dataset_versions = Table(
@@ -287,23 +285,6 @@ dataset_versions = Table(
     Column("train_set_digest", String(64), nullable=False),
     Column("test_set_digest", String(64), nullable=False),
     Column("created_at", Utc, nullable=False),
-)
-
-checkpoints = Table(
-    "checkpoints",
-    metadata,
-    Column("digest", String(64), primary_key=True),
-    Column("record", JSON, nullable=False),
-    Column("created_at", Utc, nullable=False),
-)
-
-# Models that were trained on parts of a dataset version, only to forecast from.
-probes = Table(
-    "probes",
-    metadata,
-    sequence(),
-    Column("dataset_id", String(64), nullable=False),
-    Column("record", JSON, nullable=False),
 )
 
 reports = Table(
@@ -332,7 +313,7 @@ decisions = Table(
     Column("id", String(64), nullable=False, unique=True),
     Column("night", Integer, nullable=False),
     Column("report_id", String(64), ForeignKey("reports.id"), nullable=False),
-    Column("verdict", String(20), nullable=False),
+    Column("verdict", one_of(Verdict, 20), nullable=False),
     Column("reasons", JSON, nullable=False),
     Column("e_value", Float),
     Column("needed_e_value", Float),
@@ -376,17 +357,6 @@ openings = Table(
     Index("ix_openings_generation", "generation", "number"),
 )
 
-releases = Table(
-    "releases",
-    metadata,
-    Column("number", Integer, primary_key=True, autoincrement=False),
-    Column("checkpoint_digest", String(64), ForeignKey("checkpoints.digest"), nullable=False),
-    Column("previous_digest", String(64)),
-    Column("reason", String(500), nullable=False),
-    Column("threshold", Float),  # confidence below which the server defers
-    Column("created_at", Utc, nullable=False),
-)
-
 nights = Table(
     "nights",
     metadata,
@@ -395,21 +365,6 @@ nights = Table(
     Column("finished_at", Utc),
     Column("slot", Utc),  # the time of the schedule that it belongs to
     Column("is_early", Boolean, nullable=False, default=False),
-)
-
-# A person is asked whether a promoted candidate shall be released.
-approvals = Table(
-    "approvals",
-    metadata,
-    Column("decision_id", String(64), ForeignKey("decisions.id"), primary_key=True),
-    Column("night", Integer, nullable=False),
-    Column("asked_at", Utc, nullable=False),
-    Column("deadline", Utc, nullable=False),
-    Column("at_deadline", String(20), nullable=False),  # approve or decline
-    Column("answer", String(20)),  # the same, or superseded
-    Column("answered_by", String(200)),
-    Column("reason", String(500)),
-    Column("answered_at", Utc),
 )
 
 # Who took a lock last; whether it is held is for the system or PostgreSQL to say (locks.py).

@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 from sqlalchemy import (
     Column,
     ColumnElement,
     Connection,
-    Row,
+    Select,
     and_,
     func,
     insert,
@@ -22,13 +21,20 @@ from sqlalchemy import (
     update,
 )
 
-from flywheel.ledger.adopted import is_brought
-from flywheel.ledger.door_tables import shadows
+from flywheel.ledger.annotations import is_brought
+from flywheel.ledger.codec import from_row
+from flywheel.ledger.dialects import in_parts
+from flywheel.ledger.predictions import read_embedding
+from flywheel.ledger.serving_tables import shadows
 from flywheel.ledger.tables import choices, feedback, predictions, samples, trained, watermarks
 from flywheel.records import Array, FeedbackKind, Json, Split
 
 _LOGS = {"predictions": predictions, "feedback": feedback, "shadows": shadows}
-_SUSPECT = tuple(predictions.c[name] for name in ("id", "sample_id", "answer", "confidence"))
+_SUSPECT = (
+    predictions.c.id.label("prediction_id"),
+    *(predictions.c[name] for name in ("sample_id", "answer", "confidence")),
+)
+_CANDIDATE = tuple(column for column in _SUSPECT if column.name != "answer")
 
 
 class Suspect(NamedTuple):
@@ -104,7 +110,7 @@ def low_confidence(
         _between(predictions.c.seq, after, upto), predictions.c.confidence < threshold
     )
     for row in connection.execute(query.order_by(predictions.c.seq)):
-        yield _suspect(row, None)
+        yield from_row(Suspect, row, feedback=None)
 
 
 def disputed(connection: Connection, after: int, upto: int) -> Iterator[Suspect]:
@@ -116,20 +122,23 @@ def disputed(connection: Connection, after: int, upto: int) -> Iterator[Suspect]
         .order_by(shadows.c.seq)
     )
     for row in connection.execute(query):
-        suspect = _suspect(row, None)
-        yield suspect._replace(confidence=max(suspect.confidence, row.other))
+        confidence = max(row.confidence, row.other)
+        yield from_row(Suspect, row, confidence=confidence, feedback=None)
 
 
 def with_feedback(connection: Connection, after: int, upto: int) -> Iterator[Suspect]:
     """Predictions that got feedback in the window (after, upto] of the feedback log."""
-    query = (
+    for row in connection.execute(_with_feedback(after, upto)):
+        yield from_row(Suspect, row, feedback=(row.kind, row.value))
+
+
+def _with_feedback(after: int, upto: int) -> Select[Any]:
+    return (
         select(*_SUSPECT, feedback.c.kind, feedback.c.value)
         .join(feedback, feedback.c.prediction_id == predictions.c.id)
         .where(_between(feedback.c.seq, after, upto))
         .order_by(feedback.c.seq)
     )
-    for row in connection.execute(query):
-        yield _suspect(row, (row.kind, row.value))
 
 
 class Outcome(NamedTuple):
@@ -150,7 +159,7 @@ def outcomes_between(
         .join(samples, samples.c.id == predictions.c.sample_id)
         .where(
             _between(feedback.c.seq, after, upto),
-            feedback.c.kind == FeedbackKind.OUTCOME.value,
+            feedback.c.kind == FeedbackKind.OUTCOME,
             predictions.c.model_digest == digest,
         )
         .order_by(feedback.c.seq.desc())
@@ -164,19 +173,10 @@ def feedback_in_training(
     connection: Connection, kind: FeedbackKind, after: int, upto: int
 ) -> Iterator[Suspect]:
     """Predictions on samples that may train and got feedback of a kind in the window (after, upto]."""
-    query = (
-        select(*_SUSPECT, feedback.c.kind, feedback.c.value)
-        .join(feedback, feedback.c.prediction_id == predictions.c.id)
-        .join(samples, samples.c.id == predictions.c.sample_id)
-        .where(
-            _between(feedback.c.seq, after, upto),
-            feedback.c.kind == kind.value,
-            samples.c.split == Split.TRAIN.value,
-        )
-        .order_by(feedback.c.seq)
-    )
+    query = _with_feedback(after, upto).join(samples, samples.c.id == predictions.c.sample_id)
+    query = query.where(feedback.c.kind == kind, samples.c.split == Split.TRAIN)
     for row in connection.execute(query):
-        yield _suspect(row, (row.kind, row.value))
+        yield from_row(Suspect, row, feedback=(row.kind, row.value))
 
 
 def population(
@@ -187,7 +187,7 @@ def population(
     Samples that are in a batch, of a group that a model was trained on, or that came with a label
     from somewhere else, may not.
     """
-    of_split = [] if split is None else [samples.c.split == split.value]
+    of_split = [] if split is None else [samples.c.split == split]
     first = (
         select(func.min(predictions.c.seq).label("seq"))
         .join(samples, samples.c.id == predictions.c.sample_id)
@@ -203,22 +203,16 @@ def population(
         .group_by(predictions.c.sample_id)
         .subquery()
     )
-    columns = (predictions.c.sample_id, predictions.c.id, predictions.c.confidence)
-    query = select(*columns).join(first, first.c.seq == predictions.c.seq)
+    query = select(*_CANDIDATE).join(first, first.c.seq == predictions.c.seq)
     rows = connection.execute(query.order_by(predictions.c.seq))
-    return [
-        Candidate(sample_id=row.sample_id, prediction_id=row.id, confidence=row.confidence)
-        for row in rows
-    ]
+    return [from_row(Candidate, row) for row in rows]
 
 
 def production_sample(connection: Connection, places: Sequence[int]) -> list[Served]:
     """The samples of the predictions at these places of the log, each sample once."""
     query = (
         select(
-            predictions.c.sample_id,
-            predictions.c.id,
-            predictions.c.confidence,
+            *_CANDIDATE,
             samples.c.split,
             choices.c.batch_id,
             is_brought(predictions.c.sample_id).label("is_brought"),
@@ -228,12 +222,11 @@ def production_sample(connection: Connection, places: Sequence[int]) -> list[Ser
         .order_by(predictions.c.seq)
     )
     found: dict[str, Served] = {}
-    for start in range(0, len(places), _CHUNK):
-        here = query.where(predictions.c.seq.in_(places[start : start + _CHUNK]))
-        for row in connection.execute(here):
+    for part in in_parts(places):
+        for row in connection.execute(query.where(predictions.c.seq.in_(part))):
             is_known = row.batch_id is not None or row.is_brought
-            free = not is_known and row.split == Split.TRAIN.value
-            found[row.sample_id] = Served(row.sample_id, row.id, row.confidence, free)
+            free = not is_known and row.split == Split.TRAIN
+            found[row.sample_id] = from_row(Served, row, may_be_chosen=free)
     return list(found.values())
 
 
@@ -245,36 +238,16 @@ def recent_samples(connection: Connection, limit: int) -> list[str]:
 
 def logged(connection: Connection, prediction_ids: Sequence[str]) -> dict[str, Logged]:
     """What was logged of each prediction, without its answer."""
-    found: dict[str, Logged] = {}
-    columns = (
-        predictions.c.id,
-        predictions.c.model_digest,
-        predictions.c.confidence,
-        predictions.c.embedding,
-    )
-    for start in range(0, len(prediction_ids), _CHUNK):
-        query = select(*columns).where(predictions.c.id.in_(prediction_ids[start : start + _CHUNK]))
-        for row in connection.execute(query):
-            embedding = np.frombuffer(row.embedding, dtype="<f4")
-            found[row.id] = Logged(row.model_digest, row.confidence, embedding)
-    return found
-
-
-def _suspect(row: Row[Any], feedback: tuple[str, Json] | None) -> Suspect:
-    return Suspect(
-        prediction_id=row.id,
-        sample_id=row.sample_id,
-        answer=row.answer,
-        confidence=row.confidence,
-        feedback=feedback,
-    )
+    query = select(predictions.c.id, *(predictions.c[name] for name in Logged._fields))
+    return {
+        row.id: from_row(Logged, row, embedding=read_embedding(row.embedding))
+        for part in in_parts(prediction_ids)
+        for row in connection.execute(query.where(predictions.c.id.in_(part)))
+    }
 
 
 def _between(column: Column[int], after: int, upto: int) -> ColumnElement[bool]:
     return and_(column > after, column <= upto)
-
-
-_CHUNK = 500  # places in one IN (...): both databases limit the parameters of a statement
 
 
 class Pick(NamedTuple):
@@ -294,31 +267,12 @@ class Pick(NamedTuple):
 def picked(connection: Connection, places: Sequence[int]) -> list[Pick]:
     """The predictions at these places, oldest first; a place without one is passed over."""
     query = (
-        select(
-            predictions.c.sample_id,
-            predictions.c.id,
-            predictions.c.model_digest,
-            samples.c.group,
-            predictions.c.confidence,
-            predictions.c.embedding,
-            predictions.c.answer,
-        )
+        select(*_SUSPECT, predictions.c.model_digest, predictions.c.embedding, samples.c.group)
         .join(samples, samples.c.id == predictions.c.sample_id)
         .order_by(predictions.c.seq)
     )
-    found: list[Pick] = []
-    for start in range(0, len(places), _CHUNK):
-        here = query.where(predictions.c.seq.in_(places[start : start + _CHUNK]))
-        found += [
-            Pick(
-                sample_id=row.sample_id,
-                prediction_id=row.id,
-                model_digest=row.model_digest,
-                group=row.group,
-                confidence=row.confidence,
-                embedding=np.frombuffer(row.embedding, dtype="<f4"),
-                answer=row.answer,
-            )
-            for row in connection.execute(here)
-        ]
-    return found
+    return [
+        from_row(Pick, row, embedding=read_embedding(row.embedding))
+        for part in in_parts(places)
+        for row in connection.execute(query.where(predictions.c.seq.in_(part)))
+    ]

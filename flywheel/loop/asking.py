@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, select
 
 from flywheel.annotate import affordable_answers
-from flywheel.ledger.adopted import is_brought
-from flywheel.ledger.annotations import newest_labels
+from flywheel.ledger.annotations import is_brought, newest_labels
 from flywheel.ledger.batches import add_batch
 from flywheel.ledger.browse import Seen, cases_of
 from flywheel.ledger.failures import move_failures

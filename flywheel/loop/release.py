@@ -19,13 +19,13 @@ from flywheel.evaluate import Rows, answered_right, latency_fault
 from flywheel.handover import advance, begin_handover, describe_handover
 from flywheel.ledger.datasets import read_manifest
 from flywheel.ledger.failures import failures_in, move_failures, num_moved
-from flywheel.ledger.handovers import get_handover
 from flywheel.ledger.judged import report_of_night
 from flywheel.ledger.locks import hold
 from flywheel.ledger.releases import (
     RELEASE_LOCK,
     add_release,
     current_release,
+    get_handover,
     release_history,
 )
 from flywheel.ledger.rollouts import Rollout, last_rollout, mark_rollout, running_rollout

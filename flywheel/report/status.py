@@ -17,7 +17,6 @@ from flywheel.ledger.campaigns import labeling_projects
 from flywheel.ledger.codec import from_json
 from flywheel.ledger.datasets import latest_version
 from flywheel.ledger.failures import count_failures
-from flywheel.ledger.handovers import get_handover
 from flywheel.ledger.history import get_night
 from flywheel.ledger.judged import (
     get_decision,
@@ -34,7 +33,7 @@ from flywheel.ledger.progress import (
     count_labeling,
     count_refused,
 )
-from flywheel.ledger.releases import current_release
+from flywheel.ledger.releases import current_release, get_handover
 from flywheel.ledger.rollouts import last_rollout
 from flywheel.loop import Loop
 from flywheel.loop.context import LOOP

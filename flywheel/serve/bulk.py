@@ -22,9 +22,8 @@ from flywheel.errors import FlywheelError
 from flywheel.handover import keep_trying, manifest_of
 from flywheel.intake import Kind, Placing, Reading, Row, Taken, json_row, pieces_of, read_rows, take
 from flywheel.ledger import Ledger
-from flywheel.ledger.handovers import get_handover
 from flywheel.ledger.intake import Arrived
-from flywheel.ledger.releases import current_release
+from flywheel.ledger.releases import current_release, get_handover
 from flywheel.project import Project
 from flywheel.records import Release, Sample
 from flywheel.serve.events import Debouncer

@@ -236,7 +236,7 @@ def _serve(folder: Path, mode: str) -> None:
 
     from flywheel.blobs import Blobs
     from flywheel.ledger import Ledger
-    from flywheel.ledger.tables import checkpoints, releases
+    from flywheel.ledger.serving_tables import checkpoints, releases
     from flywheel.model import weights_of
     from flywheel.project import load_project
     from flywheel.serve import create_app

@@ -20,9 +20,9 @@ from worlds.logs import outcome, prediction, write_lines
 from flywheel.blobs import Blobs
 from flywheel.intake import Placing, Reading, bring, open_log
 from flywheel.ledger import Ledger
-from flywheel.ledger.door_tables import early_feedback, incomplete
 from flywheel.ledger.intake import Completed, complete, incomplete_ones
 from flywheel.ledger.predictions import get_prediction
+from flywheel.ledger.serving_tables import early_feedback, incomplete
 from flywheel.ledger.tables import feedback, predictions
 from flywheel.project import Project
 

@@ -24,7 +24,8 @@ from flywheel.ledger.releases import current_release
 from flywheel.ledger.rollouts import Rollout, Stage, begin_rollout, last_rollout
 from flywheel.ledger.samples import load_samples
 from flywheel.ledger.segments import log_folder, take_in
-from flywheel.ledger.tables import checkpoints, feedback, predictions, releases
+from flywheel.ledger.serving_tables import checkpoints, releases
+from flywheel.ledger.tables import feedback, predictions
 from flywheel.model import weights_of
 from flywheel.project import load_project
 from flywheel.serve import ModelServer

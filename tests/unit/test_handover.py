@@ -16,7 +16,7 @@ from worlds.quick import quick
 
 from flywheel import handover
 from flywheel.handover import advance, describe_handover, is_due_again, keep_trying
-from flywheel.ledger.handovers import Handover
+from flywheel.ledger.releases import Handover
 from flywheel.loop.release import roll_back
 from flywheel.loop.submit import register_champion
 from flywheel.report import status

@@ -9,7 +9,7 @@ from worlds.letters import CONFIG
 from flywheel.annotate import PullResult, make_labels
 from flywheel.annotate.adopt import AdoptInto, adopt
 from flywheel.errors import RefusedError, UnavailableError
-from flywheel.ledger.adopted import adopted_tasks
+from flywheel.ledger.annotations import adopted_tasks
 from flywheel.ledger.datasets import current_labels
 from flywheel.ledger.tables import samples
 from flywheel.ledger.windows import latest, population

@@ -11,10 +11,10 @@ from worlds.logs import outcome, prediction, write_lines
 
 from flywheel.errors import UserError
 from flywheel.intake import Placing, Reading, look_at, open_log
-from flywheel.ledger.door_tables import early_feedback
 from flywheel.ledger.intake import num_incomplete
 from flywheel.ledger.predictions import get_prediction
 from flywheel.ledger.samples import find_sample, load_samples
+from flywheel.ledger.serving_tables import early_feedback
 from flywheel.ledger.tables import feedback, predictions
 
 UUID = "0c9a6b4e-5f0d-4a55-9ad3-1f4f9b1c2d3e"

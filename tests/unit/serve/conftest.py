@@ -17,7 +17,7 @@ from sqlalchemy import insert
 from flywheel.blobs import Blobs
 from flywheel.ledger import Ledger
 from flywheel.ledger.segments import log_folder, take_in
-from flywheel.ledger.tables import checkpoints, releases
+from flywheel.ledger.serving_tables import checkpoints, releases
 from flywheel.model import weights_of
 from flywheel.project import load_project
 from flywheel.serve import command_token, create_app

@@ -8,12 +8,12 @@ import pytest
 from sqlalchemy import func, insert, select
 
 from flywheel.collect import collect
-from flywheel.ledger.door_tables import shadows
 from flywheel.ledger.failures import failures_in
 from flywheel.ledger.releases import current_release
 from flywheel.ledger.rollouts import Rollout, Stage, begin_rollout, last_rollout
 from flywheel.ledger.segments import take_in
-from flywheel.ledger.tables import checkpoints, predictions
+from flywheel.ledger.serving_tables import checkpoints, shadows
+from flywheel.ledger.tables import predictions
 from flywheel.ledger.windows import latest
 from flywheel.model import Model
 from flywheel.records import FailureState

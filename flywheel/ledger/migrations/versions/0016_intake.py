@@ -2,7 +2,7 @@
 
 from alembic import op
 
-from flywheel.ledger.door_tables import early_feedback, incomplete
+from flywheel.ledger.serving_tables import early_feedback, incomplete
 
 revision = "0016"
 down_revision = "0015"

@@ -2,7 +2,7 @@
 
 from alembic import op
 
-from flywheel.ledger.door_tables import handovers
+from flywheel.ledger.serving_tables import handovers
 
 revision = "0017"
 down_revision = "0016"

@@ -2,7 +2,7 @@
 
 from alembic import op
 
-from flywheel.ledger.door_tables import rollouts, shadows
+from flywheel.ledger.serving_tables import rollouts, shadows
 
 revision = "0018"
 down_revision = "0017"

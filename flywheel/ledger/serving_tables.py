@@ -1,9 +1,53 @@
-"""The ledger's tables of what servers send, and of candidates on live traffic; see tables.py."""
+"""The ledger's tables of models, their releases and what servers send of them; see tables.py."""
 
-from sqlalchemy import JSON, Boolean, Column, Float, ForeignKey, Index, Integer, String, Table
+from sqlalchemy import JSON, Boolean, Column, Float, ForeignKey, Integer, String, Table
 
 from flywheel.ledger.dialects import Answers, Utc
-from flywheel.ledger.tables import metadata, sequence
+from flywheel.ledger.tables import metadata, one_of, sequence
+from flywheel.records import Consent, FeedbackKind
+
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("digest", String(64), primary_key=True),
+    Column("record", JSON, nullable=False),
+    Column("created_at", Utc, nullable=False),
+)
+
+# Models that were trained on parts of a dataset version, only to forecast from.
+probes = Table(
+    "probes",
+    metadata,
+    sequence(),
+    Column("dataset_id", String(64), nullable=False),
+    Column("record", JSON, nullable=False),
+)
+
+releases = Table(
+    "releases",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("checkpoint_digest", String(64), ForeignKey("checkpoints.digest"), nullable=False),
+    Column("previous_digest", String(64)),
+    Column("reason", String(500), nullable=False),
+    Column("threshold", Float),  # confidence below which the server defers
+    Column("created_at", Utc, nullable=False),
+)
+
+# A person is asked whether a promoted candidate shall be released.
+approvals = Table(
+    "approvals",
+    metadata,
+    Column("decision_id", String(64), ForeignKey("decisions.id"), primary_key=True),
+    Column("night", Integer, nullable=False),
+    Column("asked_at", Utc, nullable=False),
+    Column("deadline", Utc, nullable=False),
+    Column("at_deadline", one_of(Consent, 20), nullable=False),  # approve or decline
+    Column("answer", one_of(Consent, 20)),  # the same, or superseded
+    Column("answered_by", String(200)),
+    Column("reason", String(500)),
+    Column("answered_at", Utc),
+)
 
 # Predictions that came without a confidence or an embedding, until a collection computes them.
 incomplete = Table(
@@ -19,12 +63,11 @@ early_feedback = Table(
     "early_feedback",
     metadata,
     Column("id", String(32), primary_key=True),
-    Column("prediction_id", String(32), nullable=False),
-    Column("kind", String(20), nullable=False),
+    Column("prediction_id", String(32), nullable=False, index=True),
+    Column("kind", one_of(FeedbackKind, 20), nullable=False),
     Column("value", JSON, nullable=False),
     Column("source", String(100), nullable=False),
     Column("created_at", Utc, nullable=False),
-    Index("ix_early_feedback_prediction_id", "prediction_id"),
 )
 
 # How far a release has come that a server of the user's own is to serve.
@@ -68,7 +111,7 @@ shadows = Table(
     "shadows",
     metadata,
     sequence(),
-    Column("prediction_id", String(32), nullable=False),
+    Column("prediction_id", String(32), nullable=False, index=True),
     Column("rollout", Integer, ForeignKey("rollouts.number"), nullable=False),
     Column("role", String(10), nullable=False),  # shadow
     Column("answer", Answers),  # of the candidate; none where it failed
@@ -77,5 +120,4 @@ shadows = Table(
     Column("differs", Boolean, nullable=False),
     Column("fault", String(500), nullable=False),
     Column("created_at", Utc, nullable=False),
-    Index("ix_shadows_prediction_id", "prediction_id"),
 )
