@@ -5,10 +5,8 @@ annotators see, the pre-annotation, the parsing of annotations, when two agree, 
 several, and for marks on pictures their drawing. README.md has the table of what goes with what.
 """
 
-from flywheel.labeling.classes import choice, choices
-from flywheel.labeling.entries import free_text, number
-from flywheel.labeling.marks import boxes, keypoints
-from flywheel.labeling.outlines import polygons
+from flywheel.labeling.entries import choice, choices, free_text, number
+from flywheel.labeling.marks import boxes, keypoints, polygons
 from flywheel.labeling.passages import spans
 from flywheel.labeling.views import Shown, audio, html, image, row_of, table, text, text_of
 

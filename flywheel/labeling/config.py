@@ -1,4 +1,4 @@
-"""Label Studio's XML configs, and the names in them.
+"""Label Studio's XML configs with the names in them, and its results: what an annotator chose or wrote.
 
 Names that users choose reach the XML escaped, in double quotes: Label Studio's client reads no
 others. A name that its editor would change is refused when the task is made, not by an annotator.
@@ -7,11 +7,12 @@ others. A name that its editor would change is refused when the task is made, no
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 
-from flywheel.errors import TaskError
+from flywheel.errors import AnnotationError, TaskError
 from flywheel.labeling.views import Shown
+from flywheel.records import Json
 
 UNUSABLE = "unusable"
 """what annotators choose for a sample in which nothing can be seen, heard or read"""
@@ -111,3 +112,52 @@ def _colour(index: int) -> str:
     channels = [(hue / 30.0 + shift) % 12.0 for shift in (0.0, 8.0, 4.0)]
     levels = [lightness - chroma / 2 * max(-1.0, min(k - 3.0, 9.0 - k, 1.0)) for k in channels]
     return "#" + "".join(f"{round(255 * level):02x}" for level in levels)
+
+
+_MOST_SHOWN = 20
+
+
+def values_of(result: Sequence[Mapping[str, Json]], control: str) -> Iterator[Mapping[str, Json]]:
+    """The values of a control's regions."""
+    for region in result:
+        if region.get("from_name") == control:
+            value = region.get("value")
+            yield value if isinstance(value, Mapping) else {}
+
+
+def listed(value: Mapping[str, Json], key: str) -> list[Json]:
+    """What a region's value has under a key; Label Studio writes a list even of one."""
+    found = value.get(key)
+    return found if isinstance(found, list) else [] if found is None else [found]
+
+
+def chosen(result: Sequence[Mapping[str, Json]], control: str) -> list[Json]:
+    """Every choice that an annotator made in a control."""
+    return [one for value in values_of(result, control) for one in listed(value, "choices")]
+
+
+def refuse_unusable(choices: Sequence[Json], wanted: str) -> None:
+    """Raise for an annotation that says that there is nothing to label.
+
+    Raises:
+        AnnotationError: it does; the sample gets no label.
+    """
+    if UNUSABLE in choices:
+        raise AnnotationError(
+            f"an annotation says {UNUSABLE!r}, so the sample gets no label. A label would be {wanted}"
+        )
+
+
+def check_usable(result: Sequence[Mapping[str, Json]], wanted: str) -> None:
+    """Raise for an annotation in which the button of `unusable_control` is chosen.
+
+    Raises:
+        AnnotationError: see `refuse_unusable`.
+    """
+    refuse_unusable(chosen(result, USABLE), wanted)
+
+
+def some_of(names: Sequence[str]) -> str:
+    """The names for a message, the first of very many."""
+    more = f" and {len(names) - _MOST_SHOWN} more" if len(names) > _MOST_SHOWN else ""
+    return f"{', '.join(names[:_MOST_SHOWN])}{more}"

@@ -13,9 +13,16 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from flywheel.errors import AnnotationError, TaskError
-from flywheel.labeling.config import check_names, config, labels_control
+from flywheel.labeling.config import (
+    check_names,
+    check_usable,
+    config,
+    labels_control,
+    listed,
+    some_of,
+    values_of,
+)
 from flywheel.labeling.matching import Element, Matching
-from flywheel.labeling.results import check_usable, listed, some_of, values_of
 from flywheel.labeling.views import Shown
 from flywheel.records import Json, Sample
 from flywheel.task import Labeling

@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flywheel.labeling import boxes, free_text, image, keypoints, number, polygons, spans, text
-from flywheel.labeling.marks import box_ious
-from flywheel.labeling.outlines import polygon_ious
+from flywheel.labeling.marks import box_ious, polygon_ious
 from flywheel.labeling.passages import span_overlaps
 
 BOXES = boxes(image(), ["a", "b"])
