@@ -20,10 +20,17 @@ from scipy.spatial.transform import Rotation
 from sklearn.linear_model import Ridge
 from sklearn.neighbors import NearestNeighbors
 
-from flywheel.examples.pose.camera import IMAGE_PIXELS, Camera, decode
 from flywheel.examples.pose.labeling import nearest_turn
 from flywheel.examples.pose.part import Part
-from flywheel.examples.pose.posing import Pose, mean_rotation, read_pose, write_pose
+from flywheel.examples.pose.posing import (
+    IMAGE_PIXELS,
+    Camera,
+    Pose,
+    decode,
+    mean_rotation,
+    read_pose,
+    write_pose,
+)
 from flywheel.records import Array, Json, Sample
 from flywheel.task import Baseline, Predictor
 

@@ -18,16 +18,20 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from flywheel.errors import AnnotationError
-from flywheel.examples.pose.camera import (
+from flywheel.examples.pose.part import Part
+from flywheel.examples.pose.pnp import Marks, check_points, explain, fit, outlier
+from flywheel.examples.pose.posing import (
     IMAGE_PIXELS,
     PICTURE_SCALE,
     Camera,
+    Pose,
+    angle_deg,
+    mean_rotation,
     picture,
     project,
+    read_pose,
+    write_pose,
 )
-from flywheel.examples.pose.part import Part
-from flywheel.examples.pose.pnp import Marks, check_points, explain, fit, outlier
-from flywheel.examples.pose.posing import Pose, angle_deg, mean_rotation, read_pose, write_pose
 from flywheel.records import Array, Json, Media, Sample, is_number
 from flywheel.task import Labeling
 

@@ -2,11 +2,6 @@
 
 A mesh is a closed surface in metres, faces turned outwards. A broken one is refused and not
 repaired: a person who reads the message does that better.
-
-The distance from anywhere to the nearest of a fixed set of points is exact and fast. The points are
-sorted into a balanced tree of tight boxes, once. A query begins where the one before it ended, so it
-is fast when neighbours in the array are neighbours in space, as in `Nearest.points`; in any other order
-it is as exact, and a few times slower.
 """
 
 from __future__ import annotations
@@ -14,7 +9,6 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
-import numba
 import numpy as np
 import trimesh
 from scipy.spatial import ConvexHull
@@ -22,127 +16,6 @@ from scipy.spatial.distance import cdist
 
 from flywheel.errors import SettingsError
 from flywheel.records import Array
-
-_LEAF = 32
-"""points that are searched one after the other, a power of two"""
-
-# Sums may be taken in any order, which changes the last digit and lets a leaf use vector units.
-# Nothing here is NaN or infinite: points and queries are checked.
-_FAST = {"nnan", "nsz", "reassoc", "contract"}
-
-
-class Nearest:
-    """An index over points (N, 3), N >= 1, which never change."""
-
-    def __init__(self, points: Array) -> None:
-        points = np.asarray(points, dtype=np.float64)
-        if points.ndim != 2 or points.shape[1] != 3 or not len(points):
-            raise ValueError(f"points of shape {points.shape}; they must be (N, 3) with N >= 1")
-        if not np.isfinite(points).all():
-            raise ValueError(f"{len(points)} points, not all of them finite; leave those out")
-        num_levels = max(0, int(np.ceil(np.log2(len(points) / _LEAF))))
-        order = _halved(points, num_levels)
-        # Sorted: neighbours in this array are neighbours in space.
-        self.points: Array = points[order[np.sort(np.unique(order, return_index=True)[1])]]
-        self._boxes = _boxes(points[order], num_levels)
-        leaves = points[order].reshape(-1, _LEAF, 3)
-        self._leaves = np.ascontiguousarray(leaves.swapaxes(1, 2))  # (leaves, 3, _LEAF)
-
-    def distances(self, queries: Array) -> Array:
-        """Queries (..., 3) -> (...), distance to the nearest point, in float64.
-
-        Raises:
-            ValueError: a query is not finite.
-        """
-        flat = np.ascontiguousarray(queries, dtype=np.float64).reshape(-1, 3)
-        if not np.isfinite(flat).all():
-            raise ValueError(f"{len(flat)} queries, not all of them finite; leave those out")
-        found: Array = _search(flat, self._leaves, self._boxes)
-        return found.reshape(np.shape(queries)[:-1])
-
-
-def _halved(points: Array, num_levels: int) -> Array:
-    """Indices of points in the tree's order: every block is halved along its widest axis.
-
-    All leaves are of one size, so a few points come more than once; the nearest does not change.
-    """
-    order = np.arange(_LEAF << num_levels) % len(points)
-    # Halved on below the leaves, down to single points, so that neighbours follow one another.
-    for level in range(num_levels + _LEAF.bit_length() - 1):
-        blocks = order.reshape(1 << level, -1)
-        places = points[blocks]  # (blocks, size, 3)
-        widest = np.ptp(places, axis=1).argmax(axis=1)
-        along = np.take_along_axis(places, widest[:, None, None], axis=2)[..., 0]
-        order = np.take_along_axis(blocks, along.argsort(axis=1, kind="stable"), axis=1).ravel()
-    return order
-
-
-def _boxes(points: Array, num_levels: int) -> Array:
-    """(nodes, 6), low and high corner of every node; node k has the children 2k + 1 and 2k + 2."""
-    levels = [points.reshape(1 << level, -1, 3) for level in range(num_levels + 1)]
-    return np.concatenate([np.hstack([level.min(axis=1), level.max(axis=1)]) for level in levels])
-
-
-@numba.njit(cache=True, fastmath=_FAST)
-def _search(queries: Array, leaves: Array, boxes: Array) -> Array:
-    """(Q,), distance of each query to the nearest point.
-
-    It looks first into the leaf where the query before it ended, then into the other child of
-    each node on the way up to the root, as far as that is near enough.
-    """
-    num_inner = len(boxes) // 2
-    found = np.empty(len(queries))
-    waiting, gaps = np.empty(64, dtype=np.int64), np.empty(64)
-    leaf = num_inner
-    for number in range(len(queries)):
-        x, y, z = queries[number, 0], queries[number, 1], queries[number, 2]
-        best = _least(leaves[leaf - num_inner], x, y, z)
-        climbed = leaf
-        while climbed > 0:
-            waiting[0] = climbed + 1 if climbed % 2 else climbed - 1
-            gaps[0] = _gap(boxes[waiting[0]], x, y, z)
-            climbed = (climbed - 1) // 2
-            size = 1
-            while size > 0:
-                size -= 1
-                node = waiting[size]
-                if gaps[size] >= best:
-                    continue
-                if node < num_inner:
-                    child = 2 * node + 1
-                    first, second = _gap(boxes[child], x, y, z), _gap(boxes[child + 1], x, y, z)
-                    is_first = first <= second
-                    # The nearer child goes on top, so it is the next one to be looked into.
-                    waiting[size], gaps[size] = child + is_first, max(first, second)
-                    waiting[size + 1], gaps[size + 1] = child + 1 - is_first, min(first, second)
-                    size += 2
-                    continue
-                least = _least(leaves[node - num_inner], x, y, z)
-                if least < best:
-                    best, leaf = least, node
-        found[number] = np.sqrt(best)
-    return found
-
-
-@numba.njit(cache=True, fastmath=_FAST)
-def _least(points: Array, x: float, y: float, z: float) -> float:
-    """Squared distance to the nearest of points (3, _LEAF)."""
-    least: float = (points[0, 0] - x) ** 2 + (points[1, 0] - y) ** 2 + (points[2, 0] - z) ** 2
-    for place in range(1, _LEAF):
-        dx, dy, dz = points[0, place] - x, points[1, place] - y, points[2, place] - z
-        least = min(least, dx * dx + dy * dy + dz * dz)
-    return least
-
-
-@numba.njit(cache=True, fastmath=_FAST)
-def _gap(box: Array, x: float, y: float, z: float) -> float:
-    """Squared distance to a box (6,); 0 inside."""
-    dx = max(box[0] - x, x - box[3], 0.0)
-    dy = max(box[1] - y, y - box[4], 0.0)
-    dz = max(box[2] - z, z - box[5], 0.0)
-    squared: float = dx * dx + dy * dy + dz * dz
-    return squared
-
 
 _MOST_M = 2.0
 _LEAST_M = 0.005

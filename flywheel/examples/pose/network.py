@@ -16,9 +16,8 @@ from torch import nn
 from torch.nn import functional
 
 from flywheel.errors import TaskError
-from flywheel.examples.pose.camera import IMAGE_PIXELS, Camera, decode, rays
 from flywheel.examples.pose.part import Part
-from flywheel.examples.pose.posing import read_pose
+from flywheel.examples.pose.posing import IMAGE_PIXELS, Camera, decode, rays, read_pose
 from flywheel.records import Array, Json, Sample
 
 _FINE, _MIDDLE, _COARSE = 24, 48, 96

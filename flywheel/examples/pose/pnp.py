@@ -18,8 +18,7 @@ import numpy as np
 from scipy import stats
 from scipy.spatial.transform import Rotation
 
-from flywheel.examples.pose.camera import Camera, project, rays
-from flywheel.examples.pose.posing import Pose
+from flywheel.examples.pose.posing import Camera, Pose, project, rays
 from flywheel.records import Array
 
 _FEWEST_POINTS = 4

@@ -1,23 +1,152 @@
-"""The pose of a part before a camera, and its JSON form in answers and labels.
+"""The pose of a part before a camera, its JSON form in answers and labels, and the camera's picture.
 
     {"position_m": [x, y, z], "rotation": [w, x, y, z], "camera": [fx, fy, cx, cy],
      "std_cm": s, "std_deg": d}
 
-A point of the part is seen at x_c = R x_p + t, in the camera's frame. Rotations are (3, 3)
-matrices in code; quaternions are written w first and with w >= 0, so that one rotation has one
-text.
+A point of the part is seen at x_c = R x_p + t, in the camera's frame: x right, y down, z forward.
+Rotations are (3, 3) matrices in code; quaternions are written w first and with w >= 0, so that one
+rotation has one text.
+
+The camera is a pinhole; lens distortion must have been removed before. Pixel coordinates are OpenCV's:
+the centre of the top-left pixel is (0, 0), u points right and v down. A sample's picture is RGB, 8 bits
+a channel, square, of one size. It is never scaled here, since its intrinsics would then be silently wrong.
 """
 
 from __future__ import annotations
 
+import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from flywheel.errors import TaskError
-from flywheel.examples.pose.camera import Camera
-from flywheel.records import Array, Json, is_number
+from flywheel.errors import PayloadError, TaskError
+from flywheel.pictures import open_picture
+from flywheel.records import Array, Json, Sample, is_number
+
+IMAGE_PIXELS = 64
+"""side of a sample's picture"""
+PICTURE_SCALE = 8
+"""a pixel of the sample is shown to annotators as a square of this side"""
+
+_MAX_PIXELS = 1_000_000
+_EXAMPLE = '"camera": [70.0, 70.0, 31.5, 31.5]'
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Camera:
+    """Intrinsics of one picture, in pixels of that picture."""
+
+    fx: float
+    """focal length along u, px, > 0"""
+    fy: float
+    """focal length along v, px, > 0"""
+    cx: float
+    """u of the optical axis, px"""
+    cy: float
+    """v of the optical axis, px"""
+
+    @property
+    def values(self) -> list[float]:
+        """[fx, fy, cx, cy], as answers and metadata hold them."""
+        return [self.fx, self.fy, self.cx, self.cy]
+
+    @staticmethod
+    def read(values: Json) -> Camera:
+        """The camera of [fx, fy, cx, cy].
+
+        Raises:
+            ValueError: these are not four finite numbers, or a focal length is not above 0.
+        """
+        if not isinstance(values, list | tuple) or not all(map(is_number, values)):
+            raise ValueError(f"camera {values!r:.80} is not a list of numbers; send {_EXAMPLE}")
+        if len(values) != 4:
+            raise ValueError(
+                f"camera {values!r:.80} has {len(values)} numbers; send the four fx, fy, cx, cy"
+            )
+        fx, fy, cx, cy = (float(value) for value in values)
+        if min(fx, fy) <= 0.0:
+            raise ValueError(
+                f"camera [{fx:g}, {fy:g}, {cx:g}, {cy:g}] cannot be inverted; "
+                "the focal lengths fx and fy, its first two numbers, must be above 0 px"
+            )
+        return Camera(fx=fx, fy=fy, cx=cx, cy=cy)
+
+    @staticmethod
+    def of(metadata: Mapping[str, Json], name: str) -> Camera:
+        """The camera that a sample carries; `name` is what messages call the sample.
+
+        Raises:
+            PayloadError: the metadata has no camera, or an invalid one.
+        """
+        if "camera" not in metadata:
+            known = ", ".join(sorted(metadata)) or "nothing"
+            raise PayloadError(
+                f"{name}: its metadata has no camera, only {known}; "
+                f"send the intrinsics in pixels, {_EXAMPLE}"
+            )
+        try:
+            return Camera.read(metadata["camera"])
+        except ValueError as error:
+            raise PayloadError(f"{name}: {error}") from error
+
+
+def project(points: Array, camera: Camera) -> Array:
+    """Points (..., 3) of the camera frame -> pixels (..., 2); NaN for one not in front of it."""
+    depth = points[..., 2:]
+    seen = np.where(depth > 0.0, depth, np.nan)
+    pixels: Array = points[..., :2] / seen * [camera.fx, camera.fy] + [camera.cx, camera.cy]
+    return pixels
+
+
+def rays(pixels: Array, camera: Camera) -> Array:
+    """Pixels (..., 2) -> (..., 2), x / z and y / z of the points that are seen there."""
+    found: Array = (np.asarray(pixels) - [camera.cx, camera.cy]) / [camera.fx, camera.fy]
+    return found
+
+
+def decode(sample: Sample) -> Array:
+    """(H, W, 3) uint8, RGB; H = W = IMAGE_PIXELS.
+
+    Raises:
+        PayloadError: the payload is not a PNG or JPEG, of another size, or not RGB.
+    """
+    image = open_picture(sample, max_pixels=_MAX_PIXELS, ground=None)
+    _check(image, f"sample {sample.id[:12]}")
+    return np.array(image, dtype=np.uint8)
+
+
+def encode(pixels: Array) -> bytes:
+    """(H, W, 3) uint8, RGB -> PNG bytes, the same for the same pixels."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def picture(sample: Sample) -> bytes:
+    """PNG for annotators: every pixel of the sample as a square of PICTURE_SCALE.
+
+    Raises:
+        PayloadError: see `decode`.
+    """
+    return encode(decode(sample).repeat(PICTURE_SCALE, axis=0).repeat(PICTURE_SCALE, axis=1))
+
+
+def _check(image: Image.Image, name: str) -> None:
+    width, height = image.size
+    if (width, height) != (IMAGE_PIXELS, IMAGE_PIXELS):
+        raise PayloadError(
+            f"{name}: {width} x {height} pixels, {IMAGE_PIXELS} x {IMAGE_PIXELS} are needed; crop "
+            "or scale the picture before sending it, and its camera with it"
+        )
+    if image.mode != "RGB":
+        raise PayloadError(
+            f"{name}: a picture of mode {image.mode!r}, RGB with 8 bits a channel is needed; "
+            "convert it before sending it"
+        )
+
 
 _TOLERANCE = 1e-5
 _SAME_RAD = 1e-10
@@ -79,61 +208,6 @@ def mean_rotation(rotations: Array, weights: Array) -> Array:
     return matrix
 
 
-def check_rotation(matrix: Array) -> None:
-    """Check that a matrix is a rotation.
-
-    Raises:
-        ValueError: it is not (3, 3), not finite, not orthonormal, or a reflection.
-    """
-    matrix = np.asarray(matrix)
-    if matrix.shape != (3, 3):
-        raise ValueError(f"a rotation of shape {matrix.shape}; it must be (3, 3)")
-    if not np.isfinite(matrix).all():
-        raise ValueError(f"a rotation holds {_first_infinite(matrix)}; all numbers must be finite")
-    worst = float(np.abs(matrix @ matrix.T - np.eye(3)).max())
-    if worst > _TOLERANCE:
-        raise ValueError(
-            f"a rotation that is off by {worst:.2g} from orthonormal rows, {_TOLERANCE:g} is "
-            "allowed; divide out the scale, or take the nearest rotation by SVD"
-        )
-    if np.linalg.det(matrix) < 0.0:
-        raise ValueError(
-            "a rotation with determinant -1 is a mirror; it must be +1: turn one axis round"
-        )
-
-
-def from_quaternion(quaternions: Array) -> Array:
-    """Quaternions (..., 4), w first, of any length -> (..., 3, 3).
-
-    Raises:
-        ValueError: one has length 0, or is not finite.
-    """
-    quaternions = np.asarray(quaternions, dtype=np.float64)
-    if quaternions.shape[-1:] != (4,) or not np.isfinite(quaternions).all():
-        raise ValueError(
-            f"quaternion {quaternions.tolist()!r:.80}; it must be four finite numbers w, x, y, z"
-        )
-    if (np.abs(quaternions).max(axis=-1, initial=0.0) < _TOLERANCE).any():
-        raise ValueError("a quaternion of length 0 is not a rotation; (1, 0, 0, 0) turns nothing")
-    flat = quaternions.reshape(-1, 4)
-    matrices: Array = Rotation.from_quat(flat, scalar_first=True).as_matrix()
-    return matrices.reshape(*quaternions.shape[:-1], 3, 3)
-
-
-def to_quaternion(rotations: Array) -> Array:
-    """Rotations (..., 3, 3) -> (..., 4), w first, of length 1; w >= 0, at 0 the next one is > 0."""
-    flat = np.asarray(rotations, dtype=np.float64).reshape(-1, 3, 3)
-    found: Array = Rotation.from_matrix(flat).as_quat(scalar_first=True)
-    found[np.abs(found) < _NOTHING] = 0.0  # else rounding errors would choose a half turn's sign
-    first = np.take_along_axis(found, (found != 0.0).argmax(axis=1)[:, None], axis=1)
-    signed: Array = found * np.sign(first) + 0.0  # + 0.0 makes -0.0 plain
-    return signed.reshape(*np.shape(rotations)[:-2], 4)
-
-
-def _first_infinite(matrix: Array) -> float:
-    return float(matrix[~np.isfinite(matrix)][0])
-
-
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Pose:
     """Position and rotation of a part, with their uncertainty."""
@@ -176,7 +250,7 @@ def read_pose(answer: Json) -> Pose:
     except ValueError as error:
         raise TaskError(str(error)) from error
     return Pose(
-        rotation=from_quaternion(quaternion),
+        rotation=Rotation.from_quat(quaternion, scalar_first=True).as_matrix(),
         position_m=_numbers(answer, "position_m", 3),
         camera=camera,
         std_cm=_spread(answer, "std_cm"),
@@ -190,19 +264,29 @@ def write_pose(pose: Pose) -> Json:
     Raises:
         TaskError: its rotation is invalid, or a number is not finite.
     """
-    try:
-        check_rotation(pose.rotation)
-    except ValueError as error:
-        raise TaskError(f"a pose cannot be written: {error}") from error
+    off = float(np.abs(pose.rotation @ pose.rotation.T - np.eye(3)).max())
+    if not off <= _TOLERANCE or np.linalg.det(pose.rotation) < 0.0:
+        raise TaskError(
+            f"a pose cannot be written: its rotation is a mirror, or off by {off:.2g} from orthonormal "
+            f"rows, where {_TOLERANCE:g} is allowed. Take the nearest rotation by SVD"
+        )
     answer = {
         "position_m": [float(value) for value in pose.position_m],
-        "rotation": [float(value) for value in to_quaternion(pose.rotation)],
+        "rotation": [float(value) for value in _quaternion(pose.rotation)],
         "camera": [float(value) for value in pose.camera.values],
         "std_cm": float(pose.std_cm),
         "std_deg": float(pose.std_deg),
     }
     read_pose(answer)  # what is written can be read
     return answer
+
+
+def _quaternion(rotation: Array) -> Array:
+    """(4,), w first, of length 1; w >= 0, and where it is 0 the next one is above 0."""
+    found: Array = Rotation.from_matrix(rotation).as_quat(scalar_first=True)
+    found[np.abs(found) < _NOTHING] = 0.0  # else rounding errors would choose a half turn's sign
+    signed: Array = found * np.sign(found[found != 0.0][0]) + 0.0  # + 0.0 makes -0.0 plain
+    return signed
 
 
 def _numbers(answer: dict[str, Json], key: str, count: int) -> Array:

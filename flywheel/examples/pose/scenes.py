@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from flywheel.examples.pose.camera import Camera
 from flywheel.examples.pose.part import Part
+from flywheel.examples.pose.posing import Camera
 from flywheel.examples.pose.render.effects import Effects
 from flywheel.examples.pose.render.scene import (
     Clutter,

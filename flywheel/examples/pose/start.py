@@ -16,9 +16,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from flywheel.examples.pose.camera import Camera, encode
 from flywheel.examples.pose.part import Part
-from flywheel.examples.pose.posing import write_pose
+from flywheel.examples.pose.posing import Camera, encode, write_pose
 from flywheel.examples.pose.render.effects import Effects
 from flywheel.examples.pose.render.picture import render
 from flywheel.examples.pose.render.scene import Light, Scene, leaning, look_at, resting, seen_from

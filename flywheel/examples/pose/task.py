@@ -19,12 +19,19 @@ import torch
 from scipy import special
 
 from flywheel.examples.pose.baselines import pose_baselines
-from flywheel.examples.pose.camera import Camera, decode, encode, project
 from flywheel.examples.pose.labeling import agree, merge, pose_labeling
 from flywheel.examples.pose.network import KeypointNet, loss, pose_inputs, pose_targets
 from flywheel.examples.pose.part import EXAMPLE_PART, Part, load_part
 from flywheel.examples.pose.pnp import Solution, solve_batch
-from flywheel.examples.pose.posing import Pose, read_pose, write_pose
+from flywheel.examples.pose.posing import (
+    Camera,
+    Pose,
+    decode,
+    encode,
+    project,
+    read_pose,
+    write_pose,
+)
 from flywheel.examples.pose.scores import pose_scores
 from flywheel.examples.pose.start import augment, start_examples
 from flywheel.records import Answer, Array, Json, Sample

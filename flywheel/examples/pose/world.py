@@ -21,10 +21,17 @@ from scipy.spatial.transform import Rotation
 
 from flywheel.examples.annotators import Arrived, Hand
 from flywheel.examples.demos import Demo, Habits, Revisit
-from flywheel.examples.pose.camera import IMAGE_PIXELS, PICTURE_SCALE, encode, project
 from flywheel.examples.pose.labeling import hidden_points
 from flywheel.examples.pose.part import EXAMPLE_PART, Part, load_part
-from flywheel.examples.pose.posing import Pose, read_pose, write_pose
+from flywheel.examples.pose.posing import (
+    IMAGE_PIXELS,
+    PICTURE_SCALE,
+    Pose,
+    encode,
+    project,
+    read_pose,
+    write_pose,
+)
 from flywheel.examples.pose.render import Scene, render, visibility
 from flywheel.examples.pose.render.scene import Clutter
 from flywheel.examples.pose.scenes import CELLS, Moment, draw_bin, draw_moment

@@ -9,9 +9,8 @@ from playwright.sync_api import expect
 
 from flywheel.annotate import make_labels
 from flywheel.examples.pose import load_part, pose_task
-from flywheel.examples.pose.camera import project
 from flywheel.examples.pose.part import EXAMPLE_PART
-from flywheel.examples.pose.posing import read_pose
+from flywheel.examples.pose.posing import project, read_pose
 from flywheel.examples.pose.start import start_examples
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)

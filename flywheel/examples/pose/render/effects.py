@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from flywheel.examples.pose.camera import IMAGE_PIXELS
+from flywheel.examples.pose.posing import IMAGE_PIXELS
 from flywheel.records import Array
 
 _LEAST_BLUR_PX = 0.15

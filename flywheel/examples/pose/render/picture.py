@@ -16,8 +16,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from flywheel.examples.pose.camera import IMAGE_PIXELS, Camera
 from flywheel.examples.pose.part import Part
+from flywheel.examples.pose.posing import IMAGE_PIXELS, Camera
 from flywheel.examples.pose.render.effects import blurred, develop
 from flywheel.examples.pose.render.raster import corners_of, cover, face_planes, rasterise
 from flywheel.examples.pose.render.scene import Scene

@@ -12,9 +12,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from flywheel.examples.pose.camera import Camera
 from flywheel.examples.pose.part import Part
-from flywheel.examples.pose.posing import Pose
+from flywheel.examples.pose.posing import Camera, Pose
 from flywheel.examples.pose.render.effects import Effects
 from flywheel.examples.pose.render.texture import Surface
 from flywheel.records import Array

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from flywheel.examples.pose.camera import Camera
 from flywheel.examples.pose.part import EXAMPLE_PART, Part, load_part
-from flywheel.examples.pose.posing import Pose
+from flywheel.examples.pose.posing import Camera, Pose
 
 CAMERA = Camera(fx=80.0, fy=78.0, cx=31.5, cy=30.0)
 

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from flywheel.examples.pose.baselines import Silhouettes, pose_baselines, segment
-from flywheel.examples.pose.camera import Camera, decode, encode
-from flywheel.examples.pose.posing import angle_deg, read_pose
+from flywheel.examples.pose.posing import Camera, angle_deg, decode, encode, read_pose
 from flywheel.examples.pose.scores import pose_scores
 from flywheel.examples.pose.start import start_examples
 from flywheel.records import Sample, Split

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from flywheel.errors import PayloadError
-from flywheel.examples.pose.camera import Camera, project, rays
+from flywheel.examples.pose.posing import Camera, project, rays
 
 
 def test_pixels_are_opencvs(camera):

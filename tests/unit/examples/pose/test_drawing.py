@@ -7,8 +7,7 @@ import pytest
 from PIL import Image
 
 from flywheel.errors import TaskError
-from flywheel.examples.pose.camera import encode
-from flywheel.examples.pose.posing import write_pose
+from flywheel.examples.pose.posing import encode, write_pose
 from flywheel.examples.pose.scores import pose_scores
 from flywheel.examples.pose.task import draw_pose
 from flywheel.records import Sample

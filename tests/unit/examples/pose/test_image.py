@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from flywheel.errors import PayloadError
-from flywheel.examples.pose.camera import IMAGE_PIXELS, decode, encode, picture
+from flywheel.examples.pose.posing import IMAGE_PIXELS, decode, encode, picture
 from flywheel.records import Sample
 
 

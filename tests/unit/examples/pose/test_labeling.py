@@ -10,9 +10,8 @@ import pytest
 from label_studio_sdk.label_interface import LabelInterface
 
 from flywheel.errors import AnnotationError
-from flywheel.examples.pose.camera import encode
 from flywheel.examples.pose.labeling import agree, hidden_points, pose_labeling
-from flywheel.examples.pose.posing import read_pose, write_pose
+from flywheel.examples.pose.posing import encode, read_pose, write_pose
 from flywheel.records import Sample
 
 

@@ -6,9 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from flywheel.examples.pose.camera import project
 from flywheel.examples.pose.pnp import Marks, explain, fit, outlier
-from flywheel.examples.pose.posing import angle_deg
+from flywheel.examples.pose.posing import angle_deg, project
 
 
 @pytest.fixture

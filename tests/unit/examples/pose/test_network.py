@@ -5,9 +5,8 @@ import pytest
 import torch
 
 from flywheel.errors import PayloadError, TaskError
-from flywheel.examples.pose.camera import Camera, encode, project
 from flywheel.examples.pose.network import KeypointNet, loss, pose_inputs, pose_targets
-from flywheel.examples.pose.posing import angle_deg, read_pose, write_pose
+from flywheel.examples.pose.posing import Camera, angle_deg, encode, project, read_pose, write_pose
 from flywheel.examples.pose.start import augment
 from flywheel.examples.pose.task import pose_answers
 from flywheel.records import Sample

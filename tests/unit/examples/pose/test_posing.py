@@ -27,6 +27,23 @@ def test_both_signs_of_a_quaternion_are_written_the_same(make_pose):
     np.testing.assert_allclose(write_pose(read_pose(turned))["rotation"], answer["rotation"])
 
 
+@pytest.mark.parametrize("axis", [[1, 0, 0], [0, -1, 0], [-1, 0.5, 2]])
+def test_a_half_turn_is_written_with_one_sign(make_pose, axis):
+    turn = np.array(axis) / np.linalg.norm(axis) * 180.0
+    one, other = (write_pose(make_pose(way))["rotation"] for way in (turn, -turn))
+    np.testing.assert_allclose(one, other, atol=1e-9)
+
+
+def test_single_precision_is_still_a_rotation(draw_poses):
+    for pose in draw_poses(20, 7):
+        write_pose(replace(pose, rotation=pose.rotation.astype(np.float32)))
+
+
+def test_w_comes_first(make_pose):
+    found = write_pose(make_pose([0, 0, 90]))["rotation"]
+    np.testing.assert_allclose(found, [np.sqrt(0.5), 0, 0, np.sqrt(0.5)], atol=1e-12)
+
+
 def test_points_are_turned_and_then_moved(make_pose):
     pose = make_pose([0, 0, 90], [1, 2, 3])
     np.testing.assert_allclose(pose.transform(np.array([[1.0, 0, 0]])), [[1, 3, 3]], atol=1e-12)
@@ -62,7 +79,14 @@ def test_another_kind_of_answer_is_no_pose(answer):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"rotation": 2 * np.eye(3)}, {"position_m": np.array([0, np.nan, 1])}, {"std_cm": np.inf}],
+    [
+        {"rotation": 2 * np.eye(3)},
+        {"rotation": np.eye(3) + 1e-3},
+        {"rotation": np.full((3, 3), np.nan)},
+        {"rotation": np.diag([1.0, 1.0, -1.0])},
+        {"position_m": np.array([0, np.nan, 1])},
+        {"std_cm": np.inf},
+    ],
 )
 def test_a_broken_pose_is_not_written(make_pose, changes):
     with pytest.raises(TaskError):

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from flywheel.examples.pose.camera import decode, project
-from flywheel.examples.pose.posing import read_pose
+from flywheel.examples.pose.posing import decode, project, read_pose
 from flywheel.examples.pose.render import visibility
 from flywheel.examples.pose.start import start_examples, start_scene
 from flywheel.records import Split

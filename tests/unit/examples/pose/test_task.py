@@ -9,8 +9,8 @@ import pytest
 import flywheel
 from flywheel.checks import check_task, subject
 from flywheel.examples.pose import pose_task
-from flywheel.examples.pose.camera import encode
 from flywheel.examples.pose.part import EXAMPLE_PART
+from flywheel.examples.pose.posing import encode
 from flywheel.metrics.compiled import compile_condition, compile_formula
 from flywheel.project import load_project
 from flywheel.records import Sample, Split

@@ -6,9 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from flywheel.examples.pose.camera import Camera, decode, project
 from flywheel.examples.pose.part import EXAMPLE_PART, load_part
-from flywheel.examples.pose.posing import angle_deg, read_pose, write_pose
+from flywheel.examples.pose.posing import Camera, angle_deg, decode, project, read_pose, write_pose
 from flywheel.examples.pose.render import visibility
 from flywheel.examples.pose.start import start_scene
 from flywheel.examples.pose.world import RobotCell, _reaction

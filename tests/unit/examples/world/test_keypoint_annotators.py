@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 
 from flywheel.errors import AnnotationError
-from flywheel.examples.pose.camera import project
 from flywheel.examples.pose.labeling import agree, hidden_points, pose_labeling
 from flywheel.examples.pose.part import EXAMPLE_PART, load_part
-from flywheel.examples.pose.posing import angle_deg, read_pose
+from flywheel.examples.pose.posing import angle_deg, project, read_pose
 from flywheel.examples.pose.start import start_examples
 from flywheel.examples.pose.world import marking_hand, placed_keypoints, submitted
 from flywheel.examples.traffic import Arrival

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from flywheel.examples.pose.camera import Camera
+from flywheel.examples.pose.posing import Camera
 from flywheel.examples.pose.render import Scene
 from flywheel.examples.pose.render.scene import Light, leaning, look_at, resting, seen_from
 from flywheel.examples.pose.render.texture import Surface

@@ -3,17 +3,21 @@
 import numpy as np
 import pytest
 
-from flywheel.examples.pose.camera import Camera, project
-from flywheel.examples.pose.posing import angle_deg, check_rotation
+from flywheel.examples.pose.posing import Camera, angle_deg, project
 from flywheel.examples.pose.render.scene import leaning, look_at, resting, seen_from
 
 CAMERA = Camera(fx=160.0, fy=160.0, cx=31.5, cy=31.5)
 
 
+def _check_rotation(matrix):
+    np.testing.assert_allclose(matrix @ matrix.T, np.eye(3), atol=1e-9)
+    assert np.linalg.det(matrix) > 0
+
+
 @pytest.mark.parametrize("eye", [(0.0, 0.0, 0.5), (0.2, -0.1, 0.4), (-0.3, 0.3, 0.3)])
 def test_the_target_is_on_the_axis_and_up_is_up(eye):
     view, target = look_at(np.array(eye), np.array([0.01, 0.02, 0.0])), np.array([0.01, 0.02, 0.0])
-    check_rotation(view.rotation)
+    _check_rotation(view.rotation)
     np.testing.assert_allclose((view.rotation @ target + view.position_m)[:2], 0, atol=1e-12)
     above = project(view.rotation @ (target + np.array([0, 0.01, 0])) + view.position_m, CAMERA)
     assert above[0] == pytest.approx(31.5, abs=1e-9) or eye[0] != 0
@@ -34,7 +38,7 @@ def test_roll_turns_the_picture():
 @pytest.mark.parametrize("tilt", [0.0, 17.0, 40.0])
 def test_leaning_tips_the_vertical_by_the_tilt_alone(tilt):
     rotation = leaning(123.0, tilt, 45.0)
-    check_rotation(rotation)
+    _check_rotation(rotation)
     assert np.degrees(np.arccos(rotation[2, 2])) == pytest.approx(tilt, abs=1e-5)
     side = np.array([np.cos(np.pi / 4), np.sin(np.pi / 4)])
     assert (rotation[:2, 2] @ side) == pytest.approx(np.sin(np.radians(tilt)))

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from flywheel.examples.pose.camera import project
+from flywheel.examples.pose.posing import project
 from flywheel.examples.pose.render import render, visibility
 from flywheel.examples.pose.render.effects import Effects
 from flywheel.examples.pose.render.scene import Clutter, Light, box
