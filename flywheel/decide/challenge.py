@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from flywheel.decide.forecast import Forecast
+from flywheel.decide.plan import Forecast
 from flywheel.records import Challenge
 from flywheel.settings.judging import Gate
 

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from flywheel.decide.challenge import gives_up, taken_over
-from flywheel.decide.forecast import Forecast, forecast
+from flywheel.decide.plan import Forecast, forecast
 from flywheel.decide.vetoes import (
     above,
     format_estimate,

@@ -41,8 +41,7 @@ from flywheel.train.data import (
     kinds_of,
     make_plan,
 )
-from flywheel.train.rows import Rows, part_of
-from flywheel.train.team import ALONE, Team
+from flywheel.train.rows import ALONE, Rows, Team, part_of
 from flywheel.trainers.base import Context, pack, unpack
 
 _NOISE_STD = 0.01

@@ -24,7 +24,7 @@ from flywheel.sources import describe_changes
 from flywheel.task import Task, load_task
 from flywheel.train.distributed import Job, JobFolder
 from flywheel.train.fit import fit
-from flywheel.train.team import Team
+from flywheel.train.rows import Team
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 

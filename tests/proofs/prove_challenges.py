@@ -20,7 +20,7 @@ from rich.table import Table
 from scipy import stats
 
 from flywheel.decide.challenge import Standing, gives_up, next_challenges, share_of_alpha
-from flywheel.decide.forecast import forecast
+from flywheel.decide.plan import forecast
 from flywheel.metrics.eprocess import log_factors
 from flywheel.records import Array, Challenge, FreshOutcomes
 from flywheel.select.sampling import leaning_probabilities

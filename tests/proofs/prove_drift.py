@@ -26,7 +26,7 @@ from rich.table import Table
 
 from flywheel.collect.drift import LEAST_EFFECT, Features, compare
 from flywheel.decide import watch
-from flywheel.decide.edetector import FEWEST
+from flywheel.metrics.eprocess import FEWEST
 from flywheel.records import Watch
 
 ALLOWED, MOST_NIGHTS, WIDTH, REFERENCE = 200, 20, 32, 2_000

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flywheel.decide.challenge import Standing, gives_up, next_challenges, share_of_alpha
-from flywheel.decide.forecast import Forecast
+from flywheel.decide.plan import Forecast
 from flywheel.records import Challenge
 from flywheel.settings.judging import Gate
 from flywheel.testing import blank_challenge

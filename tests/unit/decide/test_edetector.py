@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from flywheel.decide.edetector import FEWEST, rate_bound, watch
+from flywheel.metrics.eprocess import FEWEST, rate_bound, watch
 from flywheel.records import Watch
 
 NEW = Watch(name="rain", num_reference=200, num_reference_failed=20)

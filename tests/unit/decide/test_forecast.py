@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from flywheel.decide.forecast import Forecast, forecast
+from flywheel.decide.plan import Forecast, forecast
 from flywheel.metrics.eprocess import e_values
 from flywheel.records import FreshOutcomes
 

@@ -14,7 +14,7 @@ from flywheel.errors import TaskError
 from flywheel.model import Model
 from flywheel.testing import draw_points, toy_task
 from flywheel.train import rows
-from flywheel.train.team import Team
+from flywheel.train.rows import Team
 
 
 class Tree(nn.Module):

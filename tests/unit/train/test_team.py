@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from flywheel import errors
 from flywheel.errors import FlywheelError, TaskError, UserError
 from flywheel.train.distributed import JobFolder
-from flywheel.train.team import Team
+from flywheel.train.rows import Team
 
 
 @given(size=st.integers(1, 64), number=st.integers(1, 5000))
