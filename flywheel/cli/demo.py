@@ -18,10 +18,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from sqlalchemy import Connection
 
 from flywheel import stack
-from flywheel.cli.preparing import prepare
 from flywheel.cli.printing import night_table, rescored_table
 from flywheel.cli.running import run_night
-from flywheel.cli.scheduling import stop
+from flywheel.cli.scheduling import prepare, stop
 from flywheel.cli.terminal import Terminal
 from flywheel.errors import UserError
 from flywheel.examples.annotators import Crowd, Person

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flywheel.cli.terminal import HERE, Directory, console
+from flywheel.cli.terminal import HERE, Directory, console, short, shown_payload
 from flywheel.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 doors = typer.Typer()
 
-_SHOWN, _ASKED, _MOST_REASONS, _LONGEST = 2, 20, 8, 60
+_SHOWN, _ASKED, _MOST_REASONS = 2, 20, 8
 _EVERY_SECONDS = 10.0
 
 
@@ -194,7 +194,7 @@ def _preview_lines(loop: Loop, preview: Preview) -> Iterator[tuple[str, str]]:
     if preview.models:
         with loop.ledger.read() as connection:
             known = {one.checkpoint_digest for one in release_history(connection)}
-        shown = [f"{_short(name)} {number:,}" for name, number in preview.models.most_common(4)]
+        shown = [f"{short(name)} {number:,}" for name, number in preview.models.most_common(4)]
         strange = "" if known & preview.models.keys() else "; none is a release of this project"
         yield "models", ", ".join(shown) + strange
     if preview.num_without_confidence or preview.num_without_embedding:
@@ -219,16 +219,10 @@ def _example(entry: object) -> str:
 
     if isinstance(entry, Arrived):
         sample, prediction = entry.entry.sample, entry.entry.prediction
-        is_text = sample.media_type.startswith("text/") or sample.media_type == "application/json"
-        text = sample.payload[: 4 * _LONGEST].decode(errors="replace")
-        shown = (
-            f'"{_short(text)}"'
-            if is_text
-            else f"{sample.media_type}, {len(sample.payload):,} bytes"
-        )
-        return f"{prediction.id}: {shown} -> {_short(canonical(prediction.answer))}"
+        shown = shown_payload(sample.media_type, sample.payload, len(sample.payload))
+        return f"{prediction.id}: {shown} -> {short(canonical(prediction.answer))}"
     assert isinstance(entry, Feedback)  # noqa: S101  there is no third
-    return f"{entry.prediction_id}: {entry.kind} {_short(canonical(entry.value))}"
+    return f"{entry.prediction_id}: {entry.kind} {short(canonical(entry.value))}"
 
 
 def _answer_fault(loop: Loop, preview: Preview) -> str:
@@ -246,7 +240,7 @@ def _answer_fault(loop: Loop, preview: Preview) -> str:
             except UNREADABLE as error:
                 is_answer, fault = False, str(error)
             if not is_answer:
-                return f"row {row.place}: {_short(repr(answer))} is no answer of the task: {fault}"
+                return f"row {row.place}: {short(repr(answer))} is no answer of the task: {fault}"
     return ""
 
 
@@ -279,8 +273,3 @@ def _progress(address: str) -> Iterator[Callable[[Brought], None]]:
                 console.say(line)
 
         yield show
-
-
-def _short(text: str) -> str:
-    flat = " ".join(text.split())
-    return flat if len(flat) <= _LONGEST else f"{flat[: _LONGEST - 3]}..."

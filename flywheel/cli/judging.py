@@ -141,7 +141,7 @@ def assess(
             raise UserError("--plan ranks projects that are not there yet. Leave out --train.")
         _rank(plan, as_json=as_json)
         return
-    from flywheel.cli.labels import sheet_parts
+    from flywheel.cli.printing import print_sheet
     from flywheel.loop import open_loop
     from flywheel.report.assess import assess as forecast
     from flywheel.report.night.steps import advice
@@ -171,21 +171,19 @@ def assess(
         steps_sheet(found),
         ahead_sheet(found),
     ):
-        for part in sheet_parts(sheet):
-            console.print(part, highlight=False)
+        print_sheet(sheet, console)
     console.say(f"next step: {step}")
 
 
 def _rank(plan: Path, *, as_json: bool) -> None:
-    from flywheel.cli.labels import sheet_parts
+    from flywheel.cli.printing import print_sheet
     from flywheel.report.proposals import draw_quadrant, proposals_sheet, read_proposals
 
     ranked = read_proposals(plan)
     if as_json:
         console.say_json(ranked)
         return
-    for part in sheet_parts(proposals_sheet(ranked)):
-        console.print(part, highlight=False)
+    print_sheet(proposals_sheet(ranked), console)
     picture = plan.with_suffix(".png")
     picture.write_bytes(draw_quadrant(ranked))
     console.say(f"wrote {picture}")

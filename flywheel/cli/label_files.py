@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flywheel.cli.terminal import HERE, Directory, console
+from flywheel.annotate.imports import Brought, Standing, Understood, count_answers
+from flywheel.cli.terminal import HERE, Directory, console, short, shown_payload
+from flywheel.records import Split, canonical
 from flywheel.shell import quoted
+
+if TYPE_CHECKING:
+    from flywheel.annotate.imports import Brought, Standing, Understood
 
 label_files = typer.Typer()
 dataset = typer.Typer(help="Take a dataset version out.", no_args_is_help=True)
@@ -47,7 +54,6 @@ def import_labels(
     directory: Directory = HERE,
 ) -> None:
     """Bring in labels that you have; shows first what it understood."""
-    from flywheel.cli.importing import print_import
     from flywheel.label_files import Columns
     from flywheel.loop import open_loop
     from flywheel.loop.imports import look_at_labels, store_labels
@@ -55,7 +61,7 @@ def import_labels(
     columns = Columns(input=input_, answer=answer, group=group, split=split)
     with open_loop(directory) as loop:
         understood, standing = look_at_labels(loop, path, wanted.value if wanted else None, columns)
-        print_import(understood, standing, console)
+        _print_import(understood, standing)
         if not standing.new:
             console.say("there is nothing to store")
             return
@@ -97,3 +103,69 @@ def export(
         f"wrote {written.folder}: dataset {found.id[:12]}, {written.num_train:,} rows that train and "
         f"{written.num_test:,} that test{left_out if written.num_left_out else ''}"
     )
+
+
+_SHOWN = 2
+_MOST_ANSWERS = 10
+_MOST_REASONS = 8
+
+
+def _print_import(understood: Understood, standing: Standing) -> None:
+    """Print what a file holds, what is new of it, and its first rows."""
+    file = understood.file
+    console.say(f"{file.path}: read as {file.format}")
+    for note in understood.notes:
+        console.say(f"  {note}")
+    for row in understood.rows[:_SHOWN]:
+        console.say(f"  {_example(row)}")
+    for name, line in _lines(understood, standing):
+        console.say(f"{name:<11} {line}")
+
+
+def _lines(understood: Understood, standing: Standing) -> Iterator[tuple[str, str]]:
+    new, splits = standing.new, Counter(row.split for row in standing.new)
+    held = f"{splits[Split.TEST]:,} held out with the start data"
+    changed = f"; {standing.num_changed:,} had another answer" if standing.num_changed else ""
+    yield "new", f"{len(new):,} samples: {splits[Split.TRAIN]:,} train, {held}{changed}"
+    if standing.num_known:
+        yield "known", f"{standing.num_known:,} were imported before"
+    if understood.num_twice:
+        yield "twice", f"{understood.num_twice:,} rows are of samples that the file has before"
+    if new:
+        yield "answers", _answers(new)
+        yield "groups", _groups(new)
+        yield "stored as", "labels of the source imported, reliability 1"
+    yield from _left_out(understood.left_out, standing.left_out)
+
+
+def _answers(rows: Sequence[Brought]) -> str:
+
+    counts = count_answers(rows)
+    shown = [f"{short(name)} {number:,}" for name, number in counts.most_common(_MOST_ANSWERS)]
+    more = f", and {len(counts) - _MOST_ANSWERS:,} more" if len(counts) > _MOST_ANSWERS else ""
+    return ", ".join(shown) + more
+
+
+def _groups(rows: Sequence[Brought]) -> str:
+    sides: dict[str, set[Split]] = {}
+    for row in rows:
+        sides.setdefault(row.group, set()).add(row.split)
+    both = sum(len(one) > 1 for one in sides.values())
+    said = f"; {both:,} train and test, of which nothing trains" if both else ""
+    return f"{len(sides):,}{said}"
+
+
+def _left_out(*parts: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str]]:
+    reasons = [(reason, places) for part in parts for reason, places in part.items()]
+    reasons.sort(key=lambda item: -len(item[1]))
+    for reason, places in reasons[:_MOST_REASONS]:
+        yield "left out", f"{len(places):,}: {reason}, as {places[0]}"
+    if len(reasons) > _MOST_REASONS:
+        rest = sum(len(places) for _, places in reasons[_MOST_REASONS:])
+        yield "left out", f"{rest:,} for other reasons"
+
+
+def _example(row: Brought) -> str:
+    shown = shown_payload(row.media_type, row.beginning, row.size)
+    group = "" if row.group == row.sample_id else f", group {short(row.group)}"
+    return f"{row.place}: {shown} -> {short(canonical(row.answer))} ({row.split.value}{group})"

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.console import JustifyMethod
 from rich.markup import escape
 from rich.table import Table
 
 from flywheel.cli.terminal import Terminal
 from flywheel.evaluate import Advice
+from flywheel.loop import Loop
 from flywheel.loop.replay import ChallengePlan, Rescored
 from flywheel.project import Project
 from flywheel.records import Estimate, Report
 from flywheel.report import Event, Status
+from flywheel.report.kit.tables import Sheet
+from flywheel.report.labeling.facts import read_labeling, read_quality
+from flywheel.report.labeling.page import annotator_frame, flags, next_steps
+from flywheel.report.labeling.sheets import annotator_sheets, budget_sheet, cost_sheets, queue_sheet
 
 if TYPE_CHECKING:
     import pandas as pd
+
 
 _AT_START = "at start: on the held-out start data, until the test set has samples of production"
 
@@ -180,3 +188,41 @@ def _metric(night: Any, name: str) -> str:
         return f"{night[name]:.3f}\n{night[f'{name}_low']:.2f}..{night[f'{name}_high']:.2f}"
     start = night[f"{name}_start"]
     return "—" if _is_missing(start) else f"{start:.3f}\nat start"
+
+
+def show_labels(loop: Loop, console: Terminal, csv: Path | None) -> None:
+    """Print annotators, queue, budgets, costs and next steps; with `csv`, also write a file."""
+    facts, quality = read_labeling(loop), read_quality(loop)
+    project, currency = loop.project, loop.project.cost.currency
+    sheets = (
+        *annotator_sheets(facts, quality, currency),
+        queue_sheet(facts, project),
+        budget_sheet(facts, currency),
+        *cost_sheets(facts, currency),
+    )
+    for sheet in sheets:
+        print_sheet(sheet, console)
+    console.print("[bold]Next steps[/]")
+    for step in next_steps(facts, quality, project):
+        console.print(f"- {step}", highlight=False, markup=False)
+    if csv is not None:
+        annotator_frame(facts, quality, flags(facts, quality, project)).to_csv(csv)
+        console.say(f"wrote {csv}")
+
+
+def print_sheet(sheet: Sheet, console: Terminal) -> None:
+    """Print heading, table and note of a sheet."""
+    console.print(f"[bold]{escape(sheet.title)}[/]", highlight=False)
+    if sheet.rows:
+        table = Table(
+            box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=bool(sheet.headings)
+        )
+        numbers = set(sheet.values)
+        for column in range(len(sheet.rows[0])):
+            heading = sheet.headings[column] if sheet.headings else ""
+            justify: JustifyMethod = "right" if column in numbers else "left"
+            table.add_column(escape(heading), justify=justify, overflow="fold")
+        for row in sheet.rows:
+            table.add_row(*map(escape, row))
+        console.print(table, highlight=False)
+    console.print(f"[dim]{escape(sheet.note)}[/]\n" if sheet.note else "", highlight=False)

@@ -121,7 +121,7 @@ def labels(
     as_json: AsJson = False,
 ) -> None:
     """Show annotators, their quality and cost, and the queue."""
-    from flywheel.cli.labels import show_labels
+    from flywheel.cli.printing import show_labels
     from flywheel.loop import open_loop
     from flywheel.report.labeling.facts import read_labeling
 

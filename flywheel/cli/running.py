@@ -19,7 +19,7 @@ import httpx
 from rich.markup import escape
 
 from flywheel import stack
-from flywheel.cli.preparing import prepare
+from flywheel.cli.scheduling import prepare
 from flywheel.cli.terminal import Terminal
 from flywheel.errors import FlywheelError, UnavailableError
 from flywheel.ledger import Ledger

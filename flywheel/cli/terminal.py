@@ -60,6 +60,21 @@ class Terminal(Console):
 
 
 console = Terminal()
+_LONGEST = 60
+"""characters of what is shown of a text"""
+
+
+def short(text: str) -> str:
+    """The beginning of a text, on one line."""
+    flat = " ".join(text.split())
+    return flat if len(flat) <= _LONGEST else f"{flat[: _LONGEST - 3]}..."
+
+
+def shown_payload(media_type: str, beginning: bytes, size: int) -> str:
+    """A sample of so many bytes in a line: its text, else what it is."""
+    if media_type.startswith("text/") or media_type == "application/json":
+        return f'"{short(beginning[: 4 * _LONGEST].decode(errors="replace"))}"'
+    return f"{media_type}, {size:,} bytes"
 
 
 def prepare_streams() -> None:
