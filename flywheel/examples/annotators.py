@@ -345,17 +345,25 @@ def _fault(response: httpx.Response) -> FlywheelError:
     return RefusedError(f"{reason}; check the annotator's password and rights")
 
 
-def choosing_hand(arrived: Arrived, labeling: Labeling, classes: Sequence[Json]) -> Hand:
-    """A hand that picks the right class, or by mistake any other one."""
+def a_hand(
+    arrived: Arrived, labeling: Labeling, give: Callable[[Json, bool, np.random.Generator], Json]
+) -> Hand:
+    """A hand that submits what `give` makes of the truth: the answer, or a mistake if it errs."""
 
     def draw(sample_id: str, errs: bool, rng: np.random.Generator) -> list[dict[str, Json]] | None:
         arrival = arrived(sample_id)
         if arrival is None or arrival.truth is None:
             return None
-        answer = arrival.truth
-        if errs:
-            others = [name for name in classes if name != answer]
-            answer = others[int(rng.integers(len(others)))]
-        return labeling.result(answer, arrival.sample)
+        return labeling.result(give(arrival.truth, errs, rng), arrival.sample)
 
     return draw
+
+
+def choosing_hand(arrived: Arrived, labeling: Labeling, classes: Sequence[Json]) -> Hand:
+    """A hand that picks the right class, or by mistake any other one."""
+
+    def choose(truth: Json, errs: bool, rng: np.random.Generator) -> Json:
+        others = [name for name in classes if name != truth]
+        return others[int(rng.integers(len(others)))] if errs else truth
+
+    return a_hand(arrived, labeling, choose)

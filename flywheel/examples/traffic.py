@@ -7,9 +7,8 @@ part of them. An arrival holds the truth, which only the simulated world knows.
 from __future__ import annotations
 
 import json
-import math
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -201,16 +200,3 @@ def _post(client: httpx.Client, path: str, body: bytes, headers: dict[str, str])
             f"{response.text[:200]}; correct the request or the token"
         )
     return response
-
-
-def moved_by(night: int) -> float:
-    """How far a world where everything moves has moved: 0.4 on the first day, 1 after very many."""
-    return 1.0 - 0.6 * math.exp(-night / 6.0)
-
-
-def shares_of_kinds(
-    rare: Mapping[str, float], moved_to: Mapping[str, float], moved: float
-) -> dict[str, float]:
-    """The share of each kind of arrival, the usual one first: `rare` in the long tail, where nothing moves."""
-    shares = {kind: moved * share for kind, share in moved_to.items()} if moved else rare
-    return {"usual": 1.0 - sum(shares.values()), **shares}

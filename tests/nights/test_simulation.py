@@ -62,10 +62,10 @@ def toy_demo(tmp_path, monkeypatch) -> Demo:
         '[metric]\noptimize = "correct"\n'
     )
     digits = find_demo("digits")
+    monkeypatch.setattr(Demo, "settings", str(settings))
     return dataclasses.replace(
         digits,
         name="toy",
-        settings=str(settings),
         worlds={"points": lambda _seed: Points()},
         hand=lambda task, arrived: choosing_hand(arrived, task.labeling, SIDES),
         annotators={"ann": Habits(error_rate=0.0, seconds_per_answer=1.0, leave_rate=0.0)},

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-
 import numpy as np
 
-from flywheel.examples.annotators import Arrived, Hand
-from flywheel.examples.demos import Demo, Habits
+from flywheel.examples.annotators import a_hand
+from flywheel.examples.demos import Demo, both_worlds, three_annotators
 from flywheel.examples.details.task import LABELS, write_details
 from flywheel.examples.messages.world import Messages
 from flywheel.examples.traffic import Arrival
 from flywheel.records import Json
-from flywheel.task import Labeling
 
 
 class Details(Messages):
-    """Messages of a whole production with their spans as truth, fixed by its seed."""
+    """Messages of a whole production with their spans as truth."""
 
-    @staticmethod
-    def _arrival(kinds: Mapping[str, float], _moved: float, rng: np.random.Generator) -> Arrival:
-        kind = str(rng.choice(list(kinds), p=list(kinds.values())))
+    def _arrival(
+        self,
+        kind: str,
+        moved: float,  # noqa: ARG002  a kind reads the same in every night
+        rng: np.random.Generator,
+        *,
+        is_held: bool,  # noqa: ARG002  no message is written twice
+    ) -> Arrival:
         said, found = write_details(kind, rng)
         return Arrival(
             payload=said.encode(),
@@ -32,41 +33,23 @@ class Details(Messages):
         )
 
 
-def marking_hand(arrived: Arrived, labeling: Labeling) -> Hand:
-    """A hand that marks every span, or by mistake names one wrongly or marks one that there is not."""
-
-    def draw(sample_id: str, errs: bool, rng: np.random.Generator) -> list[dict[str, Json]] | None:
-        arrival = arrived(sample_id)
-        if arrival is None:
-            return None
-        marked = [dict(span) for span in arrival.truth]
-        if errs and marked:
-            wrong = marked[int(rng.integers(len(marked)))]
-            others = [label for label in LABELS if label != wrong["label"]]
-            wrong["label"] = others[int(rng.integers(len(others)))]
-        elif errs:
-            marked = [{"start": 0, "end": 2, "label": LABELS[0]}]
-        return labeling.result(marked, arrival.sample)
-
-    return draw
+def _marked(truth: Json, errs: bool, rng: np.random.Generator) -> Json:
+    """Every span; by mistake one is named wrongly, or one is marked that there is not."""
+    marked = [dict(span) for span in truth]
+    if errs and marked:
+        wrong = marked[int(rng.integers(len(marked)))]
+        others = [label for label in LABELS if label != wrong["label"]]
+        wrong["label"] = others[int(rng.integers(len(others)))]
+    elif errs:
+        marked = [{"start": 0, "end": 2, "label": LABELS[0]}]
+    return marked
 
 
 def demo() -> Demo:
     """The demo of the details project."""
     return Demo(
         name="details",
-        settings="examples/details/flywheel.toml",
-        directory=Path("demo/details"),
-        target="demo-details",
-        nights=3,
-        worlds={
-            "long-tail": lambda seed: Details(seed=seed, is_drifting=False),
-            "everything-moved": lambda seed: Details(seed=seed, is_drifting=True),
-        },
-        hand=lambda task, arrived: marking_hand(arrived, task.labeling),
-        annotators={
-            "ada": Habits(error_rate=0.02, seconds_per_answer=10.0, leave_rate=0.2),
-            "ben": Habits(error_rate=0.04, seconds_per_answer=8.0, leave_rate=0.1),
-            "cleo": Habits(error_rate=0.07, seconds_per_answer=5.0, leave_rate=0.05),
-        },
+        worlds=both_worlds(Details),
+        hand=lambda task, arrived: a_hand(arrived, task.labeling, _marked),
+        annotators=three_annotators((0.02, 0.04, 0.07), (10.0, 8.0, 5.0)),
     )

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from scipy import ndimage
 from sklearn.datasets import load_digits
 
 from flywheel.examples.annotators import choosing_hand
-from flywheel.examples.demos import Demo, Habits
+from flywheel.examples.demos import Demo, three_annotators
 from flywheel.examples.digits.task import CLASSES, clean_scan, encode_png, start_scans
 from flywheel.examples.traffic import Arrival
 from flywheel.records import Array, Json
@@ -203,19 +202,12 @@ def demo() -> Demo:
     """The demo of the digits project."""
     return Demo(
         name="digits",
-        settings="examples/digits/flywheel.toml",
-        directory=Path("demo/digits"),
-        target="demo",
         nights=5,
         worlds={
             "long-tail": lambda seed: LongTail(seed=seed, arrivals_per_night=_ARRIVALS),
             "everything-moved": lambda seed: DriftingScans(seed=seed),
         },
         hand=lambda task, arrived: choosing_hand(arrived, task.labeling, CLASSES),
-        annotators={
-            "ada": Habits(error_rate=0.02, seconds_per_answer=4.0, leave_rate=0.2),
-            "ben": Habits(error_rate=0.04, seconds_per_answer=3.0, leave_rate=0.1),
-            "cleo": Habits(error_rate=0.07, seconds_per_answer=2.0, leave_rate=0.05),
-        },
+        annotators=three_annotators((0.02, 0.04, 0.07), (4.0, 3.0, 2.0)),
         exam_samples=4_000,
     )

@@ -13,14 +13,13 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
 from flywheel.examples.annotators import Arrived, Hand
-from flywheel.examples.demos import Demo, Habits, Revisit
+from flywheel.examples.demos import Demo, Revisit, three_annotators
 from flywheel.examples.pose.labeling import hidden_points
 from flywheel.examples.pose.part import EXAMPLE_PART, Part, load_part
 from flywheel.examples.pose.posing import (
@@ -309,20 +308,13 @@ def demo() -> Demo:
     part = load_part(EXAMPLE_PART)
     return Demo(
         name="pose",
-        settings="examples/pose/flywheel.toml",
-        directory=Path("demo/pose"),
-        target="demo-pose",
         nights=5,
         worlds={
             "everything-moved": lambda seed: RobotCell(part=part, seed=seed),
             "long-tail": lambda seed: RobotCell(part=part, seed=seed, is_drifting=False),
         },
         hand=lambda _task, arrived: marking_hand(arrived, part, _SKILL_PX),
-        annotators={
-            "ada": Habits(error_rate=0.02, seconds_per_answer=35.0, leave_rate=0.1),
-            "ben": Habits(error_rate=0.04, seconds_per_answer=28.0, leave_rate=0.1),
-            "cleo": Habits(error_rate=0.08, seconds_per_answer=20.0, leave_rate=0.05),
-        },
+        annotators=three_annotators((0.02, 0.04, 0.08), (35.0, 28.0, 20.0), (0.1, 0.1, 0.05)),
         revisit=Revisit(
             after_night=4,
             section=_GRASPS_COUNT,

@@ -7,22 +7,17 @@ common every night.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
-from flywheel.examples.annotators import Arrived, Hand
-from flywheel.examples.demos import Demo, Habits
+from flywheel.examples.annotators import a_hand
+from flywheel.examples.demos import Demo, Production, both_worlds, three_annotators
 from flywheel.examples.shapes.task import LABELS, draw_picture
-from flywheel.examples.traffic import Arrival, moved_by, shares_of_kinds
+from flywheel.examples.traffic import Arrival
 from flywheel.records import Json
 from flywheel.scoring import detection
-from flywheel.task import Labeling
 
-_RARE = {"hollow": 0.06, "light": 0.05}
-_MOVED = {"hollow": 0.35, "light": 0.35}
-"""share of each kind in the long tail, and after very many nights where everything moved"""
 _SKILL_PIXELS = 0.5
 """one sigma of an edge that an annotator draws"""
 _LEAST_PIXELS = 2.0
@@ -30,56 +25,37 @@ _FORGOTTEN = 0.5
 """share of the mistakes that are a box not drawn; the others are a wrong label"""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Pictures:
-    """The pictures of a whole production, fixed by its seed."""
+class Pictures(Production):
+    """The pictures of a whole production."""
 
-    seed: int
-    is_drifting: bool
-    """everything moves; else the long tail"""
-    arrivals_per_night: int = 400
-
-    def traffic(self, night: int) -> list[Arrival]:
-        """The arrivals of a night, the same ones at every call."""
-        return self._arrivals(night, self.arrivals_per_night, 0)
-
-    def truth_set(self, night: int, num_samples: int) -> list[Arrival]:
-        """Arrivals like a night's that the product never sees."""
-        return self._arrivals(night, num_samples, 1)
+    rare: ClassVar = {"hollow": 0.06, "light": 0.05}
+    moved: ClassVar = {"hollow": 0.35, "light": 0.35}
 
     @staticmethod
     def is_right(answer: Json, truth: Json) -> bool:
         """Whether every shape is found, and nothing else."""
         return detection(LABELS)(answer, truth)["correct"] == 1.0
 
-    def _arrivals(self, night: int, number: int, stream: int) -> list[Arrival]:
-        rng = np.random.default_rng([self.seed, night, stream])
-        moved = moved_by(night) if self.is_drifting else 0.0
-        kinds = shares_of_kinds(_RARE, _MOVED, moved)
-        chosen = rng.choice(list(kinds), number, p=list(kinds.values())).tolist()
-        return [self._arrival(kind, rng) for kind in chosen]
-
-    @staticmethod
-    def _arrival(kind: str, rng: np.random.Generator) -> Arrival:
+    def _arrival(
+        self,
+        kind: str,
+        moved: float,  # noqa: ARG002  a kind looks the same in every night
+        rng: np.random.Generator,
+        *,
+        is_held: bool,  # noqa: ARG002  see above
+    ) -> Arrival:
         picture, found = draw_picture(kind, rng)
         return Arrival(payload=picture, media_type="image/png", metadata={}, truth=found, kind=kind)
 
 
-def boxing_hand(arrived: Arrived, labeling: Labeling) -> Hand:
-    """A hand that draws every box nearly right, or by mistake forgets one or names it wrongly."""
-
-    def draw(sample_id: str, errs: bool, rng: np.random.Generator) -> list[dict[str, Json]] | None:
-        arrival = arrived(sample_id)
-        if arrival is None:
-            return None
-        drawn = [_drawn(box, rng) for box in arrival.truth]
-        if errs:
-            wrong = drawn.pop(int(rng.integers(len(drawn))))
-            if rng.random() > _FORGOTTEN:
-                drawn.append({**wrong, "label": LABELS[wrong["label"] == LABELS[0]]})
-        return labeling.result(drawn, arrival.sample)
-
-    return draw
+def boxes(truth: Json, errs: bool, rng: np.random.Generator) -> Json:
+    """Every box nearly right; by mistake one is forgotten or named wrongly."""
+    drawn = [_drawn(box, rng) for box in truth]
+    if errs:
+        wrong = drawn.pop(int(rng.integers(len(drawn))))
+        if rng.random() > _FORGOTTEN:
+            drawn.append({**wrong, "label": LABELS[wrong["label"] == LABELS[0]]})
+    return drawn
 
 
 def _drawn(box: dict[str, Json], rng: np.random.Generator) -> dict[str, Json]:
@@ -94,18 +70,7 @@ def demo() -> Demo:
     """The demo of the shapes project."""
     return Demo(
         name="shapes",
-        settings="examples/shapes/flywheel.toml",
-        directory=Path("demo/shapes"),
-        target="demo-shapes",
-        nights=3,
-        worlds={
-            "long-tail": lambda seed: Pictures(seed=seed, is_drifting=False),
-            "everything-moved": lambda seed: Pictures(seed=seed, is_drifting=True),
-        },
-        hand=lambda task, arrived: boxing_hand(arrived, task.labeling),
-        annotators={
-            "ada": Habits(error_rate=0.02, seconds_per_answer=12.0, leave_rate=0.2),
-            "ben": Habits(error_rate=0.04, seconds_per_answer=9.0, leave_rate=0.1),
-            "cleo": Habits(error_rate=0.07, seconds_per_answer=6.0, leave_rate=0.05),
-        },
+        worlds=both_worlds(Pictures),
+        hand=lambda task, arrived: a_hand(arrived, task.labeling, boxes),
+        annotators=three_annotators((0.02, 0.04, 0.07), (12.0, 9.0, 6.0)),
     )

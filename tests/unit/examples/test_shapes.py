@@ -9,10 +9,11 @@ import pytest
 
 import flywheel
 from flywheel.checks import check_task
+from flywheel.examples.annotators import a_hand
 from flywheel.examples.demos import find_demo
 from flywheel.examples.shapes import task as shapes
 from flywheel.examples.shapes.task import LABELS, draw_picture
-from flywheel.examples.shapes.world import Pictures, boxing_hand
+from flywheel.examples.shapes.world import Pictures, boxes
 from flywheel.examples.traffic import Arrival
 from flywheel.metrics.names import name_metric
 from flywheel.pictures import open_picture
@@ -34,7 +35,8 @@ def arrival():
 
 
 def submitted(task, arrival, seed, *, errs=False):
-    result = boxing_hand(lambda _: arrival, task.labeling)("id", errs, np.random.default_rng(seed))
+    hand = a_hand(lambda _: arrival, task.labeling, boxes)
+    result = hand("id", errs, np.random.default_rng(seed))
     return task.labeling.answer(result, arrival.sample)
 
 
@@ -112,4 +114,5 @@ def test_who_errs_forgets_a_box_or_names_one_wrongly(task, arrival):
 
 
 def test_what_never_arrived_is_skipped(task):
-    assert boxing_hand(lambda _: None, task.labeling)("id", False, np.random.default_rng(0)) is None
+    hand = a_hand(lambda _: None, task.labeling, boxes)
+    assert hand("id", False, np.random.default_rng(0)) is None
