@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from multiprocessing import Manager, get_context
 from pathlib import Path
@@ -15,8 +15,8 @@ from rich.table import Table
 from flywheel.cli.terminal import console
 
 if TYPE_CHECKING:
-    from flywheel.examples.simulation import Arm, Job, Turned
-    from flywheel.records import Array
+    from flywheel.examples.arms import Arm, Turned
+    from flywheel.examples.simulation import Job
 
 simulating = typer.Typer()
 
@@ -40,7 +40,7 @@ def simulate(
     On one core a night of one arm takes 6 seconds (details, messages, tumours), 20 (digits, shapes) or 3 minutes
     (pose). Arms and seeds run side by side, one on each core.
     """
-    from flywheel.examples import simulation
+    from flywheel.examples import arms, simulation
     from flywheel.examples.demos import find_demo
 
     demo = find_demo(name)
@@ -59,16 +59,16 @@ def simulate(
     metric = simulation.metric_of(demo)
     sign = 1 if metric.higher_is_better else -1
     paired = {arm: [runs[arm][seed] for seed in range(seeds)] for arm in simulation.ARMS}
-    found = {arm: simulation.Arm.of(turned) for arm, turned in paired.items()}
+    found = {arm: arms.Arm.of(turned) for arm, turned in paired.items()}
     _print_nights(f"{metric.optimize}, {seeds} seeds; nights after the first model", found)
     best = [turned[-1].trained for turned in runs[simulation.ALL].values()]
     console.print(f"{simulation.ALL}: {sum(best) / len(best):.3f}", highlight=False)
     ours, *others = simulation.ARMS
     for other in others:
-        _print_gain(found[ours], found[other], other, sign, simulation.paired_interval)
+        _print_gain(found[ours], found[other], other, sign)
     for arm in (simulation.OURS, simulation.RANDOM):
         _print_gate(arm, paired[arm])
-    picture.write_bytes(simulation.arms_picture(found, metric.optimize))
+    picture.write_bytes(arms.arms_picture(found, metric.optimize))
     console.print(f"wrote {picture}", highlight=False, markup=False)
 
 
@@ -119,16 +119,12 @@ def _print_nights(title: str, arms: Mapping[str, Arm]) -> None:
     console.print(table)
 
 
-def _print_gain(
-    ours: Arm,
-    other: Arm,
-    name: str,
-    sign: int,
-    interval: Callable[[Array], tuple[float, float, float]],
-) -> None:
+def _print_gain(ours: Arm, other: Arm, name: str, sign: int) -> None:
     """What the labels of the last night brought over another arm, and how many ours took to its level."""
+    from flywheel.examples.arms import paired_interval
+
     gains = [
-        interval(sign * (mine[:, -1] - theirs[:, -1]))
+        paired_interval(sign * (mine[:, -1] - theirs[:, -1]))
         for mine, theirs in ((ours.trained, other.trained), (ours.worst, other.worst))
     ]
     shares = sorted(ours.share_of_labels(other, sign))

@@ -1,4 +1,4 @@
-"""Trains on what other ways of labeling would have brought, and measures it on an exam.
+"""Arms: what other ways of labeling would have brought, trained and measured on an exam, night by night.
 
 A random arm gets as many labels a night as the loop trained on, drawn evenly from the same
 arrivals, and the outcomes of what it answered itself; the last arm gets the label of every arrival
@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+from scipy import stats
 
 from flywheel.dataset.outcomes import Trust
 from flywheel.evaluate.scoring import score_one
@@ -34,7 +35,9 @@ from flywheel.records import (
     Json,
     Sample,
     Split,
+    Verdict,
 )
+from flywheel.report.kit.charts import Ink, canvas, to_png
 from flywheel.settings.judging import Metric
 from flywheel.settings.learning import Sensors, Train
 from flywheel.task import Example, Task
@@ -254,3 +257,93 @@ def _scenes(arrivals: Sequence[Arrival]) -> Array:
         arrival.metadata.get("scene", f"alone {index}") for index, arrival in enumerate(arrivals)
     ]
     return np.unique([str(name) for name in names], return_inverse=True)[1]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Turned:
+    """One simulated night."""
+
+    number: int
+    num_labels: int
+    """answers that annotators have been paid for so far"""
+    metric: float
+    """of what serves, on arrivals like this night's that the product never sees"""
+    trained: float
+    """of the newest model that was trained, released or not, on the same arrivals"""
+    worst: float
+    """the same as `trained` on the kind of arrival where it is worst"""
+    verdict: Verdict = Verdict.NO_VERDICT
+    is_worse: bool = False
+    """whether a model was released that is worse than the one before, on the same arrivals"""
+    nights_to_fix: float = float("nan")
+    """median from a failure seen to the night after which it is fixed in what serves; NaN: none is yet"""
+    num_train: int = 0
+    """labels that the newest model was trained on, those of the start data too"""
+    measured: Estimate | None = None
+    """what the night's own report says of its candidate; None: nothing"""
+
+
+def paired_interval(gains: Array) -> tuple[float, float, float]:
+    """Mean of (S,) paired differences, and Student's 95 % interval; one seed has no interval."""
+    mean = float(gains.mean())
+    if len(gains) < 2:
+        return mean, float("-inf"), float("inf")
+    half = stats.t.ppf(0.975, len(gains) - 1) * gains.std(ddof=1) / np.sqrt(len(gains))
+    return mean, mean - float(half), mean + float(half)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Arm:
+    """One way over N nights, for S seeds."""
+
+    serves: Array
+    """(S, N) metric of what serves after each night"""
+    trained: Array
+    """(S, N) the same of the newest model"""
+    worst: Array
+    """(S, N) of the newest model, on the kind of arrival where it is worst"""
+    labels: Array
+    """(S, N) answers paid for by then"""
+
+    @staticmethod
+    def of(runs: Sequence[Sequence[Turned]]) -> Arm:
+        """The nights of each seed."""
+
+        def column(name: str) -> Array:
+            values = [[getattr(night, name) for night in run] for run in runs]
+            return np.array(values, dtype=np.float64)
+
+        return Arm(
+            serves=column("metric"),
+            trained=column("trained"),
+            worst=column("worst"),
+            labels=column("num_labels"),
+        )
+
+    def share_of_labels(self, other: Arm, sign: int) -> list[float]:
+        """Per seed, the answers until a trained model is where the other arm's ends, as a share of its.
+
+        Infinite where none gets there. `sign` is 1 where higher is better, else -1.
+        """
+        level = other.trained[:, -1, None]
+        there = sign * (self.trained - level) >= 0
+        first = self.labels[np.arange(len(there)), there.argmax(axis=1)]
+        taken = np.where(there.any(axis=1), first, np.inf)
+        shares: list[float] = (taken / np.maximum(other.labels[:, -1], 1)).tolist()
+        return shares
+
+
+def arms_picture(arms: Mapping[str, Arm], label: str) -> bytes:
+    """PNG of the trained models over the answers paid for: the mean of the seeds, and each seed pale."""
+    figure, axes = canvas(3.2)
+    colors = (Ink.CANDIDATE, Ink.CHAMPION, Ink.REQUIRED)
+    for (name, arm), color in zip(arms.items(), colors, strict=False):
+        for run, labels in zip(arm.trained, arm.labels, strict=True):
+            axes.plot(labels, run, color=color, alpha=0.25, linewidth=0.8)
+        mean = arm.trained.mean(axis=0)
+        axes.plot(arm.labels.mean(axis=0), mean, color=color, linewidth=2, label=name)
+    axes.set_xlabel("answers that annotators were paid for")
+    axes.set_ylabel(label)
+    axes.legend(frameon=False)
+    figure.patch.set_alpha(1.0)
+    return to_png(figure)

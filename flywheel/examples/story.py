@@ -19,7 +19,6 @@ from flywheel.examples.arms import Exam, School
 from flywheel.examples.demos import Demo
 from flywheel.ledger.datasets import read_manifest
 from flywheel.ledger.history import reported_nights, reports_of
-from flywheel.ledger.judged import rescored_reports
 from flywheel.ledger.nights import last_night
 from flywheel.ledger.releases import current_release, get_checkpoint, release_history
 from flywheel.loop import Loop, open_loop
@@ -68,10 +67,8 @@ class Story:
     label: str
     """of the metric's axis"""
     required: float | None
-    caption: str
     sheets: tuple[Sheet, ...]
     pairs: tuple[Pair, ...]
-    pairs_caption: str
 
 
 def publish_story(demo: Demo, project: Project, progress: Callable[[int, int], None]) -> None:
@@ -114,30 +111,19 @@ def make_story(
         is_right=world.is_right,
     )
     trained = _trained(loop, reports)
-    arms = _arms(trained, exam, school, progress)
-    equal = _at_equal_labels(loop, exam, trained, arms.drawn)
+    lines, drawn = _arms(trained, exam, school, progress)
+    equal = _at_equal_labels(loop, exam, trained, drawn)
     direction = "higher" if metric.higher_is_better else "lower"
     return Story(
         lead=(
             f"Measured by the simulated world on {demo.exam_samples:,} samples like those of night "
             f"{newest}, which the product never sees. {equal.note if equal else ''}".strip()
         ),
-        lines=(*_served(loop, reports, trained, exam), *arms.lines),
+        lines=(*_served(loop, reports, trained, exam), *lines),
         label=f"{metric.optimize} ({direction} is better)",
         required=metric.requirement,
-        caption=(
-            "What served after each night, with its band; the candidate of each night; a model "
-            "that gets as many labels drawn at random, without mistakes; and one that is trained "
-            "once on the labels of every arrival. These two train as the loop does, continue from "
-            "the first model too, and the one with random labels also learns from outcomes; no "
-            "gate holds them back. The red dashed line is the requirement."
-        ),
-        sheets=(*([equal] if equal else []), _numbers(reports), *_revisited(loop, reports)),
+        sheets=(*([equal] if equal else []), _numbers(reports)),
         pairs=tuple(_pairs(loop, exam)),
-        pairs_caption=(
-            "The samples of the exam on which the first model did worst: its answer, and that of "
-            "what serves now."
-        ),
     )
 
 
@@ -197,22 +183,13 @@ def _trained(loop: Loop, reports: Sequence[Report]) -> list[_Trained]:
     return found
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Arms:
-    """What the other arms brought."""
-
-    lines: tuple[Line, ...]
-    drawn: bytes
-    """weights from labels drawn at random, of the last night"""
-
-
 def _arms(
     trained: Sequence[_Trained],
     exam: Exam,
     school: School,
     progress: Callable[[int, int], None],
-) -> _Arms:
-    """As many labels drawn at random, and all labels at once."""
+) -> tuple[tuple[Line, Line], bytes]:
+    """As many labels drawn at random, and all labels at once; and the last weights of the former."""
     numbers = [one.night for one in trained]
     drawn = []
     weights = b""
@@ -222,13 +199,11 @@ def _arms(
         progress(len(drawn), len(numbers))
     best = exam.grade(school.everything())
     progress(len(numbers), len(numbers))
-    return _Arms(
-        lines=(
-            _line("random labels", zip(numbers[1:], drawn, strict=True)),
-            _line("all labels at once", [(night, best) for night in (numbers[0], numbers[-1])]),
-        ),
-        drawn=weights,
+    lines = (
+        _line("random labels", zip(numbers[1:], drawn, strict=True)),
+        _line("all labels at once", [(night, best) for night in (numbers[0], numbers[-1])]),
     )
+    return lines, weights
 
 
 def _at_equal_labels(
@@ -317,38 +292,6 @@ def _numbers(reports: Sequence[Report]) -> Sheet:
 
 def _of_the_night(watched: Watched | None) -> str:
     return "-" if watched is None else formatted(watched.candidate or watched.champion)
-
-
-def _revisited(loop: Loop, reports: Sequence[Report]) -> Iterator[Sheet]:
-    """Each night's metric under the formula of its time and under the newest, where these differ."""
-    newest = reports[-1]
-    if all(report.metric_id == newest.metric_id for report in reports):
-        return
-    with loop.ledger.read() as connection:
-        anew = rescored_reports(connection, newest.metric_id)
-    rows = [
-        (
-            str(report.night),
-            report.metric,
-            formatted(_candidate(report)),
-            formatted(_candidate(anew.get(report.night, report))),
-        )
-        for report in reports
-    ]
-    yield Sheet(
-        key="revisited",
-        title="The metric, revisited",
-        headings=("night", "measured then", "then", newest.metric),
-        rows=tuple(rows),
-        values=(2, 3),
-        note="Measured anew from the stored scores, without running a model.",
-    )
-
-
-def _candidate(report: Report) -> Estimate | None:
-    """The candidate on the test set, else the champion."""
-    found = {entry.name: entry.metric for entry in report.entries}
-    return found.get("candidate") or found.get("champion")
 
 
 def _pairs(loop: Loop, exam: Exam) -> Iterator[Pair]:

@@ -136,25 +136,16 @@ def chosen(result: Sequence[Mapping[str, Json]], control: str) -> list[Json]:
     return [one for value in values_of(result, control) for one in listed(value, "choices")]
 
 
-def refuse_unusable(choices: Sequence[Json], wanted: str) -> None:
-    """Raise for an annotation that says that there is nothing to label.
+def check_usable(result: Sequence[Mapping[str, Json]], wanted: str, control: str = USABLE) -> None:
+    """Raise for an annotation that says, in a control, that there is nothing to label.
 
     Raises:
         AnnotationError: it does; the sample gets no label.
     """
-    if UNUSABLE in choices:
+    if UNUSABLE in chosen(result, control):
         raise AnnotationError(
             f"an annotation says {UNUSABLE!r}, so the sample gets no label. A label would be {wanted}"
         )
-
-
-def check_usable(result: Sequence[Mapping[str, Json]], wanted: str) -> None:
-    """Raise for an annotation in which the button of `unusable_control` is chosen.
-
-    Raises:
-        AnnotationError: see `refuse_unusable`.
-    """
-    refuse_unusable(chosen(result, USABLE), wanted)
 
 
 def some_of(names: Sequence[str]) -> str:

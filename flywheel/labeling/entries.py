@@ -16,7 +16,6 @@ from flywheel.labeling.config import (
     chosen,
     config,
     listed,
-    refuse_unusable,
     some_of,
     unusable_control,
     values_of,
@@ -246,7 +245,7 @@ def _result_of_one(shown: Shown, answer: Json, _: Sample) -> list[dict[str, Json
 def _answer_of_one(names: Sequence[str], result: Sequence[Mapping[str, Json]], _: Sample) -> str:
     found = chosen(result, _ONE)
     if len(found) == 1:
-        refuse_unusable(found, f"one of {some_of(names)}")
+        check_usable(result, f"one of {some_of(names)}", _ONE)
     if len(found) != 1 or found[0] not in names:
         raise AnnotationError(
             f"an annotation has the choices {found}. Choose exactly one of {some_of(names)}"
@@ -266,7 +265,7 @@ def _answer_of_several(
     names: Sequence[str], required: bool, result: Sequence[Mapping[str, Json]], _: Sample
 ) -> list[str]:
     found = chosen(result, _SEVERAL)
-    refuse_unusable(found, f"a list of {some_of(names)}")
+    check_usable(result, f"a list of {some_of(names)}", _SEVERAL)
     unknown = [one for one in found if one not in names]
     if unknown or (required and not found):
         raise AnnotationError(

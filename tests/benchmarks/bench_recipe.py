@@ -21,10 +21,9 @@ from rich.console import Console
 from rich.table import Table
 from torch.nn import functional
 
-from flywheel.examples.arms import Exam
+from flywheel.examples.arms import Exam, paired_interval
 from flywheel.examples.digits.task import CLASSES, task
 from flywheel.examples.digits.world import DriftingScans
-from flywheel.examples.simulation import paired_interval
 from flywheel.ledger.samples import split_of
 from flywheel.metrics.compiled import compile_formula
 from flywheel.model import Model, pick_device

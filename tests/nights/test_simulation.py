@@ -8,18 +8,9 @@ import pytest
 
 from flywheel.errors import UserError
 from flywheel.examples.annotators import choosing_hand
+from flywheel.examples.arms import Arm, Turned, arms_picture, paired_interval
 from flywheel.examples.demos import Demo, Habits, find_demo
-from flywheel.examples.simulation import (
-    Arm,
-    Setting,
-    Turned,
-    _bought,
-    all_at_once,
-    arms_picture,
-    at_random,
-    paired_interval,
-    simulate,
-)
+from flywheel.examples.simulation import Setting, _bought, all_at_once, at_random, simulate
 from flywheel.examples.story import make_story
 from flywheel.examples.traffic import Arrival
 from flywheel.ledger.history import reports_of

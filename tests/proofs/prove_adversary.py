@@ -24,7 +24,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from flywheel.examples.simulation import paired_interval
+from flywheel.examples.arms import paired_interval
 from flywheel.ledger.annotators import read_annotators
 from flywheel.ledger.samples import load_samples
 from flywheel.loop.context import utc_now

@@ -22,12 +22,12 @@ from flywheel.examples.pose.part import Part
 from flywheel.examples.pose.pnp import Marks, check_points, explain, fit, outlier
 from flywheel.examples.pose.posing import (
     IMAGE_PIXELS,
-    PICTURE_SCALE,
     Camera,
     Pose,
     angle_deg,
+    decode,
+    encode,
     mean_rotation,
-    picture,
     project,
     read_pose,
     write_pose,
@@ -35,6 +35,8 @@ from flywheel.examples.pose.posing import (
 from flywheel.records import Array, Json, Media, Sample, is_number
 from flywheel.task import Labeling
 
+PICTURE_SCALE = 8
+"""a pixel of the sample is shown to annotators as a square of this side"""
 _SAME_CM, _SAME_DEG = 1.0, 10.0
 _MOST_CM, _MOST_DEG = 3.0, 30.0
 _SIGMAS = 3.0
@@ -180,6 +182,15 @@ def pose_labeling(part: Part) -> Labeling:
         result=lambda answer, sample: _result(part, read_pose(answer), sample),
         answer=lambda result, sample: _answer(part, result, sample),
     )
+
+
+def picture(sample: Sample) -> bytes:
+    """PNG for annotators: every pixel of the sample as a square of PICTURE_SCALE.
+
+    Raises:
+        PayloadError: see `decode`.
+    """
+    return encode(decode(sample).repeat(PICTURE_SCALE, axis=0).repeat(PICTURE_SCALE, axis=1))
 
 
 def _config(part: Part) -> str:

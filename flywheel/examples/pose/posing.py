@@ -28,9 +28,6 @@ from flywheel.records import Array, Json, Sample, is_number
 
 IMAGE_PIXELS = 64
 """side of a sample's picture"""
-PICTURE_SCALE = 8
-"""a pixel of the sample is shown to annotators as a square of this side"""
-
 _MAX_PIXELS = 1_000_000
 _EXAMPLE = '"camera": [70.0, 70.0, 31.5, 31.5]'
 
@@ -123,15 +120,6 @@ def encode(pixels: Array) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
-
-
-def picture(sample: Sample) -> bytes:
-    """PNG for annotators: every pixel of the sample as a square of PICTURE_SCALE.
-
-    Raises:
-        PayloadError: see `decode`.
-    """
-    return encode(decode(sample).repeat(PICTURE_SCALE, axis=0).repeat(PICTURE_SCALE, axis=1))
 
 
 def _check(image: Image.Image, name: str) -> None:

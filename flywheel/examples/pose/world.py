@@ -20,11 +20,10 @@ from scipy.spatial.transform import Rotation
 
 from flywheel.examples.annotators import Arrived, Hand
 from flywheel.examples.demos import Demo, Revisit, three_annotators
-from flywheel.examples.pose.labeling import hidden_points
+from flywheel.examples.pose.labeling import PICTURE_SCALE, hidden_points
 from flywheel.examples.pose.part import EXAMPLE_PART, Part, load_part
 from flywheel.examples.pose.posing import (
     IMAGE_PIXELS,
-    PICTURE_SCALE,
     Pose,
     encode,
     project,

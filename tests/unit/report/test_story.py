@@ -30,10 +30,8 @@ def page(loop):
             lines=tuple(lines),
             label="error_deg",
             required=5.0,
-            caption="All arms.",
             sheets=(sheet,),
             pairs=tuple(pairs),
-            pairs_caption="Then and now.",
         )
         (loop.project.state / "reports").mkdir(parents=True, exist_ok=True)
         (loop.project.state / "reports/night-0001.html").write_text("")

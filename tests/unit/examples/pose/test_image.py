@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from flywheel.errors import PayloadError
-from flywheel.examples.pose.posing import IMAGE_PIXELS, decode, encode, picture
+from flywheel.examples.pose.labeling import picture
+from flywheel.examples.pose.posing import IMAGE_PIXELS, decode, encode
 from flywheel.records import Sample
 
 
