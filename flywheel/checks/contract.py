@@ -20,10 +20,10 @@ from flywheel.checks.subject import Law, Subject
 from flywheel.checks.trainer_laws import TRAINER_LAWS
 from flywheel.errors import SettingsError
 from flywheel.faults import describe_fault
-from flywheel.metrics.compiled import compile_condition, compile_formula
+from flywheel.metrics.compiled import Statistic, compile_condition, compile_formula
 from flywheel.metrics.names import check_scores, name_metric, short_names
 from flywheel.metrics.parse import LATENCY
-from flywheel.metrics.scores import ANSWER, LABEL, Statistic
+from flywheel.metrics.scores import ANSWER, LABEL
 from flywheel.model import seed_torch
 from flywheel.project import Project
 from flywheel.task import Task

@@ -16,8 +16,9 @@ from scipy import special
 
 from flywheel.errors import SettingsError
 from flywheel.evaluate.intervals import kish_size
+from flywheel.metrics.compiled import Statistic
 from flywheel.metrics.names import has_unit
-from flywheel.metrics.scores import ScoreTable, Statistic
+from flywheel.metrics.scores import ScoreTable
 from flywheel.records import Abstention, Array, RiskPoint
 from flywheel.settings.judging import Abstain
 

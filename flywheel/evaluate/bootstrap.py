@@ -17,7 +17,8 @@ import numpy as np
 from scipy import sparse, stats
 
 from flywheel.evaluate.intervals import student
-from flywheel.metrics.scores import ScoreTable, Statistic, needed
+from flywheel.metrics.compiled import Statistic, needed
+from flywheel.metrics.scores import ScoreTable
 from flywheel.records import Array
 
 Measure = Callable[[Array], Array]

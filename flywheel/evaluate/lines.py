@@ -14,8 +14,8 @@ import numpy as np
 from flywheel.evaluate.book import LATENCY, Book, Context, Part
 from flywheel.evaluate.scoring import CONFIDENCE
 from flywheel.evaluate.stats import FEWEST_SAMPLES, Measured, estimate, paired_difference
+from flywheel.metrics.compiled import Statistic, needed
 from flywheel.metrics.names import check_scores
-from flywheel.metrics.scores import Statistic, needed
 from flywheel.records import Entry, Estimate, TierSlice
 
 GUARD_ALPHA = 0.05

@@ -21,10 +21,10 @@ from flywheel.evaluate.baselines import requirement_entry
 from flywheel.evaluate.book import LATENCY, Book, Context, Part
 from flywheel.evaluate.lines import GUARD_ALPHA, LATENCY_PART, Lines
 from flywheel.evaluate.scoring import CONFIDENCE
-from flywheel.metrics.compiled import compile_condition, compile_formula
+from flywheel.metrics.compiled import Statistic, compile_condition, compile_formula, needed
 from flywheel.metrics.names import Condition, has_unit, metric_id
 from flywheel.metrics.names import check_units as check_units_of
-from flywheel.metrics.scores import ScoreTable, Statistic, needed
+from flywheel.metrics.scores import ScoreTable
 from flywheel.records import (
     Abstention,
     Array,

@@ -15,8 +15,9 @@ from scipy import stats
 
 from flywheel.evaluate.intervals import by_cluster, kish_size
 from flywheel.evaluate.stats import FEWEST_SAMPLES, Measured, estimate
+from flywheel.metrics.compiled import Statistic
 from flywheel.metrics.names import has_unit
-from flywheel.metrics.scores import ScoreTable, Statistic
+from flywheel.metrics.scores import ScoreTable
 from flywheel.records import Array, Estimate, ProductionEstimate
 
 _TAIL = 0.025

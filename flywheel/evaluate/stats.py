@@ -17,8 +17,9 @@ from scipy import stats
 
 from flywheel.evaluate.bootstrap import Contrast, bootstrap, bootstrap_mean, make_pool
 from flywheel.evaluate.intervals import by_cluster, kish_size, student, tango, wilson
+from flywheel.metrics.compiled import Statistic
 from flywheel.metrics.names import has_unit
-from flywheel.metrics.scores import ScoreTable, Statistic
+from flywheel.metrics.scores import ScoreTable
 from flywheel.records import Array, Estimate
 
 FEWEST_SAMPLES = 5

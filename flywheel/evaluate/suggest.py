@@ -14,9 +14,9 @@ from flywheel.evaluate.book import LATENCY, Book, Context
 from flywheel.evaluate.lines import Lines
 from flywheel.evaluate.measure import Rules
 from flywheel.evaluate.scoring import CONFIDENCE
-from flywheel.metrics.compiled import compile_condition, compile_formula
+from flywheel.metrics.compiled import Statistic, compile_condition, compile_formula
 from flywheel.metrics.names import has_unit
-from flywheel.metrics.scores import ANSWER, LABEL, Statistic
+from flywheel.metrics.scores import ANSWER, LABEL
 from flywheel.records import Estimate
 
 OPTIMIZE, THRESHOLD, IGNORE = "optimize", "threshold", "ignore for now"

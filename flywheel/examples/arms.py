@@ -22,8 +22,8 @@ from flywheel.evaluate.scoring import score_one
 from flywheel.evaluate.stats import Measured, estimate, paired_difference
 from flywheel.examples.demos import World
 from flywheel.examples.traffic import Arrival, reactions
-from flywheel.metrics.compiled import compile_formula
-from flywheel.metrics.scores import ScoreTable, Statistic, answer_columns
+from flywheel.metrics.compiled import Statistic, compile_formula
+from flywheel.metrics.scores import ScoreTable, answer_columns
 from flywheel.model import Model, pick_device
 from flywheel.records import (
     FAILED,

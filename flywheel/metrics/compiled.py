@@ -33,7 +33,6 @@ from flywheel.metrics.scores import (
     ANSWER,
     LABEL,
     ScoreTable,
-    Statistic,
     average_precision,
     f_beta,
     macro_f_beta,
@@ -117,10 +116,11 @@ _MOST_READY = 4
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Compiled:
-    """A formula that can be computed."""
+class Statistic:
+    """An aggregate of per-sample scores, or a formula over several, that can be computed."""
 
     text: str
+    """the name that a person gave it, else the formula as it was written"""
     tree: Formula
     functions: Mapping[str, _Own] = field(repr=False)
     """path -> the task's own function"""
@@ -219,6 +219,14 @@ class _Compiled:
         return _combined(tree.operator, parts)
 
 
+def needed(statistic: Statistic, table: ScoreTable) -> ScoreTable:
+    """The columns of a table that a statistic depends on: those that it names, else every score."""
+    names = set(statistic.columns or table)
+    if not statistic.needs_answers:
+        names -= {ANSWER, LABEL}
+    return {name: table[name] for name in sorted(names)}
+
+
 def compile_formula(text: str, directory: Path | None) -> Statistic:
     """The statistic that a formula describes.
 
@@ -245,7 +253,7 @@ def compile_formula(text: str, directory: Path | None) -> Statistic:
             "run it in the project's directory"
         )
     functions = {path: _own(path, load_function(path, directory or Path())) for path in paths}
-    return _Compiled(text=shown_as(text), tree=tree, functions=functions)
+    return Statistic(text=shown_as(text), tree=tree, functions=functions)
 
 
 def _own(path: str, function: Callable[..., Any]) -> _Own:

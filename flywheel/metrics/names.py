@@ -14,6 +14,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
@@ -21,10 +22,13 @@ from flywheel.calls import unguarded
 from flywheel.errors import SettingsError
 from flywheel.metrics.conditions import parse_condition, with_names
 from flywheel.metrics.parse import LATENCY, Aggregate, Function, leaves, parse_formula, write_out
-from flywheel.metrics.scores import ANSWER, LABEL, ScoreTable, Statistic
+from flywheel.metrics.scores import ANSWER, LABEL, ScoreTable
 from flywheel.records import canonical, content_id
 from flywheel.settings.judging import Metric
 from flywheel.task import load_function
+
+if TYPE_CHECKING:
+    from flywheel.metrics.compiled import Statistic
 
 _KITS = ("accuracy", "f1", "precision", "recall", "map", "rmse", "mae", "ndcg", "mrr")
 """short names that some ready-made scores have"""

@@ -1,4 +1,4 @@
-"""Weighted scores in, one number out: what a formula is to all that compute with it, and aggregates.
+"""Weighted scores in, one number out: the aggregates that formulas are made of.
 
 Weights are the one way to say which samples count and how often: 1 / inclusion probability, times
 how often a resample drew a row. A row with weight 0 is absent, one with weight 2 is there twice. NaN
@@ -10,12 +10,10 @@ Shapes: N values, B rows of weights; (N,) scores and masks, (B, N) weights, (B,)
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import numpy as np
 
 from flywheel.errors import TaskError
-from flywheel.metrics.parse import Formula
 from flywheel.records import Array, Json, canonical
 
 ScoreTable = dict[str, Array]
@@ -41,67 +39,6 @@ def answer_columns(answers: Sequence[Json], labels: Sequence[Json]) -> ScoreTabl
                 f"an {name.strip('()')} is not JSON ({error}); give numbers, texts, lists and dicts"
             ) from error
     return columns
-
-
-class Statistic(Protocol):
-    """An aggregate of per-sample scores, or a formula over several."""
-
-    @property
-    def text(self) -> str:
-        """The name that a person gave it, else the formula as it was written."""
-        ...
-
-    @property
-    def tree(self) -> Formula:
-        """The formula, parsed."""
-        ...
-
-    @property
-    def columns(self) -> frozenset[str]:
-        """The scores that it needs; empty when a function of the task may look at any of them."""
-        ...
-
-    @property
-    def mean_of(self) -> str | None:
-        """The score whose weighted mean it is; None when it is anything else."""
-        ...
-
-    @property
-    def quantiles(self) -> tuple[tuple[str, float], ...] | None:
-        """(score, level) pairs when it depends on the rows through these quantiles only."""
-        ...
-
-    @property
-    def level_of(self) -> str | None:
-        """The score whose mean or quantile it is, within whose range it lies; None otherwise."""
-        ...
-
-    @property
-    def range(self) -> tuple[float, float] | None:
-        """What it lies in whatever the scores are, such as 0 and 1; None when nothing is known."""
-        ...
-
-    @property
-    def needs_answers(self) -> bool:
-        """Whether it is about whole answers and labels: the columns ANSWER and LABEL."""
-        ...
-
-    @property
-    def has_functions(self) -> bool:
-        """Whether a function of the task is in it, of which nothing is known."""
-        ...
-
-    def __call__(self, scores: ScoreTable, weights: Array) -> Array:
-        """Scores (N,) each and weights (B, N), 0 allowed -> (B,); NaN where it is not defined."""
-        ...
-
-
-def needed(statistic: Statistic, table: ScoreTable) -> ScoreTable:
-    """The columns of a table that a statistic depends on: those that it names, else every score."""
-    names = set(statistic.columns or table)
-    if not statistic.needs_answers:
-        names -= {ANSWER, LABEL}
-    return {name: table[name] for name in sorted(names)}
 
 
 _TOLERANCE = 1e-10

@@ -1,7 +1,6 @@
 """Ready-made scores for a task, and the metrics that their fields know: classes, boxes, spans, numbers, ranks."""
 
 from flywheel.scoring.boxes import (
-    average_precision,
     box_ious,
     map_50,
     map_75,
@@ -9,13 +8,8 @@ from flywheel.scoring.boxes import (
     mean_average_precision,
 )
 from flywheel.scoring.classes import (
-    Calibration,
-    CalibrationBin,
-    ClassScore,
-    calibration,
+    calibration_error,
     confusion_matrix,
-    f1_score,
-    per_class,
 )
 from flywheel.scoring.kits import (
     Scores,
@@ -28,23 +22,17 @@ from flywheel.scoring.kits import (
 )
 
 __all__ = [
-    "Calibration",
-    "CalibrationBin",
-    "ClassScore",
     "Scores",
-    "average_precision",
     "box_ious",
-    "calibration",
+    "calibration_error",
     "classification",
     "confusion_matrix",
     "detection",
-    "f1_score",
     "map_50",
     "map_75",
     "match_boxes",
     "mean_average_precision",
     "multi_label",
-    "per_class",
     "ranking",
     "regression",
     "spans",

@@ -248,37 +248,6 @@ def _of_formulas(ious: Sequence[float]) -> Callable[[_Metric], _Metric]:
     return declare
 
 
-def average_precision(
-    answers: Sequence[Json],
-    labels: Sequence[Json],
-    label: str,
-    weights: Array | None = None,
-    *,
-    ious: Sequence[float] = _IOUS,
-) -> float:
-    """The average precision of one class over N samples, the mean over the IoU thresholds.
-
-    Formula: AP = mean over the recalls r of 0, 0.01, ..., 1 of the largest precision at a recall of r
-    or more, over the boxes of all samples, the most confident first; a hit is a box that matches,
-    see `match_boxes`. The 100 most confident boxes of a sample count. No label is of a crowd.
-    Source: COCO's evaluation code, area all, maxDets 100; Lin et al. (2014), Microsoft COCO.
-    Departure: samples have weights; one of weight 2 is there twice, one after the other.
-
-    >>> from flywheel.scoring import average_precision
-    >>> cup = {"label": "cup", "x": 0, "y": 0, "width": 10, "height": 10}
-    >>> average_precision([[{**cup, "confidence": 0.9}], []], [[cup], [cup]], "cup").__round__(3)
-    0.505
-
-    Returns:
-        NaN when no label has such a box.
-
-    Raises:
-        AnnotationError: an answer or a label is no list of boxes.
-    """
-    kept = [[box for box in one if box["label"] == label] for one in labels]
-    return mean_average_precision(answers, kept, weights, ious=ious)
-
-
 @_of_formulas(_IOUS)
 def mean_average_precision(
     answers: Sequence[Json],
@@ -287,7 +256,13 @@ def mean_average_precision(
     *,
     ious: Sequence[float] = _IOUS,
 ) -> float:
-    """COCO's mAP: the mean of `average_precision` over the classes that the labels have.
+    """COCO's mAP: the mean over the classes that the labels have, and over the IoU thresholds.
+
+    Formula: of a class, AP = mean over the recalls r of 0, 0.01, ..., 1 of the largest precision at a recall
+    of r or more, over the boxes of all samples, the most confident first; a hit is a box that matches,
+    see `match_boxes`. The 100 most confident boxes of a sample count. No label is of a crowd.
+    Source: COCO's evaluation code, area all, maxDets 100; Lin et al. (2014), Microsoft COCO.
+    Departure: samples have weights; one of weight 2 is there twice, one after the other.
 
     >>> from flywheel.scoring import mean_average_precision
     >>> cup = {"label": "cup", "x": 0, "y": 0, "width": 10, "height": 10}

@@ -14,6 +14,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import overload
 
@@ -32,6 +33,7 @@ from flywheel.records import (
     Json,
     Sample,
     canonical,
+    content_id,
 )
 from flywheel.settings.learning import Train
 from flywheel.trainers.base import TrainingSet
@@ -169,6 +171,48 @@ class Trained:
     checkpoint: Checkpoint
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fitted:
+    """The result of the training loop, before it becomes a checkpoint."""
+
+    weights: bytes = field(repr=False)
+    """safetensors"""
+    losses: tuple[float, ...]
+    """mean training loss of each epoch"""
+    device: str
+    """name of the GPU, or cpu"""
+    card: bytes = field(repr=False)
+    """of the new model, with its answers to `TrainingData.asked`; see `flywheel.artifact`"""
+    recipe: str
+    """rows, steps and the choice of the best one, in a sentence"""
+
+    def with_record(
+        self,
+        settings: Train,
+        data: TrainingData,
+        *,
+        seed: int,
+        seconds: float,
+        now: datetime,
+    ) -> Trained:
+        """Return the weights with the record of how they were made."""
+        warm = data.champion if settings.shrink > 0 else None
+        checkpoint = Checkpoint(
+            digest=content_id(self.weights),
+            parent_digest=None if warm is None else content_id(warm),
+            dataset_id=data.dataset_id,
+            seed=seed,
+            settings=settings.model_dump(mode="json"),
+            device=self.device,
+            losses=self.losses,
+            recipe=self.recipe,
+            train_seconds=seconds,
+            card_digest=content_id(self.card),
+            created_at=now,
+        )
+        return Trained(weights=self.weights, card=self.card, checkpoint=checkpoint)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Plan:
     """Which rows of a training make its epochs, and which only choose its best step."""
@@ -278,16 +322,6 @@ def _draw_evenly(rows: Array, number: int, generator: torch.Generator | None) ->
     passes = math.ceil(number / len(rows))
     order = [torch.randperm(len(rows), generator=generator) for _ in range(passes)]
     return torch.from_numpy(rows)[torch.cat(order)[:number]]
-
-
-def row_weights(origins: Sequence[str], reliabilities: Sequence[float] = ()) -> Array:
-    """Return (N,) weights of mean 1: a label by annotators weighs 1, others their reliability."""
-    weights = np.ones(len(origins))
-    if reliabilities:
-        alone = [origin in TRAIN_ONLY for origin in origins]
-        weights[alone] = np.asarray(reliabilities, dtype=np.float64)[alone]
-    scaled: Array = weights / weights.mean() if len(weights) else weights
-    return scaled
 
 
 def check_learnable(data: TrainingData) -> None:

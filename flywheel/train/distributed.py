@@ -31,8 +31,14 @@ from flywheel.errors import FlywheelError, RefusedError
 from flywheel.private import is_private
 from flywheel.settings.learning import Train
 from flywheel.sources import Code
-from flywheel.train.data import FiledSamples, Trained, TrainingData, check_learnable
-from flywheel.train.fit import Fitted, Progress, with_record
+from flywheel.train.data import (
+    FiledSamples,
+    Fitted,
+    Trained,
+    TrainingData,
+    check_learnable,
+)
+from flywheel.train.fit import Progress
 
 _LAST_LINES = 8
 
@@ -232,7 +238,7 @@ def train_distributed(
     seconds = time.perf_counter() - stopwatch
     several = f"{len(trainers.devices)} x {fitted.device}"
     fitted = replace(fitted, device=several)
-    return with_record(fitted, settings, data, seed=seed, seconds=seconds, now=now)
+    return fitted.with_record(settings, data, seed=seed, seconds=seconds, now=now)
 
 
 @contextmanager

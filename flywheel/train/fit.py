@@ -30,10 +30,11 @@ from flywheel.model import (
     seed_torch,
     weights_of,
 )
-from flywheel.records import FAILED, Checkpoint, content_id
+from flywheel.records import FAILED
 from flywheel.settings.learning import Train
 from flywheel.task import Task
 from flywheel.train.data import (
+    Fitted,
     Plan,
     Trained,
     TrainingData,
@@ -84,22 +85,6 @@ def starting_network(task: Task, champion: bytes | None, shrink: float) -> torch
         for parameter in module.parameters():
             parameter.mul_(shrink).add_(torch.randn_like(parameter), alpha=_NOISE_STD)
     return module
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Fitted:
-    """The result of the training loop, before it becomes a checkpoint."""
-
-    weights: bytes = field(repr=False)
-    """safetensors"""
-    losses: tuple[float, ...]
-    """mean training loss of each epoch"""
-    device: str
-    """name of the GPU, or cpu"""
-    card: bytes = field(repr=False)
-    """of the new model, with its answers to `TrainingData.asked`; see `flywheel.artifact`"""
-    recipe: str
-    """rows, steps and the choice of the best one, in a sentence"""
 
 
 def fit(
@@ -371,7 +356,7 @@ def train(
     else:
         fitted = _fit_own(task, settings, data, seed, progress)
     seconds = time.perf_counter() - stopwatch
-    return with_record(fitted, settings, data, seed=seed, seconds=seconds, now=now)
+    return fitted.with_record(settings, data, seed=seed, seconds=seconds, now=now)
 
 
 def _fit_own(
@@ -411,30 +396,3 @@ def _fit_own(
 def _is_folder(found: Any, _: tuple[Any, ...]) -> str:
     is_so = found is None or (isinstance(found, Path) and found.is_dir())
     return "" if is_so else "the Path of the folder that it wrote, or None for context.folder"
-
-
-def with_record(
-    fitted: Fitted,
-    settings: Train,
-    data: TrainingData,
-    *,
-    seed: int,
-    seconds: float,
-    now: datetime,
-) -> Trained:
-    """Return the weights with the record of how they were made."""
-    warm = data.champion if settings.shrink > 0 else None
-    checkpoint = Checkpoint(
-        digest=content_id(fitted.weights),
-        parent_digest=None if warm is None else content_id(warm),
-        dataset_id=data.dataset_id,
-        seed=seed,
-        settings=settings.model_dump(mode="json"),
-        device=fitted.device,
-        losses=fitted.losses,
-        recipe=fitted.recipe,
-        train_seconds=seconds,
-        card_digest=content_id(fitted.card),
-        created_at=now,
-    )
-    return Trained(weights=fitted.weights, card=fitted.card, checkpoint=checkpoint)

@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import torch
 from torch import distributed
@@ -27,9 +28,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from flywheel.batches import is_list, join, map_tensors, shape_of, tensors_of
 from flywheel.errors import UserError
-from flywheel.records import FAILED, Sample
+from flywheel.records import FAILED, TRAIN_ONLY, Array, Sample
 from flywheel.task import Task
-from flywheel.train.data import TrainingData, pick, row_weights
+from flywheel.train.data import TrainingData, pick
 
 _BLOCK = 256
 """rows whose payloads are in memory while they are decoded"""
@@ -208,6 +209,16 @@ class Rows:
             return map_tensors(lambda one: one.contiguous(), inputs)
         # Only from pinned memory does a copy run beside the network.
         return map_tensors(lambda one: one if one.is_cuda else one.pin_memory(), inputs)
+
+
+def row_weights(origins: Sequence[str], reliabilities: Sequence[float] = ()) -> Array:
+    """Return (N,) weights of mean 1: a label by annotators weighs 1, others their reliability."""
+    weights = np.ones(len(origins))
+    if reliabilities:
+        alone = [origin in TRAIN_ONLY for origin in origins]
+        weights[alone] = np.asarray(reliabilities, dtype=np.float64)[alone]
+    scaled: Array = weights / weights.mean() if len(weights) else weights
+    return scaled
 
 
 def _decode_all(task: Task, samples: Sequence[Sample], device: torch.device) -> Any:

@@ -25,7 +25,7 @@ from flywheel.records import Array, Estimate, Report
 from flywheel.report.kit import text
 from flywheel.report.kit.pages import render
 from flywheel.report.kit.tables import Sheet
-from flywheel.scoring import calibration, confusion_matrix
+from flywheel.scoring import calibration_error, confusion_matrix
 from flywheel.scoring.classes import are_classes
 
 Link = Callable[..., str]
@@ -293,7 +293,7 @@ def _reliability_sheet(found: Classes) -> Sheet:
     rows = []
     for model in found.models:
         sure, right = found.column(model, CONFIDENCE).clip(0, 1), found.right(model)
-        error = calibration(sure, right, found.part.weights).ece
+        error = calibration_error(sure, right, found.part.weights)
         mean = float(np.average(sure, weights=found.part.weights))
         everyone = np.ones(len(right), dtype=bool)
         shown = text.estimate(found.share(everyone, right))

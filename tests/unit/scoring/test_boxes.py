@@ -16,7 +16,6 @@ from flywheel.errors import AnnotationError
 from flywheel.metrics.compiled import compile_formula
 from flywheel.metrics.scores import answer_columns
 from flywheel.scoring import (
-    average_precision,
     box_ious,
     map_50,
     map_75,
@@ -78,13 +77,6 @@ def test_a_hundred_boxes_of_a_class_count_and_recalls_are_compared_to_the_last_b
     # 7 of 20 is below the grid's 0.35 by a bit: COCO's code does not count it there.
     seven = [box if place < 7 else {**box, "x": 900} for place, box in enumerate(label)]
     assert map_50([seven], [label]) == pytest.approx(cocos([seven], [label])[1], abs=1e-12)
-
-
-def test_one_class_alone_is_its_part_of_the_mean(draw_boxes):
-    answers, labels = draw_boxes(30, 3)
-    each = [average_precision(answers, labels, name) for name in ("cup", "pan", "pot")]
-    assert np.mean(each) == pytest.approx(mean_average_precision(answers, labels))
-    assert math.isnan(average_precision(answers, labels, "fork"))
 
 
 def test_labels_without_any_box_have_no_average_precision():

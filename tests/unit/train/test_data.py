@@ -15,9 +15,9 @@ from flywheel.train.data import (
     check_learnable,
     make_plan,
     pick,
-    row_weights,
     some_groups,
 )
+from flywheel.train.rows import row_weights
 
 
 @pytest.fixture
