@@ -111,16 +111,11 @@ def _drawing_is_png(subject: Subject) -> str | None:
         return None
     for label in (example.answer, None):
         drawn = drawing(example.sample, example.answer, label)
-        if fault := _not_png(f"drawing() for the label {label!r}", drawn):
-            return fault
-    return None
-
-
-def _not_png(what: str, picture: bytes) -> str | None:
-    try:
-        open_picture(picture, formats=("PNG",))
-    except PayloadError as error:
-        return f"{what} gave no PNG that a browser shows: {error}"
+        try:
+            open_picture(drawn, formats=("PNG",))
+        except PayloadError as error:
+            what = f"drawing() for the label {label!r}"
+            return f"{what} gave no PNG that a browser shows: {error}"
     return None
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy import sparse, stats
@@ -100,10 +101,9 @@ def leave_out(pool: Pool, measure: Measure, rng: np.random.Generator) -> tuple[A
     return np.concatenate(found), times
 
 
-def _chunks(number: int, width: int) -> Iterator[int]:
+def _chunks(number: int, width: int) -> list[int]:
     most = max(1, _CHUNK_ELEMENTS // width)
-    for start in range(0, number, most):
-        yield min(most, number - start)
+    return [min(most, number - start) for start in range(0, number, most)]
 
 
 def _distinct(columns: Sequence[Array]) -> tuple[Array, Array]:
@@ -143,10 +143,8 @@ def _weigh(pool: Pool, counts: Array) -> Array:
     num_kinds, num_cells = pool.spread.shape
     # Each kind is its own cell: scaling is cheaper than a sparse product.
     if num_kinds == num_cells and np.array_equal(pool.spread.indices, np.arange(num_cells)):
-        weights: Array = counts * pool.spread.data
-    else:
-        weights = np.ascontiguousarray((pool.spread.T @ counts.T).T)
-    return weights
+        return np.asarray(counts * pool.spread.data)
+    return np.ascontiguousarray((pool.spread.T @ counts.T).T)
 
 
 def _group(copies: Array, rng: np.random.Generator) -> sparse.csr_array:
@@ -197,8 +195,7 @@ class Contrast:
         return float(self.measure(self.tables, self.weights[None, :])[0])
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Bootstrapped:
+class Bootstrapped(NamedTuple):
     """Bounds and standard error of a contrast, from resamples."""
 
     low: float
@@ -208,13 +205,11 @@ class Bootstrapped:
     """standard deviation over the resamples"""
 
 
-def bootstrap(
-    contrast: Contrast, tail: float, rng: np.random.Generator, num_resamples: int | None = None
-) -> Bootstrapped | None:
+def bootstrap(contrast: Contrast, tail: float, rng: np.random.Generator) -> Bootstrapped | None:
     """BCa bounds and the bootstrap standard error of a contrast.
 
     Formula: as in `_bca`; where rows share a cluster, clusters are drawn and left out.
-    4,000 to 20,000 resamples, enough for 50 beyond a bound, unless a number is given.
+    4,000 to 20,000 resamples, enough for 50 beyond a bound.
     Exact reductions: equal rows are merged, see `make_pool`. For a statistic of quantiles,
     rows far from them count only as below or above, so these are merged too, see `_snap`; when a
     resampled quantile lies outside its window, everything is drawn again without windows.
@@ -224,7 +219,7 @@ def bootstrap(
     Returns:
         None when the statistic is undefined on more than 5 % of the resamples.
     """
-    number = num_resamples or _num_resamples(tail)
+    number = _num_resamples(tail)
     tables = contrast.needed()
     windows = [window for index in range(len(tables)) for window in _windows(contrast, index)]
     values, left, times = _run(contrast, tables, windows, number, rng)
@@ -232,7 +227,7 @@ def bootstrap(
     if len(known) < _DEFINED * number:
         return None
     low, high = _bca(contrast.value, known, tail, left=left, times=times)
-    return Bootstrapped(low=low, high=high, error=float(known.std(ddof=1)))
+    return Bootstrapped(low, high, float(known.std(ddof=1)))
 
 
 def bootstrap_mean(
@@ -328,8 +323,7 @@ class _Window:
         total = weights.sum(axis=1) * (1 - _ROUNDING)
         below = weights @ (values < self.low).astype(float)
         above = weights @ (values > self.high).astype(float)
-        missed: Array = (below >= self.level * total) | (above >= (1 - self.level) * total)
-        return missed
+        return np.asarray((below >= self.level * total) | (above >= (1 - self.level) * total))
 
 
 def _windows(contrast: Contrast, index: int) -> Iterator[_Window]:

@@ -53,6 +53,11 @@ def wilson(values: Array, weights: Array, tail: float, clusters: Array | None = 
     else:
         size = min(p * (1 - p) / variance, 4.0 * n)
         size /= _design_effect(values - p, weights, tail, clusters)
+    return wilson_bounds(p, size, tail)
+
+
+def wilson_bounds(p: float, size: float, tail: float) -> _Bounds:
+    """Wilson's score interval for a share of so many samples, which need not be a whole number."""
     z = float(stats.norm.isf(tail))
     centre = (p + z**2 / (2 * size)) / (1 + z**2 / size)
     half = z / (1 + z**2 / size) * math.sqrt(p * (1 - p) / size + z**2 / (4 * size**2))

@@ -7,13 +7,12 @@ no model runs again.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 
 import numpy as np
 from scipy import stats
 
-from flywheel.evaluate.intervals import by_cluster, kish_size
+from flywheel.evaluate.intervals import by_cluster, kish_size, wilson_bounds
 from flywheel.evaluate.stats import FEWEST_SAMPLES, Measured, estimate
 from flywheel.metrics.compiled import Statistic
 from flywheel.metrics.names import has_unit
@@ -204,7 +203,11 @@ def _assisted(statistic: Statistic, drawn: Returned, weights: Array) -> Estimate
         if variance > 0 and 0 < plain < 1
         else kish_size(by_cluster(weights, weights, drawn.clusters)[1])
     )
-    return _wilson(min(max(value, 0.0), 1.0), size, len(weights))
+    value = min(max(value, 0.0), 1.0)
+    low, high = wilson_bounds(value, size, _TAIL)  # which may miss the value itself
+    return Estimate(
+        value=value, low=min(low, value), high=max(high, value), num_samples=len(weights)
+    )
 
 
 def _slope(shares: Array, helps: Array, weights: Array) -> float:
@@ -240,14 +243,3 @@ def _sampling_variance(rest: Array, weights: Array, clusters: Array, num_fitted:
 def _squares(errors: Array, weights: Array, num_fitted: int) -> float:
     n = len(errors)
     return float(((weights * errors) ** 2).sum()) / float(weights.sum()) ** 2 * n / (n - num_fitted)
-
-
-def _wilson(value: float, size: float, num_samples: int) -> Estimate:
-    """Wilson's score interval on an effective size, widened to contain the value."""
-    z = float(stats.norm.isf(_TAIL))
-    centre = (value + z**2 / (2 * size)) / (1 + z**2 / size)
-    half = z / (1 + z**2 / size) * math.sqrt(value * (1 - value) / size + z**2 / (4 * size**2))
-    low, high = max(0.0, centre - half), min(1.0, centre + half)
-    return Estimate(
-        value=value, low=min(low, value), high=max(high, value), num_samples=num_samples
-    )

@@ -64,8 +64,6 @@ class Person:
     """chance of a wrong answer"""
     seconds_per_answer: float = 4.0
     """median time over one labeling task; reported to Label Studio, not slept"""
-    skip_rate: float = 0.0
-    """chance of the button Skip"""
     leave_rate: float = 0.0
     """chance of putting a labeling task off"""
 
@@ -274,7 +272,7 @@ class _Desk:
             return _NOTHING._replace(left=1)
         seconds = round(person.seconds_per_answer * float(rng.lognormal(0.0, 0.4)), 2)
         result = self._hand(task["data"]["sample_id"], errs, rng)
-        if result is None or mood < person.leave_rate + person.skip_rate:
+        if result is None:
             self._annotate(task, result=[], was_cancelled=True, lead_time=seconds)
             return _NOTHING._replace(skipped=1)
         self._annotate(task, result=result, lead_time=seconds)

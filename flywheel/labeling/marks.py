@@ -30,6 +30,7 @@ from flywheel.labeling.places import (
 from flywheel.labeling.regions import Marking
 from flywheel.labeling.views import Shown
 from flywheel.records import Array, Json, is_number
+from flywheel.scoring.boxes import box_ious as ious_of
 from flywheel.task import Labeling
 
 _LEAST_PIXELS = 0.01
@@ -194,19 +195,10 @@ def _corners_of(box: Element) -> list[tuple[float, float]]:
 
 def box_ious(ones: Sequence[Element], others: Sequence[Element]) -> Array:
     """(N, M) intersection over union of boxes, 0..1."""
-    (low, high), (other_low, other_high) = _ends(ones), _ends(others)
-    shared = np.minimum(high[:, None], other_high) - np.maximum(low[:, None], other_low)
-    inner = shared.clip(min=0.0).prod(axis=2)
-    areas, other_areas = (high - low).prod(axis=1), (other_high - other_low).prod(axis=1)
-    found: Array = inner / (areas[:, None] + other_areas - inner)
-    return found
-
-
-def _ends(marks: Sequence[Element]) -> tuple[Array, Array]:
-    """(N, 2) upper left and lower right corners."""
-    low = np.array([[mark["x"], mark["y"]] for mark in marks], dtype=np.float64)
-    size = np.array([[mark["width"], mark["height"]] for mark in marks], dtype=np.float64)
-    return low, low + size
+    sides = ("x", "y", "width", "height")
+    return ious_of(
+        *(np.array([[one[side] for side in sides] for one in some]) for some in (ones, others))
+    )
 
 
 def _nearness(within: float, ones: Sequence[Element], others: Sequence[Element]) -> Array:

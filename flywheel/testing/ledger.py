@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -124,55 +124,45 @@ class LedgerBuilder:
         **changes: Any,
     ) -> list[Prediction]:
         """Store one prediction for each confidence, of new samples unless one is given."""
-        logged = []
-        for confidence in confidences:
-            number, self._num_predictions = self._num_predictions, self._num_predictions + 1
-            about = sample or Sample.of(f"payload {number}".encode(), "text/plain")
+        first = self._num_predictions
+        self._num_predictions += len(confidences)
+        samples, answers, ids = list[Sample](), list[Answer](), list[str]()
+        for number, confidence in enumerate(confidences, start=first):
             place = np.random.default_rng(number).normal(size=2) if embedding is None else embedding
-            answer = Answer(
-                value="cat", confidence=confidence, embedding=np.asarray(place, dtype=np.float32)
-            )
-            logged.append(self._logged(about, answer, split, group, {"id": f"p{number}"} | changes))
-        return self._append(logged)
+            where = np.asarray(place, dtype=np.float32)
+            samples.append(sample or Sample.of(f"payload {number}".encode(), "text/plain"))
+            answers.append(Answer(value="cat", confidence=confidence, embedding=where))
+            ids.append(f"p{number}")
+        return self.serve(samples, answers, ids, split=split, group=group, **changes)
 
     def serve(
         self,
         samples: Sequence[Sample],
         answers: Sequence[Answer],
+        ids: Sequence[str] = (),
         *,
         split: Split = Split.TRAIN,
         group: str | None = None,
         **changes: Any,
     ) -> list[Prediction]:
-        """Store a model's answers to samples; the ids are the beginnings of the samples' own."""
-        return self._append(
-            [
-                self._logged(sample, answer, split, group, {"id": sample.id[:32]} | changes)
-                for sample, answer in zip(samples, answers, strict=True)
-            ]
-        )
-
-    def _logged(
-        self,
-        sample: Sample,
-        answer: Answer,
-        split: Split,
-        group: str | None,
-        changes: dict[str, Any],
-    ) -> Logged:
-        fields = {
-            "sample_id": sample.id,
-            "answer": answer.value,
-            "confidence": answer.confidence,
-            "embedding": answer.embedding,
-            "latency_ms": 1.0,
-            "model_digest": "d" * 64,
-            "created_at": self.now,
-        }
-        prediction = Prediction(**(fields | changes))
-        return Logged(sample=sample, group=group or sample.id, split=split, prediction=prediction)
-
-    def _append(self, logged: Sequence[Logged]) -> list[Prediction]:
+        """Store a model's answers to samples; without ids, these are the beginnings of the samples' own."""
+        logged = []
+        names = ids or [sample.id[:32] for sample in samples]
+        for sample, answer, name in zip(samples, answers, names, strict=True):
+            fields = {
+                "id": name,
+                "sample_id": sample.id,
+                "answer": answer.value,
+                "confidence": answer.confidence,
+                "embedding": answer.embedding,
+                "latency_ms": 1.0,
+                "model_digest": "d" * 64,
+                "created_at": self.now,
+            }
+            made = Prediction(**(fields | changes))
+            logged.append(
+                Logged(sample=sample, group=group or sample.id, split=split, prediction=made)
+            )
         with self.at_once() as connection:
             append_predictions(connection, logged)
         return [entry.prediction for entry in logged]
@@ -386,16 +376,15 @@ class LedgerBuilder:
 
     def store(self, *records: Checkpoint | Report | Decision | DatasetVersion) -> None:
         """Store what was trained, measured and decided, as it is."""
+        adds: dict[type, Callable[..., None]] = {
+            Checkpoint: add_checkpoint,
+            Report: add_report,
+            Decision: add_decision,
+            DatasetVersion: add_version,
+        }
         with self.at_once() as connection:
             for record in records:
-                if isinstance(record, Checkpoint):
-                    add_checkpoint(connection, record)
-                elif isinstance(record, Report):
-                    add_report(connection, record)
-                elif isinstance(record, Decision):
-                    add_decision(connection, record)
-                else:
-                    add_version(connection, record)
+                adds[type(record)](connection, record)
 
     def challenge(self, challenge: Challenge, seen: Iterable[str] = (), night: int = 0) -> None:
         """Open a challenge, which sees the labels of these samples."""

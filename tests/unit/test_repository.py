@@ -69,6 +69,7 @@ NEIGHBOURS = {
     ("flywheel.examples", "flywheel.testing"): "a simulation turns the loop on the doubles",
     ("flywheel", "flywheel.task"): "re-exports it",
     ("flywheel.labeling", "flywheel.task"): "what it makes is a part of a task",
+    ("flywheel.labeling", "flywheel.scoring"): "boxes agree by the overlap that scores them",
 }
 
 # Top level: what must be there, and what may.

@@ -66,10 +66,9 @@ def test_an_annotator_who_always_errs_is_always_wrong(letters, send_now, work, l
     assert {answer for (answer,) in labels_now(ids)} <= {"a", "c"}
 
 
-def test_what_is_skipped_and_what_is_put_off_gets_no_label(letters, send_now, work, labels_now):
+def test_what_is_put_off_gets_no_label(letters, send_now, work, labels_now):
     ids = letters.choose(*(b"tired %d" % number for number in range(4)))
     send_now()
-    assert work(_person("skipper", skip_rate=1.0)) == Worked(annotations=0, skipped=4, left=0)
     assert work(_person("leaver", leave_rate=1.0)) == Worked(annotations=0, skipped=0, left=4)
     assert labels_now(ids) == [[]] * 4
 
