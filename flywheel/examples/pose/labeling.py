@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+from textwrap import indent
 from typing import NamedTuple
 
 import numpy as np
@@ -32,6 +33,8 @@ from flywheel.examples.pose.posing import (
     read_pose,
     write_pose,
 )
+from flywheel.labeling import image
+from flywheel.labeling.config import chosen, labels_control, listed
 from flywheel.records import Array, Json, Media, Sample, is_number
 from flywheel.task import Labeling
 
@@ -144,8 +147,6 @@ _HIDDEN_STD_PX = 2.5
 """of a hidden mark, which is placed by knowing the part"""
 _MARK_PERCENT = 0.8
 """radius of a drawn mark"""
-_GOLDEN_DEG = 137.508
-"""between the hues of neighbours in the list, so that no two of them look alike"""
 
 
 def hidden_points(part: Part, pose: Pose) -> Array:
@@ -194,18 +195,14 @@ def picture(sample: Sample) -> bytes:
 
 
 def _config(part: Part) -> str:
-    names = list(part.keypoints)
-    labels = "\n".join(
-        f'    <Label value="{escape(name)}" background="{_colour(index)}"'
-        + (f' hotkey="{index + 1}"/>' if index < 9 else "/>")
-        for index, name in enumerate(names)
+    shown = image(width_pixels=640)
+    marks = labels_control(
+        "KeyPointLabels", "keypoint", shown, list(part.keypoints), ' strokeWidth="2" opacity="0.9"'
     )
     return f"""<View>
   <Header value="Mark at least four keypoints of the {escape(part.name)}"/>
-  <KeyPointLabels name="keypoint" toName="image" strokeWidth="2" opacity="0.9">
-{labels}
-  </KeyPointLabels>
-  <Image name="image" value="$image" maxWidth="640px" zoom="true" zoomControl="true" rotateControl="false"/>
+{indent(marks, "  ")}
+  {shown.tag}
   <Choices name="visibility" toName="image" choice="single" perRegion="true" showInline="true">
     <Choice value="visible"/>
     <Choice value="{_HIDDEN}"/>
@@ -214,15 +211,6 @@ def _config(part: Part) -> str:
     <Choice value="{_UNUSABLE}" hotkey="u"/>
   </Choices>
 </View>"""
-
-
-def _colour(index: int) -> str:
-    """Hues a golden angle apart, alternating between two lightnesses."""
-    hue, lightness = index * _GOLDEN_DEG % 360.0, 0.5 if index % 2 == 0 else 0.7
-    chroma = 1.0 - abs(2.0 * lightness - 1.0)
-    channels = [(hue / 30.0 + shift) % 12.0 for shift in (0.0, 8.0, 4.0)]
-    levels = [lightness - chroma / 2 * max(-1.0, min(k - 3.0, 9.0 - k, 1.0)) for k in channels]
-    return "#" + "".join(f"{round(255 * level):02x}" for level in levels)
 
 
 def _result(part: Part, pose: Pose, sample: Sample) -> list[dict[str, Json]]:
@@ -256,7 +244,7 @@ class _Mark(NamedTuple):
 
 
 def _answer(part: Part, result: list[dict[str, Json]], sample: Sample) -> Json:
-    if any(_UNUSABLE in _chosen(region, "usable") for region in result):
+    if _UNUSABLE in chosen(result, "usable"):
         raise AnnotationError(
             f"an annotation says {_UNUSABLE!r}; the sample gets no label, "
             "a label would be four keypoints or more"
@@ -285,7 +273,7 @@ def _answer(part: Part, result: list[dict[str, Json]], sample: Sample) -> Json:
 
 def _marks(part: Part, result: list[dict[str, Json]]) -> list[_Mark]:
     """Every marked keypoint once; a mark that says nothing on visibility is visible."""
-    hidden = {region.get("id") for region in result if _HIDDEN in _chosen(region, "visibility")}
+    hidden = {region.get("id") for region in result if _HIDDEN in chosen([region], "visibility")}
     marks: list[_Mark] = []
     for region in result:
         if region.get("from_name") != "keypoint":
@@ -300,7 +288,7 @@ def _marks(part: Part, result: list[dict[str, Json]]) -> list[_Mark]:
 
 
 def _name(part: Part, region: dict[str, Json]) -> str:
-    names = _list(region, "keypointlabels")
+    names = listed(region.get("value") or {}, "keypointlabels")
     if len(names) != 1 or names[0] not in part.keypoints:
         raise AnnotationError(
             f"an annotation has a mark named {', '.join(map(repr, names)) or 'nothing'}, no "
@@ -322,12 +310,3 @@ def _place(name: str, region: dict[str, Json]) -> Array:
             "degrees; turn it back and mark it again"
         )
     return np.array(place, dtype=np.float64)
-
-
-def _chosen(region: dict[str, Json], control: str) -> list[Json]:
-    return _list(region, "choices") if region.get("from_name") == control else []
-
-
-def _list(region: dict[str, Json], key: str) -> list[Json]:
-    found = region.get("value", {}).get(key, [])
-    return found if isinstance(found, list) else [found]
