@@ -115,7 +115,7 @@ def add_trained(connection: Connection, groups: Iterable[str], night: int) -> No
     """Note that a model was trained on these groups; the first night of each stays."""
     rows = [{"group": group, "night": night} for group in sorted(set(groups))]
     if rows:
-        connection.execute(insert_new(connection, trained), rows)
+        connection.execute(insert_new(trained), rows)
 
 
 def trained_groups(connection: Connection, groups: Iterable[str]) -> set[str]:

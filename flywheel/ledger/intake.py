@@ -74,7 +74,7 @@ def append_arrived(connection: Connection, arrived: Sequence[Arrived]) -> Writte
         if not (one.has_confidence and one.has_embedding)
     ]
     if rows:
-        connection.execute(insert_new(connection, incomplete), rows)
+        connection.execute(insert_new(incomplete), rows)
     num_known = len(arrived) - len(new) - len(conflicting)
     return Written(len(new), num_known, tuple(conflicting))
 
@@ -97,7 +97,7 @@ def append_heard(connection: Connection, entries: Sequence[Feedback]) -> Heard:
     num_new = append_feedback(connection, list(ready.values()))
     if early:
         rows = [to_row(early_feedback, entry) for entry in early.values()]
-        connection.execute(insert_new(connection, early_feedback), rows)
+        connection.execute(insert_new(early_feedback), rows)
     return Heard(num_new, len(entries) - num_new - len(early), len(early))
 
 

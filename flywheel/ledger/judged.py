@@ -25,7 +25,7 @@ from flywheel.records import Approval, Challenge, Consent, Decision, Probe, Repo
 def add_report(connection: Connection, report: Report) -> None:
     """Store a report, once for each id."""
     row = to_row(reports, report, record=to_json(report))
-    connection.execute(insert_new(connection, reports), row)
+    connection.execute(insert_new(reports), row)
 
 
 def get_report(connection: Connection, report_id: str) -> Report:
@@ -53,7 +53,7 @@ def report_of_night(connection: Connection, night: int) -> Report | None:
 def add_rescored(connection: Connection, report_id: str, report: Report) -> None:
     """Store what a report is under another metric, once for each metric."""
     row = {"report_id": report_id, "metric_id": report.metric_id, "record": to_json(report)}
-    connection.execute(insert_new(connection, rescored), row)
+    connection.execute(insert_new(rescored), row)
 
 
 def rescored_reports(connection: Connection, metric_id: str) -> dict[int, Report]:
@@ -84,7 +84,7 @@ def newest_probes(connection: Connection) -> list[Probe]:
 
 def add_decision(connection: Connection, decision: Decision) -> None:
     """Store a decision, once for each id; its report must be there."""
-    connection.execute(insert_new(connection, decisions), to_row(decisions, decision))
+    connection.execute(insert_new(decisions), to_row(decisions, decision))
 
 
 def get_decision(connection: Connection, night: int) -> Decision | None:
@@ -143,11 +143,11 @@ def open_challenge(
     connection: Connection, challenge: Challenge, sample_ids: Iterable[str], night: int
 ) -> None:
     """Store a challenge, and the labels that it sees from this night on; twice changes nothing."""
-    connection.execute(insert_new(connection, challenges), asdict(challenge))
+    connection.execute(insert_new(challenges), asdict(challenge))
     opening = Opening(challenge.generation, challenge.number, night)._asdict()
     rows = [{"sample_id": sample_id, **opening} for sample_id in sample_ids]
     if rows:
-        connection.execute(insert_new(connection, openings), rows)
+        connection.execute(insert_new(openings), rows)
 
 
 def close_challenge(connection: Connection, challenge: Challenge, night: int) -> None:
@@ -199,7 +199,7 @@ def mean_uses(connection: Connection, opened: Mapping[str, Opening], tonight: in
 
 def ask(connection: Connection, approval: Approval) -> Approval:
     """Ask, once for each decision; a question that waits is superseded. What is asked now."""
-    insert = insert_new(connection, approvals)
+    insert = insert_new(approvals)
     connection.execute(insert, asdict(approval))
     older = approvals.c.answer.is_(None), approvals.c.decision_id != approval.decision_id
     reason = f"decision {approval.decision_id[:12]} took its place"

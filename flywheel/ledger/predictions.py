@@ -147,7 +147,7 @@ def append_feedback(connection: Connection, entries: Sequence[Feedback]) -> int:
         | {"kind": entry.kind.value, "prediction_id": prediction_id(entry.prediction_id)}
         for entry in entries
     ]
-    connection.execute(insert_new(connection, feedback), rows)
+    connection.execute(insert_new(feedback), rows)
     new = select(func.count()).where(feedback.c.seq > before)
     return int(connection.execute(new).scalar_one())
 

@@ -26,7 +26,7 @@ RELEASE_LOCK = "the release"
 def add_checkpoint(connection: Connection, checkpoint: Checkpoint) -> None:
     """Store a checkpoint's record, once for each digest."""
     row = to_row(checkpoints, checkpoint, record=to_json(checkpoint))
-    connection.execute(insert_new(connection, checkpoints), row)
+    connection.execute(insert_new(checkpoints), row)
 
 
 def get_checkpoint(connection: Connection, digest: str) -> Checkpoint:
@@ -129,7 +129,7 @@ class Handover:
 def open_handover(connection: Connection, release: Release, due_at: datetime) -> Handover:
     """The hand-over of a release, begun where it is new."""
     row = asdict(Handover(release=release.number, due_at=due_at))
-    connection.execute(insert_new(connection, handovers), row)
+    connection.execute(insert_new(handovers), row)
     found = get_handover(connection, release.number)
     assert found is not None  # noqa: S101  it was just written
     return found

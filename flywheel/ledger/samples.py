@@ -42,7 +42,7 @@ def keep_payloads(connection: Connection, samples: Iterable[Sample]) -> None:
         if is_small(sample.payload)
     ]
     if rows:
-        connection.execute(insert_new(connection, payloads), rows)
+        connection.execute(insert_new(payloads), rows)
 
 
 def kept_payloads(connection: Connection, sample_ids: Sequence[str]) -> dict[str, bytes]:
@@ -90,7 +90,7 @@ def add_samples(connection: Connection, placed: Iterable[Placed], now: datetime)
         for one in placed
     ]
     if rows:
-        connection.execute(insert_new(connection, samples), rows)
+        connection.execute(insert_new(samples), rows)
 
 
 def load_samples(connection: Connection, blobs: Blobs, sample_ids: Sequence[str]) -> list[Sample]:

@@ -111,6 +111,18 @@ def test_on_postgresql_writers_queue_up_and_known_rows_are_passed_over():
         lambda sql, *_: sent.append(str(sql.compile(dialect=engine.dialect))),
     )
     keep_commit_order(engine, predictions)
-    engine.execute(insert_new(engine, samples))
+    engine.execute(insert_new(samples))
     assert "pg_advisory_xact_lock" in sent[0]
     assert sent[1].endswith("ON CONFLICT DO NOTHING")
+
+
+def test_an_insert_that_passes_over_known_rows_is_compiled_once(ledger):
+    """Each prediction took two of them, and compiling took longer than inserting."""
+    row = {"id": "a", "media_type": "text/plain", "metadata": {}, "group": "a", "split": "train"}
+    compiled = {}
+    with ledger.begin() as connection:
+        remembering = connection.execution_options(compiled_cache=compiled)
+        for _ in range(2):
+            remembering.execute(insert_new(samples), row | {"created_at": NOW})
+        assert connection.execute(select(samples.c.id)).scalars().all() == ["a"]
+    assert sum("INSERT" in str(one) for one in compiled.values()) == 1
