@@ -37,7 +37,7 @@ _TAIL = 0.025
 _UNSEEN = 5.0
 """multiple of the mean that a kind of unit not seen so far may take"""
 
-_WINDOW = 20_000
+WINDOW = 20_000
 """newest annotations that count"""
 _FEWEST = 20
 """answers from which the price is measured; below, [cost] seconds_per_answer is used"""
@@ -140,9 +140,9 @@ class Costs:
     """price of an answer, by audience: EVERYONE and EXPERTS"""
 
 
-def read_costs(connection: Connection, project: Project) -> Costs:
+def read_costs(connection: Connection, project: Project, window: int = WINDOW) -> Costs:
     """Read the newest annotations with their cost, and compute the price of an answer."""
-    work = recent_work(connection, _WINDOW)
+    work = recent_work(connection, window)
     cuts, cut = _cuts(work)
     usual = _usual_seconds(work, cuts, cut, project.cost)
     rows = tuple(_costed(done, cuts.get(done.annotator, cut), usual, project.cost) for done in work)

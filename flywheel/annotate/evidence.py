@@ -89,13 +89,14 @@ def weigh_evidence(
     task: Task,
     annotators: AnnotatorSettings,
     sample_ids: Sequence[str] = (),
+    window: int = _WINDOW,
 ) -> Evidence:
     """Weigh the newest annotations, and all annotations of the given samples."""
-    recent = recent_annotations(connection, _WINDOW)
-    window = {
+    recent = recent_annotations(connection, window)
+    among = {
         annotation.sample_id for annotation in recent if annotation.purpose is not Purpose.GOLD
     }
-    wanted = sorted(window.union(sample_ids))
+    wanted = sorted(among.union(sample_ids))
     given = by_sample(annotations_of(connection, wanted))
     grouped = {
         key: group_answers([annotation.answer for annotation in annotations], task.agree)
@@ -203,13 +204,15 @@ def slices_of(
     return found
 
 
-def read_compared(connection: Connection, blobs: Blobs, task: Task) -> list[Compared]:
+def read_compared(
+    connection: Connection, blobs: Blobs, task: Task, window: int = _ANCHORING_WINDOW
+) -> list[Compared]:
     """Return the newest annotations of chosen samples, compared with the model's answer.
 
     They include those that were blinded by slice and not at random: a blinded slice stays
     comparable through what was shown before, and is shown again once that has left the window.
     """
-    looks = recent_looks(connection, _ANCHORING_WINDOW)
+    looks = recent_looks(connection, min(window, _ANCHORING_WINDOW))
     samples = list(dict.fromkeys(look.sample_id for look in looks))
     slices = slices_of(connection, blobs, task, samples)
     return [

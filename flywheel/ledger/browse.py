@@ -250,17 +250,22 @@ def annotators_of(connection: Connection, sample_ids: Sequence[str]) -> dict[str
 class Embedded(NamedTuple):
     """Where a model places a sample."""
 
+    place: int
+    """in the log of predictions"""
     sample_id: str
     model_digest: str
     embedding: Array
     """(D,) float32"""
 
 
-def newest_embeddings(connection: Connection, limit: int) -> list[Embedded]:
-    """The newest predictions with their embeddings, the newest first."""
-    columns = (predictions.c.sample_id, predictions.c.model_digest, predictions.c.embedding)
-    query = select(*columns).order_by(predictions.c.seq.desc()).limit(limit)
+def newest_embeddings(connection: Connection, limit: int, upto: int | None) -> list[Embedded]:
+    """The newest predictions with their embeddings, the newest first; up to a place in the log."""
+    place = predictions.c.seq.label("place")
+    columns = (place, predictions.c.sample_id, predictions.c.model_digest)
+    query = select(*columns, predictions.c.embedding).order_by(predictions.c.seq.desc())
+    if upto is not None:
+        query = query.where(predictions.c.seq <= upto)
     return [
         from_row(Embedded, row, embedding=read_embedding(row.embedding))
-        for row in connection.execute(query)
+        for row in connection.execute(query.limit(limit))
     ]

@@ -8,11 +8,15 @@ between two scheduled times, so triggers that feed each other can at most double
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
 from itertools import zip_longest
 from pathlib import Path
+from typing import NamedTuple
 
 from sqlalchemy import Connection
 
@@ -36,6 +40,7 @@ from flywheel.ledger.samples import StoredSamples, groups_of, load_samples
 from flywheel.loop.context import Loop, NightRun, Progress
 from flywheel.loop.results import Retrained
 from flywheel.model import cpu_threads
+from flywheel.project import Project
 from flywheel.records import (
     TRAIN_ONLY,
     Approval,
@@ -53,6 +58,8 @@ from flywheel.records import (
 )
 from flywheel.sources import Code, may_follow_hashes
 from flywheel.train import SUBMITTED, Trained, Trainers, TrainingData, train, train_distributed
+
+_NOTE_SECONDS = 1.0
 
 
 def retrain(night: NightRun) -> Retrained:
@@ -73,7 +80,8 @@ def retrain(night: NightRun) -> Retrained:
     data = training_data(loop, version, rows, champion)
     asked = conformance_samples(loop, manifest)
     seed = loop.project.project.seed + night.number
-    trained = train_candidate(loop, replace(data, asked=asked), seed, night.progress)
+    with _noted(night) as progress:
+        trained = train_candidate(loop, replace(data, asked=asked), seed, progress)
     ask_elsewhere_once(loop, trained, asked)
     # Weights before their row: a checkpoint in the ledger can then always be loaded.
     loop.blobs.put(trained.card)
@@ -85,6 +93,57 @@ def retrain(night: NightRun) -> Retrained:
         learned = [row.sample_id for row in rows if row.origin not in TRAIN_ONLY]
         move_failures(connection, learned, FailureState.TRAINED_ON, night.number, loop.now())
     return _retrained(trained.checkpoint, start)
+
+
+class Epoch(NamedTuple):
+    """How far a training is."""
+
+    night: int
+    epoch: int
+    """1 for the first that has ended"""
+    epochs: int
+    loss: float
+    at: datetime
+
+
+def epoch_under_way(project: Project) -> Epoch | None:
+    """Return the last epoch of the training that runs, or was killed; None: none has ended one."""
+    try:
+        found = json.loads(_note(project).read_text(encoding="utf-8"))
+        return Epoch(**found | {"at": datetime.fromisoformat(found["at"])})
+    except (OSError, ValueError):
+        return None
+
+
+def _note(project: Project) -> Path:
+    return project.state / "training.json"
+
+
+@contextmanager
+def _noted(night: NightRun) -> Iterator[Progress]:
+    """Yield what reports an epoch to the caller of the night, and at most once a second to pages.
+
+    A file, since pages ask every few seconds, and the ledger keeps what happened for good.
+    """
+    note, due = _note(night.loop.project), 0.0
+
+    def report(epoch: int, epochs: int, loss: float) -> None:
+        nonlocal due
+        night.progress(epoch, epochs, loss)
+        if time.monotonic() < due and epoch < epochs:
+            return
+        due = time.monotonic() + _NOTE_SECONDS
+        now = Epoch(night.number, epoch, epochs, loss, night.loop.now())
+        draft = note.with_suffix(".draft")
+        with suppress(OSError):  # no training fails because its pages cannot follow it
+            draft.write_text(json.dumps(now._asdict(), default=datetime.isoformat), "utf-8")
+            draft.replace(note)
+
+    note.unlink(missing_ok=True)
+    try:
+        yield report
+    finally:
+        note.unlink(missing_ok=True)
 
 
 def train_candidate(loop: Loop, data: TrainingData, seed: int, progress: Progress) -> Trained:

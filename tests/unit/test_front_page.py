@@ -5,7 +5,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PICTURE = ROOT / "flywheel/report/overview/overview.png"
+PICTURES = ("flywheel/report/site/overview.png", "flows/dashboard.png")
 
 
 def first(language):
@@ -28,6 +28,7 @@ def test_its_task_is_the_one_that_init_writes():
     assert function in usual
 
 
-def test_its_picture_is_there_and_light():
-    assert str(PICTURE.relative_to(ROOT)) in README
-    assert PICTURE.stat().st_size < 200_000
+def test_its_pictures_are_there_and_light():
+    for picture in PICTURES:
+        assert f'src="{picture}"' in README
+        assert (ROOT / picture).stat().st_size < 200_000

@@ -23,6 +23,12 @@ def render(template: str, **values: Any) -> str:
     return page.render(not_enough=text.NOT_ENOUGH, **values)
 
 
+def compile_templates() -> None:
+    """Compile every template now, so that no first page waits for it."""
+    for name in _environment().list_templates(extensions=["html"]):
+        _environment().get_template(name)
+
+
 @cache  # compiled once: compiling a template takes longer than filling it in
 def _environment() -> Environment:
     environment = Environment(

@@ -1,14 +1,14 @@
 """Reads everything that the labeling page shows: work, cost, queue, and quality of annotators.
 
 The cost is bounded however long labeling has been running: the newest 20,000 annotations, slices
-of the newest 2,000 samples, 60 reports. Quality findings come from the annotate stage; nothing is
+of the newest 2,000 samples. Quality findings come from the annotate stage; nothing is
 decided here.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection
 
-from flywheel.annotate.cost import Budget, Costed, Costs, read_budget, read_costs
+from flywheel.annotate.cost import WINDOW, Budget, Costed, Costs, read_budget, read_costs
 from flywheel.annotate.evidence import read_compared, slices_of, weigh_evidence, where_biased
 from flywheel.annotate.expense import (
     Expense,
@@ -45,11 +45,9 @@ from flywheel.ledger.reviews import reviewed
 from flywheel.loop import Loop
 from flywheel.records import Estimate, Purpose, Report
 from flywheel.report.kit.measured import tier_of, tier_prices
-from flywheel.report.night.facts import comparable_reports, thin_out
 
 _SLICED = 2_000
 _GOLD = 5_000
-_POINTS = 60
 _NIGHTS = 60
 _DISPUTED = 10
 _DAYS = 30
@@ -118,34 +116,21 @@ class LabelingFacts:
     written_at: datetime
 
 
-def read_labeling(loop: Loop) -> LabelingFacts:
-    """Read the labeling facts of now."""
+def read_labeling(loop: Loop, window: int = WINDOW) -> LabelingFacts:
+    """Read the labeling facts of now, from so many of the newest annotations."""
     with loop.ledger.read() as connection:
-        return _facts(_read(loop, connection))
-
-
-def _read(loop: Loop, connection: Connection) -> _Read:
-    costs = read_costs(connection, loop.project)
-    samples = sorted({row.work.sample_id for row in costs.rows})
-    nights = thin_out(reported_nights(connection, current_night_number(connection)), _POINTS)
-    newest = report_of_night(connection, nights[-1]) if nights else None
-    reports = comparable_reports(connection, newest, nights)
-    return _Read(
-        loop=loop,
-        connection=connection,
-        costs=costs,
-        labels=annotator_labels(connection, samples),
-        reports=tuple(
-            report for report in reports if newest and report.metric_id == newest.metric_id
-        ),
-    )
+        costs = read_costs(connection, loop.project, window)
+        samples = sorted({row.work.sample_id for row in costs.rows})
+        labels = annotator_labels(connection, samples)
+        return _facts(_Read(loop=loop, connection=connection, costs=costs, labels=labels))
 
 
 def _facts(read: _Read) -> LabelingFacts:
     connection, rows, now = read.connection, read.costs.rows, read.loop.now()
     project, night = read.loop.project, current_night_number(read.connection)
-    nights = dict(list(expenses_by(rows, read.labels, _night).items())[-_NIGHTS:])
+    nights = expenses_by(_of_last_nights(rows), read.labels, _night)
     newest = list(dict.fromkeys(row.work.sample_id for row in reversed(rows)))[:_SLICED]
+    reported = reported_nights(connection, night)
     sliced = slices_of(connection, read.loop.blobs, read.loop.task, newest)
     whole, disputed = expense(rows, read.labels), _disputed(read)
     return LabelingFacts(
@@ -164,7 +149,7 @@ def _facts(read: _Read) -> LabelingFacts:
         num_disputed=len(disputed),
         budget=read_budget(connection, project, read.costs, night, now),
         tiers=tier_prices(read.costs, project.annotators),
-        report=read.reports[-1] if read.reports else None,
+        report=report_of_night(connection, reported[-1]) if reported else None,
         written_at=now,
     )
 
@@ -177,8 +162,6 @@ class _Read(NamedTuple):
     costs: Costs
     labels: Mapping[str, float]
     """sample -> reliability of its consensus label, where there is one"""
-    reports: tuple[Report, ...]
-    """of all nights, under the metric of the newest, oldest first"""
 
 
 def _annotators(read: _Read) -> Iterator[Annotator]:
@@ -241,6 +224,11 @@ def _disputed(read: _Read) -> list[Disputed]:
     ]
 
 
+def _of_last_nights(rows: Sequence[Costed]) -> list[Costed]:
+    nights = sorted({row.work.night for row in rows if row.work.night is not None})[-_NIGHTS:]
+    return [row for row in rows if row.work.night in nights]
+
+
 def _night(row: Costed) -> tuple[int, ...]:
     return () if row.work.night is None else (row.work.night,)
 
@@ -269,12 +257,12 @@ class Quality:
     """groups who copy one another's answers; each group counts as one annotator"""
 
 
-def read_quality(loop: Loop) -> Quality:
-    """Read the findings on annotators from the newest annotations."""
+def read_quality(loop: Loop, window: int = WINDOW) -> Quality:
+    """Read the findings on annotators from so many of the newest annotations."""
     most = loop.project.quality.max_anchoring
     with loop.ledger.read() as connection:
-        compared = read_compared(connection, loop.blobs, loop.task)
-        evidence = weigh_evidence(connection, loop.task, loop.project.annotators)
+        compared = read_compared(connection, loop.blobs, loop.task, window)
+        evidence = weigh_evidence(connection, loop.task, loop.project.annotators, window=window)
     measured = measure_anchoring(compared)
     return Quality(
         overall=measured.overall,

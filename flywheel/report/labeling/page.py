@@ -333,14 +333,14 @@ def write_labeling(loop: Loop, facts: LabelingFacts | None = None) -> Path:
     """
     facts = facts or read_labeling(loop)
     charts = draw_annotators(facts.annotators, loop.project.labeling.min_reliability)
-    values = labeling_values(loop, facts)
+    values = labeling_values(loop, facts, read_quality(loop))
     page = render("labeling.html", layout="export.html", charts=charts, link=None, **values)
     return put(loop.project.state / "reports" / LABELING_PAGE, page)
 
 
-def labeling_values(loop: Loop, facts: LabelingFacts) -> dict[str, Any]:
+def labeling_values(loop: Loop, facts: LabelingFacts, quality: Quality) -> dict[str, Any]:
     """Return what the template shows, but for its charts."""
-    quality, project = read_quality(loop), loop.project
+    project = loop.project
     currency = project.cost.currency
     return {
         "project": project,

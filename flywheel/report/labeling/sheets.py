@@ -31,7 +31,7 @@ def annotator_sheets(facts: LabelingFacts, quality: Quality, currency: str) -> t
         values=(1, 2, 3, 4, 5),
         rows=tuple(_work_row(annotator) for annotator in facts.annotators),
         note=none
-        or "Of the newest 20,000 annotations; one left open for too long counts as average time.",
+        or f"Of the newest {facts.whole.num_annotations:,} annotations; one left open for too long counts as average time.",
         caption="Mean minutes per answer on the days with 3 answers or more.",
     )
     how = Sheet(

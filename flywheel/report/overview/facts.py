@@ -17,7 +17,7 @@ import warnings
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 
 import numpy as np
@@ -280,7 +280,35 @@ class Released:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class OverviewFacts:
+class ReleaseFacts:
+    """What served when, how fast failures were fixed, and drift since."""
+
+    releases: tuple[Released, ...]
+    """every one, oldest first"""
+    fix_times: FixTimes | None
+    """from seen to fixed, of failures seen in the last 90 nights"""
+    fix_times_since_sent: FixTimes | None
+    """from sent to annotators to fixed, of the failures that were sent"""
+    drift: tuple[tuple[int, Drift], ...]
+    """of every night with enough data, oldest first"""
+    written_at: datetime
+
+
+def read_releases(loop: Loop, connection: Connection) -> ReleaseFacts:
+    """Read them as of now."""
+    nights = night_starts(connection)
+    since = len(nights) - _TIMED_NIGHTS + 1
+    return ReleaseFacts(
+        releases=_releases(connection, nights),
+        fix_times=_fix_times(loop, connection, FailureState.SEEN, since),
+        fix_times_since_sent=_fix_times(loop, connection, FailureState.QUEUED, since),
+        drift=_drift(connection),
+        written_at=loop.now(),
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OverviewFacts(ReleaseFacts):
     """All that the overview page shows."""
 
     last: Night | None
@@ -293,8 +321,6 @@ class OverviewFacts:
     num_reports: int
     recent: tuple[tuple[Report, Decision | None], ...]
     """the last ten nights with a report, newest first"""
-    releases: tuple[Released, ...]
-    """every one, oldest first"""
     failures: Mapping[FailureState, int]
     moves: Mapping[int, Mapping[FailureState, int]]
     """night -> state -> failures that reached it"""
@@ -303,13 +329,6 @@ class OverviewFacts:
     num_sliced: int
     labeling: LabelingFacts
     saved: Saved | None
-    fix_times: FixTimes | None
-    """from seen to fixed, of failures seen in the last 90 nights"""
-    fix_times_since_sent: FixTimes | None
-    """from sent to annotators to fixed, of the failures that were sent"""
-    drift: tuple[tuple[int, Drift], ...]
-    """of every night with enough data, oldest first"""
-    written_at: datetime
 
 
 def read_overview(loop: Loop, labeling: LabelingFacts | None = None) -> OverviewFacts:
@@ -323,25 +342,21 @@ def read_overview(loop: Loop, labeling: LabelingFacts | None = None) -> Overview
         decisions = decisions_of(connection, reported[-_RECENT:])
         report = recent[-1] if recent else None
         newest = newest_failures(connection, _SLICED)
-        since = len(nights) - _TIMED_NIGHTS + 1
+        served = read_releases(loop, connection)
         return OverviewFacts(
+            **{one.name: getattr(served, one.name) for one in fields(served)},
             last=last,
             num_nights=len(nights),
             report=report,
             past=comparable_reports(connection, report, thin_out(reported, _POINTS)),
             num_reports=len(reported),
             recent=tuple((report, decisions.get(report.night)) for report in reversed(recent)),
-            releases=_releases(connection, nights),
             failures=count_failures(connection),
             moves=moves_by_night(connection),
             slices=_by_slice(loop, connection, newest),
             num_sliced=len(newest),
             labeling=labeling,
             saved=saved,
-            fix_times=_fix_times(loop, connection, FailureState.SEEN, since),
-            fix_times_since_sent=_fix_times(loop, connection, FailureState.QUEUED, since),
-            drift=_drift(connection),
-            written_at=loop.now(),
         )
 
 

@@ -15,7 +15,14 @@ from flywheel.records import Decision, FailureState, Report
 from flywheel.report.kit import text
 from flywheel.report.kit.tables import Sheet, facts_sheet
 from flywheel.report.night.steps import advice, drift_line
-from flywheel.report.overview.facts import NIGHTS, FixTimes, OverviewFacts, Released, Saved
+from flywheel.report.overview.facts import (
+    NIGHTS,
+    FixTimes,
+    OverviewFacts,
+    Released,
+    ReleaseFacts,
+    Saved,
+)
 
 _RELEASES = 20
 _WITHIN = (1, 7, 30)
@@ -102,7 +109,7 @@ def within(line: str) -> str:
     return line[line.index("[") :] if "[" in line else line
 
 
-def fix_times_sheet(facts: OverviewFacts) -> Sheet:
+def fix_times_sheet(facts: ReleaseFacts) -> Sheet:
     """Return the time from a failure seen to a fix in production."""
     known = [
         (name, times)
@@ -141,7 +148,7 @@ def median_line(times: FixTimes) -> str:
     return f"{times.median:.1f} [{low}, {high}] days"
 
 
-def releases_sheet(facts: OverviewFacts) -> Sheet:
+def releases_sheet(facts: ReleaseFacts) -> Sheet:
     """Return which model served when, and why; the newest first."""
     newest = list(reversed(facts.releases))[:_RELEASES]
     ends = [facts.written_at, *(released.release.created_at for released in newest)]
@@ -161,7 +168,7 @@ def releases_sheet(facts: OverviewFacts) -> Sheet:
     )
 
 
-def drift_sheet(facts: OverviewFacts) -> Sheet:
+def drift_sheet(facts: ReleaseFacts) -> Sheet:
     """Return how far production has drifted from when the model was new."""
     said = drift_line(facts.drift[-1][1] if facts.drift else None)
     alarms = [night for night, drift in facts.drift if drift.is_alarm]
@@ -194,7 +201,7 @@ def drift_sheet(facts: OverviewFacts) -> Sheet:
     )
 
 
-def _outcomes(facts: OverviewFacts) -> str:
+def _outcomes(facts: ReleaseFacts) -> str:
     """Say how often answers fail, by outcomes of the newest night."""
     watches = facts.drift[-1][1].watches if facts.drift else ()
     known = [one for one in watches if one.stakes and not one.name]

@@ -39,6 +39,7 @@ from flywheel.report.kit.classes import Classes, read_classes, stored_part
 from flywheel.report.kit.detection import KINDS, Detections, read_detections
 from flywheel.report.kit.samples import Shown, show_cases
 from flywheel.report.site.life import SMALL, picture_address
+from flywheel.report.site.map import read_map
 from flywheel.report.site.query import ANY, MODELS, Query
 
 PAGE = 24
@@ -63,7 +64,7 @@ class Gallery:
     more: int | None
     """where the next page begins; None: this is the last one"""
     total: int | None
-    """samples on all pages; None: production, which is not counted"""
+    """samples on all pages; None: production, which is not counted but on a part of the map"""
     back_to: datetime | None
     """when the oldest sample that was looked at came; None: nothing was, or of a test set"""
 
@@ -76,10 +77,30 @@ def find(loop: Loop, query: Query) -> Gallery:
     """
     if query.test is not None:
         return _of_test_set(loop, query, query.test)
+    if query.area:
+        return _of_map(loop, query)
     rows, more, back_to = _search(loop, query)
     shown = show_cases(loop, [seen.case for seen in rows], SMALL, picture_address)
     cards = tuple(Card(shown=one, said=()) for one in shown)
     return Gallery(cards=cards, more=more, total=None, back_to=back_to)
+
+
+def _of_map(loop: Loop, query: Query) -> Gallery:
+    """Return a page of the samples in a part of the map that every filter lets through."""
+    ids = read_map(loop, query.upto).inside(query.area)
+    with loop.ledger.read() as connection:
+        span = _span(connection, query)
+        window = Window(list(enumerate(ids)), None)
+        rows = [seen for _, seen in _kept(loop, connection, query, window, span)]
+    first = query.start or 0
+    page = rows[first : first + PAGE]
+    shown = show_cases(loop, [seen.case for seen in page], SMALL, picture_address)
+    return Gallery(
+        cards=tuple(Card(shown=one, said=()) for one in shown),
+        more=first + PAGE if first + PAGE < len(rows) else None,
+        total=len(rows),
+        back_to=min((seen.at for seen in page), default=None),
+    )
 
 
 def _search(loop: Loop, query: Query) -> tuple[list[Seen], int | None, datetime | None]:

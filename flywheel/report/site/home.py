@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from flywheel.annotate.cost import WINDOW
 from flywheel.ledger.history import decisions_of, night_starts, reports_of
 from flywheel.ledger.progress import count_reviews
 from flywheel.loop import Loop
@@ -18,11 +19,16 @@ from flywheel.records import Decision, Estimate, Report
 from flywheel.report.assess import Assessment, assess
 from flywheel.report.kit.evidence import required_by
 from flywheel.report.kit.tables import Sheet
-from flywheel.report.labeling.facts import LabelingFacts, read_labeling
+from flywheel.report.labeling.facts import LabelingFacts, read_labeling, read_quality
 from flywheel.report.labeling.page import labeling_values
 from flywheel.report.overview.ahead import ahead_sheet, goals_sheet
 from flywheel.report.overview.archetype import archetype_sheet
-from flywheel.report.overview.facts import OverviewFacts, read_overview
+from flywheel.report.overview.facts import (
+    OverviewFacts,
+    ReleaseFacts,
+    read_overview,
+    read_releases,
+)
 from flywheel.report.overview.sheets import (
     drift_sheet,
     fix_times_sheet,
@@ -144,26 +150,34 @@ class _Kept:
 _KEPT = _Kept()
 
 
-def annotators(loop: Loop) -> Mapping[str, Any]:
-    """Return what the page of annotators shows."""
+_RECENT = 600
+"""newest annotations that the page of annotators rests on, unless all are asked for"""
+
+
+def annotators(loop: Loop, *, every: bool = False) -> Mapping[str, Any]:
+    """Return what the page of annotators shows, from their newest answers or from all that a night weighs."""
+    window = WINDOW if every else _RECENT
     values: Mapping[str, Any] = _KEPT.get(
-        loop, "annotators", lambda: labeling_values(loop, read_labeling(loop))
+        loop,
+        f"annotators {window}",
+        lambda: labeling_values(loop, read_labeling(loop, window), read_quality(loop, window)),
     )
-    return values
+    return {**values, "is_whole": every or values["facts"].whole.num_annotations < _RECENT}
 
 
 def _overview(loop: Loop) -> tuple[OverviewFacts, Assessment]:
     def make() -> tuple[OverviewFacts, Assessment]:
-        labeling: LabelingFacts = annotators(loop)["facts"]
+        labeling: LabelingFacts = annotators(loop, every=True)["facts"]
         return read_overview(loop, labeling), assess(loop, labeling.whole)
 
     found: tuple[OverviewFacts, Assessment] = _KEPT.get(loop, "overview", make)
     return found
 
 
-def releases(loop: Loop) -> tuple[OverviewFacts, tuple[Sheet, ...]]:
+def releases(loop: Loop) -> tuple[ReleaseFacts, tuple[Sheet, ...]]:
     """Return which model served when, how fast failures were fixed, and drift since."""
-    facts, _ = _overview(loop)
+    with loop.ledger.read() as connection:
+        facts = read_releases(loop, connection)
     return facts, (releases_sheet(facts), fix_times_sheet(facts), drift_sheet(facts))
 
 

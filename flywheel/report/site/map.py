@@ -1,16 +1,19 @@
 """The map of production: the newest samples where the model that serves places them, each a link to its life.
 
-Two principal components, since they need no fit that another look would change; the share of the variance
-that they hold says how much of the picture is lost.
+Two principal components, since they need no fit that another look would change, so that an address may name a
+part of the map; the share of the variance that they hold says how much of the picture is lost. (UMAP took
+seconds for as many samples, and draws another map with each of its versions.)
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
+from flywheel.errors import UserError
 from flywheel.ledger.browse import Seen, cases_of, newest_embeddings
 from flywheel.loop import Loop
 from flywheel.records import Array
@@ -19,6 +22,11 @@ from flywheel.report.kit import text
 _SAMPLES = 1_000
 _FEWEST = 3
 _CHUNK = 500
+_CORNERS = 64
+_GRID = (4, 3)
+"""parts of the map across and down, for those who draw around nothing"""
+_EDGE = 0.01
+"""by which the outer parts reach beyond the outermost samples"""
 KINDS = ("other", "suspect", "chosen", "labeled")
 """what a point may be, in the order in which they are drawn"""
 
@@ -39,6 +47,9 @@ class Map:
     """The newest samples of the model that answered last."""
 
     points: tuple[Point, ...]
+    """newest first"""
+    upto: int
+    """place in the log of the newest one: an address with it names the same map later"""
     counts: dict[str, int]
     held: float
     """0..1, share of the variance that the two axes hold"""
@@ -46,11 +57,64 @@ class Map:
     fault: str
     """why there is no map; "": there is"""
 
+    @property
+    def drawn(self) -> list[Point]:
+        """Return the points in the order in which they are drawn."""
+        return sorted(self.points, key=lambda point: KINDS.index(point.kind))
 
-def read_map(loop: Loop) -> Map:
-    """Read and place the newest samples."""
+    @property
+    def parts(self) -> list[list[tuple[int, str]]]:
+        """Return the number of samples in each part of a grid, and the area of it; rows from the top."""
+        across, down = (np.linspace(-_EDGE, 1 + _EDGE, number + 1) for number in _GRID)
+        found = []
+        for low, high in list(pairwise(down.tolist()))[::-1]:
+            row = []
+            for left, right in pairwise(across.tolist()):
+                corners = ((left, low), (right, low), (right, high), (left, high))
+                area = " ".join(f"{x:.3f},{y:.3f}" for x, y in corners)
+                row.append((len(self.inside(area)), area))
+            found.append(row)
+        return found
+
+    def inside(self, area: str) -> list[str]:
+        """Return the samples in a polygon, `x,y x,y ...` in 0..1 from the left lower corner, newest first.
+
+        Formula: a point is inside if a ray to its right crosses an odd number of edges.
+        """
+        corners = read_corners(area)
+        places = np.array([(point.x, point.y) for point in self.points]).reshape(-1, 2, 1)
+        x, y = places[:, 0], places[:, 1]
+        (x1, y1), (x2, y2) = corners.T, np.roll(corners, -1, axis=0).T
+        crosses = (y1 > y) != (y2 > y)
+        rise = np.where(y1 == y2, 1.0, y2 - y1)  # a level edge crosses no ray
+        odd = (crosses & (x < x1 + (y - y1) * (x2 - x1) / rise)).sum(axis=1) % 2 == 1
+        return [self.points[place].sample_id for place in np.flatnonzero(odd).tolist()]
+
+
+def read_corners(area: str) -> Array:
+    """Return the (N, 2) corners of an area.
+
+    Raises:
+        UserError: it is no polygon of 3 to 64 corners on the map.
+    """
+    try:
+        corners = np.array([[float(one) for one in pair.split(",")] for pair in area.split()])
+        is_area = corners.ndim == 2 and corners.shape[1] == 2 and 3 <= len(corners) <= _CORNERS
+        is_area = is_area and bool((np.abs(corners - 0.5) <= 0.5 + 2 * _EDGE).all())
+    except ValueError:
+        is_area = False
+    if not is_area:
+        raise UserError(
+            f"area is {area[:100]!r}, which is no part of the map. Give 3 to {_CORNERS} corners such as "
+            "0.1,0.1 0.5,0.1 0.3,0.6, or draw around samples on the map."
+        )
+    return corners
+
+
+def read_map(loop: Loop, upto: int | None = None) -> Map:
+    """Read and place the newest samples; with `upto` those up to that place in the log."""
     with loop.ledger.read() as connection:
-        rows = newest_embeddings(connection, _SAMPLES)
+        rows = newest_embeddings(connection, _SAMPLES, upto)
         digest = rows[0].model_digest if rows else ""
         found = {
             row.sample_id: row.embedding
@@ -67,14 +131,20 @@ def read_map(loop: Loop) -> Map:
         fault += (
             f"; {_FEWEST} are needed. Send traffic to /predict, or return embeddings in the task."
         )
-        return Map(points=(), counts={}, held=0.0, model_digest=digest, fault=fault)
+        return Map(points=(), upto=0, counts={}, held=0.0, model_digest=digest, fault=fault)
     points = [
         Point(key, _kind(seen[key]), float(x), float(y), _said(seen[key]))
         for key, (x, y) in zip(ids, placed, strict=True)
     ]
-    points.sort(key=lambda point: KINDS.index(point.kind))
     counts = {kind: sum(point.kind == kind for point in points) for kind in KINDS}
-    return Map(points=tuple(points), counts=counts, held=held, model_digest=digest, fault="")
+    return Map(
+        points=tuple(points),
+        upto=rows[0].place,
+        counts=counts,
+        held=held,
+        model_digest=digest,
+        fault="",
+    )
 
 
 def _placed(embeddings: Array) -> tuple[Array, float]:

@@ -18,7 +18,8 @@ from flywheel.ledger.nights import last_night, skips_of
 from flywheel.ledger.requests import answers_asked
 from flywheel.loop import Loop
 from flywheel.loop.context import LOOP
-from flywheel.loop.steps import STEPS, step_results
+from flywheel.loop.retrain import Epoch, epoch_under_way
+from flywheel.loop.steps import RETRAIN, STEPS, step_results
 from flywheel.records import Decision, Estimate, FailureState, Night, Report
 from flywheel.report.kit.challenge import budget_sheet, error_sheet
 from flywheel.report.kit.classes import class_sheets, draw_classes
@@ -62,6 +63,8 @@ class NightPage:
     state: str
     """running, stopped or finished"""
     holder: str | None
+    epoch: Epoch | None
+    """of the training that runs; None: none does, or its first epoch has not ended"""
     decision: Decision | None
     report: Report | None
     steps: tuple[Done, ...]
@@ -114,6 +117,7 @@ def read_night(loop: Loop, number: int) -> NightPage:
         is_last=is_last,
         state=_state(night, holder),
         holder=holder,
+        epoch=_epoch(loop, number, results) if holder is not None else None,
         decision=decision,
         report=report,
         steps=tuple(_steps(results, report)),
@@ -152,6 +156,11 @@ def _state(night: Night, holder: str | None) -> str:
     if night.finished_at is not None:
         return "finished"
     return "running" if holder is not None else "stopped"
+
+
+def _epoch(loop: Loop, night: int, results: Mapping[str, tuple[Any, float]]) -> Epoch | None:
+    found = epoch_under_way(loop.project) if RETRAIN.name not in results else None
+    return found if found is not None and found.night == night else None
 
 
 def _steps(results: Mapping[str, tuple[Any, float]], report: Report | None) -> Iterator[Done]:

@@ -50,6 +50,10 @@ class Query:
     """between the two models on the test set"""
     score: str = ""
     """of the test set that `low` and `high` bound; "": the confidence"""
+    area: str = ""
+    """part of the map, the corners of a polygon, see `flywheel.report.site.map`"""
+    upto: int | None = None
+    """the newest prediction of that map"""
     start: int | None = None
     """where the page begins"""
 
@@ -64,7 +68,9 @@ class Query:
         """Yield each filter in words, and the address without it."""
         for one in fields(self):
             value = getattr(self, one.name)
-            if one.name != "start" and value not in ("", None):
+            if one.name == "area" and value:
+                yield "part of the map", self.address(area="", upto=None)
+            elif one.name not in ("start", "upto") and value not in ("", None):
                 without: Any = "" if isinstance(value, str) else None
                 yield (
                     f"{_WORDS.get(one.name, one.name)} {value}",
@@ -105,6 +111,10 @@ def read_query(given: Mapping[str, str]) -> Query:
             "model, change and score are of a night's test set, and test is missing. Add the night's "
             "number, such as test=3."
         )
+    if bool(query.area) != (query.upto is not None) or (query.area and query.test is not None):
+        raise UserError(
+            "area and upto name a part of the map, which shows production. Give both of them, and no test."
+        )
     return query
 
 
@@ -112,7 +122,7 @@ def _value(name: str, value: str, kind: str) -> Any:
     if kind == "str":
         if "\x00" in value:
             raise UserError(f"{name} holds a NUL. Leave it out.")
-        return value[:_LONGEST]
+        return value if name == "area" else value[:_LONGEST]
     try:
         number = int(value) if kind.startswith("int") else float(value)
         is_usable = abs(number) < 2**53

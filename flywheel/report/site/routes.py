@@ -23,10 +23,10 @@ from flywheel.ledger.samples import find_sample
 from flywheel.loop import Loop
 from flywheel.project import Project
 from flywheel.report.dossier import file_dossier
-from flywheel.report.kit.pages import dossier_place, render
+from flywheel.report.kit.pages import compile_templates, dossier_place, render
 from flywheel.report.kit.tables import Sheet
 from flywheel.report.night.page import report_name
-from flywheel.report.overview.facts import OverviewFacts
+from flywheel.report.overview.facts import ReleaseFacts
 from flywheel.report.overview.page import OVERVIEW_PAGE
 from flywheel.report.site.gallery import find
 from flywheel.report.site.home import annotators, assessment, read_home, releases
@@ -68,6 +68,7 @@ def site(project: Project, task: Task, ledger: Ledger, blobs: Blobs) -> APIRoute
     loop = Loop(
         project=project, task=task, ledger=ledger, blobs=blobs, now=lambda: datetime.now(UTC)
     )
+    compile_templates()
     router = APIRouter()
     router.add_api_route("/pages/site.css", _style, methods=["GET"])
     router.add_api_route("/pages/site.js", _script, methods=["GET"])
@@ -219,7 +220,7 @@ def _map(loop: Loop, request: Request) -> Response:
 
 
 def _annotators(loop: Loop, request: Request) -> Response:
-    del request
+    every = "all" in request.query_params
     return _show(
         loop,
         "labeling.html",
@@ -227,7 +228,7 @@ def _annotators(loop: Loop, request: Request) -> Response:
         layout="site/base.html",
         charts={},
         link=lambda name: samples_address(annotator=name),
-        **annotators(loop),
+        **annotators(loop, every=every),
     )
 
 
@@ -242,7 +243,7 @@ def _assess(loop: Loop, request: Request) -> Response:
 
 
 def _sheets(
-    loop: Loop, here: str, title: str, facts: OverviewFacts, sheets: Sequence[Sheet]
+    loop: Loop, here: str, title: str, facts: ReleaseFacts, sheets: Sequence[Sheet]
 ) -> HTMLResponse:
     return _show(loop, "site/sheets.html", here, title=title, sheets=sheets, at=facts.written_at)
 

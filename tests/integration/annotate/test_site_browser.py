@@ -146,6 +146,27 @@ def test_no_page_has_a_serious_fault_for_a_screen_reader(turned, page, axe):
     assert found == []
 
 
+def test_drawing_around_points_of_the_map_leads_to_their_gallery(turned, page):
+    with serving(turned) as url:
+        page.goto(f"{url}/pages/map")
+        page.set_viewport_size({"width": 1000, "height": 1000})
+        box = page.locator("svg.map").bounding_box()
+        points = page.locator("svg.map a").count()
+        page.mouse.move(box["x"] + 10, box["y"] + 10)
+        page.mouse.down()
+        for x, y in ((0.6, 0.01), (0.6, 0.99), (0.01, 0.99)):
+            page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"], steps=9)
+        expect(page.locator(".lasso")).to_have_count(1)
+        page.mouse.up()
+        expect(page).to_have_url(re.compile(r"/pages/samples\?area=[-\d.%C+]+&upto=\d+$"))
+        number = int(re.search(r"([\d,]+) samples", page.inner_text("main"))[1].replace(",", ""))
+        assert 0 < number < points
+        expect(page.get_by_role("list", name="filters")).to_contain_text("part of the map")
+        page.go_back()
+        page.locator("svg.map a").last.click()  # a click is no drawing
+        expect(page).to_have_url(re.compile(rf"/pages/samples/{_ID}$"))
+
+
 def test_ticked_samples_are_queued_with_the_token_and_not_without(turned, page):
     with serving(turned) as url:
         page.goto(f"{url}/pages/samples?night=2")

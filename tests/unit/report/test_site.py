@@ -104,6 +104,13 @@ def test_windows_smaller_than_the_log_find_the_same(client, rows, monkeypatch):
         ("test=4&slice=lower", "'lower' is no slice of this night. There are upper"),
         ("start=1e400", "which is no number"),
         ("answer=%00", "holds a NUL"),
+        ("area=0,0+1,0+1,1", "Give both of them"),
+        ("upto=9", "Give both of them"),
+        ("area=0,0+1,0+1,1&upto=9&test=4", "and no test"),
+        ("area=0,0+1,0&upto=999", "which is no part of the map"),
+        ("area=0,0+1,0+nan,1&upto=999", "which is no part of the map"),
+        ("area=0,0+1,0+1,9&upto=999", "which is no part of the map"),
+        (f"area={'+'.join(['0,0'] * 65)}&upto=999", "which is no part of the map"),
     ],
 )
 def test_a_broken_query_is_a_page_that_says_what_to_do(client, address, says):

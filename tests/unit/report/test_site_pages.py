@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pytest
-from sqlalchemy import select
+from sqlalchemy import func, select
 from worlds.pages import SECTIONS, client_of, ids_on, walk
 
 from flywheel.evaluate.book import Part, pack_book
@@ -15,12 +15,13 @@ from flywheel.ledger.failures import count_failures
 from flywheel.ledger.releases import current_release
 from flywheel.ledger.rollouts import Rollout, Stage, begin_rollout
 from flywheel.ledger.tables import annotations
-from flywheel.loop import begin_night
-from flywheel.loop.steps import STEPS
+from flywheel.loop import begin_night, between_nights
+from flywheel.loop.retrain import epoch_under_way
+from flywheel.loop.steps import RETRAIN, STEPS
 from flywheel.report.site import home
 from flywheel.report.site.map import _placed
 from flywheel.scoring import classification
-from flywheel.testing import LedgerBuilder, blank_report, open_memory, toy_task
+from flywheel.testing import LedgerBuilder, blank_report, draw_points, open_memory, toy_task
 
 
 def test_every_cell_of_the_matrix_leads_to_as_many_samples_as_it_says(client):
@@ -60,6 +61,34 @@ def test_a_night_that_runs_and_one_that_stopped_say_so(tmp_path):
     assert "Night 1 is running</b>: step route" in running
     assert '<progress value="2" max="8"' in running
     assert "Night 1 has stopped</b> before its step route" in stopped
+
+
+def test_a_training_is_followed_by_its_epochs_and_not_once_it_has_ended(tmp_path):
+    seen = []
+    with open_memory(toy_task(), tmp_path, **SECTIONS) as project:
+        client = client_of(project.loop)
+
+        def look(epoch, epochs, loss):
+            note = epoch_under_way(project.loop.project)
+            seen.append((epoch, note and note.epoch, client.get("/pages/").text))
+
+        with begin_night(project.loop, look) as night:
+            for step in STEPS[: STEPS.index(RETRAIN) + 1]:
+                night.do(step)
+            assert "Training: epoch" not in client.get("/pages/").text
+        assert epoch_under_way(project.loop.project) is None
+        epochs = len(seen)
+    assert seen[0][1] is None  # noted when the first has ended
+    first = next(page for _, noted, page in seen if noted)
+    assert f"Training: epoch 1 of {epochs}, loss " in first
+
+
+def test_work_between_nights_is_shown(tmp_path):
+    with open_memory(toy_task(), tmp_path) as project:
+        client = client_of(project.loop)
+        with between_nights(project.loop):
+            assert "Work between nights is under way" in client.get("/pages/").text
+        assert "Work between nights" not in client.get("/pages/").text
 
 
 @pytest.mark.parametrize("number", ["0", "99", "x", "99999999999999999999"])
@@ -114,6 +143,24 @@ def test_an_annotator_leads_to_what_they_answered(client, turned):
     assert set(walk(client, address)) == answered
 
 
+def test_the_page_of_annotators_rests_on_the_newest_and_leads_to_all(client, turned, monkeypatch):
+    with turned.ledger.read() as connection:
+        number = connection.execute(select(func.count()).select_from(annotations)).scalar()
+    monkeypatch.setattr(home, "_RECENT", 7)
+    page = client.get("/pages/annotators").text
+    assert "from the newest 7 annotations" in page
+    every = client.get("/pages/annotators?all=1").text
+    assert f"from the newest {number} annotations" in every
+    assert "?all" in page
+    assert "?all" not in every
+
+
+def test_releases_are_read_without_what_other_pages_need(client, turned, monkeypatch):
+    monkeypatch.setattr(home, "read_labeling", None)
+    monkeypatch.setattr(home, "read_overview", None)
+    assert "Releases and roll-backs" in client.get("/pages/releases").text
+
+
 def test_the_map_places_every_sample_of_the_newest_model_and_leads_to_it(client, turned, rows):
     page = client.get("/pages/map").text
     newest = {row.sample_id for row in rows if row.model_digest == rows[0].model_digest}
@@ -123,6 +170,38 @@ def test_the_map_places_every_sample_of_the_newest_model_and_leads_to_it(client,
     places = re.findall(r'cx="([\d.]+)" cy="([\d.]+)" r="[45]"', page.partition('class="map"')[2])
     xs, ys = (np.array(column, dtype=float) for column in zip(*places, strict=True))
     assert (xs.min(), xs.max(), ys.min(), ys.max()) == (10, 890, 10, 590)
+
+
+def places_of(page):
+    """Place of each sample on the map, in 0..1 from the left lower corner."""
+    found = re.findall(
+        r'samples/([0-9a-f]{64})" tabindex="-1"[^>]*><circle cx="([\d.]+)" cy="([\d.]+)"', page
+    )
+    return {key: ((float(x) - 10) / 880, 1 - (float(y) - 10) / 580) for key, x, y in found}
+
+
+def test_the_parts_of_the_map_hold_every_sample_once_and_lead_to_them(client):
+    page = client.get("/pages/map").text
+    parts = re.findall(r'href="([^"]+area=[^"]+)" aria-label="[^"]*: (\d+) samples"', page)
+    found = [walk(client, html.unescape(address)) for address, _ in parts]
+    assert [len(ids) for ids in found] == [int(number) for _, number in parts]
+    assert sorted(key for ids in found for key in ids) == sorted(places_of(page))
+
+
+def test_what_one_draws_around_is_what_one_sees_whatever_comes_later(tmp_path):
+    with open_memory(toy_task(), tmp_path, **SECTIONS) as project:
+        client = client_of(project.loop)
+        project.night()
+        project.serve(draw_points(80, 0)[0])
+        page = client.get("/pages/map").text
+        upto = re.search(r'data-upto="(\d+)"', page)[1]
+        inside = {key for key, (x, y) in places_of(page).items() if x + y < 1}
+        address = f"/pages/samples?area=-0.01,-0.01+1.01,-0.01+-0.01,1.01&upto={upto}"
+        assert 0 < len(inside) < 80
+        assert set(walk(client, address)) == inside
+        project.serve(draw_points(80, 1)[0])
+        assert set(walk(client, address)) == inside
+        assert len(walk(client, f"{address}&answer=left")) < len(inside)
 
 
 def test_two_directions_hold_all_of_a_plane_whatever_it_lies_in():
