@@ -7,6 +7,7 @@ replaces a model that was released meanwhile.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Literal
@@ -37,10 +38,12 @@ from flywheel.loop.judge import rules_of
 from flywheel.loop.results import Released
 from flywheel.loop.retrain import newest_version
 from flywheel.loop.rollout import describe_rollout, start_rollout, stop_rollout, wants_rollout
+from flywheel.mlflow import show_in_mlflow
 from flywheel.model import pick_device
 from flywheel.records import TRAIN_ONLY, FailureState, Release
 from flywheel.serve import ModelServer
 
+_LOGGER = logging.getLogger(__name__)
 _CANARY_SAMPLES = 32
 _PATIENCE_SECONDS = 120.0
 _REASON = 500
@@ -107,7 +110,10 @@ def roll_back(loop: Loop, reason: str) -> Release:
                 f"{loop.project.name} has no earlier release to go back to. "
                 "See flywheel status for what serves"
             )
-        return _swap(loop, current.previous_digest, reason, _earlier_threshold(loop, current))
+        made = _swap(loop, current.previous_digest, reason, _earlier_threshold(loop, current))
+    if fault := show_in_mlflow(loop.project, loop.ledger, loop.blobs):
+        _LOGGER.warning("%s", fault)
+    return made
 
 
 def end_rollout_now(loop: Loop, action: Literal["promote", "abort"], reason: str) -> Rollout:

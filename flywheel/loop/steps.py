@@ -34,6 +34,7 @@ from flywheel.loop.results import (
 )
 from flywheel.loop.retrain import retrain
 from flywheel.loop.routing import route
+from flywheel.mlflow import show_in_mlflow
 from flywheel.records import Verdict
 
 
@@ -74,6 +75,13 @@ def _deploy(night: NightRun) -> Deployed:
 
 
 def _release(night: NightRun) -> Released:
+    """Release what was promoted, and show the night in MLflow where the project has one."""
+    released, loop = _released(night), night.loop
+    fault = show_in_mlflow(loop.project, loop.ledger, loop.blobs)
+    return replace(released, note=f"{released.note}; {fault}") if fault else released
+
+
+def _released(night: NightRun) -> Released:
     decided = night.need(DECIDE)
     with night.loop.ledger.read() as connection:
         judged = find_decision(connection, decided.decision_id).report_id

@@ -87,6 +87,8 @@ class Releasing(Section):
     """that it must have answered in a stage; with fewer the stage goes on"""
     max_disagreement: float = Field(default=0.5, gt=0, lt=1)
     """share of requests in the shadow on which it may differ from the champion"""
+    mlflow_url: _Address | None = None
+    """of an MLflow server, which gets a run a night, a model version a release, and their aliases"""
 
 
 class Approval(Section):

@@ -26,6 +26,7 @@ LAYERS = (
     ("flywheel.loop",),
     ("flywheel.stack", "flywheel.checks", "flywheel.templates"),
     tuple(f"flywheel.{stage}" for stage in STAGES),
+    ("flywheel.mlflow",),
     ("flywheel.artifact", "flywheel.intake", "flywheel.handover"),
     ("flywheel.logged",),
     tuple(
