@@ -21,13 +21,14 @@ from flywheel.labeling import (
     html,
     image,
     number,
+    row_of,
     spans,
     table,
     text,
 )
 from flywheel.pictures import open_picture
 from flywheel.project import FILE_NAME, load_project
-from flywheel.records import Array, Json, Sample, Split
+from flywheel.records import Array, Json, Sample, Split, is_number
 from flywheel.scoring import Scores, classification, detection, multi_label, regression
 from flywheel.scoring import spans as span_scores
 from flywheel.settings.ready import Ready
@@ -59,7 +60,7 @@ def task(directory: Path) -> Task:
     names = _names(ready, [_answer(ready, row) for row in rows])
     return Task(
         model=_trainer(directory, ready, kind),
-        labeling=_labeling(ready, kind, names),
+        labeling=_labeling(ready, _shown(rows), names),
         scores=_scores(ready, names),
         start_data=lambda: _examples(ready, rows),
         baselines={"the usual answer": Baseline(kind="scripted", fit=_usual)},
@@ -139,23 +140,36 @@ def _examples(ready: Ready, rows: Sequence[FileRow]) -> Iterator[Example]:
         yield Example(sample=row.sample, answer=_answer(ready, row), split=split)
 
 
-def _labeling(ready: Ready, kind: str, names: list[str]) -> Labeling:
-    ways: dict[str, Callable[[], Shown]] = {
-        "application/json": table,
-        "text/html": html,
-        "text": text,
-        "image": image,
-    }
-    shown = ways.get(kind) or ways.get(kind.partition("/")[0], audio)
+def _shown(rows: Sequence[FileRow]) -> Shown:
+    kind = rows[0].sample.media_type
+    if kind == "application/json":
+        return _table(rows)
+    ways: dict[str, Callable[[], Shown]] = {"text/html": html, "text": text, "image": image}
+    return (ways.get(kind) or ways.get(kind.partition("/")[0], audio))()
+
+
+def _table(rows: Sequence[FileRow]) -> Shown:
+    """The fields that every row has are asked for, and numbers where it has nothing but numbers."""
+    known = [row_of(row.sample) for row in rows]
+    required = sorted(set.intersection(*map(set, known)))
+    of_numbers = []
+    for name in required:
+        values = [row[name] for row in known if row[name] is not None]
+        if values and all(is_number(value) for value in values):
+            of_numbers.append(name)
+    return table(required=required, numbers=of_numbers)
+
+
+def _labeling(ready: Ready, shown: Shown, names: list[str]) -> Labeling:
     if ready.ask == "number":
-        return number(shown(), question=ready.question)
+        return number(shown, question=ready.question)
     asked: dict[str, Callable[..., Labeling]] = {
         "choice": choice,
         "choices": choices,
         "boxes": boxes,
         "spans": spans,
     }
-    return asked[ready.ask](shown(), names, question=ready.question)
+    return asked[ready.ask](shown, names, question=ready.question)
 
 
 def _scores(ready: Ready, names: list[str]) -> Scores:

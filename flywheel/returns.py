@@ -120,6 +120,7 @@ OF_TASK: Mapping[str, Check] = MappingProxyType(
         "augment": _same_shape,
         "loss_not": _losses,
         "drawing": _picture,
+        "accepts": anything,
         "embed": anything,
     }
 )
@@ -133,6 +134,7 @@ OF_LABELING: Mapping[str, Check] = MappingProxyType(
         "agree": truth,
         "merge": _merged,
         "drawing": _picture,
+        "accepts": anything,
     }
 )
 """function of a Labeling -> what it must return"""

@@ -34,7 +34,10 @@ _MOST_NAMES = 8
 _THREAD_SECONDS = 1.0
 
 
-_COPYING = ("inputs", "targets", "scores", "agree", "merge", "drawing", "data", "result", "answer")
+_COPYING = (
+    *("inputs", "targets", "scores", "agree", "merge", "drawing"),
+    *("data", "result", "answer", "accepts"),
+)
 """functions that work on copies: what one changes, no other sees"""
 _OF_MANY = ("inputs", "targets")
 
@@ -86,9 +89,10 @@ class Labeling:
     """whether a result without any region is an answer, as of a detector where no object is seen;
     else it is refused as an annotation that was submitted by mistake"""
     agree: Callable[[Json, Json], bool] | None = None
-    """see `Task.agree`; this and the next two are those of a task that has none of its own"""
+    """see `Task.agree`; this and the next three are those of a task that has none of its own"""
     merge: Callable[[Sequence[Json]], Json] | None = None
     drawing: Callable[[Sample, Json | None, Json | None], bytes] | None = None
+    accepts: Callable[[Sample], None] | None = None
 
     def __post_init__(self) -> None:
         _guard(self, "labeling.", returns.OF_LABELING)
@@ -186,6 +190,9 @@ class Task:
     drawing: Callable[[Sample, Json | None, Json | None], bytes] | None = None
     """sample, answer, label -> PNG with both drawn over it, None where not known; reports show it
     in place of the labeling's data, so that annotators see what is wrong with an answer"""
+    accepts: Callable[[Sample], None] | None = None
+    """raises PayloadError for a sample that the model server must not answer, such as a row without a
+    field; asked at its door alone, so that nights still read what was answered before"""
     embed: Callable[[Sequence[Sample]], Any] | None = None
     """samples -> (N, D), where each lies among the others: of predictions that a server of one's own
     logged without an embedding; None: the champion embeds them"""
@@ -214,7 +221,8 @@ class Task:
         return inputs if self.collate is None else self.collate(list(inputs))
 
     def __post_init__(self) -> None:
-        for name, unset in (("agree", same_json), ("merge", _first), ("drawing", None)):
+        both = (("agree", same_json), ("merge", _first), ("drawing", None), ("accepts", None))
+        for name, unset in both:
             given = getattr(self.labeling, name, None)
             if given is not None and getattr(self, name) is unset:
                 object.__setattr__(self, name, given)

@@ -105,6 +105,18 @@ def _data_is_shown(subject: Subject) -> str | None:
     return None
 
 
+def _start_data_is_accepted(subject: Subject) -> str | None:
+    accepts = subject.task.accepts
+    if accepts is None:
+        return None
+    for example in subject.examples:
+        try:
+            accepts(example.sample)
+        except PayloadError as error:
+            return f"accepts() refuses a sample of start_data(): {error}"
+    return None
+
+
 def _drawing_is_png(subject: Subject) -> str | None:
     drawing, example = subject.task.drawing, subject.batch[0]
     if drawing is None:
@@ -197,6 +209,7 @@ ANNOTATOR_LAWS: MappingProxyType[str, Law] = MappingProxyType(
         "the labeling config is XML that shows data()": _config_shows_the_data,
         "browsers show what data() gives": _data_is_shown,
         "drawing() is a PNG, with a label and without": _drawing_is_png,
+        "accepts() takes the start data": _start_data_is_accepted,
         "labeling answers come back as ones that agree": _labeling_round_trips,
         "labeling refuses an empty annotation, or states that it is an answer": (
             _empty_annotation_is_as_stated

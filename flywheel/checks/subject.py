@@ -26,6 +26,11 @@ _MAX_LABELS = 100
 STEPS = 300
 """most steps of training when overfitting"""
 _LEARNING_RATE = 3e-3
+_PRODUCT = Path(__file__).parents[1]
+
+
+def _is_ours(folder: Path) -> bool:
+    return folder.is_relative_to(_PRODUCT) and not folder.is_relative_to(_PRODUCT / "examples")
 
 
 class Subject:
@@ -85,7 +90,8 @@ class Subject:
     def folders(self) -> list[Path]:
         """The folders of the user's code: those of the functions that the task consists of.
 
-        Folders of installed packages are left out, unless the task itself is installed.
+        Folders of installed packages are left out, unless the task itself is installed, and so are
+        those of flywheel, but for its examples.
         """
         task = self.task
         parts = [getattr(task, field.name) for field in fields(task)]
@@ -94,6 +100,7 @@ class Subject:
         functions = [inspect.unwrap(getattr(part, "forward", part)) for part in functions]
         codes = [getattr(function, "__code__", None) for function in functions]
         folders = sorted({Path(code.co_filename).parent for code in codes if code is not None})
+        folders = [folder for folder in folders if not _is_ours(folder)]
         return [folder for folder in folders if "site-packages" not in folder.parts] or folders
 
     def model(self) -> torch.nn.Module:

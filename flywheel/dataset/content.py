@@ -23,7 +23,7 @@ def content_of(samples: Sequence[Sample]) -> Array:
     """(N, 512) float32: letters of a text, fields of JSON, pixels of a picture; else equal or not.
 
     Raises:
-        PayloadError: a picture or JSON cannot be read.
+        PayloadError: a picture, a text or JSON cannot be read.
     """
     rows = [_row(sample) for sample in samples]
     return np.stack(rows).astype(np.float32) if rows else np.zeros((0, _COLUMNS), np.float32)
@@ -35,10 +35,23 @@ def _row(sample: Sample) -> Array:
     if sample.media_type.startswith("application/json"):
         return _fields(sample)
     if sample.media_type.startswith("text/"):
-        text = sample.payload.decode("utf-8", errors="replace")
-        row: Array = _letters().transform([text]).toarray()[0]
+        row: Array = _letters().transform([_text(sample)]).toarray()[0]
         return row
     return _seeded(sample.payload).standard_normal(_COLUMNS)
+
+
+def _text(sample: Sample) -> str:
+    """The text of a sample; one that says its charset may be in another than UTF-8."""
+    errors = "replace" if "charset" in sample.media_type.lower() else "strict"
+    try:
+        text = sample.payload.decode("utf-8-sig", errors)
+    except UnicodeDecodeError as error:
+        raise PayloadError(
+            f"sample {sample.id[:12]} is no UTF-8 ({error.reason}). Send text as UTF-8"
+        ) from error
+    if errors == "strict" and ("\0" in text or not text.strip()):
+        raise PayloadError(f"sample {sample.id[:12]} has no text, or a NUL. Send text as UTF-8")
+    return text
 
 
 @cache

@@ -65,6 +65,7 @@ def number(
     return Labeling(
         config=config(shown, _beside(control, shown), question),
         data=shown.data,
+        accepts=shown.accepts,
         result=partial(_result_of_number, shown, bounds),
         answer=partial(_answer_of_number, bounds),
         agree=partial(_near, within),
@@ -97,6 +98,7 @@ def free_text(
     return Labeling(
         config=config(shown, _beside(control, shown), question),
         data=shown.data,
+        accepts=shown.accepts,
         result=partial(_result_of_text, shown),
         answer=partial(_answer_of_text, required),
         empty_is_answer=not required,
@@ -203,6 +205,7 @@ def choice(shown: Shown, choices: Sequence[str], *, question: str = "") -> Label
     return Labeling(
         config=config(shown, [control], question),
         data=shown.data,
+        accepts=shown.accepts,
         result=partial(_result_of_one, shown),
         answer=partial(_answer_of_one, names),
     )
@@ -231,6 +234,7 @@ def choices(
     return Labeling(
         config=config(shown, [choices_control(_SEVERAL, shown, names, attributes)], question),
         data=shown.data,
+        accepts=shown.accepts,
         result=partial(_result_of_several, shown),
         answer=partial(_answer_of_several, names, required),
         empty_is_answer=not required,

@@ -77,6 +77,7 @@ class Marking(Generic[Frame]):
         return Labeling(
             config=config(shown, [control], question, marks=True),
             data=shown.data,
+            accepts=shown.accepts,
             result=partial(self._result, shown, matching),
             answer=partial(self._answer, names),
             empty_is_answer=True,

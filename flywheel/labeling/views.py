@@ -17,11 +17,12 @@ from PIL import Image
 
 from flywheel.errors import PayloadError
 from flywheel.pictures import ORIENTATION, open_picture
-from flywheel.records import Json, Media, Sample
+from flywheel.records import Json, Media, Sample, is_number
 
 _UPRIGHT = (0, 1)
 _MOST_CHARACTERS = 100_000
 """of a text; Label Studio's editor becomes slow before"""
+_MOST_NAMED = 5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,6 +36,8 @@ class Shown:
     value: Callable[[Sample], Json | Media]
     """raises PayloadError for a sample that cannot be shown"""
     can_be_unusable: bool
+    accepts: Callable[[Sample], None] | None = None
+    """see `accepts` of a task"""
 
     def data(self, sample: Sample) -> dict[str, Json | Media]:
         """The values of the config's $names."""
@@ -91,11 +94,22 @@ def text(*, unusable: bool = False, most_characters: int = _MOST_CHARACTERS) -> 
     )
 
 
-def table(fields: Sequence[str] | None = None, *, unusable: bool = False) -> Shown:
+def table(
+    fields: Sequence[str] | None = None,
+    *,
+    required: Sequence[str] | None = None,
+    numbers: Sequence[str] = (),
+    unusable: bool = False,
+) -> Shown:
     """Show the fields of a JSON object, one a line; every value as text.
+
+    The model server refuses a row whose fields are not these: a model would answer all the same. What
+    has further fields is answered. null is a value that is not known.
 
     Args:
         fields: those to show, in this order; None shows all, by name.
+        required: those that a request must have; None: all of `fields`.
+        numbers: those that must hold a number or null where they are there.
         unusable: whether annotators may say that the row cannot be judged.
 
     ```python
@@ -109,11 +123,13 @@ def table(fields: Sequence[str] | None = None, *, unusable: bool = False) -> Sho
     }
     ```
     """
+    needed = tuple((fields or ()) if required is None else required)
     return Shown(
         kind="table",
         tag='<Table name="table" value="$table"/>',
         value=partial(_rows, None if fields is None else tuple(fields)),
         can_be_unusable=unusable,
+        accepts=partial(_accept_row, needed, tuple(numbers)) if needed or numbers else None,
     )
 
 
@@ -248,6 +264,24 @@ def _rows(fields: Sequence[str] | None, sample: Sample) -> list[Mapping[str, str
             f"{_MOST_CHARACTERS:,}, without NUL."
         )
     return [{"Name": name, "Value": cell} for name, cell in cells.items()]
+
+
+def _accept_row(required: Sequence[str], numbers: Sequence[str], sample: Sample) -> None:
+    row = row_of(sample)
+    missing = [name for name in required if name not in row]
+    if missing:
+        more = f" and {len(missing) - _MOST_NAMED} more" if len(missing) > _MOST_NAMED else ""
+        raise PayloadError(
+            f"sample {sample.id[:12]}: the row has no {', '.join(map(repr, missing[:_MOST_NAMED]))}"
+            f"{more}. Send every field, null where its value is not known."
+        )
+    for name in numbers:
+        value = row.get(name)
+        if value is not None and not is_number(value):
+            raise PayloadError(
+                f"sample {sample.id[:12]}: {name!r} is {json.dumps(value)[:60]}, which is no number. "
+                "Send a number, or null where it is not known."
+            )
 
 
 def _refuse_constant(name: str) -> None:

@@ -38,10 +38,12 @@ class Question:
         """Decode the sample, unless this task has.
 
         Raises:
-            PayloadError: the task cannot read it.
+            PayloadError: the task does not accept it, or cannot read it.
         """
         if self.task is not task:
             with about(request_id=self.id):
+                if task.accepts is not None:
+                    task.accepts(self.sample)
                 self.inputs = task.inputs([self.sample])
             self.task = task
 

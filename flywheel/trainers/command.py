@@ -294,7 +294,7 @@ class _Process:
             raise TaskError(
                 f"the predicting command wrote {text!r}, which is no answer ({error}). Write one JSON "
                 'line {"id", "answer", "confidence"} a sample, and logs to its error output'
-            ) from error
+            ) from None
         return row  # type: ignore[no-any-return]  # a dict, as it has an id
 
     def _ended(self) -> TaskError:
@@ -327,7 +327,7 @@ def _answer(row: dict[str, Any]) -> Answer:
         raise TaskError(
             f"the predicting command's answer to sample {row['id'][:12]} is not complete ({error!r}). "
             'Write {"id", "answer", "confidence"}, and "embedding" as a list of numbers'
-        ) from error
+        ) from None
 
 
 def _read(pipe: IO[bytes], out: queue.Queue[bytes | None]) -> None:

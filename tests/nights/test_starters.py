@@ -133,6 +133,23 @@ def test_a_csv_file_is_a_project_without_python(plain, tmp_path):
     assert answers[0].answer == "login"
 
 
+def test_a_text_that_no_model_reads_is_left_out_and_counted(plain, tmp_path):
+    task = plain(CSV + "the \0 password,login\n")
+    with open_memory(task, tmp_path / "state", metric={"optimize": "accuracy"}) as memory:
+        done = memory.night()
+    assert done["decide"].verdict == "PROMOTE"
+    assert "1 labeled samples are left out" in done["ingest"].note
+
+
+def test_a_request_must_have_the_fields_of_the_table(plain):
+    rows = "km,city,answer\n" + "".join(f"{n}.5,{'ab'[n % 2]},{'xy'[n % 2]}\n" for n in range(40))
+    accepts = plain(rows, "rows.csv").accepts
+    accepts(Sample.of(b'{"km": 7, "city": "c", "more": 1}', "application/json"))
+    for row, said in ((b'{"km": 7}', "no 'city'"), (b'{"km": "7", "city": "a"}', "'km' is \"7\"")):
+        with pytest.raises(PayloadError, match=said):
+            accepts(Sample.of(row, "application/json"))
+
+
 def test_numbers_are_asked_for_and_learned(plain):
     rows = "a,b,answer\n" + "".join(f"{n % 7},{n % 5},{n % 7 * 2.5}\n" for n in range(80))
     task = plain(rows, "rows.csv", ask="number")

@@ -55,9 +55,14 @@ def real_cases() -> RealCases:
 
 def task() -> Task:
     """The task that flywheel.toml names."""
+    names = real_cases().names
     return Task(
         model=SklearnTrainer(estimator=_estimator, features=fields_of),
-        labeling=choice(table(), CLASSES, question="Is the tumour malignant?"),
+        labeling=choice(
+            table(required=["device", *names], numbers=names),
+            CLASSES,
+            question="Is the tumour malignant?",
+        ),
         scores=classification(CLASSES),
         start_data=_start_data,
         baselines={"large radius": Baseline(kind="scripted", fit=lambda *_: _by_radius)},

@@ -14,13 +14,14 @@ from flywheel.records import Sample, Split
 from flywheel.scoring import classification
 from flywheel.trainers import SklearnTrainer
 
+FIELDS = load_breast_cancer().feature_names.tolist()  # your fields
 CLASSES = ["benign", "malignant"]  # your classes; the second is the one that must be found
 
 
 def task():
     return Task(
         model=SklearnTrainer(estimator=estimator, features=fields_of),
-        labeling=choice(table(), CLASSES),
+        labeling=choice(table(FIELDS, numbers=FIELDS), CLASSES),  # a request must have them
         scores=classification(CLASSES),
         start_data=start_data,
     )
@@ -33,8 +34,7 @@ def estimator():
 def start_data():
     data = load_breast_cancer()
     for number, (row, target) in enumerate(zip(data.data[:300], data.target, strict=False)):
-        fields = dict(zip(data.feature_names.tolist(), row.tolist(), strict=True))
+        fields = dict(zip(FIELDS, row.tolist(), strict=True))
         sample = Sample.of(json.dumps(fields).encode(), "application/json")
-        answer = CLASSES[int(target == 0)]
         split = Split.TEST if number % 3 == 0 else Split.TRAIN  # every third is held out
-        yield Example(sample=sample, answer=answer, split=split)
+        yield Example(sample=sample, answer=CLASSES[int(target == 0)], split=split)

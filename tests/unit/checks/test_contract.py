@@ -11,6 +11,7 @@ from PIL import Image
 
 from flywheel.checks import LAWS, check_task
 from flywheel.checks.contract import NEEDS
+from flywheel.labeling import row_of
 from flywheel.records import Media, Sample, Split
 from flywheel.task import Baseline, Example, Task
 
@@ -294,10 +295,7 @@ BREAKS: list[tuple[str, Callable[[Task], Task]]] = [
         "agree() says that an answer is itself, both ways round",
         lambda t: replace(t, agree=lambda one, other: one.x == other.x),
     ),
-    (
-        "merge() of an answer with itself agrees with it",
-        lambda t: replace(t, merge="".join),
-    ),
+    ("merge() of an answer with itself agrees with it", lambda t: replace(t, merge="".join)),
     (
         "merge() of an answer with itself agrees with it",
         lambda t: replace(t, merge=lambda group: np.float32(group[0]), agree=lambda *_: True),
@@ -329,6 +327,7 @@ BREAKS: list[tuple[str, Callable[[Task], Task]]] = [
         "drawing() is a PNG, with a label and without",
         lambda t: replace(t, drawing=lambda sample, answer, label: _drawn(sample, "GIF")),
     ),
+    ("accepts() takes the start data", lambda t: replace(t, accepts=row_of)),
     (
         "labeling answers come back as ones that agree",
         lambda t: _labeling(answer=lambda result, s: int(t.labeling.answer(result, s)))(t),

@@ -1,12 +1,13 @@
 """What annotators see of a sample, and which samples cannot be shown."""
 
 import io
+from functools import partial
 
 import pytest
 from PIL import Image
 
 from flywheel.errors import PayloadError
-from flywheel.labeling import audio, choice, html, image, table, text
+from flywheel.labeling import audio, choice, free_text, html, image, number, table, text
 from flywheel.media import check_fit, check_shown
 from flywheel.pictures import open_picture
 from flywheel.records import Media, Sample
@@ -99,3 +100,41 @@ def test_a_table_shows_every_value_as_text_by_the_names_of_its_fields():
 def test_a_recording_is_played_as_it_was_sent():
     sample = Sample.of(b"RIFF", "audio/wav")
     assert audio().data(sample) == {"audio": Media(b"RIFF", "audio/wav")}
+
+
+TWO = table(["age", "city"], numbers=["age"])
+
+
+@pytest.mark.parametrize(
+    "payload", [b'{"age": 1, "city": "a", "id": 7}', b'{"age": null, "city": 2}']
+)
+def test_a_row_with_every_field_is_accepted_null_and_further_fields_too(payload):
+    TWO.accepts(Sample.of(payload, "application/json"))
+
+
+@pytest.mark.parametrize(
+    ("shown", "payload", "said"),
+    [
+        (TWO, b'{"age": 1}', "the row has no 'city'. Send every field, null where"),
+        (TWO, b'{"Age": 1, "city": "a"}', "the row has no 'age'"),
+        (TWO, b'{"age": "1", "city": "a"}', "'age' is \"1\", which is no number. Send a number"),
+        (TWO, b'{"age": true, "city": "a"}', "'age' is true, which is no number"),
+        (TWO, b"[]", "its JSON is a list"),
+        (table(list("abcdefgh")), b'{"a": 1}', "no 'b', 'c', 'd', 'e', 'f' and 2 more"),
+        (table(["a"], required=["b"]), b'{"a": 1}', "the row has no 'b'"),
+    ],
+)
+def test_a_row_with_other_fields_is_refused_by_their_names(shown, payload, said):
+    with pytest.raises(PayloadError, match=said):
+        shown.accepts(Sample.of(payload, "application/json"))
+
+
+def test_a_table_of_any_fields_accepts_every_row():
+    assert table().accepts is None
+    assert table(["a"], required=[]).accepts is None
+
+
+@pytest.mark.parametrize("kit", [partial(choice, choices=["a", "b"]), number, free_text])
+def test_a_labeling_accepts_what_is_shown_accepts(kit):
+    with pytest.raises(PayloadError, match="no 'age'"):
+        kit(TWO).accepts(Sample.of(b"{}", "application/json"))

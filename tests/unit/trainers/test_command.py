@@ -123,6 +123,18 @@ def test_the_task_keeps_every_law(own_task, commands):
 
 
 @pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({"train_source": "pass"}, "the trainer left no file"),
+        ({"predict_source": "print('{\"id\": 1}', flush=True); input()"}, "the predicting command"),
+    ],
+)
+def test_check_says_of_a_program_what_a_night_says(own_task, commands, files, said):
+    broken, *_ = check_task(own_task(commands(**files)), np.random.default_rng(0))
+    assert broken.why.startswith(said)  # and not a line of flywheel
+
+
+@pytest.mark.parametrize(
     ("source", "what"),
     [
         ("pass", "left no file"),
