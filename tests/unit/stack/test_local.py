@@ -1,3 +1,4 @@
+import socket
 import subprocess
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,8 +24,12 @@ def test_a_name_that_is_no_service_is_refused_with_the_ones_that_are(project):
 
 
 def test_two_services_on_one_port_are_refused_by_their_settings(project):
-    same = project.model_copy(update={"serve": Serve(port=4280)})
-    with pytest.raises(SettingsError, match=r"port 4280.*\[prefect\] url and \[serve\] port"):
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]  # one that no project of this machine has
+    both = {"serve": Serve(port=port), "prefect": PrefectSettings(url=f"http://127.0.0.1:{port}")}
+    same = project.model_copy(update=both)
+    reported = rf"port {port}.*\[prefect\] url and \[serve\] port"
+    with pytest.raises(SettingsError, match=reported):
         stack.up(same, ["prefect", "model-server"])
     assert stack.running(same) == []
 
