@@ -38,6 +38,8 @@ _NIGHTS, _EXAM, _COMMON = 10, 2_500, "desk"
 _WRONG_LABELS, _TRUST, _SUSPECT = 0.02, 0.9, 0.7
 _BELIEVED = 0.25
 """part of the targeted share that feedback without a record may claim, as in the product"""
+_NOVEL, _NEIGHBOURS = 0.05, 5
+"""share of the rows that are far from labels, and labels that are looked at"""
 _EPOCHS_BEFORE, _STEPS, _BATCH = 40, 1_000, 32
 
 
@@ -57,12 +59,16 @@ class Arm:
     holdout: Literal["window", "groups"] = "groups"
     more: int = 1
     """times as many labels"""
+    signals: Literal["shipped", "novelty", "neighbours", "truth"] = "shipped"
+    """what makes a suspect: low confidence and feedback; also a place far from labeled samples; also
+    labels there that differ; or that the answer is wrong, which only an oracle knows"""
 
 
 ALL = Arm(
     floor=True, augment=MID, production_share=0.8, worked=True, failed=True,
     strategy="diverse", holdout="window",
 )  # fmt: skip
+SHIPPED = replace(ALL, failed=False)
 _LEVERS = {
     "steps": "floor",
     "augmentation": "augment",
@@ -81,6 +87,11 @@ ARMS = {
         f"all - {name}": replace(ALL, **{key: getattr(Arm(), key)}) for name, key in _LEVERS.items()
     },
     "all - outcomes": replace(ALL, worked=False, failed=False),
+    "shipped": SHIPPED,
+    "shipped, random": replace(SHIPPED, strategy="random"),
+    "shipped, novelty": replace(SHIPPED, signals="novelty"),
+    "shipped, novelty and neighbours": replace(SHIPPED, signals="neighbours"),
+    "shipped, an oracle's suspects": replace(SHIPPED, signals="truth"),
     "all, coverage": replace(ALL, strategy="coverage"),
     "all, random, twice the labels": replace(ALL, strategy="random", more=2),
 }
@@ -190,19 +201,42 @@ def _choose(
     against = np.zeros(len(state.night))
     against[claimed] = 0.5 + 0.5 * state.confidence[claimed]
     doubt = 1 - np.clip(state.confidence, 0, 1)
-    accused = (state.confidence[free] < _SUSPECT) | (against[free] > 0)
-    strength = np.zeros(len(free))
-    strength[accused] = (rankdata(doubt[free][accused]) - 0.5) / max(accused.sum(), 1)
+    strength = _strength(state, arm, free, known, against)
     recent = rng.permutation(len(state.night))[:1_000]
     pool = Pool(
         embeddings=state.embeddings[free],
-        strength=np.maximum(strength, against[free]),
+        strength=strength,
         doubt=doubt[free],
         known=state.embeddings[known],
         recent=state.embeddings[recent],
         weight=np.maximum(doubt, against)[recent],
     )
     return free[np.asarray(STRATEGIES[arm.strategy](pool, size, rng), dtype=int)]
+
+
+def _strength(state: State, arm: Arm, free: Array, known: Array, against: Array) -> Array:
+    """(N,) in 0..1 of the rows that are free, as the product has it but for other signals."""
+    if arm.signals == "truth":
+        return np.array([state.arrivals[row].truth != state.answers[row] for row in free], float)
+    doubt = 1 - np.clip(state.confidence[free], 0, 1)
+    accused = (state.confidence[free] < _SUSPECT) | (against[free] > 0)
+    if arm.signals != "shipped":
+        squares = 2 - 2 * state.embeddings[free] @ state.embeddings[known].T
+        doubt = _ranks(doubt) + _ranks(squares.min(axis=1))
+        if arm.signals == "novelty":
+            accused |= _ranks(squares.min(axis=1)) > 1 - _NOVEL
+        else:
+            labels = np.array(state.labels)[known][np.argsort(squares, axis=1)[:, :_NEIGHBOURS]]
+            doubt += _ranks((labels != np.array(state.answers)[free, None]).mean(axis=1))
+            accused = (against[free] > 0) | (_ranks(doubt) > 1 - 2 * _NOVEL)
+    strength = np.zeros(len(free))
+    strength[accused] = _ranks(doubt[accused])
+    return np.maximum(strength, against[free])
+
+
+def _ranks(values: Array) -> Array:
+    """(N,) in 0..1."""
+    return (rankdata(values) - 0.5) / max(len(values), 1)
 
 
 def _data(state: State, arm: Arm, labeled: Array, may_train: Array) -> TrainingData:
@@ -258,7 +292,7 @@ def main() -> None:
             found[name].append(run_arm(state, ARMS[name], arguments.labels, seed))
             overall, rare = found[name][-1]
             console.print(f"seed {seed} {name}: {overall:.3f}, rare kinds {rare:.3f}")
-    for against in ("plain", "all"):
+    for against in ("plain", "all", "shipped"):
         for place, what in enumerate(("all arrivals", "rare kinds")):
             if against in found:
                 values = {name: [pair[place] for pair in pairs] for name, pairs in found.items()}
