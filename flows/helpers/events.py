@@ -17,7 +17,9 @@ from prefect.exceptions import MissingContextError
 from prefect.logging import get_logger, get_run_logger
 
 from flywheel.collect import Collected
-from flywheel.loop import NightRun
+from flywheel.handover import describe_handover
+from flywheel.ledger.releases import current_release, get_handover
+from flywheel.loop import Loop, NightRun
 from flywheel.loop.results import Decided, Deployed, PulledLabels, Released, Routed
 from flywheel.loop.retrain import why_not_early
 from flywheel.loop.routing import spent_budgets
@@ -31,6 +33,7 @@ ENOUGH_LABELS = "flywheel.enough-labels"
 DECISION_MADE = "flywheel.decision-made"
 APPROVAL_WANTED = "flywheel.approval-wanted"
 RELEASE_CHANGED = "flywheel.release-changed"
+RELEASE_OVERDUE = "flywheel.release-overdue"
 DRIFT = "flywheel.drift"
 BUDGET_SPENT = "flywheel.budget-spent"
 
@@ -101,8 +104,8 @@ def _emitted(run: NightRun, result: Any) -> Iterator[Emitted]:
     if isinstance(result, Decided):
         decided = {"decision": result.decision_id, "verdict": str(result.verdict)}
         yield Emitted(DECISION_MADE, night | decided)
-    if isinstance(result, Deployed) and result.release_number is not None:
-        yield Emitted(RELEASE_CHANGED, {"release": result.release_number, "why": result.note})
+    if isinstance(result, Deployed):
+        yield from _deployed(run.loop, result)
     if isinstance(result, Released):
         yield from _released(result, night)
 
@@ -115,6 +118,20 @@ def _released(result: Released, night: dict[str, Any]) -> Iterator[Emitted]:
         deadline = f"{waits.deadline:%Y-%m-%d %H:%M} UTC"
         asked = {"decision": waits.decision_id, "deadline": deadline}
         yield Emitted(APPROVAL_WANTED, night | asked)
+
+
+def _deployed(loop: Loop, result: Deployed) -> Iterator[Emitted]:
+    if result.release_number is not None:
+        yield Emitted(RELEASE_CHANGED, {"release": result.release_number, "why": result.note})
+    if not loop.project.is_external:
+        return
+    with loop.ledger.read() as connection:
+        release = current_release(connection)
+        handover = get_handover(connection, release.number) if release is not None else None
+    now = loop.now()
+    if release is not None and handover is not None and handover.state(now) == "overdue":
+        why = describe_handover(release, handover, now)
+        yield Emitted(RELEASE_OVERDUE, {"release": release.number, "why": why})
 
 
 def _send(project_name: str, emitted: list[Emitted]) -> None:

@@ -222,6 +222,7 @@ def stuck_run(project, ids, burst):
     [
         ("approval-wanted", {"night": 7, "deadline": "2026-03-01 02:00 UTC"}, "until 2026-03-01"),
         ("release-changed", {"release": 3, "why": "roll-back: ann"}, "release 3 serves: roll-back"),
+        ("release-overdue", {"release": 3, "why": "release 3 is overdue"}, "release 3 is overdue"),
         ("drift", {"feature": "confidence", "distance": 0.3123}, "confidence moved by 0.31"),
     ],
 )

@@ -1,5 +1,6 @@
 import json
 import threading
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import httpx
@@ -11,9 +12,14 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from flows.helpers.events import (
     ANNOTATIONS_WAITING,
     HARD_SAMPLES_WAITING,
+    RELEASE_OVERDUE,
     annotations_event,
+    emit,
     hard_samples_event,
 )
+from flywheel.loop import begin_night
+from flywheel.loop.steps import DEPLOY
+from flywheel.testing import open_memory, toy_task
 
 
 @pytest.fixture
@@ -87,3 +93,24 @@ def test_an_event_of_annotations_that_prefect_does_not_take_is_reported_to_the_c
         pytest.raises(httpx.ConnectError),
     ):
         annotations_event("digits")(3)
+
+
+def test_a_release_that_the_users_own_server_does_not_take_is_overdue_once_it_is_late(
+    posted, tmp_path
+):
+    serve = {"mode": "external", "health_url": "http://127.0.0.1:1/health", "verify_hours": 2.0}
+    train = {"device": "cpu", "steps": 30}
+    with open_memory(toy_task(), tmp_path, serve=serve, train=train) as project:
+        project.night()
+
+        def overdue():
+            with begin_night(project.loop) as night:
+                emit(night, night.do(DEPLOY))
+            sent = [event for _, events in posted for event in events]
+            return [event["payload"] for event in sent if event["event"] == RELEASE_OVERDUE]
+
+        assert overdue() == []
+        project.loop.now.time += timedelta(hours=3)
+        [said] = overdue()
+    assert said["release"] == 1
+    assert said["why"].startswith("release 1 is overdue: your server was to report it by ")
