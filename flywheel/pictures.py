@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from flywheel.errors import PayloadError
 from flywheel.records import Sample
@@ -62,20 +62,25 @@ def open_picture(
         return Image.alpha_composite(behind, upright.convert("RGBA")).convert("RGB")
 
 
-def picture_size(source: Sample | bytes) -> tuple[int, int]:
+def picture_size(
+    source: Sample | bytes,
+    *,
+    max_pixels: float = MAX_PIXELS,
+    formats: Sequence[str] = ("PNG", "JPEG"),
+) -> tuple[int, int]:
     """Return width and height in pixels of what `open_picture` returns, without decoding a JPEG.
 
     Raises:
         PayloadError: see `open_picture`.
     """
-    with _opened(source, MAX_PIXELS, ("PNG", "JPEG")) as image:
+    with _opened(source, max_pixels, formats) as image:
         is_lying = image.getexif().get(ORIENTATION, 1) in _LYING
         return (image.height, image.width) if is_lying else (image.width, image.height)
 
 
 @contextmanager
 def _opened(
-    source: Sample | bytes, max_pixels: int, formats: Sequence[str]
+    source: Sample | bytes, max_pixels: float, formats: Sequence[str]
 ) -> Iterator[Image.Image]:
     """Give the picture before it is decoded; raise PayloadError for what Pillow cannot read."""
     payload = source if isinstance(source, bytes) else source.payload
@@ -99,28 +104,8 @@ def _opened(
         ) from error
 
 
-def _too_large(name: str, size: str, max_pixels: int) -> PayloadError:
+def _too_large(name: str, size: str, max_pixels: float) -> PayloadError:
     return PayloadError(
         f"{name}: {size} pixels, at most {max_pixels:,} are decoded. "
         "Scale it down before sending it."
     )
-
-
-_SIDEWAYS = (5, 6, 7, 8)
-"""orientations of EXIF in which rows of pixels are columns of the picture"""
-
-
-def size_of(payload: bytes, formats: Sequence[str] = ("PNG", "JPEG")) -> tuple[int, int]:
-    """Return width and height in pixels of a picture as browsers show it, from its header alone.
-
-    Raises:
-        PayloadError: it is no picture of these formats.
-    """
-    try:
-        image = Image.open(io.BytesIO(payload), formats=tuple(formats))
-        is_sideways = image.getexif().get(ExifTags.Base.Orientation) in _SIDEWAYS
-    except (*_UNREADABLE, *_TOO_LARGE) as error:
-        raise PayloadError(
-            f"{len(payload)} bytes are no picture of {' or '.join(formats)}. Send a whole file."
-        ) from error
-    return image.size[::-1] if is_sideways else image.size

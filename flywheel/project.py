@@ -19,7 +19,15 @@ from flywheel.faults import describe_detail
 from flywheel.settings.base import Section
 from flywheel.settings.judging import Abstain, Gate, Metric, Published
 from flywheel.settings.labeling import AnnotatorSettings, Cost, LabelingSettings, Quality, Value
-from flywheel.settings.learning import Collect, Dataset, DriftSettings, Select, Sensors, Train
+from flywheel.settings.learning import (
+    Collect,
+    Dataset,
+    DriftSettings,
+    Ready,
+    Select,
+    Sensors,
+    Train,
+)
 from flywheel.settings.operations import (
     Approval,
     Identity,
@@ -33,7 +41,6 @@ from flywheel.settings.operations import (
     Storage,
     Workers,
 )
-from flywheel.settings.ready import Ready
 from flywheel.web import address
 
 FILE_NAME = "flywheel.toml"

@@ -31,7 +31,7 @@ from flywheel.project import FILE_NAME, load_project
 from flywheel.records import Array, Json, Sample, Split, is_number
 from flywheel.scoring import Scores, classification, detection, multi_label, regression
 from flywheel.scoring import spans as span_scores
-from flywheel.settings.ready import Ready
+from flywheel.settings.learning import Ready
 from flywheel.task import Baseline, Example, Labeling, Predictor, Task
 from flywheel.trainers import CommandTrainer, SklearnTrainer, Trainer, text_of
 

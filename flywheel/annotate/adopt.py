@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from flywheel.annotate.backend import LabelingBackend, LabelingTask
-from flywheel.annotate.configs import differences, inputs_in
+from flywheel.annotate.fits import differences, inputs_in
 from flywheel.annotate.pull import PullResult, annotation_of, noted, read_answer, renamed
 from flywheel.blobs import Blobs
 from flywheel.errors import RefusedError, UserError

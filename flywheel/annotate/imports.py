@@ -1,11 +1,6 @@
-"""Labels that a user has already, in a file: understood, held against the task and the ledger, stored.
+"""Labels that a user has already, in a file: all of it is read, understood and held against the task.
 
-They have a source of their own. Where a file says train, they train beside the start data; where it
-says test, they are held out with it. Nothing is stored before all of the file has been read, and then
-in one transaction, so that an error leaves everything as it was; to import a file again adds nothing.
-
-A label by annotators always takes precedence. Nor is a sample imported that annotators are being
-asked about, or that may not be used as the file says: what production may train on cannot test.
+What becomes of them in the ledger is in flywheel/loop/imports.py.
 """
 
 from __future__ import annotations
@@ -13,44 +8,24 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from pathlib import Path
-from types import MappingProxyType
-
-from sqlalchemy import Connection
 
 from flywheel.annotate.fits import answer_fault, drawing_fault, reading_fault
-from flywheel.blobs import Blobs
 from flywheel.errors import UserError
 from flywheel.faults import UNREADABLE, describe_fault
 from flywheel.label_files import FileRow, LabelFile, LeftOut, Part, splits_of
-from flywheel.ledger import Ledger
-from flywheel.ledger.annotations import newest_labels
-from flywheel.ledger.batches import origins
-from flywheel.ledger.datasets import add_labels, trained_groups
-from flywheel.ledger.failures import move_failures
 from flywheel.ledger.renames import Renamer
-from flywheel.ledger.samples import Placed, add_samples, group_of, sides_of
+from flywheel.ledger.samples import group_of
 from flywheel.records import (
-    IMPORTED,
-    SENSOR,
-    FailureState,
     Json,
-    Label,
     Sample,
     Split,
     canonical,
 )
 from flywheel.task import Task
 
-_RELIABILITY = 1.0
-_NONE: Mapping[str, Json] = MappingProxyType({})
-_BLOCK = 2_048
-"""payloads that are written together: a disk is waited for once"""
-_BLOCK_BYTES = 1 << 25
-"""of them in memory, and one more payload"""
 _MOST_TRIED, _MOST_TRIES = 200, 8
 """answers that are tried, and samples that each is tried with until one takes it"""
 _NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][-+]?\d+)?")
@@ -86,20 +61,6 @@ class Understood:
     """how it was understood"""
     num_twice: int
     """rows of samples that the file has before, with the same answer"""
-    left_out: Mapping[str, Sequence[str]]
-    """reason -> where in the file"""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Standing:
-    """The rows of a file by what the ledger holds of their samples."""
-
-    new: tuple[Brought, ...]
-    """to be stored: samples without a label, or with one that gives way"""
-    num_changed: int
-    """of the new ones: those that were imported before with another answer"""
-    num_known: int
-    """imported before, with the same answer"""
     left_out: Mapping[str, Sequence[str]]
     """reason -> where in the file"""
 
@@ -302,123 +263,6 @@ def _try_rows(reading: _Reading, file: LabelFile) -> None:
         raise UserError(f"{unread[0]}. Give --input, or samples as production sends them")
     for said in undrawn.values():
         raise UserError(f"{said}. Correct labeling.result of the task, or the file")
-
-
-def compare(
-    connection: Connection, rows: Sequence[Brought], starting: Mapping[str, Json] = _NONE
-) -> Standing:
-    """Hold the rows of a file against what the ledger knows of their samples.
-
-    Args:
-        connection: to the ledger.
-        rows: of the file.
-        starting: sample id -> answer of start data that the first night will take in.
-    """
-    ids = [row.sample_id for row in rows]
-    labels = {key: _started(key, starting[key]) for key in ids if key in starting}
-    labels |= newest_labels(connection, ids)
-    sides, chosen = sides_of(connection, ids), origins(connection)
-    testing = [row.group for row in rows if row.split is Split.TEST]
-    trained = trained_groups(connection, testing)
-    new, left_out, num_changed, num_known = list[Brought](), dict[str, list[str]](), 0, 0
-    for row in rows:
-        label = labels.get(row.sample_id)
-        stands = label if label is not None and label.answer is not None else None
-        is_ours = stands is not None and stands.source == IMPORTED
-        if stands is not None and is_ours and canonical(stands.answer) == canonical(row.answer):
-            num_known += 1
-            continue
-        reason = _obstacle(row, stands, sides.get(row.sample_id), trained, row.sample_id in chosen)
-        if reason:
-            left_out.setdefault(reason, []).append(row.place)
-        else:
-            num_changed += is_ours
-            new.append(row)
-    return Standing(new=tuple(new), num_changed=num_changed, num_known=num_known, left_out=left_out)
-
-
-def _obstacle(
-    row: Brought, label: Label | None, side: Split | None, trained: set[str], is_chosen: bool
-) -> str:
-    """Return why a row is not stored; "" if it is."""
-    if label is not None and label.source not in (IMPORTED, SENSOR):
-        same = canonical(label.answer) == canonical(row.answer)
-        by = "the start data has it" if label.source == "start" else "annotators have labeled it"
-        return f"{by} already" + ("" if same else ", with another answer")
-    if is_chosen:
-        return "annotators are being asked about it"
-    if side is Split.TEST and row.split is Split.TRAIN:
-        return "it can only test, and the file lets it train"
-    if side is Split.TRAIN and row.split is Split.TEST:
-        return "it may have been trained on, and the file holds it out"
-    if row.split is Split.TEST and row.group in trained:
-        return "a model was trained on its group, so that it cannot test"
-    return ""
-
-
-def _started(sample_id: str, answer: Json) -> Label:
-    return Label(
-        sample_id=sample_id, answer=answer, reliability=1.0, num_annotations=0, source="start"
-    )
-
-
-def store(
-    ledger: Ledger,
-    blobs: Blobs,
-    understood: Understood,
-    now: datetime,
-    night: int,
-    starting: Mapping[str, Json] = _NONE,
-) -> Standing:
-    """Store what is new of a file: bytes first, then samples and labels in one transaction.
-
-    Raises:
-        UserError: the file changed after it was understood; nothing is stored.
-    """
-    with ledger.read() as connection:
-        wanted = {row.sample_id for row in compare(connection, understood.rows, starting).new}
-    for block in _payloads(understood.file, set(wanted)):
-        blobs.put_all(block)
-    with ledger.begin() as connection:
-        # Compared again: an annotator may have answered meanwhile.
-        standing = compare(connection, understood.rows, starting)
-        fresh = [row for row in standing.new if row.sample_id in wanted]
-        add_samples(connection, map(_placed, fresh), now)
-        add_labels(connection, map(_label, fresh), now)
-        ids = [row.sample_id for row in fresh]
-        move_failures(connection, ids, FailureState.LABELED, night, now)
-    return replace(standing, new=tuple(fresh))
-
-
-def _payloads(file: LabelFile, wanted: set[str]) -> Iterator[list[bytes]]:
-    """Yield the bytes of the samples that are wanted, in blocks."""
-    block, size = list[bytes](), 0
-    for row in file.rows():
-        if isinstance(row, FileRow) and row.sample.id in wanted:
-            wanted.discard(row.sample.id)
-            block.append(row.sample.payload)
-            size += len(row.sample.payload)
-            if len(block) == _BLOCK or size >= _BLOCK_BYTES:
-                yield block
-                block, size = [], 0
-    if wanted:
-        raise UserError(f"{file.path} changed while it was read. Run the same command again")
-    yield block
-
-
-def _placed(row: Brought) -> Placed:
-    sample = Sample(id=row.sample_id, payload=b"", media_type=row.media_type, metadata=row.metadata)
-    return Placed(sample=sample, group=row.group, split=row.split)
-
-
-def _label(row: Brought) -> Label:
-    return Label(
-        sample_id=row.sample_id,
-        answer=row.answer,
-        reliability=_RELIABILITY,
-        num_annotations=row.num_annotations,
-        source=IMPORTED,
-    )
 
 
 def count_answers(rows: Iterable[Brought]) -> Counter[str]:

@@ -18,7 +18,8 @@ from flywheel.annotate.backend import (
     NewLabelingTask,
     task_data,
 )
-from flywheel.annotate.label_studio.client import misfits, task_payload
+from flywheel.annotate.label_studio.client import misfits
+from flywheel.annotate.label_studio.task_writer import task_payload
 from flywheel.annotate.pull import ask_requested
 from flywheel.annotate.queue import lose_deleted_projects, place, plan_part
 from flywheel.blobs import Blobs

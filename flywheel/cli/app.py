@@ -160,7 +160,7 @@ def check(directory: Folder = HERE) -> None:
 
     from flywheel.checks import Source, check_metric, check_task
     from flywheel.loop import open_loop
-    from flywheel.loop.adoption import adoption_lines
+    from flywheel.loop.imports import adoption_lines
     from flywheel.loop.labels import check_labels
     from flywheel.model import cpu_threads
     from flywheel.project import load_project

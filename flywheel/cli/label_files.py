@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flywheel.annotate.imports import Brought, Standing, Understood, count_answers
+from flywheel.annotate.imports import Brought, Understood, count_answers
 from flywheel.cli.terminal import HERE, Directory, console, short, shown_payload
 from flywheel.records import Split, canonical
 from flywheel.shell import quoted
 
 if TYPE_CHECKING:
-    from flywheel.annotate.imports import Brought, Standing, Understood
+    from flywheel.loop.imports import Standing
 
 label_files = typer.Typer()
 dataset = typer.Typer(help="Take a dataset version out.", no_args_is_help=True)

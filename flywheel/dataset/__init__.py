@@ -1,9 +1,8 @@
 """Makes immutable dataset versions from the labels, without leaks between the splits."""
 
 from flywheel.dataset.copies import Copy, find_copies
-from flywheel.dataset.export import export_version
 from flywheel.dataset.leakage import CopiesError, Dropped, keep_splits_apart
-from flywheel.dataset.stage import VersionMade, make_version, take_start_data
+from flywheel.dataset.stage import VersionMade, export_version, make_version, take_start_data
 
 __all__ = [
     "CopiesError",

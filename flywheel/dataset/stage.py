@@ -1,7 +1,7 @@
 """The dataset stage: makes an immutable dataset version from the current labels.
 
 The production test set is the probability share alone, each row weighted by 1 / inclusion
-probability, while it is in the test window (window.py) or where its group can only test; then it
+probability, while it is in the test window (leakage.py) or where its group can only test; then it
 trains. Targeted samples only train. Held-out start data is tested separately, to show that nothing
 learned at the start is forgotten; labels that were imported to test are held out with it. Labels from
 sensors and outcomes only train, weighted by how reliable they are.
@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 from sqlalchemy import Connection
 
@@ -19,10 +20,17 @@ from flywheel.batches import flattened, is_list
 from flywheel.blobs import Blobs
 from flywheel.dataset.content import content_of
 from flywheel.dataset.copies import Copy, Read, find_copies
-from flywheel.dataset.leakage import FEW_COPIES, Dropped, check_share, keep_splits_apart
+from flywheel.dataset.leakage import (
+    FEW_COPIES,
+    Dropped,
+    Window,
+    check_share,
+    keep_splits_apart,
+    read_window,
+)
 from flywheel.dataset.outcomes import read_outcomes
-from flywheel.dataset.window import Window, read_window
 from flywheel.errors import DamagedError, PayloadError, TaskError, UnknownIdError
+from flywheel.label_files import Exported, Layout, export_rows
 from flywheel.ledger import Ledger
 from flywheel.ledger.batches import Origin, origins
 from flywheel.ledger.datasets import (
@@ -32,10 +40,18 @@ from flywheel.ledger.datasets import (
     get_version,
     has_start_data,
     latest_version,
+    read_manifest,
     trained_groups,
     write_manifest,
 )
-from flywheel.ledger.samples import Placed, add_samples, group_of, groups_of, load_samples
+from flywheel.ledger.samples import (
+    Placed,
+    StoredSamples,
+    add_samples,
+    group_of,
+    groups_of,
+    load_samples,
+)
 from flywheel.records import (
     ANNOTATORS,
     FAILED,
@@ -290,3 +306,19 @@ def _version(
         test_set_digest=content_id(write_manifest(test)),
         created_at=now,
     )
+
+
+def export_version(
+    ledger: Ledger, blobs: Blobs, version_id: str, folder: Path, layout: Layout = "jsonl"
+) -> Exported:
+    """Write a dataset version into a new folder.
+
+    Raises:
+        UserError: the folder holds files, the layout cannot hold the answers, or a sample is gone.
+    """
+    rows = read_manifest(blobs, version_id)
+    ids = [row.sample_id for row in rows]
+    with ledger.read() as connection:
+        groups = groups_of(connection, ids)
+    samples = StoredSamples(ledger, blobs, ids)
+    return export_rows(samples, rows, folder, layout=layout, groups=groups)

@@ -6,6 +6,7 @@ be read is left out as a whole; what COCO calls a crowd is no box of one thing a
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ import yaml  # type: ignore[import-untyped]
 from flywheel.errors import PayloadError
 from flywheel.label_files.reading import FORMATS, PICTURES, decoded, file_sample, inside, read_json
 from flywheel.label_files.rows import FileRow, LabelFile, LeftOut, Part, field_of, part_of, refuse
-from flywheel.pictures import size_of
+from flywheel.pictures import picture_size
 from flywheel.records import Json, is_number
 
 _SLACK = 0.01
@@ -325,7 +326,11 @@ def _yolo_row(root: Path, picture: Path, part: Part, names: Mapping[int, str]) -
     sample = file_sample(picture)
     lines = decoded(labels).splitlines() if labels.is_file() else []
     try:
-        size = size_of(sample.payload, FORMATS) if any(map(str.strip, lines)) else (0, 0)
+        size = (
+            picture_size(sample, max_pixels=math.inf, formats=FORMATS)
+            if any(map(str.strip, lines))
+            else (0, 0)
+        )
     except PayloadError:
         return LeftOut(place=place, reason="it is no picture that can be opened")
     read = partial(_yolo_box, size=size, names=names)

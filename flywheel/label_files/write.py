@@ -11,6 +11,7 @@ has it is whole.
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ import yaml  # type: ignore[import-untyped]
 
 from flywheel.errors import UserError
 from flywheel.label_files.reading import FORMATS, MEDIA_TYPES
-from flywheel.pictures import size_of
+from flywheel.pictures import picture_size
 from flywheel.records import FAILED, DatasetRow, Json, Sample, Split, canonical, is_number
 
 Layout = Literal["jsonl", "coco", "yolo"]
@@ -241,7 +242,7 @@ def _labels(rows: Sequence[DatasetRow]) -> list[str]:
 
 def _write_picture(path: Path, sample: Sample) -> tuple[int, int]:
     """Write a picture; return its width and height in pixels."""
-    size = size_of(sample.payload, FORMATS)
+    size = picture_size(sample, max_pixels=math.inf, formats=FORMATS)
     path.write_bytes(sample.payload)
     return size
 

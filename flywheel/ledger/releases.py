@@ -94,6 +94,12 @@ def current_release(connection: Connection) -> Release | None:
     return None if row is None else from_row(Release, row)
 
 
+def released_digest(connection: Connection) -> str | None:
+    """The digest of what serves; None before the first release."""
+    release = current_release(connection)
+    return None if release is None else release.checkpoint_digest
+
+
 def release_history(connection: Connection) -> list[Release]:
     """Every release, the first one first."""
     rows = connection.execute(select(releases).order_by("number"))

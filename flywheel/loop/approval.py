@@ -28,7 +28,7 @@ from flywheel.ledger.judged import (
     waiting_approval,
 )
 from flywheel.ledger.judged import answer as store_answer
-from flywheel.ledger.releases import current_release
+from flywheel.ledger.releases import released_digest
 from flywheel.loop.context import Loop, NightRun, between_nights
 from flywheel.loop.release import hold_release, mark_fixed, release_checked
 from flywheel.records import (
@@ -237,9 +237,7 @@ def _report(connection: Connection, asked: Approval) -> Report:
 
 def _is_current(connection: Connection, asked: Approval) -> bool:
     """Whether what serves is still the champion that the candidate was compared with."""
-    serving = current_release(connection)
-    digest = serving.checkpoint_digest if serving else None
-    return digest == _report(connection, asked).champion_digest
+    return released_digest(connection) == _report(connection, asked).champion_digest
 
 
 _ALLOWED = (Verdict.PROMOTE, Verdict.REJECT)
@@ -283,7 +281,7 @@ def override(loop: Loop, start: str, wanted: Override) -> tuple[Decision, Releas
             if overruled.overrides is not None:
                 overruled = find_decision(connection, overruled.overrides)
             report = get_report(connection, overruled.report_id)
-            serving = current_release(connection)
+            serving = released_digest(connection)
         candidate = _candidate(report, serving)
         decision = _decided(overruled, wanted, loop)
         reason = f"override by {wanted.name}: {wanted.reason} (decision {decision.id})"
@@ -320,12 +318,11 @@ def _answer_approval(
     answer(connection, given)
 
 
-def _candidate(report: Report, serving: Release | None) -> str:
+def _candidate(report: Report, digest: str | None) -> str:
     if report.candidate_digest is None:
         raise UserError(
             f"night {report.night} had no candidate. Choose a night that had one from flywheel nights"
         )
-    digest = serving.checkpoint_digest if serving else None
     if digest == report.candidate_digest:
         raise UserError(
             f"candidate {report.candidate_digest[:12]} serves already. "

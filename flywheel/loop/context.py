@@ -26,6 +26,7 @@ from flywheel.ledger.codec import from_json, to_json
 from flywheel.ledger.locks import Held, hold
 from flywheel.ledger.nights import (
     FinishedStep,
+    add_skip,
     current_night_number,
     finish_night,
     finish_step,
@@ -183,6 +184,11 @@ class NightRun:
                 f"night {self.number} has not finished the step {step.name!r}. Run that step first"
             )
         return result
+
+    def skip(self, subject: str, reason: str) -> None:
+        """Note with its reason what the night goes on without."""
+        with self.loop.ledger.begin() as connection:
+            add_skip(connection, subject, reason, self.number, self.loop.now())
 
     def finish(self) -> None:
         """Mark the night finished, so that the next one may begin."""

@@ -1,4 +1,4 @@
-"""The first steps of a night: deploy, collect and ingest (route has a file of its own).
+"""The steps deploy and ingest: what serves, and the labels that came back.
 
 Label Studio being down, or refusing a request, is logged here and is not a fault: the annotations
 wait in Label Studio, the batch waits in the ledger, and the night goes on.
@@ -12,47 +12,31 @@ from collections.abc import Mapping, Sequence
 from itertools import islice
 
 from PIL import Image
-from sqlalchemy import Connection
 
 from flywheel.annotate import PullResult, label_from_sensors, make_labels, pull, reconcile
 from flywheel.artifact import differences, load_model, read_card, stored_inputs
-from flywheel.collect import MOST_ASKED, Collected, Drift, measure_drift
-from flywheel.collect import collect as collect_failures
 from flywheel.dataset import CopiesError, Copy, Dropped, VersionMade, make_version
-from flywheel.decide import rate_bound, watch
 from flywheel.decide.challenge import labels_to_open
 from flywheel.errors import BusyError, FlywheelError, RefusedError, UnavailableError, UserError
 from flywheel.faults import UNREADABLE
 from flywheel.handover import advance, describe_handover
-from flywheel.ledger.codec import from_json
 from flywheel.ledger.engine import project_id
-from flywheel.ledger.failures import add_failures
 from flywheel.ledger.judged import last_challenge
-from flywheel.ledger.nights import add_skip, finished_steps
 from flywheel.ledger.releases import current_release
-from flywheel.ledger.samples import load_each, load_samples, move_payloads
-from flywheel.ledger.segments import log_folder, take_in
-from flywheel.ledger.windows import latest, outcomes_between, production_sample
-from flywheel.loop.adoption import read_adopted
-from flywheel.loop.complete import complete_predictions
+from flywheel.ledger.samples import load_samples
 from flywheel.loop.context import Loop, NightRun
+from flywheel.loop.imports import read_adopted
 from flywheel.loop.labels import check_labels
 from flywheel.loop.results import Deployed, Ingested, PulledLabels
 from flywheel.loop.routing import open_studio
 from flywheel.media import PICTURES, describe
 from flywheel.model import pick_device
 from flywheel.pictures import open_picture
-from flywheel.records import Failure, FailureState, Json, Media, Release, Signal, Split, Watch
+from flywheel.records import Json, Media, Release, Split
 from flywheel.serve import ModelServer, command_token
 
 _GAP = 8
 """pixels between two pictures"""
-_OUTCOMES = 2_000
-"""newest outcomes of a night that are counted"""
-_BLOCK = 200
-"""samples whose payloads are in memory at once"""
-_LOOKED_AT = 1_000
-"""newest predictions among which the samples of a slice are looked for"""
 _NO_RELEASE = "nothing is released yet; this night trains the first model"
 
 
@@ -97,7 +81,7 @@ def deploy(night: NightRun) -> Deployed:
             served = server.served()
         said = _ask_server(night.loop, server, wanted) if serving == wanted else ""
     except UnavailableError as error:
-        _log_skip(night, "deploy", str(error))
+        night.skip("deploy", str(error))
         return Deployed(released_digest=wanted, serving_digest=None, swapped=False, note=str(error))
     if serving != wanted:
         raise FlywheelError(
@@ -158,116 +142,6 @@ def _deploy_nothing(loop: Loop) -> Deployed:
     return Deployed(released_digest=None, serving_digest=serving, swapped=False, note=note)
 
 
-def collect(night: NightRun) -> Collected:
-    """Find the failures since the last collection, and move payloads from the ledger to the blobs."""
-    loop = night.loop
-    with loop.ledger.read() as connection:
-        # Read first: their predictions are in the log by then, and in the ledger after the next line.
-        shadows_upto = latest(connection, "shadows")
-    take_in(loop.ledger, log_folder(loop.project))
-    move_payloads(loop.ledger, loop.blobs)
-    if note := complete_predictions(night):
-        _log_skip(night, "predictions", note)
-    threshold = loop.project.collect.low_confidence
-    found = collect_failures(
-        loop.ledger,
-        threshold,
-        night.number,
-        loop.now(),
-        loop.task.agree,
-        shadows_upto=shadows_upto,
-    )
-    return dataclasses.replace(found, drift=_drift(night)) if night.keeps_results else found
-
-
-def _drift(night: NightRun) -> Drift:
-    """The drift of production since the last night; where it is, samples become suspects."""
-    loop = night.loop
-    with loop.ledger.read() as connection:
-        upto = latest(connection, "predictions")
-        before = finished_steps(connection, night.number - 1).get("collect")
-    known = from_json(Collected, before.result).drift if before is not None else None
-    after = known.upto if known is not None else None if night.number > 1 else 0
-    # Half of the false alarms that are allowed are for the distances, and half for the outcomes.
-    nights = 2.0 * loop.project.drift.nights_between_false_alarms
-    seed = loop.project.project.seed
-    found = measure_drift(loop.ledger, after, upto, seed=seed, alpha=1 / nights)
-    found = _with_outcomes(loop, found, known, nights)
-    where = dict.fromkeys(found.where, found.excess) | _in_slices(loop, found, after)
-    suspects = [
-        Failure(
-            sample_id=sample_id,
-            prediction_id=prediction_id,
-            signals=(Signal(name="shift", strength=excess),),
-            state=FailureState.SEEN,
-            created_at=loop.now(),
-        )
-        for (sample_id, prediction_id), excess in where.items()
-    ]
-    with loop.ledger.begin() as connection:
-        add_failures(connection, suspects, night.number, loop.now())
-    return dataclasses.replace(found, where=tuple(where))
-
-
-def _with_outcomes(loop: Loop, found: Drift, known: Drift | None, nights: float) -> Drift:
-    """How often answers of the released model fail, beside when it was new."""
-    with loop.ledger.read() as connection:
-        upto, release = latest(connection, "feedback"), current_release(connection)
-        digest = release.checkpoint_digest if release else ""
-        begun = known.feedback_upto if known is not None else None
-        after = upto if begun is None else begun
-        rows = outcomes_between(connection, digest, after, upto, _OUTCOMES)
-        kept = {row.group: row for row in rows}.values()  # groups are the independent draws
-        slices = _slices_of(loop, connection, [row.sample_id for row in kept])
-    failed = {"": [row.failed for row in kept]} | {
-        name: [row.failed for row in kept if name in slices.get(row.sample_id, ())]
-        for name in loop.task.slices
-    }
-    is_same = known is not None and known.served == digest
-    before = {one.name: one for one in known.watches} if known is not None and is_same else {}
-    watches = tuple(
-        watch(before.get(name, Watch(name=name)), said, nights * len(failed))
-        for name, said in failed.items()
-    )
-    return dataclasses.replace(
-        found,
-        feedback_upto=upto,
-        served=digest,
-        watches=watches,
-        is_alarm=found.is_alarm or any(one.is_alarm for one in watches),
-    )
-
-
-def _slices_of(
-    loop: Loop, connection: Connection, sample_ids: Sequence[str]
-) -> dict[str, tuple[str, ...]]:
-    """The slices of each sample that can be loaded; a block of payloads is in memory at once."""
-    slices, found = loop.task.slices, dict[str, tuple[str, ...]]()
-    for start in range(0, len(sample_ids) if slices else 0, _BLOCK):
-        there, _ = load_each(connection, loop.blobs, sample_ids[start : start + _BLOCK])
-        for key, sample in there.items():
-            found[key] = tuple(name for name, belongs in slices.items() if belongs(sample))
-    return found
-
-
-def _in_slices(loop: Loop, found: Drift, after: int | None) -> dict[tuple[str, str], float]:
-    """Newest samples of the slices where answers fail more often -> the part of failures that is new."""
-    alarms = {one.name: one for one in found.watches if one.is_alarm and one.name}
-    first = max(found.upto - _LOOKED_AT, after or 0)
-    where: dict[tuple[str, str], float] = {}
-    if not alarms:
-        return where
-    with loop.ledger.read() as connection:
-        served = production_sample(connection, range(first + 1, found.upto + 1))
-        slices = _slices_of(loop, connection, [one.sample_id for one in served])
-    for name, one in alarms.items():
-        rate = one.num_new_failed / max(one.num_new, 1)
-        excess = max(1 - rate_bound(one) / rate, 0.0) if rate else 0.0
-        mine = [each for each in served if name in slices.get(each.sample_id, ())]
-        where |= {(each.sample_id, each.prediction_id): excess for each in mine[:MOST_ASKED]}
-    return where
-
-
 def pull_labels(night: NightRun) -> PulledLabels:
     """Pull annotations and sensor readings, and make labels from them."""
     loop = night.loop
@@ -300,7 +174,7 @@ def ingest(night: NightRun, before: PulledLabels | None = None) -> Ingested:
     check_labels(loop)
     made = write_version(loop, night.number)
     for dropped in (*made.dropped, *made.unreadable):
-        _log_skip(night, f"sample {dropped.sample_id}", dropped.reason)
+        night.skip(f"sample {dropped.sample_id}", dropped.reason)
     copies = Counter(dropped.split for dropped in made.dropped if dropped.copy is not None)
     notes = [pulled.note, _unreadable(made.unreadable), _waiting(made.num_waiting)]
     return Ingested(
@@ -397,11 +271,6 @@ def _pull(night: NightRun) -> tuple[PullResult, str]:
             reconciled = reconcile(loop.ledger, loop.blobs, studio, loop.task, loop.now())
             pulled += reconciled.read
     except (UnavailableError, RefusedError, BusyError) as error:
-        _log_skip(night, "ingest", str(error))
+        night.skip("ingest", str(error))
         return PullResult(), f"no annotations read, they wait in Label Studio: {error}"
     return pulled, ""
-
-
-def _log_skip(night: NightRun, subject: str, reason: str) -> None:
-    with night.loop.ledger.begin() as connection:
-        add_skip(connection, subject, reason, night.number, night.loop.now())

@@ -8,7 +8,6 @@ one transaction, so that a killed run opens none twice. A verdict other than PRO
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,7 +22,6 @@ from flywheel.evaluate import (
     Contest,
     EvaluationData,
     Rows,
-    Rules,
     outcomes_of,
 )
 from flywheel.evaluate import evaluate as evaluate_models
@@ -46,11 +44,10 @@ from flywheel.ledger.judged import (
     open_challenge,
     open_challenges,
 )
-from flywheel.ledger.releases import current_release, get_checkpoint
-from flywheel.ledger.samples import groups_of, load_each, load_samples
+from flywheel.ledger.releases import get_checkpoint, released_digest
 from flywheel.logged import LoggedModel
 from flywheel.loop.context import Loop, NightRun
-from flywheel.loop.production import estimate_production
+from flywheel.loop.measuring import estimate_production, rows_of, rules_of
 from flywheel.loop.results import Decided, Evaluated
 from flywheel.loop.retrain import newest_version
 from flywheel.metrics.compiled import compile_formula
@@ -102,8 +99,7 @@ def evaluate(night: NightRun, candidate_digest: str | None) -> Evaluated:
     version = newest_version(loop)
     rows = read_manifest(loop.blobs, version.id)
     with loop.ledger.read() as connection:
-        release = current_release(connection)
-    champion_digest = release.checkpoint_digest if release else None
+        champion_digest = released_digest(connection)
     labels = _test_labels(night, rows, candidate_digest, champion_digest)
     production = estimate_production(loop, night.number)
     project = loop.project
@@ -150,12 +146,6 @@ def decide(night: NightRun, report_id: str) -> Decided:
         if report.challenge is not None and decision.closes_challenge:
             close_challenge(connection, report.challenge, night.number)
     return Decided(decision_id=decision.id, verdict=decision.verdict, reasons=decision.reasons)
-
-
-def rules_of(loop: Loop) -> Rules:
-    """The project's settings of what is measured."""
-    project = loop.project
-    return Rules(metric=project.metric, abstain=project.abstain, directory=project.directory)
 
 
 def _test_labels(
@@ -374,32 +364,6 @@ def _fresh(labels: _TestLabels) -> list[str]:
     if challenge is None:
         return []
     return [name for name, opening in labels.opened.items() if opening.serves(challenge)]
-
-
-def rows_of(
-    loop: Loop,
-    rows: list[DatasetRow],
-    marks: Mapping[str, Array] | None = None,
-    *,
-    leaves_out: bool = False,
-) -> Rows:
-    """The rows with their samples; those whose payload is gone raise, or are left out."""
-    with loop.ledger.read() as connection:
-        if leaves_out:
-            there, _ = load_each(connection, loop.blobs, [row.sample_id for row in rows])
-            rows = [row for row in rows if row.sample_id in there]
-            samples = list(there.values())
-        else:
-            samples = load_samples(connection, loop.blobs, [row.sample_id for row in rows])
-        names = [row.sample_id for row in rows]
-        groups = groups_of(connection, names)
-    return Rows(
-        samples=samples,
-        answers=[row.answer for row in rows],
-        weights=np.array([row.weight for row in rows]),
-        groups=[groups[name] for name in names],
-        marks=marks or {},
-    )
 
 
 def _model(loop: Loop, digest: str | None, device: str) -> Model | None:

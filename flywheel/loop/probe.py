@@ -19,7 +19,7 @@ from flywheel.ledger.datasets import get_version, read_manifest
 from flywheel.ledger.judged import add_probes, all_openings
 from flywheel.ledger.releases import latest_checkpoint
 from flywheel.loop.context import Loop, between_nights
-from flywheel.loop.judge import rows_of, rules_of
+from flywheel.loop.measuring import rows_of, rules_of
 from flywheel.loop.retrain import train_candidate, training_data
 from flywheel.model import Model, cpu_threads, pick_device
 from flywheel.records import (

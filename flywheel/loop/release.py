@@ -28,13 +28,14 @@ from flywheel.ledger.releases import (
     current_release,
     get_handover,
     release_history,
+    released_digest,
 )
 from flywheel.ledger.rollouts import Rollout, last_rollout, mark_rollout, running_rollout
 from flywheel.ledger.samples import load_samples
 from flywheel.ledger.windows import recent_samples
 from flywheel.loop.context import Loop, NightRun
 from flywheel.loop.gather import model_server
-from flywheel.loop.judge import rules_of
+from flywheel.loop.measuring import rules_of
 from flywheel.loop.results import Released
 from flywheel.loop.retrain import newest_version
 from flywheel.loop.rollout import describe_rollout, start_rollout, stop_rollout, wants_rollout
@@ -264,8 +265,7 @@ def _earlier_threshold(loop: Loop, current: Release) -> float | None:
 
 def _kept(loop: Loop, note: str) -> Released:
     with loop.ledger.read() as connection:
-        current = current_release(connection)
-    digest = current.checkpoint_digest if current else None
+        digest = released_digest(connection)
     return Released(release_number=None, serving_digest=digest, num_fixed=0, note=note)
 
 

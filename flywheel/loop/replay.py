@@ -32,7 +32,7 @@ from flywheel.ledger.judged import (
 )
 from flywheel.ledger.nights import last_night
 from flywheel.loop.context import Loop
-from flywheel.loop.judge import rules_of
+from flywheel.loop.measuring import rules_of
 from flywheel.metrics.compiled import compile_formula
 from flywheel.records import Decision, FreshOutcomes, Report, canonical
 from flywheel.select.sampling import AGREEING

@@ -35,6 +35,7 @@ from flywheel.ledger.releases import (
     current_release,
     latest_checkpoint,
     release_history,
+    released_digest,
 )
 from flywheel.ledger.samples import StoredSamples, groups_of, load_samples
 from flywheel.loop.context import Loop, NightRun, Progress
@@ -287,8 +288,7 @@ def _why_asked(digest: str, decision: Decision | None, asked: Approval | None) -
 def challengers(loop: Loop) -> tuple[str, ...]:
     """The candidates whose challenges of the serving champion are open, the oldest first."""
     with loop.ledger.read() as connection:
-        still, release = open_challenges(connection), current_release(connection)
-    champion = release.checkpoint_digest if release else None
+        still, champion = open_challenges(connection), released_digest(connection)
     return tuple(one.challenger_digest for one in still if one.champion_digest == champion)
 
 

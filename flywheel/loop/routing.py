@@ -36,9 +36,8 @@ from flywheel.gpu import hold_devices
 from flywheel.ledger.batches import batch_since
 from flywheel.ledger.datasets import trained_groups
 from flywheel.ledger.failures import failures_of, set_signals
-from flywheel.ledger.nights import add_skip
 from flywheel.ledger.outbox import num_sent_since, num_waiting, open_places
-from flywheel.ledger.releases import current_release
+from flywheel.ledger.releases import current_release, released_digest
 from flywheel.ledger.requests import answers_asked
 from flywheel.ledger.reviews import logged_answers
 from flywheel.ledger.samples import groups_of, load_samples
@@ -169,16 +168,14 @@ def _choose(night: NightRun) -> Batch:
         return _choose_by(night, strategy)
     except UserError as error:
         usual = "the batch was chosen by the strategy diverse instead"
-        with loop.ledger.begin() as connection:
-            add_skip(connection, "route", f"{error}; {usual}", night.number, loop.now())
+        night.skip("route", f"{error}; {usual}")
         return _choose_by(night, diverse)
 
 
 def _choose_by(night: NightRun, strategy: Strategy) -> Batch:
     loop = night.loop
     with loop.ledger.read() as connection:
-        release = current_release(connection)
-    digest = release.checkpoint_digest if release else None
+        digest = released_digest(connection)
     return select_batch(
         loop.ledger,
         loop.project.labeling,
@@ -242,8 +239,7 @@ def _send(night: NightRun, studio: LabelingBackend) -> tuple[SendResult | None, 
 
 
 def _note(night: NightRun, error: Exception) -> str:
-    with night.loop.ledger.begin() as connection:
-        add_skip(connection, "route", str(error), night.number, night.loop.now())
+    night.skip("route", str(error))
     return f"the batch was not sent; it waits in the ledger: {error}"
 
 

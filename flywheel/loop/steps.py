@@ -21,6 +21,7 @@ from flywheel.ledger.nights import finished_steps
 from flywheel.loop import gather, judge
 from flywheel.loop import release as releasing
 from flywheel.loop.approval import ask_approval, describe_approval, settle_deadline
+from flywheel.loop.collecting import collect
 from flywheel.loop.context import NightRun, Step
 from flywheel.loop.results import (
     Decided,
@@ -98,7 +99,7 @@ def _released(night: NightRun) -> Released:
 
 
 DEPLOY = Step(name="deploy", result=Deployed, run=_deploy, minutes=5)
-COLLECT = Step(name="collect", result=Collected, run=gather.collect, minutes=60)
+COLLECT = Step(name="collect", result=Collected, run=collect, minutes=60)
 ROUTE = Step(name="route", result=Routed, run=_route, minutes=60)
 INGEST = Step(name="ingest", result=Ingested, run=_ingest, minutes=60)
 RETRAIN = Step(name="retrain", result=Retrained, run=retrain, minutes=720, needs_gpu=True)

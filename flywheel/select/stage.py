@@ -35,9 +35,8 @@ from flywheel.records import (
     content_id,
     same_json,
 )
-from flywheel.select.pool import Serving, Suspect, read_pool
+from flywheel.select.pool import Serving, Suspect, read_pool, within_trust
 from flywheel.select.sampling import inclusion_probabilities, leaning_probabilities, poisson_sample
-from flywheel.select.sources import within_trust
 from flywheel.select.strategies import EMPTY, Strategy, diverse
 from flywheel.settings.labeling import LabelingSettings
 

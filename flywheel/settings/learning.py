@@ -1,8 +1,8 @@
-"""What is collected, kept apart and trained on: [collect], [select], [sensors], [dataset], [train]."""
+"""What is collected, kept apart and trained on: [collect], [select], [sensors], [dataset], [train], [task]."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -106,3 +106,37 @@ class Train(Section):
     """labels that no candidate was trained on, from which a night begins without its hour"""
     cpu_threads: int = Field(default=0, ge=0)
     """of training and evaluation on a CPU; 0: as many as torch likes; 1 suits small networks"""
+
+
+class Ready(Section):
+    """Section [task]: the data that a project begins with, what is asked of them, and the trainer."""
+
+    data: str
+    """file or folder of labels, as `flywheel import-labels` reads it; relative to the project"""
+    ask: Literal["choice", "choices", "number", "boxes", "spans"] = "choice"
+    """what an answer is; sklearn trains choice and number"""
+    trainer: Literal["sklearn", "command"] = "sklearn"
+    classes: tuple[str, ...] = Field(default=(), strict=False)
+    """of an answer; () are those of the data, and others may come only here"""
+    question: str = ""
+    """a line above what annotators see"""
+    train: str = ""
+    """of the trainer command, as `flywheel.trainers.CommandTrainer` says"""
+    predict: str = ""
+    """the same of its answers"""
+    input: str | None = None
+    """column of the data with the input; null: found by its name"""
+    answer: str | None = None
+    """column with the answer; null: found by its name"""
+    split: str | None = None
+    """column that says train or test; without one a fifth is held out"""
+
+    @model_validator(mode="after")
+    def _go_together(self) -> Self:
+        if self.trainer == "sklearn" and self.ask not in ("choice", "number"):
+            raise ValueError(
+                f'sklearn does not train {self.ask}; write trainer = "command" with train and predict'
+            )
+        if (self.trainer == "command") != bool(self.train and self.predict):
+            raise ValueError('train and predict go with trainer = "command"; write all three')
+        return self

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from flywheel.errors import UnavailableError
 from flywheel.guard import LOOPBACK, origins_of
 from flywheel.stack.credentials import Credentials
-from flywheel.stack.process import Service
+from flywheel.stack.process import HEALTH, Service
 from flywheel.stack.supervise import port_of
 
 _PASSED_ON = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSL_CERT_FILE")
@@ -66,7 +66,7 @@ def prefect_server(home: Path, url: str, password: str, pages: Sequence[str] = (
         env={**_without_prefect_client(), **env},
         directory=home,
         url=url,
-        health="/api/health",
+        health=HEALTH["prefect"],
         setting="[prefect] url",
         own=f"; if it is your own Prefect, set PREFECT_API_URL={url.rstrip('/')}/api",
         settings=_digest(password, *own),
@@ -91,7 +91,7 @@ def label_studio(
         env=_label_studio_env(data, credentials) | _only_for([url, *pages]),
         directory=data,
         url=url,
-        health="/health/",
+        health=HEALTH["label-studio"],
         note="the first start makes its database, about 30 s" if is_slow else "",
         setting="[labeling] url",
         own="; if it is your own Label Studio, set LABEL_STUDIO_API_KEY to your access token",
@@ -108,7 +108,7 @@ def model_server(directory: Path, url: str, clients: dict[str, str], settings: s
         env={**os.environ, **clients, "PYTHONUNBUFFERED": "1"},
         directory=directory,
         url=url,
-        health="/health",
+        health=HEALTH["model-server"],
         setting="[serve] port",
         settings=settings,
     )

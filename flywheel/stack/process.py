@@ -24,6 +24,8 @@ import psutil
 from flywheel.errors import UnavailableError, UserError
 from flywheel.private import PRIVATE_MASK, private_folder
 
+HEALTH = {"prefect": "/api/health", "label-studio": "/health/", "model-server": "/health"}
+"""server -> the path below its address that answers 200, without a password, when it is ready"""
 MARK_VARIABLE = "FLYWHEEL_STACK"
 """environment variable that holds the service and the project of a process"""
 

@@ -17,18 +17,15 @@ import httpx
 
 from flywheel.errors import SettingsError
 from flywheel.project import FILE_NAME, Project, load_project, secret
-from flywheel.stack.process import read_servers
+from flywheel.stack.process import HEALTH, read_servers
 from flywheel.stack.supervise import owner_of_port, port_of
 from flywheel.web import is_loopback
 
 SHARED = ("prefect", "label-studio")
 """servers that hold several projects; a model server holds one"""
 
-_THEIRS = {
-    "prefect": ("PREFECT_API_URL", "/api/health"),
-    "label-studio": ("LABEL_STUDIO_API_KEY", "/health/"),
-}
-"""server -> the variable by which a user means one of their own on this machine, and where it answers"""
+_THEIRS = {"prefect": "PREFECT_API_URL", "label-studio": "LABEL_STUDIO_API_KEY"}
+"""server -> the variable by which a user means one of their own on this machine"""
 _HEALTH_SECONDS = 2.0
 
 
@@ -80,15 +77,14 @@ def is_theirs(project: Project, name: str) -> bool:
     url = url_of(project, name)
     if not is_loopback(url):
         return True
-    variable, health = _THEIRS[name]
-    named = (secret(variable) or "").replace("//localhost:", "//127.0.0.1:")
+    named = (secret(_THEIRS[name]) or "").replace("//localhost:", "//127.0.0.1:")
     is_meant = named.startswith(url) if name == "prefect" else bool(named)
     own = read_servers(state_of(project, name)).get(name)
     if not is_meant or (own is not None and own.process() is not None):
         return False
     try:
         with httpx.Client(trust_env=False, timeout=_HEALTH_SECONDS) as client:
-            return client.get(f"{url}{health}").status_code == httpx.codes.OK
+            return client.get(f"{url}{HEALTH[name]}").status_code == httpx.codes.OK
     except httpx.HTTPError:
         return False
 

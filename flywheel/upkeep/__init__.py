@@ -3,7 +3,7 @@
 from flywheel.upkeep.backup import BackedUp, back_up
 from flywheel.upkeep.cleaning import Cleaned, Swept, clean
 from flywheel.upkeep.doctor import examine
-from flywheel.upkeep.finding import Finding
+from flywheel.upkeep.machine import Finding
 from flywheel.upkeep.restoring import Restored, restore
 
 __all__ = [

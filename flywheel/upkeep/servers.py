@@ -27,6 +27,7 @@ from flywheel.model import pick_device
 from flywheel.project import Project
 from flywheel.serve import ModelServer
 from flywheel.shell import quoted
+from flywheel.stack.process import HEALTH
 from flywheel.stack.sharing import is_theirs
 from flywheel.task import load_task
 from flywheel.upkeep.dumps import is_sqlite
@@ -244,10 +245,9 @@ def pages(project: Project) -> Iterator[Finding]:
 
 def host_names(project: Project) -> Iterator[Finding]:
     """Whether a server on this machine answers to a name that was pointed at it."""
-    paths = ("/api/health", "/health/", "/health")
     is_open = {
         name: is_loopback(url) and _status("GET", url + path, Host=_NAME) not in {None, 400}
-        for (name, url), path in zip(_urls(project).items(), paths, strict=True)
+        for (name, url), path in zip(_urls(project).items(), HEALTH.values(), strict=True)
     }
     yield from _lines(project, "host names", is_open, "answers to any host name: a page that")
 

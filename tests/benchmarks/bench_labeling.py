@@ -33,8 +33,8 @@ from PIL import Image
 
 from flywheel.annotate.backend import NewLabelingTask
 from flywheel.annotate.label_studio.backend import LabelStudioBackend
-from flywheel.annotate.label_studio.client import task_payload
 from flywheel.annotate.label_studio.media import MediaStorage
+from flywheel.annotate.label_studio.task_writer import task_payload
 from flywheel.records import Media, content_id
 from flywheel.stack import catalogue
 from flywheel.stack.credentials import Credentials

@@ -3,7 +3,7 @@
 import pytest
 
 from flywheel.ledger.datasets import read_manifest
-from flywheel.loop.adoption import adoption_lines
+from flywheel.loop.imports import adoption_lines
 from flywheel.loop.retrain import newest_version
 from flywheel.records import IMPORTED, Split
 from flywheel.testing import draw_points, open_memory, side_of, toy_task

@@ -10,7 +10,7 @@ from flywheel.ledger.datasets import add_trained, latest_version, read_manifest,
 from flywheel.ledger.judged import report_of_night
 from flywheel.ledger.releases import current_release, latest_checkpoint
 from flywheel.ledger.samples import groups_of
-from flywheel.loop.production import estimate_production
+from flywheel.loop.measuring import estimate_production
 from flywheel.loop.release import roll_back
 from flywheel.records import FeedbackKind, Share, Split
 from flywheel.testing import draw_points, open_memory, side_of, toy_task

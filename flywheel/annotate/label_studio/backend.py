@@ -22,20 +22,19 @@ from flywheel.annotate.backend import (
     NewLabelingTask,
     other_owner,
 )
-from flywheel.annotate.label_studio.client import (
+from flywheel.annotate.label_studio.client import Client, GoneError, condition, misfits
+from flywheel.annotate.label_studio.media import BY_UPLOAD, MediaStorage, store_of
+from flywheel.annotate.label_studio.task_writer import (
     MODEL_VERSION,
-    Client,
-    GoneError,
+    NOT_BEGUN,
+    TaskWriter,
     answers_for,
-    condition,
+    by_ids,
     inventory_row,
     labeling_task,
-    misfits,
     score,
     task_payload,
 )
-from flywheel.annotate.label_studio.media import BY_UPLOAD, MediaStorage, store_of
-from flywheel.annotate.label_studio.task_writer import NOT_BEGUN, TaskWriter, by_ids
 from flywheel.errors import TaskError
 from flywheel.records import Json, Media
 

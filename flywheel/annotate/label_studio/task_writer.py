@@ -1,4 +1,4 @@
-"""Creates labeling tasks exactly once, and deletes those that are not begun.
+"""Labeling tasks to and from JSON; created exactly once, and deleted while they are not begun.
 
 A labeling task is identified by data.key alone: on SQLite, ids are reused once the newest labeling
 tasks are deleted. So the keys are looked up before anything is created, and again after every lost
@@ -11,17 +11,106 @@ import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime, timedelta
 
-from flywheel.annotate.backend import NewLabelingTask
+from flywheel.annotate.backend import (
+    InventoryRow,
+    LabelingTask,
+    NewLabelingTask,
+    ReturnedAnnotation,
+    task_data,
+)
 from flywheel.annotate.label_studio.client import (
     Client,
     GoneError,
     TooLargeError,
     condition,
-    task_payload,
 )
 from flywheel.errors import RefusedError, UnavailableError
 from flywheel.records import Json
+
+# Label Studio pre-fills, and orders by, the predictions of one model version only: the
+# project's. One name for all nights keeps every open labeling task pre-filled and in one
+# queue; the true version of the model is in data.model.
+MODEL_VERSION = "flywheel"
+_SAME_SAVE = timedelta(milliseconds=10)
+"""between the times of creation and of change that one save writes"""
+_NOBODY = "nobody"  # the annotator of an annotation whose account was deleted
+
+
+def score(priority: float) -> float:
+    """Return the score of a prediction; Label Studio shows the lowest score first."""
+    return min(max(1.0 - float(priority), 0.0), 1.0)
+
+
+def task_payload(item: NewLabelingTask) -> dict[str, Json]:
+    """Return a labeling task as JSON for the import; blind ones have a prediction too, for its score."""
+    prediction = {
+        "model_version": MODEL_VERSION,
+        "score": score(item.priority),
+        "result": item.result,
+    }
+    return {"data": task_data(item), "predictions": [prediction]}
+
+
+def labeling_task(row: Json, annotators: Mapping[int, str]) -> LabelingTask:
+    """Parse a row of a listing with annotations; `annotators` is user number -> e-mail."""
+    return LabelingTask(
+        external_id=row["id"],
+        key=_key(row["data"]),
+        is_finished=row["is_labeled"],
+        updated_at=datetime.fromisoformat(row["updated_at"]),
+        annotations=tuple(_annotation(annotation, annotators) for annotation in row["annotations"]),
+        data=row["data"],
+    )
+
+
+def inventory_row(row: Json) -> InventoryRow:
+    """Parse a row of a listing without annotations."""
+    return InventoryRow(
+        external_id=row["id"],
+        key=_key(row["data"]),
+        data=row["data"],
+        updated_at=datetime.fromisoformat(row["updated_at"]),
+        is_begun=bool(
+            row["total_annotations"] or row["cancelled_annotations"] or row["draft_exists"]
+        ),
+        is_finished=row["is_labeled"],
+        num_annotators=row["overlap"],
+    )
+
+
+def _key(data: Json) -> str | None:
+    """Return the key; labeling tasks from before there were keys have only a sample id."""
+    key = data.get("key", data.get("sample_id"))
+    return key if isinstance(key, str) else None
+
+
+def answers_for(row: Json) -> int | None:
+    """The number of the user who answers for an annotation: who changed it last, else its author.
+
+    The user who saved it first counts as an editor too in Label Studio, and may have imported it
+    for its author.
+    """
+    created, updated = (datetime.fromisoformat(row[name]) for name in ("created_at", "updated_at"))
+    editor: int | None = row.get("updated_by")
+    author: int | None = row["completed_by"]
+    return author if editor is None or updated - created <= _SAME_SAVE else editor
+
+
+def _annotation(row: Json, annotators: Mapping[int, str]) -> ReturnedAnnotation:
+    # A reset server counts from 1 again, so the creation time is part of the id.
+    created = datetime.fromisoformat(row["created_at"])
+    number = answers_for(row)
+    return ReturnedAnnotation(
+        id=f"{row['project']}-{row['id']}-{created:%Y%m%dT%H%M%S.%f}",
+        annotator=_NOBODY if number is None else annotators.get(number, str(number)),
+        result=row["result"] or [],
+        skipped=row["was_cancelled"],
+        lead_time_seconds=row["lead_time"],
+        updated_at=datetime.fromisoformat(row["updated_at"]),
+    )
+
 
 NOT_BEGUN = (
     condition("total_annotations", "equal", 0, "Number"),

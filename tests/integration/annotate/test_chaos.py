@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 from sqlalchemy import select
 
-from flywheel.annotate.label_studio.client import answers_for
+from flywheel.annotate.label_studio.task_writer import answers_for
 
 with pytest.MonkeyPatch.context() as _path:
     _path.syspath_prepend(Path(__file__).parent)

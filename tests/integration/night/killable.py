@@ -18,6 +18,7 @@ import httpx
 
 import flows.helpers.steps
 import flows.nightly
+import flywheel.loop.collecting
 import flywheel.loop.gather
 import flywheel.loop.judge
 import flywheel.loop.release
@@ -31,7 +32,7 @@ from flywheel.serve import ModelServer
 
 STEPS = {step.name: step for step in steps.STEPS}
 INSIDE = {
-    "collect: moved": (flywheel.loop.gather, "move_payloads", "after"),
+    "collect: moved": (flywheel.loop.collecting, "move_payloads", "after"),
     "route: ordered": (flywheel.loop.routing, "requeue", "after"),
     "route: asked": (flywheel.loop.routing, "ask_quality_checks", "after"),
     "route: chosen": (flywheel.loop.routing, "select_batch", "after"),

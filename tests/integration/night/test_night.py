@@ -116,7 +116,7 @@ def test_a_finished_step_is_not_run_again(small, monkeypatch):
         collections.append(arguments)
         return collect_failures(*arguments, **options)
 
-    monkeypatch.setattr("flywheel.loop.gather.collect_failures", collect)
+    monkeypatch.setattr("flywheel.loop.collecting.collect_failures", collect)
     with monkeypatch.context() as broken:
         broken.setattr("flywheel.loop.judge.decide_on", _break)
         assert small.night().is_failed()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from flywheel.annotate.configs import differences, inputs_in
+from flywheel.annotate.fits import differences, inputs_in
 
 
 def config(*labels, tag="Choices", name="letter", shown="image", more=""):

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import func, select
 
-from flywheel.annotate.imports import compare, store, understand
+from flywheel.annotate.imports import understand
 from flywheel.annotate.labels import make_labels
 from flywheel.blobs import Blobs
 from flywheel.dataset import make_version
@@ -17,6 +17,7 @@ from flywheel.ledger.annotations import newest_labels
 from flywheel.ledger.datasets import add_trained, current_labels, read_manifest
 from flywheel.ledger.failures import failures_of, strongest_failures
 from flywheel.ledger.windows import latest, population, production_sample
+from flywheel.loop.imports import compare, store
 from flywheel.project import Project
 from flywheel.records import IMPORTED, SENSOR, FailureState, Sample, Split
 from flywheel.settings.learning import Dataset

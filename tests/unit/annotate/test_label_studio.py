@@ -11,7 +11,7 @@ import pytest
 
 from flywheel.annotate import LabelStudioBackend
 from flywheel.annotate.backend import NewLabelingTask, task_data
-from flywheel.annotate.label_studio.client import task_payload
+from flywheel.annotate.label_studio.task_writer import task_payload
 from flywheel.errors import RefusedError, TaskError, UnavailableError
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

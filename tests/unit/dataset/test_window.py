@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy import update
 
-from flywheel.dataset.window import read_window
+from flywheel.dataset.leakage import read_window
 from flywheel.ledger.datasets import add_trained
 from flywheel.ledger.judged import close_challenge
 from flywheel.ledger.tables import labeling_tasks

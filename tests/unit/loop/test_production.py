@@ -11,7 +11,7 @@ from flywheel.collect import collect
 from flywheel.errors import SettingsError
 from flywheel.ledger.tables import labeling_tasks
 from flywheel.loop.context import Loop
-from flywheel.loop.production import estimate_production
+from flywheel.loop.measuring import estimate_production
 from flywheel.project import Project
 from flywheel.records import Split
 from flywheel.select import select_batch

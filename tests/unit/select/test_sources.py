@@ -8,7 +8,7 @@ from flywheel.ledger.datasets import add_labels
 from flywheel.ledger.predictions import claims_checked
 from flywheel.records import ANNOTATORS, FeedbackKind, Label, Share, Split, same_json
 from flywheel.select import select_batch
-from flywheel.select.sources import Record, pooled
+from flywheel.select.pool import Record, pooled
 from flywheel.settings.labeling import LabelingSettings
 
 

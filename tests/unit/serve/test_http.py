@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from flywheel.ledger.segments import take_in
 from flywheel.ledger.tables import predictions, samples
-from flywheel.serve.connections import Connection
+from flywheel.serve.app import Connection
 
 PAIR = {"Content-Type": "application/x-pair"}
 LINES = {"Content-Type": "application/jsonl"}
@@ -157,7 +157,7 @@ def test_a_site_that_is_named_may_ask_and_no_other(release, serve, project, pred
 
 @pytest.mark.parametrize("sent", [b"", b"POST /predict HTTP/1.1\r\nHost: localhost\r\n"])
 def test_headers_that_never_come_hold_no_connection_for_ever(serve, monkeypatch, sent):
-    monkeypatch.setattr("flywheel.serve.connections._MOST_SECONDS", 0.2)
+    monkeypatch.setattr("flywheel.serve.app._MOST_SECONDS", 0.2)
     address = serve(http=Connection).base_url
     with socket.create_connection((address.host, address.port), 30) as caller:
         caller.sendall(sent)
@@ -167,7 +167,7 @@ def test_headers_that_never_come_hold_no_connection_for_ever(serve, monkeypatch,
 
 def test_a_connection_lives_on_after_a_request(release, serve, monkeypatch, predict):
     release(0.0)
-    monkeypatch.setattr("flywheel.serve.connections._MOST_SECONDS", 0.2)
+    monkeypatch.setattr("flywheel.serve.app._MOST_SECONDS", 0.2)
     client = serve(http=Connection)
     for _ in range(3):
         assert predict(client, 1.0).status_code == 200

@@ -1,6 +1,6 @@
-"""The production estimate of a night: the metric of what was answered, from labels that came back.
+"""What is measured on: rows of a dataset with their samples, and production by the labels that came back.
 
-It also uses sealed labels, which is allowed because no decision reads it.
+The production estimate also uses sealed labels, which is allowed because no decision reads it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from flywheel.evaluate import Population, Returned, production_estimate
+from flywheel.evaluate import (
+    Population,
+    Returned,
+    Rows,
+    Rules,
+    production_estimate,
+)
 from flywheel.evaluate.book import LATENCY
 from flywheel.evaluate.scoring import CONFIDENCE, score_one
 from flywheel.ledger.batches import (
@@ -19,11 +25,16 @@ from flywheel.ledger.batches import (
     labeled_choices,
     unanswered_draws,
 )
+from flywheel.ledger.samples import groups_of, load_each, load_samples
 from flywheel.loop.context import Loop
 from flywheel.metrics.compiled import compile_formula
 from flywheel.metrics.names import check_scores
 from flywheel.metrics.scores import ScoreTable, answer_columns
-from flywheel.records import ProductionEstimate
+from flywheel.records import (
+    Array,
+    DatasetRow,
+    ProductionEstimate,
+)
 
 _NIGHTS = 7
 """nights whose batches count, including tonight's: a week has every weekday once"""
@@ -100,4 +111,36 @@ def _returned(
             )
             for draw in draws
         ),
+    )
+
+
+def rules_of(loop: Loop) -> Rules:
+    """The project's settings of what is measured."""
+    project = loop.project
+    return Rules(metric=project.metric, abstain=project.abstain, directory=project.directory)
+
+
+def rows_of(
+    loop: Loop,
+    rows: list[DatasetRow],
+    marks: Mapping[str, Array] | None = None,
+    *,
+    leaves_out: bool = False,
+) -> Rows:
+    """The rows with their samples; those whose payload is gone raise, or are left out."""
+    with loop.ledger.read() as connection:
+        if leaves_out:
+            there, _ = load_each(connection, loop.blobs, [row.sample_id for row in rows])
+            rows = [row for row in rows if row.sample_id in there]
+            samples = list(there.values())
+        else:
+            samples = load_samples(connection, loop.blobs, [row.sample_id for row in rows])
+        names = [row.sample_id for row in rows]
+        groups = groups_of(connection, names)
+    return Rows(
+        samples=samples,
+        answers=[row.answer for row in rows],
+        weights=np.array([row.weight for row in rows]),
+        groups=[groups[name] for name in names],
+        marks=marks or {},
     )
