@@ -20,6 +20,8 @@ from flywheel.errors import TaskError, UserError
 
 UNREADABLE = (UserError, LookupError, TypeError, ValueError, AttributeError)
 """what a function of a task may raise when it is given what is no answer of the task"""
+NO_ANSWER = (*UNREADABLE, RuntimeError)
+"""the same of its targets: torch raises RuntimeError for those of the wrong shape"""
 
 _SELF_EXPLAINING = (RuntimeError, ValueError)  # what torch and numpy raise with a whole sentence
 

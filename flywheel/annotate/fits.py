@@ -10,13 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-from flywheel.faults import UNREADABLE, describe_fault
+from flywheel.faults import NO_ANSWER, describe_fault
 from flywheel.media import names_in
 from flywheel.records import Json, Sample
 from flywheel.task import Task
-
-# torch raises RuntimeError for targets of the wrong shape.
-_NO_ANSWER = (*UNREADABLE, RuntimeError)
 
 
 def answer_fault(task: Task, answer: Json, folder: Path) -> str:
@@ -53,7 +50,7 @@ def reading_fault(task: Task, sample: Sample, folder: Path) -> str:
 def _fault(ask: Callable[[], bool], folder: Path) -> str:
     try:
         agrees = ask()
-    except _NO_ANSWER as error:
+    except NO_ANSWER as error:
         return describe_fault(error, [folder])
     return "" if agrees else "agree() of the task says that it differs from itself"
 

@@ -16,7 +16,7 @@ wrong answer that is always the same looks like the truth as long as all labels 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -24,14 +24,14 @@ from scipy import special
 from sqlalchemy import Connection
 
 from flywheel.annotate.evidence import Answered, Evidence, by_sample, gold_results, weigh_evidence
-from flywheel.faults import UNREADABLE
+from flywheel.faults import NO_ANSWER
 from flywheel.ledger import Ledger
 from flywheel.ledger.annotations import annotations_of, newest_labels, settle, unsettled_samples
 from flywheel.ledger.annotators import save_annotators
 from flywheel.ledger.datasets import add_labels
 from flywheel.ledger.failures import move_failures
 from flywheel.ledger.nights import add_skip
-from flywheel.ledger.windows import Suspect, feedback_in_training, latest, move_watermark, watermark
+from flywheel.ledger.windows import Suspect, feedback_in_training, pieces
 from flywheel.project import Project
 from flywheel.records import (
     ANNOTATORS,
@@ -162,11 +162,6 @@ def _is_change(before: Label | None, after: Label, *, by_annotations: bool) -> b
     return bool(before.answer != after.answer)
 
 
-_PIECE = 20_000
-# torch raises RuntimeError for targets of the wrong shape.
-_NO_ANSWER = (*UNREADABLE, RuntimeError)
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SensorResult:
     """Counts of the labels from new sensor feedback."""
@@ -188,8 +183,10 @@ def label_from_sensors(
     """
     num_labels = num_refused = 0
     reliability = settings.correction_reliability
-    for connection, feedback in _pieces(ledger) if reliability > 0 else ():
-        answers, faults = _read(task, feedback)
+    kind = FeedbackKind.CORRECTION
+    windows = pieces(ledger, "feedback", f"{kind} feedback labeled") if reliability > 0 else ()
+    for connection, after, upto in windows:
+        answers, faults = _read(task, feedback_in_training(connection, kind, after, upto))
         for sample_id, fault in faults:
             add_skip(connection, f"correction on sample {sample_id}", fault, night, now)
         labels = _new_labels(connection, answers, reliability)
@@ -199,23 +196,7 @@ def label_from_sensors(
     return SensorResult(num_labels=num_labels, num_refused=num_refused)
 
 
-def _pieces(ledger: Ledger) -> Iterator[tuple[Connection, Sequence[Suspect]]]:
-    """Yield corrections after their watermark, each piece in a transaction that moves it."""
-    kind = FeedbackKind.CORRECTION
-    mark = f"{kind} feedback labeled"
-    with ledger.read() as connection:
-        end = latest(connection, "feedback")
-    while True:
-        with ledger.begin() as connection:
-            after = watermark(connection, mark)
-            if after >= end:
-                return
-            upto = min(after + _PIECE, end)
-            yield connection, list(feedback_in_training(connection, kind, after, upto))
-            move_watermark(connection, mark, upto)
-
-
-def _read(task: Task, feedback: Sequence[Suspect]) -> tuple[dict[str, Json], list[tuple[str, str]]]:
+def _read(task: Task, feedback: Iterable[Suspect]) -> tuple[dict[str, Json], list[tuple[str, str]]]:
     """Return the newest valid answer by sample, and invalid ones with the reason."""
     answers, faults = dict[str, Json](), list[tuple[str, str]]()
     for prediction in feedback:
@@ -235,7 +216,7 @@ def _fault(task: Task, value: Json) -> str:
     try:
         task.scores(value, value)
         task.targets([value])
-    except _NO_ANSWER as error:
+    except NO_ANSWER as error:
         return f"{value!r} is not an answer of the task: {error or type(error).__name__}"
     return ""
 

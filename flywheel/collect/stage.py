@@ -9,9 +9,11 @@ contradicts is the strongest; low confidence alone is the weakest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 from sqlalchemy import Connection
 
@@ -23,13 +25,11 @@ from flywheel.ledger.windows import (
     Suspect,
     count_between,
     disputed,
-    latest,
     low_confidence,
-    move_watermark,
-    watermark,
+    pieces,
     with_feedback,
 )
-from flywheel.records import Failure, FailureState, FeedbackKind, Json, Signal, same_json
+from flywheel.records import Failure, FeedbackKind, Json, Signal, same_json
 
 Agree = Callable[[Json, Json], bool]
 """whether two answers are the same to an annotator"""
@@ -89,9 +89,6 @@ def _same(correction: Json, answer: Json, agree: Agree) -> bool:
         return False
 
 
-_PIECE = 20_000
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Collected:
     """Counts of one collection."""
@@ -122,42 +119,24 @@ def collect(
     and an answer are the same. Answers of the shadow are read up to `shadows_upto`, whose predictions
     the ledger has by then.
     """
-    num_predictions = num_feedback = num_failures = 0
-    for connection, after, upto in _pieces(ledger, "predictions"):
-        suspects = low_confidence(connection, after, upto, threshold)
-        failures = _failures(suspects, threshold, agree, now)
+    num_read, num_failures = Counter[str](), 0
+    finders: dict[str, Callable[[Connection, int, int], Iterable[Suspect]]] = {
+        "predictions": partial(low_confidence, threshold=threshold),
+        "feedback": with_feedback,
+    }
+    for log, find in finders.items():
+        for connection, after, upto in pieces(ledger, log, f"{log} collected"):
+            failures = _failures(find(connection, after, upto), threshold, agree, now)
+            num_failures += add_failures(connection, failures, night, now)
+            num_read[log] += count_between(connection, log, after, upto)
+    for connection, after, upto in pieces(ledger, "shadows", "shadows collected", shadows_upto):
+        failures = _disputed(connection, after, upto, now)
         num_failures += add_failures(connection, failures, night, now)
-        num_predictions += count_between(connection, "predictions", after, upto)
-    for connection, after, upto in _pieces(ledger, "feedback"):
-        suspects = with_feedback(connection, after, upto)
-        failures = _failures(suspects, threshold, agree, now)
-        num_failures += add_failures(connection, failures, night, now)
-        num_feedback += count_between(connection, "feedback", after, upto)
-    for connection, after, upto in _pieces(ledger, "shadows", shadows_upto):
-        num_failures += add_failures(
-            connection, _disputed(connection, after, upto, now), night, now
-        )
     return Collected(
-        num_predictions=num_predictions, num_feedback=num_feedback, num_failures=num_failures
+        num_predictions=num_read["predictions"],
+        num_feedback=num_read["feedback"],
+        num_failures=num_failures,
     )
-
-
-def _pieces(
-    ledger: Ledger, log: str, end: int | None = None
-) -> Iterator[tuple[Connection, int, int]]:
-    """Yield windows (after, upto] of a log, each in a transaction that also moves the watermark."""
-    if end is None:
-        with ledger.read() as connection:
-            end = latest(connection, log)
-    mark = f"{log} collected"
-    while True:
-        with ledger.begin() as connection:
-            after = watermark(connection, mark)
-            if after >= end:
-                return
-            upto = min(after + _PIECE, end)
-            yield connection, after, upto
-            move_watermark(connection, mark, upto)
 
 
 def _disputed(connection: Connection, after: int, upto: int, now: datetime) -> list[Failure]:
@@ -165,18 +144,12 @@ def _disputed(connection: Connection, after: int, upto: int, now: datetime) -> l
 
     shadow_disagreement: the confidence of the surer of the two; both cannot be right.
     """
-    return [
-        Failure(
-            sample_id=suspect.sample_id,
-            prediction_id=suspect.prediction_id,
-            signals=(
-                Signal(name="shadow_disagreement", strength=min(max(suspect.confidence, 0.0), 1.0)),
-            ),
-            state=FailureState.SEEN,
-            created_at=now,
-        )
-        for suspect in disputed(connection, after, upto)
-    ]
+    found = []
+    for one in disputed(connection, after, upto):
+        strength = min(max(one.confidence, 0.0), 1.0)
+        signals = [Signal(name="shadow_disagreement", strength=strength)]
+        found.append(Failure.seen(one.sample_id, one.prediction_id, signals, now))
+    return found
 
 
 def _failures(
@@ -187,12 +160,5 @@ def _failures(
         answer, confidence = suspect.answer, suspect.confidence
         signals = signals_of(answer, confidence, suspect.feedback, threshold, agree)
         if signals:
-            failure = Failure(
-                sample_id=suspect.sample_id,
-                prediction_id=suspect.prediction_id,
-                signals=signals,
-                state=FailureState.SEEN,
-                created_at=now,
-            )
-            found.append(failure)
+            found.append(Failure.seen(suspect.sample_id, suspect.prediction_id, signals, now))
     return found

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from flywheel.dataset.leakage import Dropped
-from flywheel.faults import UNREADABLE
+from flywheel.faults import NO_ANSWER
 from flywheel.ledger.predictions import Outcome, newest_outcomes, outcomes_of
 from flywheel.records import FAILED, WORKED, DatasetRow, Json, Split
 from flywheel.task import Task
@@ -20,8 +20,6 @@ from flywheel.task import Task
 _PRIOR_RIGHT, _PRIOR_WRONG = 9, 1
 _LEAST_TRUST = 0.5
 _STEP = 0.05
-# torch raises RuntimeError for targets of the wrong shape.
-_NO_ANSWER = (*UNREADABLE, RuntimeError)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -122,7 +120,7 @@ def _valid(task: Task, outcomes: Sequence[Outcome]) -> tuple[list[Outcome], list
         try:
             task.scores(outcome.answer, outcome.answer)
             task.targets([outcome.answer])
-        except _NO_ANSWER as error:
+        except NO_ANSWER as error:
             fault = str(error) or type(error).__name__
             reason = f"its outcome is on {outcome.answer!r}, not an answer of the task: {fault}"
             dropped.append(Dropped(sample_id=outcome.sample_id, split=Split.TRAIN, reason=reason))

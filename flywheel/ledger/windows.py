@@ -24,11 +24,13 @@ from sqlalchemy import (
 from flywheel.ledger.annotations import is_brought
 from flywheel.ledger.codec import from_row
 from flywheel.ledger.dialects import in_parts
+from flywheel.ledger.engine import Ledger
 from flywheel.ledger.predictions import read_embedding
 from flywheel.ledger.serving_tables import shadows
 from flywheel.ledger.tables import choices, feedback, predictions, samples, trained, watermarks
 from flywheel.records import Array, FeedbackKind, Json, Split
 
+_PIECE = 20_000
 _LOGS = {"predictions": predictions, "feedback": feedback, "shadows": shadows}
 _SUSPECT = (
     predictions.c.id.label("prediction_id"),
@@ -94,6 +96,23 @@ def move_watermark(connection: Connection, name: str, seq: int) -> None:
 def latest(connection: Connection, log: str) -> int:
     """The newest row's number in predictions or feedback; 0 when there is none."""
     return connection.execute(select(func.max(_LOGS[log].c.seq))).scalar() or 0
+
+
+def pieces(
+    ledger: Ledger, log: str, mark: str, end: int | None = None
+) -> Iterator[tuple[Connection, int, int]]:
+    """Yield windows (after, upto] of a log, each in a transaction that also moves a reader's watermark."""
+    if end is None:
+        with ledger.read() as connection:
+            end = latest(connection, log)
+    while True:
+        with ledger.begin() as connection:
+            after = watermark(connection, mark)
+            if after >= end:
+                return
+            upto = min(after + _PIECE, end)
+            yield connection, after, upto
+            move_watermark(connection, mark, upto)
 
 
 def count_between(connection: Connection, log: str, after: int, upto: int) -> int:

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection
 
-from flywheel.artifact import load_model
 from flywheel.collect import MOST_ASKED, Collected, Drift, low_confidence_signals, measure_drift
 from flywheel.collect import collect as collect_failures
 from flywheel.decide import rate_bound, watch
@@ -41,12 +40,12 @@ from flywheel.ledger.segments import log_folder, take_in
 from flywheel.ledger.windows import latest, outcomes_between, production_sample, watermark
 from flywheel.logged import LoggedModel
 from flywheel.loop.context import Loop, NightRun
-from flywheel.model import Model, cpu_threads, pick_device
+from flywheel.loop.measuring import load
+from flywheel.model import Model, cpu_threads
 from flywheel.records import (
     Answer,
     Array,
     Failure,
-    FailureState,
     Sample,
     Signal,
     Watch,
@@ -100,13 +99,7 @@ def _drift(night: NightRun) -> Drift:
     found = _with_outcomes(loop, found, known, nights)
     where = dict.fromkeys(found.where, found.excess) | _in_slices(loop, found, after)
     suspects = [
-        Failure(
-            sample_id=sample_id,
-            prediction_id=prediction_id,
-            signals=(Signal(name="shift", strength=excess),),
-            state=FailureState.SEEN,
-            created_at=loop.now(),
-        )
+        Failure.seen(sample_id, prediction_id, [Signal(name="shift", strength=excess)], loop.now())
         for (sample_id, prediction_id), excess in where.items()
     ]
     with loop.ledger.begin() as connection:
@@ -179,8 +172,7 @@ def complete_predictions(night: NightRun) -> str:
         number, release = num_incomplete(connection), current_release(connection)
     champion = None
     if number and release is not None:
-        device = pick_device("cpu")
-        found = load_model(loop.ledger, loop.blobs, loop.task, release.checkpoint_digest, device)
+        found = load(loop, release.checkpoint_digest)
         champion = None if isinstance(found, LoggedModel) else found
     if number and (champion is not None or loop.task.embed is not None):
         with cpu_threads(loop.project.train.cpu_threads):
@@ -270,13 +262,5 @@ def _failures(loop: Loop, found: Sequence[tuple[Incomplete, Completed]]) -> list
     for before, now in found:
         signals = [] if now.confidence is None else low_confidence_signals(now.confidence, low)
         if signals:
-            failures.append(
-                Failure(
-                    sample_id=before.sample_id,
-                    prediction_id=before.id,
-                    signals=tuple(signals),
-                    state=FailureState.SEEN,
-                    created_at=loop.now(),
-                )
-            )
+            failures.append(Failure.seen(before.sample_id, before.id, signals, loop.now()))
     return failures

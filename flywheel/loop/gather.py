@@ -14,7 +14,7 @@ from itertools import islice
 from PIL import Image
 
 from flywheel.annotate import PullResult, label_from_sensors, make_labels, pull, reconcile
-from flywheel.artifact import differences, load_model, read_card, stored_inputs
+from flywheel.artifact import differences, read_card, stored_inputs
 from flywheel.dataset import CopiesError, Copy, Dropped, VersionMade, make_version
 from flywheel.decide.challenge import labels_to_open
 from flywheel.errors import BusyError, FlywheelError, RefusedError, UnavailableError, UserError
@@ -27,10 +27,10 @@ from flywheel.ledger.samples import load_samples
 from flywheel.loop.context import Loop, NightRun
 from flywheel.loop.imports import read_adopted
 from flywheel.loop.labels import check_labels
+from flywheel.loop.measuring import load
 from flywheel.loop.results import Deployed, Ingested, PulledLabels
 from flywheel.loop.routing import open_studio
 from flywheel.media import PICTURES, describe
-from flywheel.model import pick_device
 from flywheel.pictures import open_picture
 from flywheel.records import Json, Media, Release, Split
 from flywheel.serve import ModelServer, command_token
@@ -116,7 +116,7 @@ def _own_note(loop: Loop, digest: str) -> str:
     Raises:
         TaskError: it cannot be asked here as it was when it was made; before any training.
     """
-    return load_model(loop.ledger, loop.blobs, loop.task, digest, pick_device("cpu")).note
+    return load(loop, digest).note
 
 
 def _deploy_elsewhere(loop: Loop, release: Release | None) -> Deployed:

@@ -14,7 +14,6 @@ import numpy as np
 from sqlalchemy import Connection
 
 from flywheel.annotate import words
-from flywheel.artifact import load_model
 from flywheel.decide import Standing, e_value, next_challenges
 from flywheel.decide import decide as decide_on
 from flywheel.evaluate import (
@@ -27,7 +26,6 @@ from flywheel.evaluate import (
 from flywheel.evaluate import evaluate as evaluate_models
 from flywheel.evaluate.book import LATENCY
 from flywheel.evaluate.scoring import CONFIDENCE
-from flywheel.gpu import hold_devices
 from flywheel.ledger.annotations import annotations_of
 from flywheel.ledger.batches import draw_scales, origins
 from flywheel.ledger.datasets import read_manifest
@@ -47,11 +45,11 @@ from flywheel.ledger.judged import (
 from flywheel.ledger.releases import get_checkpoint, released_digest
 from flywheel.logged import LoggedModel
 from flywheel.loop.context import Loop, NightRun
-from flywheel.loop.measuring import estimate_production, rows_of, rules_of
+from flywheel.loop.measuring import device_of, estimate_production, load, rows_of, rules_of
 from flywheel.loop.results import Decided, Evaluated
 from flywheel.loop.retrain import newest_version
 from flywheel.metrics.compiled import compile_formula
-from flywheel.model import Model, cpu_threads, pick_device
+from flywheel.model import Model
 from flywheel.records import (
     FAILED,
     TRAIN_ONLY,
@@ -103,20 +101,18 @@ def evaluate(night: NightRun, candidate_digest: str | None) -> Evaluated:
     labels = _test_labels(night, rows, candidate_digest, champion_digest)
     production = estimate_production(loop, night.number)
     project = loop.project
-    with (
-        hold_devices(project.train.device, project.name) as held,
-        cpu_threads(project.train.cpu_threads),
-    ):
-        champion = _model(loop, champion_digest, held.names[0])
+    with device_of(loop) as device:
+        champion = load(loop, champion_digest, device) if champion_digest else None
         if champion is not None and len(labels.challenges) > 1:
-            labels = _furthest(loop, rows, labels, champion, held.names[0])
+            labels = _furthest(loop, rows, labels, champion, device)
         data = _evaluation_data(loop, rows, labels, version)
         if isinstance(champion, LoggedModel):
             data = _as_logged(data, champion)
         with loop.ledger.read() as connection:
             on_trust = words(connection, loop.task, project, _fresh(labels))
+        judged = labels.judged(candidate_digest)
         contest = Contest(
-            candidate=_model(loop, labels.judged(candidate_digest), held.names[0]),
+            candidate=load(loop, judged, device) if judged else None,
             champion=champion,
             night=night.number,
             seed=project.project.seed,
@@ -300,9 +296,7 @@ def _furthest(
     seen = _seen(rows, labels)
     challengers = [
         Challenger(
-            model=load_model(
-                loop.ledger, loop.blobs, loop.task, one.challenger_digest, pick_device(device)
-            ),
+            model=load(loop, one.challenger_digest, device),
             marks=_marks(loop, seen, replace(labels, challenge=one)),
         )
         for one in labels.challenges
@@ -364,9 +358,3 @@ def _fresh(labels: _TestLabels) -> list[str]:
     if challenge is None:
         return []
     return [name for name, opening in labels.opened.items() if opening.serves(challenge)]
-
-
-def _model(loop: Loop, digest: str | None, device: str) -> Model | None:
-    if digest is None:
-        return None
-    return load_model(loop.ledger, loop.blobs, loop.task, digest, pick_device(device))

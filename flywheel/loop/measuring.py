@@ -5,10 +5,12 @@ The production estimate also uses sealed labels, which is allowed because no dec
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 
+from flywheel.artifact import load_model
 from flywheel.evaluate import (
     Population,
     Returned,
@@ -18,6 +20,7 @@ from flywheel.evaluate import (
 )
 from flywheel.evaluate.book import LATENCY
 from flywheel.evaluate.scoring import CONFIDENCE, score_one
+from flywheel.gpu import hold_devices
 from flywheel.ledger.batches import (
     Drawn,
     LabeledChoice,
@@ -30,6 +33,7 @@ from flywheel.loop.context import Loop
 from flywheel.metrics.compiled import compile_formula
 from flywheel.metrics.names import check_scores
 from flywheel.metrics.scores import ScoreTable, answer_columns
+from flywheel.model import Model, cpu_threads, pick_device
 from flywheel.records import (
     Array,
     DatasetRow,
@@ -112,6 +116,22 @@ def _returned(
             for draw in draws
         ),
     )
+
+
+def load(loop: Loop, digest: str, device: str = "cpu") -> Model:
+    """The model of a checkpoint on a device, which [train] device or the lock of the GPUs names."""
+    return load_model(loop.ledger, loop.blobs, loop.task, digest, pick_device(device))
+
+
+@contextmanager
+def device_of(loop: Loop) -> Iterator[str]:
+    """Hold the device that models are asked on, with the threads that a CPU has for it."""
+    settings = loop.project.train
+    with (
+        hold_devices(settings.device, loop.project.name) as held,
+        cpu_threads(settings.cpu_threads),
+    ):
+        yield held.names[0]
 
 
 def rules_of(loop: Loop) -> Rules:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flywheel.artifact import load_model
 from flywheel.errors import UserError
 from flywheel.evaluate import values_of
 from flywheel.gpu import hold_devices
@@ -19,7 +18,7 @@ from flywheel.ledger.datasets import get_version, read_manifest
 from flywheel.ledger.judged import add_probes, all_openings
 from flywheel.ledger.releases import latest_checkpoint
 from flywheel.loop.context import Loop, between_nights
-from flywheel.loop.measuring import rows_of, rules_of
+from flywheel.loop.measuring import load, rows_of, rules_of
 from flywheel.loop.retrain import train_candidate, training_data
 from flywheel.model import Model, cpu_threads, pick_device
 from flywheel.records import (
@@ -82,8 +81,7 @@ def probe(loop: Loop, say: Callable[[str], None]) -> list[Probe]:
             models[f"{place}"], made[f"{place}"] = _trained(loop, version, part.of, seed)
         whole = _Part(rows="all", of=training, num_fixed=parts[0].num_fixed)
         with hold_devices(loop.project.train.device, loop.project.name) as held:
-            device = pick_device(held.names[0])
-            models["all"] = load_model(loop.ledger, loop.blobs, loop.task, newest.digest, device)
+            models["all"] = load(loop, newest.digest, held.names[0])
             made["all"] = newest
             values, is_start = _values(loop, manifest, models, seed)
         found = [

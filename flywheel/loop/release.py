@@ -14,7 +14,6 @@ from typing import Literal
 
 from sqlalchemy import Connection
 
-from flywheel.artifact import load_model
 from flywheel.errors import FlywheelError, UserError
 from flywheel.evaluate import Rows, answered_right, latency_fault
 from flywheel.handover import advance, begin_handover, describe_handover
@@ -35,12 +34,11 @@ from flywheel.ledger.samples import load_samples
 from flywheel.ledger.windows import recent_samples
 from flywheel.loop.context import Loop, NightRun
 from flywheel.loop.gather import model_server
-from flywheel.loop.measuring import rules_of
+from flywheel.loop.measuring import load, rules_of
 from flywheel.loop.results import Released
 from flywheel.loop.retrain import newest_version
 from flywheel.loop.rollout import describe_rollout, start_rollout, stop_rollout, wants_rollout
 from flywheel.mlflow import show_in_mlflow
-from flywheel.model import pick_device
 from flywheel.records import TRAIN_ONLY, FailureState, Release
 from flywheel.serve import ModelServer
 
@@ -277,7 +275,7 @@ def _canary(loop: Loop, server: ModelServer, digest: str) -> str:
     requirement of the project. Where the user's own server serves, the artifact is loaded here, and
     must answer its stored inputs as it did when it was made.
     """
-    model = load_model(loop.ledger, loop.blobs, loop.task, digest, pick_device("cpu"))
+    model = load(loop, digest)
     if loop.project.is_external:
         return ""
     with loop.ledger.read() as connection:
@@ -306,8 +304,7 @@ def mark_fixed(loop: Loop, number: int, digest: str) -> int:
         learned = failures_in(connection, FailureState.TRAINED_ON)
         ids = [failure.sample_id for failure in learned if failure.sample_id in answers]
         samples = load_samples(connection, loop.blobs, ids)
-    device = pick_device(loop.project.train.device)
-    model = load_model(loop.ledger, loop.blobs, loop.task, digest, device)
+    model = load(loop, digest, loop.project.train.device)
     rows = Rows(samples=samples, answers=[answers[name] for name in ids])
     right = answered_right(loop.task, model, rows, rules_of(loop))
     fixed = [name for name, is_right in zip(ids, right, strict=True) if is_right]

@@ -29,10 +29,8 @@ from flywheel.annotate import (
 )
 from flywheel.annotate.backend import LabelingBackend
 from flywheel.annotate.cost import Allowance, read_budget, read_costs
-from flywheel.artifact import load_model
 from flywheel.collect import low_confidence_signals
 from flywheel.errors import RefusedError, UnavailableError, UserError
-from flywheel.gpu import hold_devices
 from flywheel.ledger.batches import batch_since
 from flywheel.ledger.datasets import trained_groups
 from flywheel.ledger.failures import failures_of, set_signals
@@ -43,9 +41,9 @@ from flywheel.ledger.reviews import logged_answers
 from flywheel.ledger.samples import groups_of, load_samples
 from flywheel.ledger.windows import move_watermark, recent_samples, watermark
 from flywheel.loop.context import Loop, NightRun
+from flywheel.loop.measuring import device_of, load
 from flywheel.loop.results import Routed
 from flywheel.loop.retrain import challengers
-from flywheel.model import cpu_threads, pick_device
 from flywheel.project import secret
 from flywheel.records import Answer, Array, Batch, Failure, Json, Purpose, Share, Split, same_json
 from flywheel.select import Rivals, Serving, Strategy, diverse, find_strategy, select_batch
@@ -288,14 +286,8 @@ def _ask(loop: Loop, digest: str, ids: Sequence[str]) -> list[Answer]:
         return []
     with loop.ledger.read() as connection:
         samples = load_samples(connection, loop.blobs, list(ids))
-    project = loop.project
-    with (
-        hold_devices(project.train.device, project.name) as held,
-        cpu_threads(project.train.cpu_threads),
-    ):
-        device = pick_device(held.names[0])
-        model = load_model(loop.ledger, loop.blobs, loop.task, digest, device)
-        return model.answer_samples(samples)
+    with device_of(loop) as device:
+        return load(loop, digest, device).answer_samples(samples)
 
 
 def _still_suspect(loop: Loop, failure: Failure, before: Json, answer: Answer) -> Failure:

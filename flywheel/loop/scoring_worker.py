@@ -11,12 +11,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from flywheel.artifact import load_model
 from flywheel.evaluate import Piece, Rows, score_models
 from flywheel.ledger.samples import load_samples
 from flywheel.loop.context import Loop, open_loop
+from flywheel.loop.measuring import load
 from flywheel.metrics.scores import ScoreTable
-from flywheel.model import Model, cpu_threads, pick_device
+from flywheel.model import Model, cpu_threads
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,8 +87,5 @@ def _forget_code(directory: Path) -> None:
 
 def _model(opened: _Opened, digest: str, device: str) -> Model:
     if digest not in opened.models:
-        loop = opened.loop
-        opened.models[digest] = load_model(
-            loop.ledger, loop.blobs, loop.task, digest, pick_device(device)
-        )
+        opened.models[digest] = load(opened.loop, digest, device)
     return opened.models[digest]

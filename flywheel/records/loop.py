@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -112,6 +113,19 @@ class Failure:
     signals: tuple[Signal, ...]
     state: FailureState
     created_at: datetime
+
+    @classmethod
+    def seen(
+        cls, sample_id: str, prediction_id: str, signals: Sequence[Signal], now: datetime
+    ) -> Failure:
+        """A failure that is suspected now."""
+        return cls(
+            sample_id=sample_id,
+            prediction_id=prediction_id,
+            signals=tuple(signals),
+            state=FailureState.SEEN,
+            created_at=now,
+        )
 
     @property
     def strength(self) -> float:

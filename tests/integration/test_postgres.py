@@ -16,7 +16,6 @@ from postgres import new_database
 from sqlalchemy import func, select, text
 
 from flywheel.collect import collect
-from flywheel.collect import stage as collect_stage
 from flywheel.errors import BusyError
 from flywheel.ledger import Ledger
 from flywheel.ledger.annotations import Returned, save_annotations
@@ -154,7 +153,7 @@ def test_many_that_open_a_new_ledger_at_once_all_succeed(url):
 
 
 def test_watermarks_miss_nothing_while_four_threads_append(ledger, monkeypatch):
-    monkeypatch.setattr(collect_stage, "_PIECE", 7)
+    monkeypatch.setattr("flywheel.ledger.windows._PIECE", 7)
     found, writing = [], threading.Event()
 
     def append(thread):

@@ -161,7 +161,7 @@ def test_a_target_that_cannot_be_made_sets_the_answer_aside(production, read, ta
 def test_a_kill_between_pieces_loses_and_repeats_nothing(
     production, read, labels_of, ledger, monkeypatch, piece
 ):
-    monkeypatch.setattr(module, "_PIECE", piece)
+    monkeypatch.setattr("flywheel.ledger.windows._PIECE", piece)
     predictions = production.predict(*[0.5] * 5)
     for prediction in predictions:
         production.feedback(prediction, CORRECTION, "dog")

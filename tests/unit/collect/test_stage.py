@@ -109,7 +109,7 @@ def test_windows_know_no_calendar(ledger, production, run):
 
 @pytest.mark.parametrize("piece", [1, 2, 3, 100])
 def test_the_size_of_a_piece_changes_nothing(ledger, production, run, monkeypatch, piece):
-    monkeypatch.setattr(collect_stage, "_PIECE", piece)
+    monkeypatch.setattr("flywheel.ledger.windows._PIECE", piece)
     predictions = production.predict(*[0.1, 0.9] * 4)
     for prediction in predictions[:5]:
         production.feedback(prediction, OUTCOME, value=False)
@@ -120,7 +120,7 @@ def test_the_size_of_a_piece_changes_nothing(ledger, production, run, monkeypatc
 def test_a_run_that_dies_between_or_within_pieces_misses_and_repeats_nothing(
     ledger, production, run, monkeypatch, survived
 ):
-    monkeypatch.setattr(collect_stage, "_PIECE", 2)
+    monkeypatch.setattr("flywheel.ledger.windows._PIECE", 2)
     ids = {prediction.sample_id for prediction in production.predict(*[0.1] * 9)}
     with monkeypatch.context() as patch:
         patch.setattr(collect_stage, "add_failures", _dies_after(survived))
