@@ -22,8 +22,8 @@ from flywheel.errors import FlywheelError, TaskError, UnavailableError
 from flywheel.faults import describe_fault
 from flywheel.ledger import Ledger
 from flywheel.ledger.codec import from_json, to_json
+from flywheel.ledger.dialects import Renamer
 from flywheel.ledger.releases import card_of
-from flywheel.ledger.renames import Renamer
 from flywheel.ledger.samples import load_each
 from flywheel.logged import LoggedModel, name_in_log
 from flywheel.model import Model, has_grown, isolated

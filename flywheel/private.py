@@ -57,6 +57,16 @@ def drawn_secret(path: Path) -> str:
     return path.read_text(encoding="utf-8")
 
 
+def write_private(path: Path, text: str) -> None:
+    """Replace a file in one step by one that only its owner reads."""
+    scratch = path.with_suffix(f".{os.getpid()}.tmp")
+    scratch.unlink(missing_ok=True)
+    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+    scratch.replace(path)
+
+
 def is_private(folder: Path) -> bool:
     """Whether a folder is a real one of this user that no other can enter or write."""
     found = folder.lstat()

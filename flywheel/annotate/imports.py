@@ -16,7 +16,7 @@ from flywheel.annotate.fits import answer_fault, drawing_fault, reading_fault
 from flywheel.errors import UserError
 from flywheel.faults import UNREADABLE, describe_fault
 from flywheel.label_files import FileRow, LabelFile, LeftOut, Part, splits_of
-from flywheel.ledger.renames import Renamer
+from flywheel.ledger.dialects import Renamer
 from flywheel.ledger.samples import group_of
 from flywheel.records import (
     Json,

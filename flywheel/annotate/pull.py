@@ -27,10 +27,10 @@ from flywheel.faults import UNREADABLE
 from flywheel.ledger import Ledger
 from flywheel.ledger.annotations import Changes, Returned, save_annotations
 from flywheel.ledger.campaigns import Campaign, all_campaigns
+from flywheel.ledger.dialects import Renamer
 from flywheel.ledger.locks import hold
 from flywheel.ledger.nights import add_skip, current_night_number
 from flywheel.ledger.outbox import Sent, sent_by_key, update_by_key
-from flywheel.ledger.renames import Renamer
 from flywheel.ledger.requests import UNREAD, ask_again, finish_requests, open_requests
 from flywheel.ledger.samples import load_samples
 from flywheel.ledger.windows import move_watermark, watermark

@@ -22,7 +22,7 @@ from pydantic_core import from_json
 from flywheel.errors import UserError
 from flywheel.ledger.predictions import feedback_id
 from flywheel.ledger.samples import prediction_id
-from flywheel.records import Array, Feedback, FeedbackKind, Json, canonical, is_number
+from flywheel.records import Array, Feedback, FeedbackKind, Json, canonical, is_number, is_storable
 
 Kind = Literal["predictions", "feedback"]
 
@@ -141,10 +141,10 @@ def read_prediction(row: Mapping[str, Any], reading: Reading) -> PredictionRow:
     if not isinstance(kind, str) or len(kind) > _MOST_MEDIA_TYPE:
         _reject("media_type is no text such as image/png")
     metadata = _json(given["metadata"], texts=texts) if "metadata" in given else {}
-    if not isinstance(metadata, dict) or not _is_storable(metadata):
+    if not isinstance(metadata, dict) or not is_storable(metadata):
         _reject("metadata is no JSON object")
     answer = _answer(given["answer"], reading)
-    if not _is_storable(answer):
+    if not is_storable(answer):
         _reject("answer is no JSON that can be stored: it holds a NaN, an infinity or a NUL")
     return PredictionRow(
         id=_id(given),
@@ -295,19 +295,9 @@ def _value(kind: FeedbackKind, value: Any, reading: Reading) -> Json:
         rating = _number({"value": value}, "value", 1.0)
         return _reject("value of a rating is missing") if rating is None else rating
     found = None if value is None else _answer(value, reading)
-    if found is None or not _is_storable(found):
+    if found is None or not is_storable(found):
         _reject("value of a correction is no JSON that can be stored")
     return found
-
-
-def _is_storable(value: Any) -> bool:
-    """Whether a database stores it as JSON: no NaN, no NUL, nothing but JSON."""
-    if isinstance(value, str):
-        return "\0" not in value
-    try:
-        return "\\u0000" not in canonical(value)
-    except (TypeError, ValueError, RecursionError):
-        return False
 
 
 def _payload(given: Mapping[str, Any]) -> tuple[bytes | None, str, str]:
@@ -319,7 +309,7 @@ def _payload(given: Mapping[str, Any]) -> tuple[bytes | None, str, str]:
     if names[0] == "input" and not isinstance(value, str):
         if isinstance(value, bytes):
             return value, "", ""
-        if not _is_storable(value):
+        if not is_storable(value):
             _reject("input is no JSON")
         return canonical(value).encode(), "", "application/json"
     if not isinstance(value, str) or not value or "\0" in value:

@@ -38,7 +38,6 @@ _TEXTS = ("text", "html", "content", "message", "dialogue")
 _DATA_URI = re.compile(r"data:([\w.+-]+/[\w.+-]+)?[^,]*?(;base64)?,", re.ASCII)
 _UPLOADED = re.compile(r"^[0-9a-f]{8}-")
 _NAMED = 12
-_ANY = Columns()
 
 
 Find = Callable[[str], tuple[str, bytes] | str]
@@ -55,9 +54,7 @@ def is_export(value: Json) -> bool:
     )
 
 
-def read_label_studio(
-    path: Path, columns: Columns = _ANY, *, names: Sequence[str] = ()
-) -> LabelFile:
+def read_label_studio(path: Path, columns: Columns, *, names: Sequence[str] = ()) -> LabelFile:
     """Read an export of Label Studio.
 
     A sample is the text or the file in one of a labeling task's data. Files of an upload or of local

@@ -20,10 +20,9 @@ _ENCODINGS = ("utf-8-sig", "cp1252", "latin-1")
 _LOOKED_AT = 50
 """rows by which a delimiter is chosen"""
 _LONGEST_FIELD = 1 << 27
-_ANY = Columns()
 
 
-def read_csv(path: Path, columns: Columns = _ANY) -> LabelFile:
+def read_csv(path: Path, columns: Columns) -> LabelFile:
     """Read a table of text with a header: CSV, or with semicolons, tabs or bars.
 
     Raises:
@@ -50,7 +49,7 @@ def read_csv(path: Path, columns: Columns = _ANY) -> LabelFile:
     )
 
 
-def read_jsonl(path: Path, columns: Columns = _ANY) -> LabelFile:
+def read_jsonl(path: Path, columns: Columns) -> LabelFile:
     """Read JSON Lines, a JSON list of objects, or the folder that a dataset was exported to.
 
     Raises:
@@ -65,7 +64,7 @@ def read_jsonl(path: Path, columns: Columns = _ANY) -> LabelFile:
     return labels_of(table, columns)
 
 
-def read_parquet(path: Path, columns: Columns = _ANY) -> LabelFile:
+def read_parquet(path: Path, columns: Columns) -> LabelFile:
     """Read a Parquet file; a struct of bytes and path, as of a data set of pictures, is a file.
 
     Raises:

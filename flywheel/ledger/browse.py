@@ -15,9 +15,9 @@ from sqlalchemy import Connection, Select, String, cast, func, or_, select
 
 from flywheel.ledger.annotations import newest_labels
 from flywheel.ledger.codec import from_row
+from flywheel.ledger.engine import read_renames
 from flywheel.ledger.failures import Case, case_columns, read_case
 from flywheel.ledger.predictions import read_embedding
-from flywheel.ledger.renames import read_renames
 from flywheel.ledger.tables import annotations as given
 from flywheel.ledger.tables import (
     choices,

@@ -1,5 +1,7 @@
 """What SQLite and PostgreSQL do differently: times with a zone, the order of commits, long lists of ids.
 
+Classes that were renamed are read by their new name here, too: labels keep the one that they were given.
+
 Times have their zone in Python and are stored in UTC.
 """
 
@@ -27,6 +29,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.compiler import compiles
 
+from flywheel.records import Json
+
 T = TypeVar("T")
 
 RENAME = "flywheel_rename"
@@ -52,8 +56,47 @@ class Utc(TypeDecorator[datetime]):
         return value and value.replace(tzinfo=UTC)
 
 
+class Renamer:
+    """Renames every class in an answer: the answer itself, or what lists and dicts in it hold."""
+
+    def __init__(self, pairs: Sequence[tuple[Json, Json]] = ()) -> None:
+        self.pairs = tuple(pairs)
+        """old and new name, in the order in which they were given"""
+
+    def __call__(self, answer: Json) -> Json:
+        """The answer with the names of now."""
+        for old, new in self.pairs:
+            answer = _replace(answer, old, new)
+        return answer
+
+
+def holds(answer: Json, name: Json) -> bool:
+    """Whether an answer names a class."""
+    if isinstance(answer, dict):
+        return any(holds(item, name) for pair in answer.items() for item in pair)
+    if isinstance(answer, list):
+        return any(holds(item, name) for item in answer)
+    return _is_same(answer, name)
+
+
+def _replace(value: Json, old: Json, new: Json) -> Json:
+    if isinstance(value, dict):
+        return {_replace(key, old, new): _replace(item, old, new) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_replace(item, old, new) for item in value]
+    return new if _is_same(value, old) else value
+
+
+def _is_same(one: Json, other: Json) -> bool:
+    return type(one) is type(other) and bool(one == other)
+
+
 class Answers(TypeDecorator[Any]):
-    """An answer as JSON, read with the names that its classes have now (renames.py)."""
+    """An answer as JSON, read with the names that its classes have now.
+
+    So no reader can forget to; the rows stay as they were written. What comes back from Label Studio under
+    the old name is renamed before it is parsed.
+    """
 
     impl = JSON
     cache_ok = True

@@ -14,6 +14,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,14 +26,26 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import URL, Connection, Engine, create_engine, event, func, insert, make_url, select
+from sqlalchemy import (
+    URL,
+    Connection,
+    Engine,
+    create_engine,
+    event,
+    func,
+    insert,
+    make_url,
+    select,
+    update,
+)
 from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError, OperationalError
 
 from flywheel.errors import DamagedError, SettingsError, UnavailableError
 from flywheel.ledger import serving_tables
-from flywheel.ledger.dialects import RENAME
-from flywheel.ledger.renames import Renamer, read_renames
-from flywheel.ledger.tables import identity
+from flywheel.ledger.dialects import RENAME, Renamer
+from flywheel.ledger.tables import annotations as given
+from flywheel.ledger.tables import identity, renames, watermarks
+from flywheel.records import Json
 
 
 def draw_identity(connection: Connection) -> None:
@@ -44,6 +57,21 @@ def project_id(connection: Connection) -> str:
     """The id of the project, 32 hexadecimal digits."""
     found: str = connection.execute(select(identity.c.id)).scalar_one()
     return found
+
+
+def add_rename(connection: Connection, old: Json, new: Json, now: datetime) -> None:
+    """Store a rename; annotations that were refused are read again, as they may be answers now."""
+    connection.execute(insert(renames), {"old": old, "new": new, "at": now})
+    again = update(given).where(given.c.refused.is_not(None))
+    connection.execute(again.values(updated_at=datetime.fromtimestamp(0, now.tzinfo)))
+    labeling = watermarks.c.name.like("label studio project %")
+    connection.execute(update(watermarks).where(labeling).values(seq=0))
+
+
+def read_renames(connection: Connection) -> Renamer:
+    """All renames, in their order."""
+    rows = connection.execute(select(renames.c.old, renames.c.new).order_by(renames.c.seq))
+    return Renamer([(row.old, row.new) for row in rows])
 
 
 _MIGRATIONS = Path(__file__).with_name("migrations")

@@ -14,7 +14,8 @@ from flywheel.annotate.fits import drawing_fault
 from flywheel.errors import TaskError, UserError
 from flywheel.faults import UNREADABLE, describe_fault
 from flywheel.ledger.datasets import current_labels
-from flywheel.ledger.renames import Renamer, add_rename, holds
+from flywheel.ledger.dialects import Renamer, holds
+from flywheel.ledger.engine import add_rename
 from flywheel.ledger.samples import load_each
 from flywheel.loop.context import Loop
 from flywheel.records import SENSOR, Json, Sample, canonical

@@ -24,6 +24,7 @@ from flywheel.records.basics import (
     canonical,
     content_id,
     is_number,
+    is_storable,
     same_json,
 )
 from flywheel.records.judged import (
@@ -121,5 +122,6 @@ __all__ = [
     "canonical",
     "content_id",
     "is_number",
+    "is_storable",
     "same_json",
 ]

@@ -52,6 +52,16 @@ def same_json(one: Json, other: Json) -> bool:
     return canonical(one) == canonical(other)
 
 
+def is_storable(value: Json) -> bool:
+    """Whether databases store a value as JSON: no NaN, no infinity, no NUL, nothing but JSON."""
+    if isinstance(value, str):
+        return "\0" not in value
+    try:
+        return "\\u0000" not in canonical(value)
+    except (TypeError, ValueError, RecursionError):
+        return False
+
+
 def is_number(value: Json) -> TypeGuard[float]:
     """Whether a value is a finite number that fits a float; True and False are not."""
     if isinstance(value, bool) or not isinstance(value, int | float):

@@ -24,7 +24,7 @@ from flywheel.errors import (
     UnavailableError,
     UnknownIdError,
 )
-from flywheel.records import FeedbackKind, Json, Sample, canonical
+from flywheel.records import FeedbackKind, Json, Sample, canonical, is_storable
 
 _MOST_COMMAND_BYTES = 262_144
 _MOST_FEEDBACK_BYTES = 1_000_000
@@ -368,12 +368,4 @@ def _fits(kind: FeedbackKind, value: Json) -> bool:
     if kind is FeedbackKind.RATING:
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         return is_number and 0 <= value <= 1
-    return value is not None and _is_json(value)
-
-
-def _is_json(value: Json) -> bool:
-    """Whether a database stores it: no NaN or infinity, which the parser accepts, and no NUL."""
-    try:
-        return "\\u0000" not in canonical(value)
-    except (ValueError, RecursionError):
-        return False
+    return value is not None and is_storable(value)

@@ -6,14 +6,13 @@ Label Studio applies its own when it makes its first user, so they belong to its
 from __future__ import annotations
 
 import json
-import os
 import secrets
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from flywheel.errors import UserError
-from flywheel.private import private_folder
+from flywheel.private import private_folder, write_private
 
 _EMAIL = "flywheel@example.com"
 _ADDED: dict[str, Callable[[], str]] = {
@@ -94,12 +93,7 @@ def ensure_credentials(state: Path) -> Credentials:
 
 def _store(credentials: Credentials, path: Path) -> None:
     private_folder(path.parent)
-    scratch = path.with_suffix(f".{os.getpid()}.tmp")
-    scratch.unlink(missing_ok=True)
-    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        json.dump(asdict(credentials), file, indent=2)
-    scratch.replace(path)
+    write_private(path, json.dumps(asdict(credentials), indent=2))
 
 
 def _data(state: Path) -> Path:

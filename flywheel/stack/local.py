@@ -16,8 +16,6 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
-
 from flywheel.errors import BusyError, SettingsError
 from flywheel.ledger import Ledger
 from flywheel.ledger.engine import project_id
@@ -26,12 +24,19 @@ from flywheel.project import FILE_NAME, Project, secret
 from flywheel.stack import catalogue
 from flywheel.stack.credentials import credentials_file, ensure_credentials, read_credentials
 from flywheel.stack.process import Server, Service, read_servers
-from flywheel.stack.sharing import find_owners, gpu_pool, is_theirs, run_pool, state_of, url_of
+from flywheel.stack.sharing import (
+    answering,
+    find_owners,
+    gpu_pool,
+    is_theirs,
+    run_pool,
+    state_of,
+    url_of,
+)
 from flywheel.stack.supervise import Progress, port_of, start_all, stop_all
 from flywheel.web import is_loopback
 
 _PATIENCE_SECONDS = 10.0
-_HEALTH_SECONDS = 2.0
 
 
 SERVICES = ("prefect", "label-studio", "model-server")
@@ -262,12 +267,8 @@ def _known(project: Project) -> dict[str, str]:
 
 def _refuse_other_project(project: Project) -> None:
     """Raise when the model server of another project answers at the address of this one."""
-    try:
-        with httpx.Client(trust_env=False, timeout=_HEALTH_SECONDS) as client:
-            said = client.get(f"{project.server_url}/health").json()
-    except (httpx.HTTPError, ValueError):
-        return  # none, or another program: a taken port is refused when it is started
-    serves = (said.get("project"), said.get("id")) if isinstance(said, dict) else (None, None)
+    said = answering(project)  # a port that another program has is refused when it is started
+    serves = said.get("project"), said.get("id")
     if serves[0] is None or serves == (project.name, own_id(project)):
         return
     raise BusyError(

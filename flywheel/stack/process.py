@@ -22,7 +22,7 @@ from pathlib import Path
 import psutil
 
 from flywheel.errors import UnavailableError, UserError
-from flywheel.private import PRIVATE_MASK, private_folder
+from flywheel.private import PRIVATE_MASK, private_folder, write_private
 
 HEALTH = {"prefect": "/api/health", "label-studio": "/health/", "model-server": "/health"}
 """server -> the path below its address that answers 200, without a password, when it is ready"""
@@ -115,11 +115,8 @@ def read_servers(state: Path) -> dict[str, Server]:
 
 def write_servers(state: Path, servers: dict[str, Server]) -> None:
     """Replace all records in one step."""
-    path = _path(state)
-    scratch = path.with_suffix(f".{os.getpid()}.tmp")
     records = [asdict(servers[name]) for name in sorted(servers)]
-    scratch.write_text(json.dumps(records, indent=2) + "\n", encoding="utf-8")
-    scratch.replace(path)
+    write_private(_path(state), json.dumps(records, indent=2) + "\n")
 
 
 def _path(state: Path) -> Path:

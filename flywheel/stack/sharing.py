@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -87,6 +88,16 @@ def is_theirs(project: Project, name: str) -> bool:
             return client.get(f"{url}{HEALTH[name]}").status_code == httpx.codes.OK
     except httpx.HTTPError:
         return False
+
+
+def answering(project: Project) -> dict[str, Any]:
+    """What the model server at a project's address says of itself; {} where none answers."""
+    url = f"{project.server_url}{HEALTH['model-server']}"
+    try:
+        said = httpx.get(url, timeout=_HEALTH_SECONDS, trust_env=not is_loopback(url)).json()
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError):
+        return {}  # none, or another program
+    return said if isinstance(said, dict) else {}
 
 
 def url_of(project: Project, service: str) -> str:

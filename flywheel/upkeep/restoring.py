@@ -15,7 +15,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO
 
-import httpx
 from sqlalchemy import make_url
 
 from flywheel import stack
@@ -24,6 +23,7 @@ from flywheel.errors import BusyError, UserError
 from flywheel.project import FILE_NAME, Project, load_project
 from flywheel.shell import quoted
 from flywheel.stack.credentials import credentials_file
+from flywheel.stack.sharing import answering
 from flywheel.upkeep.backup import MANIFEST, Manifest, copy_hashed, read_archive, read_manifest
 from flywheel.upkeep.dumps import (
     check_dump,
@@ -33,7 +33,6 @@ from flywheel.upkeep.dumps import (
     load_postgres,
     refuse_in_use,
 )
-from flywheel.web import is_loopback
 
 _UNPACKED = ".flywheel-restoring"
 _ASIDE = ".flywheel-before"
@@ -190,12 +189,7 @@ def _refuse_running(directory: Path, project: Project) -> None:
             f"{', '.join(names)} of {directory} run; flywheel down {quoted(directory)} stops them, "
             "then restore again"
         )
-    url = f"{project.server_url}/health"
-    try:
-        health = httpx.get(url, timeout=2.0, trust_env=not is_loopback(url)).json()
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError):
-        health = None
-    if isinstance(health, dict) and health.get("project") == project.name:
+    if answering(project).get("project") == project.name:
         raise BusyError(
             f"{project.server_url} serves {project.name}; stop that model server, then restore again"
         )

@@ -19,8 +19,7 @@ from sqlalchemy.util import LRUCache
 
 from flywheel import sources
 from flywheel.ledger import engine as engines
-from flywheel.ledger.dialects import RENAME
-from flywheel.ledger.renames import Renamer
+from flywheel.ledger.dialects import RENAME, Renamer
 
 
 def trust_the_cache(connection: object, *_: object) -> None:

@@ -29,8 +29,8 @@ from flywheel.ledger.browse import (
     predicted,
     span_of,
 )
+from flywheel.ledger.dialects import holds
 from flywheel.ledger.judged import report_of_night
-from flywheel.ledger.renames import holds
 from flywheel.loop import Loop
 from flywheel.metrics.scores import ANSWER, LABEL
 from flywheel.records import Array, FailureState, Json, Report

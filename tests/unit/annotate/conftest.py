@@ -24,7 +24,7 @@ from flywheel.annotate import (
 )
 from flywheel.annotate.imports import ImportInto
 from flywheel.errors import UnavailableError
-from flywheel.ledger.renames import Renamer
+from flywheel.ledger.dialects import Renamer
 from flywheel.ledger.samples import move_payloads
 from flywheel.ledger.tables import annotations
 from flywheel.records import Sample

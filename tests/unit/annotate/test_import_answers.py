@@ -10,7 +10,7 @@ import torch
 from flywheel.annotate.imports import count_answers, understand
 from flywheel.errors import AnnotationError, PayloadError, UserError
 from flywheel.label_files import LabelFile, open_labels
-from flywheel.ledger.renames import Renamer
+from flywheel.ledger.dialects import Renamer
 
 
 def write_lines(folder, lines):

@@ -15,8 +15,8 @@ from worlds.colors import HOSTILE
 from worlds.pages import client_of, walk
 
 from flywheel.ledger import Ledger, browse
+from flywheel.ledger.engine import add_rename
 from flywheel.ledger.failures import count_moved
-from flywheel.ledger.renames import add_rename
 from flywheel.ledger.tables import annotations, failures, payloads
 from flywheel.ledger.windows import move_watermark
 from flywheel.records import Answer, FailureState, Sample
