@@ -8,8 +8,6 @@ from flywheel.annotate.evidence import blinded_slices
 from flywheel.annotate.label_studio.backend import LabelStudioBackend
 from flywheel.annotate.label_studio.media import MediaStorage
 from flywheel.annotate.labels import (
-    LabelResult,
-    SensorResult,
     label_from_sensors,
     make_labels,
     words,
@@ -17,20 +15,17 @@ from flywheel.annotate.labels import (
 from flywheel.annotate.pull import PullResult, pull
 from flywheel.annotate.quality import QualityChecks, ask_quality_checks
 from flywheel.annotate.queue import QueueResult, order_queue, targeted
-from flywheel.annotate.reconcile import ReconcileResult, reconcile
+from flywheel.annotate.reconcile import reconcile
 from flywheel.annotate.send import Sender, SendResult, send
 
 __all__ = [
-    "LabelResult",
     "LabelStudioBackend",
     "MediaStorage",
     "PullResult",
     "QualityChecks",
     "QueueResult",
-    "ReconcileResult",
     "SendResult",
     "Sender",
-    "SensorResult",
     "affordable_answers",
     "ask_quality_checks",
     "blinded_slices",

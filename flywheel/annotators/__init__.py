@@ -13,8 +13,7 @@
 from flywheel.annotators.again import Doubt, Judged, rank_second_opinions, suspect_labels
 from flywheel.annotators.anchoring import Compared, biased_annotators, measure_anchoring
 from flywheel.annotators.opinions import Opinion, group_answers
-from flywheel.annotators.pace import measure_pace
-from flywheel.annotators.reliability import Crowd, Reliability, weigh
+from flywheel.annotators.reliability import Crowd, weigh
 
 __all__ = [
     "Compared",
@@ -22,11 +21,9 @@ __all__ = [
     "Doubt",
     "Judged",
     "Opinion",
-    "Reliability",
     "biased_annotators",
     "group_answers",
     "measure_anchoring",
-    "measure_pace",
     "rank_second_opinions",
     "suspect_labels",
     "weigh",

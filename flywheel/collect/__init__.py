@@ -1,7 +1,7 @@
 """Finds the failures among the predictions and feedback since the last night."""
 
 from flywheel.collect.drift import LEAST_EFFECT, MOST_ASKED, Drift, measure_drift
-from flywheel.collect.stage import Collected, collect, low_confidence_signals, signals_of
+from flywheel.collect.stage import Collected, collect, low_confidence_signals
 
 __all__ = [
     "LEAST_EFFECT",
@@ -11,5 +11,4 @@ __all__ = [
     "collect",
     "low_confidence_signals",
     "measure_drift",
-    "signals_of",
 ]

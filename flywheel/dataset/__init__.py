@@ -1,7 +1,7 @@
 """Makes immutable dataset versions from the labels, without leaks between the splits."""
 
-from flywheel.dataset.copies import Copy, find_copies
-from flywheel.dataset.leakage import CopiesError, Dropped, keep_splits_apart
+from flywheel.dataset.copies import Copy
+from flywheel.dataset.leakage import CopiesError, Dropped
 from flywheel.dataset.stage import VersionMade, export_version, make_version, take_start_data
 
 __all__ = [
@@ -10,8 +10,6 @@ __all__ = [
     "Dropped",
     "VersionMade",
     "export_version",
-    "find_copies",
-    "keep_splits_apart",
     "make_version",
     "take_start_data",
 ]

@@ -1,12 +1,10 @@
 """Labels in files, as other programs write and read them; nothing here knows a ledger or a task."""
 
-from flywheel.label_files.find import FORMATS, Format, open_labels
+from flywheel.label_files.find import Format, open_labels
 from flywheel.label_files.rows import Columns, FileRow, LabelFile, LeftOut, Part, splits_of
-from flywheel.label_files.write import LAYOUTS, Exported, Layout, export_rows
+from flywheel.label_files.write import Exported, Layout, export_rows
 
 __all__ = [
-    "FORMATS",
-    "LAYOUTS",
     "Columns",
     "Exported",
     "FileRow",

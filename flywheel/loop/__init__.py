@@ -11,7 +11,6 @@ from flywheel.loop.context import (
     join_night,
     open_loop,
 )
-from flywheel.loop.retrain import num_new_labels
 
 __all__ = [
     "Beginning",
@@ -22,6 +21,5 @@ __all__ = [
     "begin_night",
     "between_nights",
     "join_night",
-    "num_new_labels",
     "open_loop",
 ]

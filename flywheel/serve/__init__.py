@@ -1,7 +1,7 @@
 """The model server: answers requests, stores predictions, and swaps its model without downtime."""
 
 from flywheel.serve.access import command_token
-from flywheel.serve.app import create_app, run
+from flywheel.serve.app import run
 from flywheel.serve.client import ModelServer, ServedModel
 from flywheel.serve.events import Listeners, webhook_of
 from flywheel.serve.requests import CanaryAnswer
@@ -12,7 +12,6 @@ __all__ = [
     "ModelServer",
     "ServedModel",
     "command_token",
-    "create_app",
     "run",
     "webhook_of",
 ]

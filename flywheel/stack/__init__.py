@@ -4,8 +4,6 @@ Prefect and Label Studio run as programs in processes of their own; nothing here
 """
 
 from flywheel.stack.local import (
-    SERVICES,
-    Login,
     down,
     environment,
     login,
@@ -15,14 +13,10 @@ from flywheel.stack.local import (
     sign_in,
     up,
 )
-from flywheel.stack.process import Server
 from flywheel.stack.sharing import gpu_pool, is_own, own_workers, run_pool
 from flywheel.web import is_loopback
 
 __all__ = [
-    "SERVICES",
-    "Login",
-    "Server",
     "down",
     "environment",
     "gpu_pool",

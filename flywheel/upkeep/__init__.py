@@ -1,17 +1,12 @@
 """Maintains a project: check it, back it up, restore it, delete what is no longer needed."""
 
-from flywheel.upkeep.backup import BackedUp, back_up
-from flywheel.upkeep.cleaning import Cleaned, Swept, clean
+from flywheel.upkeep.backup import back_up
+from flywheel.upkeep.cleaning import Cleaned, clean
 from flywheel.upkeep.doctor import examine
-from flywheel.upkeep.machine import Finding
-from flywheel.upkeep.restoring import Restored, restore
+from flywheel.upkeep.restoring import restore
 
 __all__ = [
-    "BackedUp",
     "Cleaned",
-    "Finding",
-    "Restored",
-    "Swept",
     "back_up",
     "clean",
     "examine",

@@ -239,7 +239,7 @@ def _serve(folder: Path, mode: str) -> None:
     from flywheel.ledger.serving_tables import checkpoints, releases
     from flywheel.model import weights_of
     from flywheel.project import load_project
-    from flywheel.serve import create_app
+    from flywheel.serve.app import create_app
     from flywheel.task import load_task
 
     torch.set_num_threads(1)

@@ -25,7 +25,7 @@ from flywheel.project import Project, load_project
 from flywheel.settings.labeling import LabelingSettings
 from flywheel.settings.operations import Identity, Serve
 from flywheel.settings.operations import Prefect as PrefectSettings
-from flywheel.stack import SERVICES
+from flywheel.stack.local import SERVICES
 
 pytestmark = pytest.mark.integration
 

@@ -14,7 +14,8 @@ from functools import partial
 import pytest
 from sqlalchemy import select
 
-from flywheel.annotate import LabelStudioBackend, PullResult, ReconcileResult, reconcile
+from flywheel.annotate import LabelStudioBackend, PullResult, reconcile
+from flywheel.annotate.reconcile import ReconcileResult
 from flywheel.errors import RefusedError
 from flywheel.ledger.tables import annotations, skips
 from flywheel.records import Media

@@ -5,7 +5,8 @@ from functools import partial
 
 import pytest
 
-from flywheel.annotate import PullResult, ReconcileResult, make_labels, reconcile
+from flywheel.annotate import PullResult, make_labels, reconcile
+from flywheel.annotate.reconcile import ReconcileResult
 from flywheel.ledger.annotations import annotations_of
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)

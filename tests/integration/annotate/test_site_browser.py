@@ -20,7 +20,8 @@ from flywheel.ledger.samples import load_samples
 from flywheel.ledger.tables import choices, labeling_tasks
 from flywheel.report.site import site
 from flywheel.scoring import classification
-from flywheel.serve import command_token, create_app
+from flywheel.serve import command_token
+from flywheel.serve.app import create_app
 from flywheel.testing import SIDES, draw_points, open_memory, side_of, toy_task
 
 pytestmark = pytest.mark.integration

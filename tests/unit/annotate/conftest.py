@@ -11,18 +11,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Row, select
 
-from flywheel.annotate import (
-    LabelResult,
-    PullResult,
-    ReconcileResult,
-    Sender,
-    SendResult,
-    make_labels,
-    pull,
-    reconcile,
-    send,
-)
+from flywheel.annotate import PullResult, Sender, SendResult, make_labels, pull, reconcile, send
 from flywheel.annotate.imports import ImportInto
+from flywheel.annotate.labels import LabelResult
+from flywheel.annotate.reconcile import ReconcileResult
 from flywheel.errors import UnavailableError
 from flywheel.ledger.dialects import Renamer
 from flywheel.ledger.samples import move_payloads

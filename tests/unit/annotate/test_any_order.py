@@ -18,15 +18,8 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 from worlds.letters import open_letters
 
-from flywheel.annotate import (
-    PullResult,
-    ReconcileResult,
-    Sender,
-    make_labels,
-    pull,
-    reconcile,
-    send,
-)
+from flywheel.annotate import PullResult, Sender, make_labels, pull, reconcile, send
+from flywheel.annotate.reconcile import ReconcileResult
 from flywheel.errors import UnavailableError
 from flywheel.ledger.requests import ask_more
 from flywheel.ledger.tables import annotations

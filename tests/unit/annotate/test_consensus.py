@@ -2,7 +2,8 @@ import dataclasses
 
 import pytest
 
-from flywheel.annotate import LabelResult, make_labels
+from flywheel.annotate import make_labels
+from flywheel.annotate.labels import LabelResult
 from flywheel.ledger.annotations import annotations_of, newest_labels, unsettled_samples
 from flywheel.ledger.annotators import read_annotators
 from flywheel.ledger.datasets import add_labels

@@ -2,7 +2,8 @@
 
 import copy
 
-from flywheel.annotate import PullResult, ReconcileResult
+from flywheel.annotate import PullResult
+from flywheel.annotate.reconcile import ReconcileResult
 from flywheel.ledger.annotations import annotations_of
 from flywheel.ledger.requests import ask_more
 from flywheel.records import Purpose

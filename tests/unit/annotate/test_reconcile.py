@@ -6,7 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from flywheel.annotate import PullResult, ReconcileResult, order_queue
+from flywheel.annotate import PullResult, order_queue
+from flywheel.annotate.reconcile import ReconcileResult
 from flywheel.errors import BusyError, UnavailableError
 from flywheel.ledger.locks import hold
 from flywheel.ledger.requests import ask_more

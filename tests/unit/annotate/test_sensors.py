@@ -6,8 +6,9 @@ import pytest
 import torch
 from sqlalchemy import select
 
-from flywheel.annotate import SensorResult, label_from_sensors
+from flywheel.annotate import label_from_sensors
 from flywheel.annotate import labels as module
+from flywheel.annotate.labels import SensorResult
 from flywheel.errors import SettingsError, TaskError
 from flywheel.ledger.datasets import add_labels
 from flywheel.ledger.tables import labels, skips

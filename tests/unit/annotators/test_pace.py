@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flywheel.annotators import measure_pace
+from flywheel.annotators.pace import measure_pace
 
 
 def test_nobody_has_no_pace_and_neither_has_who_has_no_times():

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flywheel.collect import signals_of
+from flywheel.collect.stage import signals_of
 from flywheel.records import FeedbackKind
 
 CONFIDENCE = st.floats(-0.001, 1.001)

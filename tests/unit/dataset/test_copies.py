@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
 from flywheel.dataset import copies as guard
-from flywheel.dataset import find_copies
+from flywheel.dataset.copies import find_copies
 from flywheel.records import DatasetRow, Split
 
 

@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flywheel.dataset import CopiesError, Copy, keep_splits_apart
-from flywheel.dataset.leakage import check_share
+from flywheel.dataset import CopiesError, Copy
+from flywheel.dataset.leakage import check_share, keep_splits_apart
 from flywheel.records import DatasetRow, Split
 
 KINDS = [

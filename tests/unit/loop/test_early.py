@@ -2,8 +2,8 @@
 
 import pytest
 
-from flywheel.loop import Beginning, begin_night, num_new_labels
-from flywheel.loop.retrain import why_not_early
+from flywheel.loop import Beginning, begin_night
+from flywheel.loop.retrain import num_new_labels, why_not_early
 from flywheel.records import Split
 from flywheel.testing import blank_challenge, blank_checkpoint
 

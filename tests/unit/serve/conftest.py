@@ -20,7 +20,8 @@ from flywheel.ledger.segments import log_folder, take_in
 from flywheel.ledger.serving_tables import checkpoints, releases
 from flywheel.model import weights_of
 from flywheel.project import load_project
-from flywheel.serve import command_token, create_app
+from flywheel.serve import command_token
+from flywheel.serve.app import create_app
 from flywheel.task import load_task
 
 TOYS = Path(__file__).parents[2] / "toys"

@@ -5,8 +5,8 @@ from sqlalchemy import func, select
 
 from flywheel.errors import SettingsError
 from flywheel.ledger.tables import predictions
-from flywheel.serve import create_app
 from flywheel.serve.access import token_file
+from flywheel.serve.app import create_app
 from flywheel.settings.operations import Links
 
 PAIR = struct.pack("<2f", 1.0, 0.9)
