@@ -12,11 +12,19 @@ import hashlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 from flywheel.annotate.backend import LabelingBackend, LabelingTask
 from flywheel.annotate.fits import differences, inputs_in
-from flywheel.annotate.pull import PullResult, annotation_of, noted, read_answer, renamed
+from flywheel.annotate.pull import (
+    About,
+    PullResult,
+    note_read,
+    noted,
+    read_upto,
+    renamed,
+    returned_of,
+)
 from flywheel.blobs import Blobs
 from flywheel.errors import RefusedError, UserError
 from flywheel.label_files import LeftOut
@@ -33,13 +41,11 @@ from flywheel.ledger.annotations import (
 from flywheel.ledger.campaigns import all_campaigns
 from flywheel.ledger.nights import add_skip, current_night_number
 from flywheel.ledger.samples import Placed, add_samples, group_of, load_each, sides_of
-from flywheel.ledger.windows import move_watermark, watermark
 from flywheel.records import Json, Purpose, Sample, Split, canonical
 from flywheel.task import Task
 
 _PART = 50
 """samples in memory at the same time"""
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MISSING = "its file is not in Label Studio; other addresses are not fetched"
 
 
@@ -126,18 +132,14 @@ def adopt(into: AdoptInto, studio: LabelingBackend, now: datetime, *, all_of_it:
 def _read_changes(run: _Run) -> PullResult:
     """Read the labeling tasks that were annotated or changed since the last time."""
     into, mark = run.into, f"label studio project {run.into.project_id} adopted"
-    with into.ledger.read() as connection:
-        before = watermark(connection, mark)
-    since = _EPOCH + timedelta(microseconds=before) if before else None
     total, newest = PullResult(), None
-    for part in _parts(run.studio.changed_since(into.project_id, since)):
+    for part in _parts(run.studio.changed_since(into.project_id, read_upto(into.ledger, mark))):
         _register(run, [(task.external_id, task.data) for task in part])
         total += _ingest(run, part)
         newest = max([*(task.updated_at for task in part), *([newest] if newest else [])])
     if newest is not None:
         # It moves last: after a kill in between, the same changes are read again.
-        with into.ledger.begin() as connection:
-            move_watermark(connection, mark, (newest - _EPOCH) // timedelta(microseconds=1))
+        note_read(into.ledger, mark, newest)
     return total
 
 
@@ -235,16 +237,12 @@ def _ingest(run: _Run, tasks: Iterable[LabelingTask]) -> PullResult:
 def _returned(
     run: _Run, task: LabelingTask, samples: Mapping[str, Sample], faults: Mapping[str, str]
 ) -> list[Returned]:
-    sample_id = run.known[task.external_id].sample_id
-    found = list[Returned]()
-    for one in task.annotations:
-        answer, refused = read_answer(
-            one, samples.get(sample_id), faults.get(sample_id), run.into.task
-        )
-        record = annotation_of(one, sample_id, Purpose.ADOPTED, answer)
-        name = _place(run, task.external_id)
-        found.append(Returned(annotation=record, refused=refused, labeling_task=name))
-    return found
+    key = run.known[task.external_id].sample_id
+    about = About(key, Purpose.ADOPTED, _place(run, task.external_id))
+    return [
+        returned_of(one, about, samples.get(key), faults.get(key), run.into.task)
+        for one in task.annotations
+    ]
 
 
 def _place(run: _Run, number: int) -> str:

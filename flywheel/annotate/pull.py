@@ -215,7 +215,6 @@ def _answers(
     found: LabelingTask,
 ) -> list[Returned]:
     """Parse the annotations of one labeling task; only its own payload is in memory."""
-    name = _name(campaign, found)
     sample, fault = None, None
     if not all(annotation.skipped for annotation in found.annotations):
         try:
@@ -224,15 +223,50 @@ def _answers(
             raise  # the next pull reads these annotations again
         except FlywheelError as error:
             fault = f"{UNREAD[0]}: {error}"[:500]
-    returned = []
-    for annotation in found.annotations:
-        answer, refused = read_answer(annotation, sample, fault, task)
-        record = annotation_of(annotation, row.sample_id, row.purpose, answer)
-        returned.append(Returned(annotation=record, refused=refused, labeling_task=name))
-    return returned
+    about = About(row.sample_id, row.purpose, _name(campaign, found))
+    return [returned_of(one, about, sample, fault, task) for one in found.annotations]
 
 
-def read_answer(
+class About(NamedTuple):
+    """What the annotations of a labeling task are about."""
+
+    sample_id: str
+    purpose: Purpose
+    labeling_task: str
+    """campaign/external id"""
+
+
+def returned_of(
+    annotation: ReturnedAnnotation,
+    about: About,
+    sample: Sample | None,
+    fault: str | None,
+    task: Task,
+) -> Returned:
+    """Return an annotation with its answer, or with the reason why it is none.
+
+    Args:
+        annotation: as the backend has it.
+        about: what it is about.
+        sample: the sample; None: it cannot be loaded.
+        fault: why it cannot.
+        task: reads the answer.
+    """
+    answer, refused = _answer(annotation, sample, fault, task)
+    record = Annotation(
+        id=annotation.id,
+        sample_id=about.sample_id,
+        annotator=annotation.annotator,
+        answer=answer,
+        skipped=annotation.skipped,
+        lead_time_seconds=annotation.lead_time_seconds,
+        updated_at=annotation.updated_at,
+        purpose=about.purpose,
+    )
+    return Returned(annotation=record, refused=refused, labeling_task=about.labeling_task)
+
+
+def _answer(
     annotation: ReturnedAnnotation, sample: Sample | None, fault: str | None, task: Task
 ) -> tuple[Json, str | None]:
     """Return the answer, or the reason why there is none; both are None for a skip."""
@@ -251,22 +285,6 @@ def read_answer(
         message = f"{UNREAD[1]} fails on it ({type(error).__name__}: {error})"
         return None, f"{message[:400]}; let it raise AnnotationError, or parse such results too"
     return (None, refused) if refused else (answer, None)
-
-
-def annotation_of(
-    annotation: ReturnedAnnotation, sample_id: str, purpose: Purpose, answer: Json
-) -> Annotation:
-    """Return the record of an annotation."""
-    return Annotation(
-        id=annotation.id,
-        sample_id=sample_id,
-        annotator=annotation.annotator,
-        answer=answer,
-        skipped=annotation.skipped,
-        lead_time_seconds=annotation.lead_time_seconds,
-        updated_at=annotation.updated_at,
-        purpose=purpose,
-    )
 
 
 def _fault(answer: Json) -> str | None:
@@ -335,14 +353,24 @@ def _pull_campaign(
     now: datetime,
 ) -> PullResult:
     name = f"label studio project {campaign.external_project}"
-    with ledger.read() as connection:
-        before = watermark(connection, name)
-    since = _EPOCH + timedelta(microseconds=before) if before else None
-    changed = list(studio.changed_since(int(campaign.external_project or 0), since))
+    changed = list(
+        studio.changed_since(int(campaign.external_project or 0), read_upto(ledger, name))
+    )
     result = ingest(IngestInto(ledger, blobs, task, campaign), changed, now)
     # The watermark moves last: after a kill in between, the same changes are read again.
-    newest = max((found.updated_at for found in changed), default=None)
-    if newest is not None:
-        with ledger.begin() as connection:
-            move_watermark(connection, name, (newest - _EPOCH) // timedelta(microseconds=1))
+    if changed:
+        note_read(ledger, name, max(found.updated_at for found in changed))
     return result
+
+
+def read_upto(ledger: Ledger, mark: str) -> datetime | None:
+    """Return up to when changes in a project have been read; None: nothing has."""
+    with ledger.read() as connection:
+        before = watermark(connection, mark)
+    return _EPOCH + timedelta(microseconds=before) if before else None
+
+
+def note_read(ledger: Ledger, mark: str, newest: datetime) -> None:
+    """Note up to when changes in a project have been read."""
+    with ledger.begin() as connection:
+        move_watermark(connection, mark, (newest - _EPOCH) // timedelta(microseconds=1))

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypedDict, get_args
+from typing import Literal, TypedDict
 
 import yaml  # type: ignore[import-untyped]
 
@@ -27,7 +27,6 @@ from flywheel.records import FAILED, DatasetRow, Json, Sample, Split, canonical,
 
 Layout = Literal["jsonl", "coco", "yolo"]
 
-LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 _SUFFIXES = {kind: suffix for suffix, kind in reversed(MEDIA_TYPES.items())}
 
 

@@ -67,19 +67,16 @@ def create_app(
     blobs: Blobs,
     *,
     listeners: Listeners = _NO_LISTENERS,
-    durable: bool = True,
     site: Site | None = None,
 ) -> FastAPI:
     """Return the model server of a project, with the current release loaded.
-
-    `durable=False` stores no prediction; only the benchmark uses it.
 
     Raises:
         SettingsError: the host is not loopback and FLYWHEEL_SERVER_TOKEN is not set.
     """
     token = required_token(project.serve.host)
     annotations, hard_samples = _debouncers(project, listeners)
-    host = Host(project, task, ledger, blobs, hard_samples=hard_samples, durable=durable)
+    host = Host(project, task, ledger, blobs, hard_samples=hard_samples)
     host.start(datetime.now(UTC))
     if not project.is_external:
         host.follow_rollouts(datetime.now(UTC))

@@ -73,10 +73,7 @@ class Served:
 
 
 class Host:
-    """Serves the model of one project; counts hard samples if a debouncer is given.
-
-    `durable=False` stores no prediction; only the benchmark uses it.
-    """
+    """Serves the model of one project; counts hard samples if a debouncer is given."""
 
     def __init__(
         self,
@@ -86,7 +83,6 @@ class Host:
         blobs: Blobs,
         *,
         hard_samples: Debouncer | None = None,
-        durable: bool = True,
     ) -> None:
         self.project = project
         with ledger.read() as connection:
@@ -98,7 +94,7 @@ class Host:
         self.fault: str | None = None
         """why an earlier release serves, or none; None: the current one does"""
         self._swapping = threading.Lock()
-        self._log = PredictionLog(ledger, blobs, log_folder(project)) if durable else None
+        self._log = PredictionLog(ledger, blobs, log_folder(project))
         self._rollouts = Rollouts(ledger, load=self._load, serve=self._swap)
         self._asking = Asking(self._current, self._rollouts)
         self._batches = Batches[Question, Answered](
@@ -112,16 +108,14 @@ class Host:
         Raises:
             UnavailableError: the ledger cannot be written.
         """
-        if self._log is not None:
-            self._log.flush()
+        self._log.flush()
 
     def close(self) -> None:
         """Answer what waits, take the log into the ledger, and end all threads."""
         self._rollouts.close()
         self._batches.close()
         self._asking.close()
-        if self._log is not None:
-            self._log.close()
+        self._log.close()
 
     def start(self, now: datetime) -> None:
         """Load the current release; without one the server starts without a model.
@@ -328,8 +322,6 @@ class Host:
         return Entry(row=row, fault=answered.fault)
 
     def _store(self, entries: Sequence[Entry]) -> None:
-        if self._log is None:
-            return
         try:
             self._log.write(entries)
         except FlywheelError:
@@ -337,8 +329,7 @@ class Host:
             raise
 
     def _count(self, batch: Sequence[Answered]) -> None:
-        if self._log is not None:
-            self.meter.stored(batch)
+        self.meter.stored(batch)
         if self._hard_samples is not None:
             low = self.project.collect.low_confidence
             self._hard_samples.add(sum(answered.prediction.confidence < low for answered in batch))

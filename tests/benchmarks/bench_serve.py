@@ -228,6 +228,15 @@ async def _send(url: str, callers: int, seconds: float, *, is_json: bool) -> Non
     print(json.dumps([len(waits), elapsed, quantiles[49] * 1e3, quantiles[98] * 1e3]))
 
 
+class _NoLog:
+    """A log that keeps nothing."""
+
+    def __init__(self, *_: object) -> None: ...
+    def write(self, _: object) -> None: ...
+    def flush(self) -> None: ...
+    def close(self) -> None: ...
+
+
 def _serve(folder: Path, mode: str) -> None:
     """The server process, with or without the log."""
     import torch
@@ -239,6 +248,7 @@ def _serve(folder: Path, mode: str) -> None:
     from flywheel.ledger.serving_tables import checkpoints, releases
     from flywheel.model import weights_of
     from flywheel.project import load_project
+    from flywheel.serve import host
     from flywheel.serve.app import create_app
     from flywheel.task import load_task
 
@@ -251,7 +261,9 @@ def _serve(folder: Path, mode: str) -> None:
         connection.execute(insert(checkpoints), {"digest": digest, "record": {}, "created_at": NOW})
         row = {"number": 1, "checkpoint_digest": digest, "reason": "benchmark", "created_at": NOW}
         connection.execute(insert(releases), row)
-    app = create_app(project, task, ledger, blobs, durable=mode == DURABLE)
+    if mode != DURABLE:
+        host.PredictionLog = _NoLog
+    app = create_app(project, task, ledger, blobs)
     uvicorn.run(app, port=project.serve.port, access_log=False, log_level="warning")
 
 
