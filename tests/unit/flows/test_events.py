@@ -99,7 +99,7 @@ def test_a_release_that_the_users_own_server_does_not_take_is_overdue_once_it_is
     posted, tmp_path
 ):
     serve = {"mode": "external", "health_url": "http://127.0.0.1:1/health", "verify_hours": 2.0}
-    train = {"device": "cpu", "steps": 30}
+    train = {"device": "cpu", "steps": 200, "learning_rate": 0.1}
     with open_memory(toy_task(), tmp_path, serve=serve, train=train) as project:
         project.night()
 
