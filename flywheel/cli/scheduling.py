@@ -183,6 +183,6 @@ def prepare(project: Project) -> None:
     if said.status_code == httpx.codes.UNAUTHORIZED:
         raise RefusedError(
             f"Prefect at {url} refuses the password of PREFECT_API_AUTH_STRING, or of "
-            f"{project.state}/secrets.json. Set that of the server that runs, or let flywheel down "
-            "and flywheel up start this project's own."
+            f"{project.state}/secrets.json. Run flywheel up, which shares the server of another "
+            "project of yours, or set the password of the server that runs."
         )
