@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from flywheel.artifact import make_card, steady_answers
+from flywheel.batches import map_tensors
 from flywheel.calls import blamed, guard
 from flywheel.errors import FlywheelError
 from flywheel.model import (
@@ -117,7 +118,8 @@ def fit(
         # changing a dropout layer would change which variations are seen.
         augmenter = torch.Generator(device=device).manual_seed(int(torch.randint(2**31, ())))
         order = team.batch_generator(seed)
-        network = _Network(task, team.wrap(module), rows, augmenter, team)
+        wrapped, is_mixed = team.wrap(module), settings.mixed_precision
+        network = _Network(task, wrapped, rows, augmenter, team, is_mixed)
         watch = _Watch(network, module, torch.from_numpy(plan.validation).to(device))
         losses, steps = _epochs(network, settings, plan, watch, order, progress)
         best = watch.restore_best()
@@ -150,6 +152,8 @@ class _Network:
     rows: Rows
     augmenter: torch.Generator
     team: Team
+    is_mixed: bool
+    """whether it is asked in bfloat16, whose range is that of float32, so that no loss is scaled"""
 
     def loss(self, batch: torch.Tensor, inputs: Any) -> torch.Tensor:
         """Return the weighted mean loss of a batch of row indices (B,); in a team, this process's part.
@@ -175,9 +179,15 @@ class _Network:
         return (rows.weights[batch] * losses).mean() * (len(batch) * team.size / batch_size)
 
     def forward(self, inputs: Any) -> Any:
-        """Return the output for inputs of some rows."""
-        with blamed(FORWARD, self.module):
-            return self.module(self.rows.batched(inputs))
+        """Return the output for inputs of some rows; float32, also where it was computed in bfloat16."""
+        given = self.rows.batched(inputs)
+        if not self.is_mixed:
+            with blamed(FORWARD, self.module):
+                return self.module(given)
+        kind = self.rows.weights.device.type
+        with blamed(FORWARD, self.module), torch.autocast(kind, torch.bfloat16):
+            output = self.module(given)
+        return map_tensors(lambda one: one.float() if one.is_floating_point() else one, output)
 
 
 @dataclass(slots=True, eq=False)

@@ -2,6 +2,7 @@ import dataclasses
 import re
 
 import pytest
+import safetensors.torch
 import torch
 
 from flywheel.errors import FlywheelError, SettingsError, UserError
@@ -229,3 +230,38 @@ def test_a_class_without_a_label_and_fewer_labels_than_classes_train(training_da
     data = training_data(3, answers=["left", "right", "middle"], origins=["start"] * 2 + ["failed"])
     losses = run_training(data, task=task, steps=30).checkpoint.losses
     assert losses[-1] < losses[0]
+
+
+SEEN = set[torch.dtype]()
+
+
+class _Seen(torch.nn.Module):
+    """A linear layer that notes of what kind its outputs are while it trains."""
+
+    def __init__(self):
+        super().__init__()
+        self.line = torch.nn.Linear(2, 2)
+
+    def forward(self, inputs):
+        output = self.line(inputs)
+        if self.training:
+            SEEN.add(output.dtype)
+        return output
+
+
+def test_mixed_precision_computes_in_bfloat16_and_learns_the_same(run_training, points_task):
+    lossy = set()
+
+    def loss(output, target):
+        lossy.add(output.dtype)
+        return points_task.loss(output, target)
+
+    task = dataclasses.replace(points_task, model=_Seen, loss=loss)
+    SEEN.clear()
+    mixed = run_training(task=task, steps=60, mixed_precision=True)
+    assert list(SEEN) == [torch.bfloat16]
+    assert lossy == {torch.float32}
+    full = run_training(task=task, steps=60)
+    assert mixed.checkpoint.losses == pytest.approx(full.checkpoint.losses, rel=0.1)
+    assert mixed.weights != full.weights
+    assert {one.dtype for one in safetensors.torch.load(mixed.weights).values()} == {torch.float32}
