@@ -19,7 +19,7 @@ from flywheel.records import Decision, Estimate, Report
 from flywheel.report.assess import Assessment, assess
 from flywheel.report.kit.evidence import required_by
 from flywheel.report.kit.tables import Sheet
-from flywheel.report.labeling.facts import LabelingFacts, read_labeling, read_quality
+from flywheel.report.labeling.facts import read_labeling, read_quality
 from flywheel.report.labeling.page import labeling_values
 from flywheel.report.overview.ahead import ahead_sheet, goals_sheet
 from flywheel.report.overview.archetype import archetype_sheet
@@ -167,7 +167,7 @@ def annotators(loop: Loop, *, every: bool = False) -> Mapping[str, Any]:
 
 def _overview(loop: Loop) -> tuple[OverviewFacts, Assessment]:
     def make() -> tuple[OverviewFacts, Assessment]:
-        labeling: LabelingFacts = annotators(loop, every=True)["facts"]
+        labeling = read_labeling(loop)
         return read_overview(loop, labeling), assess(loop, labeling.whole)
 
     found: tuple[OverviewFacts, Assessment] = _KEPT.get(loop, "overview", make)
