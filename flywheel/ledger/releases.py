@@ -148,6 +148,12 @@ def get_handover(connection: Connection, number: int) -> Handover | None:
     return None if row is None else from_row(Handover, row)
 
 
+def all_handovers(connection: Connection) -> dict[int, Handover]:
+    """The hand-overs by number of their release."""
+    rows = connection.execute(select(handovers).order_by(handovers.c.release))
+    return {row.release: from_row(Handover, row) for row in rows}
+
+
 def keep_handover(connection: Connection, now: Handover) -> None:
     """Write how far a hand-over has come."""
     row = asdict(replace(now, fault=now.fault[:500]))

@@ -45,7 +45,7 @@ from flywheel.ledger.history import (
     waits,
 )
 from flywheel.ledger.nights import current_night_number, last_night
-from flywheel.ledger.releases import release_history
+from flywheel.ledger.releases import Handover, all_handovers, release_history
 from flywheel.loop import Loop
 from flywheel.metrics.compiled import compile_formula
 from flywheel.records import Array, Decision, Estimate, FailureState, Night, Release, Report, Share
@@ -285,6 +285,8 @@ class ReleaseFacts:
 
     releases: tuple[Released, ...]
     """every one, oldest first"""
+    handovers: Mapping[int, Handover]
+    """by number of their release: how far it has come with a server of the user's own"""
     fix_times: FixTimes | None
     """from seen to fixed, of failures seen in the last 90 nights"""
     fix_times_since_sent: FixTimes | None
@@ -300,6 +302,7 @@ def read_releases(loop: Loop, connection: Connection) -> ReleaseFacts:
     since = len(nights) - _TIMED_NIGHTS + 1
     return ReleaseFacts(
         releases=_releases(connection, nights),
+        handovers=all_handovers(connection),
         fix_times=_fix_times(loop, connection, FailureState.SEEN, since),
         fix_times_since_sent=_fix_times(loop, connection, FailureState.QUEUED, since),
         drift=_drift(connection),

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from flywheel.annotate.cost import WINDOW
 from flywheel.ledger.history import decisions_of, night_starts, reports_of
 from flywheel.ledger.progress import count_reviews
+from flywheel.ledger.releases import Handover
 from flywheel.loop import Loop
 from flywheel.records import Decision, Estimate, Report
 from flywheel.report.assess import Assessment, assess
@@ -40,6 +41,7 @@ from flywheel.report.site.night import NightPage, progress
 from flywheel.report.status import Status, status
 
 _NIGHTS = 15
+_HANDOVERS = 20
 _KEPT_SECONDS = 60.0
 
 
@@ -175,10 +177,58 @@ def _overview(loop: Loop) -> tuple[OverviewFacts, Assessment]:
 
 
 def releases(loop: Loop) -> tuple[ReleaseFacts, tuple[Sheet, ...]]:
-    """Return which model served when, how fast failures were fixed, and drift since."""
+    """Return which model served when, how far it was handed over, how fast failures were fixed, drift."""
     with loop.ledger.read() as connection:
         facts = read_releases(loop, connection)
-    return facts, (releases_sheet(facts), fix_times_sheet(facts), drift_sheet(facts))
+    is_handed_over = loop.project.is_external or facts.handovers
+    handed_over = (_handover_sheet(facts),) if is_handed_over else ()
+    sheets = (releases_sheet(facts), *handed_over, fix_times_sheet(facts), drift_sheet(facts))
+    return facts, sheets
+
+
+def _handover_sheet(facts: ReleaseFacts) -> Sheet:
+    """Return how far each release has come with a server of the user's own; the newest first."""
+    newest = [released.release for released in reversed(facts.releases)][:_HANDOVERS]
+    known = [facts.handovers[one.number] for one in newest if one.number in facts.handovers]
+    more = f"The newest {len(known)}. " if len(facts.handovers) > len(known) else ""
+    return Sheet(
+        key="handovers",
+        title="Hand-over to your server",
+        headings=(
+            "release",
+            "state",
+            "announced",
+            "verified since",
+            "due",
+            "tries since the last that succeeded",
+            "fault of the last try",
+            "artifact",
+        ),
+        values=(0, 5),
+        rows=tuple(_handover_row(one, facts) for one in known),
+        note=f"{more}Times are UTC. A release is verified once your server reports its digest, and overdue "
+        "when it is due and not verified. Only the newest one is tried again."
+        if known
+        else "Nothing is handed over yet. This table will show how far each release has come.",
+    )
+
+
+def _handover_row(handover: Handover, facts: ReleaseFacts) -> tuple[str, ...]:
+    state = handover.state(facts.written_at)
+    if handover.release != facts.releases[-1].release.number:
+        state = "verified, then replaced" if state == "verified" else "replaced before verified"
+    at = (handover.announced_at, handover.verified_at, handover.due_at)
+    announced, verified, due = ("not yet" if one is None else f"{one:%Y-%m-%d %H:%M}" for one in at)
+    return (
+        str(handover.release),
+        state,
+        announced,
+        verified,
+        due,
+        f"{handover.tries:,}",
+        handover.fault or "none",
+        handover.address or "not written",
+    )
 
 
 def assessment(loop: Loop) -> tuple[OverviewFacts, tuple[Sheet, ...]]:

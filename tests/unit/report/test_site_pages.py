@@ -3,16 +3,17 @@
 import dataclasses
 import html
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
 from sqlalchemy import func, select
+from worlds.colors import HOSTILE
 from worlds.pages import SECTIONS, client_of, ids_on, walk
 
 from flywheel.evaluate.book import Part, pack_book
 from flywheel.ledger.failures import count_failures
-from flywheel.ledger.releases import current_release
+from flywheel.ledger.releases import current_release, get_handover, keep_handover, open_handover
 from flywheel.ledger.rollouts import Rollout, Stage, begin_rollout
 from flywheel.ledger.tables import annotations
 from flywheel.loop import begin_night, between_nights
@@ -21,7 +22,14 @@ from flywheel.loop.steps import RETRAIN, STEPS
 from flywheel.report.site import home
 from flywheel.report.site.map import _placed
 from flywheel.scoring import classification
-from flywheel.testing import LedgerBuilder, blank_report, draw_points, open_memory, toy_task
+from flywheel.testing import (
+    LedgerBuilder,
+    blank_checkpoint,
+    blank_report,
+    draw_points,
+    open_memory,
+    toy_task,
+)
 
 
 def test_every_cell_of_the_matrix_leads_to_as_many_samples_as_it_says(client):
@@ -159,6 +167,65 @@ def test_releases_are_read_without_what_other_pages_need(client, turned, monkeyp
     monkeypatch.setattr(home, "read_labeling", None)
     monkeypatch.setattr(home, "read_overview", None)
     assert "Releases and roll-backs" in client.get("/pages/releases").text
+
+
+def test_each_release_says_how_far_its_hand_over_has_come(handed_over):
+    page = html.unescape(client_of(handed_over).get("/pages/releases").text)
+    page = page[page.index("Hand-over to your server") : page.index("From failure seen")]
+    rows = [re.findall(r"(?s)<t[hd][^>]*>(.*?)</t[hd]>", row) for row in page.split("<tr>")[2:]]
+    states = ["overdue", "replaced before verified", "verified, then replaced"]
+    assert [row[:2] for row in rows] == [[str(3 - k), state] for k, state in enumerate(states)]
+    assert [row[2] == "not yet" for row in rows] == [True, False, False]
+    assert [row[3] == "not yet" for row in rows] == [True, True, False]
+    assert rows[0][5:] == ["4", HOSTILE, "not written"]
+    assert rows[2][5:] == ["0", "none", "s3://models/1"]
+
+
+def test_a_fault_of_a_hand_over_is_shown_as_text(handed_over):
+    client = client_of(handed_over)
+    for address in ("/pages/releases", "/pages/"):
+        page = client.get(address).text
+        assert HOSTILE not in page
+        assert HOSTILE in html.unescape(page)
+
+
+def test_the_newest_release_is_announced_until_it_is_due_or_verified(handed_over):
+    client, now = client_of(handed_over), datetime.now(UTC)
+    for changes, state in (
+        ({"due_at": now + timedelta(hours=1)}, "announced"),
+        ({"verified_at": now}, "verified"),
+    ):
+        with handed_over.ledger.begin() as connection:
+            keep_handover(connection, dataclasses.replace(get_handover(connection, 3), **changes))
+        assert f"<td>{state}</td>" in client.get("/pages/releases").text
+
+
+def test_only_a_project_with_a_server_of_its_own_has_hand_overs(client, tmp_path):
+    assert "Hand-over" not in client.get("/pages/releases").text
+    with open_memory(toy_task(), tmp_path, serve={"mode": "external"}) as project:
+        page = client_of(project.loop).get("/pages/releases").text
+    assert "Nothing is handed over yet" in page
+
+
+@pytest.fixture
+def handed_over(tmp_path):
+    """Three releases for a server of one's own: verified, replaced, and overdue with a fault."""
+    now = datetime.now(UTC)
+    known = (
+        {"announced_at": now, "verified_at": now, "address": "s3://models/1"},
+        {"announced_at": now},
+        {"fault": HOSTILE, "tries": 4},
+    )
+    with open_memory(toy_task(), tmp_path, serve={"mode": "external"}) as project:
+        past = LedgerBuilder(project.loop.ledger, project.loop.blobs)
+        dataset_id = past.version().id
+        for digest, changes in zip("abc", known, strict=True):
+            past.store(blank_checkpoint(digest=digest * 64, dataset_id=dataset_id))
+            release = past.release(digest * 64)
+            with project.loop.ledger.begin() as connection:
+                opened = open_handover(connection, release, now)
+                keep_handover(connection, dataclasses.replace(opened, **changes))
+        yield project.loop
 
 
 def test_the_map_places_every_sample_of_the_newest_model_and_leads_to_it(client, turned, rows):
