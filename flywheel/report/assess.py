@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 from flywheel.annotate.expense import Expense
 from flywheel.decide import tightest_bound
 from flywheel.decide.curve import FEWEST, LearningCurve, Outlook, fit_curve, standard_error
+from flywheel.decide.worth import Deferred, Worth, worth_of
 from flywheel.evaluate.book import LATENCY
 from flywheel.ledger.datasets import get_version
 from flywheel.ledger.history import reported_nights, results_of
@@ -24,7 +25,7 @@ from flywheel.ledger.nights import current_night_number
 from flywheel.ledger.windows import latest
 from flywheel.loop import Loop
 from flywheel.metrics.compiled import compile_formula
-from flywheel.records import Estimate, Probe, Report
+from flywheel.records import Abstention, Estimate, Probe, Report
 from flywheel.report.kit import text
 from flywheel.report.night.facts import comparable_reports, thin_out
 
@@ -109,6 +110,8 @@ class Assessment:
     """of the metric, by the next 100 labels that train"""
     worth: Outlook | None
     """what that gain returns a night, in `currency`; None: [value] is not set, or the metric is no share"""
+    deferred: Deferred | None
+    """share that the newest report defers, and with the next 100 labels; None: nothing, or no `worth`"""
     price: Estimate | None
     """of a label that trains, in `currency`"""
     currency: str
@@ -149,6 +152,7 @@ def assess(loop: Loop, labeling: Expense) -> Assessment:
     now = _trained(points, parts)
     gain = curve.gain(now, NEXT) if curve else None
     held, checked = _checked(points, best, higher_is_better=up)
+    worth = _worth(loop, points, gain, reports[-1].abstention if reports else None, answers)
     assessed = Assessment(
         metric=settings.optimize,
         goals=tuple(_goals(loop, reports, {metric: points, **watched}, probes, curve)),
@@ -161,7 +165,8 @@ def assess(loop: Loop, labeling: Expense) -> Assessment:
         else (),
         steps=tuple(_steps(curve, now)) if curve else (),
         gain=gain,
-        worth=_worth(loop, points, gain, answers),
+        worth=worth.money if worth else None,
+        deferred=worth.deferred if worth else None,
         price=labeling.money_per_training_label,
         currency=loop.project.cost.currency,
         per_night=per_night or float(loop.project.labeling.samples_per_night),
@@ -377,15 +382,15 @@ def _checked(points: Points, best: float | None, *, higher_is_better: bool) -> t
     return held, checked
 
 
-def _worth(loop: Loop, points: Points, gain: Outlook | None, answers: float) -> Outlook | None:
+def _worth(
+    loop: Loop, points: Points, gain: Outlook | None, found: Abstention | None, answers: float
+) -> Worth | None:
     """Return what a gain is worth a night, where the metric is the share of right answers."""
-    value, metric = loop.project.value, loop.project.metric
-    each = value.right - value.wrong
-    is_share = metric.higher_is_better and all(0 <= one.value <= 1 for _, one in points)
-    if gain is None or each == 0 or answers == 0 or not is_share:
+    up = loop.project.metric.higher_is_better
+    is_share = up and all(0 <= one.value <= 1 for _, one in points)
+    if gain is None or not answers or not is_share:
         return None
-    ends = sorted(one * answers * each for one in astuple(gain))
-    return Outlook(*ends)
+    return worth_of(gain, answers, loop.project.value, found)
 
 
 def too_few(points: Sequence[tuple[int, Estimate]]) -> str:

@@ -116,6 +116,8 @@ class Value(Section):
     """of a right answer"""
     wrong: float = 0.0
     """of a wrong one; below 0 where it costs"""
+    deferred: float = 0.0
+    """of one that is left to the fallback, see [abstain]; below 0 where that costs"""
 
 
 class Cost(Section):

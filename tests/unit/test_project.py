@@ -82,6 +82,8 @@ def test_an_unknown_key_is_told_with_the_nearest_that_is_known(faults, text, tol
         ("[collect]\nlow_confidence = 1.2", "low_confidence = 1.2: input should be less than or"),
         ("[collect]\nlow_confidence = nan", "low_confidence = nan: input should be a finite"),
         ("[gate]\nmin_gain = inf", "gate.min_gain = inf: input should be a finite number"),
+        ("[value]\ndeferred = nan", "value.deferred = nan: input should be a finite number"),
+        ('[value]\ndeferred = "0.1"', "value.deferred = '0.1': input should be a valid number"),
         ("[labeling]\nprobability_share = 0.0", "probability_share = 0.0: input should be greater"),
         ("[labeling]\nprobability_share = 1", "probability_share = 1: input should be less than 1"),
         ('[schedule]\ncron = "at two"', "schedule.cron = 'at two': is no cron line; write five"),

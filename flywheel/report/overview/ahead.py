@@ -99,8 +99,17 @@ def _return(found: Assessment) -> str:
     if found.worth is None:
         return f"{said}. What that returns needs [value] right and wrong, answers in production, and a metric that is a share"
     said += f", and return {outlook_line(found.worth)} {found.currency} a night"
+    if found.deferred is not None:
+        then = outlook_line(found.deferred.then, text.percent)
+        said += (
+            f", with {then} of production deferred in place of {text.percent(found.deferred.now)}"
+        )
     if found.worth.high <= 0:
-        return f"{said}: none, since [value] right is below wrong"
+        said += ": none, since [value] right is below wrong"
+        lower = (
+            ", or what is then answered is worth less than deferred: lower abstain.max_failure_rate"
+        )
+        return said if found.deferred is None else said + lower
     if found.price is None:
         return said
     cost = NEXT * found.price.value

@@ -8,13 +8,16 @@ import re
 import pytest
 from pydantic_core import to_json
 from worlds import years
+from worlds.figures import abstention
 from worlds.years import START, open_year
 
 from flywheel.decide.curve import Outlook, fit_curve
+from flywheel.decide.worth import worth_of
 from flywheel.records import Estimate, Probe
 from flywheel.report.assess import Goal, _goal, _saving, _with_costs, assess
 from flywheel.report.labeling.facts import read_labeling
 from flywheel.report.overview.ahead import ahead_sheet, goals_sheet, steps_sheet
+from flywheel.settings.labeling import Value
 
 PROBE = {
     "dataset_id": "d",
@@ -67,19 +70,29 @@ def test_as_json_nothing_is_infinite(found):
 
 
 def test_what_the_next_labels_return_is_said_in_money(found):
-    """A right answer is worth 0.02 EUR, and a wrong one costs 0.10."""
-    answers = found.worth.middle / found.gain.middle / 0.12
-    assert 20 < answers < 30  # of a night
-    assert found.worth.low == pytest.approx(found.gain.low * answers * 0.12)
+    """A label costs 0.27 EUR, so that 100 that return 2 [1, 3] EUR a night are paid after 14 nights."""
+    rich = dataclasses.replace(found, worth=Outlook(1.0, 2.0, 3.0), deferred=None)
     assert re.search(
-        r"The next 100 labels that train bring .* for 28 \[25, 30\] EUR, and return .* EUR a night: they have paid "
-        r"for themselves after \d+ \[\d+, \d+\] nights",
-        ahead_sheet(found).note,
+        r"The next 100 labels that train bring .* for 28 \[25, 30\] EUR, and return 2\.000 \[1\.000, 3\.000\] EUR a "
+        r"night: they have paid for themselves after 14 \[10, 28\] nights",
+        ahead_sheet(rich).note,
     )
     poor = dataclasses.replace(found, worth=Outlook(-0.1, 0.001, 0.2))
     assert "less than they cost within a year. Stop labeling" in ahead_sheet(poor).note
     free = dataclasses.replace(found, worth=None)
     assert "needs [value] right and wrong" in ahead_sheet(free).note
+
+
+def test_what_is_deferred_now_and_with_the_next_labels_is_said(found):
+    """A right answer is worth 0.02 EUR, a wrong one costs 0.10; the threshold of the year answers 58.5 %."""
+    one = worth_of(found.gain, 1, Value(right=0.02, wrong=-0.1), abstention())
+    answers = found.worth.middle / one.money.middle
+    assert 20 < answers < 30  # of a night
+    assert found.worth.low == pytest.approx(one.money.low * answers)
+    assert found.deferred == one.deferred
+    assert found.deferred.now == pytest.approx(0.415)
+    said = r"EUR a night, with 35\.1 % \[27\.6 %, 38\.5 %\] of production deferred in place of 41\.5 %: "
+    assert re.search(said, ahead_sheet(found).note)
 
 
 @pytest.mark.parametrize("nights", [0, 1])
@@ -176,6 +189,10 @@ def test_each_further_step_of_accuracy_costs_more(found):
     [
         ({"cost": {"per_hour": 0.0}}, "for 0 EUR"),
         ({"value": {"right": -0.1, "wrong": 0.1}}, "none, since [value] right is below wrong"),
+        (
+            {"value": {"right": 0.02, "wrong": -0.02, "deferred": 0.3}},
+            "or what is then answered is worth less than deferred: lower abstain.max_failure_rate",
+        ),
         ({"metric": {"requirement": 0.1}}, "100 labels that train bring"),
     ],
 )
