@@ -3,8 +3,8 @@
 Run: PYTHONPATH=tests python tests/benchmarks/bench_pages.py [--nights 400] [--predictions 1000000] [--rounds 5]
 
 A made-up year is written (tests/worlds/years.py), and predictions are added to it. Every page of the site is
-asked for over HTTP from a server of its own process; first is the first time, next the median of the rounds after
-it. Then the archived pages are written, and all are loaded in Chromium, where there is one.
+asked for over HTTP from a server of its own process, which by then has read what it keeps; first is the first time,
+next the median of the rounds after it. Then the archived pages are written, and all are loaded in Chromium, where there is one.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ from flywheel.report.site import site
 _TIMES = "(() => { const t = performance.getEntriesByType('navigation')[0]; return [t.domContentLoadedEventEnd, t.loadEventEnd]; })()"
 _FLAGS = ["--no-sandbox"]
 _BLOCK = 20_000
+_SETTLED_SECONDS = 15.0
+"""in which the server reads in the background what its pages show"""
 _FILTERS = (
     "",
     "state=seen",
@@ -128,6 +130,7 @@ def _serving(loop: Loop) -> Iterator[str]:
         thread.start()
         while not server.started:
             time.sleep(0.01)
+        time.sleep(_SETTLED_SECONDS)
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         server.should_exit = True
         thread.join()

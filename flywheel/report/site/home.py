@@ -1,13 +1,8 @@
-"""The pages about the project as a whole: overview, annotators, releases, assess.
-
-What takes longer to read than a page may take is kept for a minute; the page says as of when it is.
-"""
+"""The pages about the project as a whole: overview, annotators, releases, assess."""
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -37,12 +32,12 @@ from flywheel.report.overview.sheets import (
     saved_sheet,
     slices_sheet,
 )
+from flywheel.report.site.kept import Kept
 from flywheel.report.site.night import NightPage, progress
 from flywheel.report.status import Status, status
 
 _NIGHTS = 15
 _HANDOVERS = 20
-_KEPT_SECONDS = 60.0
 
 
 class NightRow(NamedTuple):
@@ -132,48 +127,20 @@ def _standing(report: Report | None) -> str:
     return "Open: the requirement lies within the interval. More labels will settle it."
 
 
-class _Kept:
-    """Values that are made at most once a minute for each ledger."""
-
-    def __init__(self) -> None:
-        self._lock = threading.RLock()
-        self._values: dict[tuple[str, int], tuple[float, Any]] = {}
-
-    def get(self, loop: Loop, name: str, make: Callable[[], Any]) -> Any:
-        with self._lock:  # two who ask at the same time do the work once
-            key = (name, id(loop.ledger))
-            at, value = self._values.get(key, (-_KEPT_SECONDS, None))
-            if time.monotonic() - at > _KEPT_SECONDS:
-                value = make()
-                self._values[key] = (time.monotonic(), value)
-            return value
-
-
-_KEPT = _Kept()
-
-
 _RECENT = 600
 """newest annotations that the page of annotators rests on, unless all are asked for"""
 
 
-def annotators(loop: Loop, *, every: bool = False) -> Mapping[str, Any]:
+def annotators(loop: Loop, kept: Kept, *, every: bool = False) -> Mapping[str, Any]:
     """Return what the page of annotators shows, from their newest answers or from all that a night weighs."""
     window = WINDOW if every else _RECENT
-    values: Mapping[str, Any] = _KEPT.get(
-        loop,
-        f"annotators {window}",
-        lambda: labeling_values(loop, read_labeling(loop, window), read_quality(loop, window)),
-    )
-    return {**values, "is_whole": every or values["facts"].whole.num_annotations < _RECENT}
 
+    def read() -> Mapping[str, Any]:
+        return labeling_values(loop, read_labeling(loop, window), read_quality(loop, window))
 
-def _overview(loop: Loop) -> tuple[OverviewFacts, Assessment]:
-    def make() -> tuple[OverviewFacts, Assessment]:
-        labeling = read_labeling(loop)
-        return read_overview(loop, labeling), assess(loop, labeling.whole)
-
-    found: tuple[OverviewFacts, Assessment] = _KEPT.get(loop, "overview", make)
-    return found
+    values, is_old = kept.get(f"annotators {window}", read)
+    is_whole = every or values["facts"].whole.num_annotations < _RECENT
+    return {**values, "is_whole": is_whole, "is_old": is_old}
 
 
 def releases(loop: Loop) -> tuple[ReleaseFacts, tuple[Sheet, ...]]:
@@ -231,9 +198,14 @@ def _handover_row(handover: Handover, facts: ReleaseFacts) -> tuple[str, ...]:
     )
 
 
-def assessment(loop: Loop) -> tuple[OverviewFacts, tuple[Sheet, ...]]:
-    """Return what it still takes, and what choosing the samples has brought."""
-    facts, assessed = _overview(loop)
+def assessment(loop: Loop, kept: Kept) -> tuple[OverviewFacts, tuple[Sheet, ...], bool]:
+    """Return what it still takes, what choosing the samples has brought, and whether it is being read anew."""
+
+    def read() -> tuple[OverviewFacts, Assessment]:
+        labeling = read_labeling(loop)
+        return read_overview(loop, labeling), assess(loop, labeling.whole)
+
+    (facts, assessed), is_old = kept.get("assessment", read)
     sheets = (
         goals_sheet(assessed),
         ahead_sheet(assessed),
@@ -241,4 +213,4 @@ def assessment(loop: Loop) -> tuple[OverviewFacts, tuple[Sheet, ...]]:
         saved_sheet(facts.saved),
         slices_sheet(facts),
     )
-    return facts, sheets
+    return facts, sheets, is_old

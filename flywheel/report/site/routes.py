@@ -6,12 +6,14 @@ escaped by the templates.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
 from importlib.resources import files
 from typing import Annotated, Any
 
+from anyio import to_thread
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
@@ -19,6 +21,7 @@ from flywheel.blobs import Blobs
 from flywheel.errors import FlywheelError, UnavailableError, UnknownIdError
 from flywheel.ledger import Ledger
 from flywheel.ledger.judged import find_decision
+from flywheel.ledger.nights import current_night_number
 from flywheel.ledger.samples import find_sample
 from flywheel.loop import Loop
 from flywheel.project import Project
@@ -30,6 +33,7 @@ from flywheel.report.overview.facts import ReleaseFacts
 from flywheel.report.overview.page import OVERVIEW_PAGE
 from flywheel.report.site.gallery import find
 from flywheel.report.site.home import annotators, assessment, read_home, releases
+from flywheel.report.site.kept import Kept
 from flywheel.report.site.life import LARGE, SMALL, life, picture
 from flywheel.report.site.map import read_map
 from flywheel.report.site.night import read_night
@@ -69,7 +73,8 @@ def site(project: Project, task: Task, ledger: Ledger, blobs: Blobs) -> APIRoute
         project=project, task=task, ledger=ledger, blobs=blobs, now=lambda: datetime.now(UTC)
     )
     compile_templates()
-    router = APIRouter()
+    kept = Kept()
+    router = APIRouter(lifespan=partial(_following, loop, kept))
     router.add_api_route("/pages/site.css", _style, methods=["GET"])
     router.add_api_route("/pages/site.js", _script, methods=["GET"])
 
@@ -85,9 +90,9 @@ def site(project: Project, task: Task, ledger: Ledger, blobs: Blobs) -> APIRoute
     page("/", lambda _loop, _request: RedirectResponse(HOME, headers=_HEADERS))
     page(HOME, _home)
     page("/pages/map", _map)
-    page("/pages/annotators", _annotators)
+    page("/pages/annotators", partial(_annotators, kept))
     page("/pages/releases", _releases)
-    page("/pages/assess", _assess)
+    page("/pages/assess", partial(_assess, kept))
     router.add_api_route("/pages/send", partial(_send, loop), methods=["POST"])
     page(GALLERY, _samples)
     page("/pages/samples/{sample_id}", _sample)
@@ -96,6 +101,21 @@ def site(project: Project, task: Task, ledger: Ledger, blobs: Blobs) -> APIRoute
     page("/pages/decisions/{decision_id}", _dossier)
     page("/pages/{rest:path}", _missing)
     return router
+
+
+@asynccontextmanager
+async def _following(loop: Loop, kept: Kept, _app: object) -> AsyncIterator[None]:
+    """Read what takes long while the server runs, and again after each night."""
+
+    def mark() -> int:
+        with loop.ledger.read() as connection:
+            return current_night_number(connection)
+
+    kept.follow(mark, (partial(annotators, loop, kept), partial(assessment, loop, kept)))
+    try:
+        yield
+    finally:
+        await to_thread.run_sync(kept.close)
 
 
 def _show(loop: Loop, template: str, here: str, status: int = 200, **values: Any) -> HTMLResponse:
@@ -219,7 +239,7 @@ def _map(loop: Loop, request: Request) -> Response:
     return _show(loop, "site/map.html", "map", map=read_map(loop))
 
 
-def _annotators(loop: Loop, request: Request) -> Response:
+def _annotators(kept: Kept, loop: Loop, request: Request) -> Response:
     every = "all" in request.query_params
     return _show(
         loop,
@@ -228,7 +248,7 @@ def _annotators(loop: Loop, request: Request) -> Response:
         layout="site/base.html",
         charts={},
         link=lambda name: samples_address(annotator=name),
-        **annotators(loop, every=every),
+        **annotators(loop, kept, every=every),
     )
 
 
@@ -237,15 +257,21 @@ def _releases(loop: Loop, request: Request) -> Response:
     return _sheets(loop, "releases", "Releases", *releases(loop))
 
 
-def _assess(loop: Loop, request: Request) -> Response:
+def _assess(kept: Kept, loop: Loop, request: Request) -> Response:
     del request
-    return _sheets(loop, "assess", "What it still takes", *assessment(loop))
+    return _sheets(loop, "assess", "What it still takes", *assessment(loop, kept))
 
 
 def _sheets(
-    loop: Loop, here: str, title: str, facts: ReleaseFacts, sheets: Sequence[Sheet]
+    loop: Loop,
+    here: str,
+    title: str,
+    facts: ReleaseFacts,
+    sheets: Sequence[Sheet],
+    is_old: bool = False,
 ) -> HTMLResponse:
-    return _show(loop, "site/sheets.html", here, title=title, sheets=sheets, at=facts.written_at)
+    at = facts.written_at
+    return _show(loop, "site/sheets.html", here, title=title, sheets=sheets, at=at, is_old=is_old)
 
 
 def _send(
