@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from flywheel.records import Share, Signal
 from flywheel.report.kit import markdown, text
+from flywheel.report.kit.curves import CostCurve
 from flywheel.report.kit.samples import Shown, in_markdown
 
 
@@ -29,6 +30,8 @@ class Sheet:
     """sentences below the table; without rows, why there are none"""
     caption: str = ""
     """below its chart"""
+    curve: CostCurve | None = None
+    """that pages draw above the table, with the caption"""
 
 
 def facts_sheet(key: str, title: str, rows: list[tuple[str, str]], note: str = "") -> Sheet:

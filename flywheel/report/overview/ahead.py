@@ -9,6 +9,7 @@ from dataclasses import astuple
 from flywheel.decide.curve import Outlook
 from flywheel.report.assess import NEXT, Assessment, Goal, spent, too_few
 from flywheel.report.kit import text
+from flywheel.report.kit.curves import CostCurve, cost_curve
 from flywheel.report.kit.tables import Sheet
 
 _YEAR = 365
@@ -75,11 +76,22 @@ def steps_sheet(found: Assessment) -> Sheet:
         headings=(found.metric, "further labels", found.currency),
         rows=tuple(rows),
         values=(1, 2),
+        caption="What each level is expected to cost further, with its 80 % band, which is cut where it leaves "
+        "the drawing; never: out of reach with this model. Red: the requirement.",
+        curve=_costs(found),
         note="With 3/4, 1/2, 1/4 and 1/10 of what is missing to the best value now. A product that needs less "
         "costs less: see abstention"
         if rows
         else too_few([*found.parts, *found.points]),
     )
+
+
+def _costs(found: Assessment) -> CostCurve | None:
+    required = next((one.bound for one in found.goals if one.formula == found.metric), None)
+    if found.price is None or found.price.value <= 0:
+        return cost_curve(found.metric, "labels", found.steps, required)
+    costs = [(level, spent(found.price, labels)) for level, labels in found.steps]
+    return cost_curve(found.metric, found.currency, costs, required)
 
 
 def labels_line(goal: Goal) -> str:

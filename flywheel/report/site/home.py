@@ -17,7 +17,7 @@ from flywheel.report.kit.evidence import required_by
 from flywheel.report.kit.tables import Sheet
 from flywheel.report.labeling.facts import read_labeling, read_quality
 from flywheel.report.labeling.page import labeling_values
-from flywheel.report.overview.ahead import ahead_sheet, goals_sheet
+from flywheel.report.overview.ahead import ahead_sheet, goals_sheet, steps_sheet
 from flywheel.report.overview.archetype import archetype_sheet
 from flywheel.report.overview.facts import (
     OverviewFacts,
@@ -208,6 +208,7 @@ def assessment(loop: Loop, kept: Kept) -> tuple[OverviewFacts, tuple[Sheet, ...]
     (facts, assessed), is_old = kept.get("assessment", read)
     sheets = (
         goals_sheet(assessed),
+        steps_sheet(assessed),
         ahead_sheet(assessed),
         archetype_sheet(loop.project, facts, assessed),
         saved_sheet(facts.saved),

@@ -43,7 +43,7 @@ def test_a_fresh_project_says_of_every_section_what_will_be_here(loop):
 
 
 def test_a_year_that_has_all_shows_all(page):
-    assert page.count("<svg") == 9
+    assert page.count("<svg") == 10
     assert "ere will be" not in words(page)
 
 
