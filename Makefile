@@ -51,9 +51,8 @@ down:  ## stop the demos' servers
 # sets of servers shared two cores is run once more, by itself: a server on SQLite drops an event now and then.
 test:  ## check, then run every test with real servers
 	@$(MAKE) --no-print-directory -j 2 check .venv-label-studio/.stamp
-	@$(BIN)/pytest -q -n auto --dist loadfile --no-loadscope-reorder tests/golden tests/unit
-	@$(BIN)/pytest -q -n 4 --dist loadfile --no-loadscope-reorder tests/integration tests/nights || \
-		{ test $$? -eq 1 && $(BIN)/pytest -q --last-failed tests/integration tests/nights; }
+	@$(BIN)/pytest -q -n 4 --no-loadscope-reorder tests || \
+		{ test $$? -eq 1 && $(BIN)/pytest -q --last-failed tests; }
 
 check: .venv/.stamp  ## format, lint, types and size
 	@$(BIN)/ruff format --check .

@@ -35,6 +35,57 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+LONGEST = (
+    *("annotate/test_chaos.py", "test_schedule.py", "night/test_kill.py", "ops/test_faults.py"),
+    *("test_stack_runs.py", "test_automations.py", "test_namesakes.py", "ops/test_gpu_pool.py"),
+    *("ops/test_dashboard.py", "night/test_bad_input.py", "test_stack.py", "ops/test_storage.py"),
+    *("ops/test_flows.py", "test_postgres.py", "ops/test_upkeep.py", "night/test_commands.py"),
+    *(
+        "integration",
+        "nights",
+        "examples",
+        "unit",
+        "report",
+        "loop",
+        "evaluate",
+        "annotate",
+        "checks",
+    ),
+)
+"""files and folders that take long, the longest first: several processes end at about the same time,
+and what needs the processor fills the waits of what needs servers"""
+
+
+def _scope(nodeid: str) -> str:
+    """What one process runs: a file of tests with servers, a folder of unit tests, which share much."""
+    path = nodeid.partition("::")[0].partition("tests/")[2] or nodeid.partition("::")[0]
+    kind, _, rest = path.partition("/")
+    if kind in ("integration", "nights"):
+        return path
+    return rest.partition("/")[0] if "/" in rest else kind
+
+
+def _rank(nodeid: str) -> int:
+    scope = _scope(nodeid)
+    names = [scope, scope.partition("/")[2], scope.partition("/")[0]]
+    return min((LONGEST.index(name) for name in names if name in LONGEST), default=len(LONGEST))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: _rank(item.nodeid))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    from xdist.scheduler import LoadScopeScheduling  # noqa: PLC0415 - of the process that hands out
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return _scope(nodeid)
+
+    return Scheduling(config, log)
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     threadpool_limits(1)
     gc.freeze()

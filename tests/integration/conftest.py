@@ -32,19 +32,6 @@ CREDENTIALS = Credentials(
     prefect_auth="flywheel:password-of-the-tests",
 )
 PINS = Path(__file__).parents[2] / "docker/label-studio.txt"
-LONGEST = (
-    *("annotate/test_chaos.py", "test_schedule.py", "night/test_kill.py", "ops/test_faults.py"),
-    *("test_stack_runs.py", "test_automations.py", "test_namesakes.py", "ops/test_gpu_pool.py"),
-    *("ops/test_dashboard.py", "night/test_bad_input.py", "test_stack.py", "ops/test_storage.py"),
-    *("ops/test_flows.py", "test_postgres.py", "ops/test_upkeep.py", "night/test_commands.py"),
-)
-"""files that take long, the longest first"""
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes long, so that several processes end at about the same time."""
-    ranks = {Path(__file__).parent / name: rank for rank, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

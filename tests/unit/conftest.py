@@ -24,33 +24,6 @@ _dynamo.disable = lambda function, *_, **__: function
 _dynamo.graph_break = lambda: None
 
 
-LONGEST = ("examples", "unit", "report", "loop", "evaluate", "annotate", "checks", "serve", "cli")
-"""folders that take long, the longest first, so that several processes end at about the same time"""
-
-
-def _folder(nodeid: str) -> str:
-    """The part of the unit tests, or the other folder of tests, that a test is in."""
-    parts = nodeid.partition("::")[0].split("/")[1:-1]
-    return parts[1] if len(parts) > 1 else parts[0]
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    ranks = {folder: rank for rank, folder in enumerate(LONGEST)}
-    items.sort(key=lambda item: ranks.get(_folder(item.nodeid), len(ranks)))
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
-    """One process runs all tests of a folder, which share what takes long to import and to make."""
-    from xdist.scheduler import LoadScopeScheduling  # noqa: PLC0415 - of the process that hands out
-
-    class LoadFolderScheduling(LoadScopeScheduling):
-        def _split_scope(self, nodeid: str) -> str:
-            return _folder(nodeid)
-
-    return LoadFolderScheduling(config, log)
-
-
 @pytest.fixture(scope="session", autouse=True)
 def _quick(no_waiting: None) -> None:
     """No test waits for the disk."""
