@@ -19,10 +19,10 @@ ROOT = Path(__file__).parents[1]
 PARTS = ("flywheel", "flows")
 
 BUDGET = {
-    "lines of code": 49_986,
-    "lines of docstrings": 11_311,
-    "files": 407,
-    "settings": 116,
+    "lines of code": 49_800,
+    "lines of docstrings": 11_280,
+    "files": 384,
+    "settings": 118,
     "commands": 38,
 }
 """the most there may be; lower them as the numbers fall"""
