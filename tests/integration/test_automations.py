@@ -138,7 +138,7 @@ def burst(project):
 def test_all_is_registered_and_said(project):
     said = (project.directory / "said").read_text()
     assert len(deployments(project)) == 9
-    assert len(automations(project)) == 11
+    assert len(automations(project)) == 12
     assert "automations      11 created" in said
     assert "gpu-step/watchdog-gpu-step" in said
     assert "notifications    off" not in said
