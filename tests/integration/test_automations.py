@@ -139,7 +139,7 @@ def test_all_is_registered_and_said(project):
     said = (project.directory / "said").read_text()
     assert len(deployments(project)) == 9
     assert len(automations(project)) == 12
-    assert "automations      11 created" in said
+    assert "automations      12 created" in said
     assert "gpu-step/watchdog-gpu-step" in said
     assert "notifications    off" not in said
 
@@ -154,7 +154,7 @@ def test_doing_it_again_changes_nothing(project):
     before = automations(project), stack.running(project)
     said = []
     register(project, progress=said.append)
-    assert "automations      11 unchanged" in said
+    assert "automations      12 unchanged" in said
     assert sum("unchanged" in line for line in said) == 1 + 9
     assert (automations(project), stack.running(project)) == before
 
