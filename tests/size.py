@@ -19,10 +19,10 @@ ROOT = Path(__file__).parents[1]
 PARTS = ("flywheel", "flows")
 
 BUDGET = {
-    "lines of code": 49_800,
-    "lines of docstrings": 11_280,
-    "files": 384,
-    "settings": 118,
+    "lines of code": 50_030,
+    "lines of docstrings": 11_339,
+    "files": 387,
+    "settings": 119,
     "commands": 38,
 }
 """the most there may be; lower them as the numbers fall"""
