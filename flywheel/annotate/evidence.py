@@ -89,10 +89,10 @@ def weigh_evidence(
     task: Task,
     annotators: AnnotatorSettings,
     sample_ids: Sequence[str] = (),
-    window: int = _WINDOW,
+    window: int | None = None,
 ) -> Evidence:
-    """Weigh the newest annotations, and all annotations of the given samples."""
-    recent = recent_annotations(connection, window)
+    """Weigh the newest annotations, at most `window`, and all of the given samples."""
+    recent = recent_annotations(connection, window or _WINDOW)
     among = {
         annotation.sample_id for annotation in recent if annotation.purpose is not Purpose.GOLD
     }

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
@@ -18,15 +18,14 @@ if TYPE_CHECKING:
     from flywheel.task import Task
     from flywheel.testing import LedgerBuilder
 
-# An optimizer imports the compiler of torch for seconds, only to say what it must not compile.
-sys.modules["torch._dynamo"] = _dynamo = ModuleType("torch._dynamo")
-_dynamo.disable = lambda function, *_, **__: function
-_dynamo.graph_break = lambda: None
-
 
 @pytest.fixture(scope="session", autouse=True)
 def _quick(no_waiting: None) -> None:
-    """No test waits for the disk."""
+    """No test waits for the disk, nor for what torch imports to say what must not be compiled."""
+    compiler: Any = ModuleType("torch._dynamo")
+    compiler.disable = lambda function, *_, **__: function
+    compiler.graph_break = lambda: None
+    sys.modules.setdefault("torch._dynamo", compiler)
 
 
 @pytest.fixture

@@ -80,7 +80,7 @@ def test_every_step_has_its_page_on_the_prefect_server(artifacts):
 
 def test_the_summary_and_the_link_to_the_report_are_on_the_prefect_server(artifacts, story):
     assert "PROMOTE" in artifacts["begun-night"]
-    assert f"{story.project.server_url}/reports/" in artifacts["begun-report"]
+    assert f"{story.project.server_url}/pages/nights/" in artifacts["begun-report"]
 
 
 def test_the_model_server_shows_the_report_of_every_night(story):

@@ -88,7 +88,7 @@ def directory(tmp_path_factory, prefect_server, free_url):
     with get_client(sync_client=True) as client:
         flow_id = client.create_flow(flows.release.release)
         parameters = {"directory": str(folder)}
-        client.create_deployment(flow_id, name="operated", parameters=parameters)
+        client.create_deployment(flow_id, name="operated-release", parameters=parameters)
     with pytest.MonkeyPatch.context() as env:
         env.setenv("LABEL_STUDIO_API_KEY", "nobody asks for it")
         env.setenv("OMP_NUM_THREADS", "1")
