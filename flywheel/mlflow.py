@@ -80,7 +80,7 @@ class _Mirror:
         self, client: httpx.Client, project: Project, ledger: Ledger, blobs: Blobs
     ) -> None:
         self._client, self._blobs, self._ledger = client, blobs, ledger
-        self._name, self._project = project.name, project
+        self._name = project.name
         with ledger.read() as connection:
             self._owner = project_id(connection)
             self._releases = release_history(connection)
@@ -93,11 +93,11 @@ class _Mirror:
             httpx.HTTPError: MLflow does not answer, or refuses.
         """
         experiment = self._experiment()
-        runs = self._runs(experiment)
+        known = self._nights(experiment)
         with self._ledger.read() as connection:
-            missing = list(_missing(connection, set(runs)))
+            missing = list(_missing(connection, known))
         for report, decision, checkpoint in missing:
-            runs[str(report.night)] = self._write_run(experiment, report, decision, checkpoint)
+            self._write_run(experiment, report, decision, checkpoint)
         if self._releases:
             versions = self._versions()
             for release in self._releases:
@@ -125,8 +125,8 @@ class _Mirror:
                 "another project.name"
             )
 
-    def _runs(self, experiment: str) -> dict[str, str]:
-        """Night -> run, of the runs that are whole."""
+    def _nights(self, experiment: str) -> set[str]:
+        """The nights whose runs are whole."""
         found = self._ask(
             "POST",
             "runs/search",
@@ -135,18 +135,18 @@ class _Mirror:
             order_by=["attributes.start_time DESC"],
             max_results=10 * _MOST_NIGHTS,
         )
-        runs = [(_tag(run["data"], _NIGHT), run["info"]["run_id"]) for run in found.get("runs", [])]
-        return {night: run for night, run in runs if night is not None}
+        nights = {_tag(run["data"], _NIGHT) for run in found.get("runs", [])}
+        return {night for night in nights if night is not None}
 
     def _write_run(
         self, experiment: str, report: Report, decision: Decision, checkpoint: Checkpoint
-    ) -> str:
-        run = self._begin(experiment, f"night {report.night}", checkpoint)
+    ) -> None:
         tags = {
             _NIGHT: str(report.night),
             "flywheel.verdict": decision.verdict,
             "flywheel.reason": decision.reasons[0],
         }
+        run = self._begin(experiment, f"night {report.night}", checkpoint, tags)["run_id"]
         stamp = _milliseconds(checkpoint)
         measured = [
             {"key": key, "value": value, "timestamp": stamp, "step": step}
@@ -166,21 +166,20 @@ class _Mirror:
         self._ask(
             "POST", "runs/log-batch", run_id=run, params=params[:100], metrics=measured[:1000]
         )
-        # Whole from here on: its night is found by this tag only on a run that is finished.
-        self._ask("POST", "runs/log-batch", run_id=run, tags=_tags(tags))
-        self._end(run, checkpoint)
-        return run
+        self._end(run, checkpoint)  # whole from here on
 
-    def _begin(self, experiment: str, name: str, checkpoint: Checkpoint) -> str:
+    def _begin(
+        self, experiment: str, name: str, checkpoint: Checkpoint, tags: Mapping[str, str]
+    ) -> Json:
         made = self._ask(
             "POST",
             "runs/create",
             experiment_id=experiment,
             run_name=name,
             start_time=_milliseconds(checkpoint) - int(checkpoint.train_seconds * 1000),
-            tags=_tags({"flywheel.model": checkpoint.digest}),
+            tags=_tags({**tags, "flywheel.model": checkpoint.digest}),
         )
-        return str(made["run"]["info"]["run_id"])
+        return made["run"]["info"]
 
     def _end(self, run: str, checkpoint: Checkpoint) -> None:
         self._ask(
@@ -215,20 +214,19 @@ class _Mirror:
         """Upload the artifact of a release to a run of its own, and register it."""
         with self._ledger.read() as connection:
             checkpoint = get_checkpoint(connection, release.checkpoint_digest)
-        run = self._begin(experiment, f"release {release.number}", checkpoint)
-        info = self._ask("GET", "runs/get", run_id=run)["run"]["info"]
+        info = self._begin(experiment, f"release {release.number}", checkpoint, {})
         artifact = self._blobs.get(release.checkpoint_digest)
         if name_in_log(artifact) is None:  # else its weights are not ours to have
             for name, data in artifact_files(artifact).items():
                 self._upload(info["artifact_uri"], f"model/{name}", data)
-        self._end(run, checkpoint)
+        self._end(info["run_id"], checkpoint)
         tags = {_RELEASE: str(release.number), "flywheel.model": release.checkpoint_digest}
         made = self._ask(
             "POST",
             "model-versions/create",
             name=self._name,
             source=f"{info['artifact_uri']}/model",
-            run_id=run,
+            run_id=info["run_id"],
             tags=_tags(tags),
             description=release.reason,
         )

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 PARTS = ("flywheel", "flows")
 
 BUDGET = {
-    "lines of code": 50_030,
+    "lines of code": 50_029,
     "lines of docstrings": 11_339,
     "files": 387,
     "settings": 119,
