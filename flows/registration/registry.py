@@ -6,21 +6,20 @@ before anything is changed. A project is identified by its directory and the id 
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
-import yaml  # type: ignore[import-untyped]
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import DeploymentScheduleCreate
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
+from prefect.client.schemas.objects import ConcurrencyLimitConfig
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule
+from prefect.deployments.runner import DeploymentApplyError, EntrypointType
+from prefect.flows import load_flow_from_entrypoint
 
 from flows.registration.automations import (
     VARIABLE,
@@ -40,8 +39,6 @@ _OWN_ID = re.compile(rf"^{OWN_ID}: `(\w+)`$", re.MULTILINE)
 _TAG = "flywheel"  # every deployment in deployments/prefect.yaml has it
 _PAGE = 200
 _TIMEOUT_SECONDS = 10.0
-_OUTPUT_LINES = 15
-_PREFECT = (sys.executable, "-P", "-m", "prefect", "--no-prompt")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -180,30 +177,34 @@ def _check_name(client: SyncPrefectClient, project: Project, *, has_moved: bool)
 
 
 def _deploy(project: Project) -> None:
-    """Run prefect deploy on the manifest with the variables filled in.
-
-    The command looks for our flows in its working directory first, whatever -P says. So it runs in
-    an empty folder: the project's may have folders of these names.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "prefect.yaml"
-        file.write_text(
-            yaml.safe_dump(deployment_manifest(project, stack.own_id(project))), encoding="utf-8"
+    """Create or update what prefect.yaml lists, as prefect deploy does, which starts a process for it."""
+    for entry in deployment_manifest(project, stack.own_id(project))["deployments"]:
+        flow = load_flow_from_entrypoint(entry["entrypoint"])
+        pool, limit = entry["work_pool"], entry["concurrency_limit"]
+        deployment = flow.to_deployment(
+            name=entry["name"],
+            description=entry["description"],
+            tags=entry["tags"],
+            parameters=entry["parameters"],
+            schedules=[
+                DeploymentScheduleCreate(
+                    schedule=CronSchedule(cron=times["cron"], timezone=times["timezone"]),
+                    slug=times["slug"],
+                )
+                for times in entry.get("schedules", [])
+            ],
+            work_pool_name=pool["name"],
+            job_variables=pool.get("job_variables"),
+            concurrency_limit=ConcurrencyLimitConfig(**limit),
+            entrypoint_type=EntrypointType.MODULE_PATH,
         )
-        done = subprocess.run(
-            [*_PREFECT, "deploy", "--all", "--prefect-file", str(file)],
-            cwd=folder,
-            env=dict(os.environ),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    if done.returncode != 0:
-        output = (done.stdout + done.stderr).strip().splitlines()[-_OUTPUT_LINES:]
-        raise RefusedError(
-            f"prefect deploy for {project.name!r} failed; fix what it names and run "
-            "flywheel schedule again, it goes on from there:\n" + "\n".join(output)
-        )
+        try:
+            deployment.apply()
+        except DeploymentApplyError as error:
+            raise RefusedError(
+                f"Prefect refuses the deployment {entry['name']!r}: {error}; fix what it names and run "
+                "flywheel schedule again, it goes on from there"
+            ) from error
 
 
 def _wanted_names(after: dict[str, DeploymentResponse], project: Project) -> set[str]:

@@ -20,7 +20,7 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 import numpy as np
-from scipy import stats
+import scipy
 from sqlalchemy import Connection
 
 from flywheel.annotators.pace import measure_pace
@@ -86,7 +86,7 @@ def _bounds(errors: Array, value: float) -> tuple[float, float]:
         unseen = 1.0 - _TAIL ** (1.0 / number)
         return (1.0 - unseen) * value, (1.0 + (_UNSEEN - 1.0) * unseen) * value
     step = deviation / np.sqrt(number)
-    quantile = float(stats.t.isf(_TAIL, number - 1))
+    quantile = float(scipy.stats.t.isf(_TAIL, number - 1))
     skewness = float((errors**3).mean()) / deviation**3
     ends = [_unskewed(q, skewness, number) for q in (quantile, -quantile)]
     low = value - step * max(quantile, ends[0])
@@ -212,7 +212,7 @@ def _price(rows: Sequence[Costed], audience: str, project: Project) -> Price:
         assumed = project.cost.seconds_per_answer * _highest_rate(audience, project) / _HOUR
         return Price(mean=assumed, low=assumed, high=assumed, most=assumed, num_answers=0)
     number = _answers_of_a_night(project, mean.value)
-    noise = float(stats.norm.isf(_COST_TAIL)) * spread_of(money, given) / np.sqrt(number)
+    noise = float(scipy.stats.norm.isf(_COST_TAIL)) * spread_of(money, given) / np.sqrt(number)
     return Price(
         mean=mean.value,
         low=mean.low,

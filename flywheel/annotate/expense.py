@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from flywheel.annotate.cost import FEWEST, Costed, ratio
 from flywheel.records import Array, Estimate, Split
@@ -104,7 +104,7 @@ def trend(nights: Mapping[int, Expense]) -> Estimate | None:
     }
     if len(known) < FEWEST:
         return None
-    fitted = stats.linregress(list(known), np.log(list(known.values())))
-    half = float(stats.t.isf(_TAIL, len(known) - 2)) * fitted.stderr
+    fitted = scipy.stats.linregress(list(known), np.log(list(known.values())))
+    half = float(scipy.stats.t.isf(_TAIL, len(known) - 2)) * fitted.stderr
     value, low, high = np.expm1([fitted.slope, fitted.slope - half, fitted.slope + half]).tolist()
     return Estimate(value=value, low=low, high=high, num_samples=len(known))

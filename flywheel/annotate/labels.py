@@ -20,7 +20,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from scipy import special
+import scipy
 from sqlalchemy import Connection
 
 from flywheel.annotate.evidence import Answered, Evidence, by_sample, gold_results, weigh_evidence
@@ -256,7 +256,7 @@ def is_measured(num_right: int, num_gold: int) -> bool:
     Formula: the 0.05 quantile of Beta(right + 1, wrong + 1) is above 1/2: 4 of 4, or 7 of 8.
     """
     wrong = num_gold - num_right
-    return float(special.betaincinv(num_right + 1, wrong + 1, _TAIL)) > 0.5
+    return float(scipy.special.betaincinv(num_right + 1, wrong + 1, _TAIL)) > 0.5
 
 
 def words(

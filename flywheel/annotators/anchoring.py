@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+import scipy
 
 _TAIL = 0.025
 
@@ -144,7 +144,7 @@ def _wilson(arm: Sequence[Compared], tail: float) -> tuple[float, float, float]:
     """The share that agrees and its bounds."""
     agrees = np.array([one.agrees for one in arm], dtype=float)
     share, size = float(agrees.mean()), _effective(arm)
-    z = float(stats.norm.isf(tail))
+    z = float(scipy.stats.norm.isf(tail))
     centre = (share + z**2 / (2 * size)) / (1 + z**2 / size)
     half = z / (1 + z**2 / size) * math.sqrt(share * (1 - share) / size + z**2 / (4 * size**2))
     return share, max(0.0, centre - half), min(1.0, centre + half)

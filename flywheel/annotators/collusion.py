@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from flywheel.annotators.opinions import Opinions
 from flywheel.records import Array
@@ -152,7 +152,7 @@ def _look(packed: Opinions, alternatives: float, voices: Mapping[str, str]) -> l
     if not len(found.number):
         return []
     chance = found.doubled / found.number
-    p_values = stats.binom.sf(np.ceil(found.agreeing - 1e-9) - 1, found.number, chance)
+    p_values = scipy.stats.binom.sf(np.ceil(found.agreeing - 1e-9) - 1, found.number, chance)
     pairs = [
         SharedMistakes(
             annotators=(packed.annotators[found.first[at]], packed.annotators[found.second[at]]),

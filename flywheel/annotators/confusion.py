@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy import special
+import scipy
 
 from flywheel.records import Array
 
@@ -66,11 +66,13 @@ def confusions(named: Named, truth: Array, means: Array) -> Array:
     matrices = []
     for place, size in enumerate(_SIZES):
         prior, rows = size * usual, counts.sum(axis=2)
-        log_belief[:, place] += (special.gammaln(size) - special.gammaln(size + rows)).sum(axis=1)
-        gained = special.gammaln(prior + counts) - special.gammaln(prior)
+        log_belief[:, place] += (
+            scipy.special.gammaln(size) - scipy.special.gammaln(size + rows)
+        ).sum(axis=1)
+        gained = scipy.special.gammaln(prior + counts) - scipy.special.gammaln(prior)
         log_belief[:, place] += gained.sum(axis=(1, 2))
         matrices.append((prior + counts) / (size + rows)[:, :, None])
-    belief = special.softmax(log_belief, axis=1)
+    belief = scipy.special.softmax(log_belief, axis=1)
     return np.asarray(np.einsum("ps,spka->pka", belief, np.array(matrices)))
 
 
@@ -86,7 +88,7 @@ def truths(named: Named, confused: Array, shares: Array) -> Array:
     found = np.where(named.is_possible, np.log(shares), -np.inf)
     for name in range(len(shares)):
         found[:, name] += np.bincount(named.sample, said[:, name], len(found))
-    return np.asarray(special.log_softmax(found, axis=1))
+    return np.asarray(scipy.special.log_softmax(found, axis=1))
 
 
 def evidence(named: Named, log_truth: Array, confused: Array, same_voice: Array) -> Array:
@@ -110,7 +112,7 @@ def evidence(named: Named, log_truth: Array, confused: Array, same_voice: Array)
     diagonal = np.einsum("pkk->pk", confused)[named.person]
     wrong = others + said - np.log1p(-np.minimum(diagonal, 1 - 1e-9))
     np.put_along_axis(wrong, named.name[:, None], -np.inf, axis=1)
-    return np.asarray(right - special.logsumexp(wrong, axis=1))
+    return np.asarray(right - scipy.special.logsumexp(wrong, axis=1))
 
 
 def _counts(named: Named, truth: Array, num_annotators: int) -> Array:
@@ -146,7 +148,9 @@ def _shrunk(counts: Array) -> Array:
     """(N,) shares of the counts, each prior size mixed in by its Dirichlet-multinomial chance."""
     size, total = len(counts), counts.sum()
     prior = _PAIR_SIZES[:, None]
-    likely = special.gammaln(prior * size) - special.gammaln(prior * size + total)
-    likely = likely[:, 0] + (special.gammaln(prior + counts) - special.gammaln(prior)).sum(axis=1)
+    likely = scipy.special.gammaln(prior * size) - scipy.special.gammaln(prior * size + total)
+    likely = likely[:, 0] + (
+        scipy.special.gammaln(prior + counts) - scipy.special.gammaln(prior)
+    ).sum(axis=1)
     shares = (prior + counts) / (prior * size + total)
-    return np.asarray(special.softmax(likely) @ shares)
+    return np.asarray(scipy.special.softmax(likely) @ shares)

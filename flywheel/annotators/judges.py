@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy import special
+import scipy
 
 from flywheel.annotators import confusion
 from flywheel.annotators.opinions import Opinions
@@ -71,8 +71,8 @@ def log_odds(groups: Groups, support: Array, theta: float) -> Array:
 
 def _coincidence(votes: Array, total: Array, theta: float) -> Array:
     seats = np.maximum(votes, 1.0)  # a share of a voice is no less likely to be alone than a voice
-    rising = special.gammaln(theta + total) - special.gammaln(theta + total - votes)
-    return np.asarray(rising - special.gammaln(seats))
+    rising = scipy.special.gammaln(theta + total) - scipy.special.gammaln(theta + total - votes)
+    return np.asarray(rising - scipy.special.gammaln(seats))
 
 
 def chances(groups: Groups, odds: Array) -> Array:
@@ -103,7 +103,9 @@ def _log_likelihood(groups: Groups, support: Array, theta: float) -> float:
         return 0.0
     odds = np.minimum(log_odds(groups, support, theta), _LARGEST_LOG_ODDS)
     total, number = groups.total(groups.votes), groups.total(np.ones(len(support)))
-    log_none = number * np.log(theta) + special.gammaln(theta) - special.gammaln(theta + total)
+    log_none = (
+        number * np.log(theta) + scipy.special.gammaln(theta) - scipy.special.gammaln(theta + total)
+    )
     return float(np.sum(log_none + np.log1p(groups.total(np.exp(odds)))))
 
 
@@ -176,7 +178,7 @@ class GroupJudge:
             means: (P,) reliability of each person.
         """
         packed, weight = self.packed, self._voices.weight
-        logit = special.logit(means)[packed.person]
+        logit = scipy.special.logit(means)[packed.person]
         support = np.bincount(packed.group, weight * logit, len(self.chances))
         if self._looks % _SPREAD_EVERY == 1:
             self._theta = fit_theta(self._groups, support)

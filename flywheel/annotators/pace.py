@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from flywheel.records import Array
 
@@ -107,7 +107,7 @@ def _fit(logs: Array) -> _Honest:
     deviation = max(float(high - low) / _QUARTILES, 1e-3)
     cap = min(max(math.exp(_DEVIATIONS * deviation), _FACTORS[0]), _FACTORS[1])
     distance = math.log(cap) / deviation
-    kept = float(stats.norm.cdf(distance - deviation) / stats.norm.cdf(distance))
+    kept = float(scipy.stats.norm.cdf(distance - deviation) / scipy.stats.norm.cdf(distance))
     return _Honest(cap=cap, kept=max(kept, _LEAST_KEPT))
 
 
@@ -135,5 +135,5 @@ def _interval(minutes: Array, mean: float) -> tuple[float, float]:
     own = float(minutes.var(ddof=1) / minutes.mean() ** 2) / number
     spread = float(_logs(minutes).var(ddof=1))
     error = math.sqrt(max(own, spread / number + spread**2 / (2 * (number - 1))))
-    factor = math.exp(min(float(stats.t.isf(_TAIL, number - 1)) * error, _MOST_LOG))
+    factor = math.exp(min(float(scipy.stats.t.isf(_TAIL, number - 1)) * error, _MOST_LOG))
     return mean / factor, mean * factor

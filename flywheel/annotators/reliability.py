@@ -18,7 +18,7 @@ from functools import cache
 from typing import NamedTuple
 
 import numpy as np
-from scipy import sparse, special, stats
+import scipy
 
 from flywheel.annotators.collusion import SharedMistakes, shared_mistakes, voices_of
 from flywheel.annotators.judges import GroupJudge, NameJudge, Voices
@@ -84,12 +84,12 @@ def fit_tier(likelihoods: Array, expected: float) -> Tier:
     with e the expected mean; the size uniform in its logarithm between 1 and 100.
     """
     priors = _priors()
-    hyper = stats.beta(_FIRMNESS * expected, _FIRMNESS * (1.0 - expected)).pdf(_MEANS)
+    hyper = scipy.stats.beta(_FIRMNESS * expected, _FIRMNESS * (1.0 - expected)).pdf(_MEANS)
     hyper = np.repeat(hyper, len(_SIZES))
     top = likelihoods.max(axis=1, keepdims=True)
     marginal = np.log(np.exp(likelihoods - top) @ priors)  # (P, H)
     weight = np.log(hyper) + marginal.sum(axis=0)
-    weight -= special.logsumexp(weight)
+    weight -= scipy.special.logsumexp(weight)
     # Under each mean and size the posterior is likelihood times prior over the marginal.
     mixed = np.exp(weight - marginal) @ priors.T  # (P, R)
     log_density = likelihoods - top + np.log(np.maximum(mixed, _TINY))
@@ -113,7 +113,9 @@ def _normalised(log_density: Array) -> Array:
 def _priors() -> Array:
     """(R, H) mass of each point under the Beta of each mean and size."""
     means, sizes = (axis.ravel() for axis in np.meshgrid(_MEANS, _SIZES, indexing="ij"))
-    mass = np.diff(stats.beta(means * sizes, (1 - means) * sizes).cdf(_EDGES[:, None]), axis=0)
+    mass = np.diff(
+        scipy.stats.beta(means * sizes, (1 - means) * sizes).cdf(_EDGES[:, None]), axis=0
+    )
     return np.asarray(np.maximum(mass, _TINY))
 
 
@@ -143,8 +145,8 @@ def stretches(packed: Opinions, weight: Array, chances: Array, means: Array) -> 
     if not number or number > _MOST_ANNOTATORS:
         return np.ones(number)
     shape = (len(chances), number)
-    members = sparse.csr_matrix((weight, (packed.group, packed.person)), shape=shape)
-    expected = sparse.csr_matrix(
+    members = scipy.sparse.csr_matrix((weight, (packed.group, packed.person)), shape=shape)
+    expected = scipy.sparse.csr_matrix(
         (weight * chances[packed.group], (packed.sample, packed.person)),
         shape=(len(packed.samples), number),
     )
@@ -161,9 +163,10 @@ def stretches(packed: Opinions, weight: Array, chances: Array, means: Array) -> 
 
 def stretched(bounds: tuple[float, float], mean: float, factor: float) -> tuple[float, float]:
     """Bounds as many times as far from the mean, on the scale of the logit."""
-    middle = special.logit(mean)
+    middle = scipy.special.logit(mean)
     low, high = (
-        float(special.expit(middle + factor * (special.logit(bound) - middle))) for bound in bounds
+        float(scipy.special.expit(middle + factor * (scipy.special.logit(bound) - middle)))
+        for bound in bounds
     )
     return low, high
 
@@ -308,7 +311,10 @@ def _doubted(packed: Opinions, means: Array) -> Array:
     number, is_gold = len(means), ~np.isnan(packed.is_right)
     asked = np.bincount(packed.person, is_gold, number)
     right = np.bincount(packed.person, np.nan_to_num(packed.is_right), number)
-    tails = (stats.binom.cdf(right, asked, means), stats.binom.sf(right - 1, asked, means))
+    tails = (
+        scipy.stats.binom.cdf(right, asked, means),
+        scipy.stats.binom.sf(right - 1, asked, means),
+    )
     is_doubted = np.minimum(*tails) < _CONTRADICTION / (2 * max(number, 1))
     return np.asarray(is_doubted[packed.person] & ~is_gold)
 

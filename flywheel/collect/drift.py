@@ -15,7 +15,7 @@ from statistics import mode
 from typing import NamedTuple
 
 import numpy as np
-from scipy import linalg
+import scipy
 from sqlalchemy import Connection
 
 from flywheel.ledger import Ledger
@@ -210,7 +210,7 @@ def _directions(rows: Array) -> Array:
     """Return (D, K) directions: those in which rows (N, D) vary most, and random ones."""
     width = rows.shape[1]
     centred = rows - rows.mean(axis=0)
-    variances, vectors = linalg.eigh(centred.T @ centred / len(rows))
+    variances, vectors = scipy.linalg.eigh(centred.T @ centred / len(rows))
     principal = vectors[:, ::-1][:, :_PRINCIPAL]
     number = min(_DIRECTIONS - _PRINCIPAL, width)  # as many as there are say everything
     scales = np.sqrt(np.maximum(variances, 1e-6 * max(float(variances[-1]), 1e-12)))

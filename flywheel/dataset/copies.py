@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import digamma
+import scipy
 
 from flywheel.records import Array, DatasetRow, Split
 
@@ -256,7 +256,7 @@ def _limits(distances: Array) -> Array:
     widths = np.log(outer / np.maximum(inner, 1e-30))
     middle = np.median(widths)  # of a single row the width is within 25 %
     widths = np.maximum(middle, (widths + middle) / 2)
-    per_width = np.log((k - 1) / _CHANCE) / (digamma(k) - digamma(half))
+    per_width = np.log((k - 1) / _CHANCE) / (scipy.special.digamma(k) - scipy.special.digamma(half))
     limits[is_measured] = outer * np.exp(-widths * per_width)
     return limits
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy import special
+import scipy
 
 from flywheel.records import Array, Estimate
 
@@ -93,7 +93,7 @@ class LearningCurve:
         rows = self.parameters
         more = max(labels - self.first, 0.0) / (self.first * np.exp(rows[:, 3]))
         shapes = np.stack([shape.of(more, np.exp(rows[:, 2])) for shape in _FAMILIES])
-        stays = special.expit(rows[:, 1])
+        stays = scipy.special.expit(rows[:, 1])
         shape = stays + (1 - stays) * shapes[self.family, np.arange(len(rows))]
         values: Array = self.optimum + self.sign * self.scale * np.exp(rows[:, 0]) * shape
         return values
@@ -101,7 +101,7 @@ class LearningCurve:
     def _labels(self, value: float | Array) -> Array:
         """Return (C,) labels at which each curve reaches a value, or its own; infinity: at none."""
         rows = self.parameters
-        stays = special.expit(rows[:, 1])
+        stays = scipy.special.expit(rows[:, 1])
         loss = (value - self.optimum) * self.sign / (self.scale * np.exp(rows[:, 0]))
         share = np.minimum(
             (loss - stays) / (1 - stays), 1.0
@@ -158,7 +158,7 @@ def fit_curve(
     case = _Case(labels, losses, errors, typical, max(float(losses[0]), typical))
     rng = np.random.default_rng(0)  # the same nights always have the same forecast
     drawn = [case.draw(family.of, rng) for family in _FAMILIES]
-    evidence = special.softmax([one.evidence for one in drawn])
+    evidence = scipy.special.softmax([one.evidence for one in drawn])
     family = rng.choice(len(drawn), _KEPT, p=evidence)
     parameters = np.empty((_KEPT, len(_MEAN)))
     for number, one in enumerate(drawn):
@@ -210,21 +210,21 @@ class _Case(NamedTuple):
             rows = mean + steps @ root.T
             proposed = -(_FREEDOM + size) / 2 * np.log1p((steps**2).sum(axis=1) / _FREEDOM)
             logs = self._posterior(rows, family) - proposed + np.log(np.diag(root)).sum()
-            heat, weights = 1.0, special.softmax(logs)
+            heat, weights = 1.0, scipy.special.softmax(logs)
             while 1 / (weights**2).sum() < _LEAST_WEIGHT:  # few draws fit: first come nearer
                 heat *= 0.7
-                weights = special.softmax(heat * logs)
+                weights = scipy.special.softmax(heat * logs)
             mean = weights @ rows
             covariance = _WIDER * ((rows - mean).T @ ((rows - mean) * weights[:, None]))
-        evidence = float(special.logsumexp(logs) - math.log(_DRAWS))
-        return _Drawn(np.clip(rows, _LEAST, _MOST), special.softmax(logs), evidence)
+        evidence = float(scipy.special.logsumexp(logs) - math.log(_DRAWS))
+        return _Drawn(np.clip(rows, _LEAST, _MOST), scipy.special.softmax(logs), evidence)
 
     def _posterior(self, rows: Array, family: Callable[..., Array]) -> Array:
         """Return (N,) logarithms, up to a constant."""
         prior = -0.5 * (((rows - _MEAN) / _DEVIATION) ** 2).sum(axis=1)
         ratio, stays, exponent, scale, scatter, shared = np.clip(rows, _LEAST, _MOST).T[..., None]
         more = (self.labels - self.labels[0]) / (self.labels[0] * np.exp(scale))
-        share = special.expit(stays)
+        share = scipy.special.expit(stays)
         curves = self.scale * np.exp(ratio) * (share + (1 - share) * family(more, np.exp(exponent)))
         curves = curves + math.sqrt(_SHARED) * self.errors * shared
         variances = (1 - _SHARED) * self.errors**2 + (self.typical * np.exp(scatter)) ** 2

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from flywheel.metrics.eprocess import log_factors
 from flywheel.records import Array, FreshOutcomes
@@ -123,10 +123,12 @@ class _Case:
         """Probability that the evidence of so many labels reaches the threshold."""
         even = min(labels, self.leaning.after)
         parts = ((even, self.discordance), (labels - even, self.leaning.discordance))
-        chance = np.convolve(*(stats.binom.pmf(np.arange(n + 1), n, share) for n, share in parts))
+        chance = np.convolve(
+            *(scipy.stats.binom.pmf(np.arange(n + 1), n, share) for n, share in parts)
+        )
         counts = np.flatnonzero(chance > _NEGLIGIBLE)
         wins = self._wins_needed(counts, labels)
-        chances = stats.binom.sf(wins - 1, counts, (1 + self.gain / self.discordance) / 2)
+        chances = scipy.stats.binom.sf(wins - 1, counts, (1 + self.gain / self.discordance) / 2)
         return float(chance[counts] @ chances)
 
     def _wins_needed(self, counts: Array, labels: int) -> Array:

@@ -12,7 +12,7 @@ import operator
 from collections.abc import Callable
 
 import numpy as np
-from scipy import special
+import scipy
 
 from flywheel.errors import SettingsError
 from flywheel.evaluate.intervals import kish_size
@@ -136,7 +136,7 @@ def _start_size(allowed: float, tail: float, total: float) -> float:
     """
     fewest = math.log(tail) / math.log1p(-allowed)
     sizes = fewest * np.geomspace(1, 50, 500)
-    bounds = special.betainccinv(sizes * allowed / 4 + 1, sizes * (1 - allowed / 4), tail)
+    bounds = scipy.special.betainccinv(sizes * allowed / 4 + 1, sizes * (1 - allowed / 4), tail)
     return max(fewest, min(float(sizes[np.argmax(bounds <= allowed)]), total / 2))
 
 
@@ -164,7 +164,7 @@ def _bound(failures: Array, weights: Array, clusters: Array, tail: float) -> flo
         if variance > 0
         else kish_size(weights)
     )
-    bound = float(special.betainccinv(rate * size + 1, size * (1 - rate), tail))
+    bound = float(scipy.special.betainccinv(rate * size + 1, size * (1 - rate), tail))
     return max(bound, floor)
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy import sparse, stats
+import scipy
 
 from flywheel.evaluate.intervals import student
 from flywheel.metrics.compiled import Statistic, needed
@@ -39,7 +39,7 @@ class Pool:
     """the scores of the cells, (K,) each"""
     copies: Array
     """(J,) int64, units of each kind"""
-    spread: sparse.csr_array
+    spread: scipy.sparse.csr_array
     """(J, K), the weight that one unit of a kind adds to each cell"""
 
     @property
@@ -68,7 +68,7 @@ def make_pool(tables: Sequence[ScoreTable], weights: Array, clusters: Array) -> 
     return Pool(
         tables=tuple({name: table[name][first] for name in table} for table in tables),
         copies=copies,
-        spread=sparse.csr_array((added, (units, places)), shape=(len(starts), len(first))),
+        spread=scipy.sparse.csr_array((added, (units, places)), shape=(len(starts), len(first))),
     )
 
 
@@ -147,12 +147,12 @@ def _weigh(pool: Pool, counts: Array) -> Array:
     return np.ascontiguousarray((pool.spread.T @ counts.T).T)
 
 
-def _group(copies: Array, rng: np.random.Generator) -> sparse.csr_array:
+def _group(copies: Array, rng: np.random.Generator) -> scipy.sparse.csr_array:
     """(G, J): how many units of each kind are in each group."""
     units = rng.permutation(np.repeat(np.arange(len(copies)), copies))
     groups = np.arange(len(units)) % _MOST_GROUPS
     shape = (_MOST_GROUPS, len(copies))
-    return sparse.csr_array((np.ones(len(units)), (groups, units)), shape=shape)
+    return scipy.sparse.csr_array((np.ones(len(units)), (groups, units)), shape=shape)
 
 
 _RESAMPLES = 4_000
@@ -298,9 +298,9 @@ def _bca(
         skewness = times @ influence**3 / 6
         scale = (times @ influence**2) ** 1.5
         acceleration = skewness / scale if scale > 0 else 0.0
-        bias = stats.norm.ppf(below)
-        reach = bias + stats.norm.ppf([tail, 1 - tail])
-        levels = stats.norm.cdf(bias + reach / (1 - acceleration * reach))
+        bias = scipy.stats.norm.ppf(below)
+        reach = bias + scipy.stats.norm.ppf([tail, 1 - tail])
+        levels = scipy.stats.norm.cdf(bias + reach / (1 - acceleration * reach))
     if not np.isfinite(levels).all() or (acceleration * reach >= 1).any():
         return math.nan, math.nan
     low, high = np.quantile(resampled, levels)

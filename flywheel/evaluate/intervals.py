@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy import optimize, stats
+import scipy
 
 from flywheel.records import Array
 
@@ -58,7 +58,7 @@ def wilson(values: Array, weights: Array, tail: float, clusters: Array | None = 
 
 def wilson_bounds(p: float, size: float, tail: float) -> _Bounds:
     """Wilson's score interval for a share of so many samples, which need not be a whole number."""
-    z = float(stats.norm.isf(tail))
+    z = float(scipy.stats.norm.isf(tail))
     centre = (p + z**2 / (2 * size)) / (1 + z**2 / size)
     half = z / (1 + z**2 / size) * math.sqrt(p * (1 - p) / size + z**2 / (4 * size**2))
     return max(0.0, centre - half), min(1.0, centre + half)
@@ -90,7 +90,7 @@ def tango(
         size = _kish_of_clusters(weights, clusters)
     better = size * float(weights[differences > 0].sum()) / total
     worse = size * float(weights[differences < 0].sum()) / total
-    z = float(stats.norm.isf(tail))
+    z = float(scipy.stats.norm.isf(tail))
     return _tango_low(better, worse, size, z), -_tango_low(worse, better, size, z)
 
 
@@ -108,7 +108,7 @@ def _tango_low(better: float, worse: float, size: float, z: float) -> float:
     if excess(-1.0) <= 0:
         return -1.0
     # At the point estimate excess is below 0, at -1 it is above: the root lies between.
-    return float(optimize.brentq(excess, -1.0, (better - worse) / size, xtol=1e-10))
+    return float(scipy.optimize.brentq(excess, -1.0, (better - worse) / size, xtol=1e-10))
 
 
 def student(values: Array, weights: Array, tail: float) -> _Bounds:
@@ -121,7 +121,7 @@ def student(values: Array, weights: Array, tail: float) -> _Bounds:
     n, mean = len(values), float(np.average(values, weights=weights))
     errors = weights * (values - mean)
     variance = float((errors**2).sum()) / float(weights.sum()) ** 2 * n / (n - 1)
-    half = float(stats.t.isf(tail, max(kish_size(weights) - 1, 1.0))) * math.sqrt(variance)
+    half = float(scipy.stats.t.isf(tail, max(kish_size(weights) - 1, 1.0))) * math.sqrt(variance)
     return mean - half, mean + half
 
 
@@ -148,5 +148,5 @@ def _design_effect(errors: Array, weights: Array, tail: float, clusters: Array |
     independent = float(((weights * errors) ** 2).sum()) * n / (n - 1)
     clustered = float(((totals * means) ** 2).sum()) * number / (number - 1)
     freedom = max(kish_size(totals) - 1, 1.0)
-    ratio = float(stats.t.isf(tail, freedom) / stats.norm.isf(tail))
+    ratio = float(scipy.stats.t.isf(tail, freedom) / scipy.stats.norm.isf(tail))
     return max(1.0, clustered / independent if independent > 0 else 1.0) * ratio**2

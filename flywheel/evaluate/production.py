@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from flywheel.evaluate.intervals import by_cluster, kish_size, wilson_bounds
 from flywheel.evaluate.stats import FEWEST_SAMPLES, Measured, estimate
@@ -72,7 +72,7 @@ def production_estimate(
     Formula: batches are strata, Hajek's mean sum_b (N_b / N) sum_S(y / pi) / sum_S(1 / pi), so
     that a batch counts by its population and not by how many of its labels are back; written as
     weights w = (1 / pi) N_b / sum_S(1 / pi), under which any statistic is computed and
-    `stats.estimate` gives the interval: Wilson's on the effective size for a rate, a bootstrap for
+    `scipy.stats.estimate` gives the interval: Wilson's on the effective size for a rate, a bootstrap for
     anything but a mean. A batch without labels is left out, and one with fewer than 5 is joined with
     its neighbour. `assisted` is from `_assisted`. `naive` weighs all labels equally, including those
     of hard cases.
@@ -236,7 +236,7 @@ def _sampling_variance(rest: Array, weights: Array, clusters: Array, num_fitted:
     if len(means) == len(errors):
         return alone
     freedom = max(kish_size(totals) - 1, 1.0)
-    ratio = float(stats.t.isf(_TAIL, freedom) / stats.norm.isf(_TAIL))
+    ratio = float(scipy.stats.t.isf(_TAIL, freedom) / scipy.stats.norm.isf(_TAIL))
     return max(alone, _squares(means, totals, num_fitted)) * ratio**2
 
 

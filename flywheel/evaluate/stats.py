@@ -13,7 +13,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from flywheel.evaluate.bootstrap import Contrast, bootstrap, bootstrap_mean, make_pool
 from flywheel.evaluate.intervals import by_cluster, kish_size, student, tango, wilson
@@ -221,7 +221,7 @@ def _other_bounds(
     if resampled.error <= _ROUNDING * abs(value):
         unseen = _unseen_rows if contrast.statistic.has_functions else _unseen_by
         return unseen(contrast, _share(totals, tail))
-    half = float(stats.t.isf(tail, max(kish_size(totals) - 1, 1.0))) * resampled.error
+    half = float(scipy.stats.t.isf(tail, max(kish_size(totals) - 1, 1.0))) * resampled.error
     # fmin and fmax skip BCa bounds that are undefined (NaN).
     return float(np.fmin(resampled.low, value - half)), float(np.fmax(resampled.high, value + half))
 

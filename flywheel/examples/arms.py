@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from flywheel.dataset.outcomes import Trust
 from flywheel.evaluate.scoring import score_one
@@ -288,7 +288,7 @@ def paired_interval(gains: Array) -> tuple[float, float, float]:
     mean = float(gains.mean())
     if len(gains) < 2:
         return mean, float("-inf"), float("inf")
-    half = stats.t.ppf(0.975, len(gains) - 1) * gains.std(ddof=1) / np.sqrt(len(gains))
+    half = scipy.stats.t.ppf(0.975, len(gains) - 1) * gains.std(ddof=1) / np.sqrt(len(gains))
     return mean, mean - float(half), mean + float(half)
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
+import scipy
 
 from flywheel.errors import TaskError
 from flywheel.records import Array, Json, same_json
@@ -68,7 +68,7 @@ class Matching:
         near = same & (likeness >= self.least - _ROUNDING)
         # Each pair is worth more than all differences of likeness together.
         worth = np.where(near, 1.0 + likeness / (1 + min(near.shape)), 0.0)
-        rows, columns = linear_sum_assignment(worth, maximize=True)
+        rows, columns = scipy.optimize.linear_sum_assignment(worth, maximize=True)
         pairs = zip(rows.tolist(), columns.tolist(), strict=True)
         return {column: row for row, column in pairs if near[row, column]}
 

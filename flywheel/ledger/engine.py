@@ -21,11 +21,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import uuid4
 
-from alembic import command
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from alembic.util import CommandError
 from sqlalchemy import (
     URL,
     Connection,
@@ -34,8 +29,10 @@ from sqlalchemy import (
     event,
     func,
     insert,
+    inspect,
     make_url,
     select,
+    text,
     update,
 )
 from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError, OperationalError
@@ -77,6 +74,8 @@ def read_renames(connection: Connection) -> Renamer:
 _MIGRATIONS = Path(__file__).with_name("migrations")
 _BUSY_SECONDS = 30
 _READ_ONLY = "flywheel_read_only"
+_REVISION_DIGITS = 4
+"""of a migration, which the name of its file begins with"""
 _MIGRATION_LOCK = 7_305_118
 """Any number that only we use: of PostgreSQL's advisory lock."""
 _NOTICED = {
@@ -135,13 +134,9 @@ class Ledger:
                 f"storage.ledger = {engine.url!r} is no ledger: {getattr(error, 'orig', error)}; "
                 "name another file or database, or restore this one from a back-up"
             ) from error
-        except CommandError as error:
+        except SettingsError:
             engine.dispose()
-            raise SettingsError(
-                f"storage.ledger = {engine.url!r} was written by another version of flywheel, "
-                f"newer than this or from before the first release: {error}. "
-                "Install the version that wrote it, or name another ledger"
-            ) from error
+            raise
         return cls(engine, scratch)
 
     @property
@@ -299,31 +294,48 @@ def _use_wal(connection: sqlite3.Connection) -> None:
 
 
 @cache
-def _head() -> str | None:
-    """The newest migration; Alembic compiles all of them to find out."""
-    return ScriptDirectory.from_config(_config()).get_current_head()
+def _head() -> str:
+    """The newest migration, by the names of the files."""
+    return max(file.name for file in (_MIGRATIONS / "versions").glob("*.py"))[:_REVISION_DIGITS]
 
 
-def _config() -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
-    return config
+def _revision(connection: Connection) -> str | None:
+    """The migration that the schema is at; Alembic's own question takes half a second to import."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    found: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    return found
 
 
 def _migrate(engine: Engine) -> None:
-    """Bring the schema up to date; asks first, since Alembic's own start takes longer."""
+    """Bring the schema up to date.
+
+    Raises:
+        SettingsError: a revision that this version does not know.
+    """
     with engine.execution_options(**{_READ_ONLY: True}).connect() as connection:
-        if MigrationContext.configure(connection).get_current_revision() == _head():
+        if _revision(connection) == _head():
             return
-    config = _config()
+    from alembic import command  # noqa: PLC0415 - see _revision
+    from alembic.config import Config  # noqa: PLC0415 - see _revision
+    from alembic.util import CommandError  # noqa: PLC0415 - see _revision
+
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     with engine.begin() as connection:
+        config.attributes["connection"] = connection
         if connection.dialect.name == "postgresql":  # two that open a new ledger at once
             connection.execute(select(func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
-        context = MigrationContext.configure(connection)
-        if context.get_current_revision() is None:
+        if _revision(connection) is None:
             serving_tables.incomplete.metadata.create_all(connection, checkfirst=False)
             draw_identity(connection)
-            context.stamp(ScriptDirectory.from_config(config), "head")
+            command.stamp(config, "head")
             return
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        try:
+            command.upgrade(config, "head")
+        except CommandError as error:
+            raise SettingsError(
+                f"storage.ledger = {engine.url!r} was written by another version of flywheel, "
+                f"newer than this or from before the first release: {error}. "
+                "Install the version that wrote it, or name another ledger"
+            ) from error

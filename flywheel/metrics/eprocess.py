@@ -13,7 +13,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from flywheel.errors import TaskError
 from flywheel.records import Array, FreshOutcomes, Watch
@@ -197,4 +197,4 @@ def watch(before: Watch, failed: Sequence[bool], nights: float) -> Watch:
 def rate_bound(known: Watch) -> float:
     """Return the rate of failures that the reference is taken for, 0..1."""
     bad, good = known.num_reference_failed, known.num_reference - known.num_reference_failed
-    return float(stats.beta.ppf(1 - _UNSURE, bad + 1, good)) if good else 1.0
+    return float(scipy.stats.beta.ppf(1 - _UNSURE, bad + 1, good)) if good else 1.0

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeVar
 
 import numpy as np
-from scipy.stats import rankdata
+import scipy
 from sqlalchemy import Connection
 
 from flywheel.ledger.batches import held_groups, newest_choices
@@ -172,7 +172,7 @@ def _strength(suspects: Sequence[Suspect], seen: _Seen) -> Array:
     accused = np.array([one.failure is not None for one in suspects], dtype=bool)
     doubt = np.array([seen.doubt[one.sample_id] for one in suspects])
     strength = np.zeros(len(suspects))
-    strength[accused] = (rankdata(doubt[accused]) - 0.5) / max(int(accused.sum()), 1)
+    strength[accused] = (scipy.stats.rankdata(doubt[accused]) - 0.5) / max(int(accused.sum()), 1)
     found: Array = np.maximum(strength, [one.contradiction for one in suspects])
     return found
 

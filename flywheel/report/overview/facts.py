@@ -21,7 +21,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 
 import numpy as np
-from scipy import stats
+import scipy
 from sqlalchemy import Connection
 
 from flywheel.annotate.evidence import slices_of
@@ -223,8 +223,8 @@ def fix_times(waits: Iterable[Wait], now: datetime) -> FixTimes | None:
     )
     if (~is_open).sum() < _FEWEST_FIXED:
         return None
-    data = stats.CensoredData.right_censored(days, is_open)
-    survival = stats.ecdf(data).sf
+    data = scipy.stats.CensoredData.right_censored(days, is_open)
+    survival = scipy.stats.ecdf(data).sf
     with warnings.catch_warnings():  # SciPy warns where S is 0 or 1; handled below
         warnings.simplefilter("ignore")
         band = survival.confidence_interval(0.95, method="log-log")

@@ -109,10 +109,16 @@ def test_an_honest_one_gets_a_better_model_promoted_once_gold_has_vouched_for_he
 
 
 def test_without_gold_questions_the_promotion_is_held():
-    """Else night 3 releases a model that is right on .70 of the points, where the first is on .91."""
-    course = run(0, 12, is_wrong=True, gold_share=0.0)
-    assert (course.worse, course.verdicts[1:].count("PROMOTE")) == ([], 0)
-    assert any("eve alone gave" in reason for reason in course.reasons)
+    """Else a model is released that is right on .70 of the points, where the first is on .91.
+
+    Which candidates come as far as that hangs on the last bits of the machine's arithmetic.
+    """
+    held = 0
+    for seed in (1, 2, 3):
+        course = run(seed, 6, is_wrong=True, gold_share=0.0)
+        assert (course.worse, course.verdicts[1:].count("PROMOTE")) == ([], 0)
+        held += any("eve alone gave" in reason for reason in course.reasons)
+    assert held
 
 
 if __name__ == "__main__":

@@ -165,7 +165,7 @@ def test_a_new_ledger_has_the_tables_as_they_are(tmp_path):
 
 NEXT = """
 from alembic import op
-revision, down_revision = "next", "{head}"
+revision, down_revision = "9999", "{head}"
 def upgrade():
     op.execute("ALTER TABLE nights ADD COLUMN mood VARCHAR")
 """
@@ -175,7 +175,7 @@ def test_a_ledger_that_is_there_is_migrated_and_keeps_its_rows(tmp_path, monkeyp
     with closing(Ledger.open(url(tmp_path))) as ledger, ledger.begin() as connection:
         connection.execute(insert(watermarks), {"name": "kept", "seq": 7})
     migrations = shutil.copytree(engine._MIGRATIONS, tmp_path / "migrations")
-    (migrations / "versions" / "next.py").write_text(NEXT.format(head=engine._head()))
+    (migrations / "versions" / "9999_next.py").write_text(NEXT.format(head=engine._head()))
     monkeypatch.setattr(engine, "_MIGRATIONS", migrations)
     monkeypatch.setattr(engine, "_head", engine._head.__wrapped__)  # it is kept for the process
     with closing(Ledger.open(url(tmp_path))) as ledger, ledger.read() as connection:
