@@ -40,29 +40,19 @@ LONGEST = (
     *("test_stack_runs.py", "test_automations.py", "test_namesakes.py", "ops/test_gpu_pool.py"),
     *("ops/test_dashboard.py", "night/test_bad_input.py", "test_stack.py", "ops/test_storage.py"),
     *("ops/test_flows.py", "test_postgres.py", "ops/test_upkeep.py", "night/test_commands.py"),
-    *(
-        "integration",
-        "nights",
-        "examples",
-        "unit",
-        "report",
-        "loop",
-        "evaluate",
-        "annotate",
-        "checks",
-    ),
+    *("integration", "nights", "report", "checks", "annotate", "examples", "loop", "evaluate"),
 )
 """files and folders that take long, the longest first: several processes end at about the same time,
 and what needs the processor fills the waits of what needs servers"""
+_WHOLE = ("report", "checks", "annotate")
+"""folders of unit tests that share what takes long to make"""
 
 
 def _scope(nodeid: str) -> str:
-    """What one process runs: a file of tests with servers, a folder of unit tests, which share much."""
+    """What one process runs: a file, or a folder of unit tests."""
     path = nodeid.partition("::")[0].partition("tests/")[2] or nodeid.partition("::")[0]
-    kind, _, rest = path.partition("/")
-    if kind in ("integration", "nights"):
-        return path
-    return rest.partition("/")[0] if "/" in rest else kind
+    folder = path.removeprefix("unit/").partition("/")[0]
+    return folder if folder in _WHOLE else path.removeprefix("unit/")
 
 
 def _rank(nodeid: str) -> int:
