@@ -168,7 +168,9 @@ class Wire:
 
     def close(self):
         self.cut()
-        self._door.close()
+        self._door.shutdown(socket.SHUT_RDWR)  # else the thread goes on waiting for who comes
+        for one in (self._door, *self._open):
+            one.close()
 
     def _serve(self):
         while True:
