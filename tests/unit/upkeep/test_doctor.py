@@ -51,7 +51,8 @@ class Usage(NamedTuple):
 @pytest.fixture
 def directory(tmp_path, monkeypatch):
     """The starter project, whose servers do not run."""
-    monkeypatch.delenv("FLYWHEEL_NOTIFY_URL", raising=False)
+    for name in ("FLYWHEEL_NOTIFY_URL", "PREFECT_API_URL"):  # of the session's servers
+        monkeypatch.delenv(name, raising=False)
     folder = tmp_path / "project"
     write_starter(folder)
     (folder / "flywheel.toml").write_text(SILENT)
