@@ -11,11 +11,14 @@ from dataclasses import astuple, dataclass
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 
 from flywheel.decide.curve import Outlook
 from flywheel.records import Abstention
 from flywheel.settings.labeling import Value
 
+_CONFIDENCE = 0.8
+"""of an interval, as that of a forecast"""
 _BETWEEN = 21
 """gains of the interval: with more right answers the money may fall first, then rise"""
 
@@ -24,7 +27,7 @@ _BETWEEN = 21
 class Deferred:
     """The share of production that goes to the fallback."""
 
-    now: float
+    now: Outlook
     """0..1, below the threshold of the newest report"""
     then: Outlook
     """0..1, with the gain"""
@@ -40,7 +43,11 @@ class Worth(NamedTuple):
 
 
 def worth_of(
-    gain: Outlook, num_predictions: float, value: Value, found: Abstention | None
+    gain: Outlook,
+    num_predictions: float,
+    value: Value,
+    found: Abstention | None,
+    num_samples: int,
 ) -> Worth | None:
     """Return what a gain in the share of right answers is worth; None: all answers are worth the same.
 
@@ -57,6 +64,7 @@ def worth_of(
         num_predictions: that it is had on.
         value: the [value] section.
         found: of the newest report; None, or without a threshold: nothing is deferred.
+        num_samples: that `found` was measured on.
     """
     operating = _Operating.of(found) if found is not None else None
     if operating is None:
@@ -74,7 +82,7 @@ def worth_of(
     deferred = [1 - one.answered for one in (middle, *splits)]
     return Worth(
         _around(money[0], money),
-        Deferred(now=1 - now.answered, then=_around(deferred[0], deferred)),
+        Deferred(now=_share(1 - now.answered, num_samples), then=_around(deferred[0], deferred)),
     )
 
 
@@ -124,6 +132,13 @@ class _Operating(NamedTuple):
 def _value(split: _Split, value: Value) -> float:
     right = split.answered - split.failing
     return right * value.right + split.failing * value.wrong + (1 - split.answered) * value.deferred
+
+
+def _share(value: float, num_samples: int) -> Outlook:
+    """A share with Wilson's interval."""
+    test = scipy.stats.binomtest(round(value * num_samples), num_samples)
+    found = test.proportion_ci(_CONFIDENCE, method="wilson")
+    return Outlook(min(found.low, value), value, max(found.high, value))
 
 
 def _around(middle: float, values: Sequence[float]) -> Outlook:

@@ -390,7 +390,7 @@ def _worth(
     is_share = up and all(0 <= one.value <= 1 for _, one in points)
     if gain is None or not answers or not is_share:
         return None
-    return worth_of(gain, answers, loop.project.value, found)
+    return worth_of(gain, answers, loop.project.value, found, points[-1][1].num_samples)
 
 
 def too_few(points: Sequence[tuple[int, Estimate]]) -> str:

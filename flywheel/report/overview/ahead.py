@@ -112,10 +112,10 @@ def _return(found: Assessment) -> str:
         return f"{said}. What that returns needs [value] right and wrong, answers in production, and a metric that is a share"
     said += f", and return {outlook_line(found.worth)} {found.currency} a night"
     if found.deferred is not None:
-        then = outlook_line(found.deferred.then, text.percent)
-        said += (
-            f", with {then} of production deferred in place of {text.percent(found.deferred.now)}"
+        then, now = (
+            outlook_line(one, text.percent) for one in (found.deferred.then, found.deferred.now)
         )
+        said += f", with {then} of production deferred in place of {now}"
     if found.worth.high <= 0:
         said += ": none, since [value] right is below wrong"
         lower = (
