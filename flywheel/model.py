@@ -153,6 +153,14 @@ def seed_torch(seed: int) -> None:
         torch.default_generator.manual_seed(seed)
 
 
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed torch's global generators inside the block and restore their state after it."""
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        seed_torch(seed)
+        yield
+
+
 def seed_all(seed: int) -> None:
     """Seed the global generators of torch, numpy and Python."""
     seed_torch(seed)

@@ -13,13 +13,14 @@ from typing import Any
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.actions import DeploymentScheduleCreate
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
 from prefect.client.schemas.objects import ConcurrencyLimitConfig
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule
-from prefect.deployments.runner import DeploymentApplyError, EntrypointType
-from prefect.flows import load_flow_from_entrypoint
+from prefect.deployments.runner import DeploymentApplyError, RunnerDeployment
+from prefect.flows import Flow, load_flow_from_entrypoint
+from prefect.schedules import Schedule
+from prefect.types.entrypoint import EntrypointType
 
 from flows.registration.automations import (
     VARIABLE,
@@ -179,23 +180,17 @@ def _check_name(client: SyncPrefectClient, project: Project, *, has_moved: bool)
 def _deploy(project: Project) -> None:
     """Create or update what prefect.yaml lists, as prefect deploy does, which starts a process for it."""
     for entry in deployment_manifest(project, stack.own_id(project))["deployments"]:
-        flow = load_flow_from_entrypoint(entry["entrypoint"])
-        pool, limit = entry["work_pool"], entry["concurrency_limit"]
-        deployment = flow.to_deployment(
+        flow: Flow[..., Any] = load_flow_from_entrypoint(entry["entrypoint"])
+        deployment = RunnerDeployment.from_flow(
+            flow,
             name=entry["name"],
             description=entry["description"],
             tags=entry["tags"],
             parameters=entry["parameters"],
-            schedules=[
-                DeploymentScheduleCreate(
-                    schedule=CronSchedule(cron=times["cron"], timezone=times["timezone"]),
-                    slug=times["slug"],
-                )
-                for times in entry.get("schedules", [])
-            ],
-            work_pool_name=pool["name"],
-            job_variables=pool.get("job_variables"),
-            concurrency_limit=ConcurrencyLimitConfig(**limit),
+            schedules=[Schedule(**times) for times in entry.get("schedules", [])],
+            work_pool_name=entry["work_pool"]["name"],
+            job_variables=entry["work_pool"].get("job_variables"),
+            concurrency_limit=ConcurrencyLimitConfig(**entry["concurrency_limit"]),
             entrypoint_type=EntrypointType.MODULE_PATH,
         )
         try:

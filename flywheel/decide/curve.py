@@ -252,3 +252,12 @@ _FAMILIES = (
 def _outlook(values: Array) -> Outlook:
     found = np.quantile(values, [0.1, 0.5, 0.9], method="inverted_cdf")
     return Outlook(*(float(one) for one in found))
+
+
+def too_few(points: Sequence[tuple[int, Estimate]]) -> str:
+    """Return why nothing can be forecast, and what to do."""
+    have = len({labels for labels, _ in points})
+    return (
+        f"not enough nights yet: {have} numbers of labels were measured, {FEWEST} are needed. "
+        "flywheel assess --train measures three more at once"
+    )

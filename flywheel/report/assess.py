@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from flywheel.annotate.expense import Expense
 from flywheel.decide import tightest_bound
-from flywheel.decide.curve import FEWEST, LearningCurve, Outlook, fit_curve, standard_error
+from flywheel.decide.curve import FEWEST, LearningCurve, Outlook, fit_curve, standard_error, too_few
 from flywheel.decide.worth import Deferred, Worth, worth_of
 from flywheel.evaluate.book import LATENCY
 from flywheel.ledger.datasets import get_version
@@ -391,12 +391,3 @@ def _worth(
     if gain is None or not answers or not is_share:
         return None
     return worth_of(gain, answers, loop.project.value, found, points[-1][1].num_samples)
-
-
-def too_few(points: Sequence[tuple[int, Estimate]]) -> str:
-    """Return why nothing can be forecast, and what to do."""
-    have = len({labels for labels, _ in points})
-    return (
-        f"not enough nights yet: {have} numbers of labels were measured, {FEWEST} are needed. "
-        "flywheel assess --train measures three more at once"
-    )

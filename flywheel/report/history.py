@@ -1,4 +1,4 @@
-"""The history of the single metric: a chart over the nights, and all nights as one table.
+"""The history of the single metric and of releases: a chart over the nights, and all as one table.
 
 Only nights of the same metric share an axis. In the table (terminal, notebook, CSV file) a row is
 a night; what is not known is missing, never 0. Nothing is measured here.
@@ -6,16 +6,20 @@ a night; what is not known is missing, never 0. Nothing is measured here.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
 
 from flywheel.ledger.judged import get_decision, report_of_night, rescored_reports
 from flywheel.ledger.nights import last_night
+from flywheel.ledger.releases import release_history
 from flywheel.loop.steps import step_results
-from flywheel.records import Entry, Estimate, Report
+from flywheel.records import Entry, Estimate, Release, Report
 from flywheel.report.kit.charts import Line, history_chart, history_picture
 from flywheel.report.kit.evidence import label_of, required_by
 
@@ -178,3 +182,33 @@ def _estimates(report: Report | None, name: str) -> tuple[Estimate | None, Estim
         next((entry.metric for entry in entries if entry.name == name), None) for entries in parts
     )
     return test, start
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Released:
+    """A release and the night it belongs to."""
+
+    release: Release
+    night: int | None
+    """during or after which it was made; None: before the first night"""
+    is_roll_back: bool
+    """whether the model had been in production before"""
+
+
+def read_released(
+    connection: Connection, nights: Sequence[tuple[int, datetime]]
+) -> tuple[Released, ...]:
+    """Return every release with its night, oldest first; `nights` are number and start, oldest first."""
+    found, known = [], set[str]()
+    starts = [start for _, start in nights]
+    for release in release_history(connection):
+        place = bisect_right(starts, release.created_at) - 1
+        found.append(
+            Released(
+                release=release,
+                night=nights[place][0] if place >= 0 else None,
+                is_roll_back=release.checkpoint_digest in known,
+            )
+        )
+        known.add(release.checkpoint_digest)
+    return tuple(found)

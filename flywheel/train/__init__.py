@@ -1,8 +1,8 @@
 """Turns a dataset version into a checkpoint: the weights and a record of how they were made."""
 
-from flywheel.train.data import SUBMITTED, Trained, TrainingData
+from flywheel.train.data import SUBMITTED, Trained, TrainingData, steps_of
 from flywheel.train.distributed import Trainers, train_distributed
-from flywheel.train.fit import steps_of, train
+from flywheel.train.fit import train
 
 __all__ = [
     "SUBMITTED",

@@ -8,8 +8,7 @@ from __future__ import annotations
 import math
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -28,7 +27,7 @@ from flywheel.model import (
     load_weights,
     pick_device,
     seed_all,
-    seed_torch,
+    seeded,
     weights_of,
 )
 from flywheel.records import FAILED
@@ -42,26 +41,19 @@ from flywheel.train.data import (
     check_learnable,
     kinds_of,
     make_plan,
+    steps_of,
 )
 from flywheel.train.rows import ALONE, Rows, Team, part_of
 from flywheel.trainers.base import Context, pack, unpack
 
 _NOISE_STD = 0.01
-_LEAST_PASSES, _MOST_EPOCHS = 10, 100
-"""every row has its chance ten times; a curve of more than a hundred points says no more"""
+_MOST_EPOCHS = 100
+"""a curve of more points says no more"""
 _LOOKS, _PATIENCE, _LOOK_ROWS = 20, 5, 256
 """about twenty looks at the validation part; a quarter of them without progress is the end"""
 
 Progress = Callable[[int, int, float], None]
 """called with (epoch counted from 1, epochs, mean loss) after every epoch"""
-
-
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Seed torch's global generators inside the block and restore their state after it."""
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        seed_torch(seed)
-        yield
 
 
 def starting_network(task: Task, champion: bytes | None, shrink: float) -> torch.nn.Module:
@@ -136,11 +128,6 @@ def fit(
         card=make_card(task, said),
         recipe=_recipe(data, plan, steps, best),
     )
-
-
-def steps_of(settings: Train, num_rows: int) -> int:
-    """Return the number of optimizer steps of a training: those of the settings, or ten epochs."""
-    return max(settings.steps, _LEAST_PASSES * math.ceil(num_rows / settings.batch_size))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -11,10 +11,11 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from flywheel.annotate.cost import Costs, ratio, read_costs
+from flywheel.collect import LEAST_EFFECT, Drift
 from flywheel.decide import condition, significantly_misses, tightest_bound
 from flywheel.decide.vetoes import usable
 from flywheel.loop import Loop
-from flywheel.records import Abstention, Entry, Estimate, Guarded, Report, RiskPoint, Watched
+from flywheel.records import Abstention, Entry, Estimate, Guarded, Report, RiskPoint, Watch, Watched
 from flywheel.report.kit import text
 from flywheel.report.kit.tables import Sheet, facts_sheet
 from flywheel.settings.labeling import AnnotatorSettings
@@ -313,3 +314,28 @@ def _note(report: Report, *, has_rows: bool) -> str:
     if not report.people_slices:
         said += " No tier has enough answers for slices yet."
     return f"{said} Name experts in [annotators], and ask several annotators per sample, to measure more tiers."
+
+
+def drift_line(drift: Drift | None) -> str:
+    """Return in a sentence how far production has drifted from when the model was new."""
+    failing = [_failing(one) for one in drift.watches if one.is_alarm] if drift is not None else []
+    if drift is None or drift.distance is None or drift.low is None:
+        said = f"{text.NOT_ENOUGH}; drift needs two nights of one model with enough predictions"
+        return "; ".join(failing) or said
+    distance = f"{drift.distance:.2f} (at least {drift.low:.2f})"
+    if not drift.is_alarm:
+        return f"no significant drift: {drift.feature} has moved most, by {distance}"
+    moved = f"{drift.feature} has moved by {distance}" if drift.low > LEAST_EFFECT else ""
+    said = "; ".join(filter(None, [moved, *failing]))
+    return (
+        f"production drifts: {said} since the model was new; {len(drift.where):,} samples from where it is "
+        "are suspects now, so that labels show whether it matters"
+    )
+
+
+def _failing(one: Watch) -> str:
+    where = f" on {one.name}" if one.name else ""
+    return (
+        f"answers{where} fail more often, {one.num_new_failed:,} of {one.num_new:,} against "
+        f"{one.num_reference_failed:,} of {one.num_reference:,} when the model was new"
+    )

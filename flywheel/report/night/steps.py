@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from flywheel.collect import LEAST_EFFECT, Collected, Drift
+from flywheel.collect import Collected
 from flywheel.decide import next_step
 from flywheel.ledger.failures import chosen_of_batch, count_signals, failures_of_night
 from flywheel.ledger.judged import get_decision, get_report, report_of_night
@@ -28,7 +28,7 @@ from flywheel.loop.results import (
     Retrained,
     Routed,
 )
-from flywheel.records import Decision, FailureState, Report, Share, Watch
+from flywheel.records import Decision, FailureState, Report, Share
 from flywheel.report.kit import markdown, tables, text
 from flywheel.report.kit.challenge import budget_sheet, error_sheet, evidence_of
 from flywheel.report.kit.charts import loss_picture
@@ -36,6 +36,7 @@ from flywheel.report.kit.classes import MODELS, class_sheets, read_classes
 from flywheel.report.kit.evidence import evidence_picture
 from flywheel.report.kit.measured import (
     annotators_sheet,
+    drift_line,
     measured_sheets,
     models_sheet,
     production_line,
@@ -105,31 +106,6 @@ def summarize(name: str, result: Any, report: Report | None) -> str:
     if isinstance(result, Evaluated) and report is not None:
         return _measured(report)
     return _SHOWN[name].sentence(result)
-
-
-def drift_line(drift: Drift | None) -> str:
-    """Return in a sentence how far production has drifted from when the model was new."""
-    failing = [_failing(one) for one in drift.watches if one.is_alarm] if drift is not None else []
-    if drift is None or drift.distance is None or drift.low is None:
-        said = f"{text.NOT_ENOUGH}; drift needs two nights of one model with enough predictions"
-        return "; ".join(failing) or said
-    distance = f"{drift.distance:.2f} (at least {drift.low:.2f})"
-    if not drift.is_alarm:
-        return f"no significant drift: {drift.feature} has moved most, by {distance}"
-    moved = f"{drift.feature} has moved by {distance}" if drift.low > LEAST_EFFECT else ""
-    said = "; ".join(filter(None, [moved, *failing]))
-    return (
-        f"production drifts: {said} since the model was new; {len(drift.where):,} samples from where it is "
-        "are suspects now, so that labels show whether it matters"
-    )
-
-
-def _failing(one: Watch) -> str:
-    where = f" on {one.name}" if one.name else ""
-    return (
-        f"answers{where} fail more often, {one.num_new_failed:,} of {one.num_new:,} against "
-        f"{one.num_reference_failed:,} of {one.num_reference:,} when the model was new"
-    )
 
 
 def falls_short(result: Any) -> bool:

@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable
 from dataclasses import astuple
 
-from flywheel.decide.curve import Outlook
-from flywheel.report.assess import NEXT, Assessment, Goal, spent, too_few
+from flywheel.decide.curve import Outlook, too_few
+from flywheel.report.assess import NEXT, Assessment, Goal, spent
 from flywheel.report.kit import text
 from flywheel.report.kit.curves import CostCurve, cost_curve
 from flywheel.report.kit.tables import Sheet

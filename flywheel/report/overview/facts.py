@@ -14,7 +14,6 @@ decided by the project's own rule.
 from __future__ import annotations
 
 import warnings
-from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -45,10 +44,11 @@ from flywheel.ledger.history import (
     waits,
 )
 from flywheel.ledger.nights import current_night_number, last_night
-from flywheel.ledger.releases import Handover, all_handovers, release_history
+from flywheel.ledger.releases import Handover, all_handovers
 from flywheel.loop import Loop
 from flywheel.metrics.compiled import compile_formula
-from flywheel.records import Array, Decision, Estimate, FailureState, Night, Release, Report, Share
+from flywheel.records import Array, Decision, Estimate, FailureState, Night, Report, Share
+from flywheel.report.history import Released, read_released
 from flywheel.report.labeling.facts import LabelingFacts, read_labeling
 from flywheel.report.night.facts import comparable_reports, thin_out
 
@@ -269,17 +269,6 @@ _TIMED_NIGHTS = 90
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Released:
-    """A release and the night it belongs to."""
-
-    release: Release
-    night: int | None
-    """during or after which it was made; None: before the first night"""
-    is_roll_back: bool
-    """whether the model had been in production before"""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class ReleaseFacts:
     """What served when, how fast failures were fixed, and drift since."""
 
@@ -301,7 +290,7 @@ def read_releases(loop: Loop, connection: Connection) -> ReleaseFacts:
     nights = night_starts(connection)
     since = len(nights) - _TIMED_NIGHTS + 1
     return ReleaseFacts(
-        releases=_releases(connection, nights),
+        releases=read_released(connection, nights),
         handovers=all_handovers(connection),
         fix_times=_fix_times(loop, connection, FailureState.SEEN, since),
         fix_times_since_sent=_fix_times(loop, connection, FailureState.QUEUED, since),
@@ -361,22 +350,6 @@ def read_overview(loop: Loop, labeling: LabelingFacts | None = None) -> Overview
             labeling=labeling,
             saved=saved,
         )
-
-
-def _releases(connection: Connection, nights: list[tuple[int, datetime]]) -> tuple[Released, ...]:
-    found, known = [], set[str]()
-    starts = [start for _, start in nights]
-    for release in release_history(connection):
-        place = bisect_right(starts, release.created_at) - 1
-        found.append(
-            Released(
-                release=release,
-                night=nights[place][0] if place >= 0 else None,
-                is_roll_back=release.checkpoint_digest in known,
-            )
-        )
-        known.add(release.checkpoint_digest)
-    return tuple(found)
 
 
 def _by_slice(

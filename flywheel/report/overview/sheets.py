@@ -12,14 +12,15 @@ from flywheel.collect import LEAST_EFFECT
 from flywheel.decide import goes_back_to
 from flywheel.loop import Loop
 from flywheel.records import Decision, FailureState, Report
+from flywheel.report.history import Released
 from flywheel.report.kit import text
+from flywheel.report.kit.measured import drift_line
 from flywheel.report.kit.tables import Sheet, facts_sheet
-from flywheel.report.night.steps import advice, drift_line
+from flywheel.report.night.steps import advice
 from flywheel.report.overview.facts import (
     NIGHTS,
     FixTimes,
     OverviewFacts,
-    Released,
     ReleaseFacts,
     Saved,
 )
