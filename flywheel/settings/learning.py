@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -85,6 +86,10 @@ class Dataset(Section):
         return self
 
 
+_LEAST_PASSES = 10
+"""every row has its chance ten times"""
+
+
 class Train(Section):
     """Section [train]."""
 
@@ -108,6 +113,10 @@ class Train(Section):
     """labels that no candidate was trained on, from which a night begins without its hour"""
     cpu_threads: int = Field(default=0, ge=0)
     """of training and evaluation on a CPU; 0: as many as torch likes; 1 suits small networks"""
+
+    def steps_for(self, num_rows: int) -> int:
+        """The number of optimizer steps on so many rows."""
+        return max(self.steps, _LEAST_PASSES * math.ceil(num_rows / self.batch_size))
 
 
 class Ready(Section):

@@ -1,6 +1,6 @@
 """Turns a dataset version into a checkpoint: the weights and a record of how they were made."""
 
-from flywheel.train.data import SUBMITTED, Trained, TrainingData, steps_of
+from flywheel.train.data import SUBMITTED, Trained, TrainingData
 from flywheel.train.distributed import Trainers, train_distributed
 from flywheel.train.fit import train
 
@@ -9,7 +9,6 @@ __all__ = [
     "Trained",
     "Trainers",
     "TrainingData",
-    "steps_of",
     "train",
     "train_distributed",
 ]

@@ -38,9 +38,6 @@ from flywheel.records import (
 from flywheel.settings.learning import Train
 from flywheel.trainers.base import TrainingSet
 
-_LEAST_PASSES = 10
-"""every row has its chance ten times"""
-
 START = "start"
 SUBMITTED = "submitted from elsewhere"
 """how the recipe of a model begins that no night has trained"""
@@ -354,8 +351,3 @@ def _taught(data: TrainingData) -> list[Json]:
 
 def _can_teach(data: TrainingData) -> bool:
     return len({canonical(answer) for answer in _taught(data)}) >= 2
-
-
-def steps_of(settings: Train, num_rows: int) -> int:
-    """Return the number of optimizer steps of a training: those of the settings, or ten epochs."""
-    return max(settings.steps, _LEAST_PASSES * math.ceil(num_rows / settings.batch_size))

@@ -41,7 +41,6 @@ from flywheel.train.data import (
     check_learnable,
     kinds_of,
     make_plan,
-    steps_of,
 )
 from flywheel.train.rows import ALONE, Rows, Team, part_of
 from flywheel.trainers.base import Context, pack, unpack
@@ -248,7 +247,7 @@ def _epochs(
     num_training = len(plan.training)
     steps = math.ceil(num_training / settings.batch_size)
     team.check(num_training, steps)
-    passes = math.ceil(steps_of(settings, num_training) / steps)
+    passes = math.ceil(settings.steps_for(num_training) / steps)
     epochs = min(passes, _MOST_EPOCHS)
     report = _reporter(settings, epochs, progress)
     optimizer = torch.optim.AdamW(

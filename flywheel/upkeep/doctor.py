@@ -30,7 +30,7 @@ from flywheel.records import Array, Estimate, Split
 from flywheel.settings.learning import Train
 from flywheel.stack import environment
 from flywheel.task import load_task
-from flywheel.train import TrainingData, steps_of, train
+from flywheel.train import TrainingData, train
 from flywheel.train.data import LEAST_VALIDATION, START, check_learnable, is_labeled, some_groups
 from flywheel.upkeep import machine, servers
 from flywheel.upkeep.finding import Finding, fail, look, ok, warn
@@ -133,7 +133,7 @@ def _exam(data: TrainingData, is_held: Array) -> Array:
 
 def _compare(loop: Loop, rest: TrainingData, exam: TrainingData, seed: int) -> Finding:
     project, started = loop.project, time.perf_counter()
-    steps = steps_of(project.train, len(rest.samples))
+    steps = project.train.steps_for(len(rest.samples))
     with (
         hold_devices(project.train.device, project.name) as held,
         cpu_threads(project.train.cpu_threads),

@@ -24,7 +24,7 @@ from rich.table import Table
 from flywheel.records import Split
 from flywheel.settings.learning import Train
 from flywheel.task import load_task
-from flywheel.train import Trained, Trainers, TrainingData, steps_of, train, train_distributed
+from flywheel.train import Trained, Trainers, TrainingData, train, train_distributed
 
 _TOYS = Path(__file__).parents[1] / "toys"
 _TIMES = 40
@@ -45,7 +45,7 @@ def main() -> None:
         cpu_threads=1,
     )
     data = _data()
-    steps = steps_of(settings, len(data.samples))
+    steps = settings.steps_for(len(data.samples))
     num_rows = steps * settings.batch_size
     table = Table(title=f"{len(data.samples):,} digits, {steps} steps")
     for heading in ("trainers", "seconds", "rows/s", "last loss", "furthest weight"):
