@@ -74,10 +74,19 @@ def steady_answers(model: Model, samples: Sequence[Sample]) -> tuple[Said, ...]:
     """The answers of a model that any device repeats: alone, in a batch, and on a nudged input.
 
     Others say nothing about a change of code: they may change with the last bit of a sum.
+
+    Raises:
+        TaskError: a confidence is outside of 0..1.
     """
     if not samples:
         return ()
     alone = [answer for sample in samples for answer in model.answer_samples([sample])]
+    for answer in alone:
+        if not 0 <= answer.confidence <= 1:
+            raise TaskError(
+                f"the trained model answers with a confidence of {answer.confidence:g}, which is no chance. "
+                "Let it say 0 to 1, such as a softmax"
+            )
     inputs, draw = model.task.inputs(samples), torch.Generator().manual_seed(0)
 
     def nudge(tensor: torch.Tensor) -> torch.Tensor:

@@ -43,7 +43,7 @@ from flywheel.train.data import (
     make_plan,
 )
 from flywheel.train.rows import ALONE, Rows, Team, part_of
-from flywheel.trainers.base import Context, pack, unpack
+from flywheel.trainers.base import Context, pack, refuse_beside, unpack
 
 _NOISE_STD = 0.01
 _MOST_EPOCHS = 100
@@ -378,7 +378,9 @@ def _fit_own(
         )
         seed_all(seed)
         called = guard("train of the task's trainer", task.trainer.train, _is_folder)  # type: ignore[union-attr]
-        artifact = pack(called(data.as_rows(), context) or folder)
+        left = called(data.as_rows(), context) or folder
+        refuse_beside(Path(name), left)
+        artifact = pack(left)
     said = steady_answers(Model(task, artifact, device), data.asked)
     return Fitted(
         weights=artifact,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 Predict = Callable[[Sequence[Sample]], Sequence[Answer]]
 """samples -> one answer each, in their order"""
 
-_PICKLED = {".pkl", ".pickle", ".joblib", ".pt", ".pth", ".bin", ".ckpt"}
+_PICKLED = {".pkl", ".pickle", ".joblib"}
 _PICKLE_STARTS = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
@@ -98,6 +99,8 @@ def pack(folder: Path) -> bytes:
     Raises:
         TaskError: the folder holds no file, a link, or a pickle, which would run code when it is loaded.
     """
+    if folder.is_symlink():
+        raise TaskError("the trainer put a link in place of its folder. Write the files into it")
     files = sorted(path for path in folder.rglob("*") if not path.is_dir() or path.is_symlink())
     if not files:
         raise TaskError("the trainer left no file. Let train() write the model into context.folder")
@@ -121,11 +124,31 @@ def pack(folder: Path) -> bytes:
     return buffer.getvalue()
 
 
+def refuse_beside(scratch: Path, left: Path) -> None:
+    """Refuse what was written beside the trainer's folder: it would not be part of the model.
+
+    Raises:
+        TaskError: there is something.
+    """
+    for path in scratch.iterdir():
+        if path.name not in ("champion", "artifact") and path not in (left, *left.parents):
+            raise TaskError(
+                f"the trainer wrote {path.name!r} beside context.folder, which is lost. Write all of the "
+                "model into it"
+            )
+
+
 def _is_pickle(path: Path, payload: bytes) -> bool:
-    """Whether a file is a pickle by its first bytes; torch.save hides one in a zip file."""
-    if payload.startswith(_PICKLE_STARTS):
+    """Whether a file is a pickle by its name or first bytes; torch.save hides one in a zip file."""
+    if payload.startswith(_PICKLE_STARTS) or _PICKLED & set(path.suffixes):
         return True
-    return path.suffix in _PICKLED and payload[:4] == b"PK\x03\x04"
+    if not payload.startswith(b"PK\x03\x04"):
+        return False
+    try:
+        with zipfile.ZipFile(io.BytesIO(payload)) as inside:
+            return any(name.endswith(".pkl") for name in inside.namelist())
+    except zipfile.BadZipFile:
+        return False
 
 
 def unpack(artifact: bytes, folder: Path) -> None:

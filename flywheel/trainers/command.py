@@ -7,12 +7,14 @@ stays alive: it reads one JSON line a sample and writes one JSON line an answer.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import queue
 import shlex
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -34,7 +36,12 @@ from flywheel.trainers.base import Context, Predict, TrainingSet
 _LAST_LINES = 8
 _LONGEST_LINE = 200
 _BATCH = 32
-"""lines that are written before any is read: fewer than a pipe holds"""
+"""lines that are written before any is read"""
+_PIPE_BYTES = 60_000
+"""that a pipe holds: writing more waits for the program to read"""
+_LOOK_SECONDS = 0.5
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -147,37 +154,69 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def _run(words: Sequence[str], directory: Path, most_seconds: float, context: Context) -> None:
     """Run a training command; read its progress, and end it when it takes too long."""
-    process = _start(words, directory, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    last = deque[str](maxlen=_LAST_LINES)
-    is_late = threading.Event()
-
-    def end() -> None:
-        is_late.set()
-        _end(process)
-
-    timer = threading.Timer(most_seconds, end)
-    timer.daemon = True
-    timer.start()
+    latest = time.monotonic() + most_seconds
+    process = _start(
+        words,
+        directory,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        preexec_fn=_die_with_us,
+    )
+    last, out = deque[str](maxlen=_LAST_LINES), queue.Queue[str | None]()
+    reader = threading.Thread(target=_forward, args=(process.stdout, out), daemon=True)
+    reader.start()
     try:
-        for line in _lines(process.stdout):
+        for line in _until(latest, process, out):
             progress = _progress(line)
             if progress is None:
                 last.append(line)
             else:
                 context.progress(*progress)
-        code = process.wait()
+        is_late = process.poll() is None
     finally:
-        timer.cancel()
+        if reader.is_alive() and process.poll() is not None:  # what it started holds its output
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
         _end(process)
-        if process.stdout is not None:
-            process.stdout.close()
-    if is_late.is_set():
+    if is_late:
         raise TaskError(
             f"the training command ran for more than {most_seconds:g} s and was ended. Let it "
             "train less, or raise most_seconds"
         )
-    if code:
-        raise TaskError(f"the training command ended with {_code(code)}{_said(last)}. Fix it")
+    if process.returncode:
+        code = _code(process.returncode)
+        raise TaskError(f"the training command ended with {code}{_said(last)}. Fix it")
+
+
+def _until(
+    latest: float, process: subprocess.Popen[bytes], out: queue.Queue[str | None]
+) -> Iterator[str]:
+    """The lines of a command until it has ended, or its time is over; then it may run still."""
+    while time.monotonic() < latest:
+        try:
+            line = out.get(timeout=min(_LOOK_SECONDS, max(latest - time.monotonic(), 0.01)))
+        except queue.Empty:
+            if process.poll() is not None:
+                return
+            continue
+        if line is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=max(latest - time.monotonic(), 0.01))
+            return
+        yield line
+
+
+def _forward(pipe: IO[bytes], out: queue.Queue[str | None]) -> None:
+    with pipe:
+        for line in _lines(pipe):
+            out.put(line)
+    out.put(None)
+
+
+def _die_with_us() -> None:
+    """Have the kernel end a training whose run was killed: it would hold a GPU for hours."""
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _lines(pipe: IO[bytes] | None) -> Iterator[str]:
@@ -192,7 +231,7 @@ def _lines(pipe: IO[bytes] | None) -> Iterator[str]:
 def _progress(line: str) -> tuple[int, int, float] | None:
     if not line.startswith("{"):
         return None
-    with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
+    with contextlib.suppress(ValueError, KeyError, TypeError, OverflowError, RecursionError):
         row = json.loads(line)
         return int(row["epoch"]), int(row["epochs"]), float(row["loss"])
     return None
@@ -238,12 +277,11 @@ class _Process:
             file.write_bytes(sample.payload)
             asked = {"id": sample.id, "file": str(file), "media_type": sample.media_type}
             lines.append(json.dumps({**asked, "metadata": sample.metadata}) + "\n")
-        try:
-            assert process.stdin is not None  # noqa: S101  it was asked for
-            process.stdin.write("".join([*lines, "\n"]).encode())
-            process.stdin.flush()
-        except OSError:
-            raise self._ended() from None
+        text = "".join([*lines, "\n"]).encode()
+        if len(text) > _PIPE_BYTES:  # a program that reads nothing is ended for its silence
+            threading.Thread(target=_write, args=(process.stdin, text), daemon=True).start()
+        elif not _write(process.stdin, text):
+            raise self._ended()
         wanted = {sample.id for sample in samples}
         answers = dict[str, Answer]()
         while wanted - answers.keys():
@@ -328,6 +366,17 @@ def _answer(row: dict[str, Any]) -> Answer:
             f"the predicting command's answer to sample {row['id'][:12]} is not complete ({error!r}). "
             'Write {"id", "answer", "confidence"}, and "embedding" as a list of numbers'
         ) from None
+
+
+def _write(pipe: IO[bytes] | None, text: bytes) -> bool:
+    """Whether a command took it."""
+    assert pipe is not None  # noqa: S101  it was asked for
+    try:
+        pipe.write(text)
+        pipe.flush()
+    except (OSError, ValueError):  # the latter of a pipe that was closed meanwhile
+        return False
+    return True
 
 
 def _read(pipe: IO[bytes], out: queue.Queue[bytes | None]) -> None:

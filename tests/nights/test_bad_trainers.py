@@ -40,7 +40,7 @@ BAD = {
     "writes beside its folder": (
         "train",
         TRAIN.replace('(out / "means.json")', '(out.parent / "means.json")'),
-        "left no file",
+        "wrote 'means.json' beside context.folder",
     ),
     "leaves a pickle": (
         "train",

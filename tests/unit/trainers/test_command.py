@@ -1,21 +1,28 @@
 """Programs as trainers: what they leave, what they answer, and every way in which they fail."""
 
+import contextlib
+import io
 import json
+import subprocess
 import sys
 import time
 from datetime import UTC, datetime
 
 import numpy as np
+import psutil
 import pytest
 import torch
+from PIL import Image
 
 from flywheel.checks import check_task
 from flywheel.errors import FlywheelError, PayloadError, SettingsError, TaskError
 from flywheel.model import Model
+from flywheel.records import Sample
 from flywheel.settings.learning import Train
 from flywheel.testing import draw_points
 from flywheel.train import TrainingData, train
 from flywheel.trainers import CommandTrainer
+from flywheel.trainers.base import Context, TrainingSet
 
 TRAIN = """
 import json, pathlib, struct, sys
@@ -46,6 +53,26 @@ for line in sys.stdin:
     near = min(means, key=lambda name: abs(x - means[name]))
     print(json.dumps({"id": asked["id"], "answer": near, "confidence": 0.9, "embedding": [x, y]}), flush=True)
 """
+
+
+def png(width, height):
+    """The bytes of a grey picture."""
+    file = io.BytesIO()
+    Image.new("L", (width, height)).save(file, "PNG")
+    return file.getvalue()
+
+
+RUN = """
+import sys
+from pathlib import Path
+from flywheel.trainers import CommandTrainer
+from flywheel.trainers.base import Context, TrainingSet
+from flywheel.trainers.base import Context, TrainingSet
+rows = TrainingSet(samples=[], answers=[], weights=[], origins=[], groups=[])
+context = Context(folder=Path(sys.argv[2]), champion=None, seed=0, device="cpu", progress=print)
+CommandTrainer(command=f"{sys.argv[1]} -S train.py", predict="", directory=Path(sys.argv[2])).train(rows, context)
+"""
+"""a run that trains; its program writes its number"""
 
 
 @pytest.fixture
@@ -145,6 +172,12 @@ def test_check_says_of_a_program_what_a_night_says(own_task, commands, files, sa
         ("import sys; sys.stdout.buffer.write(bytes(range(256)) * 99); sys.exit(1)", "exit code 1"),
         ("import sys,pickle; pickle.dump(1, open(sys.argv[2] + '/m.pkl', 'wb'))", "a pickle"),
         ("import sys,os; os.symlink('/etc/hosts', sys.argv[2] + '/m')", "no plain file"),
+        ("import sys,os; os.rmdir(sys.argv[2]); os.symlink('/etc/apt', sys.argv[2])", "a link in place of"),
+        ("import sys; [open(sys.argv[2] + n, 'w').close() for n in ('/m', '/../n')]", "wrote 'n' beside"),
+        ("import sys,zipfile; zipfile.ZipFile(sys.argv[2] + '/m', 'w').writestr('a/data.pkl', b'')", "a pickle"),
+        ("import sys; open(sys.argv[2] + '/m.joblib.gz', 'w').close()", "a pickle"),
+        ("import os,sys,time\nif os.fork(): sys.exit(3)\ntime.sleep(60)", "exit code 3"),
+        ("import os,time\nos.close(1); os.close(2); time.sleep(60)", "more than 1 s"),
     ],
 )  # fmt: skip
 def test_a_training_that_fails_ends_in_one_sentence(own_task, commands, source, what):
@@ -175,6 +208,65 @@ def test_a_program_that_answers_wrongly_is_named_in_one_sentence(own_task, comma
         model.answer_samples(draw_points(2, 2)[0])
     assert "\n" not in str(raised.value)
     assert "\x1b" not in str(raised.value)
+
+
+def test_what_a_training_that_has_ended_started_does_not_hold_it(own_task, commands):
+    source = f"{TRAIN}\nimport os, time\nif os.fork() == 0:\n    time.sleep(60)"
+    start = time.monotonic()
+    fitted(own_task(commands(source)))
+    assert time.monotonic() - start < 20
+
+
+def test_a_training_ends_with_the_run_that_was_killed(tmp_path):
+    """It would hold its GPU for half a day."""
+    (tmp_path / "train.py").write_text(
+        "import os, sys, time; print(os.getpid(), file=open('number', 'w')); time.sleep(60)"
+    )
+    run = subprocess.Popen([sys.executable, "-c", RUN, sys.executable, str(tmp_path)])
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "number").exists() or not (tmp_path / "number").read_text().strip():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    run.kill()
+    run.wait()
+    number = int((tmp_path / "number").read_text())
+    with contextlib.suppress(psutil.NoSuchProcess):
+        psutil.Process(number).wait(timeout=10)
+
+
+def test_a_program_that_reads_nothing_is_ended_for_its_silence(own_task, commands):
+    model = loaded(own_task(commands()))
+    samples = draw_points(32, 2)[0]
+    long = [type(one).of(one.payload, one.media_type, {"note": "x" * 9_000}) for one in samples]
+    assert len(model.answer_samples(long)) == 32  # more than a pipe holds
+    trained = fitted(own_task(commands()))
+    trainer = commands(predict_source="import time; time.sleep(60)", most_answer_seconds=1)
+    with pytest.raises(TaskError, match="no answer for 1 s"):
+        loaded(own_task(trainer), trained).answer_samples(long)
+
+
+@pytest.mark.parametrize("confidence", ["7", "-1", "float('nan')"])
+def test_a_new_model_whose_confidence_is_no_chance_is_not_stored(own_task, commands, confidence):
+    task = own_task(commands(predict_source=PREDICT.replace("0.9", confidence)))
+    with pytest.raises(TaskError, match="which is no chance"):
+        fitted(task, asked=draw_points(2, 3)[0])
+
+
+@pytest.mark.parametrize(
+    ("layout", "files"),
+    [("jsonl", {"rows.jsonl"}), ("coco", {"annotations", "images"}), ("yolo", {"data.yaml"})],
+)
+def test_a_command_gets_the_layout_that_it_asks_for(commands, tmp_path, layout, files):
+    box = {"label": "cup", "x": 1.0, "y": 1.0, "width": 3.0, "height": 2.0}
+    sample = Sample.of(png(8, 8), "image/png")
+    one = {"answers": [[box]], "weights": [1.0], "origins": ["start"], "groups": ["g"]}
+    (tmp_path / "out").mkdir()
+    context = Context(
+        folder=tmp_path / "out", champion=None, seed=0, device="cpu", progress=lambda *_: None
+    )
+    listing = "import os, sys; print(*os.listdir(sys.argv[1]), file=open(sys.argv[2] + '/l', 'w'))"
+    commands(listing, layout=layout).train(TrainingSet(samples=[sample], **one), context)
+    assert files <= set((tmp_path / "out/l").read_text().split())
 
 
 def test_a_program_that_died_is_started_again(own_task, commands):
