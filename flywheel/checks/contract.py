@@ -60,6 +60,7 @@ NEEDS: MappingProxyType[str, tuple[str, ...]] = MappingProxyType(
         _ANSWERS: (_MODEL,),
         "confidences lie in 0..1": (_ANSWERS,),
         "embeddings are finite vectors of one size": (_ANSWERS,),
+        "confidences of a trained model differ by sample": ("confidences lie in 0..1", _GRADIENT),
         _LOSS: (_MODEL, _TARGETS),
         _GRADIENT: (_LOSS,),
         _FALLS: (_GRADIENT,),

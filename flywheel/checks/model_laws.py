@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import copy
+import io
 import json
+from collections.abc import Callable, Sequence
+from functools import cache
 from types import MappingProxyType
 
 import numpy as np
 import torch
+from PIL import Image
+from torch.nn.parameter import is_lazy
 
 from flywheel.batches import is_list, map_tensors, tensors_of
 from flywheel.calls import unguarded
@@ -16,6 +21,9 @@ from flywheel.checks.subject import STEPS, Law, Subject
 from flywheel.errors import PayloadError
 from flywheel.records import Array, Sample, canonical
 
+_HUGE = 9_000
+"""pixels along a side: as many as Pillow decodes without a word"""
+_SHOWN = 1_000
 _LIKE_NO_OTHER = 5_316_911_940
 """a seed that no task has"""
 
@@ -25,6 +33,14 @@ def _model_is_seeded(subject: Subject) -> str | None:
     first, second = one.state_dict(), other.state_dict()
     if not first:
         return "model() has no weights; return a torch.nn.Module with parameters"
+    for name, value in first.items():
+        if is_lazy(value):
+            return f"{name} has no size before the first forward; make the layer with its sizes, not a lazy one"
+        if not isinstance(value, torch.Tensor):
+            return (
+                f"{name} is a {type(value).__name__}, which a file of weights does not keep; register a "
+                "buffer, or make it in __init__"
+            )
     places = {weight.data_ptr() for weight in one.parameters()}
     if any(weight.data_ptr() in places for weight in other.parameters() if weight.numel()):
         return "model() gave the same weights twice, so that two models are one; make a new network"
@@ -74,20 +90,51 @@ def _inputs_are_pure(subject: Subject) -> str | None:
 
 
 def _corrupt_is_refused(subject: Subject) -> str | None:
-    good = subject.samples[0]
-    for payload in (b"", b"\x00\xffnot a sample\x00" * 8):
+    return takes_corrupt(subject.samples[0], subject.task.inputs, "inputs()")
+
+
+def takes_corrupt(
+    good: Sample, take: Callable[[Sequence[Sample]], object], name: str
+) -> str | None:
+    """Return what was taken that had to be refused: a corrupt payload, a picture of a gigabyte."""
+    payloads = [b"", b"\x00\xffnot a sample\x00" * 8]
+    if good.media_type.startswith("image/"):
+        payloads.append(_huge_picture())
+    for payload in payloads:
         try:
-            subject.task.inputs([Sample.of(payload, good.media_type, dict(good.metadata))])
+            take([Sample.of(payload, good.media_type, dict(good.metadata))])
         except PayloadError:
             continue
-        return f"inputs() took the payload {payload[:16]!r}; raise PayloadError"
+        if len(payload) > _SHOWN:
+            return (
+                f"{name} decoded a picture of {_HUGE:,} x {_HUGE:,} pixels; look at the size before, as "
+                "flywheel.open_picture does, and raise PayloadError"
+            )
+        return f"{name} took the payload {payload[:16]!r}; raise PayloadError"
     return None
+
+
+@cache
+def _huge_picture() -> bytes:
+    """A PNG of few bytes and many pixels."""
+    file = io.BytesIO()
+    Image.new("1", (_HUGE, _HUGE)).save(file, "PNG")
+    return file.getvalue()
 
 
 def _model_takes_inputs(subject: Subject) -> str | None:
     if subject.output is None:
         return "the model gave None; return what loss() and answers() take"
-    return None
+    model = subject.model().eval()
+    before = model.state_dict().keys()
+    with torch.no_grad():
+        model(batch_of(subject.task, subject.samples))
+    late = [name for name in model.state_dict() if name not in before]
+    return (
+        f"{late[0]} appears in the first forward, so that no stored weights fit; make it in __init__"
+        if late
+        else None
+    )
 
 
 def _targets_are_rows(subject: Subject) -> str | None:
@@ -152,6 +199,26 @@ def confidences_are_probabilities(subject: Subject) -> str | None:
     return f"a confidence is {wrong[0]!r}; give a float in 0..1" if wrong else None
 
 
+def _confidences_differ(subject: Subject) -> str | None:
+    """Catches classes that are always as sure: nothing could be chosen or deferred by them.
+
+    A quantity may have no chance of being right.
+    """
+    answers = subject.ask(subject.trained)
+    trained = [answer.confidence for answer in answers]
+    wrong = [one for one in trained if not 0.0 <= one <= 1.0]
+    if wrong:
+        return f"after training a confidence is {wrong[0]:g}; give a chance, such as a softmax"
+    both = (trained, [answer.confidence for answer in subject.fresh_answers])
+    is_same = len(trained) > 1 and all(len(set(some)) == 1 for some in both)
+    if is_same and all(isinstance(answer.value, str) for answer in answers):
+        return (
+            f"every confidence is {trained[0]:g}, before training and after; give the chance that this "
+            "answer is right"
+        )
+    return None
+
+
 def embeddings_are_vectors(subject: Subject) -> str | None:
     """Embeddings are finite vectors of one size."""
     for answer in subject.fresh_answers:
@@ -202,6 +269,7 @@ MODEL_LAWS: MappingProxyType[str, Law] = MappingProxyType(
         "loss() is one finite number a sample": _loss_is_per_sample,
         "the gradient is finite and reaches a weight": _gradient_is_finite,
         "the loss falls on one small batch": _loss_falls,
+        "confidences of a trained model differ by sample": _confidences_differ,
         "loss_not() is one finite number a sample": _loss_not_is_per_sample,
         "augment() keeps the shape and is seeded": _augment_is_seeded,
     }

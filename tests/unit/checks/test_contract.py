@@ -235,6 +235,7 @@ BREAKS: list[tuple[str, Callable[[Task], Task]]] = [
     ("answers() are JSON, one a sample", _answers(value=np.int64(1))),
     ("confidences lie in 0..1", _answers(confidence=1.01)),
     ("confidences lie in 0..1", _answers(confidence=float("nan"))),
+    ("confidences of a trained model differ by sample", _answers(confidence=0.8)),
     ("embeddings are finite vectors of one size", _answers(embedding=np.zeros((2, 2)))),
     ("embeddings are finite vectors of one size", _answers(embedding=np.full(4, np.nan))),
     ("embeddings are finite vectors of one size", _answers(embedding=[0.0])),
