@@ -30,7 +30,7 @@ _CALLERS_PATHS = frozenset({"/predict", "/feedback", "/predictions"})
 """what callers on this machine send without a token"""
 _PAGES = ("/reports/", "/pages/")
 PAGE_HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; img-src 'self' data:; media-src data:; "
+    "Content-Security-Policy": "default-src 'none'; img-src 'self' data:; media-src 'self' data:; "
     "style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",

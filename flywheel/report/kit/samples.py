@@ -90,7 +90,7 @@ def show_cases(
     """Return each case with its sample; the edges of pictures are at most `edge_pixels` long.
 
     If the task has a drawing function, the picture shows the model's answer and the label. With a
-    `link`, pictures are not made now: a browser asks for those that it shows.
+    `link`, pictures and sounds are not made now: a browser asks for those that it shows.
     """
     return [_show(loop, case, edge_pixels, link) for case in cases]
 
@@ -159,8 +159,9 @@ def _part(
         if kind == "image":
             uri = link(name) if link else _small(value.payload, edge_pixels)
             return Part(name=name, kind="image", uri=uri)
-        if kind == "audio" and len(value.payload) <= _SOUND_LIMIT_BYTES:
-            return Part(name=name, kind="audio", uri=data_uri(value.payload, type_of(value).name))
+        if kind == "audio" and (link or len(value.payload) <= _SOUND_LIMIT_BYTES):
+            uri = link(name) if link else data_uri(value.payload, type_of(value).name)
+            return Part(name=name, kind="audio", uri=uri)
         if kind in ("text file", "CSV file"):
             value = value.payload.decode("utf-8", "replace")
         elif kind == "HTML file":

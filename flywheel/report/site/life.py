@@ -9,8 +9,10 @@ from urllib.parse import quote
 
 from flywheel.errors import UnknownIdError
 from flywheel.ledger.browse import cases_of
-from flywheel.ledger.samples import find_sample
+from flywheel.ledger.samples import find_sample, load_samples
 from flywheel.loop import Loop
+from flywheel.media import kind_of, type_of
+from flywheel.records import Media
 from flywheel.report.kit.samples import Shown, show_cases
 from flywheel.report.site.query import GALLERY
 from flywheel.report.trace import Event, trace
@@ -40,23 +42,27 @@ def life(loop: Loop, sample_id: str) -> Life:
 
 
 def picture_address(sample_id: str, name: str, edge_pixels: int = SMALL) -> str:
-    """Return where the picture of a part of a sample is."""
+    """Return where the picture or the sound of a part of a sample is."""
     return f"{GALLERY}/{sample_id}/{edge_pixels}/{quote(name, safe='')}"
 
 
 def picture(loop: Loop, sample_id: str, name: str, edge_pixels: int) -> tuple[str, bytes]:
-    """Return media type and bytes of the picture of a part, with the model's answer where it is drawn.
+    """Return media type and bytes of the picture or sound of a part, with the model's answer where it is drawn.
 
     Raises:
         UnknownIdError: it has no such picture, or it cannot be shown.
     """
     with loop.ledger.read() as connection:
         seen = cases_of(connection, [find_sample(connection, sample_id)])
+        (sample,) = load_samples(connection, loop.blobs, list(seen))
     (shown,) = show_cases(loop, [one.case for one in seen.values()], edge_pixels)
     for part in shown.parts:
         if part.kind == "image" and part.name == name:
             head, _, data = part.uri.partition(";base64,")
             return head.removeprefix("data:"), base64.b64decode(data)
+    value = None if shown.fault else loop.task.labeling.data(sample).get(name)
+    if isinstance(value, Media) and kind_of(value) == "audio":
+        return type_of(value).name, value.payload
     fault = shown.fault or f"it has no picture {name[:100]!r}"
     raise UnknownIdError(
         f"Sample {sample_id[:12]} is not shown: {fault}. Its page says what is known."

@@ -44,7 +44,7 @@ from flywheel.serve.requests import command_body, read_command
 from flywheel.task import Task
 
 POLICY = (
-    "default-src 'none'; img-src 'self' data:; media-src data:; style-src 'self' 'unsafe-inline'; "
+    "default-src 'none'; img-src 'self' data:; media-src 'self' data:; style-src 'self' 'unsafe-inline'; "
     "script-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 """charts of the exported pages have styles of their own; no script stands in a page"""

@@ -19,7 +19,7 @@ from flywheel.ledger.engine import add_rename
 from flywheel.ledger.failures import count_moved
 from flywheel.ledger.tables import annotations, failures, payloads
 from flywheel.ledger.windows import move_watermark
-from flywheel.records import Answer, FailureState, Sample
+from flywheel.records import Answer, FailureState, Media, Sample
 from flywheel.report.site.query import Query, read_query
 from flywheel.task import Labeling
 from flywheel.testing import LedgerBuilder, draw_points, open_memory, toy_task
@@ -171,6 +171,26 @@ def test_pictures_come_when_they_are_asked_for(client, rows):
     assert answer.headers["content-type"] == "image/png"
     assert answer.content.startswith(b"\x89PNG")
     assert client.get(address.rpartition("/")[0] + "/nothing").status_code == 404
+
+
+def test_a_long_sound_is_played_on_the_site(tmp_path):
+    """As a data URI it would weigh down the page, so that written pages only name it."""
+    sound = b"RIFF" + bytes(200_000)
+    labeling = Labeling(
+        config='<View><Audio name="a" value="$sound"/></View>',
+        data=lambda sample: {"sound": Media(sample.payload, "audio/wav")},
+        result=lambda *_: [],
+        answer=lambda *_: None,
+    )
+    with open_memory(dataclasses.replace(toy_task(), labeling=labeling), tmp_path) as project:
+        past = LedgerBuilder(project.loop.ledger, project.loop.blobs)
+        past.predict(0.5, sample=Sample.of(sound, "audio/wav"))
+        with client_of(project.loop) as client:
+            page = client.get("/pages/samples")
+            address = re.search(r'<audio [^>]*src="([^"]+)"', page.text)[1]
+            answer = client.get(address)
+            assert (answer.headers["content-type"], answer.content) == ("audio/wav", sound)
+            assert "media-src 'self'" in page.headers["content-security-policy"]
 
 
 def test_no_page_runs_a_script_of_its_own_or_loads_from_elsewhere(client, rows):
