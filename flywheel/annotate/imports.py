@@ -103,6 +103,8 @@ def understand(file: LabelFile, into: ImportInto) -> Understood:
     for row in file.rows():
         if isinstance(row, LeftOut):
             reading.leave_out(row.place, row.reason)
+        elif row.sample.media_type.startswith("text/") and b"\0" in row.sample.payload:
+            reading.leave_out(row.place, "its text has a NUL, which Label Studio does not keep")
         elif row.results:
             _add_drawn(reading, row)
         else:

@@ -13,6 +13,7 @@ from sqlalchemy import func, select
 from flywheel.errors import FlywheelError
 from flywheel.ledger.releases import latest_checkpoint, release_history
 from flywheel.ledger.tables import labels
+from flywheel.loop.submit import submit
 from flywheel.report import status
 from flywheel.task import Task
 from flywheel.testing import draw_points, open_memory, side_of, toy_task
@@ -119,3 +120,18 @@ def test_the_night_ends_in_one_line_and_the_next_goes_on(programs, tmp_path, fau
         (tmp_path / f"{program}.py").write_text(good)
         assert "targeted" in toy.night()["retrain"].note
         assert num_labels(toy) == 10
+
+
+def test_a_model_that_the_program_trained_elsewhere_is_judged(programs, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "means.json").write_text('{"left": -1.5, "right": 1.0}')
+    with open_memory(programs, tmp_path / "state", labeling={"samples_per_night": 40}) as toy:
+        toy.night()
+        toy.serve(draw_points(150, 2)[0])
+        toy.night()
+        toy.annotate(side_of)
+        stored = submit(toy.loop, elsewhere)
+        done = toy.night()
+    assert done["retrain"].candidate_digest == stored.digest
+    assert done["evaluate"].report_id

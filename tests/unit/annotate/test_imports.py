@@ -158,6 +158,12 @@ def test_a_file_of_which_nothing_can_be_used_says_why(points, bring):
         bring(path)
 
 
+def test_a_text_that_label_studio_cannot_keep_is_left_out(bring, tmp_path):
+    rows = [{"text": "in\0voice", "answer": "left"}, {"text": "log\0in", "answer": "right"}]
+    with pytest.raises(UserError, match=r"no label can be used; 2 times its text has a NUL"):
+        bring(write_lines(tmp_path, rows))
+
+
 def test_rows_of_one_sample_count_once_and_contradictions_not_at_all(points, into, tmp_path):
     path, samples = points(number=3)
     lines = [json.loads(one) for one in path.read_text().splitlines()]
