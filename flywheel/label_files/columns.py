@@ -108,7 +108,9 @@ def _roles(table: Table, columns: Columns) -> _Roles:
     if answer is None:
         listed = ", ".join(table.header[:_NAMED])
         refuse(
-            str(table.path), f"which column is the answer? It has {listed}", "Give --answer NAME"
+            str(table.path),
+            f"which column is the answer? It has {listed}",
+            'Give --answer NAME, or answer = "NAME" in [task]',
         )
     group = _column(table, "group", columns.group, _GROUPS)
     split = _column(table, "split", columns.split, _SPLITS)
@@ -116,7 +118,11 @@ def _roles(table: Table, columns: Columns) -> _Roles:
     way, column = _input(table, columns.input, taken)
     others = tuple(name for name in table.header if name not in taken | {column})
     if way == "fields" and not others:
-        refuse(str(table.path), "no column is left for the input", "Give --input NAME")
+        refuse(
+            str(table.path),
+            "no column is left for the input",
+            'Give --input NAME, or input = "NAME" in [task]',
+        )
     return _Roles(
         way=way,
         input=column,
@@ -135,7 +141,9 @@ def _column(table: Table, role: str, wanted: str | None, usual: Sequence[str]) -
         if wanted not in table.header:
             listed = ", ".join(table.header[:_NAMED])
             refuse(
-                str(table.path), f"it has no column {wanted!r}, but {listed}", f"Correct --{role}"
+                str(table.path),
+                f"it has no column {wanted!r}, but {listed}",
+                f"Correct --{role}, or {role} in [task]",
             )
         return wanted
     lower = {name.lower(): name for name in reversed(table.header)}

@@ -93,7 +93,11 @@ def retrain(night: NightRun) -> Retrained:
         # Failures labeled by a sensor or an outcome alone still wait for annotators: sensors never test.
         learned = [row.sample_id for row in rows if row.origin not in TRAIN_ONLY]
         move_failures(connection, learned, FailureState.TRAINED_ON, night.number, loop.now())
-    return _retrained(trained.checkpoint, start)
+    with loop.ledger.read() as connection:
+        release = current_release(connection)
+    if release is not None and release.checkpoint_digest == trained.checkpoint.digest:
+        start = f"{start}; it is the model that serves, byte for byte: see that the trainer uses new rows"
+    return _retrained(trained.checkpoint, start.removeprefix("; "))
 
 
 class Epoch(NamedTuple):

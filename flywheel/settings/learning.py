@@ -146,8 +146,12 @@ class Ready(Section):
     def _go_together(self) -> Self:
         if self.trainer == "sklearn" and self.ask not in ("choice", "number"):
             raise ValueError(
-                f'sklearn does not train {self.ask}; write trainer = "command" with train and predict'
+                f'sklearn does not train {self.ask}; write trainer = "command", train = "python train.py '
+                '--data {{data}} --out {{out}}" and predict = "python predict.py --model {{model}}"'
             )
         if (self.trainer == "command") != bool(self.train and self.predict):
-            raise ValueError('train and predict go with trainer = "command"; write all three')
+            raise ValueError(
+                'train and predict go with trainer = "command"; write all three, as train = "python train.py --data '
+                '{data} --out {out}", predict = "python predict.py --model {model}"'
+            )
         return self

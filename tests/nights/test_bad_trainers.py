@@ -135,3 +135,18 @@ def test_a_model_that_the_program_trained_elsewhere_is_judged(programs, tmp_path
         done = toy.night()
     assert done["retrain"].candidate_digest == stored.digest
     assert done["evaluate"].report_id
+
+
+def test_a_program_that_does_not_use_its_rows_is_named(programs, tmp_path):
+    """The night said that it had trained, and then that nothing new was trained."""
+    (tmp_path / "train.py").write_text(
+        "import sys; open(sys.argv[2] + '/means.json', 'w').write('{\"left\": -1.0, \"right\": 1.0}')"
+    )
+    with open_memory(programs, tmp_path / "state", labeling={"samples_per_night": 40}) as toy:
+        toy.night()
+        toy.serve(draw_points(150, 2)[0])
+        toy.night()
+        toy.annotate(side_of)
+        done = toy.night()
+    assert "it is the model that serves, byte for byte" in done["retrain"].note
+    assert done["decide"].verdict == "NO-VERDICT"

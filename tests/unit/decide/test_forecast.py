@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from flywheel.decide.gate import _outlook
 from flywheel.decide.plan import Forecast, forecast
 from flywheel.metrics.eprocess import e_values
 from flywheel.records import FreshOutcomes
@@ -73,3 +74,13 @@ def test_gains_without_bound_say_nothing_before_their_scale_is_known():
     known = forecast(outcomes(30, 2, 60, is_bounded=False), 0.0, ALPHA, 400)
     assert known.low is not None
     assert known.chance > 0.5
+
+
+def test_labels_that_only_give_the_scale_are_no_forecast():
+    """It said that a gain is not likely to be shown, and in the same sentence that the chance is 100 %."""
+    said = _outlook(Forecast(low=None, high=None, chance=1.0, ahead=348))
+    assert said.startswith("no forecast yet")
+    hopeless = _outlook(Forecast(low=None, high=None, chance=0.04, ahead=348))
+    assert (
+        "is not likely to be shown; the chance that it is shown within 348 more is 4%" in hopeless
+    )

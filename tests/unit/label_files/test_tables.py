@@ -55,7 +55,10 @@ def test_an_encoding_that_is_a_guess_is_a_note(csv):
         ("text,label\na,b\nc\n", "line 3: 1 fields, the header has 2"),
         ("text,label\na,b,c\n", "line 2: 3 fields, the header has 2"),
         ('text,label\na,b\n"c,d\ne,f\n', "line 3: unexpected end of data"),
-        ("text,size\na,1\n", "which column is the answer? It has text, size. Give --answer NAME"),
+        (
+            "text,size\na,1\n",
+            "which column is the answer? It has text, size. Give --answer NAME, or answer =",
+        ),
         ("text,label,split\na,b,tset\n", "line 2, column split: 'tset' is no split"),
         ("label\na\n", "no column is left for the input"),
         (
