@@ -19,8 +19,8 @@ ROOT = Path(__file__).parents[1]
 PARTS = ("flywheel", "flows")
 
 BUDGET = {
-    "lines of code": 50_068,
-    "lines of docstrings": 11_346,
+    "lines of code": 50_215,
+    "lines of docstrings": 11_365,
     "files": 387,
     "settings": 119,
     "commands": 38,

@@ -6,6 +6,7 @@ import os
 import re
 import unicodedata
 from collections.abc import Iterable
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +14,7 @@ from typing import NamedTuple
 import typer
 
 from flywheel.errors import UserError
+from flywheel.label_files.find import find_format
 from flywheel.project import FILE_NAME
 from flywheel.settings.operations import NAME_PATTERN
 
@@ -163,6 +165,17 @@ def write_starter(directory: Path, kind: Kind = USUAL) -> list[Path]:
     return _write(directory, "\n".join(lines) + "\n", wanted)
 
 
+_CHOICE = """ask = "choice"                  # or number
+trainer = "sklearn"             # or command, with train and predict
+# answer = "NAME"               # column with the answer, where check asks for it; input likewise
+"""
+_BOXES = """ask = "boxes"
+trainer = "command"             # programs of yours, see flywheel/trainers/README.md
+train = "python train.py --data {data} --out {out}"
+predict = "python predict.py --model {model}"
+"""
+
+
 def write_plain(directory: Path, labels: Path) -> list[Path]:
     """Write the settings of a project without Python, whose data are a file or folder of labels.
 
@@ -173,12 +186,11 @@ def write_plain(directory: Path, labels: Path) -> list[Path]:
         raise UserError(f"{labels} is not there. Name a file or folder of labels")
     text = (files("flywheel") / "templates" / "small.toml").read_text("utf-8")
     path = os.path.relpath(labels.absolute(), directory.absolute())
-    section = (
-        "\n[task]\n"
-        f"data = {_quoted(path)}   # flywheel import-labels reads it too\n"
-        'ask = "choice"                  # or number\n'
-        'trainer = "sklearn"             # or command, with train and predict\n'
-    )
+    asked = _CHOICE
+    with suppress(UserError):  # what is wrong with them, check says
+        if find_format(labels) in ("coco", "yolo"):
+            asked, text = _BOXES, text.replace('"accuracy"', '"map"     ', 1)
+    section = f"\n[task]\ndata = {_quoted(path)}   # flywheel import-labels reads it too\n{asked}"
     text = text.replace(_TASK_LINE, section, 1)
     return _write(directory, text, {})
 

@@ -7,6 +7,7 @@ import pty
 import re
 import subprocess
 import sys
+import tomllib
 import wave
 
 import numpy as np
@@ -185,3 +186,13 @@ def test_what_production_sends_that_the_start_data_have_is_not_asked_about(recor
         memory.serve(known)
         done = memory.night()
     assert (done["route"].num_probability, done["route"].num_targeted) == (0, 0)
+
+
+def test_boxes_of_a_file_are_asked_for_as_boxes(tmp_path):
+    """It wrote a choice of classes, which COCO has none of; check then said so word by word."""
+    coco = {"images": [], "categories": [], "annotations": []}
+    (tmp_path / "annotations.json").write_text(json.dumps(coco))
+    write_plain(tmp_path / "new", tmp_path / "annotations.json")
+    settings = tomllib.loads((tmp_path / "new/flywheel.toml").read_text())
+    assert (settings["task"]["ask"], settings["task"]["trainer"]) == ("boxes", "command")
+    assert settings["metric"]["optimize"] == "map"
