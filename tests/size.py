@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 PARTS = ("flywheel", "flows")
 
 BUDGET = {
-    "lines of code": 50_215,
+    "lines of code": 50_219,
     "lines of docstrings": 11_365,
     "files": 387,
     "settings": 119,

@@ -219,6 +219,10 @@ def down(directory: Folder = HERE) -> None:
     stopped = stop(load_project(directory), progress=console.say)
     if not stopped:
         console.say("nothing was running")
+    elif {"prefect", "label-studio"} & set(stopped):
+        console.say(
+            "projects that share these servers wait; flywheel up in any of them starts them"
+        )
 
 
 @app.command(rich_help_panel="Loop")

@@ -162,6 +162,16 @@ def test_what_ends_too_early_is_one_line(flywheel, fresh, monkeypatch, fault):
     assert "ended too early: no answer" in done.err
 
 
+@pytest.mark.parametrize(("stopped", "warns"), [(["prefect", "worker"], True), (["worker"], False)])
+def test_who_shares_the_servers_that_were_stopped_is_named(
+    flywheel, fresh, monkeypatch, stopped, warns
+):
+    """Six projects stood still, and nothing said so."""
+    monkeypatch.setattr("flywheel.cli.scheduling.stop", Mock(return_value=stopped))
+    done = flywheel("down", fresh)
+    assert ("projects that share these servers wait" in done.out) is warns
+
+
 def test_status_of_a_fresh_project_says_what_to_do(flywheel, fresh):
     done = flywheel("status", fresh)
     assert (done.code, done.err) == (0, "")
