@@ -7,8 +7,10 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pycocotools import mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -17,6 +19,7 @@ from flywheel.metrics.compiled import compile_formula
 from flywheel.metrics.scores import answer_columns
 from flywheel.scoring import (
     box_ious,
+    detection,
     map_50,
     map_75,
     match_boxes,
@@ -176,3 +179,39 @@ def test_what_is_no_list_of_boxes_is_refused(value, message):
     for answers in ([value], [[]]):
         with pytest.raises(AnnotationError, match=message):
             mean_average_precision(answers, [value])
+
+
+def flat(answer, label):
+    """(predicted, true) of every box: 1 1 a match, 1 0 one too many, 0 1 one that is missed."""
+    free, pairs = dict(enumerate(label)), []
+    for box in sorted(answer, key=lambda one: -one["confidence"]):
+        same = {place: one for place, one in free.items() if one["label"] == box["label"]}
+        sides = [
+            [one[side] for side in ("x", "y", "width", "height")] for one in (box, *same.values())
+        ]
+        ious = dict(
+            zip(
+                same,
+                mask.iou(sides[:1], sides[1:], [0] * len(same))[0] if same else [],
+                strict=True,
+            )
+        )
+        best = max(ious, key=ious.get, default=None)
+        is_match = best is not None and ious[best] >= 0.5
+        pairs.append((1, int(is_match)))
+        if is_match:
+            del free[best]
+    return pairs + [(0, 1)] * len(free)
+
+
+@pytest.mark.parametrize("name", ["precision", "recall", "f1"])
+def test_the_short_names_of_detection_are_torchmetrics(draw_boxes, torchmetrics, name):
+    answers, labels = draw_boxes(200, 3)
+    kit = detection(["cup", "pan", "pot"])
+    rows = [kit(answer, label) for answer, label in zip(answers, labels, strict=True)]
+    table = {column: np.array([row[column] for row in rows]) for column in rows[0]}
+    found = compile_formula(kit.metrics[name], None)(table, np.ones((1, len(rows))))[0]
+    pairs = [pair for both in zip(answers, labels, strict=True) for pair in flat(*both)]
+    oracle = {"f1": "binary_f1_score"}.get(name, f"binary_{name}")
+    expected = getattr(torchmetrics.classification, oracle)(*torch.tensor(pairs).T)
+    assert found == pytest.approx(float(expected), abs=1e-6)
