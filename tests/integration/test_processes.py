@@ -35,7 +35,7 @@ def _in_the_layer(makes, uses):
         pytest.param(
             [(SCALE, '/ (200 + __import__("os").getpid() % 97)')], id="inputs by the process"
         ),
-        pytest.param([(SCALE, "/ (200 + 99 * DRAWN)")], id="inputs by what was drawn at import"),
+        pytest.param([(SCALE, "/ (25 * 64**DRAWN)")], id="inputs by what was drawn at import"),
         pytest.param(
             _in_the_layer(
                 "float(np.random.default_rng().uniform(1, 2))", "self.own * pixels.mean()"
