@@ -51,8 +51,8 @@ class Usage(NamedTuple):
 @pytest.fixture
 def directory(tmp_path, monkeypatch):
     """The starter project, whose servers do not run."""
-    for name in ("FLYWHEEL_NOTIFY_URL", "PREFECT_API_URL"):  # of the session's servers
-        monkeypatch.delenv(name, raising=False)
+    for name in ("FLYWHEEL_NOTIFY_URL", "PREFECT_API_URL", "LABEL_STUDIO_API_KEY"):
+        monkeypatch.delenv(name, raising=False)  # those of other tests' servers
     folder = tmp_path / "project"
     write_starter(folder)
     (folder / "flywheel.toml").write_text(SILENT)
