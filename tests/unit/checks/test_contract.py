@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from worlds.flat import Plain
 
 from flywheel.checks import LAWS, check_task
 from flywheel.checks.contract import NEEDS
@@ -100,23 +101,12 @@ def _root_of_zero(output: dict[str, torch.Tensor]) -> torch.Tensor:
     return (output["logits"] * 0).sum(dim=1).sqrt()
 
 
-class _Plain(torch.nn.Sequential):
-    """The network of the template, whose parts the others change."""
-
-    def __init__(self) -> None:
-        super().__init__(torch.nn.Flatten(), torch.nn.Linear(64, 10))
-
-    def forward(self, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
-        logits = super().forward(pixels)
-        return {"logits": logits, "embedding": logits}
-
-
-class _Rooting(_Plain):
+class _Rooting(Plain):
     def forward(self, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
         return super().forward(pixels.sqrt_())
 
 
-class _Counting(_Plain):
+class _Counting(Plain):
     """What training counts is in no parameter and no buffer."""
 
     steps = 0
@@ -173,7 +163,7 @@ BREAKS: list[tuple[str, Callable[[Task], Task]]] = [
     ),
     (
         "model() draws its weights from torch's seeded generator",
-        lambda t: replace(t, model=lambda network=_Plain(): network),  # noqa: B008  one for all
+        lambda t: replace(t, model=lambda network=Plain(): network),  # noqa: B008  one for all
     ),
     (
         "inputs() are finite floats, batch first",

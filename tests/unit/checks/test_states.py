@@ -9,24 +9,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from worlds.flat import Plain
 
 from flywheel.checks import check_task
 from flywheel.records import Answer, Sample
 from flywheel.task import Task
 
 
-class _Plain(torch.nn.Sequential):
-    """The network of the template, whose parts the others change."""
-
-    def __init__(self) -> None:
-        super().__init__(torch.nn.Flatten(), torch.nn.Linear(64, 10))
-
-    def forward(self, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
-        logits = super().forward(pixels)
-        return {"logits": logits, "embedding": logits}
-
-
-class _Late(_Plain):
+class _Late(Plain):
     """A network that makes a weight when it is first asked."""
 
     def forward(self, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -35,13 +25,13 @@ class _Late(_Plain):
         return super().forward(pixels + self.late)
 
 
-class _Lazy(_Plain):
+class _Lazy(Plain):
     def __init__(self) -> None:
         super().__init__()
         self[1] = torch.nn.LazyLinear(10)
 
 
-class _Extra(_Plain):
+class _Extra(Plain):
     def get_extra_state(self) -> dict[str, int]:
         return {"version": 2}
 
