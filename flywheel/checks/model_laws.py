@@ -130,11 +130,9 @@ def _model_takes_inputs(subject: Subject) -> str | None:
     with torch.no_grad():
         model(batch_of(subject.task, subject.samples))
     late = [name for name in model.state_dict() if name not in before]
-    return (
-        f"{late[0]} appears in the first forward, so that no stored weights fit; make it in __init__"
-        if late
-        else None
-    )
+    if late:
+        return f"{late[0]} appears in the first forward, so that no stored weights fit; make it in __init__"
+    return None
 
 
 def _targets_are_rows(subject: Subject) -> str | None:

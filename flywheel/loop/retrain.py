@@ -61,6 +61,7 @@ from flywheel.sources import Code, may_follow_hashes
 from flywheel.train import SUBMITTED, Trained, Trainers, TrainingData, train, train_distributed
 
 _NOTE_SECONDS = 1.0
+_SAME = "it is the model that serves, byte for byte: see that the trainer uses new rows"
 
 
 def retrain(night: NightRun) -> Retrained:
@@ -93,11 +94,11 @@ def retrain(night: NightRun) -> Retrained:
         # Failures labeled by a sensor or an outcome alone still wait for annotators: sensors never test.
         learned = [row.sample_id for row in rows if row.origin not in TRAIN_ONLY]
         move_failures(connection, learned, FailureState.TRAINED_ON, night.number, loop.now())
-    with loop.ledger.read() as connection:
         release = current_release(connection)
+    notes = [start] if start else []
     if release is not None and release.checkpoint_digest == trained.checkpoint.digest:
-        start = f"{start}; it is the model that serves, byte for byte: see that the trainer uses new rows"
-    return _retrained(trained.checkpoint, start.removeprefix("; "))
+        notes.append(_SAME)
+    return _retrained(trained.checkpoint, "; ".join(notes))
 
 
 class Epoch(NamedTuple):

@@ -54,16 +54,17 @@ def picture(loop: Loop, sample_id: str, name: str, edge_pixels: int) -> tuple[st
     """
     with loop.ledger.read() as connection:
         seen = cases_of(connection, [find_sample(connection, sample_id)])
-        (sample,) = load_samples(connection, loop.blobs, list(seen))
     (shown,) = show_cases(loop, [one.case for one in seen.values()], edge_pixels)
     for part in shown.parts:
         if part.kind == "image" and part.name == name:
             head, _, data = part.uri.partition(";base64,")
             return head.removeprefix("data:"), base64.b64decode(data)
-    value = None if shown.fault else loop.task.labeling.data(sample).get(name)
-    if isinstance(value, Media) and kind_of(value) == "audio":
-        return type_of(value).name, value.payload
+    if not shown.fault:
+        with loop.ledger.read() as connection:
+            (sample,) = load_samples(connection, loop.blobs, list(seen))
+        sound = loop.task.labeling.data(sample).get(name)
+        if isinstance(sound, Media) and kind_of(sound) == "audio":
+            return type_of(sound).name, sound.payload
     fault = shown.fault or f"it has no picture {name[:100]!r}"
-    raise UnknownIdError(
-        f"Sample {sample_id[:12]} is not shown: {fault}. Its page says what is known."
-    )
+    said = f"Sample {sample_id[:12]} is not shown: {fault}. Its page says what is known."
+    raise UnknownIdError(said)
