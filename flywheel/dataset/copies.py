@@ -148,7 +148,9 @@ def _views(ids: Sequence[str], read: Read) -> tuple[tuple[Array, Array], list[by
         block = _joined([part], size)
         is_finite = np.isfinite(block)
         filled = np.where(is_finite, block, mean)
-        shapes.append(_fold(_shapes(filled) - mean_shape))
+        apart = _shapes(filled) - mean_shape
+        apart[np.linalg.norm(apart, axis=1) <= 1e-9] = 0.0  # all are of one shape: the rest is rounding
+        shapes.append(_fold(apart))
         levels = _levels(filled, ladders)
         columns.append(_fold(np.clip((levels - middle) / spread, -_CLIP, _CLIP)))
         plain = block + 0.0  # no -0.0

@@ -4,7 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
@@ -232,6 +232,7 @@ def test_order_and_blocks_change_nothing_and_planted_copies_are_found(seed, numb
     st.lists(st.sampled_from(["constant", "noise", "nan", "infinite", "huge", "zero"]), min_size=1),
     st.integers(0, 1_000),
 )
+@example(columns=["constant", "constant", "noise"], seed=0)
 def test_constant_missing_and_huge_numbers_make_no_copies(columns, seed):
     """Only equal inputs may be copies here, and no warning of numpy comes up."""
     rng, number = np.random.default_rng(seed), 60
