@@ -1,7 +1,7 @@
 """Measures the whole history under the metric that flywheel.toml names now.
 
 When: after the [metric] section has changed: Quick run in the dashboard, or
-    flywheel metric rescore -d DIR. "This formula can and will change": afterwards all nights
+    flywheel metric rescore DIR. "This formula can and will change": afterwards all nights
     can be compared under one formula.
 Why a re-run is safe: what was measured and decided stays; the new numbers stand beside it, once
     for each metric. No model is run and no annotator is asked.

@@ -95,7 +95,7 @@ def override(
 
 @judging.command(rich_help_panel="Decisions")
 def plan(
-    directory: Directory = HERE,
+    directory: Folder = HERE,
     discordance: Annotated[
         float | None,
         typer.Option(
@@ -122,7 +122,7 @@ def plan(
 
 @judging.command(rich_help_panel="Decisions")
 def assess(
-    directory: Directory = HERE,
+    directory: Folder = HERE,
     plan: Annotated[
         Path | None, typer.Option(help="rank the projects of this file", resolve_path=True)
     ] = None,
@@ -211,7 +211,7 @@ def candidate(
 
 @metric.command("suggest")
 def suggest_metric(
-    directory: Directory = HERE,
+    directory: Folder = HERE,
     reports: Annotated[int, typer.Option(min=1, help="number of last reports to read")] = 5,
 ) -> None:
     """Advise which number to optimize, threshold or ignore."""
@@ -224,7 +224,7 @@ def suggest_metric(
 
 
 @metric.command("rescore")
-def rescore_history(directory: Directory = HERE) -> None:
+def rescore_history(directory: Folder = HERE) -> None:
     """Rescore all nights under the metric of flywheel.toml."""
     from flywheel.cli.printing import rescored_table
     from flywheel.loop import open_loop

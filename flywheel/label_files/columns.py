@@ -11,7 +11,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, time
 from decimal import Decimal
 from pathlib import Path
@@ -104,7 +104,8 @@ def labels_of(table: Table, columns: Columns) -> LabelFile:
 
 def _roles(table: Table, columns: Columns) -> _Roles:
     is_ours = set(table.header) >= _OUR_OWN and not table.is_text
-    answer = _column(table, "answer", columns.answer, _ANSWERS)
+    usual = columns.usual or Columns()
+    answer = _column(table, "answer", columns.answer, (usual.answer, *_ANSWERS))
     if answer is None:
         listed = ", ".join(table.header[:_NAMED])
         refuse(
@@ -113,8 +114,10 @@ def _roles(table: Table, columns: Columns) -> _Roles:
             'Give --answer NAME, or answer = "NAME" in [task]',
         )
     group = _column(table, "group", columns.group, _GROUPS)
-    split = _column(table, "split", columns.split, _SPLITS)
+    split = _column(table, "split", columns.split, (usual.split, *_SPLITS))
     taken = {answer, group, split}
+    if usual.input in {*table.header} - taken:
+        columns = replace(columns, input=columns.input or usual.input)
     way, column = _input(table, columns.input, taken)
     others = tuple(name for name in table.header if name not in taken | {column})
     if way == "fields" and not others:
@@ -135,7 +138,7 @@ def _roles(table: Table, columns: Columns) -> _Roles:
     )
 
 
-def _column(table: Table, role: str, wanted: str | None, usual: Sequence[str]) -> str | None:
+def _column(table: Table, role: str, wanted: str | None, usual: Sequence[str | None]) -> str | None:
     """Return the column that is wanted, else one of a usual name."""
     if wanted is not None:
         if wanted not in table.header:
@@ -147,7 +150,10 @@ def _column(table: Table, role: str, wanted: str | None, usual: Sequence[str]) -
             )
         return wanted
     lower = {name.lower(): name for name in reversed(table.header)}
-    return next((lower[name] for name in usual if name in lower), None)
+    names = [name for name in usual if name]
+    if names and names[0] in table.header:  # as it is written, before other spellings
+        return names[0]
+    return next((lower[name.lower()] for name in names if name.lower() in lower), None)
 
 
 def _input(table: Table, wanted: str | None, taken: set[str | None]) -> tuple[_Way, str | None]:

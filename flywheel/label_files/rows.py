@@ -74,6 +74,8 @@ class Columns:
     answer: str | None = None
     group: str | None = None
     split: str | None = None
+    usual: Columns | None = None
+    """the names in other files of the project: the first guess, where the table has them"""
 
 
 def part_of(text: Json, place: str) -> Part:

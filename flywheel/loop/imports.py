@@ -87,9 +87,11 @@ def look_at_labels(
     Raises:
         UserError: the file is broken, or an answer is none of the task.
     """
-    file = open_labels(
-        path, wanted, columns or Columns(), names=inputs_in(loop.task.labeling.config)
-    )
+    columns = columns or Columns()
+    if (ready := loop.project.task) is not None:
+        usual = Columns(input=ready.input, answer=ready.answer, split=ready.split)
+        columns = replace(columns, usual=usual)
+    file = open_labels(path, wanted, columns, names=inputs_in(loop.task.labeling.config))
     into = ImportInto(
         task=loop.task,
         group=loop.project.dataset.group,

@@ -14,9 +14,10 @@ def signed_in(url):
     """Headers of a client that knows the password of a Prefect server, and has a token of its own."""
     password = base64.b64encode(os.environ["PREFECT_API_AUTH_STRING"].encode()).decode()
     known = {"Authorization": f"Basic {password}"}
-    asked = f"{url.partition('/api')[0]}/api/csrf-token?client=tests"
+    client = f"tests-{os.getpid()}"
+    asked = f"{url.partition('/api')[0]}/api/csrf-token?client={client}"
     token = answered(lambda: httpx.get(asked, headers=known, timeout=PATIENCE)).json()["token"]
-    return known | {"Prefect-Csrf-Client": "tests", "Prefect-Csrf-Token": token}
+    return known | {"Prefect-Csrf-Client": client, "Prefect-Csrf-Token": token}
 
 
 def answered(ask):

@@ -1,4 +1,4 @@
-"""Real servers on free ports, started once a session by the product's own code.
+"""Real servers on free ports, started once a run by the product's own code, for all its processes.
 
 Label Studio's database takes half a minute to make, so a fresh one is kept in the user's cache
 (or in the folder named by LABEL_STUDIO_TEMPLATE) and copied: later sessions start in seconds.
@@ -66,6 +66,39 @@ def _serving(service: Service, state: Path) -> Iterator[None]:
         stop_all(state, print)
 
 
+@contextlib.contextmanager
+def _shared(state: Path, make: Callable[[str], Service]) -> Iterator[str]:
+    """A server for every process that runs tests: the first starts it, the last stops it."""
+    users, lock = state / "users", state.with_suffix(".lock")
+    with _locked(lock):
+        url = (state / "url").read_text() if users.exists() else _free_url()
+        users.mkdir(parents=True, exist_ok=True)
+        (state / "url").write_text(url)
+        start_all([make(url)], state, print)
+        (users / str(os.getpid())).touch()
+    try:
+        yield url
+    finally:
+        with _locked(lock):
+            (users / str(os.getpid())).unlink()
+            if not any(users.iterdir()):
+                stop_all(state, print)
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@pytest.fixture(scope="session")
+def together(tmp_path_factory) -> Path:
+    """A folder that all processes of the run share."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
 @pytest.fixture(scope="session")
 def label_studio_program() -> Path:
     """Label Studio's executable; without it tests are skipped, but in CI they fail."""
@@ -91,8 +124,7 @@ def label_studio_template(label_studio_program: Path, tmp_path_factory) -> Path:
     seal = hashlib.sha256(PINS.read_bytes() + repr(CREDENTIALS.token).encode()).hexdigest()[:12]
     template = Path(os.environ.get("LABEL_STUDIO_TEMPLATE") or cache / f"label-studio-{seal}")
     template.parent.mkdir(parents=True, exist_ok=True)
-    with template.with_name(f"{template.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # one process makes it, the others wait for it
+    with _locked(template.with_name(f"{template.name}.lock")):  # the others wait for it
         if not (template / "label_studio.sqlite3").exists():
             _make_template(template, tmp_path_factory.mktemp("template"))
     return template
@@ -109,13 +141,17 @@ def _make_template(template: Path, fresh: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def label_studio(label_studio_template: Path, tmp_path_factory) -> Iterator[LabelStudioServer]:
-    """One Label Studio for all tests of the session; make a project of your own in it."""
-    state = tmp_path_factory.mktemp("label-studio")
-    data, url = state / "data", _free_url()
-    shutil.copytree(label_studio_template, data)
-    write_ahead(data)  # a template from before has it not
-    with _serving(catalogue.label_studio(data, url, CREDENTIALS), state):
+def label_studio(label_studio_template: Path, together: Path) -> Iterator[LabelStudioServer]:
+    """One Label Studio for all tests; make a project of your own in it."""
+    data = together / "label-studio" / "data"
+
+    def make(url: str) -> Service:
+        if not data.exists():
+            shutil.copytree(label_studio_template, data)
+            write_ahead(data)  # a template from before has it not
+        return catalogue.label_studio(data, url, CREDENTIALS)
+
+    with _shared(data.parent, make) as url:
         yield LabelStudioServer(
             url=url,
             token=CREDENTIALS.token,
@@ -126,8 +162,11 @@ def label_studio(label_studio_template: Path, tmp_path_factory) -> Iterator[Labe
 
 
 @pytest.fixture(scope="session")
-def prefect_server(tmp_path_factory) -> Iterator[str]:
-    """One Prefect server for all tests of the session; flows here and in child processes use it."""
+def prefect_server(together: Path, tmp_path_factory) -> Iterator[str]:
+    """One Prefect server for all tests; flows here and in child processes use it.
+
+    Runs, events and artifacts of other tests are there too: ask for those of your own project.
+    """
     from prefect.settings import (  # noqa: PLC0415 - takes a second, and few tests need it
         PREFECT_API_AUTH_STRING,
         PREFECT_API_URL,
@@ -135,13 +174,14 @@ def prefect_server(tmp_path_factory) -> Iterator[str]:
         temporary_settings,
     )
 
-    state = tmp_path_factory.mktemp("prefect")
-    home, url, password = state / "clients", _free_url(), CREDENTIALS.prefect_auth
-    copy_empty_database(state / "home", catalogue.empty_prefect())
-    with (
-        _serving(catalogue.prefect_server(state / "home", url, password), state),
-        pytest.MonkeyPatch.context() as env,
-    ):
+    state, password = together / "prefect", CREDENTIALS.prefect_auth
+    home = tmp_path_factory.mktemp("prefect-client")
+
+    def make(url: str) -> Service:
+        copy_empty_database(state / "home", catalogue.empty_prefect())
+        return catalogue.prefect_server(state / "home", url, password)
+
+    with _shared(state, make) as url, pytest.MonkeyPatch.context() as env:
         # The environment is for child processes; Prefect reads its own only when it is imported.
         env.setenv("PREFECT_API_URL", f"{url}/api")
         env.setenv("PREFECT_API_AUTH_STRING", password)

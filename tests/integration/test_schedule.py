@@ -206,17 +206,23 @@ def test_another_cron_takes_the_place_of_the_first(project):
     assert not [run for run in planned if ":00:00" not in run["expected_start_time"]]
 
 
+def events(project, name):
+    resource = {"id": [f"flywheel.project.{project.name}"]}
+    chosen = {"event": {"name": [name]}, "resource": resource}
+    return api(project, "/events/filter", filter=chosen)["events"]
+
+
 def test_hard_samples_reach_annotators_before_the_night_does(project, label_run, label_studio):
     sent = int(re.match(r"(\d+) labeling tasks sent", label_run["state"]["message"])[1])
     headers = {"Authorization": f"Token {label_studio.token}"}
-    found = httpx.get(f"{label_studio.url}/api/projects", headers=headers).json()["results"]
+    asked = {"headers": headers, "params": {"page_size": 500}}
+    found = httpx.get(f"{label_studio.url}/api/projects", **asked).json()["results"]
     assert [p["task_number"] for p in found if project.name in p["title"]] == [sent]
     assert 0 < sent <= project.labeling.samples_per_night
 
 
 def test_a_burst_of_events_makes_one_run(project, label_run):
-    chosen = {"event": {"name": ["flywheel.hard-samples-waiting"]}}
-    assert wait_for(lambda: api(project, "/events/filter", filter=chosen)["total"] >= 2)
+    assert wait_for(lambda: len(events(project, "flywheel.hard-samples-waiting")) >= 2)
     assert len(runs(project, "label-hard-cases")) == 1
 
 
@@ -225,9 +231,7 @@ def test_an_annotation_is_taken_in_without_waiting_for_the_night(take_in_run):
 
 
 def test_one_event_of_label_studio_made_the_run(project, take_in_run):
-    chosen = {"event": {"name": ["flywheel.annotations-waiting"]}}
-    [event] = api(project, "/events/filter", filter=chosen)["events"]
-    assert event["resource"]["prefect.resource.id"] == f"flywheel.project.{project.name}"
+    [event] = events(project, "flywheel.annotations-waiting")
     assert event["payload"] == {"num_events": 1}
     assert len(runs(project, "ingest-labels")) == 1
 

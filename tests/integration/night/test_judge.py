@@ -104,7 +104,7 @@ def test_history_is_rescored_without_a_model(story, flywheel):
     before = settings.read_text()
     try:
         settings.write_text(before.replace("[metric]", '[metric]\noptimize = "correct.median"'))
-        code, out, _ = flywheel("metric", "rescore", "-d", story.directory)
+        code, out, _ = flywheel("metric", "rescore", story.directory)
     finally:
         settings.write_text(before)
     assert code == 0
@@ -114,7 +114,7 @@ def test_history_is_rescored_without_a_model(story, flywheel):
 
 
 def test_the_metric_is_advised_on(story, flywheel):
-    code, out, _ = flywheel("metric", "suggest", "-d", story.directory)
+    code, out, _ = flywheel("metric", "suggest", story.directory)
     assert code == 0
     assert "optimize" in out
     assert "correct" in out
@@ -122,7 +122,7 @@ def test_the_metric_is_advised_on(story, flywheel):
 
 
 def test_a_plan_says_what_a_gain_costs(story, flywheel):
-    code, out, _ = flywheel("plan", "-d", story.directory)
+    code, out, _ = flywheel("plan", story.directory)
     assert code == 0
     assert "fresh labels" in out
 

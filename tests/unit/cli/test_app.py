@@ -338,8 +338,7 @@ def test_two_forms_at_once_are_refused(flywheel, fresh, tmp_path, command):
 @pytest.mark.parametrize("command", [("status",), ("nights",), ("labels",), ("plan",), ("assess",)])
 def test_what_a_command_reads_is_json_for_programs(flywheel, fresh, tmp_path, command):
     shutil.copytree(fresh, tmp_path / "p", ignore=shutil.ignore_patterns(".flywheel"))
-    where = ["-d"] if command[0] in {"plan", "assess"} else []
-    done = flywheel(*command, "--json", *where, tmp_path / "p")
+    done = flywheel(*command, "--json", tmp_path / "p")
     assert done.code == 0
     found = json.loads(done.out)
     assert found or command == ("nights",)

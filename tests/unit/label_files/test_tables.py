@@ -1,6 +1,7 @@
 """CSV, JSON Lines and Parquet: which column is what, and one clear line for each file that is broken."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -79,6 +80,17 @@ def test_a_broken_table_is_one_line_with_its_place(csv, text, said):
 def test_a_column_that_is_named_wrongly_is_listed(csv):
     with pytest.raises(UserError, match="no column 'lable', but text, label"):
         rows_of(csv("text,label\na,b\n"), answer="lable")
+
+
+def test_names_of_the_projects_other_files_are_the_first_guess(csv):
+    usual = Columns(usual=Columns(input="said", answer="kind"))
+    path = csv("label,kind,said\n1,late,hello\n")
+    [row] = open_labels(path, columns=usual).rows()
+    assert (row.answer, row.sample.payload) == ("late", b"hello")
+    [row] = open_labels(path, columns=replace(usual, answer="label")).rows()
+    assert row.answer == "1"
+    [row] = open_labels(csv("text,label\nhello,late\n"), columns=usual).rows()
+    assert (row.answer, row.sample.payload) == ("late", b"hello")
 
 
 def test_a_link_out_of_the_folder_is_not_followed(tmp_path):
