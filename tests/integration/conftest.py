@@ -1,4 +1,4 @@
-"""Real servers on free ports, started once a run by the product's own code, for all its processes.
+"""Real servers on free ports, started once by the product's own code.
 
 Label Studio's database takes half a minute to make, so a fresh one is kept in the user's cache
 (or in the folder named by LABEL_STUDIO_TEMPLATE) and copied: later sessions start in seconds.
@@ -67,36 +67,10 @@ def _serving(service: Service, state: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _shared(state: Path, make: Callable[[str], Service]) -> Iterator[str]:
-    """A server for every process that runs tests: the first starts it, the last stops it."""
-    users, lock = state / "users", state.with_suffix(".lock")
-    with _locked(lock):
-        url = (state / "url").read_text() if users.exists() else _free_url()
-        users.mkdir(parents=True, exist_ok=True)
-        (state / "url").write_text(url)
-        start_all([make(url)], state, print)
-        (users / str(os.getpid())).touch()
-    try:
-        yield url
-    finally:
-        with _locked(lock):
-            (users / str(os.getpid())).unlink()
-            if not any(users.iterdir()):
-                stop_all(state, print)
-
-
-@contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-@pytest.fixture(scope="session")
-def together(tmp_path_factory) -> Path:
-    """A folder that all processes of the run share."""
-    own = tmp_path_factory.getbasetemp()
-    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 
 
 @pytest.fixture(scope="session")
@@ -141,17 +115,24 @@ def _make_template(template: Path, fresh: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def label_studio(label_studio_template: Path, together: Path) -> Iterator[LabelStudioServer]:
-    """One Label Studio for all tests; make a project of your own in it."""
-    data = together / "label-studio" / "data"
+def label_studio(label_studio_template: Path, tmp_path_factory) -> Iterator[LabelStudioServer]:
+    """One Label Studio for all processes that run tests; make a project of your own in it.
 
-    def make(url: str) -> Service:
+    The first process starts it, the last one stops it.
+    """
+    own = tmp_path_factory.getbasetemp()
+    state = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "label-studio"
+    data, users, lock = state / "data", state / "users", state.with_suffix(".lock")
+    with _locked(lock):
+        users.mkdir(parents=True, exist_ok=True)
         if not data.exists():
+            (state / "url").write_text(_free_url())
             shutil.copytree(label_studio_template, data)
             write_ahead(data)  # a template from before has it not
-        return catalogue.label_studio(data, url, CREDENTIALS)
-
-    with _shared(data.parent, make) as url:
+        url = (state / "url").read_text()
+        start_all([catalogue.label_studio(data, url, CREDENTIALS)], state, print)
+        (users / str(os.getpid())).touch()
+    try:
         yield LabelStudioServer(
             url=url,
             token=CREDENTIALS.token,
@@ -159,13 +140,18 @@ def label_studio(label_studio_template: Path, together: Path) -> Iterator[LabelS
             password=CREDENTIALS.password,
             data=data,
         )
+    finally:
+        with _locked(lock):
+            (users / str(os.getpid())).unlink()
+            if not any(users.iterdir()):
+                stop_all(state, print)
 
 
 @pytest.fixture(scope="session")
-def prefect_server(together: Path, tmp_path_factory) -> Iterator[str]:
-    """One Prefect server for all tests; flows here and in child processes use it.
+def prefect_server(tmp_path_factory) -> Iterator[str]:
+    """One Prefect server for all tests of this process; flows here and in child processes use it.
 
-    Runs, events and artifacts of other tests are there too: ask for those of your own project.
+    A server on SQLite that several processes work with keeps some of them waiting for too long.
     """
     from prefect.settings import (  # noqa: PLC0415 - takes a second, and few tests need it
         PREFECT_API_AUTH_STRING,
@@ -174,14 +160,13 @@ def prefect_server(together: Path, tmp_path_factory) -> Iterator[str]:
         temporary_settings,
     )
 
-    state, password = together / "prefect", CREDENTIALS.prefect_auth
-    home = tmp_path_factory.mktemp("prefect-client")
-
-    def make(url: str) -> Service:
-        copy_empty_database(state / "home", catalogue.empty_prefect())
-        return catalogue.prefect_server(state / "home", url, password)
-
-    with _shared(state, make) as url, pytest.MonkeyPatch.context() as env:
+    state = tmp_path_factory.mktemp("prefect")
+    home, url, password = state / "clients", _free_url(), CREDENTIALS.prefect_auth
+    copy_empty_database(state / "home", catalogue.empty_prefect())
+    with (
+        _serving(catalogue.prefect_server(state / "home", url, password), state),
+        pytest.MonkeyPatch.context() as env,
+    ):
         # The environment is for child processes; Prefect reads its own only when it is imported.
         env.setenv("PREFECT_API_URL", f"{url}/api")
         env.setenv("PREFECT_API_AUTH_STRING", password)

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 import httpx
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from flywheel.annotate import LabelStudioBackend, PullResult, Sender, SendResult, pull, send
 from flywheel.ledger.campaigns import EVERYONE, begin_campaign, found_project, labeling_projects
@@ -77,21 +77,27 @@ def annotators(label_studio) -> Iterator[Annotators]:
     annotators.http.close()
 
 
-@pytest.fixture
-def page(label_studio) -> Iterator[Page]:
-    """A page of a real browser, in which the project's one user is logged in."""
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """One browser for the tests of a file; each has a context of its own in it."""
     if CHROMIUM is None:
         pytest.skip("chromium is not installed")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page = browser.new_page(viewport={"width": 1400, "height": 1000})
+        yield (browser := playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS))
+        browser.close()
+
+
+@pytest.fixture
+def page(browser, label_studio) -> Iterator[Page]:
+    """A page of a real browser, in which the project's one user is logged in."""
+    with browser.new_context(viewport={"width": 1400, "height": 1000}) as context:
+        page = context.new_page()
         page.goto(f"{label_studio.url}/user/login/")
         page.fill("input[name=email]", label_studio.email)
         page.fill("input[name=password]", label_studio.password)
         page.press("input[name=password]", "Enter")
         page.wait_for_url(lambda url: "login" not in url, wait_until="commit")
         yield page
-        browser.close()
 
 
 @pytest.fixture
