@@ -51,7 +51,7 @@ down:  ## stop the demos' servers
 # sets of servers shared two cores is run once more, by itself: a server on SQLite drops an event now and then.
 test:  ## check, then run every test with real servers
 	@$(MAKE) --no-print-directory -j 2 check .venv-label-studio/.stamp
-	@$(BIN)/pytest -q -n 6 --no-loadscope-reorder tests || \
+	@$(BIN)/pytest -q -n 4 --no-loadscope-reorder tests || \
 		{ test $$? -eq 1 && $(BIN)/pytest -q --last-failed tests; }
 
 check: .venv/.stamp  ## format, lint, types and size

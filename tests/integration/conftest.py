@@ -1,4 +1,4 @@
-"""Real servers on free ports, started once by the product's own code.
+"""Real servers on free ports, started once a session by the product's own code.
 
 Label Studio's database takes half a minute to make, so a fresh one is kept in the user's cache
 (or in the folder named by LABEL_STUDIO_TEMPLATE) and copied: later sessions start in seconds.
@@ -66,13 +66,6 @@ def _serving(service: Service, state: Path) -> Iterator[None]:
         stop_all(state, print)
 
 
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
 @pytest.fixture(scope="session")
 def label_studio_program() -> Path:
     """Label Studio's executable; without it tests are skipped, but in CI they fail."""
@@ -98,7 +91,8 @@ def label_studio_template(label_studio_program: Path, tmp_path_factory) -> Path:
     seal = hashlib.sha256(PINS.read_bytes() + repr(CREDENTIALS.token).encode()).hexdigest()[:12]
     template = Path(os.environ.get("LABEL_STUDIO_TEMPLATE") or cache / f"label-studio-{seal}")
     template.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(template.with_name(f"{template.name}.lock")):  # the others wait for it
+    with template.with_name(f"{template.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # one process makes it, the others wait for it
         if not (template / "label_studio.sqlite3").exists():
             _make_template(template, tmp_path_factory.mktemp("template"))
     return template
@@ -116,23 +110,12 @@ def _make_template(template: Path, fresh: Path) -> None:
 
 @pytest.fixture(scope="session")
 def label_studio(label_studio_template: Path, tmp_path_factory) -> Iterator[LabelStudioServer]:
-    """One Label Studio for all processes that run tests; make a project of your own in it.
-
-    The first process starts it, the last one stops it.
-    """
-    own = tmp_path_factory.getbasetemp()
-    state = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "label-studio"
-    data, users, lock = state / "data", state / "users", state.with_suffix(".lock")
-    with _locked(lock):
-        users.mkdir(parents=True, exist_ok=True)
-        if not data.exists():
-            (state / "url").write_text(_free_url())
-            shutil.copytree(label_studio_template, data)
-            write_ahead(data)  # a template from before has it not
-        url = (state / "url").read_text()
-        start_all([catalogue.label_studio(data, url, CREDENTIALS)], state, print)
-        (users / str(os.getpid())).touch()
-    try:
+    """One Label Studio for all tests of the session; make a project of your own in it."""
+    state = tmp_path_factory.mktemp("label-studio")
+    data, url = state / "data", _free_url()
+    shutil.copytree(label_studio_template, data)
+    write_ahead(data)  # a template from before has it not
+    with _serving(catalogue.label_studio(data, url, CREDENTIALS), state):
         yield LabelStudioServer(
             url=url,
             token=CREDENTIALS.token,
@@ -140,19 +123,11 @@ def label_studio(label_studio_template: Path, tmp_path_factory) -> Iterator[Labe
             password=CREDENTIALS.password,
             data=data,
         )
-    finally:
-        with _locked(lock):
-            (users / str(os.getpid())).unlink()
-            if not any(users.iterdir()):
-                stop_all(state, print)
 
 
 @pytest.fixture(scope="session")
 def prefect_server(tmp_path_factory) -> Iterator[str]:
-    """One Prefect server for all tests of this process; flows here and in child processes use it.
-
-    A server on SQLite that several processes work with keeps some of them waiting for too long.
-    """
+    """One Prefect server for all tests of the session; flows here and in child processes use it."""
     from prefect.settings import (  # noqa: PLC0415 - takes a second, and few tests need it
         PREFECT_API_AUTH_STRING,
         PREFECT_API_URL,

@@ -6,7 +6,6 @@ test that needs such a past gets a copy under a name of its own, with its own la
 
 from __future__ import annotations
 
-import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
@@ -62,8 +61,7 @@ def new_project(servers, tmp_path_factory) -> Iterator[Callable[[str], SmallProj
 @pytest.fixture(scope="session")
 def begun(new_project) -> SmallProject:
     """Night 1 has released a model, it serves, and it has answered a day of traffic."""
-    # every process that runs tests has its own
-    small = new_project(f"begun-{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}")
+    small = new_project("begun")
     small.serve()
     assert small.night().name == "PROMOTE"
     small.send(first=0)
@@ -82,8 +80,8 @@ def grown(begun, tmp_path_factory) -> Path:
 def story(begun, grown, annotators) -> SmallProject:
     """Night 2 of `begun` has routed, people have answered, and night 3 has learned from it."""
     begun.states = [begun.night()]
-    begun.posted = annotators.tasks(begun.project.name)
-    annotators.annotate_all(begun.project.name)
+    begun.posted = annotators.tasks("begun")
+    annotators.annotate_all("begun")
     begun.states.append(begun.night())
     return begun
 
