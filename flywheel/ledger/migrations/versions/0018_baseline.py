@@ -4,7 +4,7 @@ Empty, since a new ledger is made from the tables themselves and is stamped with
 revision. Only ledgers that are there already are migrated.
 """
 
-revision = "0014"
+revision = "0018"
 down_revision = None
 
 
