@@ -1,10 +1,11 @@
 """Proves the forecast on whole projects: nights of the real loop, and the labels that a level took.
 
-Run: python tests/proofs/prove_forecast.py [messages] [--seeds 2] [--nights 16] [--cache FILE]
+Run: python tests/proofs/prove_forecast.py [messages] [--seeds 2] [--nights 16] [--labels 60] [--cache FILE]
 
 Each seed is a project. Its true curve is a monotone fit to the exams of all its nights, and the level is
 what it reaches with four fifths of the labels of the last one. The forecast sees what the project's own
-reports say of its first nights, and no more: some are too few for any.
+reports say of its first nights, and no more: some are too few for any. Where the curve is flat by then,
+no number of labels is the right one: take fewer a night.
 """
 
 from __future__ import annotations
@@ -28,13 +29,13 @@ Nights = list[dict[str, Any]]
 _REACHED = 0.8
 
 
-def nights_of(cache: Path | None, name: str, seeds: int, nights: int) -> list[Nights]:
-    """Return the nights of each seed; what the cache lacks is simulated."""
+def nights_of(cache: Path | None, name: str, seeds: int, nights: int, labels: int) -> list[Nights]:
+    """Return the nights of each seed; what the cache, a file for one number of labels, lacks is simulated."""
     known = json.loads(cache.read_text()) if cache and cache.exists() else {}
     for seed in range(seeds):
         if len(known.get(f"{name} {seed}", ())) >= nights:
             continue
-        job = Job(demo=name, world="", num_nights=nights, num_labels=60, seed=seed, arm=OURS)
+        job = Job(demo=name, world="", num_nights=nights, num_labels=labels, seed=seed, arm=OURS)
         known[f"{name} {seed}"] = [asdict(one) for one in run_job(job, lambda _: None)]
         if cache:
             cache.write_text(json.dumps(known))
@@ -99,9 +100,12 @@ def main() -> None:
     parser.add_argument("name", nargs="?", default="messages", help="digits, messages or pose")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--nights", type=int, default=16)
+    parser.add_argument("--labels", type=int, default=60, help="of a night")
     parser.add_argument("--cache", type=Path, help="nights that are known already, and are kept")
     arguments = parser.parse_args()
-    runs = nights_of(arguments.cache, arguments.name, arguments.seeds, arguments.nights)
+    runs = nights_of(
+        arguments.cache, arguments.name, arguments.seeds, arguments.nights, arguments.labels
+    )
     print(f"{arguments.name}: {len(runs)} projects of {arguments.nights} nights")  # noqa: T201
     for part in (0.2, 0.4, 0.6):
         found = np.array(forecasts(runs, arguments.name, part)).reshape(-1, 5)
