@@ -231,7 +231,15 @@ class Storm:
         return self.world.annotators.projects(self.world.letters.project.name)
 
     def _open_task(self, projects: list[int]) -> tuple[int, dict]:
-        """A labeling task that no annotator has touched, and its project."""
+        """A labeling task that no annotator has touched, and its project; more are sent if none is left."""
+        if (found := self._untouched(projects)) is None:
+            self.world.choose(4)
+            self.world.do("send")
+            found = self._untouched(projects)
+        assert found is not None, "what was sent last is in none of these projects"
+        return found
+
+    def _untouched(self, projects: list[int]) -> tuple[int, dict] | None:
         annotators = self.world.annotators
         for project in self.rng.permutation(projects):
             untouched = [
@@ -243,4 +251,4 @@ class Storm:
             ]
             if untouched:
                 return int(project), untouched[int(self.rng.integers(len(untouched)))]
-        raise AssertionError("people have done everything; let the storm choose more samples")
+        return None

@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -49,16 +50,14 @@ def world(label_studio_template, tmp_path_factory, credentials, free_url) -> Ite
     folder = state / "letters-of-chaos"
     folder.mkdir()
     server = Server(state / "label-studio", free_url(), credentials)
-    try:
-        world = World(folder, server, rng)
+    with ExitStack() as stack:
+        stack.callback(server.stop)
+        stack.callback((world := World(folder, server, rng)).close)
         with FaultyProxy(server.url, rng.spawn(1)[0], rate=0.2) as proxy:
             Storm(world, proxy, scale, rng.spawn(1)[0]).blow()
         world.quiet = world.do("send", "pull", "reconcile")
         print(world.summary())  # noqa: T201 - the numbers are what one wants to see of a storm
         yield world
-        world.close()
-    finally:
-        server.stop()
 
 
 def _is_begun(task: dict) -> bool:
