@@ -19,8 +19,8 @@ ROOT = Path(__file__).parents[1]
 PARTS = ("flywheel", "flows")
 
 BUDGET = {
-    "lines of code": 50_186,
-    "lines of docstrings": 11_362,
+    "lines of code": 50_197,
+    "lines of docstrings": 11_365,
     "files": 383,
     "settings": 119,
     "commands": 38,

@@ -66,6 +66,10 @@ class Home:
     report: Report | None
     """of the newest night with one"""
     required: float | None
+    measured: Estimate | None
+    """the metric of what serves; None: not enough data"""
+    is_new: bool
+    """released by the newest night: it was measured as its candidate, and not in production yet"""
     standing: str
     """whether what serves is good enough, in a sentence"""
     num_expert: int
@@ -84,6 +88,9 @@ def read_home(loop: Loop, before: int | None = None) -> Home:
         newest = reports_of(connection, numbers[-_NIGHTS:])[-1:]
         experts = count_reviews(connection).get("sent", 0)
     report = newest[0] if newest else None
+    serving = now.release and now.release.checkpoint_digest
+    is_new = bool(report and report.champion_digest and serving == report.candidate_digest)
+    measured = _measured(report, is_new=is_new) if report else None
     return Home(
         status=now,
         running=progress(loop),
@@ -95,7 +102,9 @@ def read_home(loop: Loop, before: int | None = None) -> Home:
         num_nights=len(numbers),
         report=report,
         required=required_by(report) if report else None,
-        standing=_standing(report),
+        measured=measured,
+        is_new=is_new,
+        standing=_standing(report, measured),
         num_expert=experts,
     )
 
@@ -110,14 +119,21 @@ def _night(
     return NightRow(number, decision, candidate, report.difference, metric)
 
 
-def _standing(report: Report | None) -> str:
-    """Say whether the metric in production reaches the requirement."""
-    if report is None or report.production is None:
+def _measured(report: Report, *, is_new: bool) -> Estimate | None:
+    """Return the metric of what serves: in production, or as the candidate that it was until tonight."""
+    if is_new:
+        return next((one.metric for one in report.entries if one.name == "candidate"), None)
+    return report.production.estimate if report.production else None
+
+
+def _standing(report: Report | None, measured: Estimate | None) -> str:
+    """Say whether the metric of what serves reaches the requirement."""
+    if report is None or measured is None:
         return "Not enough data: it is estimated from labels of the probability share."
-    required, known = required_by(report), report.production.estimate
+    required = required_by(report)
     if required is None:
         return "No requirement is set. Add metric.requirement to flywheel.toml."
-    low, high = known.low, known.high
+    low, high = measured.low, measured.high
     if not report.higher_is_better:
         low, high, required = -high, -low, -required
     if low >= required:

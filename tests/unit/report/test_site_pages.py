@@ -19,6 +19,7 @@ from flywheel.ledger.tables import annotations
 from flywheel.loop import begin_night, between_nights
 from flywheel.loop.retrain import epoch_under_way
 from flywheel.loop.steps import RETRAIN, STEPS
+from flywheel.records import Entry, ProductionEstimate
 from flywheel.report.site import home
 from flywheel.report.site.map import _placed
 from flywheel.scoring import classification
@@ -27,6 +28,7 @@ from flywheel.testing import (
     blank_checkpoint,
     blank_report,
     draw_points,
+    estimate,
     open_memory,
     toy_task,
 )
@@ -290,6 +292,35 @@ def test_an_empty_project_says_what_comes_first(tmp_path):
         assert "No sample matches" in client.get("/pages/samples").text
         for name in ("map", "annotators", "releases", "assess"):
             assert client.get(f"/pages/{name}").status_code == 200
+
+
+def test_what_serves_is_the_model_of_tonight_once_it_is_released(tmp_path):
+    """The page showed what the model before it had in production, and that it was not good enough."""
+    old, new = estimate(0.5, 0.1), estimate(0.98, 0.01)
+    report = blank_report(
+        entries=(
+            Entry(name="candidate", kind="candidate", metric=new),
+            Entry(name="requirement", kind="requirement", metric=estimate(0.95, 0.0)),
+        ),
+        production=ProductionEstimate(
+            estimate=old, assisted=None, naive=None, num_population=9, first_night=1, last_night=2
+        ),
+    )
+    with open_memory(toy_task(), tmp_path, **SECTIONS) as project:
+        past = LedgerBuilder(project.loop.ledger, project.loop.blobs)
+        night, client = past.night(), client_of(project.loop)
+        dataset_id = past.version().id
+        for digest in (report.champion_digest, report.candidate_digest):
+            past.store(blank_checkpoint(digest=digest, dataset_id=dataset_id))
+        past.store(dataclasses.replace(report, night=night, dataset_id=dataset_id))
+        past.release(report.champion_digest)
+        page = client.get("/pages/").text
+        assert '<b>0.500</b><span class="muted">what serves, in production, correct' in page
+        assert "Not good enough" in page
+        past.release(report.candidate_digest)
+        page = client.get("/pages/").text
+        assert '<b>0.980</b><span class="muted">what serves, when the newest night judged' in page
+        assert "Good enough: the whole interval reaches" in page
 
 
 def test_the_dossier_of_a_decision_is_written_when_it_is_asked_for(client, turned):
