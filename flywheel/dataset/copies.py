@@ -149,9 +149,8 @@ def _views(ids: Sequence[str], read: Read) -> tuple[tuple[Array, Array], list[by
         is_finite = np.isfinite(block)
         filled = np.where(is_finite, block, mean)
         apart = _shapes(filled) - mean_shape
-        apart[np.linalg.norm(apart, axis=1) <= 1e-9] = (
-            0.0  # all are of one shape: the rest is rounding
-        )
+        # Where all are of one shape, the rest is rounding.
+        apart[np.linalg.norm(apart, axis=1) <= 1e-9] = 0.0
         shapes.append(_fold(apart))
         levels = _levels(filled, ladders)
         columns.append(_fold(np.clip((levels - middle) / spread, -_CLIP, _CLIP)))
