@@ -114,15 +114,18 @@ def _night(
 ) -> NightRow:
     if report is None or newest is None:
         return NightRow(number, decision, None, None, "")
-    candidate = next((one.metric for one in report.entries if one.name == "candidate"), None)
     metric = "" if report.metric_id == newest.metric_id else report.metric
-    return NightRow(number, decision, candidate, report.difference, metric)
+    return NightRow(number, decision, _candidate(report), report.difference, metric)
+
+
+def _candidate(report: Report) -> Estimate | None:
+    return next((one.metric for one in report.entries if one.name == "candidate"), None)
 
 
 def _measured(report: Report, *, is_new: bool) -> Estimate | None:
     """Return the metric of what serves: in production, or as the candidate that it was until tonight."""
     if is_new:
-        return next((one.metric for one in report.entries if one.name == "candidate"), None)
+        return _candidate(report)
     return report.production.estimate if report.production else None
 
 
@@ -130,8 +133,7 @@ def _standing(report: Report | None, measured: Estimate | None) -> str:
     """Say whether the metric of what serves reaches the requirement."""
     if report is None or measured is None:
         return "Not enough data: it is estimated from labels of the probability share."
-    required = required_by(report)
-    if required is None:
+    if (required := required_by(report)) is None:
         return "No requirement is set. Add metric.requirement to flywheel.toml."
     low, high = measured.low, measured.high
     if not report.higher_is_better:
