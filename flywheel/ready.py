@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from flywheel.errors import PayloadError, SettingsError
-from flywheel.label_files import Columns, FileRow, open_labels, splits_of
+from flywheel.label_files import Columns, FileRow, LabelFile, open_labels, splits_of
 from flywheel.labeling import (
     Shown,
     audio,
@@ -27,7 +27,7 @@ from flywheel.labeling import (
     text,
 )
 from flywheel.pictures import open_picture
-from flywheel.project import FILE_NAME, load_project
+from flywheel.project import FILE_NAME, Project, load_project
 from flywheel.records import Array, Json, Sample, Split, is_number
 from flywheel.scoring import Scores, classification, detection, multi_label, regression
 from flywheel.scoring import spans as span_scores
@@ -67,9 +67,24 @@ def task(directory: Path) -> Task:
     )
 
 
+def how_data_are_read(project: Project) -> Iterator[str]:
+    """Yield what is a sample and what an answer in the data of [task], a line for each.
+
+    Raises:
+        UserError: the data cannot be read.
+    """
+    ready = project.task
+    if ready is not None:
+        yield from (f"{ready.data}: {note}" for note in _open(project.directory, ready).notes)
+
+
+def _open(directory: Path, ready: Ready) -> LabelFile:
+    columns = Columns(input=ready.input, answer=ready.answer, split=ready.split, are_settings=True)
+    return open_labels(directory / ready.data, columns=columns)
+
+
 def _rows(directory: Path, ready: Ready) -> list[FileRow]:
-    columns = Columns(input=ready.input, answer=ready.answer, split=ready.split)
-    opened = open_labels(directory / ready.data, columns=columns)
+    opened = _open(directory, ready)
     rows = [row for row in opened.rows() if isinstance(row, FileRow)]
     if not rows:
         raise SettingsError(

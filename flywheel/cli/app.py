@@ -159,15 +159,19 @@ def check(directory: Folder = HERE) -> None:
     import numpy as np
 
     from flywheel.checks import Source, check_metric, check_task
+    from flywheel.dataset import check_start_data
     from flywheel.loop import open_loop
     from flywheel.loop.imports import adoption_lines
     from flywheel.loop.labels import check_labels
     from flywheel.model import cpu_threads
     from flywheel.project import load_project
+    from flywheel.ready import how_data_are_read
     from flywheel.task import load_task
     from flywheel.upkeep.servers import model
 
     project = load_project(directory)
+    for line in how_data_are_read(project):
+        console.say(line)
     task = load_task(project.project.task, project.directory)
     with cpu_threads(project.train.cpu_threads):
         source = Source(project.project.task, project.directory)
@@ -179,6 +183,7 @@ def check(directory: Folder = HERE) -> None:
     check_metric(project, task)
     with open_loop(project.directory, creates=False) as loop:  # a task may have changed the folder
         check_labels(loop)
+        check_start_data(loop.task, loop.project.dataset)
         for line in adoption_lines(loop):
             console.say(f"! {line}")
     for finding in model(project):

@@ -2,13 +2,20 @@
 
 from flywheel.dataset.copies import Copy
 from flywheel.dataset.leakage import CopiesError, Dropped
-from flywheel.dataset.stage import VersionMade, export_version, make_version, take_start_data
+from flywheel.dataset.stage import (
+    VersionMade,
+    check_start_data,
+    export_version,
+    make_version,
+    take_start_data,
+)
 
 __all__ = [
     "CopiesError",
     "Copy",
     "Dropped",
     "VersionMade",
+    "check_start_data",
     "export_version",
     "make_version",
     "take_start_data",

@@ -34,20 +34,20 @@ from flywheel.label_files import Exported, Layout, export_rows
 from flywheel.ledger import Ledger
 from flywheel.ledger.batches import Origin, origins
 from flywheel.ledger.datasets import (
-    add_labels,
     add_version,
     current_labels,
     get_version,
-    has_start_data,
+    is_start_data_settled,
     latest_version,
     read_manifest,
+    replace_start_data,
+    start_data,
     trained_groups,
     write_manifest,
 )
 from flywheel.ledger.samples import (
     Placed,
     StoredSamples,
-    add_samples,
     group_of,
     groups_of,
     load_samples,
@@ -63,6 +63,7 @@ from flywheel.records import (
     DatasetVersion,
     Json,
     Label,
+    Sample,
     Share,
     Split,
     content_id,
@@ -74,6 +75,8 @@ _NOT_READ = (PayloadError, TaskError, UnknownIdError, DamagedError)
 """what reading a sample raises that is broken, or whose bytes are gone"""
 _MOST_UNREADABLE = 0.01
 _ROWS_TRIED = 256
+_MOST_CHECKED = 5_000
+"""samples of the start data that a check compares; ids are hashes, so that any part is a random one"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -183,23 +186,56 @@ def _waits(row: DatasetRow, groups: Mapping[str, str], window: Window) -> bool:
 def take_start_data(
     ledger: Ledger, blobs: Blobs, task: Task, settings: Dataset, now: datetime
 ) -> None:
-    """Store the start data of the task, once."""
+    """Store the start data of the task, anew where it has changed while no model was trained.
+
+    Later, models rest on it: what comes then is imported, see `flywheel import-labels`.
+    """
+    if task.start_data is None:
+        return
     with ledger.read() as connection:
-        if task.start_data is None or has_start_data(connection):
+        if is_start_data_settled(connection):
             return
+        before = start_data(connection)
     examples = list(task.start_data())
+    if before == {one.sample.id: (one.answer, one.split) for one in examples}:
+        return
     blobs.put_all(example.sample.payload for example in examples)
     with ledger.begin() as connection:
-        placed = (
+        placed = [
             Placed(
                 sample=example.sample,
-                group=group_of(example.sample.metadata, example.sample.id, settings.group),
+                group=_group(example, settings),
                 split=example.split,
             )
             for example in examples
-        )
-        add_samples(connection, placed, now)
-        add_labels(connection, (_start_label(example) for example in examples), now)
+        ]
+        replace_start_data(connection, placed, map(_start_label, examples), now)
+
+
+def check_start_data(task: Task, settings: Dataset) -> None:
+    """Check that the splits of the start data share few near-duplicates, before a night does.
+
+    Raises:
+        CopiesError: they share more than [dataset] most_copies allows.
+    """
+    examples = {one.sample.id: one for one in (task.start_data or tuple)()}
+    examples = {key: examples[key] for key in sorted(examples)[:_MOST_CHECKED]}
+    rows = [
+        DatasetRow(sample_id=key, split=one.split, origin="start", answer=one.answer, weight=1.0)
+        for key, one in examples.items()
+    ]
+    groups = {key: _group(one, settings) for key, one in examples.items()}
+
+    def read(ids: Sequence[str]) -> Array:
+        return _compared(task, [examples[key].sample for key in ids])
+
+    copies = find_copies(rows, groups, read, settings.near_duplicate)
+    _, leaks = keep_splits_apart(rows, groups, copies)
+    check_share(rows, groups, leaks, settings.most_copies)
+
+
+def _group(example: Example, settings: Dataset) -> str:
+    return group_of(example.sample.metadata, example.sample.id, settings.group)
 
 
 def _start_label(example: Example) -> Label:
@@ -242,15 +278,18 @@ def _row(
 
 
 def _reader(ledger: Ledger, blobs: Blobs, task: Task) -> Read:
-    """Return what reads the flattened model inputs (N, D) of some samples, or else their content."""
+    """Return what reads the flattened model inputs (N, D) of stored samples, or else their content."""
 
     def read(ids: Sequence[str]) -> Array:
         with ledger.read() as connection:
-            samples = load_samples(connection, blobs, ids)
-        inputs = task.inputs(samples)
-        return content_of(samples) if is_list(inputs) else flattened(inputs)
+            return _compared(task, load_samples(connection, blobs, ids))
 
     return read
+
+
+def _compared(task: Task, samples: Sequence[Sample]) -> Array:
+    inputs = task.inputs(samples)
+    return content_of(samples) if is_list(inputs) else flattened(inputs)
 
 
 def _copies(

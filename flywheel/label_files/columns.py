@@ -105,26 +105,26 @@ def labels_of(table: Table, columns: Columns) -> LabelFile:
 def _roles(table: Table, columns: Columns) -> _Roles:
     is_ours = set(table.header) >= _OUR_OWN and not table.is_text
     usual = columns.usual or Columns()
-    answer = _column(table, "answer", columns.answer, (usual.answer, *_ANSWERS))
+    answer = _column(table, "answer", columns, (usual.answer, *_ANSWERS))
     if answer is None:
         listed = ", ".join(table.header[:_NAMED])
         refuse(
             str(table.path),
             f"which column is the answer? It has {listed}",
-            'Give --answer NAME, or answer = "NAME" in [task]',
+            f"Give {columns.how('answer')}",
         )
-    group = _column(table, "group", columns.group, _GROUPS)
-    split = _column(table, "split", columns.split, (usual.split, *_SPLITS))
+    group = _column(table, "group", columns, _GROUPS)
+    split = _column(table, "split", columns, (usual.split, *_SPLITS))
     taken = {answer, group, split}
     if usual.input in {*table.header} - taken:
         columns = replace(columns, input=columns.input or usual.input)
-    way, column = _input(table, columns.input, taken)
+    way, column = _input(table, columns, taken)
     others = tuple(name for name in table.header if name not in taken | {column})
     if way == "fields" and not others:
         refuse(
             str(table.path),
             "no column is left for the input",
-            'Give --input NAME, or input = "NAME" in [task]',
+            f"Give {columns.how('input')}",
         )
     return _Roles(
         way=way,
@@ -138,15 +138,16 @@ def _roles(table: Table, columns: Columns) -> _Roles:
     )
 
 
-def _column(table: Table, role: str, wanted: str | None, usual: Sequence[str | None]) -> str | None:
+def _column(table: Table, role: str, columns: Columns, usual: Sequence[str | None]) -> str | None:
     """Return the column that is wanted, else one of a usual name."""
+    wanted: str | None = getattr(columns, role)
     if wanted is not None:
         if wanted not in table.header:
             listed = ", ".join(table.header[:_NAMED])
             refuse(
                 str(table.path),
                 f"it has no column {wanted!r}, but {listed}",
-                f"Correct --{role}, or {role} in [task]",
+                f"Give {columns.how(role)}",
             )
         return wanted
     lower = {name.lower(): name for name in reversed(table.header)}
@@ -156,9 +157,12 @@ def _column(table: Table, role: str, wanted: str | None, usual: Sequence[str | N
     return next((lower[name.lower()] for name in names if name.lower() in lower), None)
 
 
-def _input(table: Table, wanted: str | None, taken: set[str | None]) -> tuple[_Way, str | None]:
-    """Return how a row's sample is found, and in which column."""
-    column = _column(table, "input", wanted, ())
+def _input(table: Table, columns: Columns, taken: set[str | None]) -> tuple[_Way, str | None]:
+    """Return how a row's sample is found, and in which column.
+
+    Texts that are all that a table has beside the answers are samples, whatever their column's name.
+    """
+    column = _column(table, "input", columns, ())
     if column is not None:
         return _way(table, column, is_named=True) or "text", column
     lower = {name.lower(): name for name in reversed(table.header) if name not in taken}
@@ -168,6 +172,9 @@ def _input(table: Table, wanted: str | None, taken: set[str | None]) -> tuple[_W
     for name in _TEXTS:
         if name in lower and isinstance(_first(table, lower[name]), str):
             return "text", lower[name]
+    rest = [name for name in table.header if name not in taken]
+    if len(rest) == 1 and isinstance(_first(table, rest[0]), str) and _holds_words(table, rest[0]):
+        return _way(table, rest[0]) or "text", rest[0]
     return "fields", None
 
 
@@ -190,6 +197,18 @@ def _first(table: Table, column: str) -> Any:
     return next((value for value in values if value not in (None, "")), None)
 
 
+def _holds_words(table: Table, column: str) -> bool:
+    """Return whether one of the first values of a column is a text and no number."""
+    for _, record in itertools.islice(table.records(), _LOOKED_AT):
+        value = record.get(column)
+        if isinstance(value, str) and value:
+            try:
+                float(value)
+            except ValueError:
+                return True
+    return False
+
+
 def _numbers(table: Table, names: Sequence[str]) -> frozenset[str]:
     """Return the columns whose cells are all numbers or empty, one at least a number."""
     left, found = set(names), set[str]()
@@ -208,12 +227,12 @@ def _said(roles: _Roles) -> Iterator[str]:
         yield f"a sample is a JSON object of the columns {', '.join(roles.others[:_NAMED])}"
     else:
         kind = "the text of" if roles.way == "text" else "the file in"
-        yield f"a sample is {kind} the column {roles.input!r} (--input)"
-    yield f"the answer is the column {roles.answer!r} (--answer)"
+        yield f"a sample is {kind} the column {roles.input!r} (input)"
+    yield f"the answer is the column {roles.answer!r} (answer)"
     if roles.group is not None:
-        yield f"the group is the column {roles.group!r} (--group)"
+        yield f"the group is the column {roles.group!r} (group)"
     if roles.split is not None:
-        yield f"the split is the column {roles.split!r} (--split)"
+        yield f"the split is the column {roles.split!r} (split)"
 
 
 def _row(table: Table, roles: _Roles, base: Path, place: str, record: Record) -> FileRow | LeftOut:

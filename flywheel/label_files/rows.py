@@ -76,6 +76,12 @@ class Columns:
     split: str | None = None
     usual: Columns | None = None
     """the names in other files of the project: the first guess, where the table has them"""
+    are_settings: bool = False
+    """whether section [task] gives them, and not the options of a command"""
+
+    def how(self, role: str) -> str:
+        """Return how a column is named, as messages say it."""
+        return f'{role} = "NAME" in [task]' if self.are_settings else f"--{role} NAME"
 
 
 def part_of(text: Json, place: str) -> Part:

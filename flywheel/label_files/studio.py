@@ -83,9 +83,7 @@ def read_label_studio(path: Path, columns: Columns, *, names: Sequence[str] = ()
             "Export the project of Label Studio as JSON",
         )
     key = _input(path, tasks, columns, names)
-    what = (
-        "the JSON of all its data" if key is None else f"what {key!r} in its data names (--input)"
-    )
+    what = "the JSON of all its data" if key is None else f"what {key!r} in its data names (input)"
     notes = [f"a sample is {what}", "the answer is what labeling.answer of the task reads"]
 
     def rows() -> Iterator[FileRow | LeftOut]:

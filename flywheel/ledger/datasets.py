@@ -10,15 +10,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from flywheel.blobs import Blobs
 from flywheel.errors import UnknownIdError, UserError
 from flywheel.ledger.annotations import newest_of_each
 from flywheel.ledger.codec import from_row
 from flywheel.ledger.dialects import in_parts, insert_new
+from flywheel.ledger.samples import Placed, add_samples
 from flywheel.ledger.tables import dataset_versions, labels, samples, trained
-from flywheel.records import DatasetRow, DatasetVersion, Label, Split, canonical
+from flywheel.records import DatasetRow, DatasetVersion, Json, Label, Split, canonical
 
 
 def add_labels(connection: Connection, new: Iterable[Label], now: datetime) -> None:
@@ -39,10 +40,40 @@ def current_labels(connection: Connection) -> list[tuple[Label, Split]]:
     return [(from_row(Label, row), row.split) for row in connection.execute(query)]
 
 
-def has_start_data(connection: Connection) -> bool:
-    """Whether the task's start data has been taken in."""
-    query = select(labels.c.seq).where(labels.c.source == "start").limit(1)
-    return connection.execute(query).first() is not None
+def is_start_data_settled(connection: Connection) -> bool:
+    """Whether the task's start data was taken in and any model has been trained since."""
+    taken = select(labels.c.seq).where(labels.c.source == "start").limit(1)
+    learned = select(trained.c.group).limit(1)
+    return all(connection.execute(query).first() is not None for query in (taken, learned))
+
+
+def start_data(connection: Connection) -> dict[str, tuple[Json, Split]]:
+    """The answer and the split of each sample of the start data that was taken in."""
+    query = (
+        select(labels.c.sample_id, labels.c.answer, samples.c.split)
+        .join(samples, samples.c.id == labels.c.sample_id)
+        .where(labels.c.source == "start")
+    )
+    return {row.sample_id: (row.answer, row.split) for row in connection.execute(query)}
+
+
+def replace_start_data(
+    connection: Connection, placed: Sequence[Placed], new: Iterable[Label], now: datetime
+) -> None:
+    """Store start data in place of what there was; samples of both move to the new side."""
+    before = start_data(connection)
+    connection.execute(delete(labels).where(labels.c.source == "start"))
+    moved = [
+        {"key": one.sample.id, "side": one.split, "new_group": one.group}
+        for one in placed
+        if one.sample.id in before
+    ]
+    if moved:
+        query = update(samples).where(samples.c.id == bindparam("key"))
+        query = query.values(split=bindparam("side"), group=bindparam("new_group"))
+        connection.execute(query, moved)
+    add_samples(connection, placed, now)
+    add_labels(connection, new, now)
 
 
 def write_manifest(rows: Sequence[DatasetRow]) -> bytes:

@@ -41,7 +41,7 @@ from flywheel.label_files import (
 from flywheel.ledger import Ledger
 from flywheel.ledger.annotations import newest_labels
 from flywheel.ledger.batches import origins
-from flywheel.ledger.datasets import add_labels, has_start_data, trained_groups
+from flywheel.ledger.datasets import add_labels, is_start_data_settled, trained_groups
 from flywheel.ledger.failures import move_failures
 from flywheel.ledger.samples import Placed, add_samples, sides_of
 from flywheel.loop.context import Loop, NightRun, between_nights
@@ -123,7 +123,7 @@ def _starting(loop: Loop) -> dict[str, Json]:
     """
     start_data = loop.task.start_data
     with loop.ledger.read() as connection:
-        if start_data is None or has_start_data(connection):
+        if start_data is None or is_start_data_settled(connection):
             return {}
     return {example.sample.id: example.answer for example in start_data()}
 
@@ -198,7 +198,9 @@ def compare(
     """
     ids = [row.sample_id for row in rows]
     labels = {key: _started(key, starting[key]) for key in ids if key in starting}
-    labels |= newest_labels(connection, ids)
+    stored = newest_labels(connection, ids)
+    # Start data that the first night takes in replaces what an earlier try has taken.
+    labels |= {k: one for k, one in stored.items() if not (starting and one.source == "start")}
     sides, chosen = sides_of(connection, ids), origins(connection)
     testing = [row.group for row in rows if row.split is Split.TEST]
     trained = trained_groups(connection, testing)

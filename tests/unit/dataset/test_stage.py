@@ -1,20 +1,22 @@
 from dataclasses import replace
 from datetime import timedelta
 
+import numpy as np
 import pytest
 
 from flywheel.blobs import Blobs
 from flywheel.collect import collect
-from flywheel.dataset import make_version
+from flywheel.dataset import CopiesError, check_start_data, make_version
 from flywheel.ledger.datasets import (
     add_labels,
+    add_trained,
     get_version,
     latest_version,
     read_manifest,
     write_manifest,
 )
 from flywheel.ledger.samples import split_of
-from flywheel.records import DatasetRow, Label, Share, Split, content_id
+from flywheel.records import DatasetRow, Label, Sample, Share, Split, content_id
 from flywheel.select import select_batch
 from flywheel.settings.labeling import LabelingSettings
 from flywheel.settings.learning import Dataset
@@ -252,12 +254,42 @@ def test_start_data_is_taken_in_once(make, starting):
     assert make(starting).version == first.version
 
 
+def test_start_data_that_changed_is_taken_in_anew_until_a_model_was_trained(
+    make, starting, ledger, draw_points
+):
+    make(starting)
+    old = list(starting.start_data())
+    moved = [replace(one, split=Split.TRAIN) for one in old[8:]]
+    [sample], [answer] = draw_points(1, 8)
+    added = Example(sample=sample, answer=answer, split=Split.TEST)
+    changed = replace(starting, start_data=lambda: iter([*moved, added]))
+    version = make(changed).version
+    assert (version.num_train, version.num_start_test) == (8, 1)
+    with ledger.begin() as connection:
+        add_trained(connection, [sample.id], 1)
+    assert make(starting).version == version
+
+
+def test_start_data_whose_splits_are_copies_are_found_without_a_night(starting):
+    check_start_data(starting, Dataset())
+    train, test = [[one for one in starting.start_data() if one.split is s] for s in Split]
+    again = [replace(one, split=Split.TEST, sample=_shifted(one.sample)) for one in train]
+    copied = replace(starting, start_data=lambda: iter([*train, *test, *again]))
+    with pytest.raises(CopiesError, match="most_copies"):
+        check_start_data(copied, Dataset())
+
+
 def test_start_data_in_a_run_that_died_is_all_there_or_not_at_all(make, starting, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr("flywheel.dataset.stage.add_labels", _die)
+        patch.setattr("flywheel.ledger.datasets.add_labels", _die)
         with pytest.raises(KeyboardInterrupt):
             make(starting)
     assert make(starting).version.num_train == 12
+
+
+def _shifted(sample):
+    numbers = np.frombuffer(sample.payload, dtype="<f4") + np.float32(1e-6)
+    return Sample.of(numbers.tobytes(), sample.media_type)
 
 
 def _die(*_arguments):

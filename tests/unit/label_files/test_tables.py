@@ -58,7 +58,7 @@ def test_an_encoding_that_is_a_guess_is_a_note(csv):
         ('text,label\na,b\n"c,d\ne,f\n', "line 3: unexpected end of data"),
         (
             "text,size\na,1\n",
-            "which column is the answer? It has text, size. Give --answer NAME, or answer =",
+            "which column is the answer? It has text, size. Give --answer NAME",
         ),
         ("text,label,split\na,b,tset\n", "line 2, column split: 'tset' is no split"),
         ("label\na\n", "no column is left for the input"),
@@ -78,8 +78,24 @@ def test_a_broken_table_is_one_line_with_its_place(csv, text, said):
 
 
 def test_a_column_that_is_named_wrongly_is_listed(csv):
-    with pytest.raises(UserError, match="no column 'lable', but text, label"):
+    with pytest.raises(UserError, match=r"no column 'lable', but text, label. Give --answer NAME"):
         rows_of(csv("text,label\na,b\n"), answer="lable")
+    settings = Columns(answer="lable", are_settings=True)
+    with pytest.raises(UserError, match=r'Give answer = "NAME" in \[task\]'):
+        open_labels(csv("text,label\na,b\n"), columns=settings)
+
+
+def test_the_only_texts_of_a_table_are_its_samples(csv, tmp_path):
+    [row] = rows_of(csv("comment,verdict\nhello there,bad\n"), answer="verdict")
+    assert (row.sample.payload, row.sample.media_type) == (b"hello there", "text/plain")
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"comment": "hello", "verdict": "bad"}\n')
+    [row] = rows_of(path, answer="verdict")
+    assert row.sample.payload == b"hello"
+    [row] = rows_of(csv("width,verdict\n1.5,bad\n"), answer="verdict")
+    assert row.sample.payload == b'{"width":1.5}'
+    [row] = rows_of(csv("comment,size,verdict\nhello,1,bad\n"), answer="verdict")
+    assert row.sample.media_type == "application/json"
 
 
 def test_names_of_the_projects_other_files_are_the_first_guess(csv):
