@@ -130,8 +130,12 @@ class LabelingBackend(MediaStore, Protocol):
     def page(self, project_id: int) -> str:
         """Return the address of the project's page."""
 
-    def exists(self, project_id: int) -> bool:
-        """Return whether the project still exists."""
+    def exists(self, project_id: int, owner: str = "") -> bool:
+        """Return whether the project still exists.
+
+        Raises:
+            RefusedError: another flywheel project than `owner` has it: it is another server.
+        """
 
     def look_at(self, project_id: int) -> ForeignProject | None:
         """Return title and config of a project that need not be ours; None if it does not exist."""
@@ -174,7 +178,8 @@ def other_owner(title: str, theirs: str, ours: str) -> RefusedError:
     """The error for a labeling project that belongs to another flywheel project."""
     return RefusedError(
         f"{title!r} in Label Studio belongs to the flywheel project {theirs}, and this one is "
-        f"{ours}. Write another [project] name in flywheel.toml, so that they share no queue."
+        f"{ours}. Write another [project] name in flywheel.toml if the two have the same; else this is "
+        "not the server that has this one's labeling tasks: correct [labeling] url."
     )
 
 

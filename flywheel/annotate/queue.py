@@ -32,6 +32,7 @@ from flywheel.ledger.campaigns import (
     begin_campaign,
     lose_campaign,
 )
+from flywheel.ledger.engine import project_id
 from flywheel.ledger.locks import hold
 from flywheel.ledger.nights import add_skip, current_night_number
 from flywheel.ledger.outbox import (
@@ -160,12 +161,15 @@ def lose_deleted_projects(ledger: Ledger, studio: LabelingBackend, now: datetime
 
     Raises:
         BusyError: a project was deleted while another process is sending to it.
+        RefusedError: a project there is another flywheel project's, so that nothing was deleted.
         UnavailableError: Label Studio does not answer.
     """
+    with ledger.read() as connection:
+        owner = project_id(connection)
     gone = [
         campaign
         for campaign in _used(ledger)
-        if not studio.exists(int(campaign.external_project or 0))
+        if not studio.exists(int(campaign.external_project or 0), owner)
     ]
     if not gone:
         return 0

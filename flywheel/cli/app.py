@@ -131,6 +131,8 @@ def init(
     At a terminal and without options it asks; elsewhere it takes what the options leave open.
     """
     from flywheel.cli.starter import Kind, ask_kind, find_kind, write_plain, write_starter
+    from flywheel.project import load_project
+    from flywheel.ready import how_data_are_read
 
     if labels is not None and (data or ask or trainer):
         raise UserError(
@@ -150,6 +152,12 @@ def init(
         written = write_starter(directory, chosen)
     for path in written:
         console.say(f"wrote {path}")
+    if isinstance(chosen, Path):
+        try:
+            for line in how_data_are_read(load_project(directory)):
+                console.say(line)
+        except UserError as error:
+            console.say(f"! {error}")
     console.say(f"next: flywheel check {quoted(directory)}")
 
 
@@ -218,12 +226,17 @@ def up(directory: Folder = HERE) -> None:
 @app.command(rich_help_panel="Project")
 def down(directory: Folder = HERE) -> None:
     """Stop what up and schedule started for this project."""
+    from flywheel import stack
     from flywheel.cli.scheduling import stop
     from flywheel.project import load_project
 
-    stopped = stop(load_project(directory), progress=console.say)
+    project = load_project(directory)
+    stopped = stop(project, progress=console.say)
+    for name, other in stack.owners(project).items():
+        if name in {server.name for server in stack.running(other)}:
+            console.say(f"{name}: goes on, project {other.name!r} owns it ({other.directory})")
     if not stopped:
-        console.say("nothing was running")
+        console.say("nothing of this project was running")
     elif {"prefect", "label-studio"} & set(stopped):
         console.say(
             "projects that share these servers wait; flywheel up in any of them starts them"

@@ -13,7 +13,7 @@ from flywheel.stack.local import (
     sign_in,
     up,
 )
-from flywheel.stack.sharing import gpu_pool, is_own, own_workers, run_pool
+from flywheel.stack.sharing import gpu_pool, is_own, own_workers, owners, run_pool
 from flywheel.web import is_loopback
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "outdated",
     "own_id",
     "own_workers",
+    "owners",
     "run_pool",
     "running",
     "sign_in",

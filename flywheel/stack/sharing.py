@@ -11,13 +11,17 @@ Any other pool belongs to the team and is only used.
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from flywheel.errors import SettingsError
+from flywheel.errors import BusyError, SettingsError
+from flywheel.ledger import Ledger
+from flywheel.ledger.campaigns import all_campaigns
 from flywheel.project import FILE_NAME, Project, load_project, secret
+from flywheel.shell import quoted
 from flywheel.stack.process import HEALTH, read_servers
 from flywheel.stack.supervise import owner_of_port, port_of
 from flywheel.web import is_loopback
@@ -51,7 +55,12 @@ def state_of(project: Project, service: str) -> Path:
 
 
 def find_owners(project: Project) -> dict[str, Project]:
-    """The same, after a look at who listens on the ports now; what is found is remembered."""
+    """The same, after a look at who listens on the ports now; what is found is remembered.
+
+    Raises:
+        BusyError: Label Studio's port is another project's, and labeling tasks of this one are in
+            its own.
+    """
     known = owners(project)
     own = read_servers(project.state)
     for name in SHARED:
@@ -59,8 +68,16 @@ def find_owners(project: Project) -> dict[str, Project]:
         if name in known or is_own:
             continue
         other = _owner_now(project, name)
-        if other is not None:
-            known[name] = other
+        if other is None:
+            continue
+        if name == "label-studio" and _has_sent(project):
+            raise BusyError(
+                f"label-studio: {url_of(project, name)} is that of project {other.name!r}, and the "
+                f"labeling tasks of {project.name!r} are in its own, {project.state / name}. Write "
+                f"another port in {project.directory / FILE_NAME}, [labeling] url, or stop that one "
+                f"with flywheel down {quoted(other.directory)}"
+            )
+        known[name] = other
     if known:
         folders = {name: str(other.directory) for name, other in known.items()}
         _path(project).write_text(json.dumps(folders, indent=2) + "\n", encoding="utf-8")
@@ -113,6 +130,14 @@ def _owner_now(project: Project, service: str) -> Project | None:
     if other is None or other.directory == project.directory or service in owners(other):
         return None
     return other if url_of(other, service) == url_of(project, service) else None
+
+
+def _has_sent(project: Project) -> bool:
+    """Whether labeling tasks of a project are in a Label Studio that it owns."""
+    if not (project.state / "label-studio").exists():
+        return False
+    with closing(Ledger.open(project.ledger_url)) as ledger, ledger.read() as connection:
+        return any(campaign.is_used for campaign in all_campaigns(connection))
 
 
 def _project_in(folder: Path) -> Project | None:

@@ -104,9 +104,11 @@ class MemoryBackend:
         """The address of a project, where no server answers."""
         return f"http://label-studio/projects/{project_id}/data"
 
-    def exists(self, project_id: int) -> bool:
-        """Whether the project still exists."""
+    def exists(self, project_id: int, owner: str = "") -> bool:
+        """Whether the project still exists; raises if it is another owner's."""
         self._up()
+        if owner and (theirs := self.owners.get(project_id, owner)) != owner:
+            raise other_owner(f"project {project_id}", theirs, owner)
         return project_id in self.projects
 
     def look_at(self, project_id: int) -> ForeignProject | None:

@@ -154,9 +154,12 @@ def a_project_belongs_to_the_first_that_says_so(backend, project, annotate):
         assert backend.ensure("any title", CONFIG, project, owner=ours).id == project
     with pytest.raises(RefusedError, match=rf"belongs to the flywheel project {ours}, .* {theirs}"):
         backend.ensure("any title", CONFIG, project, owner=theirs)
+    assert backend.exists(project, ours)
+    with pytest.raises(RefusedError, match=rf"belongs to the flywheel project {ours}, .* {theirs}"):
+        backend.exists(project, theirs)
     title = f"named {project}"
     named = backend.ensure(title, CONFIG, None, owner=ours).id
-    with pytest.raises(RefusedError, match="share no queue"):
+    with pytest.raises(RefusedError, match=r"Write another \[project\] name"):
         backend.ensure(title, CONFIG, None, owner=theirs)
     assert backend.ensure(title, CONFIG, None, owner=ours).id == named
 

@@ -10,6 +10,8 @@ import sys
 import tempfile
 import time
 import uuid
+from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
@@ -20,6 +22,8 @@ from websockets.sync.client import connect
 
 from flywheel import stack
 from flywheel.errors import BusyError
+from flywheel.ledger import Ledger
+from flywheel.ledger.campaigns import EVERYONE, begin_campaign, found_project
 from flywheel.private import open_to_others
 from flywheel.project import Project, load_project
 from flywheel.settings.labeling import LabelingSettings
@@ -246,7 +250,26 @@ def test_another_project_shares_both_servers_and_no_model_server(project, everyt
         assert stack.environment(second)[name] == stack.environment(project)[name]
     with pytest.raises(BusyError, match=r"is the model server of project 'toy', id \w{32}, and"):
         stack.up(second, progress=reported.append)
+    assert {*stack.owners(second)} == {*NAMES}
     assert stack.down(second) == []
+
+
+def test_a_project_whose_tasks_are_in_its_own_label_studio_moves_to_no_other(
+    project, everything, tmp_path
+):
+    settings = (project.directory / "flywheel.toml").read_text()
+    (tmp_path / "flywheel.toml").write_text(settings.replace('"toy"', '"third"'))
+    third = load_project(tmp_path)
+    (third.state / "label-studio").mkdir(parents=True)
+    now = datetime.now(UTC)
+    with closing(Ledger.open(third.ledger_url)) as ledger, ledger.begin() as connection:
+        campaign = begin_campaign(connection, EVERYONE, "flywheel: third", now)
+        found_project(connection, campaign.id, 1)
+    with pytest.raises(
+        BusyError, match=r"labeling tasks of 'third' are in its own.*labeling\] url"
+    ):
+        stack.up(third, NAMES)
+    assert (stack.running(third), stack.owners(third)) == ([], {})
 
 
 def test_prefects_page_talks_to_its_own_server(project, servers):

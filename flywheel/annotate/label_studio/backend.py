@@ -119,9 +119,16 @@ class LabelStudioBackend:
         """Return the address of the project's page."""
         return f"{self._pages_url}/projects/{project_id}/data"
 
-    def exists(self, project_id: int) -> bool:
-        """Return whether the project still exists."""
-        return self._project(project_id) is not None
+    def exists(self, project_id: int, owner: str = "") -> bool:
+        """Return whether the project still exists.
+
+        Raises:
+            RefusedError: another flywheel project than `owner` has it: it is another server.
+        """
+        found = self._project(project_id)
+        if found is not None and owner:
+            _owned(found, owner)
+        return found is not None
 
     def look_at(self, project_id: int) -> ForeignProject | None:
         """Return title and config of a project that need not be ours; None if it does not exist."""

@@ -2,8 +2,11 @@
 
 import copy
 
+import pytest
+
 from flywheel.annotate import PullResult
 from flywheel.annotate.reconcile import ReconcileResult
+from flywheel.errors import RefusedError
 from flywheel.ledger.annotations import annotations_of
 from flywheel.ledger.requests import ask_more
 from flywheel.records import Purpose
@@ -28,6 +31,26 @@ def test_a_deleted_project_is_lost_and_what_was_open_goes_to_a_new_one(
     assert letters.tasks()[answered][0] == "done"
     assert stored()["ann"].deleted_at is None
     assert letters.num_skips() == 1
+
+
+def test_the_label_studio_of_another_project_takes_nothing_back(
+    letters, sample_id, studio, says, send_now, pull_now, reconcile_now
+):
+    """Its project had the same number: what was open here counted as deleted."""
+    before, mine, tasks = letters.rows(), studio.owners[1], dict(studio.tasks)
+    studio.owners[1] = "0b" * 16
+    studio.tasks.clear()
+    for act in (reconcile_now, send_now, pull_now):
+        with pytest.raises(
+            RefusedError, match=r"not the server that has this one's labeling tasks"
+        ):
+            act()
+    assert letters.rows() == before
+    studio.owners[1] = mine
+    studio.tasks.update(tasks)
+    assert reconcile_now() == NOTHING
+    says(sample_id, "a")
+    assert pull_now().num_annotations == 1
 
 
 def test_sending_alone_notices_a_deleted_project(letters, sample_id, studio, send_now):

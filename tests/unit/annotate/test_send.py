@@ -46,7 +46,7 @@ def test_another_project_of_the_same_name_sends_nothing_into_ours(
     with closing(Ledger.open(f"sqlite:///{tmp_path}/other/ledger.db")) as ledger:
         other = dataclasses.replace(letters, past=LedgerBuilder(ledger), ledger=ledger)
         other.choose(b"x2")
-        with pytest.raises(RefusedError, match="share no queue"):
+        with pytest.raises(RefusedError, match=r"Write another \[project\] name"):
             send_now(ledger=ledger)
     assert [item.sample_id for item in studio.items] == [*letters.tasks()]
 
