@@ -34,7 +34,7 @@ def describe_fault(error: BaseException, folders: Iterable[Path]) -> str:
     said = lines[0] if lines else ""
     if not said:
         said = type(error).__name__
-    elif not isinstance(error, (SyntaxError, TaskError)) and type(error) not in _SELF_EXPLAINING:
+    elif not isinstance(error, (SyntaxError, UserError)) and type(error) not in _SELF_EXPLAINING:
         said = f"{type(error).__name__}: {said}"
     place = _place(error, list(folders))
     return f"{place}: {said}" if place else said

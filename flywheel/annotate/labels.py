@@ -170,6 +170,8 @@ class SensorResult:
     """new or changed labels"""
     num_refused: int = 0
     """feedback that is not a valid answer; the skips hold the reasons"""
+    num_unused: int = 0
+    """corrections since the last call that make no labels, since their reliability is 0"""
 
 
 def label_from_sensors(
@@ -184,7 +186,11 @@ def label_from_sensors(
     num_labels = num_refused = 0
     reliability = settings.correction_reliability
     kind = FeedbackKind.CORRECTION
-    windows = pieces(ledger, "feedback", f"{kind} feedback labeled") if reliability > 0 else ()
+    if reliability == 0:
+        passed = pieces(ledger, "feedback", f"{kind} feedback passed over")
+        new = (feedback_in_training(connection, kind, *ends) for connection, *ends in passed)
+        return SensorResult(num_unused=sum(sum(1 for _ in each) for each in new))
+    windows = pieces(ledger, "feedback", f"{kind} feedback labeled")
     for connection, after, upto in windows:
         answers, faults = _read(task, feedback_in_training(connection, kind, after, upto))
         for sample_id, fault in faults:

@@ -185,7 +185,7 @@ def check(directory: Folder = HERE) -> None:
         source = Source(project.project.task, project.directory)
         broken = check_task(task, np.random.default_rng(project.project.seed), source)
     for law in broken:
-        console.print(f"[red]✗[/] {law.law}: {escape(law.why)}", highlight=False)
+        console.print(f"[red]✗[/] {law.law}: {escape(law.why)}", highlight=False, soft_wrap=True)
     if broken:
         raise typer.Exit(2)
     check_metric(project, task)

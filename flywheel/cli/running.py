@@ -99,7 +99,7 @@ def _watch(project: Project, console: Terminal) -> Iterator[None]:
         number = current_night_number(connection)
         earlier = list(step_results(connection, number))
     if earlier:
-        console.print(f"  · {', '.join(earlier)} done earlier", highlight=False)
+        console.print(f"  · {', '.join(earlier)} done earlier", highlight=False, soft_wrap=True)
     thread = threading.Thread(
         target=_show_steps,
         args=(ledger, number, {*earlier}, ended, console),
@@ -127,7 +127,7 @@ def _show_steps(
                 report = report_of_night(connection, night)
             for name in [name for name in done if name not in shown]:
                 shown.add(name)
-                console.print(_step_line(name, *done[name], report))
+                console.print(_step_line(name, *done[name], report), soft_wrap=True)
             waiting = next((step.name for step in STEPS if step.name not in shown), "report")
             spinner.update(f"night {night}: {waiting} …")
             if last_look:

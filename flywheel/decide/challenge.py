@@ -208,8 +208,8 @@ def _too_few(standing: Standing, gate: Gate) -> str:
             f"renew it ({have} of {needed} are there)"
         )
     return (
-        f"{have} fresh labels are too few to open a challenge, {needed} are "
-        f"needed; label {missing} more samples of the probability share"
+        f"{have} fresh labels are too few to open a challenge, {needed} are needed; label what the "
+        f"nights send to Label Studio, until {missing} more that were drawn at random are answered"
     )
 
 

@@ -152,6 +152,12 @@ def pull_labels(night: NightRun) -> PulledLabels:
     from_sensors = label_from_sensors(
         loop.ledger, loop.task, loop.project.sensors, loop.now(), night.number
     )
+    if from_sensors.num_unused:
+        said = (
+            f"corrections that are signals and no labels, as [sensors] correction_reliability is 0: "
+            f"{from_sensors.num_unused:,}"
+        )
+        note = "; ".join(filter(None, [note, said]))
     return PulledLabels(
         num_annotations=pulled.num_annotations,
         num_skipped=pulled.num_skipped,

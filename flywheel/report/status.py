@@ -126,7 +126,7 @@ class Status:
         if self.dropped:
             yield f"left out      {self.dropped}"
         yield f"budget        {self.budget}"
-        yield f"sealed        {_sealed(self.num_sealed)}"
+        yield f"test labels   {_sealed(self.num_sealed)}"
         yield f"next          {self.to_do}"
 
 
@@ -326,7 +326,7 @@ def _refused(count: RefusedCount) -> str:
 def _sealed(number: int | None) -> str:
     if number is None:
         return "not counted yet"
-    return f"{number:,} test labels that no decision has seen"
+    return f"{number:,} that no decision has seen"
 
 
 def _dataset(version: DatasetVersion | None) -> str:

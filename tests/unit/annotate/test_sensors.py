@@ -74,6 +74,7 @@ def test_a_correction_is_a_label(production, read, labels_of):
 def test_what_has_no_reliability_is_no_label_and_is_read_once_it_has(production, read, labels_of):
     (prediction,) = production.predict(0.5)
     production.feedback(prediction, CORRECTION, "dog")
+    assert read(Sensors()) == SensorResult(num_unused=1)
     assert read(Sensors()) == SensorResult()
     assert labels_of(prediction.sample_id) == []
     assert read().num_labels == 1

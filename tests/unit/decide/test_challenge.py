@@ -129,8 +129,8 @@ def test_a_stale_challenge_is_closed_also_when_no_other_opens(standing, challeng
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"num_sealed": 29}, "29 fresh labels are too few .* 30 are needed; label 1 more"),
-        ({"num_sealed": 0}, "label 30 more samples"),
+        ({"num_sealed": 29}, "29 fresh labels are too few .* 30 are needed; .* until 1 more"),
+        ({"num_sealed": 0}, "until 30 more that were drawn at random"),
         ({"candidate_digest": None}, "nothing new was trained"),
         ({"champion_digest": None}, "nothing serves yet"),
         ({"candidate_digest": "b" * 64}, "candidate bbbbbbbbbbbb serves already"),

@@ -96,7 +96,7 @@ def test_the_budget_and_the_sealed_labels_are_lines_of_their_own(shared):
     lines = list(status(shared.loop).lines())
     no_challenge = "no challenge is open (3 of 10 used); 18 more labels of the probability share"
     assert f"budget        {no_challenge} open the next" in lines
-    assert "sealed        12 test labels that no decision has seen" in lines
+    assert "test labels   12 that no decision has seen" in lines
 
 
 def test_a_challenge_that_is_open_in_the_ledger_is_the_state_of_the_budget(four_nights):
@@ -115,7 +115,7 @@ def test_the_lines_of_an_empty_project_say_so_in_words(loop):
     assert lines[1] == "last night    no night has finished yet"
     assert "dataset       no version yet" in lines
     assert "budget        no candidate has been evaluated yet" in lines
-    assert "sealed        not counted yet" in lines
+    assert "test labels   not counted yet" in lines
 
 
 def test_annotations_that_are_no_answers_are_counted_where_one_looks(four_nights):
