@@ -71,7 +71,7 @@ def test_a_step_run_again_labels_nothing_twice(night):
 def test_without_trust_nothing_changes(night):
     result = ingest(night(""))
     assert (result.num_from_sensors, result.num_train) == (0, 0)
-    assert "no labels, as [sensors] correction_reliability is 0: 1" in result.note
+    assert "no labels, as [sensors] correction_reliability is 0: 2" in result.note
 
 
 @pytest.fixture
