@@ -7,7 +7,7 @@ drawn, each weighted by how well it fits, so that every number comes with its in
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -33,12 +33,23 @@ _NORMAL = 1.959964
 # What is drawn, and what is known of it before any night: the logarithm of the loss at the first
 # measurement over the measured one, the logit of the share of it that no label removes, logarithms of
 # the exponent, of the scale over the first number of labels, and of the scatter between nights over the
-# typical error of a measurement, and the error that all measurements share.
-_MEAN = np.array([0.0, -3.0, 0.0, 0.0, math.log(0.5), 0.0])
-_DEVIATION = np.array([0.5, 3.0, 0.5, 1.5, 1.0, 1.0])
-_LEAST, _MOST = np.array([-3, -8, -3, -6, -4.0, -4]), np.array([3, 8, 1.2, 8, 3.0, 4])
-_SHARED = 0.5
-"""part of the variance of a measurement that is the test set's own: nights have most of it in common"""
+# typical error of a measurement.
+_MEAN = np.array([0.0, -3.0, 0.3, 0.0, math.log(0.5)])
+_DEVIATION = np.array([0.5, 3.0, 0.8, 1.5, 1.0])
+_LEAST, _MOST = np.array([-3, -8, -3, -6, -4.0]), np.array([3, 8, 2.0, 8, 3.0])
+_SHARED = 0.8
+"""part of the variance of a measurement that is the test set's own, which nights near each other share"""
+_NEVER_ZERO = 1e-6
+
+
+class Measured(NamedTuple):
+    """What a model was measured at."""
+
+    labels: int
+    """that it was trained on"""
+    value: Estimate
+    night: int = 0
+    """whose test set it was; nights near each other have most of it in common"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +68,7 @@ class LearningCurve:
     family: Array
     """(C,) number of its family in `_FAMILIES`"""
     parameters: Array
-    """(C, 6), see the comment in this module"""
+    """(C, 5), see the comment in this module"""
     first: float
     """labels of the first measurement"""
     scale: float
@@ -65,11 +76,17 @@ class LearningCurve:
     optimum: float
     sign: float
     """1 where a lower metric is better, else -1"""
+    typical: float
+    """standard error of a measurement"""
 
     def at(self, labels: float, error: float = 0.0) -> Outlook:
-        """Return the metric of a model trained on so many labels, measured with a standard error."""
-        noise = error * np.random.default_rng(0).standard_normal(len(self.parameters))
-        return _outlook(self._values(labels) + noise)
+        """Return the metric of a model trained on so many labels.
+
+        With a standard error it is what a night would measure; it holds the scatter between nights too.
+        """
+        scatter = self.typical * np.exp(self.parameters[:, 4]) if error else 0.0
+        noise = np.random.default_rng(0).standard_normal(len(self.parameters))
+        return _outlook(self._values(labels) + np.hypot(error, scatter) * noise)
 
     def gain(self, labels: float, more: float) -> Outlook:
         """Return by how much the metric improves with more labels; positive is better."""
@@ -118,7 +135,11 @@ def standard_error(estimate: Estimate) -> float:
 
 
 def fit_curve(
-    measured: Sequence[tuple[int, Estimate]], *, higher_is_better: bool, optimum: float | None
+    measured: Sequence[Measured],
+    *,
+    window: float,
+    higher_is_better: bool,
+    optimum: float | None,
 ) -> LearningCurve | None:
     """Narrow the learning curve down to what the measurements allow.
 
@@ -126,15 +147,19 @@ def fit_curve(
     offset, 1 / (1 + x^2b), Morgan, Mercer and Flodin's, or exp(-x^b), which ends where all kinds are
     known; all are drawn, weighted by their evidence. Labels count from the first measurement, since what
     was there before, start data above all, may be worth more or less. A measurement is normal around the
-    curve, with its own error, half of whose variance all share, and a scatter between nights that is
-    estimated too. Drawn by population Monte Carlo: importance sampling whose proposal follows the weights
-    of the round before.
+    curve, with the variance of a measurement and a scatter between nights that is estimated too. Of a share
+    the variance is that which Wilson's interval would have at the curve, d l (1 - l) / m of m samples, where
+    d is what the measured interval is wider than that, at least the nights' median: a lucky test set has a
+    narrow interval. Four fifths of it nights share, as far as they share their test set: it is that of the
+    windows around a night, which it is between. Drawn by population Monte Carlo: importance sampling whose
+    proposal follows the weights of the round before.
     Source: Mahmood et al., How much more data do I need? (2022) for the families; Cappe et al.,
     Population Monte Carlo (2004).
     Departure: a prior over the parameters, so that three nights already give an interval, a wide one.
 
     Args:
-        measured: labels that a model was trained on, and its metric.
+        measured: of models trained on different numbers of labels.
+        window: nights for which a label tests.
         higher_is_better: of the metric.
         optimum: the best value that the metric can have. None: it is 0 for what is never negative and
             better when lower, 1 for what lies in 0..1 and is better when higher; else it is assumed to
@@ -143,19 +168,11 @@ def fit_curve(
     Returns:
         None with fewer than three different numbers of labels.
     """
-    known = sorted(measured, key=lambda pair: pair[0])
+    known = sorted(measured, key=lambda one: one.labels)
     known = known[:: math.ceil(len(known) / _BIGGEST)] if known else []
-    if len({labels for labels, _ in known}) < FEWEST:
+    if len({one.labels for one in known}) < FEWEST:
         return None
-    labels = np.maximum([float(number) for number, _ in known], 1.0)
-    values = np.array([estimate.value for _, estimate in known])
-    errors = np.array([standard_error(estimate) for _, estimate in known])
-    typical = max(float(np.median(errors)), 1e-9 * float(np.abs(values).max()), 1e-12)
-    sign = -1.0 if higher_is_better else 1.0
-    if optimum is None:
-        optimum = _usual_optimum(values, sign, typical)
-    losses = sign * (values - optimum)
-    case = _Case(labels, losses, errors, typical, max(float(losses[0]), typical))
+    case, optimum, sign = _case(known, window, optimum, higher_is_better=higher_is_better)
     rng = np.random.default_rng(0)  # the same nights always have the same forecast
     drawn = [case.draw(family.of, rng) for family in _FAMILIES]
     evidence = scipy.special.softmax([one.evidence for one in drawn])
@@ -167,11 +184,55 @@ def fit_curve(
     return LearningCurve(
         family=family,
         parameters=parameters,
-        first=float(labels[0]),
+        first=float(case.labels[0]),
         scale=case.scale,
         optimum=optimum,
         sign=sign,
+        typical=case.typical,
     )
+
+
+def _case(
+    known: Sequence[Measured], window: float, optimum: float | None, *, higher_is_better: bool
+) -> tuple[_Case, float, float]:
+    """Return measurements as losses, the best value, and the sign of a loss in the metric."""
+    values = np.array([one.value.value for one in known])
+    errors = np.array([standard_error(one.value) for one in known])
+    typical = max(float(np.median(errors)), 1e-9 * float(np.abs(values).max()), 1e-12)
+    sign = -1.0 if higher_is_better else 1.0
+    if optimum is None:
+        optimum = _usual_optimum(values, sign, typical)
+    is_share = optimum in (0.0, 1.0) and values.min() >= 0 and values.max() <= 1
+    losses = sign * (values - optimum)
+    case = _Case(
+        labels=np.maximum([float(one.labels) for one in known], 1.0),
+        losses=losses,
+        spreads=_spreads([one.value for one in known], errors, is_share=is_share),
+        is_share=is_share,
+        windows=_windows(np.array([one.night for one in known]) / window),
+        typical=typical,
+        scale=max(float(losses[0]), typical),
+    )
+    return case, optimum, sign
+
+
+def _spreads(values: Sequence[Estimate], errors: Array, *, is_share: bool) -> Array:
+    """Return (M,) variances of measurements, of shares over l (1 - l) with l the centre of their interval."""
+    numbers = np.maximum([float(one.num_samples) for one in values], 1.0)
+    centres = np.array([(one.low + one.high) / 2 for one in values])
+    levels = np.maximum(centres * (1 - centres), _NEVER_ZERO) if is_share else 1.0
+    effects = errors**2 * numbers / levels
+    spreads: Array = np.maximum(effects, np.median(effects)) / numbers
+    return spreads
+
+
+def _windows(places: Array) -> Array:
+    """Return (M, K) how much of each of K test windows is in each measurement's, squares adding up to 1."""
+    places = places - places.min()
+    number = math.floor(places.max()) + 2 if places.max() > 0 else 1
+    parts = np.maximum(1 - np.abs(places[:, None] - np.arange(number)), 0.0)
+    windows: Array = parts / np.sqrt((parts**2).sum(axis=1, keepdims=True))
+    return windows
 
 
 def _usual_optimum(values: Array, sign: float, typical: float) -> float:
@@ -183,7 +244,7 @@ def _usual_optimum(values: Array, sign: float, typical: float) -> float:
 
 class _Drawn(NamedTuple):
     rows: Array
-    """(N, 6)"""
+    """(N, 5)"""
     weights: Array
     """(N,), which add up to 1"""
     evidence: float
@@ -195,7 +256,11 @@ class _Case(NamedTuple):
 
     labels: Array
     losses: Array
-    errors: Array
+    spreads: Array
+    """(M,) see `_spreads`"""
+    is_share: bool
+    windows: Array
+    """(M, K) see `_windows`"""
     typical: float
     scale: float
 
@@ -222,15 +287,32 @@ class _Case(NamedTuple):
     def _posterior(self, rows: Array, family: Callable[..., Array]) -> Array:
         """Return (N,) logarithms, up to a constant."""
         prior = -0.5 * (((rows - _MEAN) / _DEVIATION) ** 2).sum(axis=1)
-        ratio, stays, exponent, scale, scatter, shared = np.clip(rows, _LEAST, _MOST).T[..., None]
+        ratio, stays, exponent, scale, scatter = np.clip(rows, _LEAST, _MOST).T[..., None]
         more = (self.labels - self.labels[0]) / (self.labels[0] * np.exp(scale))
         share = scipy.special.expit(stays)
         curves = self.scale * np.exp(ratio) * (share + (1 - share) * family(more, np.exp(exponent)))
-        curves = curves + math.sqrt(_SHARED) * self.errors * shared
-        variances = (1 - _SHARED) * self.errors**2 + (self.typical * np.exp(scatter)) ** 2
-        fits = (self.losses - curves) ** 2 / variances + np.log(variances)
-        posterior: Array = prior - 0.5 * fits.sum(axis=1)
+        spread = self._variances(curves)
+        alone = (1 - _SHARED) * spread + (self.typical * np.exp(scatter)) ** 2
+        apart = self.losses - curves
+        # What the nights of a window share is integrated out, by Woodbury's identity.
+        common = np.sqrt(_SHARED * spread)
+        inner = np.einsum("nm,mk,ml->nkl", common**2 / alone, self.windows, self.windows)
+        root = np.linalg.cholesky(inner + np.eye(self.windows.shape[1]))
+        shared = ((apart * common / alone) @ self.windows)[..., None]
+        fits = (apart**2 / alone + np.log(alone)).sum(axis=1)
+        fits -= (np.linalg.solve(root, shared) ** 2).sum(axis=(1, 2))
+        fits += 2 * np.log(np.diagonal(root, axis1=1, axis2=2)).sum(axis=1)
+        posterior: Array = prior - 0.5 * fits
         return posterior
+
+    def _variances(self, curves: Array) -> Array:
+        """Return (N, M) variances of measurements if the curves (N, M) are true."""
+        if not self.is_share:
+            return np.broadcast_to(self.spreads, curves.shape)
+        pull = _NORMAL**2 * self.spreads
+        centre = (np.clip(curves, 0.0, 1.0) + pull / 2) / (1 + pull)
+        variances: Array = self.spreads * centre * (1 - centre)
+        return variances
 
 
 class _Family(NamedTuple):
@@ -254,9 +336,9 @@ def _outlook(values: Array) -> Outlook:
     return Outlook(*(float(one) for one in found))
 
 
-def too_few(points: Sequence[tuple[int, Estimate]]) -> str:
-    """Return why nothing can be forecast, and what to do."""
-    have = len({labels for labels, _ in points})
+def too_few(labels: Iterable[int]) -> str:
+    """Return why nothing can be forecast from so many labels each, and what to do."""
+    have = len(set(labels))
     return (
         f"not enough nights yet: {have} numbers of labels were measured, {FEWEST} are needed. "
         "flywheel assess --train measures three more at once"

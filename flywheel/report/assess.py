@@ -15,7 +15,15 @@ from sqlalchemy import Connection
 
 from flywheel.annotate.expense import Expense
 from flywheel.decide import tightest_bound
-from flywheel.decide.curve import FEWEST, LearningCurve, Outlook, fit_curve, standard_error, too_few
+from flywheel.decide.curve import (
+    FEWEST,
+    LearningCurve,
+    Measured,
+    Outlook,
+    fit_curve,
+    standard_error,
+    too_few,
+)
 from flywheel.decide.worth import Deferred, Worth, worth_of
 from flywheel.evaluate.book import LATENCY
 from flywheel.ledger.datasets import get_version
@@ -41,8 +49,8 @@ _NO_LABELS = "labels do not change it: take a smaller network, or a faster machi
 
 _ON_START = "on start data, and production may be harder: "
 
-Points = list[tuple[int, Estimate]]
-"""labels that a candidate was trained on, and what it was measured at; oldest first"""
+Points = list[Measured]
+"""of the candidates, oldest first"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -148,16 +156,17 @@ def assess(loop: Loop, labeling: Expense) -> Assessment:
     metric = compile_formula(settings.optimize, loop.project.directory).text
     best = _optimum(loop, metric, higher_is_better=up)
     parts = _parts(points, probes, metric)
-    curve = fit_curve([*parts, *points], higher_is_better=up, optimum=best)
+    window = loop.project.dataset.window_nights
+    curve = fit_curve([*parts, *points], window=window, higher_is_better=up, optimum=best)
     now = _trained(points, parts)
     gain = curve.gain(now, NEXT) if curve else None
-    held, checked = _checked(points, best, higher_is_better=up)
+    held, checked = _checked(points, best, window, higher_is_better=up)
     worth = _worth(loop, points, gain, reports[-1].abstention if reports else None, answers)
     assessed = Assessment(
         metric=settings.optimize,
         goals=tuple(_goals(loop, reports, {metric: points, **watched}, probes, curve)),
-        points=tuple(points),
-        parts=tuple(parts),
+        points=tuple((one.labels, one.value) for one in points),
+        parts=tuple((one.labels, one.value) for one in parts),
         is_start=bool(parts) and any(one.is_start for one in probes),
         saving=_saving(curve, probes, metric),
         ahead=tuple((times * now, curve.at(times * now)) for times in (1, 2, 4, 8))
@@ -210,7 +219,8 @@ def _goals(
         if compile_formula(one.formula, loop.project.directory).columns == {LATENCY}:
             yield _goal(goal, known, parts, None, _NO_LABELS)
             continue
-        fitted = fit_curve([*parts, *known], higher_is_better=up, optimum=best)
+        window = loop.project.dataset.window_nights
+        fitted = fit_curve([*parts, *known], window=window, higher_is_better=up, optimum=best)
         yield _on_start(_goal(goal, known, parts, fitted), parts, probes)
 
 
@@ -226,7 +236,7 @@ def _parts(points: Points, probes: Sequence[Probe], formula: str) -> Points:
     Before the first night with a test set of production that is the start data that is held out.
     """
     return [
-        (one.num_train, one.values[formula])
+        Measured(one.num_train, one.values[formula], one.night)
         for one in probes
         if formula in one.values
         and (one.rows == "nested" or (one.rows == "all" and not points))
@@ -236,7 +246,7 @@ def _parts(points: Points, probes: Sequence[Probe], formula: str) -> Points:
 
 def _trained(points: Points, parts: Points) -> int:
     """Return the labels of the newest candidate."""
-    return points[-1][0] if points else max((labels for labels, _ in parts), default=0)
+    return points[-1].labels if points else max((one.labels for one in parts), default=0)
 
 
 def _saving(curve: LearningCurve | None, probes: Sequence[Probe], formula: str) -> Saving | None:
@@ -254,12 +264,17 @@ def _saving(curve: LearningCurve | None, probes: Sequence[Probe], formula: str) 
 def _goal(
     goal: Goal, known: Points, parts: Points, curve: LearningCurve | None, beside: str = ""
 ) -> Goal:
-    now = (known or parts)[-1][1] if known or parts else None
+    now = (known or parts)[-1].value if known or parts else None
     goal = replace(goal, now=now)
     if now is not None and (now.high < goal.bound if goal.is_upper else now.low > goal.bound):
         return replace(goal, note="reached: the whole interval is beyond it")
     if curve is None:
-        return replace(goal, note=beside if beside == _NO_LABELS else too_few([*parts, *known]))
+        return replace(
+            goal,
+            note=beside
+            if beside == _NO_LABELS
+            else too_few(one.labels for one in (*parts, *known)),
+        )
     trained = _trained(known, parts)
     never = 1 - curve.chance(goal.bound, _FAR * trained)
     labels = _further(curve.labels_to(goal.bound), trained)
@@ -297,14 +312,14 @@ def _measured(
     for report in reports:
         trained = get_version(connection, report.dataset_id).num_train
         points += [
-            (trained, entry.metric)
+            Measured(trained, entry.metric, report.night)
             for entry in report.entries
             if entry.name == "candidate" and entry.metric is not None
         ]
         for one in report.watched:
             known = watched.setdefault(one.formula, [])
             if one.candidate is not None:
-                known.append((trained, one.candidate))
+                known.append(Measured(trained, one.candidate, report.night))
     return points, watched
 
 
@@ -368,14 +383,18 @@ def _per_night(connection: Connection, reports: Sequence[Report]) -> float:
     return max(last - first, 0) / max(reports[-1].night - reports[0].night, 1)
 
 
-def _checked(points: Points, best: float | None, *, higher_is_better: bool) -> tuple[int, int]:
+def _checked(
+    points: Points, best: float | None, window: int, *, higher_is_better: bool
+) -> tuple[int, int]:
     """Return how many of the last nights lay where the nights before them said."""
     held = checked = 0
     for place in range(max(len(points) - _CHECKED, FEWEST), len(points)):
-        curve = fit_curve(points[:place], higher_is_better=higher_is_better, optimum=best)
+        curve = fit_curve(
+            points[:place], window=window, higher_is_better=higher_is_better, optimum=best
+        )
         if curve is None:
             continue
-        labels, came = points[place]
+        labels, came, _ = points[place]
         outlook = curve.at(labels, standard_error(came))
         held += outlook.low <= came.value <= outlook.high
         checked += 1
@@ -387,7 +406,7 @@ def _worth(
 ) -> Worth | None:
     """Return what a gain is worth a night, where the metric is the share of right answers."""
     up = loop.project.metric.higher_is_better
-    is_share = up and all(0 <= one.value <= 1 for _, one in points)
+    is_share = up and all(0 <= one.value.value <= 1 for one in points)
     if gain is None or not answers or not is_share:
         return None
-    return worth_of(gain, answers, loop.project.value, found, points[-1][1].num_samples)
+    return worth_of(gain, answers, loop.project.value, found, points[-1].value.num_samples)

@@ -20,13 +20,15 @@ from typing import Any
 import numpy as np
 from sklearn.isotonic import IsotonicRegression
 
-from flywheel.decide.curve import FEWEST, fit_curve, standard_error
+from flywheel.decide.curve import FEWEST, Measured, fit_curve, standard_error
 from flywheel.examples.demos import find_demo
 from flywheel.examples.simulation import OURS, Job, metric_of, run_job
 from flywheel.records import Estimate
+from flywheel.settings.learning import Dataset
 
 Nights = list[dict[str, Any]]
 _REACHED = 0.8
+_WINDOW = Dataset().window_nights
 
 
 def nights_of(cache: Path | None, name: str, seeds: int, nights: int, labels: int) -> list[Nights]:
@@ -55,10 +57,12 @@ def level_of(run: Nights, *, up: bool) -> tuple[float, float]:
     return float(np.interp(aim, np.array(middles)[order], levels[order])), float(aim)
 
 
-def measured_of(run: Nights) -> list[tuple[int, Estimate]]:
+def measured_of(run: Nights) -> list[Measured]:
     """Return what the reports said."""
     return [
-        (night["num_train"], Estimate(**night["measured"])) for night in run if night["measured"]
+        Measured(night["num_train"], Estimate(**night["measured"]), number)
+        for number, night in enumerate(run, start=1)
+        if night["measured"]
     ]
 
 
@@ -70,11 +74,11 @@ def forecasts(runs: list[Nights], name: str, part: float) -> list[tuple[float, .
     for run in runs:
         level, aim = level_of(run, up=up)
         first = run[0]["num_train"]
-        known = [one for one in measured_of(run) if one[0] <= first + part * (aim - first)]
-        curve = fit_curve(known, higher_is_better=up, optimum=best)
+        known = [one for one in measured_of(run) if one.labels <= first + part * (aim - first)]
+        curve = fit_curve(known, window=_WINDOW, higher_is_better=up, optimum=best)
         if curve is not None:
             reached = curve.labels_to(level)
-            found.append((reached.low, reached.middle, reached.high, aim, known[-1][0]))
+            found.append((reached.low, reached.middle, reached.high, aim, known[-1].labels))
     return found
 
 
@@ -85,9 +89,11 @@ def nights_ahead(runs: list[Nights], name: str) -> tuple[int, int]:
     for run in runs:
         known = measured_of(run)
         for place in range(FEWEST, len(known)):
-            curve = fit_curve(known[:place], higher_is_better=up, optimum=1.0 if up else 0.0)
+            best = 1.0 if up else 0.0
+            before = known[:place]
+            curve = fit_curve(before, window=_WINDOW, higher_is_better=up, optimum=best)
             if curve is not None:
-                labels, came = known[place]
+                labels, came, _ = known[place]
                 outlook = curve.at(labels, standard_error(came))
                 held += outlook.low <= came.value <= outlook.high
                 checked += 1

@@ -56,7 +56,7 @@ def ahead_sheet(found: Assessment) -> Sheet:
         "and the 80 % band of what is expected.",
         note=f"{start}{_return(found)}. {_saving(found)}"
         if rows
-        else too_few([*found.parts, *found.points]),
+        else too_few(labels for labels, _ in (*found.parts, *found.points)),
     )
 
 
@@ -82,7 +82,7 @@ def steps_sheet(found: Assessment) -> Sheet:
         note="With 3/4, 1/2, 1/4 and 1/10 of what is missing to the best value now. A product that needs less "
         "costs less: see abstention"
         if rows
-        else too_few([*found.parts, *found.points]),
+        else too_few(labels for labels, _ in (*found.parts, *found.points)),
     )
 
 
