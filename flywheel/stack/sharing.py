@@ -11,6 +11,8 @@ Any other pool belongs to the team and is only used.
 from __future__ import annotations
 
 import json
+import sqlite3
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ import httpx
 from flywheel.errors import BusyError, SettingsError
 from flywheel.ledger import Ledger
 from flywheel.ledger.campaigns import all_campaigns
+from flywheel.ledger.engine import project_id
 from flywheel.project import FILE_NAME, Project, load_project, secret
 from flywheel.shell import quoted
 from flywheel.stack.process import HEALTH, read_servers
@@ -31,22 +34,32 @@ SHARED = ("prefect", "label-studio")
 
 _THEIRS = {"prefect": "PREFECT_API_URL", "label-studio": "LABEL_STUDIO_API_KEY"}
 """server -> the variable by which a user means one of their own on this machine"""
+_DATABASES = {"prefect": "prefect.db", "label-studio": "label_studio.sqlite3"}
+_HELD = {"prefect": "schedules", "label-studio": "labeling tasks"}
+_SETTINGS = {"prefect": "[prefect] url", "label-studio": "[labeling] url"}
 _HEALTH_SECONDS = 2.0
 
 
 def owners(project: Project) -> dict[str, Project]:
     """Service -> the other project whose server this one uses, as `flywheel up` has found them."""
-    try:
-        stored = json.loads(_path(project).read_text(encoding="utf-8"))
-        folders = {name: Path(stored[name]) for name in SHARED if name in stored}
-    except (FileNotFoundError, ValueError, TypeError):
-        return {}
-    found = {name: _project_in(folder) for name, folder in folders.items()}
+    found = {name: _owner_in(folder, name, project) for name, folder in _recorded(project).items()}
     return {
         name: other
         for name, other in found.items()
         if other is not None and url_of(other, name) == url_of(project, name)
     }
+
+
+def _owner_in(folder: Path, name: str, project: Project) -> Project | None:
+    """The project in a folder, or the one whose server it uses itself by now."""
+    other, seen = _project_in(folder), {project.directory}
+    while other is not None and other.directory not in seen:
+        seen.add(other.directory)
+        further = _recorded(other).get(name)
+        if further is None:
+            return other
+        other = _project_in(further)
+    return None
 
 
 def state_of(project: Project, service: str) -> Path:
@@ -57,12 +70,20 @@ def state_of(project: Project, service: str) -> Path:
 def find_owners(project: Project) -> dict[str, Project]:
     """The same, after a look at who listens on the ports now; what is found is remembered.
 
+    A server that holds something is not left: the Label Studio that has this project's labeling tasks,
+    or of the projects that share it, and a Prefect with schedules.
+
     Raises:
-        BusyError: Label Studio's port is another project's, and labeling tasks of this one are in
-            its own.
+        BusyError: another project's server listens where this project's own has to be.
+        SettingsError: the project's labeling tasks are in the Label Studio of a project that is gone, or
+            that has another address.
     """
-    known = owners(project)
-    own = read_servers(project.state)
+    known, own = owners(project), read_servers(project.state)
+    if _has_sent(project):
+        home = _home_of_tasks(project)
+        if home is not None:
+            known.pop("label-studio", None)
+            known |= {"label-studio": home} if home.directory != project.directory else {}
     for name in SHARED:
         is_own = name in own and own[name].process() is not None
         if name in known or is_own:
@@ -70,18 +91,79 @@ def find_owners(project: Project) -> dict[str, Project]:
         other = _owner_now(project, name)
         if other is None:
             continue
-        if name == "label-studio" and _has_sent(project):
+        if _is_used(project.state, name):
             raise BusyError(
-                f"label-studio: {url_of(project, name)} is that of project {other.name!r}, and the "
-                f"labeling tasks of {project.name!r} are in its own, {project.state / name}. Write "
-                f"another port in {project.directory / FILE_NAME}, [labeling] url, or stop that one "
-                f"with flywheel down {quoted(other.directory)}"
+                f"{name}: {url_of(project, name)} is that of project {other.name!r}, and the one of "
+                f"{project.name!r} has {_HELD[name]}. Write another port in "
+                f"{project.directory / FILE_NAME}, {_SETTINGS[name]}, or stop that one with flywheel down "
+                f"{quoted(other.directory)}"
             )
         known[name] = other
-    if known:
-        folders = {name: str(other.directory) for name, other in known.items()}
-        _path(project).write_text(json.dumps(folders, indent=2) + "\n", encoding="utf-8")
+    _record(project, known)
     return known
+
+
+def _has_sent(project: Project) -> bool:
+    """Whether labeling tasks of a project are in a Label Studio that we start."""
+    is_ours = is_loopback(project.labeling.url) and not secret(_THEIRS["label-studio"])
+    return is_ours and bool(_sent_to(project)[1])
+
+
+def _sent_to(project: Project) -> tuple[str, list[int]]:
+    """The project's id, and its projects in Label Studio."""
+    if not project.state.exists():
+        return "", []
+    with closing(Ledger.open(project.ledger_url)) as ledger, ledger.read() as connection:
+        used = [one.external_project for one in all_campaigns(connection) if one.is_used]
+        return project_id(connection), [int(number) for number in used if number is not None]
+
+
+def _home_of_tasks(project: Project) -> Project | None:
+    """The project whose Label Studio has this one's labeling tasks; None: none that is known has them."""
+    recorded, now = _recorded(project).get("label-studio"), _owner_now(project, "label-studio")
+    states = [project.state, *([recorded / project.state.name] if recorded else [])]
+    states += [now.state] if now is not None else []
+    mine, numbers = _sent_to(project)
+    home = next((state for state in states if _holds(state, mine, numbers)), None)
+    if home == project.state:
+        return project
+    other = _project_in(home.parent) if home is not None else None
+    place, toml = "label-studio", project.directory / FILE_NAME
+    where = f"label-studio: the labeling tasks of {project.name!r} are in the one of"
+    if other is None and recorded is not None and not (recorded / FILE_NAME).exists():
+        raise SettingsError(
+            f"{where} {recorded}, where no project is any more. Put it back, or delete "
+            f"{_path(project)} to send them anew"
+        )
+    if other is not None and url_of(other, place) != url_of(project, place):
+        raise SettingsError(
+            f"{where} project {other.name!r}, {url_of(other, place)}. Correct [labeling] url in {toml}"
+        )
+    return other
+
+
+def _holds(state: Path, mine: str, numbers: Sequence[int]) -> bool:
+    """Whether a Label Studio has one of a flywheel project's projects, by the id in its description."""
+    rows = _read(state, "label-studio", "SELECT id, description FROM project")
+    return any(number in numbers and mine in (said or "") for number, said in rows)
+
+
+def _is_used(state: Path, name: str) -> bool:
+    """Whether a server that was started from a state folder holds what is nowhere else."""
+    table = "project" if name == "label-studio" else "deployment"
+    return bool(_read(state, name, f"SELECT 1 FROM {table} LIMIT 1"))  # noqa: S608 - one of two names
+
+
+def _read(state: Path, name: str, query: str) -> list[Any]:
+    """The rows of a server's own database; [] where it has none."""
+    path = state / name / _DATABASES[name]
+    if not path.exists():
+        return []
+    try:
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+            return connection.execute(query).fetchall()
+    except sqlite3.Error:  # it has never been started
+        return []
 
 
 def is_theirs(project: Project, name: str) -> bool:
@@ -132,14 +214,6 @@ def _owner_now(project: Project, service: str) -> Project | None:
     return other if url_of(other, service) == url_of(project, service) else None
 
 
-def _has_sent(project: Project) -> bool:
-    """Whether labeling tasks of a project are in a Label Studio that it owns."""
-    if not (project.state / "label-studio").exists():
-        return False
-    with closing(Ledger.open(project.ledger_url)) as ledger, ledger.read() as connection:
-        return any(campaign.is_used for campaign in all_campaigns(connection))
-
-
 def _project_in(folder: Path) -> Project | None:
     if not (folder / FILE_NAME).exists():
         return None
@@ -147,6 +221,21 @@ def _project_in(folder: Path) -> Project | None:
         return load_project(folder)
     except SettingsError:
         return None
+
+
+def _recorded(project: Project) -> dict[str, Path]:
+    """Server -> the folder of the project that owns it, as it was found at some time."""
+    try:
+        stored = json.loads(_path(project).read_text(encoding="utf-8"))
+        return {name: Path(stored[name]) for name in SHARED if name in stored}
+    except (FileNotFoundError, ValueError, TypeError):
+        return {}
+
+
+def _record(project: Project, known: Mapping[str, Project]) -> None:
+    if known or _path(project).exists():
+        folders = {name: str(other.directory) for name, other in known.items()}
+        _path(project).write_text(json.dumps(folders, indent=2) + "\n", encoding="utf-8")
 
 
 def _path(project: Project) -> Path:

@@ -5,13 +5,13 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 import uuid
 from contextlib import closing
-from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
@@ -21,9 +21,8 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from flywheel import stack
+from flywheel.annotate.label_studio.backend import LabelStudioBackend
 from flywheel.errors import BusyError
-from flywheel.ledger import Ledger
-from flywheel.ledger.campaigns import EVERYONE, begin_campaign, found_project
 from flywheel.private import open_to_others
 from flywheel.project import Project, load_project
 from flywheel.settings.labeling import LabelingSettings
@@ -260,14 +259,20 @@ def test_a_project_whose_tasks_are_in_its_own_label_studio_moves_to_no_other(
     settings = (project.directory / "flywheel.toml").read_text()
     (tmp_path / "flywheel.toml").write_text(settings.replace('"toy"', '"third"'))
     third = load_project(tmp_path)
-    (third.state / "label-studio").mkdir(parents=True)
-    now = datetime.now(UTC)
-    with closing(Ledger.open(third.ledger_url)) as ledger, ledger.begin() as connection:
-        campaign = begin_campaign(connection, EVERYONE, "flywheel: third", now)
-        found_project(connection, campaign.id, 1)
-    with pytest.raises(
-        BusyError, match=r"labeling tasks of 'third' are in its own.*labeling\] url"
+    (data := third.state / "label-studio").mkdir(parents=True)
+    (server,) = [one for one in stack.running(project) if one.name == "label-studio"]
+    theirs = Path(server.log).parents[1] / "label-studio" / "label_studio.sqlite3"
+    studio = LabelStudioBackend.connect(
+        project.labeling.url, stack.environment(project)["LABEL_STUDIO_API_KEY"]
+    )
+    config = '<View><Text name="t" value="$t"/><TextArea name="a" toName="t"/></View>'
+    studio.ensure("of a guest", config, None)
+    with (
+        closing(sqlite3.connect(theirs)) as used,
+        closing(sqlite3.connect(data / theirs.name)) as mine,
     ):
+        used.backup(mine)
+    with pytest.raises(BusyError, match=r"one of 'third' has labeling tasks.*labeling\] url"):
         stack.up(third, NAMES)
     assert (stack.running(third), stack.owners(third)) == ([], {})
 
