@@ -92,8 +92,11 @@ def _rows(directory: Path, ready: Ready) -> list[FileRow]:
         )
     kinds = Counter(row.sample.media_type.partition("/")[0] for row in rows)
     if len(kinds) > 1:
+        rare = min(kinds, key=kinds.__getitem__)
+        odd = next(row.place for row in rows if row.sample.media_type.startswith(f"{rare}/"))
         raise SettingsError(
-            f"task.data = {ready.data!r} mixes {' and '.join(sorted(kinds))}. Give one kind of sample"
+            f"task.data = {ready.data!r} mixes {' and '.join(sorted(kinds))}, as {odd}. Give one kind "
+            "of sample"
         )
     return rows
 

@@ -30,6 +30,7 @@ _MOST_TRIED, _MOST_TRIES = 200, 8
 """answers that are tried, and samples that each is tried with until one takes it"""
 _NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][-+]?\d+)?")
 _GIVEN = "group given"
+_MOST_REASONS = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,12 +121,11 @@ def understand(file: LabelFile, into: ImportInto) -> Understood:
     if reading.found:
         _try_rows(reading, file)
     else:
-        reason, places = max(
-            reading.left_out.items(), key=lambda item: len(item[1]), default=("it is empty", [""])
-        )
+        most = sorted(reading.left_out.items(), key=lambda item: -len(item[1]))[:_MOST_REASONS]
+        said = [f"{len(places):,} times {why}, as {places[0]}" for why, places in most]
         raise UserError(
-            f"{file.path}: no label can be used; {len(places):,} times {reason}, as {places[0]}. "
-            "Correct the file, or give --as, --input and --answer"
+            f"{file.path}: no label can be used; {'; '.join(said) or 'it has no row'}. Correct the "
+            "file, or give --as, --input and --answer"
         )
     splits = splits_of(reading.parts)
     notes = [*file.notes, *([note] if note else ())]

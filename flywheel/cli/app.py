@@ -167,7 +167,7 @@ def check(directory: Folder = HERE) -> None:
     import numpy as np
 
     from flywheel.checks import Source, check_metric, check_task
-    from flywheel.dataset import check_start_data
+    from flywheel.dataset import changed_start_data, check_start_data
     from flywheel.loop import open_loop
     from flywheel.loop.imports import adoption_lines
     from flywheel.loop.labels import check_labels
@@ -192,6 +192,8 @@ def check(directory: Folder = HERE) -> None:
     with open_loop(project.directory, creates=False) as loop:  # a task may have changed the folder
         check_labels(loop)
         check_start_data(loop.task, loop.project.dataset)
+        if line := changed_start_data(loop.ledger, loop.task):
+            console.say(f"! {line}")
         for line in adoption_lines(loop):
             console.say(f"! {line}")
     for finding in model(project):

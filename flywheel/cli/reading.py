@@ -29,9 +29,14 @@ def status(directory: Folder = HERE, as_json: AsJson = False) -> None:
             silent = silent_servers(loop.project)
             console.say_json({"running": names, "not_running": silent, "status": status_of(loop)})
             return
+        shared = [
+            f"{name} of project {other.name}"
+            for name, other in stack.owners(loop.project).items()
+            if name in {server.name for server in stack.running(other)}
+        ]
         missing = "" if "worker" in names else "; no worker, so no night begins by itself"
         console.say(
-            f"servers       {', '.join(names) or 'none of this project runs here'}{missing}"
+            f"servers       {', '.join([*names, *shared]) or 'none of this project runs here'}{missing}"
         )
         silent = silent_servers(loop.project)
         for name in silent:

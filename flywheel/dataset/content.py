@@ -10,13 +10,16 @@ from typing import Any
 
 import numpy as np
 
+from flywheel.batches import flattened, is_list
 from flywheel.errors import PayloadError
 from flywheel.pictures import open_picture
 from flywheel.records import Array, Json, Sample
+from flywheel.task import Task
 
 _COLUMNS = 512
 _SIDE_PIXELS = 22
 """22 x 22 pixels fit into the columns"""
+_NONE = np.zeros(_COLUMNS)
 
 
 def content_of(samples: Sequence[Sample]) -> Array:
@@ -29,10 +32,30 @@ def content_of(samples: Sequence[Sample]) -> Array:
     return np.stack(rows).astype(np.float32) if rows else np.zeros((0, _COLUMNS), np.float32)
 
 
+def compared(task: Task, samples: Sequence[Sample]) -> Array:
+    """Return the flattened model inputs (N, D), or else the content of samples."""
+    inputs = task.inputs(samples)
+    return content_of(samples) if is_list(inputs) else flattened(inputs)
+
+
+def numbers_of(samples: Sequence[Sample]) -> Array:
+    """(N, 512) float32: the numbers of JSON alone; 0 for anything else.
+
+    Raises:
+        PayloadError: JSON cannot be read.
+    """
+    rows = [_fields(one, numbers_only=True) if _is_json(one) else _NONE for one in samples]
+    return np.stack(rows).astype(np.float32) if rows else np.zeros((0, _COLUMNS), np.float32)
+
+
+def _is_json(sample: Sample) -> bool:
+    return sample.media_type.startswith("application/json")
+
+
 def _row(sample: Sample) -> Array:
     if sample.media_type.startswith("image/"):
         return _pixels(sample)
-    if sample.media_type.startswith("application/json"):
+    if _is_json(sample):
         return _fields(sample)
     if sample.media_type.startswith("text/"):
         row: Array = _letters().transform([_text(sample)]).toarray()[0]
@@ -69,7 +92,7 @@ def _pixels(sample: Sample) -> Array:
     return np.pad(flat, (0, _COLUMNS - len(flat)))
 
 
-def _fields(sample: Sample) -> Array:
+def _fields(sample: Sample, *, numbers_only: bool = False) -> Array:
     """Numbers in the column of their field, and a column for each other value of a field."""
     try:
         value = json.loads(sample.payload)
@@ -81,7 +104,7 @@ def _fields(sample: Sample) -> Array:
     for path, leaf in _leaves(value, ""):
         if isinstance(leaf, (int, float)) and not isinstance(leaf, bool):
             row[_column(path)] += leaf
-        else:
+        elif not numbers_only:
             row[_column(f"{path}={leaf}")] += 1.0
     return row
 

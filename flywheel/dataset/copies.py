@@ -63,6 +63,29 @@ class Copy:
     """1: equal; 0: as different as two samples of the project are on average"""
 
 
+def copies_between(
+    rows: Sequence[DatasetRow],
+    groups: Mapping[str, str],
+    read: Read,
+    numbers: Read,
+    near_duplicate: float,
+) -> list[Copy]:
+    """Return the near-duplicates of different groups.
+
+    Rows of a table that say the same in words are near each other and far from all others, as copies
+    are: they are copies only if their numbers are those of copies too.
+    """
+    copies = find_copies(rows, groups, read, near_duplicate)
+    unequal = [copy for copy in copies if copy.similarity < 1]
+    if not unequal or not numbers([unequal[0].test_id, unequal[0].train_id]).any():
+        return copies
+    near = find_copies(rows, groups, numbers, near_duplicate)
+    pairs = {(copy.test_id, copy.train_id) for copy in near}
+    return [
+        copy for copy in copies if copy.similarity == 1 or (copy.test_id, copy.train_id) in pairs
+    ]
+
+
 def find_copies(
     rows: Sequence[DatasetRow], groups: Mapping[str, str], read: Read, near_duplicate: float
 ) -> list[Copy]:

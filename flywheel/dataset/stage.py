@@ -9,17 +9,17 @@ sensors and outcomes only train, weighted by how reliable they are.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import Connection
 
-from flywheel.batches import flattened, is_list
 from flywheel.blobs import Blobs
-from flywheel.dataset.content import content_of
-from flywheel.dataset.copies import Copy, Read, find_copies
+from flywheel.dataset.content import compared, numbers_of
+from flywheel.dataset.copies import Copy, Read, copies_between
 from flywheel.dataset.leakage import (
     FEW_COPIES,
     Dropped,
@@ -29,6 +29,7 @@ from flywheel.dataset.leakage import (
     read_window,
 )
 from flywheel.dataset.outcomes import read_outcomes
+from flywheel.dataset.start import take_start_data
 from flywheel.errors import DamagedError, PayloadError, TaskError, UnknownIdError
 from flywheel.label_files import Exported, Layout, export_rows
 from flywheel.ledger import Ledger
@@ -37,18 +38,13 @@ from flywheel.ledger.datasets import (
     add_version,
     current_labels,
     get_version,
-    is_start_data_settled,
     latest_version,
     read_manifest,
-    replace_start_data,
-    start_data,
     trained_groups,
     write_manifest,
 )
 from flywheel.ledger.samples import (
-    Placed,
     StoredSamples,
-    group_of,
     groups_of,
     load_samples,
 )
@@ -69,14 +65,12 @@ from flywheel.records import (
     content_id,
 )
 from flywheel.settings.learning import Dataset
-from flywheel.task import Example, Task
+from flywheel.task import Task
 
 _NOT_READ = (PayloadError, TaskError, UnknownIdError, DamagedError)
 """what reading a sample raises that is broken, or whose bytes are gone"""
 _MOST_UNREADABLE = 0.01
 _ROWS_TRIED = 256
-_MOST_CHECKED = 5_000
-"""samples of the start data that a check compares; ids are hashes, so that any part is a random one"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,15 +119,15 @@ def make_version(
     with ledger.read() as connection:
         parent = latest_version(connection)
         labels, imported, window = _read_labels(connection, settings, night, least)
-        trains = _by_annotators(labels)
         known = {row.sample_id for row in labels}
-        found = read_outcomes(connection, task, trains, known, outcomes)
+        found = read_outcomes(connection, task, _by_annotators(labels), known, outcomes)
         whole = [*labels, *found.rows]
         groups = groups_of(connection, [row.sample_id for row in whole])
         trained = trained_groups(connection, groups.values())
     rows = [row for row in whole if not _waits(row, groups, window)]
-    read = _reader(ledger, blobs, task)
-    rows, copies, unreadable = _copies(rows, groups, read, settings.near_duplicate)
+    read, numbers = (_reader(ledger, blobs, of) for of in (partial(compared, task), numbers_of))
+    near = settings.near_duplicate
+    rows, copies, unreadable = _readable(rows, groups, read, numbers, near)
     kept, leaks = keep_splits_apart(rows, groups, copies, trained, imported)
     # Traffic repeats itself: outcomes that are copies are left out, and stop no night.
     lost = [one for one in leaks if one.sample_id in known]
@@ -183,71 +177,6 @@ def _waits(row: DatasetRow, groups: Mapping[str, str], window: Window) -> bool:
     return trains and groups[row.sample_id] in window.held
 
 
-def take_start_data(
-    ledger: Ledger, blobs: Blobs, task: Task, settings: Dataset, now: datetime
-) -> None:
-    """Store the start data of the task, anew where it has changed while no model was trained.
-
-    Later, models rest on it: what comes then is imported, see `flywheel import-labels`.
-    """
-    if task.start_data is None:
-        return
-    with ledger.read() as connection:
-        if is_start_data_settled(connection):
-            return
-        before = start_data(connection)
-    examples = list(task.start_data())
-    if before == {one.sample.id: (one.answer, one.split) for one in examples}:
-        return
-    blobs.put_all(example.sample.payload for example in examples)
-    with ledger.begin() as connection:
-        placed = [
-            Placed(
-                sample=example.sample,
-                group=_group(example, settings),
-                split=example.split,
-            )
-            for example in examples
-        ]
-        replace_start_data(connection, placed, map(_start_label, examples), now)
-
-
-def check_start_data(task: Task, settings: Dataset) -> None:
-    """Check that the splits of the start data share few near-duplicates, before a night does.
-
-    Raises:
-        CopiesError: they share more than [dataset] most_copies allows.
-    """
-    examples = {one.sample.id: one for one in (task.start_data or tuple)()}
-    examples = {key: examples[key] for key in sorted(examples)[:_MOST_CHECKED]}
-    rows = [
-        DatasetRow(sample_id=key, split=one.split, origin="start", answer=one.answer, weight=1.0)
-        for key, one in examples.items()
-    ]
-    groups = {key: _group(one, settings) for key, one in examples.items()}
-
-    def read(ids: Sequence[str]) -> Array:
-        return _compared(task, [examples[key].sample for key in ids])
-
-    copies = find_copies(rows, groups, read, settings.near_duplicate)
-    _, leaks = keep_splits_apart(rows, groups, copies)
-    check_share(rows, groups, leaks, settings.most_copies)
-
-
-def _group(example: Example, settings: Dataset) -> str:
-    return group_of(example.sample.metadata, example.sample.id, settings.group)
-
-
-def _start_label(example: Example) -> Label:
-    return Label(
-        sample_id=example.sample.id,
-        answer=example.answer,
-        reliability=1.0,
-        num_annotations=0,
-        source="start",
-    )
-
-
 def _row(
     label: Label, split: Split, chosen: Mapping[str, Origin], window: Window
 ) -> DatasetRow | None:
@@ -277,32 +206,31 @@ def _row(
     )
 
 
-def _reader(ledger: Ledger, blobs: Blobs, task: Task) -> Read:
-    """Return what reads the flattened model inputs (N, D) of stored samples, or else their content."""
+def _reader(ledger: Ledger, blobs: Blobs, of: Callable[[Sequence[Sample]], Array]) -> Read:
+    """Return what makes (N, D) numbers of stored samples."""
 
     def read(ids: Sequence[str]) -> Array:
         with ledger.read() as connection:
-            return _compared(task, load_samples(connection, blobs, ids))
+            return of(load_samples(connection, blobs, ids))
 
     return read
 
 
-def _compared(task: Task, samples: Sequence[Sample]) -> Array:
-    inputs = task.inputs(samples)
-    return content_of(samples) if is_list(inputs) else flattened(inputs)
-
-
-def _copies(
-    rows: list[DatasetRow], groups: Mapping[str, str], read: Read, near_duplicate: float
+def _readable(
+    rows: list[DatasetRow],
+    groups: Mapping[str, str],
+    read: Read,
+    numbers: Read,
+    near_duplicate: float,
 ) -> tuple[list[DatasetRow], list[Copy], list[Dropped]]:
     """Return the rows that can be read, their near-duplicates, and the rows that cannot be read."""
     try:
-        return rows, find_copies(rows, groups, read, near_duplicate), []
+        return rows, copies_between(rows, groups, read, numbers, near_duplicate), []
     except _NOT_READ:  # of one sample or of all: the labels of the others count
         unreadable = _unreadable(rows, read)
     bad = {one.sample_id for one in unreadable}
     rows = [row for row in rows if row.sample_id not in bad]
-    return rows, find_copies(rows, groups, read, near_duplicate), unreadable
+    return rows, copies_between(rows, groups, read, numbers, near_duplicate), unreadable
 
 
 def _unreadable(rows: Sequence[DatasetRow], read: Read) -> list[Dropped]:

@@ -178,7 +178,9 @@ def _rule_first(report: Report, gate: Gate) -> _Ruling:
 def _outlook(ahead: Forecast) -> str:
     """How many more labels would settle an open challenge."""
     if ahead.low is None and ahead.chance == 1:  # see `plan.forecast`
-        return "no forecast yet: the fresh labels so far only say how large a gain of one answer is"
+        return (
+            "no forecast yet: the models have differed on too few fresh labels to say what it takes"
+        )
     if ahead.low is None:
         number = "is not likely to be shown"
     elif ahead.high is None:

@@ -34,6 +34,8 @@ FIELDS: dict[Kind, tuple[str, ...]] = {
     "feedback": ("id", "kind", "value", "time", "source"),
 }
 """the columns that are known; `metadata.NAME` is one entry of the metadata"""
+_SAME = {"request_id": "id"}
+"""as the model server names it in an answer"""
 UNKNOWN_MODEL = "unknown"
 """the model of a prediction that names none"""
 
@@ -114,7 +116,7 @@ def fields_of(row: Mapping[str, Any], kind: Kind, reading: Reading) -> dict[str,
     """
     found: dict[str, Any] = {}
     for column, value in row.items():
-        name = reading.columns.get(column, column)
+        name = reading.columns.get(column, _SAME.get(column, column))
         if name.startswith(_METADATA) and kind == "predictions":
             if value is not None:
                 found.setdefault("metadata", {})[name.removeprefix(_METADATA)] = value

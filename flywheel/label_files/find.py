@@ -76,7 +76,7 @@ def find_format(path: Path) -> Format:
         refuse(
             str(path),
             "its format is not found",
-            f"Unpack an archive, or give --as {'|'.join(FORMATS)}",
+            f"Unpack an archive, or name its format, with --as for import-labels: {', '.join(FORMATS)}",
         )
     return found
 

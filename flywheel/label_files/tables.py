@@ -100,7 +100,7 @@ def _encoding(path: Path) -> tuple[str, tuple[str, ...]]:
     if name == "utf-8-sig":
         return name, ()
     said = "Latin-1" if name == "latin-1" else "Windows-1252, a kind of Latin-1"
-    return name, (f"it is no UTF-8 and is read as {said}; look at the rows below",)
+    return name, (f"it is no UTF-8 and is read as {said}; see that its texts are right",)
 
 
 def _is_in(path: Path, encoding: str) -> bool:

@@ -152,6 +152,9 @@ def pull_labels(night: NightRun) -> PulledLabels:
     from_sensors = label_from_sensors(
         loop.ledger, loop.task, loop.project.sensors, loop.now(), night.number
     )
+    if from_sensors.num_refused:
+        said = f"corrections that are no answers of the task, see its failures: {from_sensors.num_refused:,}"
+        note = "; ".join(filter(None, [note, said]))
     if from_sensors.num_unused:
         said = (
             f"corrections that are signals and no labels, as [sensors] correction_reliability is 0: "

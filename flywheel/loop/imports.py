@@ -72,7 +72,7 @@ class Standing:
     new: tuple[Brought, ...]
     """to be stored: samples without a label, or with one that gives way"""
     num_changed: int
-    """of the new ones: those that were imported before with another answer"""
+    """of the new ones: those that were imported, or start data, with another answer"""
     num_known: int
     """imported before, with the same answer"""
     left_out: Mapping[str, Sequence[str]]
@@ -212,11 +212,18 @@ def compare(
         if stands is not None and is_ours and canonical(stands.answer) == canonical(row.answer):
             num_known += 1
             continue
-        reason = _obstacle(row, stands, sides.get(row.sample_id), trained, row.sample_id in chosen)
+        side = sides.get(row.sample_id)
+        if stands is not None and stands.source == "start":
+            same = canonical(stands.answer) == canonical(row.answer)
+            reason = "the start data has it already" if same or starting else ""
+            reason += ", with another answer: correct it there" if starting and not same else ""
+            row = replace(row, split=side or row.split)  # noqa: PLW2901 - it stays where it was
+        else:
+            reason = _obstacle(row, stands, side, trained, row.sample_id in chosen)
         if reason:
             left_out.setdefault(reason, []).append(row.place)
         else:
-            num_changed += is_ours
+            num_changed += stands is not None and stands.source != SENSOR
             new.append(row)
     return Standing(new=tuple(new), num_changed=num_changed, num_known=num_known, left_out=left_out)
 
@@ -227,8 +234,7 @@ def _obstacle(
     """Return why a row is not stored; "" if it is."""
     if label is not None and label.source not in (IMPORTED, SENSOR):
         same = canonical(label.answer) == canonical(row.answer)
-        by = "the start data has it" if label.source == "start" else "annotators have labeled it"
-        return f"{by} already" + ("" if same else ", with another answer")
+        return "annotators have labeled it already" + ("" if same else ", with another answer")
     if is_chosen:
         return "annotators are being asked about it"
     if side is Split.TEST and row.split is Split.TRAIN:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from flywheel.annotate.fits import drawing_fault
 from flywheel.errors import TaskError, UserError
 from flywheel.faults import UNREADABLE, describe_fault
-from flywheel.ledger.datasets import current_labels
+from flywheel.ledger.datasets import current_labels, is_start_data_settled
 from flywheel.ledger.dialects import Renamer, holds
 from flywheel.ledger.engine import add_rename
 from flywheel.ledger.samples import load_each
@@ -54,8 +54,7 @@ def check_labels(loop: Loop) -> None:
     if len(kinds) > 1 and len(unknown) == len(kinds):
         raise TaskError(
             f"the task can read none of its {sum(len(one.sample_ids) for one in kinds):,} stored "
-            f"labels, of {unknown[0][0].answer!r:.60} for one: {unknown[0][1]}. Fix targets, "
-            "labeling.result or labeling.answer of the task, then run flywheel check"
+            f"labels, of {unknown[0][0].answer!r:.60} for one: {unknown[0][1]}. {_anew(loop)}"
         )
     more = f"; and {len(unknown) - _SHOWN} more" if len(unknown) > _SHOWN else ""
     name = unknown[0][0].answer
@@ -65,6 +64,18 @@ def check_labels(loop: Loop) -> None:
         f"stored labels: {listed}{more}. Put the class back into the task, or keep its labels and "
         f"the test set under its new name: flywheel rename-class {old} NEW "
         f"{quoted(str(loop.project.directory))}"
+    )
+
+
+def _anew(loop: Loop) -> str:
+    """Return what to do where the task reads no stored label."""
+    if loop.project.task is None:
+        return (
+            "Fix targets, labeling.result or labeling.answer of the task, then run flywheel check"
+        )
+    return (
+        "Undo what has changed in [task] of flywheel.toml; or, if another question is meant, begin a "
+        f"project of its own for it: flywheel init DIR --labels {quoted(loop.project.task.data)}"
     )
 
 
@@ -121,6 +132,8 @@ def _typed(kinds: Iterable[_Kind], old: str, new: str) -> tuple[Json, Json]:
 def _kinds(loop: Loop) -> list[_Kind]:
     with loop.ledger.read() as connection:
         labeled = current_labels(connection)
+        if not is_start_data_settled(connection):  # the next dataset version takes it in anew
+            labeled = [(label, split) for label, split in labeled if label.source != "start"]
     kinds: dict[str, _Kind] = {}
     for label, _ in labeled:
         kind = kinds.setdefault(canonical(label.answer), _Kind(answer=label.answer))

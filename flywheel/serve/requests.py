@@ -14,7 +14,15 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Annotated, TypeVar
 
 from fastapi import HTTPException, Request
-from pydantic import BaseModel, ConfigDict, Field, StrictStr, ValidationError, model_validator
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import from_json
 
 from flywheel.errors import (
@@ -217,7 +225,15 @@ class _Body(BaseModel):
 class FeedbackBody(_Body):
     """Body of POST /feedback."""
 
-    request_id: Annotated[StrictStr, Field(max_length=200, pattern=r"^[^\x00]*$")]
+    request_id: Annotated[
+        StrictStr,
+        Field(
+            max_length=200,
+            pattern=r"^[^\x00]*$",
+            validation_alias=AliasChoices("request_id", "id"),
+        ),
+    ]
+    """of the prediction; `id`, as in bulk, is the same"""
     kind: FeedbackKind
     value: Json
     """outcome: true or false; rating: a number in 0..1; correction: the right answer"""

@@ -288,8 +288,8 @@ def _translated(url: str) -> Iterator[None]:
 def _fault(url: str, status: int, body: Json, headers: Mapping[str, str]) -> FlywheelError:
     if status == httpx.codes.UNAUTHORIZED:
         return RefusedError(
-            f"Label Studio at {url} refuses the token in LABEL_STUDIO_API_KEY (401); "
-            f"copy a valid one from {url}/user/account"
+            f"Label Studio at {url} refuses the token in LABEL_STUDIO_API_KEY, or else of the server "
+            f"that flywheel up started (401); copy a valid one from {url}/user/account"
         )
     detail = body.get("validation_errors") or body.get("detail") if isinstance(body, dict) else body
     reason = f"Label Studio at {url} answers {status}{through(url)}: {str(detail)[:500]}"

@@ -179,5 +179,5 @@ def test_answers_are_counted_by_their_kind(points, into):
 
 def test_an_empty_file_says_so(tmp_path, into):
     empty = LabelFile(path=tmp_path, format="csv", notes=(), rows=lambda: iter(()))
-    with pytest.raises(UserError, match="no label can be used; 1 times it is empty"):
+    with pytest.raises(UserError, match="no label can be used; it has no row"):
         understand(empty, into)

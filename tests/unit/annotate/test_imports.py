@@ -202,6 +202,27 @@ def test_start_data_that_is_not_taken_in_yet_is_known(points, into, ledger):
     assert list(found.left_out) == ["the start data has it already"]
 
 
+def test_start_data_that_models_were_trained_on_is_corrected_and_stays_on_its_side(
+    points, into, ledger, production
+):
+    path, samples = points(number=2)
+    rows = understand(open_labels(path), into).rows
+    wrong = "left" if rows[0].answer == "right" else "right"
+    production.predict(0.3, sample=samples[0], split=Split.TEST)
+    production.label([samples[0].id], answer=wrong, source="start")
+    with ledger.read() as connection:
+        found = compare(connection, rows)
+        early = compare(connection, rows, {samples[0].id: wrong})
+    assert [(row.sample_id, row.split) for row in found.new] == [
+        (samples[0].id, Split.TEST),
+        (samples[1].id, Split.TRAIN),
+    ]
+    assert found.num_changed == 1
+    assert list(early.left_out) == [
+        "the start data has it already, with another answer: correct it there"
+    ]
+
+
 def test_a_sensors_label_gives_way(points, bring, ledger, production):
     path, samples = points(number=1)
     production.predict(0.3, sample=samples[0])

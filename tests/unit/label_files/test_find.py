@@ -48,7 +48,7 @@ def test_a_folder_is_known_by_what_lies_in_it(tmp_path, files, found):
 @pytest.mark.parametrize("name", ["labels.txt", "labels.xlsx", "labels"])
 def test_an_unknown_format_names_the_known_ones(tmp_path, name):
     (tmp_path / name).write_text("x")
-    with pytest.raises(UserError, match=r"give --as coco\|yolo"):
+    with pytest.raises(UserError, match="with --as for import-labels: coco, yolo"):
         open_labels(tmp_path / name)
 
 
