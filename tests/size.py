@@ -19,9 +19,9 @@ ROOT = Path(__file__).parents[1]
 PARTS = ("flywheel", "flows")
 
 BUDGET = {
-    "lines of code": 50_195,
-    "lines of docstrings": 11_365,
-    "files": 383,
+    "lines of code": 50_559,
+    "lines of docstrings": 11_447,
+    "files": 384,
     "settings": 119,
     "commands": 38,
 }
