@@ -79,11 +79,10 @@ def find_owners(project: Project) -> dict[str, Project]:
             that has another address.
     """
     known, own = owners(project), read_servers(project.state)
-    if _has_sent(project):
-        home = _home_of_tasks(project)
-        if home is not None:
-            known.pop("label-studio", None)
-            known |= {"label-studio": home} if home.directory != project.directory else {}
+    if _has_sent(project) and (home := _home_of_tasks(project)) is not None:
+        known["label-studio"] = home
+        if home.directory == project.directory:
+            del known["label-studio"]
     for name in SHARED:
         is_own = name in own and own[name].process() is not None
         if name in known or is_own:
