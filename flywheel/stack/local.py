@@ -169,11 +169,11 @@ def sign_in(project: Project, service: str) -> str:
         return f"as {known.email}, password in {known.password_file}"
     if is_theirs(project, service):
         return "with the password of that server, if it has one"
-    for name in ("PREFECT_SERVER_API_AUTH_STRING", "PREFECT_API_AUTH_STRING"):
-        if secret(name):
-            return f"sign in with your {name}"
     state = state_of(project, service)
-    ensure_credentials(state)
+    drawn = ensure_credentials(state).prefect_auth
+    for name in ("PREFECT_SERVER_API_AUTH_STRING", "PREFECT_API_AUTH_STRING"):
+        if secret(name) not in (None, "", drawn):  # a command may have set it itself
+            return f"sign in with your {name}"
     return f'sign in with "prefect_auth" in {credentials_file(state)}'
 
 

@@ -147,6 +147,9 @@ def test_how_to_sign_in_is_said_without_the_password(project, nothing_set, monke
     assert drawn.partition(":")[2] not in said
     monkeypatch.setenv("PREFECT_SERVER_API_AUTH_STRING", "me:mine")
     assert stack.sign_in(project, "prefect") == "sign in with your PREFECT_SERVER_API_AUTH_STRING"
+    monkeypatch.delenv("PREFECT_SERVER_API_AUTH_STRING")
+    monkeypatch.setenv("PREFECT_API_AUTH_STRING", drawn)  # as a command sets it for itself
+    assert stack.sign_in(project, "prefect") == said
 
 
 def test_the_login_names_the_file_with_the_password(project):
