@@ -213,7 +213,10 @@ def _remarks(report: Report, metric: Metric) -> list[str]:
     known = measured(report.entries, name)
     if known is None:
         return [f"requirement {metric.requirement:g}: the {name} could not be measured against it"]
-    missing = -above(known.value, metric.requirement, higher_is_better=metric.higher_is_better)
-    verb = "misses" if missing > 0 else "meets"
+    beyond = [
+        above(one, metric.requirement, higher_is_better=metric.higher_is_better) >= 0
+        for one in (known.low, known.high)
+    ]
+    verb = "meets" if all(beyond) else "may meet" if any(beyond) else "misses"
     number = f"{report.metric} is {format_estimate(known)}"
     return [f"the {name} {verb} the requirement {metric.requirement:g}: {number}"]

@@ -351,7 +351,11 @@ def _measured(report: Report) -> str:
     for place, entries in places.items():
         known = [one for one in entries if one.name in MODELS and one.metric is not None]
         if known:
-            said = ", ".join(f"{one.name} {text.estimate(one.metric)}" for one in known)
+            digests = {"candidate": f" {text.digest(report.candidate_digest)}"}
+            said = ", ".join(
+                f"{one.name}{digests.get(one.name, '')} {text.estimate(one.metric)}"
+                for one in known
+            )
             return f"{report.metric} on the {place}: {said}"
     return f"{report.metric}: {text.NOT_ENOUGH}"
 

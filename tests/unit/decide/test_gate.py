@@ -124,7 +124,7 @@ def test_for_errors_smaller_is_better_also_for_the_first_model(judge, entry):
 
 
 @pytest.mark.parametrize(
-    ("requirement", "verb"), [(0.99, "misses"), (0.9, "meets"), (0.5, "meets")]
+    ("requirement", "verb"), [(0.99, "misses"), (0.9, "may meet"), (0.5, "meets")]
 )
 def test_a_missed_target_is_reported_and_blocks_nothing(judge, requirement, verb):
     decision = judge({"requirement": requirement})

@@ -48,7 +48,7 @@ def test_evaluate_says_the_metric_of_both_models_and_not_the_id_of_a_report(judg
     result = Evaluated(report_id=judged[0].id)
     said = summarize("evaluate", result, judged[0])
     assert re.fullmatch(
-        r"\w+ on the frozen test set: candidate \S+ \[.+\], champion \S+ \[.+\]", said
+        r"\w+ on the frozen test set: candidate \w{12} \S+ \[.+\], champion \S+ \[.+\]", said
     )
     assert judged[0].id[:12] in summarize("evaluate", result, None)
 
