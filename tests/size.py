@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 PARTS = ("flywheel", "flows")
 
 BUDGET = {
-    "lines of code": 50_565,
+    "lines of code": 50_568,
     "lines of docstrings": 11_447,
     "files": 384,
     "settings": 119,

@@ -10,9 +10,10 @@ from flywheel.dataset.content import compared, numbers_of
 from flywheel.dataset.copies import copies_between
 from flywheel.dataset.leakage import check_share, keep_splits_apart
 from flywheel.ledger import Ledger
+from flywheel.ledger.annotations import newest_labels
 from flywheel.ledger.datasets import is_start_data_settled, replace_start_data, start_data
 from flywheel.ledger.samples import Placed, group_of
-from flywheel.records import Array, DatasetRow, Label
+from flywheel.records import IMPORTED, Array, DatasetRow, Label
 from flywheel.settings.learning import Dataset
 from flywheel.task import Example, Task
 
@@ -54,17 +55,19 @@ def changed_start_data(ledger: Ledger, task: Task) -> str:
     with ledger.read() as connection:
         if task.start_data is None or not is_start_data_settled(connection):
             return ""
-        before = {key: answer for key, (answer, _) in start_data(connection).items()}
+        before = start_data(connection)
     now = {one.sample.id: one.answer for one in task.start_data()}
-    other = sum(before[key] != answer for key, answer in now.items() if key in before)
-    counts = (len(now.keys() - before.keys()), len(before.keys() - now.keys()), other)
+    with ledger.read() as connection:
+        known = newest_labels(connection, list(now))
+    brought = {key: one.answer for key, one in known.items() if one.source in ("start", IMPORTED)}
+    other = sum(brought[key] != answer for key, answer in now.items() if key in brought)
+    counts = (len(now.keys() - known.keys()), len(before.keys() - now.keys()), other)
     if not any(counts):
         return ""
     return (
         "the start data is not as models were trained on it, {:,} samples are new, {:,} gone and {:,} "
-        "have another answer; it stays as it was. flywheel import-labels FILE brings them in".format(
-            *counts
-        )
+        "have another answer; it stays as it was. flywheel import-labels FILE brings in what is new "
+        "or corrected".format(*counts)
     )
 
 

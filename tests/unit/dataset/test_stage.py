@@ -7,7 +7,7 @@ import pytest
 
 from flywheel.blobs import Blobs
 from flywheel.collect import collect
-from flywheel.dataset import CopiesError, check_start_data, make_version
+from flywheel.dataset import CopiesError, changed_start_data, check_start_data, make_version
 from flywheel.ledger.datasets import (
     add_labels,
     add_trained,
@@ -17,7 +17,7 @@ from flywheel.ledger.datasets import (
     write_manifest,
 )
 from flywheel.ledger.samples import split_of
-from flywheel.records import DatasetRow, Label, Sample, Share, Split, content_id
+from flywheel.records import IMPORTED, DatasetRow, Label, Sample, Share, Split, content_id
 from flywheel.select import select_batch
 from flywheel.settings.labeling import LabelingSettings
 from flywheel.settings.learning import Dataset
@@ -256,7 +256,7 @@ def test_start_data_is_taken_in_once(make, starting):
 
 
 def test_start_data_that_changed_is_taken_in_anew_until_a_model_was_trained(
-    make, starting, ledger, draw_points
+    make, starting, ledger, draw_points, production
 ):
     make(starting)
     old = list(starting.start_data())
@@ -269,6 +269,25 @@ def test_start_data_that_changed_is_taken_in_anew_until_a_model_was_trained(
     with ledger.begin() as connection:
         add_trained(connection, [sample.id], 1)
     assert make(starting).version == version
+    assert changed_start_data(ledger, changed) == ""
+    said = changed_start_data(ledger, starting)
+    assert "8 samples are new, 1 gone and 0 have another answer" in said
+    turned = [replace(one, answer="left" if one.answer == "right" else "right") for one in moved]
+    corrected = replace(starting, start_data=lambda: iter([*turned, added]))
+    assert "0 samples are new, 0 gone and 8 have" in changed_start_data(ledger, corrected)
+    imported = [
+        Label(
+            sample_id=one.sample.id,
+            answer=one.answer,
+            reliability=1.0,
+            num_annotations=1,
+            source=IMPORTED,
+        )
+        for one in turned
+    ]
+    with ledger.begin() as connection:
+        add_labels(connection, imported, production.now)
+    assert changed_start_data(ledger, corrected) == ""
 
 
 def test_start_data_whose_splits_are_copies_are_found_without_a_night(starting):
