@@ -74,8 +74,16 @@ def how_data_are_read(project: Project) -> Iterator[str]:
         UserError: the data cannot be read.
     """
     ready = project.task
-    if ready is not None:
-        yield from (f"{ready.data}: {note}" for note in _open(project.directory, ready).notes)
+    if ready is None:
+        return
+    yield from (f"{ready.data}: {note}" for note in _open(project.directory, ready).notes)
+    disputed = _disputed(_rows(project.directory, ready))
+    if disputed:
+        first = next(iter(disputed.values()))
+        yield (
+            f"{ready.data}: {len(disputed):,} samples stand there with answers that differ and are left "
+            f"out, as {first}"
+        )
 
 
 def _open(directory: Path, ready: Ready) -> LabelFile:
@@ -144,10 +152,20 @@ def _names(ready: Ready, answers: Sequence[Json]) -> list[str]:
     return list(ready.classes) or sorted(found)
 
 
+def _disputed(rows: Sequence[FileRow]) -> dict[str, str]:
+    """Where samples with different answers stand, by sample."""
+    first: dict[str, Json] = {}
+    places = dict[str, str]()
+    for row in rows:
+        if first.setdefault(row.sample.id, row.answer) != row.answer:
+            places.setdefault(row.sample.id, row.place)
+    return places
+
+
 def _examples(ready: Ready, rows: Sequence[FileRow]) -> Iterator[Example]:
     splits = splits_of({row.part for row in rows})
     has_test = any(split is Split.TEST for split in (splits[row.part] for row in rows))
-    seen: set[str] = set()
+    seen = set(_disputed(rows))
     for row in rows:
         if row.sample.id in seen:
             continue
@@ -204,6 +222,8 @@ def _scores(ready: Ready, names: list[str]) -> Scores:
 
 def _usual(_samples: Sequence[Sample], answers: Sequence[Json]) -> Predictor:
     """The most common answer; of numbers the median."""
+    if not answers:
+        raise SettingsError("no row of task.data trains. Add some, or let its split say train")
     if all(isinstance(answer, float) for answer in answers):
         usual: Json = float(np.median(answers))
     else:

@@ -15,6 +15,7 @@ from flywheel.cli.starter import USUAL, find_kind, write_plain, write_starter
 from flywheel.errors import PayloadError, SettingsError, TaskError, UserError
 from flywheel.examples.messages.task import write_message
 from flywheel.project import load_project
+from flywheel.ready import how_data_are_read
 from flywheel.records import Sample
 from flywheel.task import load_task
 from flywheel.testing import open_memory
@@ -122,6 +123,24 @@ def plain(tmp_path):
         return load_task(load_project(path.parent).project.task, path.parent)
 
     return make
+
+
+def test_rows_that_contradict_each_other_are_left_out_and_named(plain, tmp_path):
+    """The first of them stood, without a word."""
+    text = "my password is lost number 3"
+    task = plain(f"{CSV}{text},login\n{text},refund\n")
+    payloads = [one.sample.payload.decode() for one in task.start_data()]
+    assert len(payloads) == 79
+    assert text not in payloads
+    lines = list(how_data_are_read(load_project(tmp_path / "project")))
+    assert "1 samples stand there with answers that differ and are left out" in lines[-1]
+    assert lines[-1].endswith("tickets.csv line 83")
+
+
+def test_data_of_which_nothing_trains_are_said_to(plain):
+    task = plain("text,label,split\nmine,login,test\nyours,refund,test\n")
+    with pytest.raises(SettingsError, match=r"no row of task\.data trains"):
+        task.baselines["the usual answer"].fit([], [])
 
 
 def test_a_csv_file_is_a_project_without_python(plain, tmp_path):
