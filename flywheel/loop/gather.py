@@ -153,7 +153,7 @@ def pull_labels(night: NightRun) -> PulledLabels:
         loop.ledger, loop.task, loop.project.sensors, loop.now(), night.number
     )
     if from_sensors.num_refused:
-        said = f"corrections that are no answers of the task, see its failures: {from_sensors.num_refused:,}"
+        said = f"corrections that are no answers, on the night's page: {from_sensors.num_refused:,}"
         note = "; ".join(filter(None, [note, said]))
     if from_sensors.num_unused:
         said = (
