@@ -19,8 +19,8 @@ ROOT = Path(__file__).parents[1]
 PARTS = ("flywheel", "flows")
 
 BUDGET = {
-    "lines of code": 50_585,
-    "lines of docstrings": 11_448,
+    "lines of code": 50_586,
+    "lines of docstrings": 11_449,
     "files": 384,
     "settings": 119,
     "commands": 38,

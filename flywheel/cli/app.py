@@ -191,8 +191,9 @@ def check(directory: Folder = HERE) -> None:
     check_metric(project, task)
     with open_loop(project.directory, creates=False) as loop:  # a task may have changed the folder
         check_labels(loop)
-        check_start_data(loop.task, loop.project.dataset)
-        if line := changed_start_data(loop.ledger, loop.task):
+        examples = list(loop.task.start_data()) if loop.task.start_data else []
+        check_start_data(examples, loop.task, loop.project.dataset)
+        if line := changed_start_data(loop.ledger, examples):
             console.say(f"! {line}")
         for line in adoption_lines(loop):
             console.say(f"! {line}")
@@ -228,15 +229,14 @@ def up(directory: Folder = HERE) -> None:
 @app.command(rich_help_panel="Project")
 def down(directory: Folder = HERE) -> None:
     """Stop what up and schedule started for this project."""
-    from flywheel import stack
+    from flywheel.cli.running import shared_servers
     from flywheel.cli.scheduling import stop
     from flywheel.project import load_project
 
     project = load_project(directory)
     stopped = stop(project, progress=console.say)
-    for name, other in stack.owners(project).items():
-        if name in {server.name for server in stack.running(other)}:
-            console.say(f"{name}: goes on, project {other.name!r} owns it ({other.directory})")
+    for name, other in shared_servers(project).items():
+        console.say(f"{name}: goes on, project {other.name!r} owns it ({other.directory})")
     if not stopped:
         console.say("nothing of this project was running")
     elif {"prefect", "label-studio"} & set(stopped):

@@ -19,7 +19,7 @@ def status(directory: Folder = HERE, as_json: AsJson = False) -> None:
     """Show servers, release, labeling, budgets and the next step."""
     from flywheel import stack
     from flywheel.cli.printing import print_status
-    from flywheel.cli.running import planned_lines, silent_servers
+    from flywheel.cli.running import planned_lines, shared_servers, silent_servers
     from flywheel.loop import open_loop
     from flywheel.report import status as status_of
 
@@ -29,11 +29,8 @@ def status(directory: Folder = HERE, as_json: AsJson = False) -> None:
             silent = silent_servers(loop.project)
             console.say_json({"running": names, "not_running": silent, "status": status_of(loop)})
             return
-        shared = [
-            f"{name} of project {other.name}"
-            for name, other in stack.owners(loop.project).items()
-            if name in {server.name for server in stack.running(other)}
-        ]
+        used = shared_servers(loop.project)
+        shared = [f"{name} of project {other.name}" for name, other in used.items()]
         missing = "" if "worker" in names else "; no worker, so no night begins by itself"
         console.say(
             f"servers       {', '.join([*names, *shared]) or 'none of this project runs here'}{missing}"

@@ -145,6 +145,15 @@ _HERE = {"localhost", "127.0.0.1", "::1"}
 _WAIT_SECONDS = 1.0
 
 
+def shared_servers(project: Project) -> dict[str, Project]:
+    """Return server -> the other project that owns it, of those that this one uses and that run."""
+    return {
+        name: other
+        for name, other in stack.owners(project).items()
+        if name in {server.name for server in stack.running(other)}
+    }
+
+
 def silent_servers(project: Project) -> list[str]:
     """Return the names of the local servers that do not accept connections."""
     urls = {

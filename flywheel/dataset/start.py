@@ -50,15 +50,13 @@ def take_start_data(
         replace_start_data(connection, placed, map(_start_label, examples), now)
 
 
-def changed_start_data(ledger: Ledger, task: Task) -> str:
+def changed_start_data(ledger: Ledger, examples: Sequence[Example]) -> str:
     """Return how the start data differs from what models were trained on; "" where it does not."""
+    now = {one.sample.id: one.answer for one in examples}
     with ledger.read() as connection:
-        if task.start_data is None or not is_start_data_settled(connection):
+        if not now or not is_start_data_settled(connection):
             return ""
-        before = start_data(connection)
-    now = {one.sample.id: one.answer for one in task.start_data()}
-    with ledger.read() as connection:
-        known = newest_labels(connection, list(now))
+        before, known = start_data(connection), newest_labels(connection, list(now))
     brought = {key: one.answer for key, one in known.items() if one.source in ("start", IMPORTED)}
     other = sum(brought[key] != answer for key, answer in now.items() if key in brought)
     counts = (len(now.keys() - known.keys()), len(before.keys() - now.keys()), other)
@@ -71,25 +69,25 @@ def changed_start_data(ledger: Ledger, task: Task) -> str:
     )
 
 
-def check_start_data(task: Task, settings: Dataset) -> None:
+def check_start_data(examples: Sequence[Example], task: Task, settings: Dataset) -> None:
     """Check that the splits of the start data share few near-duplicates, before a night does.
 
     Raises:
         CopiesError: they share more than [dataset] most_copies allows.
     """
-    examples = {one.sample.id: one for one in (task.start_data or tuple)()}
-    examples = {key: examples[key] for key in sorted(examples)[:_MOST_CHECKED]}
+    found = {one.sample.id: one for one in examples}
+    some = {key: found[key] for key in sorted(found)[:_MOST_CHECKED]}
     rows = [
         DatasetRow(sample_id=key, split=one.split, origin="start", answer=one.answer, weight=1.0)
-        for key, one in examples.items()
+        for key, one in some.items()
     ]
-    groups = {key: _group(one, settings) for key, one in examples.items()}
+    groups = {key: _group(one, settings) for key, one in some.items()}
 
     def read(ids: Sequence[str]) -> Array:
-        return compared(task, [examples[key].sample for key in ids])
+        return compared(task, [some[key].sample for key in ids])
 
     def numbers(ids: Sequence[str]) -> Array:
-        return numbers_of([examples[key].sample for key in ids])
+        return numbers_of([some[key].sample for key in ids])
 
     copies = copies_between(rows, groups, read, numbers, settings.near_duplicate)
     _, leaks = keep_splits_apart(rows, groups, copies)

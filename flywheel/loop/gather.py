@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 
 from PIL import Image
 
 from flywheel.annotate import PullResult, label_from_sensors, make_labels, pull, reconcile
+from flywheel.annotate.labels import SensorResult
 from flywheel.artifact import differences, read_card, stored_inputs
 from flywheel.dataset import CopiesError, Copy, Dropped, VersionMade, make_version
 from flywheel.decide.challenge import labels_to_open
@@ -147,20 +148,11 @@ def pull_labels(night: NightRun) -> PulledLabels:
     loop = night.loop
     pulled, note = _pull(night)
     adopted, said = read_adopted(night)
-    pulled, note = pulled + adopted, "; ".join(filter(None, [note, said]))
+    pulled += adopted
     labeled = make_labels(loop.ledger, loop.task, loop.project, loop.now(), night.number)
     from_sensors = label_from_sensors(
         loop.ledger, loop.task, loop.project.sensors, loop.now(), night.number
     )
-    if from_sensors.num_refused:
-        said = f"corrections that are no answers, on the night's page: {from_sensors.num_refused:,}"
-        note = "; ".join(filter(None, [note, said]))
-    if from_sensors.num_unused:
-        said = (
-            f"corrections that are signals and no labels, as [sensors] correction_reliability is 0: "
-            f"{from_sensors.num_unused:,}"
-        )
-        note = "; ".join(filter(None, [note, said]))
     return PulledLabels(
         num_annotations=pulled.num_annotations,
         num_skipped=pulled.num_skipped,
@@ -169,8 +161,19 @@ def pull_labels(night: NightRun) -> PulledLabels:
         num_labels=labeled.num_labels,
         num_disputed=labeled.num_disputed,
         num_from_sensors=from_sensors.num_labels,
-        note=note,
+        note="; ".join(filter(None, [note, said, *_corrections(from_sensors)])),
     )
+
+
+def _corrections(found: SensorResult) -> Iterator[str]:
+    """What became of corrections that made no labels."""
+    if found.num_refused:
+        yield f"corrections that are no answers, on the night's page: {found.num_refused:,}"
+    if found.num_unused:
+        yield (
+            "corrections that are signals and no labels, as [sensors] correction_reliability is 0: "
+            f"{found.num_unused:,}"
+        )
 
 
 def ingest(night: NightRun, before: PulledLabels | None = None) -> Ingested:

@@ -79,7 +79,7 @@ def find_owners(project: Project) -> dict[str, Project]:
             that has another address.
     """
     known, own = owners(project), read_servers(project.state)
-    if _has_sent(project) and (home := _home_of_tasks(project)) is not None:
+    if (home := _home_of_tasks(project)) is not None:
         known["label-studio"] = home
         if home.directory == project.directory:
             del known["label-studio"]
@@ -102,15 +102,10 @@ def find_owners(project: Project) -> dict[str, Project]:
     return known
 
 
-def _has_sent(project: Project) -> bool:
-    """Whether labeling tasks of a project are in a Label Studio that we start."""
-    is_ours = is_loopback(project.labeling.url) and not secret(_THEIRS["label-studio"])
-    return is_ours and bool(_sent_to(project)[1])
-
-
 def _sent_to(project: Project) -> tuple[str, list[int]]:
-    """The project's id, and its projects in Label Studio."""
-    if not project.state.exists():
+    """The project's id, and its projects in a Label Studio that we start."""
+    is_ours = is_loopback(project.labeling.url) and not secret(_THEIRS["label-studio"])
+    if not is_ours or not project.state.exists():
         return "", []
     with closing(Ledger.open(project.ledger_url)) as ledger, ledger.read() as connection:
         used = [one.external_project for one in all_campaigns(connection) if one.is_used]
@@ -119,10 +114,12 @@ def _sent_to(project: Project) -> tuple[str, list[int]]:
 
 def _home_of_tasks(project: Project) -> Project | None:
     """The project whose Label Studio has this one's labeling tasks; None: none that is known has them."""
+    mine, numbers = _sent_to(project)
+    if not numbers:
+        return None
     recorded, now = _recorded(project).get("label-studio"), _owner_now(project, "label-studio")
     states = [project.state, *([recorded / project.state.name] if recorded else [])]
     states += [now.state] if now is not None else []
-    mine, numbers = _sent_to(project)
     home = next((state for state in states if _holds(state, mine, numbers)), None)
     if home == project.state:
         return project

@@ -269,12 +269,14 @@ def test_start_data_that_changed_is_taken_in_anew_until_a_model_was_trained(
     with ledger.begin() as connection:
         add_trained(connection, [sample.id], 1)
     assert make(starting).version == version
-    assert changed_start_data(ledger, changed) == ""
-    said = changed_start_data(ledger, starting)
+    assert changed_start_data(ledger, list(changed.start_data())) == ""
+    said = changed_start_data(ledger, list(starting.start_data()))
     assert "8 samples are new, 1 gone and 0 have another answer" in said
     turned = [replace(one, answer="left" if one.answer == "right" else "right") for one in moved]
     corrected = replace(starting, start_data=lambda: iter([*turned, added]))
-    assert "0 samples are new, 0 gone and 8 have" in changed_start_data(ledger, corrected)
+    assert "0 samples are new, 0 gone and 8 have" in changed_start_data(
+        ledger, list(corrected.start_data())
+    )
     imported = [
         Label(
             sample_id=one.sample.id,
@@ -287,16 +289,16 @@ def test_start_data_that_changed_is_taken_in_anew_until_a_model_was_trained(
     ]
     with ledger.begin() as connection:
         add_labels(connection, imported, production.now)
-    assert changed_start_data(ledger, corrected) == ""
+    assert changed_start_data(ledger, list(corrected.start_data())) == ""
 
 
 def test_start_data_whose_splits_are_copies_are_found_without_a_night(starting):
-    check_start_data(starting, Dataset())
+    check_start_data(list(starting.start_data()), starting, Dataset())
     train, test = [[one for one in starting.start_data() if one.split is s] for s in Split]
     again = [replace(one, split=Split.TEST, sample=_shifted(one.sample)) for one in train]
     copied = replace(starting, start_data=lambda: iter([*train, *test, *again]))
     with pytest.raises(CopiesError, match="most_copies"):
-        check_start_data(copied, Dataset())
+        check_start_data(list(copied.start_data()), copied, Dataset())
 
 
 def test_rows_that_say_the_same_in_words_are_copies_only_if_their_numbers_are(points_task):
@@ -323,9 +325,11 @@ def test_rows_that_say_the_same_in_words_are_copies_only_if_their_numbers_are(po
         )
 
     strict = Dataset(most_copies=0.02)
-    check_start_data(table(rows[:270], rows[270:]), strict)
+    task = table(rows[:270], rows[270:])
+    check_start_data(list(task.start_data()), task, strict)
+    task = table(rows[:270], [*rows[270:], *again])
     with pytest.raises(CopiesError, match="of 190 test rows look like copies"):
-        check_start_data(table(rows[:270], [*rows[270:], *again]), strict)
+        check_start_data(list(task.start_data()), task, strict)
 
 
 def test_start_data_in_a_run_that_died_is_all_there_or_not_at_all(make, starting, monkeypatch):
