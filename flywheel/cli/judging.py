@@ -172,7 +172,7 @@ def assess(
         ahead_sheet(found),
     ):
         print_sheet(sheet, console)
-    console.say(f"next step: {step}")
+    console.say(f"to improve: {step}")
 
 
 def _rank(plan: Path, *, as_json: bool) -> None:

@@ -202,7 +202,7 @@ def show_labels(loop: Loop, console: Terminal, csv: Path | None) -> None:
     )
     for sheet in sheets:
         print_sheet(sheet, console)
-    console.print("[bold]Next steps[/]")
+    console.print("[bold]For better labels[/]")
     for step in next_steps(facts, quality, project):
         console.print(f"- {step}", highlight=False, markup=False)
     if csv is not None:

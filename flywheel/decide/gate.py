@@ -130,7 +130,7 @@ def _rule_challenge(
     challenge: Challenge, fresh: FreshOutcomes, evidence: float, gate: Gate
 ) -> _Ruling:
     needed, before = 1 / challenge.alpha, taken_over(challenge)
-    taken = f"; it took the labels of {before} over" if before else ""
+    taken = f"; it judges by the labels of {before} too" if before else ""
     shown = (
         f"e-value {evidence:.3g} of {needed:.3g} needed, on {len(fresh.gains)} fresh labels "
         f"(challenge {challenge.number} of {gate.challenges} of this test set{taken})"

@@ -153,12 +153,16 @@ def _noted(night: NightRun) -> Iterator[Progress]:
 
 
 def train_candidate(loop: Loop, data: TrainingData, seed: int, progress: Progress) -> Trained:
-    """Train with the devices locked, in this process or in several."""
+    """Train with the devices locked, in this process or in others.
+
+    Workers are forked, which is safe only in a process that has no threads of its own.
+    """
     settings = loop.project.train
+    is_here = settings.processes == 1 and settings.num_workers == 0
     with hold_devices(settings.device, loop.project.name, number=settings.processes) as held:
         if held.descriptors:
             settings = settings.model_copy(update={"device": held.names[0]})
-        if settings.processes == 1 or loop.task.trainer is not None:
+        if is_here or loop.task.trainer is not None:
             with cpu_threads(settings.cpu_threads):
                 return train(
                     loop.task, settings, data, seed=seed, now=loop.now(), progress=progress

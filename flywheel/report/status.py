@@ -95,7 +95,9 @@ class Status:
     triggers: str
     """what waits for a run between nights, and how much starts one; one sentence"""
     to_do: str
-    """the suggested next step, one sentence"""
+    """the next step: what blocks the loop first, one sentence"""
+    to_improve: str
+    """what the newest report suggests, one sentence; "": there is none, or it is the next step"""
 
     def lines(self) -> Iterator[str]:
         """Yield the status as lines of text, for a terminal."""
@@ -117,7 +119,7 @@ class Status:
             yield f"approval      {self.approval}"
         yield f"predictions   {_log(self.log)}"
         yield f"triggers      {self.triggers}"
-        yield f"failures      {_counts({state.value: number for state, number in self.failures.items()})}"
+        yield f"suspects      {_counts({state.value: number for state, number in self.failures.items()})}"
         yield f"labeling      {_counts(self.labeling)}"
         yield f"annotators    {self.annotators}"
         if any(self.refused):
@@ -128,6 +130,8 @@ class Status:
         yield f"budget        {self.budget}"
         yield f"test labels   {_sealed(self.num_sealed)}"
         yield f"next          {self.to_do}"
+        if self.to_improve:
+            yield f"to improve    {self.to_improve}"
 
 
 def status(loop: Loop) -> Status:
@@ -144,6 +148,12 @@ def status(loop: Loop) -> Status:
         rolled = last_rollout(connection)
         holder = holder_of(connection, LOOP)
         report = report_of_night(connection, number) if number is not None else None
+        to_do = (
+            _to_do(loop, connection, newest, labeling, log)
+            if under_way is None
+            else _unfinished(loop, under_way, holder)
+        )
+        to_improve = advice(loop, report) if report is not None else ""
         return Status(
             last_night=finished,
             decision=get_decision(connection, number) if number is not None else None,
@@ -166,9 +176,8 @@ def status(loop: Loop) -> Status:
             num_sealed=report.reuse.num_sealed if report is not None else None,
             log=log,
             triggers=_triggers(loop.project, log, num_new_labels(loop)),
-            to_do=_to_do(loop, connection, newest, labeling, log)
-            if under_way is None
-            else _unfinished(loop, under_way, holder),
+            to_do=to_do,
+            to_improve=to_improve if to_improve != to_do else "",
         )
 
 

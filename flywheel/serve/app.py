@@ -20,7 +20,7 @@ import torch
 import uvicorn
 from anyio import to_thread
 from fastapi import APIRouter, FastAPI, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, RedirectResponse, Response
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.routing import Route
@@ -111,7 +111,9 @@ class _Reports(StaticFiles):
     """The written pages, whose policy lets none of them run or load anything."""
 
     async def get_response(self, path: str, scope: Scope) -> Response:
-        """Return a file of the folder."""
+        """Return a file of the folder, and for the folder itself lead to the overview."""
+        if path == ".":
+            return RedirectResponse("/pages/", headers=PAGE_HEADERS)
         response = await super().get_response(path, scope)
         response.headers.update(PAGE_HEADERS)
         return response

@@ -107,6 +107,8 @@ class Train(Section):
     """auto (GPU when there is one), cpu, cuda, cuda:1"""
     processes: int = Field(default=1, ge=1, le=64)
     """that train together under torchrun, one a GPU; 1: in the run itself"""
+    num_workers: int = Field(default=0, ge=0, le=256)
+    """processes of each trainer that decode rows beyond the memory; 0: threads, faster unless Python decodes"""
     mixed_precision: bool = False
     """forward passes of a training in bfloat16, faster on a GPU; weights and losses stay float32"""
     enough_labels: int = Field(default=100, ge=1)

@@ -1,4 +1,4 @@
-"""Trains a candidate with several processes of this machine: one per GPU, or several on a CPU.
+"""Trains a candidate with processes of this machine: one per GPU, or several on a CPU, and their workers.
 
 The processes are started as torchrun would start them and are watched: if one fails, all are
 killed. Each inherits the locks of the GPUs and dies with this process.
@@ -166,9 +166,8 @@ class JobFolder:
         if first["kind"]:
             return getattr(errors, first["kind"])(first["text"])  # type: ignore[no-any-return]
         last = " | ".join(first["text"].splitlines()[-_LAST_LINES:])
-        return FlywheelError(
-            f"one of {size} trainers failed; fix the error in its last lines: {last}"
-        )
+        who = f"one of {size} trainers" if size > 1 else "the trainer"
+        return FlywheelError(f"{who} failed; fix the error in its last lines: {last}")
 
     def _last_lines(self, rank: int) -> str:
         text = self.output(rank).read_text(encoding="utf-8", errors="replace")
@@ -236,8 +235,8 @@ def train_distributed(
             _watch(processes, folder, progress)
         fitted = folder.result()
     seconds = time.perf_counter() - stopwatch
-    several = f"{len(trainers.devices)} x {fitted.device}"
-    fitted = replace(fitted, device=several)
+    if len(trainers.devices) > 1:
+        fitted = replace(fitted, device=f"{len(trainers.devices)} x {fitted.device}")
     return fitted.with_record(settings, data, seed=seed, seconds=seconds, now=now)
 
 

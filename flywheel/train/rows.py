@@ -1,8 +1,9 @@
 """The rows of a training as batches on a device: decoded once if they fit there, else when they are due.
 
 What fits is decoded in blocks and stays on the device, so that no process or thread loads anything. More
-rows are decoded batch by batch, by threads that run ahead of the network, so that memory holds a few
-batches whatever the number of rows. A process of a team then decodes its share of each batch only.
+rows are decoded batch by batch, by threads or DataLoader workers that run ahead of the network, so that
+memory holds a few batches whatever the number of rows. A process of a team then decodes its share of each
+batch only.
 
 Every process of a data-parallel training draws the same batches with the same augmentation, whatever the
 number of processes. Each computes its share, and the gradient is that of the whole batch. Any row may be in
@@ -25,9 +26,10 @@ import psutil
 import torch
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader, Dataset
 
 from flywheel.batches import is_list, join, map_tensors, shape_of, tensors_of
-from flywheel.errors import UserError
+from flywheel.errors import FlywheelError, UserError
 from flywheel.records import FAILED, TRAIN_ONLY, Array, Sample
 from flywheel.task import Task
 from flywheel.train.data import TrainingData, pick
@@ -50,6 +52,8 @@ class Team:
     size: int = 1
     folder: Path | None = None
     """of all processes, for what they hold together; None: each holds its own"""
+    num_workers: int = 0
+    """further processes that decode for this one; 0: its threads do"""
 
     def shared(self, make: Callable[[], Any]) -> Any:
         """Return a tree of tensors on the CPU that rank 0 makes, in one copy of memory for all."""
@@ -178,18 +182,10 @@ class Rows:
             for batch in batches:
                 yield batch, part_of(self.inputs, mine(batch))
             return
-        waiting = deque[tuple[torch.Tensor, Future[Any]]]()
-        with ThreadPoolExecutor(_LOADERS) as pool:
-            try:
-                for batch in batches:
-                    waiting.append((batch, pool.submit(self._decode, mine(batch).tolist())))
-                    if len(waiting) > _AHEAD:
-                        due, inputs = waiting.popleft()
-                        yield due, self._moved(inputs.result())
-                for due, inputs in waiting:
-                    yield due, self._moved(inputs.result())
-            finally:
-                pool.shutdown(cancel_futures=True)
+        decode = _by_workers if team.num_workers else _by_threads
+        due = [mine(batch).tolist() for batch in batches]
+        for batch, inputs in zip(batches, decode(self, due, team.num_workers), strict=True):
+            yield batch, self._moved(inputs)
 
     def targets_of(self, batch: torch.Tensor) -> Any:
         """Return the targets of the rows (B,)."""
@@ -202,13 +198,73 @@ class Rows:
     def _moved(self, inputs: Any) -> Any:
         return map_tensors(lambda one: one.to(self.device, non_blocking=True), inputs)
 
-    def _decode(self, rows: Sequence[int]) -> Any:
+    def decoded(self, rows: Sequence[int]) -> Any:
+        """Return the inputs of some rows as the task makes them."""
         inputs = self.task.inputs(list(pick(self.samples, rows)))
+        if self.device.type == "cuda":
+            return inputs
+        # A view may take another kernel than rows that were picked from memory, which rounds otherwise.
+        return map_tensors(lambda one: one.contiguous(), inputs)
+
+    def pinned(self, rows: Sequence[int]) -> Any:
+        """Return the same in pinned memory: only from there does a copy run beside the network."""
+        inputs = self.decoded(rows)
         if self.device.type != "cuda":
-            # A view may take another kernel than rows that were picked from memory, which rounds otherwise.
-            return map_tensors(lambda one: one.contiguous(), inputs)
-        # Only from pinned memory does a copy run beside the network.
+            return inputs
         return map_tensors(lambda one: one if one.is_cuda else one.pin_memory(), inputs)
+
+
+def _by_threads(rows: Rows, due: Sequence[list[int]], _: int) -> Iterator[Any]:
+    """Yield the inputs of each batch: little to hand over, and most decoders release Python's lock."""
+    waiting = deque[Future[Any]]()
+    with ThreadPoolExecutor(_LOADERS) as pool:
+        try:
+            for batch in due:
+                waiting.append(pool.submit(rows.pinned, batch))
+                if len(waiting) > _AHEAD:
+                    yield waiting.popleft().result()
+            for inputs in waiting:
+                yield inputs.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+class _Batches(Dataset[Any]):
+    """The batches of an epoch as a worker decodes them, or the error that one of them ends with.
+
+    A DataLoader would pass an error on as the text of its traceback.
+    """
+
+    def __init__(self, rows: Rows, due: Sequence[list[int]]) -> None:
+        self.rows, self.due = rows, due
+
+    def __len__(self) -> int:
+        return len(self.due)
+
+    def __getitem__(self, place: int) -> Any:
+        try:
+            return self.rows.decoded(self.due[place])
+        except FlywheelError as error:
+            return error
+
+
+def _by_workers(rows: Rows, due: Sequence[list[int]], num_workers: int) -> Iterator[Any]:
+    """Yield the inputs of each batch: for a decoder that holds Python's lock."""
+    loader = DataLoader(
+        _Batches(rows, due),
+        batch_size=None,
+        collate_fn=lambda inputs: inputs,
+        num_workers=num_workers,
+        # A task is not pickled: its functions are guarded, and its module is read already.
+        multiprocessing_context="fork",
+        pin_memory=rows.device.type == "cuda",
+        # It draws a seed, which must not move the generator that draws the batches.
+        generator=torch.Generator(),
+    )
+    for inputs in loader:
+        if isinstance(inputs, FlywheelError):
+            raise inputs
+        yield inputs
 
 
 def row_weights(origins: Sequence[str], reliabilities: Sequence[float] = ()) -> Array:

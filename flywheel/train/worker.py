@@ -39,7 +39,10 @@ def main() -> None:
         _die_with(arguments.parent)
     folder = JobFolder(arguments.job)
     team = Team(
-        rank=int(os.environ["RANK"]), size=int(os.environ["WORLD_SIZE"]), folder=folder.path
+        rank=int(os.environ["RANK"]),
+        size=int(os.environ["WORLD_SIZE"]),
+        folder=folder.path,
+        num_workers=folder.job().settings.num_workers,
     )
     _write_faults(folder, team.rank)
     _train(folder, team)

@@ -117,7 +117,7 @@ def test_reasons_say_what_was_taken_over(rolled, reports):
             [first, *_] = get_decision(connection, report.night).reasons
         number = report.challenge.number
         which = {1: "", 2: "challenge 1"}.get(number, f"challenges 1 to {number - 1}")
-        assert (f"; it took the labels of {which} over" in first) is bool(which)
+        assert (f"; it judges by the labels of {which} too" in first) is bool(which)
 
 
 def test_each_nights_decision_is_replayed_byte_for_byte(rolled, monkeypatch):

@@ -3,10 +3,13 @@
 import dataclasses
 import os
 import time
+from pathlib import Path
 
 import torch
+from torch.utils.data import get_worker_info
 
 from flywheel.examples.digits import task as digits
+from flywheel.train import rows
 
 
 def task():
@@ -24,6 +27,17 @@ def endless_task():
     return dataclasses.replace(task(), augment=_wait)
 
 
+def streamed_task():
+    """Rows that never fit into memory, decoded by workers only once training has begun."""
+    rows._free = lambda device: 0.0
+    return dataclasses.replace(task(), inputs=_note_worker)
+
+
+def unread_task():
+    """One whose workers cannot read a row."""
+    return dataclasses.replace(streamed_task(), inputs=_fail_in_a_worker)
+
+
 def _without_dropout():
     network = digits.task().model()
     for layer in network.modules():
@@ -36,6 +50,19 @@ def _fail_in_the_second(output, targets):
     if os.environ["RANK"] == "1":
         raise KeyError("lens")
     return digits.task().loss(output, targets)
+
+
+def _note_worker(samples):
+    if get_worker_info() is not None:
+        with Path(os.environ["DECODED_BY"]).open("a") as lines:
+            lines.write(f"{os.getpid()}\n")
+    return digits.task().inputs(samples)
+
+
+def _fail_in_a_worker(samples):
+    if get_worker_info() is not None:
+        raise OSError("disk gone")
+    return digits.task().inputs(samples)
 
 
 def _wait(inputs, _):

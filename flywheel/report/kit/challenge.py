@@ -43,11 +43,15 @@ def budget_sheet(report: Report, decision: Decision | None) -> Sheet:
         none = "No error budget: an older version of flywheel made this report."
         return facts_sheet("evidence", title, [], none)
     num_fresh = len(report.fresh.gains) if report.fresh is not None else 0
-    new = f", {report.fresh.num_new:,} of them new" if report.fresh is not None else ""
+    new = (
+        f", {report.fresh.num_new:,} of them since the last look"
+        if report.fresh is not None
+        else ""
+    )
     rows = [
         *_challenge_rows(report, decision),
         ("fresh labels", f"{num_fresh:,}{new}"),
-        ("labels seen by earlier decisions", f"{reuse.num_test - num_fresh:,}"),
+        ("labels used before this challenge", f"{reuse.num_test - num_fresh:,}"),
         ("sealed labels, not seen by any decision", f"{reuse.num_sealed:,}"),
         ("mean uses of a label", f"{reuse.mean_uses:.1f} decisions"),
     ]

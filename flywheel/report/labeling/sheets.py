@@ -84,7 +84,7 @@ def queue_sheet(facts: LabelingFacts, project: Project) -> Sheet:
         ("waiting longest", _oldest(facts, project)),
         (
             "disputed",
-            f"{facts.num_disputed:,} samples with enough answers but no label",
+            f"{facts.num_disputed:,} samples on which annotators differ, so that they have no label yet",
         ),
         ("with the experts", f"{open_reviews:,} samples; {reviews.get('done', 0):,} came back"),
     ]
@@ -153,7 +153,7 @@ def disputed_sheet(facts: LabelingFacts) -> Sheet:
         (
             text.digest(disputed.sample_id),
             f"{disputed.num_answers}",
-            "sent to the experts" if disputed.is_reviewed else "waiting for more answers",
+            "with the experts" if disputed.is_reviewed else "disputed, waiting for more answers",
         )
         for disputed in facts.disputed
     )
@@ -218,8 +218,8 @@ def _oldest(facts: LabelingFacts, project: Project) -> str:
     nights = (facts.written_at - queue.oldest).total_seconds() / _DAY_SECONDS
     now = place(queue.priority, queue.oldest, facts.written_at, ageing)
     return (
-        f"{nights:.1f} nights, since {queue.oldest:%Y-%m-%d}; ageing has moved it from "
-        f"{queue.priority:.2f} to {now:.2f} (1 is first)"
+        f"{nights:.1f} nights, since {queue.oldest:%Y-%m-%d}; its priority has risen with the wait from "
+        f"{queue.priority:.3g} to {now:.3g}, and 1 is asked first"
     )
 
 

@@ -181,7 +181,7 @@ def _measured(loop: Loop, report: Report, chart: str) -> list[str]:
     ]
     difference = text.estimate(report.difference)
     return [
-        f"**Next:** {markdown.plain(advice(loop, report))}",
+        f"**To improve:** {markdown.plain(advice(loop, report))}",
         f"**{markdown.plain(production_line(report))}**",
         markdown.table((markdown.plain(report.metric), "value", "interval", "samples"), rows),
         f"Candidate minus champion, paired, positive is better: {difference}.",

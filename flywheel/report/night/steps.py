@@ -69,7 +69,7 @@ def decide_page(run: NightRun, result: Decided) -> str:
         tables.sheet(budget_sheet(report, decision)),
         *_picture(report, decision),
         tables.sheet(error_sheet(report)),
-        f"**Next:** {markdown.plain(advice(run.loop, report))}",
+        f"**To improve:** {markdown.plain(advice(run.loop, report))}",
     ]
     return "\n\n".join(parts)
 

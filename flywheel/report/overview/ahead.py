@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import astuple
 
-from flywheel.decide.curve import Outlook, too_few
+from flywheel.decide.curve import FEWEST, Outlook, too_few
 from flywheel.report.assess import NEXT, Assessment, Goal, spent
 from flywheel.report.kit import text
 from flywheel.report.kit.curves import CostCurve, cost_curve
@@ -22,7 +22,7 @@ def goals_sheet(found: Assessment) -> Sheet:
         title="What each requirement still takes",
         headings=(
             "requirement",
-            "now",
+            "newest candidate",
             "further labels",
             "nights",
             found.currency,
@@ -117,11 +117,7 @@ def _return(found: Assessment) -> str:
         )
         said += f", with {then} of production deferred in place of {now}"
     if found.worth.high <= 0:
-        said += ": none, since [value] right is below wrong"
-        lower = (
-            ", or what is then answered is worth less than deferred: lower abstain.max_failure_rate"
-        )
-        return said if found.deferred is None else said + lower
+        return said + _no_return(found)
     if found.price is None:
         return said
     cost = NEXT * found.price.value
@@ -130,6 +126,16 @@ def _return(found: Assessment) -> str:
     if nights.middle > _YEAR:
         return f"{said}: less than they cost within a year. Stop labeling, or raise the value of an answer"
     return f"{said}: they have paid for themselves after {outlook_line(nights, _whole)} nights"
+
+
+def _no_return(found: Assessment) -> str:
+    """Return why the next labels return nothing."""
+    if found.gain is not None and found.gain.high <= 0:
+        return ": nothing, as further labels bring no gain"
+    said = ": nothing, as a right answer has to bring more than a wrong one: raise [value] right"
+    if found.deferred is None:
+        return said
+    return f"{said}, or what is then answered is worth less than deferred: lower abstain.max_failure_rate"
 
 
 def _goal_row(goal: Goal) -> tuple[str, ...]:
@@ -187,7 +193,7 @@ def _about(found: Assessment) -> str:
         )
     said = "In brackets: 10 and 90 %; never: a hundred times the labels do not suffice"
     if not found.num_checked:
-        return f"{said}. No forecast has met its night yet"
+        return f"{said}. How often such forecasts hold is counted once {FEWEST + 1} nights are measured"
     return (
         f"{said}. Of the last {found.num_checked} nights {found.held} lay in the 80 % interval that was "
         "forecast the night before"

@@ -28,7 +28,7 @@ def archetype_sheet(project: Project, facts: OverviewFacts, assessed: Assessment
         title=f"What a project that is to {archetype} asks",
         headings=("question", "answer"),
         rows=tuple(ask(project, facts, assessed)),
-        note="[project] archetype is improve (an existing process), augment (a manual one) or automate",
+        note=f'[project] archetype = "{archetype}". The others: improve an existing process, augment a manual one, automate it',
     )
 
 

@@ -12,7 +12,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from flywheel.errors import BusyError, FlywheelError
+from flywheel.errors import BusyError, FlywheelError, TaskError
 from flywheel.gpu import Patience, hold_devices
 from flywheel.records import Split
 from flywheel.settings.learning import Train
@@ -48,30 +48,53 @@ def data():
     )
 
 
-def together(function, settings, *, progress=lambda *_: None, descriptors=()):
+def together(function, settings, *, progress=lambda *_: None, descriptors=(), size=2):
     trainers = Trainers(
-        task=f"team_task:{function}", directory=TOYS, devices=("cpu",) * 2, descriptors=descriptors
+        task=f"team_task:{function}",
+        directory=TOYS,
+        devices=("cpu",) * size,
+        descriptors=descriptors,
     )
     return train_distributed(trainers, settings, data(), seed=3, now=NOW, progress=progress)
+
+
+def alone():
+    task = load_task("team_task:task", TOYS)
+    return train(task, SETTINGS, data(), seed=3, now=NOW, progress=lambda *_: None)
 
 
 def test_two_trainers_have_the_losses_and_the_weights_of_one():
     reported = []
     two = together("task", SETTINGS, progress=lambda *line: reported.append(line))
-    one = train(
-        load_task("team_task:task", TOYS),
-        SETTINGS,
-        data(),
-        seed=3,
-        now=NOW,
-        progress=lambda *_: None,
-    )
+    one = alone()
     assert two.checkpoint.losses == pytest.approx(one.checkpoint.losses, rel=1e-5)
     torch.testing.assert_close(
         *map(safetensors.torch.load, (two.weights, one.weights)), atol=5e-4, rtol=1e-3
     )
     assert reported == [(epoch + 1, 10, loss) for epoch, loss in enumerate(two.checkpoint.losses)]
     assert (two.checkpoint.device, two.checkpoint.settings) == ("2 x cpu", one.checkpoint.settings)
+
+
+def test_workers_decode_what_does_not_fit_and_the_weights_are_the_same(tmp_path, monkeypatch):
+    monkeypatch.setenv("DECODED_BY", str(tmp_path / "workers"))
+    settings = SETTINGS.model_copy(update={"num_workers": 2})
+    workers = together("streamed_task", settings, size=1)
+    one = alone()
+    assert workers.weights == one.weights
+    assert (workers.checkpoint.losses, workers.checkpoint.device) == (one.checkpoint.losses, "cpu")
+    decoded_by = (tmp_path / "workers").read_text().split()
+    assert len(decoded_by) == 50  # each batch of the training once, for its ten epochs of five
+    assert len(set(decoded_by)) == 2 * 10
+
+
+def test_a_row_that_a_worker_cannot_read_ends_the_training_in_a_sentence():
+    with pytest.raises(
+        TaskError, match=r"^inputs of the task fails on sample .*: OSError: disk gone"
+    ):
+        together("unread_task", SETTINGS.model_copy(update={"num_workers": 2}), size=1)
+    unread = SETTINGS.model_copy(update={"num_workers": 1})
+    with pytest.raises(TaskError, match="disk gone"):
+        together("unread_task", unread)
 
 
 def test_a_trainer_that_fails_ends_all_and_the_function_that_failed_is_named():

@@ -69,7 +69,7 @@ def test_people_queue_budgets_and_costs_are_told_in_eighty_columns(labels):
 
 
 def test_it_ends_with_what_to_do(labels):
-    assert labels().rpartition("Next steps")[2].strip().startswith("- ")
+    assert labels().rpartition("For better labels")[2].strip().startswith("- ")
 
 
 def test_the_people_are_written_to_a_file_of_numbers(labels, tmp_path):

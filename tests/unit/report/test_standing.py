@@ -67,6 +67,13 @@ def test_what_waits_for_people_comes_with_the_page_to_go_to(story):
     assert said.endswith("reads what came back: http://127.0.0.1:8780/projects/7/data")
 
 
+def test_what_the_newest_report_suggests_stands_beside_what_waits(story):
+    _a_night_with_a_batch(story)
+    now = status(story.loop)
+    assert now.to_improve.startswith("Label more failures: ")
+    assert list(now.lines())[-1] == f"to improve    {now.to_improve}"
+
+
 def test_what_waits_to_be_sent_comes_with_the_reason(story):
     note = "not sent, the batch waits in the ledger: Label Studio does not answer"
     _a_night_with_a_batch(story, sent=False, note=note)
@@ -81,7 +88,9 @@ def _a_night_with_a_batch(story, *, sent=True, note=""):
 
 
 def test_with_nothing_waiting_the_numbers_name_the_next_step(shared):
-    assert status(shared.loop).to_do.startswith("Label more failures:")
+    now = status(shared.loop)
+    assert now.to_do.startswith("Label more failures:")
+    assert (now.to_improve, list(now.lines())[-1]) == ("", f"next          {now.to_do}")
 
 
 def test_the_lines_hold_every_fact(shared):
@@ -89,7 +98,7 @@ def test_the_lines_hold_every_fact(shared):
     assert "serves        release 2, model " in lines
     assert "last night    night 4, PROMOTE: the candidate is measured on 40 samples" in lines
     assert "predictions   24 in the log, 0 not yet collected" in lines
-    assert "failures      0 seen, 0 queued, 12 labeled, 0 trained on, 12 fixed, 0 guarded" in lines
+    assert "suspects      0 seen, 0 queued, 12 labeled, 0 trained on, 12 fixed, 0 guarded" in lines
 
 
 def test_the_budget_and_the_sealed_labels_are_lines_of_their_own(shared):

@@ -160,7 +160,7 @@ def test_evaluate_shows_everyone_with_intervals_and_absence_in_words(pages):
 def test_decide_shows_the_verdict_large_and_every_reason(pages):
     assert "\n# PROMOTE\n" in pages["decide"]
     assert "\n- latency 2.1 ms is fine\n" in pages["decide"]
-    assert "**Next:** Label more failures" in pages["decide"]
+    assert "**To improve:** Label more failures" in pages["decide"]
 
 
 def test_decide_shows_the_budget_with_a_bar_and_a_chart_of_the_evidence(pages):

@@ -32,8 +32,8 @@ def test_without_a_decision_there_is_no_path(judged):
 
 def test_labels_are_counted_as_fresh_seen_and_sealed(judged):
     rows = dict(budget_sheet(*judged).rows)
-    assert rows["fresh labels"] == "45, 15 of them new"
-    assert rows["labels seen by earlier decisions"] == "115"
+    assert rows["fresh labels"] == "45, 15 of them since the last look"
+    assert rows["labels used before this challenge"] == "115"
     assert rows["sealed labels, not seen by any decision"] == "12"
 
 

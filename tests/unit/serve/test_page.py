@@ -39,3 +39,7 @@ def test_no_path_leads_out_of_the_reports(reports, server, path):
 @pytest.mark.parametrize("path", ["/docs", "/redoc"])
 def test_there_is_no_page_that_loads_scripts_from_the_internet(server, path):
     assert server.get(path).status_code == 404
+
+
+def test_the_folder_of_the_reports_leads_to_the_overview(reports, server):
+    assert server.get("/reports/", follow_redirects=False).headers["location"] == "/pages/"
