@@ -19,10 +19,10 @@ ROOT = Path(__file__).parents[1]
 PARTS = ("flywheel", "flows")
 
 BUDGET = {
-    "lines of code": 50_586,
-    "lines of docstrings": 11_449,
+    "lines of code": 50_642,
+    "lines of docstrings": 11_465,
     "files": 384,
-    "settings": 119,
+    "settings": 120,
     "commands": 38,
 }
 """the most there may be; lower them as the numbers fall"""

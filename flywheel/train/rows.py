@@ -34,8 +34,8 @@ from flywheel.records import FAILED, TRAIN_ONLY, Array, Sample
 from flywheel.task import Task
 from flywheel.train.data import TrainingData, pick
 
-_BLOCK = 256
-"""rows whose payloads are in memory while they are decoded"""
+_LOOK, _BLOCK = 64, 256
+"""rows that say how large all are, and rows whose payloads are in memory while they are decoded"""
 _SHARE = 0.5
 """of the free memory that decoded rows may take"""
 _LOADERS, _AHEAD = 2, 4
@@ -279,12 +279,11 @@ def row_weights(origins: Sequence[str], reliabilities: Sequence[float] = ()) -> 
 
 def _decode_all(task: Task, samples: Sequence[Sample], device: torch.device) -> Any:
     """Return the inputs of all samples; None if they do not fit into memory."""
-    blocks = []
-    for start in range(0, max(len(samples), 1), _BLOCK):
-        blocks.append(task.inputs(list(samples[start : start + _BLOCK])))
-        share = min(1.0, _BLOCK / max(len(samples), 1))
-        if start == 0 and _bytes_of(blocks[0]) > _free(device) * share:
-            return None
+    blocks = [task.inputs(list(samples[:_LOOK]))]
+    if _bytes_of(blocks[0]) > _free(device) * min(1.0, _LOOK / max(len(samples), 1)):
+        return None
+    starts = range(_LOOK, len(samples), _BLOCK)
+    blocks += [task.inputs(list(samples[start : start + _BLOCK])) for start in starts]
     if len({shape_of(block) for block in blocks}) > 1:
         blocks = [task.inputs(list(samples))]  # a task may pad each batch to its longest sample
     decoded = blocks[0] if len(blocks) == 1 else join(blocks)

@@ -1,11 +1,12 @@
 """Training from stored pictures against a bare loop over a DataLoader: pictures a second and memory.
 
-Run: python tests/benchmarks/bench_train.py [--pictures 768] [--rounds 3] [--threads 1] [--quick]
+Run: python tests/benchmarks/bench_train.py [--pictures 768] [--rounds 3] [--threads 1] [--python] [--quick]
 
 Same PNG files, network, batch size, optimizer, schedule and number of threads of torch. "resident"
 decodes each picture once; "streaming" may hold a tenth of the decoded pictures and decodes each once
-an epoch, as the bare loops do: a Dataset that opens the file and decodes it, in this process or in
-two workers. They check no hash and ask no ledger. Each loop has a process of its own, and they take
+an epoch, by threads or by two workers, as the bare loops do: a Dataset that opens the file and decodes it,
+in this process or in two workers. They check no hash and ask no ledger, nor do ours with workers. With
+--python the decoder is one that holds Python's lock, so that threads take turns. Each loop has a process of its own, and they take
 turns; a row has the medians of the rounds, a ratio is to the better bare loop of its round. Memory is
 the most that a process held in a round, with its workers and what came before training.
 """
@@ -47,9 +48,14 @@ from flywheel.settings.learning import Train
 from flywheel.task import Task
 from flywheel.testing import toy_task
 from flywheel.train import TrainingData, rows, train
+from flywheel.train.data import FiledSamples
+from flywheel.train.fit import fit
+from flywheel.train.rows import Team
 
 _SIDE, _CLASSES, _BATCH_SIZE, _LEARNING_RATE, _EPOCHS = 96, 10, 64, 1e-3, 10
 _LOOK_SECONDS = 0.02
+_IN_PYTHON = "BENCH_TRAIN_IN_PYTHON"
+_GAMMA = [round(255 * (value / 255) ** 0.9) for value in range(256)]
 
 
 def _network() -> nn.Module:
@@ -60,7 +66,11 @@ def _network() -> nn.Module:
 
 
 def _decode(payload: bytes) -> torch.Tensor:
-    pixels = np.asarray(Image.open(io.BytesIO(payload)), dtype=np.float32)
+    picture = Image.open(io.BytesIO(payload))
+    if os.environ.get(_IN_PYTHON):
+        raw = bytes(_GAMMA[value] for value in picture.tobytes())
+        picture = Image.frombytes(picture.mode, picture.size, raw)
+    pixels = np.asarray(picture, dtype=np.float32)
     return torch.from_numpy(pixels).permute(2, 0, 1) / 255
 
 
@@ -114,6 +124,25 @@ def _streaming(folder: Path, ids: list[str]) -> float:
     return _resident(folder, ids)
 
 
+def _workers(folder: Path, ids: list[str]) -> float:
+    tenth = len(ids) * 3 * _SIDE * _SIDE * 4 / 10
+    rows._free = lambda device: tenth
+    samples = [
+        Sample.of((folder / "blobs" / one[:2] / one).read_bytes(), "image/png") for one in ids
+    ]
+    begun = time.perf_counter()
+    data = TrainingData(
+        samples=FiledSamples.write(folder / "filed", samples),
+        answers=_answers(ids),
+        origins=["start"] * len(ids),
+        dataset_id="benchmark",
+    )
+    settings = Train(steps=1, batch_size=_BATCH_SIZE, learning_rate=_LEARNING_RATE, device="cpu")
+    team = Team(num_workers=2)
+    fit(_task(), settings, data, seed=0, progress=lambda *_: None, team=team)
+    return time.perf_counter() - begun
+
+
 class _Files(Dataset[tuple[torch.Tensor, int]]):
     def __init__(self, paths: list[Path], targets: list[int]) -> None:
         self.paths, self.targets = paths, targets
@@ -158,6 +187,7 @@ _LOOPS: dict[str, Callable[[Path, list[str]], float]] = {
     "bare, 2 workers": lambda folder, ids: _bare(folder, ids, 2),
     "flywheel, resident": _resident,
     "flywheel, streaming": _streaming,
+    "flywheel, 2 workers": _workers,
 }
 _BARE = ("bare, no worker", "bare, 2 workers")
 
@@ -225,12 +255,15 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=768)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--python", action="store_true", help="a decoder that holds Python's lock")
     parser.add_argument("--quick", action="store_true", help="few pictures once, for a look")
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one is not None:
         _turns(arguments.one[0], Path(arguments.one[1]), arguments.threads)
         return
+    if arguments.python:
+        os.environ[_IN_PYTHON] = "1"
     number, rounds = (256, 1) if arguments.quick else (arguments.pictures, arguments.rounds)
     with tempfile.TemporaryDirectory() as folder, ExitStack() as closing:
         _write(Path(folder), number)

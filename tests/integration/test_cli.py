@@ -6,7 +6,6 @@ import os
 import sqlite3
 import subprocess
 import sys
-import time
 from contextlib import closing
 
 import pytest
@@ -38,11 +37,16 @@ def fresh(tmp_path_factory, free_url):
     return directory
 
 
-def test_help_is_fast():
-    begun = time.monotonic()
-    done = flywheel("--help")
-    assert (done.returncode, "night" in done.stdout) == (0, True)
-    assert time.monotonic() - begun < 5  # an idle machine needs half a second
+def test_help_loads_nothing_that_takes_seconds():
+    code = (
+        "import sys\nfrom flywheel.cli import main\ntry:\n    main()\n"
+        "finally:\n    print(sorted({'torch', 'prefect', 'pandas', 'sklearn', 'scipy.stats'} & {*sys.modules}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "--help"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "[]"), done.stderr
+    assert "night" in done.stdout
 
 
 def test_a_fault_of_the_settings_ends_in_one_line_and_status_2(fresh, tmp_path):

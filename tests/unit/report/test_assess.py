@@ -190,7 +190,10 @@ def test_each_further_step_of_accuracy_costs_more(found):
     ("changes", "said"),
     [
         ({"cost": {"per_hour": 0.0}}, "for 0 EUR"),
-        ({"value": {"right": -0.1, "wrong": 0.1}}, "nothing, as a right answer has to bring more than a wrong one"),
+        (
+            {"value": {"right": -0.1, "wrong": 0.1}},
+            "nothing, as a right answer has to bring more than a wrong one",
+        ),
         (
             {"value": {"right": 0.02, "wrong": -0.02, "deferred": 0.3}},
             "or what is then answered is worth less than deferred: lower abstain.max_failure_rate",
