@@ -15,6 +15,7 @@ from flywheel.ledger.releases import (
     release_history,
 )
 from flywheel.loop import begin_night, steps
+from flywheel.loop import retrain as module
 from flywheel.loop.retrain import challengers, retrain
 from flywheel.records import Approval, Consent, FailureState, Verdict
 from flywheel.testing import LedgerBuilder, blank_decision, blank_report
@@ -57,6 +58,24 @@ def test_run_again_in_the_night_nothing_is_trained(open_after):
         first = retrain(night)
         watched = dataclasses.replace(night, progress=lambda *_: pytest.fail("it trains again"))
         assert retrain(watched) == first
+
+
+@pytest.mark.parametrize("key", ["processes", "num_workers"])
+def test_who_trains_with_other_processes_has_trainers_of_its_own(open_after, monkeypatch, key):
+    started = []
+
+    def fake(trainers, settings, data, **rest):
+        started.append((len(trainers.devices), settings.num_workers))
+        return here(toy.loop.task, settings, data, **rest)
+
+    here = module.train
+    monkeypatch.setattr(module, "train_distributed", fake)
+    with (
+        open_after("ingest", train={"device": "cpu", key: 2}) as toy,
+        begin_night(toy.loop) as night,
+    ):
+        assert retrain(night).candidate_digest == newest(toy).digest
+    assert started == [(2, 0) if key == "processes" else (1, 2)]
 
 
 def test_killed_while_it_trains_it_comes_to_the_same_weights(open_after):
