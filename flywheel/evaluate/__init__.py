@@ -9,6 +9,7 @@ from flywheel.evaluate.evaluation import (
     answered_right,
     evaluate,
     latency_fault,
+    logged_right,
     outcomes_of,
     values_of,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "answered_right",
     "evaluate",
     "latency_fault",
+    "logged_right",
     "measure",
     "outcomes_of",
     "production_estimate",

@@ -29,11 +29,12 @@ from flywheel.evaluate.book import (
 )
 from flywheel.evaluate.lines import measured_of
 from flywheel.evaluate.measure import Rules, fresh_outcomes, measure
-from flywheel.evaluate.scoring import Spread, score_entrants
+from flywheel.evaluate.scoring import Spread, score_answers, score_entrants
 from flywheel.evaluate.stats import estimate
 from flywheel.ledger.codec import to_json
 from flywheel.metrics.compiled import compile_condition, compile_formula
 from flywheel.metrics.names import short_names
+from flywheel.metrics.scores import ScoreTable
 from flywheel.model import Model
 from flywheel.records import (
     Annotation,
@@ -41,6 +42,7 @@ from flywheel.records import (
     Challenge,
     Estimate,
     FreshOutcomes,
+    Json,
     ProductionEstimate,
     Report,
     Reuse,
@@ -314,11 +316,21 @@ def answered_right(task: Task, model: Model, rows: Rows, rules: Rules) -> list[b
     """Whether the model's answer to each row is not a failure; all False when failure is undefined."""
     if not rows.samples:
         return []
-    table = score_entrants(task, rows, {"model": model}, {})["model"]
+    return _are_right(score_entrants(task, rows, {"model": model}, {})["model"], rules)
+
+
+def logged_right(task: Task, rows: Rows, answers: Sequence[Json], rules: Rules) -> list[bool]:
+    """The same of answers that the log holds, one for each row; no payload is read."""
+    if not rows.samples:
+        return []
+    return _are_right(score_answers(task, rows, answers, "the log"), rules)
+
+
+def _are_right(table: ScoreTable, rules: Rules) -> list[bool]:
     metric = compile_formula(rules.metric.optimize, rules.directory)
     failures = failed(table, rules.abstain, metric, higher_is_better=rules.metric.higher_is_better)
     if failures is None:
-        return [False] * len(rows.samples)
+        return [False] * len(next(iter(table.values())))
     return [not is_failure for is_failure in failures.tolist()]
 
 

@@ -181,6 +181,16 @@ def logged_answers(
     return found
 
 
+def first_answers(connection: Connection, sample_ids: Sequence[str]) -> dict[str, Json]:
+    """The first answer that any model gave to each of these samples; of those that were asked about."""
+    found = dict[str, Json]()
+    query = select(predictions.c.sample_id, predictions.c.answer).order_by(predictions.c.seq)
+    for part in in_parts(sample_ids):
+        for row in connection.execute(query.where(predictions.c.sample_id.in_(part))):
+            found.setdefault(row.sample_id, row.answer)
+    return found
+
+
 class Outcome(NamedTuple):
     """What became of an answer."""
 

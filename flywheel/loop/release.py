@@ -8,19 +8,20 @@ replaces a model that was released meanwhile.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Literal
 
 from sqlalchemy import Connection
 
 from flywheel.errors import FlywheelError, UserError
-from flywheel.evaluate import Rows, answered_right, latency_fault
+from flywheel.evaluate import Rows, answered_right, latency_fault, logged_right
 from flywheel.handover import advance, begin_handover, describe_handover
 from flywheel.ledger.datasets import read_manifest
 from flywheel.ledger.failures import failures_in, move_failures, num_moved
 from flywheel.ledger.judged import report_of_night
 from flywheel.ledger.locks import hold
+from flywheel.ledger.predictions import first_answers
 from flywheel.ledger.releases import (
     RELEASE_LOCK,
     add_release,
@@ -39,7 +40,7 @@ from flywheel.loop.results import Released
 from flywheel.loop.retrain import newest_version
 from flywheel.loop.rollout import describe_rollout, start_rollout, stop_rollout, wants_rollout
 from flywheel.mlflow import show_in_mlflow
-from flywheel.records import TRAIN_ONLY, FailureState, Release
+from flywheel.records import TRAIN_ONLY, FailureState, Json, Release, Sample
 from flywheel.serve import ModelServer
 
 _LOGGER = logging.getLogger(__name__)
@@ -296,13 +297,27 @@ def _canary(loop: Loop, server: ModelServer, digest: str) -> str:
     return latency_fault([served.latency_ms for served in answered], rules_of(loop))
 
 
+def _failed(loop: Loop, known: Mapping[str, tuple[Json, Json]]) -> list[str]:
+    """Return the samples whose first answer was a failure; sample -> that answer and the label."""
+    asked = [Sample(id=name, payload=b"", media_type="") for name in known]
+    rows = Rows(samples=asked, answers=[label for _, label in known.values()])
+    right = logged_right(loop.task, rows, [said for said, _ in known.values()], rules_of(loop))
+    return [name for name, was_right in zip(known, right, strict=True) if not was_right]
+
+
 def mark_fixed(loop: Loop, number: int, digest: str) -> int:
-    """Move failures that the released model answers correctly to FIXED; how many did in that night."""
+    """Move failures that the released model answers correctly to FIXED; how many did in that night.
+
+    A suspect whose first answer was right by its label never failed, and stays where it is.
+    """
     rows_now = read_manifest(loop.blobs, newest_version(loop).id)
     answers = {row.sample_id: row.answer for row in rows_now if row.origin not in TRAIN_ONLY}
     with loop.ledger.read() as connection:
         learned = failures_in(connection, FailureState.TRAINED_ON)
         ids = [failure.sample_id for failure in learned if failure.sample_id in answers]
+        said = first_answers(connection, ids)
+    ids = _failed(loop, {name: (said[name], answers[name]) for name in ids if name in said})
+    with loop.ledger.read() as connection:
         samples = load_samples(connection, loop.blobs, ids)
     model = load(loop, digest, loop.project.train.device)
     rows = Rows(samples=samples, answers=[answers[name] for name in ids])

@@ -253,7 +253,11 @@ def _dropped(connection: Connection, number: int | None) -> str:
 def _budget(loop: Loop, connection: Connection, report: Report | None) -> str:
     if report is None:
         return "no candidate has been evaluated yet"
-    return budget_line(open_challenges(connection), report, loop.project.gate)
+    release = current_release(connection)
+    serving = release.checkpoint_digest if release is not None else None
+    # One against a model that no longer serves is closed by the next night that evaluates.
+    still = [one for one in open_challenges(connection) if one.champion_digest == serving]
+    return budget_line(still, report, loop.project.gate)
 
 
 def _annotators(loop: Loop, connection: Connection) -> str:

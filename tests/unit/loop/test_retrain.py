@@ -5,9 +5,11 @@ import dataclasses
 import pytest
 
 from flywheel.ledger import judged
+from flywheel.ledger.annotations import newest_labels
 from flywheel.ledger.datasets import latest_version
 from flywheel.ledger.failures import failures_in
 from flywheel.ledger.judged import open_challenge
+from flywheel.ledger.predictions import first_answers
 from flywheel.ledger.releases import (
     add_release,
     current_release,
@@ -16,6 +18,7 @@ from flywheel.ledger.releases import (
 )
 from flywheel.loop import begin_night, steps
 from flywheel.loop import retrain as module
+from flywheel.loop.release import mark_fixed
 from flywheel.loop.retrain import challengers, retrain
 from flywheel.records import Approval, Consent, FailureState, Verdict
 from flywheel.testing import LedgerBuilder, blank_decision, blank_report
@@ -76,6 +79,22 @@ def test_who_trains_with_other_processes_has_trainers_of_its_own(open_after, mon
     ):
         assert retrain(night).candidate_digest == newest(toy).digest
     assert started == [(2, 0) if key == "processes" else (1, 2)]
+
+
+def test_only_a_suspect_whose_answer_was_wrong_is_fixed(open_after):
+    with open_after("ingest") as toy, begin_night(toy.loop) as night:
+        digest = retrain(night).candidate_digest
+        number = mark_fixed(toy.loop, night.number, digest)
+        with toy.loop.ledger.read() as connection:
+            fixed, learned = (
+                [one.sample_id for one in failures_in(connection, state)]
+                for state in (FailureState.FIXED, FailureState.TRAINED_ON)
+            )
+            said = first_answers(connection, fixed + learned)
+            labels = {key: one.answer for key, one in newest_labels(connection, list(said)).items()}
+    assert [name for name in fixed if said[name] == labels[name]] == []
+    assert [name for name in learned if said[name] == labels[name]] != []
+    assert number == len(fixed) > 0
 
 
 def test_killed_while_it_trains_it_comes_to_the_same_weights(open_after):

@@ -214,8 +214,10 @@ def test_what_waits_too_long_is_said_and_where_ageing_has_moved_it(advise, facts
     old = Queue(0, 3, loop.now() - timedelta(days=21), 0.2)
     assert advise(queue=old)[0].startswith("A sample has waited 21 nights")
     rows = dict(queue_sheet(facts(queue=old), loop.project).rows)
-    assert rows["waiting longest"].startswith("21.0 nights, since 2026-02-08; ageing has moved it")
-    assert "from 0.20 to 0.90" in rows["waiting longest"]
+    assert rows["waiting longest"].startswith(
+        "21.0 nights, since 2026-02-08; its priority has risen"
+    )
+    assert "from 0.2 to 0.9" in rows["waiting longest"]
 
 
 def test_a_deleted_project_is_said_and_has_no_link(advise, facts, loop):

@@ -5,6 +5,7 @@ from dataclasses import replace
 from flywheel.ledger.judged import close_challenge, open_challenge, report_of_night
 from flywheel.ledger.locks import hold
 from flywheel.ledger.progress import RefusedCount
+from flywheel.ledger.releases import current_release
 from flywheel.ledger.requests import ask_again
 from flywheel.loop.context import LOOP
 from flywheel.records import FailureState, Verdict
@@ -110,11 +111,19 @@ def test_the_budget_and_the_sealed_labels_are_lines_of_their_own(shared):
 
 def test_a_challenge_that_is_open_in_the_ledger_is_the_state_of_the_budget(four_nights):
     with four_nights.loop.ledger.begin() as connection:
-        challenge = report_of_night(connection, 4).challenge
+        of_report = report_of_night(connection, 4).challenge
+        serving = current_release(connection).checkpoint_digest
+        challenge = replace(of_report, champion_digest=serving)
         open_challenge(connection, challenge, [], 3)
     assert status(four_nights.loop).budget.startswith("challenge 3 of 10 is open since night 3")
     with four_nights.loop.ledger.begin() as connection:
         close_challenge(connection, challenge, 3)
+    assert status(four_nights.loop).budget.startswith("no challenge is open")
+
+
+def test_a_challenge_of_a_model_that_no_longer_serves_is_not_open(four_nights):
+    with four_nights.loop.ledger.begin() as connection:
+        open_challenge(connection, report_of_night(connection, 4).challenge, [], 3)
     assert status(four_nights.loop).budget.startswith("no challenge is open")
 
 
