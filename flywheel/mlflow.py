@@ -38,6 +38,8 @@ _MOST_NIGHTS = 100
 """newest nights that are looked at"""
 _MOST_TEXT = 500
 """characters of a parameter; MLflow takes 6,000"""
+_DESCRIPTION = "mlflow.note.content"
+"""tag that MLflow shows as the description of a run"""
 _OWNER, _NIGHT, _RELEASE = "flywheel.project", "flywheel.night", "flywheel.release"
 
 
@@ -145,6 +147,7 @@ class _Mirror:
             _NIGHT: str(report.night),
             "flywheel.verdict": decision.verdict,
             "flywheel.reason": decision.reasons[0],
+            _DESCRIPTION: "\n\n".join(decision.reasons),
         }
         run = self._begin(experiment, f"night {report.night}", checkpoint, tags)["run_id"]
         stamp = _milliseconds(checkpoint)
@@ -310,8 +313,10 @@ def _missing(
 
 def _measured(report: Report, checkpoint: Checkpoint) -> Iterator[tuple[str, float, int]]:
     """Name, value and step of what a night measured and how its training went."""
+    # What is called champion in MLflow is the alias, which names what serves now.
     found = [(entry.name, entry.metric) for entry in report.entries if entry.kind != "published"]
     found += [(f"start {entry.name}", entry.metric) for entry in report.start_entries]
+    found = [(re.sub("champion$", "champion of then", name), metric) for name, metric in found]
     for name, estimate in [*found, ("gain", report.difference)]:
         if estimate is not None:
             yield _plain(name), estimate.value, 0

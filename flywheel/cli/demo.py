@@ -232,6 +232,7 @@ def _say_where(project: Project, console: Terminal) -> None:
         labeling = labeling_projects(connection)
         night = last_night(connection)
     lines = [
+        f"pages         {project.server_page}/pages/",
         f"flow runs     {project.prefect_page}/runs",
         f"  sign in     {stack.sign_in(project, 'prefect').removeprefix('sign in ')}",
         f"labeling      {project.label_studio_page}/projects/{labeling[-1] if labeling else ''}",

@@ -148,6 +148,7 @@ def test_runs_versions_and_aliases_follow_nights_and_releases(tmp_path, mlflow):
         assert params["steps"] == "100"
         tags = {tag["key"]: tag["value"] for tag in run["data"]["tags"]}
         assert tags["flywheel.verdict"] == "PROMOTE"
+        assert tags["mlflow.note.content"].startswith(tags["flywheel.reason"])
         assert mlflow.version("champion")["flywheel.model"] == first.serving_digest
         assert mlflow.version("previous") is None
         assert mlflow.uploaded("champion", tmp_path) == project.loop.blobs.get(first.serving_digest)
@@ -158,6 +159,9 @@ def test_runs_versions_and_aliases_follow_nights_and_releases(tmp_path, mlflow):
         turn(project, 3)
         # Nothing was trained in night 2, before the first labels.
         assert set(mlflow.runs()) == {"night 1", "night 3", "night 4", "release 1", "release 2"}
+        judged = {metric["key"] for metric in mlflow.runs()["night 4"]["data"]["metrics"]}
+        assert {"start candidate", "start champion of then"} <= judged
+        assert "start champion" not in judged  # the alias champion names what serves now
         assert mlflow.version("champion")["flywheel.model"] == second
         assert mlflow.version("previous")["flywheel.model"] == first.serving_digest
         roll_back(project.loop, "it was wrong")

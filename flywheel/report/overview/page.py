@@ -133,10 +133,10 @@ def _state_chart(moves: Mapping[int, Mapping[FailureState, int]]) -> str:
             label=state.value,
         )
     axes.set_ylim(bottom=0)
-    axes.set_ylabel("failures so far")
+    axes.set_ylabel("suspects so far")
     write_numbers(axes.xaxis, "nights")
     _legend(figure, columns=3)
-    return to_svg(figure, f"Cumulative failures by state over {len(nights)} nights")
+    return to_svg(figure, f"Cumulative suspects by state over {len(nights)} nights")
 
 
 def _slice_chart(slices: Mapping[str, Mapping[FailureState, int]]) -> str:
@@ -159,10 +159,10 @@ def _slice_chart(slices: Mapping[str, Mapping[FailureState, int]]) -> str:
         )
     axes.set_yticks(range(len(shown)), [short_name(name) for name in shown])
     axes.set_ylim(len(shown) - 0.5, -0.5)
-    axes.set_xlabel("failures")
+    axes.set_xlabel("suspects")
     write_numbers(axes.xaxis, "whole")
     _legend(figure, columns=2)
-    return to_svg(figure, f"Open and fixed failures on {len(shown)} slices")
+    return to_svg(figure, f"Open and fixed suspects on {len(shown)} slices")
 
 
 def _costs(nights: Mapping[int, Expense]) -> Iterator[tuple[str, str]]:
@@ -242,7 +242,7 @@ def _fix_times_chart(curves: Sequence[tuple[str, FixTimes, Ink]]) -> str:
     axes.set_xlabel("days")
     axes.set_ylabel("fixed")
     _legend(figure, columns=1)
-    return to_svg(figure, "Share of failures fixed in production, by days")
+    return to_svg(figure, "Share of suspects fixed in production, by days")
 
 
 def _drift_chart(measured: Sequence[tuple[int, Drift]]) -> str:

@@ -31,7 +31,7 @@ _DRIFTS = 5
 
 
 def states_sheet(facts: OverviewFacts) -> Sheet:
-    """Return the failures by state of their life cycle."""
+    """Return the suspects by state of their life cycle."""
     newest = facts.moves.get(facts.last.number, {}) if facts.last is not None else {}
     rows = [
         (state.value, f"{newest.get(state, 0):,}", f"{number:,}")
@@ -46,26 +46,26 @@ def states_sheet(facts: OverviewFacts) -> Sheet:
         rows=tuple(rows) if is_any else (),
         note=""
         if is_any
-        else "No failure has been found yet. This table will show how many are seen, queued, "
+        else "No suspect has been found yet. This table will show how many are seen, queued, "
         "labeled, trained on, fixed and guarded.",
-        caption="Cumulative number of failures that reached each state; one that returns to a state "
-        "counts again. The gap between seen and fixed is the work left.",
+        caption="Cumulative number of suspects that reached each state; one that returns to a state "
+        "counts again. Fixed are those that a label calls wrong and the model in production answers rightly.",
     )
 
 
 def slices_sheet(facts: OverviewFacts) -> Sheet:
-    """Return the newest failures by slice and state."""
+    """Return the newest suspects by slice and state."""
     rows = tuple(
         (name, *(f"{counts.get(state, 0):,}" for state in FailureState))
         for name, counts in facts.slices.items()
     )
     if not rows:
-        note = "The task defines no slices. Add Task(slices=...) to see where failures concentrate."
+        note = "The task defines no slices. Add Task(slices=...) to see where suspects concentrate."
     elif not facts.num_sliced:
-        note = "No failure has been found yet. This table will show where they concentrate."
+        note = "No suspect has been found yet. This table will show where they concentrate."
         rows = ()
     else:
-        note = f"The newest {facts.num_sliced:,} failures; a sample may be in several slices."
+        note = f"The newest {facts.num_sliced:,} suspects; a sample may be in several slices."
     return Sheet(
         key="slices",
         title="By slice",
@@ -73,7 +73,7 @@ def slices_sheet(facts: OverviewFacts) -> Sheet:
         values=tuple(range(1, len(FailureState) + 1)),
         rows=rows,
         note=note,
-        caption="The slices with most of the newest failures.",
+        caption="The slices with most of the newest suspects.",
     )
 
 
@@ -125,17 +125,17 @@ def fix_times_sheet(facts: ReleaseFacts) -> Sheet:
         "correctly appear once 5 failures have been fixed."
     )
     meaning = (
-        "Kaplan-Meier estimate over the failures of the last 90 nights: one that is not fixed yet "
-        "is censored, so that slow fixes are not left out."
+        "Kaplan-Meier estimate over the suspects of the last 90 nights: one that is not fixed yet "
+        "is censored, so that slow fixes are not left out. A suspect that had been right is never fixed."
     )
     return Sheet(
         key="fix-times",
-        title="From failure seen to fix in production",
-        headings=("from", "failures", "fixed", "median [interval]", *_within()),
+        title="From suspected to fixed in production",
+        headings=("from", "suspects", "fixed", "median [interval]", *_within()),
         values=tuple(range(1, 4 + len(_WITHIN))),
         rows=tuple(_fix_times_row(name, times) for name, times in known),
         note=meaning if known else none,
-        caption="Share of failures fixed in production, by days, with its 0.95 interval. Dashed: half "
+        caption="Share of suspects fixed in production, by days, with its 0.95 interval. Dashed: half "
         "of them.",
     )
 
@@ -276,16 +276,16 @@ def _fix_times_row(name: str, times: FixTimes) -> tuple[str, ...]:
 
 def _release_row(released: Released, end: datetime) -> tuple[str, ...]:
     release = released.release
-    days = (end - release.created_at).total_seconds() / 86_400
+    seconds = (end - release.created_at).total_seconds()
     reason = release.reason
     if reason.startswith("decision "):
-        reason = f"decision {text.digest(reason.removeprefix('decision '))}"
+        reason = f"promoted, decision {text.digest(reason.removeprefix('decision '))}"
     return (
         str(release.number),
         "-" if released.night is None else str(released.night),
         text.digest(release.checkpoint_digest),
         f"{release.created_at:%Y-%m-%d %H:%M}",
-        f"{days:.1f} days",
+        f"{seconds / 86_400:.1f} days" if seconds >= 86_400 else text.duration(seconds),
         "roll-back" if released.is_roll_back else "release",
         reason,
     )

@@ -78,7 +78,7 @@ class Query:
                 )
 
 
-_WORDS = {"low": "from", "high": "to", "test": "test set of night", "state": "failure"}
+_WORDS = {"low": "from", "high": "to", "test": "test set of night", "state": "suspect"}
 
 
 def samples_address(**filters: Any) -> str:

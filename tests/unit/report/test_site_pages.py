@@ -173,7 +173,7 @@ def test_releases_are_read_without_what_other_pages_need(client, turned, monkeyp
 
 def test_each_release_says_how_far_its_hand_over_has_come(handed_over):
     page = html.unescape(client_of(handed_over).get("/pages/releases").text)
-    page = page[page.index("Hand-over to your server") : page.index("From failure seen")]
+    page = page[page.index("Hand-over to your server") : page.index("From suspected to fixed")]
     rows = [re.findall(r"(?s)<t[hd][^>]*>(.*?)</t[hd]>", row) for row in page.split("<tr>")[2:]]
     states = ["overdue", "replaced before verified", "verified, then replaced"]
     assert [row[:2] for row in rows] == [[str(3 - k), state] for k, state in enumerate(states)]
