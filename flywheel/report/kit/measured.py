@@ -50,10 +50,10 @@ def production_line(report: Report) -> str:
     production = report.production
     if production is None:
         return (
-            f"champion in production: {text.NOT_ENOUGH}; it is estimated from labels of the "
+            f"production: {text.NOT_ENOUGH}; it is estimated from labels of the "
             "probability share of the last nights"
         )
-    parts = [f"champion in production: {text.estimate(production.estimate)}"]
+    parts = [f"production, whichever model answered: {text.estimate(production.estimate)}"]
     if production.assisted is not None:
         parts.append(f"assisted by unlabeled predictions {text.estimate(production.assisted)}")
     if production.naive is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from flywheel.annotate.cost import WINDOW
@@ -11,7 +12,7 @@ from flywheel.ledger.history import decisions_of, night_starts, reports_of
 from flywheel.ledger.progress import count_reviews
 from flywheel.ledger.releases import Handover
 from flywheel.loop import Loop
-from flywheel.records import Decision, Estimate, Report
+from flywheel.records import Decision, Estimate, Release, Report
 from flywheel.report.assess import Assessment, assess
 from flywheel.report.kit.evidence import required_by
 from flywheel.report.kit.tables import Sheet
@@ -68,8 +69,8 @@ class Home:
     required: float | None
     measured: Estimate | None
     """the metric of what serves; None: not enough data"""
-    is_new: bool
-    """released by the newest night: it was measured as its candidate, and not in production yet"""
+    where: str
+    """where it was measured: in production, or, since less than its nights there, on the test set"""
     standing: str
     """whether what serves is good enough, in a sentence"""
     num_expert: int
@@ -80,7 +81,8 @@ def read_home(loop: Loop, before: int | None = None) -> Home:
     """Read the overview; of the nights those before one."""
     now = status(loop)
     with loop.ledger.read() as connection:
-        numbers = [number for number, _ in night_starts(connection)]
+        starts = dict(night_starts(connection))
+        numbers = list(starts)
         known = [number for number in numbers if before is None or number < before]
         shown = known[-_NIGHTS:]
         reports = {report.night: report for report in reports_of(connection, shown)}
@@ -88,9 +90,7 @@ def read_home(loop: Loop, before: int | None = None) -> Home:
         newest = reports_of(connection, numbers[-_NIGHTS:])[-1:]
         experts = count_reviews(connection).get("sent", 0)
     report = newest[0] if newest else None
-    serving = now.release and now.release.checkpoint_digest
-    is_new = bool(report and report.champion_digest and serving == report.candidate_digest)
-    measured = _measured(report, is_new=is_new) if report else None
+    measured, where = _measured(report, now.release, starts)
     return Home(
         status=now,
         running=progress(loop),
@@ -103,7 +103,7 @@ def read_home(loop: Loop, before: int | None = None) -> Home:
         report=report,
         required=required_by(report) if report else None,
         measured=measured,
-        is_new=is_new,
+        where=where,
         standing=_standing(report, measured),
         num_expert=experts,
     )
@@ -115,18 +115,35 @@ def _night(
     if report is None or newest is None:
         return NightRow(number, decision, None, None, "")
     metric = "" if report.metric_id == newest.metric_id else report.metric
-    return NightRow(number, decision, _candidate(report), report.difference, metric)
+    return NightRow(number, decision, _entry(report, "candidate"), report.difference, metric)
 
 
-def _candidate(report: Report) -> Estimate | None:
-    return next((one.metric for one in report.entries if one.name == "candidate"), None)
+def _entry(report: Report, name: str) -> Estimate | None:
+    return next((one.metric for one in report.entries if one.name == name), None)
 
 
-def _measured(report: Report, *, is_new: bool) -> Estimate | None:
-    """Return the metric of what serves: in production, or as the candidate that it was until tonight."""
-    if is_new:
-        return _candidate(report)
-    return report.production.estimate if report.production else None
+def _measured(
+    report: Report | None,
+    release: Release | None,
+    starts: Mapping[int, datetime],
+) -> tuple[Estimate | None, str]:
+    """Return the metric of what serves, and where it was measured.
+
+    In production once all nights of the estimate came after its release; before that the estimate is
+    also of answers by the model before, and the newest night's test set speaks of it alone.
+    """
+    if report is None:
+        return None, "in production"
+    estimate = report.production
+    if release is None:
+        return (estimate.estimate if estimate is not None else None), "in production"
+    began = starts.get(estimate.first_night) if estimate is not None else None
+    if estimate is not None and began is not None and release.created_at <= began:
+        return estimate.estimate, "in production"
+    names = {report.candidate_digest: "candidate", report.champion_digest: "champion"}
+    name = names.get(release.checkpoint_digest)
+    found = _entry(report, name) if name is not None else None
+    return found, f"on the test set of night {report.night}"
 
 
 def _standing(report: Report | None, measured: Estimate | None) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib.resources import files
@@ -24,7 +25,7 @@ from flywheel.ledger.judged import find_decision
 from flywheel.ledger.nights import current_night_number
 from flywheel.ledger.samples import find_sample
 from flywheel.loop import Loop
-from flywheel.project import Project
+from flywheel.project import FILE_NAME, Project, load_project
 from flywheel.report.dossier import file_dossier
 from flywheel.report.kit.pages import compile_templates, dossier_place, render
 from flywheel.report.kit.tables import Sheet
@@ -67,21 +68,46 @@ _DIGITS = 9
 Page = Callable[..., Response]
 
 
+class _Current:
+    """The project with its settings as they are now: each night reads the file anew, so pages do too."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop, self._stamp = loop, _stamp(loop.project)
+
+    def __call__(self) -> Loop:
+        """Return the loop to show.
+
+        Raises:
+            SettingsError: the file has changed, and cannot be read as it is now.
+        """
+        stamp = _stamp(self._loop.project)
+        if stamp != self._stamp:
+            project = load_project(self._loop.project.directory)
+            self._loop, self._stamp = replace(self._loop, project=project), stamp
+        return self._loop
+
+
+def _stamp(project: Project) -> int | None:
+    """Return when the settings were written; None: there is no file."""
+    path = project.directory / FILE_NAME
+    return path.stat().st_mtime_ns if path.exists() else None
+
+
 def site(project: Project, task: Task, ledger: Ledger, blobs: Blobs) -> APIRouter:
     """Return the routes of a project's site."""
     loop = Loop(
         project=project, task=task, ledger=ledger, blobs=blobs, now=lambda: datetime.now(UTC)
     )
     compile_templates()
-    kept = Kept()
-    router = APIRouter(lifespan=partial(_following, loop, kept))
+    current, kept = _Current(loop), Kept()
+    router = APIRouter(lifespan=partial(_following, current, kept))
     router.add_api_route("/pages/site.css", _style, methods=["GET"])
     router.add_api_route("/pages/site.js", _script, methods=["GET"])
 
     def page(path: str, make: Callable[[Loop, Request], Response]) -> None:
         def answer(request: Request) -> Response:
             try:
-                return make(loop, request)
+                return make(current(), request)
             except FlywheelError as error:
                 return _fault(loop, error)
 
@@ -93,7 +119,7 @@ def site(project: Project, task: Task, ledger: Ledger, blobs: Blobs) -> APIRoute
     page("/pages/annotators", partial(_annotators, kept))
     page("/pages/releases", _releases)
     page("/pages/assess", partial(_assess, kept))
-    router.add_api_route("/pages/send", partial(_send, loop), methods=["POST"])
+    router.add_api_route("/pages/send", partial(_send, current), methods=["POST"])
     page(GALLERY, _samples)
     page("/pages/samples/{sample_id}", _sample)
     page("/pages/samples/{sample_id}/{edge}/{name}", _picture)
@@ -104,14 +130,15 @@ def site(project: Project, task: Task, ledger: Ledger, blobs: Blobs) -> APIRoute
 
 
 @asynccontextmanager
-async def _following(loop: Loop, kept: Kept, _app: object) -> AsyncIterator[None]:
-    """Read what takes long while the server runs, and again after each night."""
+async def _following(current: _Current, kept: Kept, _app: object) -> AsyncIterator[None]:
+    """Read what takes long while the server runs, and again after each night or change of settings."""
 
-    def mark() -> int:
+    def mark() -> tuple[int, int | None]:
+        loop = current()
         with loop.ledger.read() as connection:
-            return current_night_number(connection)
+            return current_night_number(connection), _stamp(loop.project)
 
-    kept.follow(mark, (partial(annotators, loop, kept), partial(assessment, loop, kept)))
+    kept.follow(mark, [lambda: annotators(current(), kept), lambda: assessment(current(), kept)])
     try:
         yield
     finally:
@@ -275,6 +302,6 @@ def _sheets(
 
 
 def _send(
-    loop: Loop, request: Request, body: Annotated[bytes, Depends(command_body)]
+    current: _Current, request: Request, body: Annotated[bytes, Depends(command_body)]
 ) -> JSONResponse:
-    return JSONResponse(take(loop, read_command(request, body, Selection)))
+    return JSONResponse(take(current(), read_command(request, body, Selection)))

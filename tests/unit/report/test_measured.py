@@ -56,14 +56,14 @@ def test_a_number_that_is_nan_leaves_its_requirement_open(judged):
 
 def test_production_is_one_line_with_what_the_labels_would_have_claimed(judged):
     assert production_line(judged[0]) == (
-        "champion in production: 0.872 [0.827, 0.917]; assisted by unlabeled predictions 0.868 "
+        "production, whichever model answered: 0.872 [0.827, 0.917]; assisted by unlabeled predictions 0.868 "
         "[0.837, 0.899]; averaging all labels would have claimed 0.610 [0.560, 0.660] "
         "(160 labels of 4,200 predictions, nights 1 to 4)"
     )
 
 
 def test_production_that_nobody_knows_is_said_in_words(older):
-    assert production_line(older[0]).startswith("champion in production: not enough data; ")
+    assert production_line(older[0]).startswith("production: not enough data; ")
 
 
 def test_deferring_is_told_at_its_threshold_and_without_it(judged):

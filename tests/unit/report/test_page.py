@@ -231,9 +231,11 @@ def test_a_night_that_was_measured_anew_joins_the_line_under_the_new_metric(four
 
 
 def test_the_number_of_the_night_stands_first_beside_the_naive_one(page):
-    assert "0.872 champion in production [0.827, 0.917]" in page.text
+    assert "0.872 production, whichever model answered [0.827, 0.917]" in page.text
     assert "0.610 biased average over all labels [0.560, 0.660]" in page.text
-    assert page.text.index("champion in production") < page.text.index("over all nights")
+    assert page.text.index("production, whichever model answered") < page.text.index(
+        "over all nights"
+    )
 
 
 def test_a_report_of_an_older_version_has_a_whole_page(four_nights, older, night_only):
@@ -243,7 +245,7 @@ def test_a_report_of_an_older_version_has_a_whole_page(four_nights, older, night
         add_report(connection, dataclasses.replace(report, dataset_id=four_nights.parent))
         add_decision(connection, dataclasses.replace(decision, report_id=report.id))
     page = Page(write_report(four_nights.loop, 5))
-    assert "Champion in production: not enough data" in page.text
+    assert "Production: not enough data" in page.text
     assert "No error budget" in page.text
     assert page.ill == []
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import html
+import os
 import re
 from datetime import UTC, datetime, timedelta
 
@@ -294,33 +295,66 @@ def test_an_empty_project_says_what_comes_first(tmp_path):
             assert client.get(f"/pages/{name}").status_code == 200
 
 
-def test_what_serves_is_the_model_of_tonight_once_it_is_released(tmp_path):
+def test_what_serves_is_measured_in_production_only_where_it_alone_answered(tmp_path):
     """The page showed what the model before it had in production, and that it was not good enough."""
-    old, new = estimate(0.5, 0.1), estimate(0.98, 0.01)
-    report = blank_report(
-        entries=(
-            Entry(name="candidate", kind="candidate", metric=new),
-            Entry(name="requirement", kind="requirement", metric=estimate(0.95, 0.0)),
-        ),
-        production=ProductionEstimate(
-            estimate=old, assisted=None, naive=None, num_population=9, first_night=1, last_night=2
-        ),
-    )
+    entries = [
+        Entry(name=name, kind=name, metric=estimate(value, error))
+        for name, value, error in (
+            ("candidate", 0.98, 0.01),
+            ("champion", 0.7, 0.1),
+            ("requirement", 0.95, 0.0),
+        )
+    ]
     with open_memory(toy_task(), tmp_path, **SECTIONS) as project:
         past = LedgerBuilder(project.loop.ledger, project.loop.blobs)
-        night, client = past.night(), client_of(project.loop)
+        client, report = client_of(project.loop), blank_report(entries=tuple(entries))
+        first = past.night()
         dataset_id = past.version().id
         for digest in (report.champion_digest, report.candidate_digest):
             past.store(blank_checkpoint(digest=digest, dataset_id=dataset_id))
-        past.store(dataclasses.replace(report, night=night, dataset_id=dataset_id))
-        past.release(report.champion_digest)
+
+        def shown(digest):
+            past.now += timedelta(hours=1)
+            past.release(digest)
+            return client.get("/pages/").text
+
+        past.end(first)
+        shown(report.champion_digest)
+        past.now += timedelta(hours=1)
+        night = past.night()
+        production = ProductionEstimate(
+            estimate=estimate(0.5, 0.1),
+            assisted=None,
+            naive=None,
+            num_population=9,
+            first_night=night,
+            last_night=night,
+        )
+        report = dataclasses.replace(
+            report, night=night, dataset_id=dataset_id, production=production
+        )
+        past.store(report)
         page = client.get("/pages/").text
         assert '<b>0.500</b><span class="muted">what serves, in production, correct' in page
         assert "Not good enough" in page
-        past.release(report.candidate_digest)
-        page = client.get("/pages/").text
-        assert '<b>0.980</b><span class="muted">what serves, when the newest night judged' in page
+        on_test = f"what serves, on the test set of night {night}, correct"
+        page = shown(report.candidate_digest)
+        assert f'<b>0.980</b><span class="muted">{on_test}' in page
         assert "Good enough: the whole interval reaches" in page
+        assert f'<b>0.700</b><span class="muted">{on_test}' in shown(report.champion_digest)
+        assert night > first
+
+
+def test_pages_show_the_settings_as_they_are_now(tmp_path):
+    with open_memory(toy_task(), tmp_path, **SECTIONS) as project:
+        client = client_of(project.loop)
+        settings = project.loop.project.directory / "flywheel.toml"
+        settings.write_text('[project]\nname = "renamed"\ntask = "t:t"\n')
+        assert "<h1>renamed</h1>" in client.get("/pages/").text
+        settings.write_text("[project]\nname = 3\n")
+        os.utime(settings, ns=(1, 1))
+        broken = client.get("/pages/")
+        assert (broken.status_code, "flywheel.toml" in broken.text) == (400, True)
 
 
 def test_the_dossier_of_a_decision_is_written_when_it_is_asked_for(client, turned):

@@ -146,7 +146,9 @@ def test_a_night_that_trained_nothing_shows_its_note_and_no_curve(shared):
 
 def test_evaluate_opens_with_the_number_of_the_night_in_one_line(pages):
     number = pages["evaluate"].splitlines()[2]
-    assert number.startswith(r"**champion in production: 0.872 \[0.827, 0.917\]; assisted by")
+    assert number.startswith(
+        r"**production, whichever model answered: 0.872 \[0.827, 0.917\]; assisted by"
+    )
     assert r"averaging all labels would have claimed 0.610 \[0.560, 0.660\]" in number
 
 
