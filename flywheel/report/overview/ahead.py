@@ -54,7 +54,7 @@ def ahead_sheet(found: Assessment) -> Sheet:
         values=(1, 2),
         caption="What each night's candidate was measured at, squares: models of parts of the newest rows, "
         "and the 80 % band of what is expected.",
-        note=f"{start}{_return(found)}. {_saving(found)}"
+        note=f"{start}{_beside(found)}{_return(found)}. {_saving(found)}"
         if rows
         else too_few(labels for labels, _ in (*found.parts, *found.points)),
     )
@@ -62,6 +62,7 @@ def ahead_sheet(found: Assessment) -> Sheet:
 
 def steps_sheet(found: Assessment) -> Sheet:
     """Return the table of what accuracy costs, which rises steeply."""
+    required = _required(found)
     rows = [
         (
             text.number(value),
@@ -77,17 +78,24 @@ def steps_sheet(found: Assessment) -> Sheet:
         rows=tuple(rows),
         values=(1, 2),
         caption="What each level is expected to cost further, with its 80 % band, which is cut where it leaves "
-        "the drawing; never: out of reach with this model. Red: the requirement.",
-        curve=_costs(found),
-        note="With 3/4, 1/2, 1/4 and 1/10 of what is missing to the best value now. A product that needs less "
-        "costs less: see abstention"
+        f"the drawing; never: out of reach with this model.{' Red: the requirement.' if required is not None else ''}",
+        curve=_costs(found, required),
+        note="Levels that leave 3/4, 1/2, 1/4 and 1/10 of the loss that is expected with the labels of now. A "
+        "product that needs less costs less: see abstention"
         if rows
         else too_few(labels for labels, _ in (*found.parts, *found.points)),
     )
 
 
-def _costs(found: Assessment) -> CostCurve | None:
+def _required(found: Assessment) -> float | None:
+    """Return the requirement of the metric; None: there is none, or it is not among the levels."""
+    levels = [level for level, _ in found.steps]
     required = next((one.bound for one in found.goals if one.formula == found.metric), None)
+    is_drawn = required is not None and levels and min(levels) <= required <= max(levels)
+    return required if is_drawn else None
+
+
+def _costs(found: Assessment, required: float | None) -> CostCurve | None:
     if found.price is None or found.price.value <= 0:
         return cost_curve(found.metric, "labels", found.steps, required)
     costs = [(level, spent(found.price, labels)) for level, labels in found.steps]
@@ -99,6 +107,16 @@ def labels_line(goal: Goal) -> str:
     if goal.labels is None or math.isinf(goal.labels.middle):
         return ""
     return outlook_line(goal.labels, _whole)
+
+
+def _beside(found: Assessment) -> str:
+    """Return how the newest candidate stands beside the curve."""
+    if not found.points:
+        return ""
+    return (
+        f"The newest candidate was measured at {text.estimate(found.points[-1][1])}: one night's value "
+        "scatters, and the curve rests on all of them. "
+    )
 
 
 def _return(found: Assessment) -> str:
