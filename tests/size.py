@@ -19,8 +19,8 @@ ROOT = Path(__file__).parents[1]
 PARTS = ("flywheel", "flows")
 
 BUDGET = {
-    "lines of code": 50_715,
-    "lines of docstrings": 11_486,
+    "lines of code": 50_723,
+    "lines of docstrings": 11_487,
     "files": 384,
     "settings": 120,
     "commands": 38,

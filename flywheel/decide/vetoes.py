@@ -133,12 +133,23 @@ def significantly_misses(watched: Watched, known: Estimate | None) -> bool:
     return number.low > watched.bound if watched.is_upper else number.high < watched.bound
 
 
+def _is_open(watched: Watched, known: Estimate | None) -> bool:
+    """Whether the bound lies in the interval, so that the requirement may be met or not."""
+    number = usable(known)
+    return (
+        number is not None
+        and watched.bound is not None
+        and number.low <= watched.bound <= number.high
+    )
+
+
 def _requirements(report: Report, gate: Gate) -> list[str]:
     """Vetoes of requirements, feasibility first: none that is met is given up for the metric.
 
     While the champion itself significantly misses one, a candidate need not meet it yet, but must
-    not be significantly worse there; strict_requirements demands it at once. The first model has
-    to meet latency only, which more labels would not improve.
+    not be significantly worse there; while it is open whether the champion meets it, a candidate
+    must be no further off by what was measured. strict_requirements demands it at once. The first
+    model has to meet latency only, which more labels would not improve.
     Source: Deb, An efficient constraint handling method for genetic algorithms (2000).
     """
     broken = []
@@ -151,7 +162,9 @@ def _requirements(report: Report, gate: Gate) -> list[str]:
         number = (
             format_estimate(watched.candidate) if watched.candidate is not None else "no number"
         )
-        difference = usable(watched.difference)
+        difference, is_open = usable(watched.difference), _is_open(watched, watched.champion)
+        if is_open and not gate.strict_requirements and difference and difference.value >= 0:
+            continue
         if gate.strict_requirements or not significantly_misses(watched, watched.champion):
             broken.append(f"significantly misses the requirement {condition(watched)}: {number}")
         elif difference is not None and difference.high < 0:

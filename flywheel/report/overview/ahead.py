@@ -178,7 +178,9 @@ def _whole(value: float) -> str:
 
 
 def _hours(value: float) -> str:
-    return _whole(value) if value >= 10 else f"{value:.2g}"
+    if value >= 10:
+        return _whole(value)
+    return f"{value:.2g}" if value == 0 or value >= 0.01 else "< 0.01"
 
 
 def _money(found: Assessment, labels: float) -> str:

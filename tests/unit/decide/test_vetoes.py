@@ -40,6 +40,8 @@ def test_every_veto_is_reported(judge, worse_slice, watched, guarded):
         ((2, 3), (4, 5), (1, 2), "PROMOTE"),  # on its way
         ((2, 3), (2, 3), (-0.5, 0.5), "PROMOTE"),  # no further off for all one can say
         ((4, 5), (2, 3), (-3, -1), "REJECT"),  # further off
+        ((3, 14), (0.5, 19), (-3, 6), "PROMOTE"),  # closer, and the champion may miss it or not
+        ((3, 14), (0.5, 12), (-6, 3), "REJECT"),  # further off, and the champion may keep it
     ],
 )
 def test_a_requirement_is_not_given_up_for_the_metric(
@@ -49,8 +51,9 @@ def test_a_requirement_is_not_given_up_for_the_metric(
 
 
 def test_strict_requirements_must_be_kept_at_once(judge, watched):
-    missed = (watched((2, 3), (4, 5), (1, 2)),)
-    assert judge({}, {"strict_requirements": True}, watched=missed).verdict is Verdict.REJECT
+    for champion in ((4, 5), (0.5, 19)):
+        missed = (watched((2, 3), champion, (1, 2)),)
+        assert judge({}, {"strict_requirements": True}, watched=missed).verdict is Verdict.REJECT
 
 
 def test_a_requirement_that_cannot_be_measured_gives_no_verdict(judge, watched):
