@@ -50,4 +50,4 @@ def test_status_says_that_it_is_released_and_how_predictions_come_in(project):
     project.night()
     lines = list(status(project.loop).lines())
     assert lines[0].startswith("released      release 1")
-    assert "flywheel import predictions FILE" in lines[-1]
+    assert "flywheel import predictions FILE" in status(project.loop).to_do
