@@ -215,6 +215,6 @@ def _about(found: Assessment) -> str:
     if not found.num_checked:
         return f"{said}. How often such forecasts hold is counted once {FEWEST + 1} nights are measured"
     return (
-        f"{said}. Of the last {found.num_checked} nights {found.held} lay in the 80 % interval that was "
+        f"{said}. Of {found.num_checked} nights that were checked {found.held} lay in the 80 % interval that was "
         "forecast the night before"
     )
