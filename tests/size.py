@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 PARTS = ("flywheel", "flows")
 
 BUDGET = {
-    "lines of code": 50_723,
+    "lines of code": 50_731,
     "lines of docstrings": 11_487,
     "files": 384,
     "settings": 120,

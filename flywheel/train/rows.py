@@ -261,10 +261,18 @@ def _by_workers(rows: Rows, due: Sequence[list[int]], num_workers: int) -> Itera
         # It draws a seed, which must not move the generator that draws the batches.
         generator=torch.Generator(),
     )
-    for inputs in loader:
-        if isinstance(inputs, FlywheelError):
-            raise inputs
-        yield inputs
+    try:
+        for inputs in loader:
+            if isinstance(inputs, FlywheelError):
+                raise inputs
+            yield inputs
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise FlywheelError(
+            f"a worker that decodes rows was killed ({error}), mostly because memory is short. Lower "
+            "train.num_workers, or write 0 for threads"
+        ) from error
 
 
 def row_weights(origins: Sequence[str], reliabilities: Sequence[float] = ()) -> Array:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -38,6 +39,11 @@ def unread_task():
     return dataclasses.replace(streamed_task(), inputs=_fail_in_a_worker)
 
 
+def killed_task():
+    """One whose workers are killed."""
+    return dataclasses.replace(streamed_task(), inputs=_die_in_a_worker)
+
+
 def _without_dropout():
     network = digits.task().model()
     for layer in network.modules():
@@ -62,6 +68,12 @@ def _note_worker(samples):
 def _fail_in_a_worker(samples):
     if get_worker_info() is not None:
         raise OSError("disk gone")
+    return digits.task().inputs(samples)
+
+
+def _die_in_a_worker(samples):
+    if get_worker_info() is not None:
+        os.kill(os.getpid(), signal.SIGKILL)
     return digits.task().inputs(samples)
 
 

@@ -92,9 +92,13 @@ def test_a_row_that_a_worker_cannot_read_ends_the_training_in_a_sentence():
         TaskError, match=r"^inputs of the task fails on sample .*: OSError: disk gone"
     ):
         together("unread_task", SETTINGS.model_copy(update={"num_workers": 2}), size=1)
-    unread = SETTINGS.model_copy(update={"num_workers": 1})
+    one = SETTINGS.model_copy(update={"num_workers": 1})
     with pytest.raises(TaskError, match="disk gone"):
-        together("unread_task", unread)
+        together("unread_task", one)
+    with pytest.raises(
+        FlywheelError, match=r"^a worker that decodes rows was killed .*num_workers"
+    ):
+        together("killed_task", one, size=1)
 
 
 def test_a_trainer_that_fails_ends_all_and_the_function_that_failed_is_named():

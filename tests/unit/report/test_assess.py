@@ -57,7 +57,10 @@ def test_no_number_stands_without_its_interval(found):
 
 def test_forecasts_are_compared_with_what_came(found):
     assert 0 <= found.held <= found.num_checked == 10
-    assert f"Of 10 nights that were checked {found.held} lay in the 80 % interval" in goals_sheet(found).note
+    assert (
+        f"Of 10 nights that were checked {found.held} lay in the 80 % interval"
+        in goals_sheet(found).note
+    )
 
 
 def test_as_json_nothing_is_infinite(found):
