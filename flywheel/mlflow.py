@@ -30,7 +30,7 @@ from flywheel.ledger.nights import last_night
 from flywheel.ledger.releases import get_checkpoint, release_history
 from flywheel.logged import name_in_log
 from flywheel.project import Project
-from flywheel.records import Checkpoint, Decision, Json, Release, Report
+from flywheel.records import Checkpoint, Decision, Entry, Json, Release, Report
 from flywheel.web import is_loopback
 
 _TIMEOUT_SECONDS = 10.0
@@ -313,10 +313,8 @@ def _missing(
 
 def _measured(report: Report, checkpoint: Checkpoint) -> Iterator[tuple[str, float, int]]:
     """Name, value and step of what a night measured and how its training went."""
-    # What is called champion in MLflow is the alias, which names what serves now.
-    found = [(entry.name, entry.metric) for entry in report.entries if entry.kind != "published"]
-    found += [(f"start {entry.name}", entry.metric) for entry in report.start_entries]
-    found = [(re.sub("champion$", "champion of then", name), metric) for name, metric in found]
+    found = [(_named(entry), entry.metric) for entry in report.entries if entry.kind != "published"]
+    found += [(f"start {_named(entry)}", entry.metric) for entry in report.start_entries]
     for name, estimate in [*found, ("gain", report.difference)]:
         if estimate is not None:
             yield _plain(name), estimate.value, 0
@@ -325,6 +323,11 @@ def _measured(report: Report, checkpoint: Checkpoint) -> Iterator[tuple[str, flo
     yield "train_seconds", checkpoint.train_seconds, 0
     for epoch, loss in enumerate(checkpoint.losses):
         yield "loss", loss, epoch
+
+
+def _named(entry: Entry) -> str:
+    """The name of an entry; what is called champion in MLflow is the alias, which names what serves now."""
+    return "champion of then" if entry.name == "champion" else entry.name
 
 
 def _plain(name: str) -> str:

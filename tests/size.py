@@ -19,8 +19,8 @@ ROOT = Path(__file__).parents[1]
 PARTS = ("flywheel", "flows")
 
 BUDGET = {
-    "lines of code": 50_731,
-    "lines of docstrings": 11_487,
+    "lines of code": 50_736,
+    "lines of docstrings": 11_488,
     "files": 384,
     "settings": 120,
     "commands": 38,

@@ -148,6 +148,7 @@ def status(loop: Loop) -> Status:
         rolled = last_rollout(connection)
         holder = holder_of(connection, LOOP)
         report = report_of_night(connection, number) if number is not None else None
+        release = current_release(connection)
         to_do = (
             _to_do(loop, connection, newest, labeling, log)
             if under_way is None
@@ -160,10 +161,10 @@ def status(loop: Loop) -> Status:
             under_way=under_way,
             finished_steps=tuple(steps),
             holder=holder,
-            release=current_release(connection),
+            release=release,
             is_external=loop.project.is_external,
-            handover=_handover(loop, connection),
-            changed=_changed(loop, current_release(connection)),
+            handover=_handover(loop, connection, release),
+            changed=_changed(loop, release),
             rollout=describe_rollout(rolled, loop.now()) if rolled is not None else "",
             approval=asked_line(loop.project, asked) if asked is not None else "",
             failures=count_failures(connection),
@@ -172,7 +173,7 @@ def status(loop: Loop) -> Status:
             refused=count_refused(connection),
             dataset=latest_version(connection),
             dropped=_dropped(connection, number),
-            budget=_budget(loop, connection, report),
+            budget=_budget(loop, connection, report, release),
             num_sealed=report.reuse.num_sealed if report is not None else None,
             log=log,
             triggers=_triggers(loop.project, log, num_new_labels(loop)),
@@ -181,8 +182,7 @@ def status(loop: Loop) -> Status:
         )
 
 
-def _handover(loop: Loop, connection: Connection) -> str:
-    release = current_release(connection)
+def _handover(loop: Loop, connection: Connection, release: Release | None) -> str:
     if release is None or not loop.project.is_external:
         return ""
     found = get_handover(connection, release.number)
@@ -250,10 +250,11 @@ def _dropped(connection: Connection, number: int | None) -> str:
     return "" if step is None else dropped_line(from_json(Ingested, step.result))
 
 
-def _budget(loop: Loop, connection: Connection, report: Report | None) -> str:
+def _budget(
+    loop: Loop, connection: Connection, report: Report | None, release: Release | None
+) -> str:
     if report is None:
         return "no candidate has been evaluated yet"
-    release = current_release(connection)
     serving = release.checkpoint_digest if release is not None else None
     # One against a model that no longer serves is closed by the next night that evaluates.
     still = [one for one in open_challenges(connection) if one.champion_digest == serving]

@@ -182,9 +182,11 @@ class Rows:
             for batch in batches:
                 yield batch, part_of(self.inputs, mine(batch))
             return
-        decode = _by_workers if team.num_workers else _by_threads
         due = [mine(batch).tolist() for batch in batches]
-        for batch, inputs in zip(batches, decode(self, due, team.num_workers), strict=True):
+        loaded = (
+            _by_workers(self, due, team.num_workers) if team.num_workers else _by_threads(self, due)
+        )
+        for batch, inputs in zip(batches, loaded, strict=True):
             yield batch, self._moved(inputs)
 
     def targets_of(self, batch: torch.Tensor) -> Any:
@@ -214,7 +216,7 @@ class Rows:
         return map_tensors(lambda one: one if one.is_cuda else one.pin_memory(), inputs)
 
 
-def _by_threads(rows: Rows, due: Sequence[list[int]], _: int) -> Iterator[Any]:
+def _by_threads(rows: Rows, due: Sequence[list[int]]) -> Iterator[Any]:
     """Yield the inputs of each batch: little to hand over, and most decoders release Python's lock."""
     waiting = deque[Future[Any]]()
     with ThreadPoolExecutor(_LOADERS) as pool:

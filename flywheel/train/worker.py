@@ -38,18 +38,19 @@ def main() -> None:
     if arguments.parent is not None:
         _die_with(arguments.parent)
     folder = JobFolder(arguments.job)
+    rank = int(os.environ["RANK"])
+    _write_faults(folder, rank)
+    job = folder.job()
     team = Team(
-        rank=int(os.environ["RANK"]),
+        rank=rank,
         size=int(os.environ["WORLD_SIZE"]),
         folder=folder.path,
-        num_workers=folder.job().settings.num_workers,
+        num_workers=job.settings.num_workers,
     )
-    _write_faults(folder, team.rank)
-    _train(folder, team)
+    _train(folder, job, team)
 
 
-def _train(folder: JobFolder, team: Team) -> None:
-    job = folder.job()
+def _train(folder: JobFolder, job: Job, team: Team) -> None:
     device = torch.device(job.devices[team.rank])
     if device.type == "cuda":
         torch.cuda.set_device(device)

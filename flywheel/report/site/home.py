@@ -70,7 +70,7 @@ class Home:
     measured: Estimate | None
     """the metric of what serves; None: not enough data"""
     where: str
-    """where it was measured: in production, or, since less than its nights there, on the test set"""
+    """where it was measured: in production, or, while another model answered there too, on the test set"""
     standing: str
     """whether what serves is good enough, in a sentence"""
     num_expert: int
