@@ -7,7 +7,7 @@ sent twice does no harm. No step fails because Prefect did not accept its event.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import httpx
@@ -58,30 +58,22 @@ def release_changed(project_name: str, release: Release) -> None:
     _send(project_name, [Emitted(RELEASE_CHANGED, payload)])
 
 
-def hard_samples_event(project_name: str) -> Callable[[int], None]:
-    """A callable for the model server; the event starts a label-hard-cases run."""
-
-    def post(num_samples: int) -> None:
-        emit_event(
-            event=HARD_SAMPLES_WAITING,
-            resource=_resource(project_name),
-            payload={"num_samples": num_samples},
-        )
-
-    return post
+def hard_samples_wait(project_name: str, num_samples: int) -> None:
+    """Send Prefect the event that starts a label-hard-cases run."""
+    emit_event(
+        event=HARD_SAMPLES_WAITING,
+        resource=_resource(project_name),
+        payload={"num_samples": num_samples},
+    )
 
 
-def annotations_event(project_name: str) -> Callable[[int], None]:
-    """A callable for the model server; the event starts an ingest-labels run.
+def annotations_wait(project_name: str, num_events: int) -> None:
+    """Send Prefect the event that starts an ingest-labels run.
 
-    It returns when Prefect has the event and raises when it has not, so that the model server
+    Returns when Prefect has the event and raises when it has not, so that the model server
     sends it again: after the last annotation of the day no other event follows.
     """
-
-    def post(num_events: int) -> None:
-        _post(project_name, [Emitted(ANNOTATIONS_WAITING, {"num_events": num_events})])
-
-    return post
+    _post(project_name, [Emitted(ANNOTATIONS_WAITING, {"num_events": num_events})])
 
 
 def _emitted(run: NightRun, result: Any) -> Iterator[Emitted]:

@@ -357,12 +357,19 @@ def serve(directory: Folder = HERE) -> None:
 
     project = load_project(directory)
     os.environ.update(stack.environment(project))  # before Prefect reads it
-    from flows.helpers.events import annotations_event, hard_samples_event
 
-    listeners = Listeners(
-        on_hard_samples=hard_samples_event(project.name),
-        on_annotations=annotations_event(project.name),
-    )
+    # Prefect takes as long to import as torch does, and callers wait for the server.
+    def hard_samples(number: int) -> None:
+        from flows.helpers import events
+
+        events.hard_samples_wait(project.name, number)
+
+    def annotations(number: int) -> None:
+        from flows.helpers import events
+
+        events.annotations_wait(project.name, number)
+
+    listeners = Listeners(on_hard_samples=hard_samples, on_annotations=annotations)
     run(project, listeners=listeners, site=site)
 
 

@@ -16,6 +16,7 @@ from flywheel.evaluate import (
     Returned,
     Rows,
     Rules,
+    logged_right,
     production_estimate,
 )
 from flywheel.evaluate.book import LATENCY
@@ -37,7 +38,9 @@ from flywheel.model import Model, cpu_threads, pick_device
 from flywheel.records import (
     Array,
     DatasetRow,
+    Json,
     ProductionEstimate,
+    Sample,
 )
 
 _NIGHTS = 7
@@ -138,6 +141,18 @@ def rules_of(loop: Loop) -> Rules:
     """The project's settings of what is measured."""
     project = loop.project
     return Rules(metric=project.metric, abstain=project.abstain, directory=project.directory)
+
+
+def right_by_label(loop: Loop, known: Mapping[str, tuple[Json, Json]]) -> dict[str, bool]:
+    """Sample -> whether what the log says of it is right by its label; `known` has answer and label.
+
+    Raises:
+        TaskError: a score is not a finite number.
+    """
+    samples = [Sample(id=name, payload=b"", media_type="") for name in known]
+    rows = Rows(samples=samples, answers=[label for _, label in known.values()])
+    said = [answer for answer, _ in known.values()]
+    return dict(zip(known, logged_right(loop.task, rows, said, rules_of(loop)), strict=True))
 
 
 def rows_of(

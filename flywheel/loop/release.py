@@ -8,14 +8,14 @@ replaces a model that was released meanwhile.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Literal
 
 from sqlalchemy import Connection
 
 from flywheel.errors import FlywheelError, UserError
-from flywheel.evaluate import Rows, answered_right, latency_fault, logged_right
+from flywheel.evaluate import Rows, answered_right, latency_fault
 from flywheel.handover import advance, begin_handover, describe_handover
 from flywheel.ledger.datasets import read_manifest
 from flywheel.ledger.failures import failures_in, move_failures, num_moved
@@ -35,12 +35,12 @@ from flywheel.ledger.samples import load_samples
 from flywheel.ledger.windows import recent_samples
 from flywheel.loop.context import Loop, NightRun
 from flywheel.loop.gather import model_server
-from flywheel.loop.measuring import load, rules_of
+from flywheel.loop.measuring import load, right_by_label, rules_of
 from flywheel.loop.results import Released
 from flywheel.loop.retrain import newest_version
 from flywheel.loop.rollout import describe_rollout, start_rollout, stop_rollout, wants_rollout
 from flywheel.mlflow import show_in_mlflow
-from flywheel.records import TRAIN_ONLY, FailureState, Json, Release, Sample
+from flywheel.records import TRAIN_ONLY, FailureState, Release
 from flywheel.serve import ModelServer
 
 _LOGGER = logging.getLogger(__name__)
@@ -297,14 +297,6 @@ def _canary(loop: Loop, server: ModelServer, digest: str) -> str:
     return latency_fault([served.latency_ms for served in answered], rules_of(loop))
 
 
-def _failed(loop: Loop, known: Mapping[str, tuple[Json, Json]]) -> list[str]:
-    """Return the samples whose first answer was a failure; sample -> that answer and the label."""
-    asked = [Sample(id=name, payload=b"", media_type="") for name in known]
-    rows = Rows(samples=asked, answers=[label for _, label in known.values()])
-    right = logged_right(loop.task, rows, [said for said, _ in known.values()], rules_of(loop))
-    return [name for name, was_right in zip(known, right, strict=True) if not was_right]
-
-
 def mark_fixed(loop: Loop, number: int, digest: str) -> int:
     """Move failures that the released model answers correctly to FIXED; how many did in that night.
 
@@ -316,7 +308,8 @@ def mark_fixed(loop: Loop, number: int, digest: str) -> int:
         learned = failures_in(connection, FailureState.TRAINED_ON)
         ids = [failure.sample_id for failure in learned if failure.sample_id in answers]
         said = first_answers(connection, ids)
-    ids = _failed(loop, {name: (said[name], answers[name]) for name in ids if name in said})
+    was_right = right_by_label(loop, {name: (said[name], answers[name]) for name in said})
+    ids = [name for name in ids if not was_right.get(name, True)]
     with loop.ledger.read() as connection:
         samples = load_samples(connection, loop.blobs, ids)
     model = load(loop, digest, loop.project.train.device)

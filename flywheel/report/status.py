@@ -226,7 +226,7 @@ def _to_do(
     if labeling["sent"]:
         return (
             f"{labeling['sent']} labeling tasks were with annotators when last read, the next night "
-            f"reads what came back: {_page(loop, connection)}"
+            f"reads what came back: {labeling_page(loop, connection)}"
         )
     report = report_of_night(connection, newest.number)
     return _rest(loop, report, log)
@@ -279,7 +279,7 @@ def _why_waiting(connection: Connection, number: int) -> str:
     return result.get("note") or "they were chosen after the last upload; the next night sends them"
 
 
-def _page(loop: Loop, connection: Connection) -> str:
+def labeling_page(loop: Loop, connection: Connection) -> str:
     """Return the URL of the newest labeling project in Label Studio."""
     projects = labeling_projects(connection)
     url = loop.project.label_studio_page

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sqlite3
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from multiprocessing import Process
 from pathlib import Path
 from typing import Any
 
 import httpx
+from served import start_server, stop_server
 
-from flywheel.errors import FlywheelError
 from flywheel.ledger import Ledger
 from flywheel.ledger.nights import finished_steps, last_night, skips_of
 from flywheel.project import Project, load_project
@@ -78,7 +75,7 @@ class SmallProject:
 
     directory: Path
     servers: Servers
-    server: subprocess.Popen | None = None
+    server: Process | None = None
     states: list[Any] = field(default_factory=list)
     posted: list[dict] = field(default_factory=list)
 
@@ -97,21 +94,8 @@ class SmallProject:
         return load_project(self.directory)
 
     def serve(self) -> None:
-        """Start the model server as users do, and wait until it answers."""
-        command = [sys.executable, "-m", "flywheel", "serve", str(self.directory)]
-        self.server = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"})
-        deadline = time.monotonic() + 120
-        while not self._answers():
-            assert self.server.poll() is None, "the model server ended by itself"
-            assert time.monotonic() < deadline, "the model server does not answer"
-            time.sleep(0.1)
-
-    def _answers(self) -> bool:
-        try:
-            self.serving()
-        except FlywheelError:
-            return False
-        return True
+        """Start the model server, and wait until it answers."""
+        self.server = start_server(self.directory)
 
     def as_predicted_if_drawn(self) -> Callable[[dict], str]:
         """An answer to labeling tasks: the model's on what was drawn, the opposite on the rest.
@@ -151,8 +135,7 @@ class SmallProject:
 
     def stop_serving(self) -> None:
         if self.server is not None:
-            self.server.kill()
-            self.server.wait()
+            stop_server(self.server)
             self.server = None
 
     def serving(self) -> str | None:

@@ -70,7 +70,14 @@ def production(kind):
             yield Sample.of(text.encode(), "text/plain"), answer
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "text",
+        "command",
+        *(pytest.param(kind, marks=pytest.mark.long) for kind in ("table", "boxes")),
+    ],
+)
 def test_its_first_night_releases_and_the_next_trains_on_labels(started, kind, tmp_path):
     _, project, task = started(kind)
     task = replace(task, start_data=lambda whole=task.start_data: islice(whole(), 60))

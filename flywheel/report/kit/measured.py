@@ -309,7 +309,8 @@ def _note(report: Report, *, has_rows: bool) -> str:
         return "This report has no tier of annotators."
     said = (
         f"The {report.metric} of annotators on the probability share, scored against the labels of "
-        "other annotators."
+        "other annotators. Mistakes of those count against a tier, so it reads lower than each annotator's own "
+        "estimate."
     )
     if not report.people_slices:
         said += " No tier has enough answers for slices yet."

@@ -70,7 +70,8 @@ def anchoring_sheet(quality: Quality) -> Sheet:
         values=(1, 2, 3),
         rows=rows,
         note="In percentage points. Blind samples are drawn at random, so the difference is a causal "
-        "effect. Where it is significantly above quality.max_anchoring, the answer is hidden.",
+        "effect: an interval that holds zero shows none, and below it annotators contradict what they see. Where it "
+        "is significantly above quality.max_anchoring, the answer is hidden.",
     )
 
 
@@ -142,7 +143,7 @@ def cost_sheets(facts: LabelingFacts, currency: str) -> tuple[Sheet, ...]:
             headings=("night", *headings),
             values=(1, 2, 3, 4),
             rows=by_night,
-            note=_trend(facts.trend),
+            note=f"{_trend(facts.trend)} A label whose answers two nights requested counts in both.",
         ),
     )
 

@@ -299,8 +299,8 @@ def _of_test_set(loop: Loop, query: Query, night: int) -> Gallery:
             f"The scores of night {night} are gone or too few. Look at the samples of production instead."
         )
     rows = np.flatnonzero(_chosen(test, query))
-    if query.score:
-        rows = rows[np.argsort(-_values(test, query)[rows], kind="stable")]
+    first_seen = -_values(test, query) if query.score else _trouble(test, query)
+    rows = rows[np.argsort(first_seen[rows], kind="stable")]
     first = query.start or 0
     page = rows[first : first + PAGE].tolist()
     ids = [test.part.ids[row] for row in page]
@@ -315,6 +315,15 @@ def _of_test_set(loop: Loop, query: Query, night: int) -> Gallery:
     )
     more = first + PAGE if first + PAGE < len(rows) else None
     return Gallery(cards=tuple(cards), more=more, total=len(rows), back_to=None)
+
+
+def _trouble(test: TestSet, query: Query) -> Array:
+    """Return (N,) keys: what is wrong with the highest confidence first, then what is right with the lowest."""
+    model = _model(test, query)
+    table = test.part.scores[model]
+    right = test.right(model)
+    sure = table[CONFIDENCE] if CONFIDENCE in table else np.zeros(len(test.part.ids))
+    return np.asarray(sure if right is None else np.where(right, sure, -1 - sure))
 
 
 def _model(test: TestSet, query: Query) -> str:

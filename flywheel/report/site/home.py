@@ -35,7 +35,7 @@ from flywheel.report.overview.sheets import (
 )
 from flywheel.report.site.kept import Kept
 from flywheel.report.site.night import NightPage, progress
-from flywheel.report.status import Status, status
+from flywheel.report.status import Status, labeling_page, status
 
 _NIGHTS = 15
 _HANDOVERS = 20
@@ -73,6 +73,8 @@ class Home:
     """where it was measured: in production, or, while another model answered there too, on the test set"""
     standing: str
     """whether what serves is good enough, in a sentence"""
+    labeling_page: str
+    """where annotators work on what was sent last"""
     num_expert: int
     """samples that wait for the experts"""
 
@@ -88,6 +90,7 @@ def read_home(loop: Loop, before: int | None = None) -> Home:
         reports = {report.night: report for report in reports_of(connection, shown)}
         decisions = decisions_of(connection, shown)
         newest = reports_of(connection, numbers[-_NIGHTS:])[-1:]
+        page = labeling_page(loop, connection)
         experts = count_reviews(connection).get("sent", 0)
     report = newest[0] if newest else None
     measured, where = _measured(report, now.release, starts)
@@ -105,6 +108,7 @@ def read_home(loop: Loop, before: int | None = None) -> Home:
         measured=measured,
         where=where,
         standing=_standing(report, measured),
+        labeling_page=page,
         num_expert=experts,
     )
 

@@ -7,6 +7,7 @@ seconds for as many samples, and draws another map with each of its versions.)
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -16,6 +17,7 @@ import numpy as np
 from flywheel.errors import UserError
 from flywheel.ledger.browse import Seen, cases_of, newest_embeddings
 from flywheel.loop import Loop
+from flywheel.loop.measuring import right_by_label
 from flywheel.records import Array
 from flywheel.report.kit import text
 
@@ -27,8 +29,14 @@ _GRID = (4, 3)
 """parts of the map across and down, for those who draw around nothing"""
 _EDGE = 0.01
 """by which the outer parts reach beyond the outermost samples"""
-KINDS = ("other", "suspect", "chosen", "labeled")
-"""what a point may be, in the order in which they are drawn"""
+KINDS = {
+    "other": "other",
+    "suspect": "suspect",
+    "chosen": "chosen",
+    "right": "labeled, the answer was right",
+    "wrong": "labeled, the answer was wrong",
+}
+"""what a point may be, in words, in the order in which they are drawn"""
 
 
 class Point(NamedTuple):
@@ -50,7 +58,8 @@ class Map:
     """newest first"""
     upto: int
     """place in the log of the newest one: an address with it names the same map later"""
-    counts: dict[str, int]
+    legend: tuple[tuple[str, str, int], ...]
+    """kind, what it is in words, and number of points"""
     held: float
     """0..1, share of the variance that the two axes hold"""
     model_digest: str
@@ -60,7 +69,7 @@ class Map:
     @property
     def drawn(self) -> list[Point]:
         """Return the points in the order in which they are drawn."""
-        return sorted(self.points, key=lambda point: KINDS.index(point.kind))
+        return sorted(self.points, key=lambda point: list(KINDS).index(point.kind))
 
     @property
     def parts(self) -> list[list[tuple[int, str]]]:
@@ -131,16 +140,23 @@ def read_map(loop: Loop, upto: int | None = None) -> Map:
         fault += (
             f"; {_FEWEST} are needed. Send traffic to /predict, or return embeddings in the task."
         )
-        return Map(points=(), upto=0, counts={}, held=0.0, model_digest=digest, fault=fault)
+        return Map(points=(), upto=0, legend=(), held=0.0, model_digest=digest, fault=fault)
+    cases = {key: seen[key].case for key in found}
+    labeled = {
+        key: (case.answer, case.label.answer)
+        for key, case in cases.items()
+        if case.label is not None
+    }
+    right = right_by_label(loop, labeled)
     points = [
-        Point(key, _kind(seen[key]), float(x), float(y), _said(seen[key]))
+        Point(key, _kind(seen[key], right.get(key)), float(x), float(y), _said(seen[key]))
         for key, (x, y) in zip(ids, placed, strict=True)
     ]
-    counts = {kind: sum(point.kind == kind for point in points) for kind in KINDS}
+    counts = Counter(point.kind for point in points)
     return Map(
         points=tuple(points),
         upto=rows[0].place,
-        counts=counts,
+        legend=tuple((kind, words, counts[kind]) for kind, words in KINDS.items()),
         held=held,
         model_digest=digest,
         fault="",
@@ -169,9 +185,9 @@ def _placed(embeddings: Array) -> tuple[Array, float]:
     return (places - low) / span, float(sizes[-2:].clip(0).sum()) / total
 
 
-def _kind(seen: Seen) -> str:
-    if seen.case.label is not None:
-        return "labeled"
+def _kind(seen: Seen, is_right: bool | None) -> str:
+    if is_right is not None:
+        return "right" if is_right else "wrong"
     if seen.case.share is not None:
         return "chosen"
     return "suspect" if seen.case.state is not None else "other"

@@ -8,6 +8,7 @@ after; at the step `die_at` the process ends by SIGKILL.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -27,6 +28,8 @@ from flywheel.annotate import LabelStudioBackend, Sender, order_queue, pull, rec
 from flywheel.errors import BusyError, FlywheelError
 from flywheel.ledger import Ledger
 
+LATE = ("label_studio_sdk.base_client", "label_studio_sdk.label_interface.interface")
+"""what a process imports while it runs, in seconds"""
 DONE, CRASHED, REPORTED, BUSY = 0, 1, 2, 3
 """how a process ends by itself"""
 
@@ -152,6 +155,8 @@ def _fork(order: dict) -> tuple[int, int]:
 def main() -> None:
     """Fork for each order of a line, and wait for all of them."""
     Network(Steps(None)).close()  # what it imports late is imported once
+    for name in LATE:
+        importlib.import_module(name)
     for line in sys.stdin:
         ended = []
         for child, reader in [_fork(order) for order in json.loads(line)]:

@@ -30,7 +30,7 @@ def letters(letters):
     return dataclasses.replace(letters, project=project)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def studio(label_studio) -> LabelStudioBackend:
     return LabelStudioBackend.connect(label_studio.url, label_studio.token)
 
@@ -70,7 +70,7 @@ class Annotators:
         return response.json()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def annotators(label_studio) -> Iterator[Annotators]:
     annotators = Annotators(label_studio.url, label_studio.token)
     yield annotators

@@ -8,12 +8,11 @@ quiet, and each test is a law that must hold of what Label Studio itself has and
 has. The sender does not wait between two tries, so that a slow server meets all of them.
 
     pytest tests/integration/annotate/test_chaos.py -s                  the short form
-    CHAOS=long pytest tests/integration/annotate/test_chaos.py -s       every step; 7 to 10 minutes
+    pytest --long tests/integration/annotate/test_chaos.py -s           every step; 7 to 10 minutes
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -41,9 +40,11 @@ LONG = Scale(fault_rounds=40, kill_stride=1, server_kills=tuple(np.linspace(0.0,
 
 
 @pytest.fixture(scope="module")
-def world(label_studio_template, tmp_path_factory, credentials, free_url) -> Iterator[World]:
+def world(
+    request, label_studio_template, tmp_path_factory, credentials, free_url
+) -> Iterator[World]:
     """All that is left after the storm, once it has become quiet."""
-    scale = LONG if os.environ.get("CHAOS") == "long" else SHORT
+    scale = LONG if request.config.getoption("--long") else SHORT
     rng = np.random.default_rng(SEED)
     state = tmp_path_factory.mktemp("chaos")
     shutil.copytree(label_studio_template, state / "label-studio" / "data")

@@ -120,7 +120,7 @@ def test_a_choice_over_a_recording_is_changed_by_its_key(opened, page):
     ("labeling", "sample", "answer"),
     [
         (choices(html(), ["news", "shop"]), Sample.of(b"<h1>News</h1>", "text/html"), ["news"]),
-        (number(audio(), least=0, most=9), recording(), 3),
+        pytest.param(number(audio(), least=0, most=9), recording(), 3, marks=pytest.mark.long),
         (free_text(image(), lines=2), picture(), "two\nlines"),
         (keypoints(image(), ["eye"]), picture(), [{"label": "eye", "x": 100, "y": 50}]),
         (

@@ -136,7 +136,11 @@ def place(request, shared, tmp_path):
         thread.join()
 
 
-@pytest.mark.parametrize("place", ["upload", "folder", "url"], indirect=True)
+@pytest.mark.parametrize(
+    "place",
+    [pytest.param("upload", marks=pytest.mark.long), "folder", "url"],
+    indirect=True,
+)
 def test_annotators_see_the_picture(place, label_studio, picture, page):
     studio = LabelStudioBackend.connect(label_studio.url, label_studio.token, place)
     project = studio.ensure(f"pictures {uuid.uuid4().hex[:8]}", CONFIG, None)
@@ -199,7 +203,11 @@ def test_every_kind_of_file_is_served_as_it_is_and_as_what_it_is(studio, annotat
     assert annotators.tasks(project.id) == []  # files are not read as tasks
 
 
-@pytest.mark.parametrize("place", ["upload", "folder", "url"], indirect=True)
+@pytest.mark.parametrize(
+    "place",
+    ["upload", *(pytest.param(place, marks=pytest.mark.long) for place in ("folder", "url"))],
+    indirect=True,
+)
 def test_annotators_see_every_kind(place, label_studio, page, tmp_path):
     studio = LabelStudioBackend.connect(label_studio.url, label_studio.token, place)
     project = studio.ensure(f"kinds {uuid.uuid4().hex[:8]}", EVERY_KIND, None)

@@ -29,8 +29,8 @@ pytestmark = pytest.mark.integration
 _ID = r"[0-9a-f]{64}"
 
 
-@pytest.fixture
-def turned(studio, label_studio, annotators, tmp_path):
+@pytest.fixture(scope="module")
+def turned(studio, label_studio, annotators, tmp_path_factory):
     """A project after five nights, whose annotators answer in the real Label Studio."""
     task = dataclasses.replace(toy_task(), scores=classification(SIDES))
     sections = {
@@ -43,7 +43,8 @@ def turned(studio, label_studio, annotators, tmp_path):
         "train": {"steps": 60, "device": "cpu"},
         "metric": {"optimize": "correct"},
     }
-    with open_memory(task, tmp_path, **sections) as memory:
+    folder = tmp_path_factory.mktemp("turned")
+    with open_memory(task, folder, **sections) as memory:
         project = dataclasses.replace(
             memory, loop=dataclasses.replace(memory.loop, labeling=studio)
         )

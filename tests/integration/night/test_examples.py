@@ -71,7 +71,14 @@ def configured(demo: Demo, small: SmallProject) -> None:
     (small.directory / "flywheel.toml").write_text(text + places)
 
 
-@pytest.fixture(scope="module", params=DEMOS)
+_SHORT = ("messages", "shapes", "tumours")
+"""text, pictures and rows; the others train or render for longer"""
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=() if name in _SHORT else pytest.mark.long) for name in DEMOS],
+)
 def story(request, servers, label_studio, new_project) -> Story:
     """The first model, a day of production, a night that asks, answers, and a night that learns."""
     demo, rng = find_demo(request.param), np.random.default_rng(0)

@@ -61,11 +61,10 @@ TALLIES = {
 POINTS = killable.points()
 BETWEEN = [point for point in POINTS if point.endswith("stored")]
 """the test of whole steps has these"""
-ALONE = [
-    *("route: pushed", "ingest: pulled", "retrain: weights"),
-    *("release: swapped", "release: pointer", "finish"),
-]
+ALONE = ["route: pushed", "release: swapped"]
 """the dangerous ones get a night of their own"""
+ALSO_ALONE = ["ingest: pulled", "retrain: weights", "release: pointer", "finish"]
+"""they do so in the long form, too"""
 OTHERS = [point for point in POINTS if point not in {*BETWEEN, *ALONE}]
 
 
@@ -166,7 +165,9 @@ def test_the_undisturbed_night_has_something_to_do_in_every_step(undisturbed):
     assert steps["release"]["release_number"] == 2
 
 
-@pytest.mark.parametrize("point", ALONE)
+@pytest.mark.parametrize(
+    "point", [*ALONE, *(pytest.param(point, marks=pytest.mark.long) for point in ALSO_ALONE)]
+)
 def test_killed_once_and_run_again_a_night_comes_to_the_same_end(
     point, undisturbed, back, run_night, annotators
 ):

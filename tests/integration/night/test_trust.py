@@ -98,7 +98,7 @@ def _answer_all(
             toy.backend.answer(number, *toy.loop.task.labeling.result(side, sample), by=who)
 
 
-@pytest.mark.parametrize("is_sly", [False, True])
+@pytest.mark.parametrize("is_sly", [pytest.param(False, marks=pytest.mark.long), True])
 def test_an_annotator_who_is_always_wrong_gets_no_worse_model_promoted(is_sly):
     assert run(0, 12, is_wrong=True, is_sly=is_sly).worse == []
 

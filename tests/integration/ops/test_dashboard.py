@@ -8,20 +8,16 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import httpx
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 from prefect.client.orchestration import get_client
+from served import serving
 
 from flows.nightly import nightly
-from flywheel.errors import FlywheelError
 from flywheel.loop.steps import STEPS
-from flywheel.serve import ModelServer
 from flywheel.task import load_function
 
 pytestmark = pytest.mark.integration
@@ -63,24 +59,8 @@ def directory(tmp_path_factory, prefect_server, label_studio, free_url):
     with pytest.MonkeyPatch.context() as env:
         env.setenv("LABEL_STUDIO_API_KEY", label_studio.token)
         env.setenv("OMP_NUM_THREADS", "1")
-        server = subprocess.Popen([sys.executable, "-m", "flywheel", "serve", str(folder)])
-        try:
-            _wait(ModelServer(url), server)
+        with serving(folder):
             yield folder, url
-        finally:
-            server.kill()
-            server.wait()
-
-
-def _wait(server, process):
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            return server.served()
-        except FlywheelError:
-            assert process.poll() is None, "the model server ended by itself"
-            assert time.monotonic() < deadline, "the model server does not answer"
-            time.sleep(0.2)
 
 
 @pytest.fixture(scope="module")

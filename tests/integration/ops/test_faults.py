@@ -19,11 +19,11 @@ from pathlib import Path
 
 import pytest
 from asking import wait_for
+from served import start_server, stop_server
 from sqlalchemy import create_engine, text
 
 import flows.nightly
 from flows.helpers.steps import RETRY_SECONDS
-from flywheel.errors import FlywheelError
 from flywheel.ledger.nights import finished_steps, last_night
 from flywheel.ledger.releases import release_history
 from flywheel.loop import Beginning, Slot, begin_night, open_loop
@@ -84,8 +84,7 @@ def make(tmp_path_factory, free_url):
         places |= {"port": free_url().rpartition(":")[2], "nobody": free_url(), "prefect": prefect}
         text = SETTINGS.format(name=name, steps=steps, **places)
         (folder / "flywheel.toml").write_text(text)
-        started.append(subprocess.Popen([sys.executable, "-m", "flywheel", "serve", str(folder)]))
-        wait_for(lambda: answers(f"http://127.0.0.1:{places['port']}"))
+        started.append(start_server(folder))
         return folder
 
     with pytest.MonkeyPatch.context() as env:
@@ -93,16 +92,7 @@ def make(tmp_path_factory, free_url):
         env.setenv("OMP_NUM_THREADS", "1")
         yield project
         for server in started:
-            server.kill()
-            server.wait()
-
-
-def answers(url):
-    try:
-        ModelServer(url).digest()
-    except FlywheelError:
-        return False
-    return True
+            stop_server(server)
 
 
 @contextmanager
@@ -284,7 +274,7 @@ def test_a_full_disk_ends_a_night_in_one_line_and_loses_nothing(make, prefect_se
     assert facts(directory) == ENDED
 
 
-@pytest.mark.parametrize("jump", [-DAY, DAY])
+@pytest.mark.parametrize("jump", [-DAY, pytest.param(DAY, marks=pytest.mark.long)])
 def test_a_clock_that_jumps_in_mid_night_costs_no_night(make, prefect_server, jump):
     directory, clock = make(f"jumped{jump.days}", prefect_server), Clock()
     with open_loop(directory, clock) as loop:

@@ -20,6 +20,7 @@ import httpx
 import pytest
 from asking import post
 from prefect.client.orchestration import get_client
+from served import serving
 
 import flows.label_hard_cases
 import flows.nightly
@@ -28,7 +29,6 @@ import flows.rescore
 import flows.roll_back
 from flows.evaluate import evaluate
 from flows.retrain import retrain
-from flywheel.errors import FlywheelError
 from flywheel.ledger.judged import last_approval
 from flywheel.ledger.nights import finished_steps
 from flywheel.ledger.releases import add_checkpoint, get_checkpoint, release_history
@@ -92,13 +92,8 @@ def directory(tmp_path_factory, prefect_server, free_url):
     with pytest.MonkeyPatch.context() as env:
         env.setenv("LABEL_STUDIO_API_KEY", "nobody asks for it")
         env.setenv("OMP_NUM_THREADS", "1")
-        server = subprocess.Popen([sys.executable, "-m", "flywheel", "serve", str(folder)])
-        try:
-            wait_until_it_answers(ModelServer(f"http://127.0.0.1:{port}"), server)
+        with serving(folder):
             yield folder
-        finally:
-            server.kill()
-            server.wait()
 
 
 @pytest.fixture(scope="module")
@@ -131,17 +126,6 @@ def second_release(directory, approved):
         with loop.ledger.begin() as connection:
             add_checkpoint(connection, replace(record, digest=digest))
         return first, release_checked(loop, digest, "by hand", None)
-
-
-def wait_until_it_answers(server, process):
-    end = time.monotonic() + 60
-    while True:
-        assert process.poll() is None, "the model server ended by itself"
-        assert time.monotonic() < end, "the model server does not answer"
-        try:
-            return server.digest()
-        except FlywheelError:
-            time.sleep(0.1)
 
 
 def in_a_new_process(directory, answer):

@@ -13,9 +13,9 @@ from flows.helpers.events import (
     ANNOTATIONS_WAITING,
     HARD_SAMPLES_WAITING,
     RELEASE_OVERDUE,
-    annotations_event,
+    annotations_wait,
     emit,
-    hard_samples_event,
+    hard_samples_wait,
 )
 from flywheel.loop import begin_night
 from flywheel.loop.steps import DEPLOY
@@ -66,7 +66,7 @@ def posted():
 
 
 def test_the_event_names_its_project_and_how_many_samples_wait(emitted):
-    hard_samples_event("digits")(50)
+    hard_samples_wait("digits", 50)
     [event] = emitted()
     assert event.event == HARD_SAMPLES_WAITING
     assert event.resource.id == "flywheel.project.digits"
@@ -74,13 +74,13 @@ def test_the_event_names_its_project_and_how_many_samples_wait(emitted):
 
 
 def test_projects_have_events_of_their_own(emitted):
-    hard_samples_event("digits")(1)
-    hard_samples_event("pose")(1)
+    hard_samples_wait("digits", 1)
+    hard_samples_wait("pose", 1)
     assert len({event.resource.id for event in emitted()}) == 2
 
 
 def test_prefect_has_the_event_of_annotations_when_the_call_returns(posted):
-    annotations_event("digits")(3)
+    annotations_wait("digits", 3)
     [(path, [event])] = posted
     assert (path, event["event"]) == ("/api/events", ANNOTATIONS_WAITING)
     assert event["resource"] == {"prefect.resource.id": "flywheel.project.digits"}
@@ -92,7 +92,7 @@ def test_an_event_of_annotations_that_prefect_does_not_take_is_reported_to_the_c
         temporary_settings({PREFECT_API_URL: "http://127.0.0.1:1/api"}),
         pytest.raises(httpx.ConnectError),
     ):
-        annotations_event("digits")(3)
+        annotations_wait("digits", 3)
 
 
 def test_a_release_that_the_users_own_server_does_not_take_is_overdue_once_it_is_late(

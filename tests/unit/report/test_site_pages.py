@@ -235,7 +235,9 @@ def test_the_map_places_every_sample_of_the_newest_model_and_leads_to_it(client,
     page = client.get("/pages/map").text
     newest = {row.sample_id for row in rows if row.model_digest == rows[0].model_digest}
     assert set(ids_on(page)) == newest
-    counts = re.findall(r"(other|suspect|chosen|labeled): (\d+)", page)
+    counts = re.findall(
+        r"> (other|suspect|chosen|labeled, the answer was (?:right|wrong)): (\d+)", page
+    )
     assert sum(int(number) for _, number in counts) == len(newest)
     places = re.findall(r'cx="([\d.]+)" cy="([\d.]+)" r="[45]"', page.partition('class="map"')[2])
     xs, ys = (np.array(column, dtype=float) for column in zip(*places, strict=True))
