@@ -17,9 +17,11 @@ from worlds.pages import client_of, walk
 from flywheel.ledger import Ledger, browse
 from flywheel.ledger.engine import add_rename
 from flywheel.ledger.failures import count_moved
+from flywheel.ledger.judged import report_of_night
 from flywheel.ledger.tables import annotations, failures, payloads
 from flywheel.ledger.windows import move_watermark
 from flywheel.records import Answer, FailureState, Media, Sample
+from flywheel.report.site.gallery import read_test_set
 from flywheel.report.site.query import Query, read_query
 from flywheel.task import Labeling
 from flywheel.testing import LedgerBuilder, draw_points, open_memory, toy_task
@@ -135,6 +137,19 @@ def test_fixed_broken_both_and_neither_make_up_the_test_set(client):
     names = ("fixed", "broken", "neither", "both")
     parts = [walk(client, f"/pages/samples?test=4&change={name}") for name in names]
     assert sorted(chain(*parts)) == sorted(walk(client, "/pages/samples?test=4"))
+
+
+def test_of_a_test_set_what_was_wrong_with_most_confidence_comes_first(client, turned):
+    with turned.ledger.read() as connection:
+        test = read_test_set(turned, report_of_night(connection, 4))
+    right, sure = test.right("candidate"), test.part.scores["candidate"]["confidence"]
+    rows = dict(zip(test.part.ids, zip(right.tolist(), sure.tolist(), strict=True), strict=True))
+    shown = [rows[key] for key in walk(client, "/pages/samples?test=4")]
+    wrong = [confidence for is_right, confidence in shown if not is_right]
+    assert 0 < len(wrong) < len(shown)
+    assert [is_right for is_right, _ in shown] == sorted(is_right for is_right, _ in shown)
+    assert wrong == sorted(wrong, reverse=True)
+    assert "wrong with the highest confidence first" in client.get("/pages/samples?test=4").text
 
 
 def test_an_address_says_the_query_and_nothing_else():

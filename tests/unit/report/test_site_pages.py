@@ -13,6 +13,7 @@ from worlds.colors import HOSTILE
 from worlds.pages import SECTIONS, client_of, ids_on, walk
 
 from flywheel.evaluate.book import Part, pack_book
+from flywheel.ledger.annotations import newest_labels
 from flywheel.ledger.failures import count_failures
 from flywheel.ledger.releases import current_release, get_handover, keep_handover, open_handover
 from flywheel.ledger.rollouts import Rollout, Stage, begin_rollout
@@ -239,6 +240,14 @@ def test_the_map_places_every_sample_of_the_newest_model_and_leads_to_it(client,
         r"> (other|suspect|chosen|labeled, the answer was (?:right|wrong)): (\d+)", page
     )
     assert sum(int(number) for _, number in counts) == len(newest)
+    with turned.ledger.read() as connection:
+        labels = newest_labels(connection, sorted(newest))
+    said = {row.sample_id: row.answer for row in reversed(rows)}
+    are_right = [label.answer == said[key] for key, label in labels.items()]
+    assert {True, False} == set(are_right)
+    for kind in ("right", "wrong"):
+        known = dict(counts)[f"labeled, the answer was {kind}"]
+        assert int(known) == are_right.count(kind == "right")
     places = re.findall(r'cx="([\d.]+)" cy="([\d.]+)" r="[45]"', page.partition('class="map"')[2])
     xs, ys = (np.array(column, dtype=float) for column in zip(*places, strict=True))
     assert (xs.min(), xs.max(), ys.min(), ys.max()) == (10, 890, 10, 590)
