@@ -47,12 +47,12 @@ demo-tumours:  ## run the tumours demo: rows of a table, scikit-learn, four nigh
 down:  ## stop the demos' servers
 	@for name in digits details messages pose shapes tumours; do if test -d demo/$$name; then $(BIN)/flywheel demo $$name --down; fi; done
 
-# The files that take longest come first, else one core would end with them alone. What failed while four
+# The files that take longest come first, else one core would end with them alone. What failed while three
 # sets of servers shared two cores is run once more, by itself: a server on SQLite drops an event now and then.
-test:  ## check, then run every test with real servers
+test:  ## check, then run every test with real servers; LONG=1: also in their long forms
 	@$(MAKE) --no-print-directory -j 2 check .venv-label-studio/.stamp
-	@$(BIN)/pytest -q -n 4 --no-loadscope-reorder tests || \
-		{ test $$? -eq 1 && $(BIN)/pytest -q --last-failed tests; }
+	@$(BIN)/pytest -q -n 3 --no-loadscope-reorder $(LONG:%=--long) tests || \
+		{ test $$? -eq 1 && $(BIN)/pytest -q --last-failed $(LONG:%=--long) tests; }
 
 check: .venv/.stamp  ## format, lint, types and size
 	@$(BIN)/ruff format --check .
