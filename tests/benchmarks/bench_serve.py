@@ -3,9 +3,11 @@
 Run it from the repository: `python tests/benchmarks/bench_serve.py [seconds for each cell]`. Servers
 and client are processes of their own; rounds go through the servers in turn, so that a busy machine
 slows all alike. The ratios carry over to other machines, the rest does not: `ratio` is the median of
-the rounds' ratios to the server without a log, `of bests` that of the least disturbed round of each. LitServe (another model
-server, same model, batch size and workers, no log) is measured where BENCH_LITSERVE names a Python
-that has it: `python -m venv V; V/bin/pip install litserve`, and torch beside it.
+the rounds' ratios to the server without a log, `of bests` that of the least disturbed round of each.
+PostgreSQL, whose commits wait for the disk, holds the ledger of one of ours where it is installed.
+LitServe and BentoML (other model servers, same model, batch size and workers, no log) are measured
+where BENCH_PEERS names a Python that has one: `python -m venv V; V/bin/pip install litserve bentoml`,
+and torch beside them.
 """
 
 # It prints for people, and its client processes must not load torch.
@@ -33,14 +35,19 @@ from typing import NamedTuple
 import httpx
 import psutil
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "integration"))
+import postgres  # of the tests
+
 ROOT = Path(__file__).parents[2]
 TOYS = ROOT / "tests" / "toys"
 CONCURRENCY = (1, 16, 64)
 ROUNDS = 6
 MAX_BATCH = 64
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-PLAIN, DURABLE, LITSERVE = "no log", "durable", "LitServe"
-PEER = os.environ.get("BENCH_LITSERVE", "")
+PLAIN, DURABLE, POSTGRES = "no log", "durable", "PostgreSQL"
+PEERS = {"LitServe": "/health", "BentoML": "/readyz"}
+"""each with where it says that it is healthy"""
+PEER_PYTHON = os.environ.get("BENCH_PEERS", "")
 
 
 class Cell(NamedTuple):
@@ -57,26 +64,45 @@ class Cell(NamedTuple):
 def main() -> None:
     """Measure and print the table."""
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 5.0
-    names = [PLAIN, DURABLE, *([LITSERVE] if PEER else [])]
-    if not PEER:
-        print("LitServe is left out: BENCH_LITSERVE names no Python that has it.")
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        ledgers = {PLAIN: "", DURABLE: ""}
+        if programs := postgres.find_programs():
+            running = stack.enter_context(postgres.run_postgres(programs, is_durable=True))
+            ledgers[POSTGRES] = postgres.new_database(running, "bench")
+        names = [*ledgers, *_peers()]
         servers = {
-            name: stack.enter_context(_server(Path(folder) / name.replace(" ", "-"), name))
+            name: stack.enter_context(
+                _server(Path(folder) / name.replace(" ", "-"), name, ledgers.get(name, ""))
+            )
             for name in names
         }
         print(
-            f"{'callers':>7} {'server':>9} {'/s':>7} {'p50 ms':>7} {'p99 ms':>7} "
+            f"{'callers':>7} {'server':>10} {'/s':>7} {'p50 ms':>7} {'p99 ms':>7} "
             f"{'CPU s/1000':>10} {'RSS MB':>7} {'ratio':>6} {'of bests':>9}"
         )
         for callers in CONCURRENCY:
             cells: dict[str, list[Cell]] = {name: [] for name in names}
             for round_number in range(ROUNDS):
                 for name in names if round_number % 2 else reversed(names):
-                    cells[name].append(_measured(*servers[name], callers, seconds / ROUNDS))
+                    cells[name].append(_measured(name, servers[name], callers, seconds / ROUNDS))
             for name in names:
                 _print_row(callers, name, cells, servers[name][1])
             print(f"{'':>7} one wait for this disk: {_wait_ms(Path(folder)):.2f} ms")
+
+
+def _peers() -> list[str]:
+    """The other servers that are installed; the others are named as left out."""
+    script = (
+        "import importlib.util; print(*filter(importlib.util.find_spec, ['litserve', 'bentoml']))"
+    )
+    found = ""
+    if PEER_PYTHON:
+        asked = [PEER_PYTHON, "-c", script]
+        found = subprocess.run(asked, check=True, stdout=subprocess.PIPE, text=True).stdout
+    known = [name for name in PEERS if name.lower() in found.split()]
+    for name in [name for name in PEERS if name not in known]:
+        print(f"{name} is left out: BENCH_PEERS names no Python that has it.")
+    return known
 
 
 def _print_row(
@@ -87,7 +113,7 @@ def _print_row(
     rate, p50, p99, cpu = (statistics.median(column) for column in zip(*found, strict=True))
     best = max(cell.rate for cell in found) / max(cell.rate for cell in cells[PLAIN])
     print(
-        f"{callers:>7} {name:>9} {rate:>7.0f} {p50:>7.2f} {p99:>7.2f} {cpu:>10.3f} "
+        f"{callers:>7} {name:>10} {rate:>7.0f} {p50:>7.2f} {p99:>7.2f} {cpu:>10.3f} "
         f"{_memory(process) / 1e6:>7.0f} {statistics.median(ratios):>6.2f} {best:>9.2f}"
     )
 
@@ -105,20 +131,23 @@ def _wait_ms(folder: Path) -> float:
 
 
 @contextlib.contextmanager
-def _server(folder: Path, name: str) -> Iterator[tuple[str, psutil.Process]]:
+def _server(folder: Path, name: str, ledger: str) -> Iterator[tuple[str, psutil.Process]]:
     folder.mkdir()
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     text = f'[project]\nname = "bench"\ntask = "pair_task:task"\n[serve]\nport = {port}\n'
     text += f"max_batch = {MAX_BATCH}\n[train]\ndevice = 'cpu'\n"
+    if ledger:
+        text += f'[storage]\nledger = "{ledger}"\n'
     (folder / "flywheel.toml").write_text(text)
     command = [sys.executable, str(Path(__file__)), "--serve", str(folder), name]
-    if name == LITSERVE:
-        command = [PEER, str(Path(__file__).with_name("serve_peer.py")), str(port), str(MAX_BATCH)]
+    if name in PEERS:
+        script = str(Path(__file__).with_name("serve_peer.py"))
+        command = [PEER_PYTHON, script, name, str(port), str(MAX_BATCH)]
     process = subprocess.Popen(command, cwd=folder)
     try:
         url = f"http://127.0.0.1:{port}"
-        _wait_for(url, process)
+        _wait_for(url + PEERS.get(name, "/health"), process)
         yield url, psutil.Process(process.pid)
     finally:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -142,20 +171,20 @@ def _cpu(process: psutil.Process) -> float:
 def _wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
     while process.poll() is None:
         with contextlib.suppress(httpx.TransportError):
-            if httpx.get(f"{url}/health", timeout=5).is_success:
+            if httpx.get(url, timeout=5).is_success:
                 return
         time.sleep(0.1)
     raise SystemExit("the server ended by itself; its message is above")
 
 
-def _measured(url: str, process: psutil.Process, callers: int, seconds: float) -> Cell:
+def _measured(name: str, server: tuple[str, psutil.Process], callers: int, seconds: float) -> Cell:
     """One round against one server, from a client process of its own."""
-    peer = str(int("--serve" not in process.cmdline()))
-    command = [sys.executable, str(Path(__file__)), "--send", url, str(callers), str(seconds), peer]
+    url, process = server
+    command = [sys.executable, str(Path(__file__)), "--send", url, str(callers), str(seconds), name]
     before = _cpu(process)
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     number, elapsed, p50, p99 = json.loads(done.stdout)
-    if peer == "0":
+    if name not in PEERS:
         _wait_for_rest(process)
     return Cell(number / elapsed, p50, p99, (_cpu(process) - before) / number * 1e3)
 
@@ -171,8 +200,8 @@ def _wait_for_rest(process: psutil.Process) -> None:
 class _Caller(asyncio.Protocol):
     """One connection that asks again as soon as it has its answer; httpx would be slower than a server."""
 
-    def __init__(self, end: float, waits: list[float], *, is_json: bool) -> None:
-        self._end, self._waits, self._is_json = end, waits, is_json
+    def __init__(self, end: float, waits: list[float], name: str) -> None:
+        self._end, self._waits, self._name = end, waits, name
         self.done = asyncio.get_running_loop().create_future()
         self._data = b""
 
@@ -182,8 +211,10 @@ class _Caller(asyncio.Protocol):
 
     def _ask(self) -> None:
         value = struct.unpack("<f", os.urandom(3) + b"\x3f")[0]  # a new sample each
-        if self._is_json:
-            body, kind = json.dumps({"pair": [value, 0.9]}).encode(), b"application/json"
+        if self._name in PEERS:
+            pair = [value, 0.9]
+            asked = {"pair": [pair] if self._name == "BentoML" else pair}
+            body, kind = json.dumps(asked).encode(), b"application/json"
         else:
             body, kind = struct.pack("<2f", value, 0.9), b"application/x-pair"
         self._start = time.perf_counter()
@@ -209,14 +240,14 @@ class _Caller(asyncio.Protocol):
             self.done.set_result(None)
 
 
-async def _send(url: str, callers: int, seconds: float, *, is_json: bool) -> None:
+async def _send(url: str, callers: int, seconds: float, name: str) -> None:
     """The client process: as many connections as callers."""
     loop, waits = asyncio.get_running_loop(), list[float]()
     start = time.perf_counter()
     address = httpx.URL(url)
     made = [
         await loop.create_connection(
-            lambda: _Caller(start + seconds, waits, is_json=is_json),
+            lambda: _Caller(start + seconds, waits, name),
             address.host,
             address.port or 80,
         )
@@ -261,7 +292,7 @@ def _serve(folder: Path, mode: str) -> None:
         connection.execute(insert(checkpoints), {"digest": digest, "record": {}, "created_at": NOW})
         row = {"number": 1, "checkpoint_digest": digest, "reason": "benchmark", "created_at": NOW}
         connection.execute(insert(releases), row)
-    if mode != DURABLE:
+    if mode == PLAIN:
         host.PredictionLog = _NoLog
     app = create_app(project, task, ledger, blobs)
     uvicorn.run(app, port=project.serve.port, access_log=False, log_level="warning")
@@ -271,10 +302,7 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--serve"]:
         _serve(Path(sys.argv[2]), sys.argv[3])
     elif sys.argv[1:2] == ["--send"]:
-        uvloop = import_module("uvloop")  # comes with LitServe
-
-        uvloop.run(
-            _send(sys.argv[2], int(sys.argv[3]), float(sys.argv[4]), is_json=sys.argv[5] == "1")
-        )
+        uvloop = import_module("uvloop")  # comes with uvicorn's extras
+        uvloop.run(_send(sys.argv[2], int(sys.argv[3]), float(sys.argv[4]), sys.argv[5]))
     else:
         main()

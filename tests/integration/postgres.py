@@ -46,8 +46,8 @@ def find_programs() -> Path | None:
 
 
 @contextlib.contextmanager
-def run_postgres(programs: Path) -> Iterator[PostgresServer]:
-    """Run it on a free port, with a folder that goes with it."""
+def run_postgres(programs: Path, *, is_durable: bool = False) -> Iterator[PostgresServer]:
+    """Run it on a free port, with a folder that goes with it; by default no commit waits for the disk."""
     # PostgreSQL refuses to run as root; then it runs as its own user.
     owner = {"user": "postgres", "group": "postgres"} if os.getuid() == 0 else {}
     with tempfile.TemporaryDirectory() as folder, socket.socket() as probe:
@@ -58,7 +58,8 @@ def run_postgres(programs: Path) -> Iterator[PostgresServer]:
             shutil.chown(folder, "postgres", "postgres")
         init = [programs / "initdb", "-D", f"{folder}/data", "-U", "postgres", "-A", "trust", "-N"]
         subprocess.run(init, check=True, capture_output=True, cwd=folder, **owner)
-        start = [programs / "postgres", "-D", f"{folder}/data", "-k", folder, "-p", str(port), "-F"]
+        start = [programs / "postgres", "-D", f"{folder}/data", "-k", folder, "-p", str(port)]
+        start += [] if is_durable else ["-F"]
         with Path(folder, "log").open("w") as log:
             process = subprocess.Popen(
                 [*start, "-h", "127.0.0.1"], stdout=log, stderr=log, cwd=folder, **owner
