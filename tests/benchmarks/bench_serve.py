@@ -45,8 +45,11 @@ ROUNDS = 6
 MAX_BATCH = 64
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 PLAIN, DURABLE, POSTGRES = "no log", "durable", "PostgreSQL"
-PEERS = {"LitServe": "/health", "BentoML": "/readyz"}
-"""each with where it says that it is healthy"""
+PEERS = {
+    "LitServe": ("serve_litserve.py", "/health"),
+    "BentoML": ("serve_bento.py", "/readyz"),
+}
+"""each with its program, and where it says that it is healthy"""
 PEER_PYTHON = os.environ.get("BENCH_PEERS", "")
 
 
@@ -142,12 +145,12 @@ def _server(folder: Path, name: str, ledger: str) -> Iterator[tuple[str, psutil.
     (folder / "flywheel.toml").write_text(text)
     command = [sys.executable, str(Path(__file__)), "--serve", str(folder), name]
     if name in PEERS:
-        script = str(Path(__file__).with_name("serve_peer.py"))
-        command = [PEER_PYTHON, script, name, str(port), str(MAX_BATCH)]
+        script = Path(__file__).with_name(PEERS[name][0])
+        command = [PEER_PYTHON, str(script), str(port), str(MAX_BATCH)]
     process = subprocess.Popen(command, cwd=folder)
     try:
         url = f"http://127.0.0.1:{port}"
-        _wait_for(url + PEERS.get(name, "/health"), process)
+        _wait_for(url + (PEERS[name][1] if name in PEERS else "/health"), process)
         yield url, psutil.Process(process.pid)
     finally:
         with contextlib.suppress(psutil.NoSuchProcess):
