@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -38,6 +39,7 @@ from flywheel.trainers import CommandTrainer, SklearnTrainer, Trainer, text_of
 _SIDE_PIXELS = 32
 _FEW = 20
 """rows, of which each may be a class of its own"""
+_NAMED = re.compile(r"\bsample ([0-9a-f]{12})\b")
 _TEST_SHARE = 5
 """of data without a split, one row in so many is held out"""
 
@@ -84,6 +86,17 @@ def how_data_are_read(project: Project) -> Iterator[str]:
             f"{ready.data}: {len(disputed):,} samples stand there with answers that differ and are left "
             f"out, as {first}"
         )
+
+
+def where_samples_stand(project: Project, said: str) -> Iterator[str]:
+    """Yield the place in the data of [task] of each sample that a text names by its digest."""
+    named = set(_NAMED.findall(said))
+    if project.task is None or not named:
+        return
+    for row in _rows(project.directory, project.task):
+        if (digest := row.sample.id[:12]) in named:
+            named.remove(digest)
+            yield f"sample {digest} is {row.place}"
 
 
 def _open(directory: Path, ready: Ready) -> LabelFile:

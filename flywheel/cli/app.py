@@ -173,7 +173,7 @@ def check(directory: Folder = HERE) -> None:
     from flywheel.loop.labels import check_labels
     from flywheel.model import cpu_threads
     from flywheel.project import load_project
-    from flywheel.ready import how_data_are_read
+    from flywheel.ready import how_data_are_read, where_samples_stand
     from flywheel.task import load_task
     from flywheel.upkeep.servers import model
 
@@ -186,6 +186,8 @@ def check(directory: Folder = HERE) -> None:
         broken = check_task(task, np.random.default_rng(project.project.seed), source)
     for law in broken:
         console.print(f"[red]✗[/] {law.law}: {escape(law.why)}", highlight=False, soft_wrap=True)
+    for line in where_samples_stand(project, " ".join(law.why for law in broken)):
+        console.say(line)
     if broken:
         raise typer.Exit(2)
     check_metric(project, task)

@@ -1,6 +1,7 @@
 """What `flywheel init` writes for each kind of data, question and trainer runs as it is, night after night."""
 
 import json
+import re
 import sys
 from dataclasses import replace
 from itertools import islice
@@ -15,7 +16,7 @@ from flywheel.cli.starter import USUAL, find_kind, write_plain, write_starter
 from flywheel.errors import PayloadError, SettingsError, TaskError, UserError
 from flywheel.examples.messages.task import write_message
 from flywheel.project import load_project
-from flywheel.ready import how_data_are_read
+from flywheel.ready import how_data_are_read, where_samples_stand
 from flywheel.records import Sample
 from flywheel.task import load_task
 from flywheel.testing import open_memory
@@ -130,6 +131,15 @@ def plain(tmp_path):
         return load_task(load_project(path.parent).project.task, path.parent)
 
     return make
+
+
+def test_a_sample_that_a_message_names_by_its_digest_is_found_in_the_data(plain, tmp_path):
+    sample = next(iter(plain().start_data())).sample
+    project = load_project(tmp_path / "project")
+    said = f"sample {sample.id[:12]}: what; sample {'0' * 12}: else; {sample.id[:12]}"
+    [line] = where_samples_stand(project, said)
+    assert re.fullmatch(rf"sample {sample.id[:12]} is .*/tickets\.csv line 2", line)
+    assert list(where_samples_stand(project, "nothing is named")) == []
 
 
 def test_rows_that_contradict_each_other_are_left_out_and_named(plain, tmp_path):
