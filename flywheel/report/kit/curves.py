@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flywheel.decide.curve import Outlook
 
@@ -27,7 +27,7 @@ class CostCurve:
     points: tuple[tuple[float, Outlook], ...]
     """level and cost, the cheapest first; infinity: out of reach"""
     required: float | None
-    """level that the product needs"""
+    """level that the product needs; None: there is none, or none that the axis reaches"""
 
     @property
     def reached(self) -> list[tuple[float, Outlook]]:
@@ -69,5 +69,8 @@ def cost_curve(
     """Return the curve; None where no level is in reach, or all are the same."""
     if len({level for level, _ in points}) < len(points):
         return None
-    curve = CostCurve(levels=levels, unit=unit, points=tuple(points), required=required)
-    return curve if curve.reached else None
+    curve = CostCurve(levels=levels, unit=unit, points=tuple(points), required=None)
+    if not curve.reached:
+        return None
+    is_drawn = required is not None and 0 <= curve.right(required) <= 1
+    return replace(curve, required=required) if is_drawn else curve

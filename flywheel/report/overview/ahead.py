@@ -62,7 +62,8 @@ def ahead_sheet(found: Assessment) -> Sheet:
 
 def steps_sheet(found: Assessment) -> Sheet:
     """Return the table of what accuracy costs, which rises steeply."""
-    required = _required(found)
+    curve = _costs(found)
+    is_required = curve is not None and curve.required is not None
     rows = [
         (
             text.number(value),
@@ -78,8 +79,8 @@ def steps_sheet(found: Assessment) -> Sheet:
         rows=tuple(rows),
         values=(1, 2),
         caption="What each level is expected to cost further, with its 80 % band, which is cut where it leaves "
-        f"the drawing; never: out of reach with this model.{' Red: the requirement.' if required is not None else ''}",
-        curve=_costs(found, required),
+        f"the drawing; never: out of reach with this model.{' Red: the requirement.' if is_required else ''}",
+        curve=curve,
         note="Levels that leave 3/4, 1/2, 1/4 and 1/10 of the loss that is expected with the labels of now. A "
         "product that needs less costs less: see abstention"
         if rows
@@ -87,15 +88,8 @@ def steps_sheet(found: Assessment) -> Sheet:
     )
 
 
-def _required(found: Assessment) -> float | None:
-    """Return the requirement of the metric; None: there is none, or it is not among the levels."""
-    levels = [level for level, _ in found.steps]
+def _costs(found: Assessment) -> CostCurve | None:
     required = next((one.bound for one in found.goals if one.formula == found.metric), None)
-    is_drawn = required is not None and levels and min(levels) <= required <= max(levels)
-    return required if is_drawn else None
-
-
-def _costs(found: Assessment, required: float | None) -> CostCurve | None:
     if found.price is None or found.price.value <= 0:
         return cost_curve(found.metric, "labels", found.steps, required)
     costs = [(level, spent(found.price, labels)) for level, labels in found.steps]

@@ -92,9 +92,12 @@ def test_a_metric_that_falls_is_drawn_with_what_is_harder_to_the_right():
     assert places(curve)["required"] == pytest.approx(1.9, abs=1e-3)
 
 
-def test_a_requirement_that_is_far_from_all_levels_is_not_marked(assessed):
-    curve = steps_sheet(assessed).curve
-    assert places(dataclasses.replace(curve, required=0.1))["required"] is None
+def test_a_requirement_that_is_far_from_all_levels_is_neither_marked_nor_named(assessed):
+    assert "Red: the requirement" in steps_sheet(assessed).caption
+    goals = tuple(dataclasses.replace(goal, bound=0.1) for goal in assessed.goals)
+    sheet = steps_sheet(dataclasses.replace(assessed, goals=goals))
+    assert places(sheet.curve)["required"] is None
+    assert "Red: the requirement" not in sheet.caption
 
 
 def test_without_a_price_it_is_labels(assessed):
