@@ -19,8 +19,8 @@ ROOT = Path(__file__).parents[1]
 PARTS = ("flywheel", "flows")
 
 BUDGET = {
-    "lines of code": 50_776,
-    "lines of docstrings": 11_496,
+    "lines of code": 50_778,
+    "lines of docstrings": 11_497,
     "files": 384,
     "settings": 120,
     "commands": 38,

@@ -312,26 +312,26 @@ def _context(task: Task, data: EvaluationData, contest: Contest, note: str) -> C
     )
 
 
-def answered_right(task: Task, model: Model, rows: Rows, rules: Rules) -> list[bool]:
-    """Whether the model's answer to each row is not a failure; all False when failure is undefined."""
+def answered_right(task: Task, model: Model, rows: Rows, rules: Rules) -> list[bool] | None:
+    """Whether the model's answer to each row is not a failure; None where nothing defines one."""
     if not rows.samples:
         return []
     return _are_right(score_entrants(task, rows, {"model": model}, {})["model"], rules)
 
 
-def logged_right(task: Task, rows: Rows, answers: Sequence[Json], rules: Rules) -> list[bool]:
+def logged_right(
+    task: Task, rows: Rows, answers: Sequence[Json], rules: Rules
+) -> list[bool] | None:
     """The same of answers that the log holds, one for each row; no payload is read."""
     if not rows.samples:
         return []
     return _are_right(score_answers(task, rows, answers, "the log"), rules)
 
 
-def _are_right(table: ScoreTable, rules: Rules) -> list[bool]:
+def _are_right(table: ScoreTable, rules: Rules) -> list[bool] | None:
     metric = compile_formula(rules.metric.optimize, rules.directory)
     failures = failed(table, rules.abstain, metric, higher_is_better=rules.metric.higher_is_better)
-    if failures is None:
-        return [False] * len(next(iter(table.values())))
-    return [not is_failure for is_failure in failures.tolist()]
+    return None if failures is None else [not is_failure for is_failure in failures.tolist()]
 
 
 def latency_fault(milliseconds: Sequence[float], rules: Rules) -> str:

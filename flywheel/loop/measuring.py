@@ -146,13 +146,16 @@ def rules_of(loop: Loop) -> Rules:
 def right_by_label(loop: Loop, known: Mapping[str, tuple[Json, Json]]) -> dict[str, bool]:
     """Sample -> whether what the log says of it is right by its label; `known` has answer and label.
 
+    Empty where neither the metric nor abstain.failure says when an answer is wrong.
+
     Raises:
         TaskError: a score is not a finite number.
     """
     samples = [Sample(id=name, payload=b"", media_type="") for name in known]
     rows = Rows(samples=samples, answers=[label for _, label in known.values()])
     said = [answer for answer, _ in known.values()]
-    return dict(zip(known, logged_right(loop.task, rows, said, rules_of(loop)), strict=True))
+    right = logged_right(loop.task, rows, said, rules_of(loop))
+    return {} if right is None else dict(zip(known, right, strict=True))
 
 
 def rows_of(

@@ -314,7 +314,7 @@ def mark_fixed(loop: Loop, number: int, digest: str) -> int:
         samples = load_samples(connection, loop.blobs, ids)
     model = load(loop, digest, loop.project.train.device)
     rows = Rows(samples=samples, answers=[answers[name] for name in ids])
-    right = answered_right(loop.task, model, rows, rules_of(loop))
+    right = answered_right(loop.task, model, rows, rules_of(loop)) or []
     fixed = [name for name, is_right in zip(ids, right, strict=True) if is_right]
     with loop.ledger.begin() as connection:
         move_failures(connection, fixed, FailureState.FIXED, number, loop.now())

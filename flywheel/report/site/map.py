@@ -33,6 +33,7 @@ KINDS = {
     "other": "other",
     "suspect": "suspect",
     "chosen": "chosen",
+    "labeled": "labeled",
     "right": "labeled, the answer was right",
     "wrong": "labeled, the answer was wrong",
 }
@@ -156,7 +157,7 @@ def read_map(loop: Loop, upto: int | None = None) -> Map:
     return Map(
         points=tuple(points),
         upto=rows[0].place,
-        legend=tuple((kind, words, counts[kind]) for kind, words in KINDS.items()),
+        legend=tuple((kind, words, counts[kind]) for kind, words in KINDS.items() if counts[kind]),
         held=held,
         model_digest=digest,
         fault="",
@@ -186,8 +187,8 @@ def _placed(embeddings: Array) -> tuple[Array, float]:
 
 
 def _kind(seen: Seen, is_right: bool | None) -> str:
-    if is_right is not None:
-        return "right" if is_right else "wrong"
+    if seen.case.label is not None:
+        return {None: "labeled", True: "right", False: "wrong"}[is_right]
     if seen.case.share is not None:
         return "chosen"
     return "suspect" if seen.case.state is not None else "other"

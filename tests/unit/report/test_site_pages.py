@@ -23,7 +23,7 @@ from flywheel.loop.retrain import epoch_under_way
 from flywheel.loop.steps import RETRAIN, STEPS
 from flywheel.records import Entry, ProductionEstimate
 from flywheel.report.site import home
-from flywheel.report.site.map import _placed
+from flywheel.report.site.map import _placed, read_map
 from flywheel.scoring import classification
 from flywheel.testing import (
     LedgerBuilder,
@@ -251,6 +251,15 @@ def test_the_map_places_every_sample_of_the_newest_model_and_leads_to_it(client,
     places = re.findall(r'cx="([\d.]+)" cy="([\d.]+)" r="[45]"', page.partition('class="map"')[2])
     xs, ys = (np.array(column, dtype=float) for column in zip(*places, strict=True))
     assert (xs.min(), xs.max(), ys.min(), ys.max()) == (10, 890, 10, 590)
+
+
+def test_where_no_answer_is_wrong_by_itself_the_map_says_labeled_alone(turned):
+    metric = turned.project.metric.model_copy(update={"optimize": "f1"})
+    project = turned.project.model_copy(update={"metric": metric})
+    drawn = read_map(dataclasses.replace(turned, project=project))
+    legend = {words: number for _, words, number in drawn.legend}
+    assert legend["labeled"] > 0
+    assert not [words for words in legend if "answer was" in words]
 
 
 def places_of(page):
