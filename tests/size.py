@@ -19,8 +19,8 @@ ROOT = Path(__file__).parents[1]
 PARTS = ("flywheel", "flows")
 
 BUDGET = {
-    "lines of code": 50_778,
-    "lines of docstrings": 11_497,
+    "lines of code": 50_782,
+    "lines of docstrings": 11_501,
     "files": 384,
     "settings": 120,
     "commands": 38,

@@ -95,12 +95,10 @@ def main() -> None:
 
 def _peers() -> list[str]:
     """The other servers that are installed; the others are named as left out."""
-    script = (
-        "import importlib.util; print(*filter(importlib.util.find_spec, ['litserve', 'bentoml']))"
-    )
+    script = "import sys, importlib.util; print(*filter(importlib.util.find_spec, sys.argv[1:]))"
     found = ""
     if PEER_PYTHON:
-        asked = [PEER_PYTHON, "-c", script]
+        asked = [PEER_PYTHON, "-c", script, *map(str.lower, PEERS)]
         found = subprocess.run(asked, check=True, stdout=subprocess.PIPE, text=True).stdout
     known = [name for name in PEERS if name.lower() in found.split()]
     for name in [name for name in PEERS if name not in known]:

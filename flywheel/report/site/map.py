@@ -8,13 +8,14 @@ seconds for as many samples, and draws another map with each of its versions.)
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
-from flywheel.errors import UserError
+from flywheel.errors import TaskError, UserError
 from flywheel.ledger.browse import Seen, cases_of, newest_embeddings
 from flywheel.loop import Loop
 from flywheel.loop.measuring import right_by_label
@@ -121,8 +122,11 @@ def read_corners(area: str) -> Array:
     return corners
 
 
-def read_map(loop: Loop, upto: int | None = None) -> Map:
-    """Read and place the newest samples; with `upto` those up to that place in the log."""
+def read_map(loop: Loop, upto: int | None = None, *, is_judged: bool = False) -> Map:
+    """Read and place the newest samples; with `upto` those up to that place in the log.
+
+    If it is judged, points say whether answers were right by their labels, which scores them all.
+    """
     with loop.ledger.read() as connection:
         rows = newest_embeddings(connection, _SAMPLES, upto)
         digest = rows[0].model_digest if rows else ""
@@ -142,13 +146,7 @@ def read_map(loop: Loop, upto: int | None = None) -> Map:
             f"; {_FEWEST} are needed. Send traffic to /predict, or return embeddings in the task."
         )
         return Map(points=(), upto=0, legend=(), held=0.0, model_digest=digest, fault=fault)
-    cases = {key: seen[key].case for key in found}
-    labeled = {
-        key: (case.answer, case.label.answer)
-        for key, case in cases.items()
-        if case.label is not None
-    }
-    right = right_by_label(loop, labeled)
+    right = _right(loop, seen) if is_judged else {}
     points = [
         Point(key, _kind(seen[key], right.get(key)), float(x), float(y), _said(seen[key]))
         for key, (x, y) in zip(ids, placed, strict=True)
@@ -184,6 +182,18 @@ def _placed(embeddings: Array) -> tuple[Array, float]:
     low, high = places.min(axis=0), places.max(axis=0)
     span = np.where(high > low, high - low, 1.0)
     return (places - low) / span, float(sizes[-2:].clip(0).sum()) / total
+
+
+def _right(loop: Loop, seen: Mapping[str, Seen]) -> dict[str, bool]:
+    """Return whether each labeled answer was right; empty where the task scores one of them no more."""
+    cases = [one.case for one in seen.values()]
+    known = {
+        case.sample_id: (case.answer, case.label.answer) for case in cases if case.label is not None
+    }
+    try:
+        return right_by_label(loop, known)
+    except TaskError:
+        return {}
 
 
 def _kind(seen: Seen, is_right: bool | None) -> str:

@@ -263,7 +263,7 @@ def _home(loop: Loop, request: Request) -> Response:
 
 def _map(loop: Loop, request: Request) -> Response:
     del request
-    return _show(loop, "site/map.html", "map", map=read_map(loop))
+    return _show(loop, "site/map.html", "map", map=read_map(loop, is_judged=True))
 
 
 def _annotators(kept: Kept, loop: Loop, request: Request) -> Response:

@@ -54,7 +54,10 @@ INSIDE = {
 """point -> owner of a function, its name, and on which side of it the process dies"""
 
 
-LATE = ("label_studio_sdk.label_interface.interface", "torch._dynamo", "prefect.flow_engine")
+LATE = (
+    *("label_studio_sdk.base_client", "label_studio_sdk.label_interface.interface"),
+    *("torch._dynamo", "prefect.flow_engine"),
+)
 """what a night imports while it runs, in seconds"""
 
 

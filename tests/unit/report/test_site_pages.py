@@ -256,7 +256,7 @@ def test_the_map_places_every_sample_of_the_newest_model_and_leads_to_it(client,
 def test_where_no_answer_is_wrong_by_itself_the_map_says_labeled_alone(turned):
     metric = turned.project.metric.model_copy(update={"optimize": "f1"})
     project = turned.project.model_copy(update={"metric": metric})
-    drawn = read_map(dataclasses.replace(turned, project=project))
+    drawn = read_map(dataclasses.replace(turned, project=project), is_judged=True)
     assert [words for _, words, _ in drawn.legend if "labeled" in words] == ["labeled"]
 
 
